@@ -1,0 +1,1 @@
+export { faultPoint, InjectedFault, step } from "./fault.ts";

@@ -1,0 +1,51 @@
+/**
+ * The one table of errors: machine code, HTTP status and what the caller does next.
+ * Codes are part of the wire contract (protocol.md 2.6); GUARANTEES.md and OpenAPI are generated or checked against it.
+ */
+export const ERRORS = {
+  INVALID_TOKEN: { status: 401, recovery: "Pass a token that `caisson tokens create` or `caisson env` printed." },
+  NOT_FOUND: { status: 404, recovery: "Check the path against the API document." },
+  SANDBOX_NOT_FOUND: { status: 404, recovery: "List sandboxes; a sandbox that ended cannot be used again." },
+  VOLUME_NOT_FOUND: { status: 404, recovery: "List volumes; a deleted one can be restored for 24 hours." },
+  SNAPSHOT_NOT_FOUND: { status: 404, recovery: "List snapshots; a deleted one can be restored for 24 hours." },
+  SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
+  VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
+  IDEMPOTENCY_KEY_REUSED: { status: 409, recovery: "Use a new idempotency key for a different request." },
+  INVALID_REQUEST: { status: 400, recovery: "Correct the field that the message names." },
+  INVALID_SLUG: { status: 400, recovery: "Choose a slug that follows the rule in the message." },
+  INVALID_CAPACITY: { status: 400, recovery: "Choose a capacity within the limits in the message." },
+  INVALID_REGION: { status: 400, recovery: "Choose one of the regions in the message." },
+  INVALID_CONFIG: { status: 400, recovery: "Correct the sandbox option that the message names." },
+  INVALID_MEMORY: { status: 400, recovery: "Choose memory within the limits in the message." },
+  INVALID_LABELS: { status: 400, recovery: "Use at most 5 labels, keys up to 64 bytes and values up to 128." },
+  INVALID_CURSOR: { status: 400, recovery: "Start the listing again without a cursor." },
+  NOT_BOOTABLE: { status: 400, recovery: "Boot from a volume or snapshot made from `builtin:debian-13`." },
+  REGION_MISMATCH: { status: 400, recovery: "Use volumes, snapshots and sandboxes of one region together." },
+  ORG_REQUIRED: { status: 400, recovery: "Name the organization." },
+  FORBIDDEN: { status: 403, recovery: "Use a token with the right to do this." },
+  PAYLOAD_TOO_LARGE: { status: 413, recovery: "Send less at once." },
+  CONCURRENCY_LIMIT_EXCEEDED: { status: 429, recovery: "End a sandbox, or raise the organization's limit." },
+  NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
+  SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
+  SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up." },
+  STORAGE_FULL: { status: 507, recovery: "Delete volumes or snapshots, or enlarge the pool." },
+  INTERNAL_ERROR: { status: 500, recovery: "Report it with the trace id; the server's log has the cause." },
+} as const satisfies Readonly<Record<string, { readonly status: number; readonly recovery: string }>>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error with a place in the table. The message states the action, the thing and the value, and what to do. */
+export class CaissonError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.name = "CaissonError";
+    this.code = code;
+  }
+
+  /** The HTTP status that goes with the code. */
+  get status(): number {
+    return ERRORS[this.code].status;
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * The runtime seam: isolated Linux environments over directories that the caller has mounted.
+ *
+ * The runtime translates ownership (idmapped mounts), stacks the ephemeral root, makes the network, cgroup and namespaces, starts the
+ * agent and waits until it answers. It knows nothing of volumes, tenants or lifetimes.
+ *
+ * `stop` undoes everything that `start` made, whatever part of it exists, and is success when there is nothing.
+ */
+export interface SandboxRuntime {
+  readonly name: string;
+  /** Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first. */
+  start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox>;
+  /**
+   * Ends the sandbox: lets the agent close its sockets (bounded), kills every process, removes mounts, network and cgroup.
+   * When it resolves, nothing holds the directories of the spec any more. Never started, or stopped already, is success.
+   */
+  stop(id: string): Promise<void>;
+  /** Ids of everything on the host that an earlier run may have left, for reconciliation. */
+  list(): Promise<readonly string[]>;
+  /** Releases what the runtime keeps ready (network, prepared namespaces). Running sandboxes are stopped. */
+  close(): Promise<void>;
+}
+
+export interface SandboxSpec {
+  /** `sbx_<region>_<20>`. */
+  readonly id: string;
+  readonly root: RootSpec;
+  /** In mount order: a mount below another one comes after it. */
+  readonly mounts: readonly MountSpec[];
+  readonly limits: SandboxLimits;
+  /** Variables of the sandbox environment, over the defaults (PATH, HOME, LANG, …). */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/**
+ * `ephemeral`: `lowerPath` is a read-only mounted root shared with others; writes go to `scratchPath`, an empty writable directory.
+ * `persistent`: `path` is a read-write mounted root that belongs to this sandbox alone.
+ */
+export type RootSpec =
+  | { readonly kind: "ephemeral"; readonly lowerPath: string; readonly scratchPath: string }
+  | { readonly kind: "persistent"; readonly path: string };
+
+export interface MountSpec {
+  /** Mounted directory on the host. */
+  readonly sourcePath: string;
+  /** Absolute path inside; made when missing. */
+  readonly targetPath: string;
+  readonly isReadOnly: boolean;
+}
+
+export interface SandboxLimits {
+  readonly memoryBytes: number;
+  readonly cpuCount: number;
+  readonly pidsMax: number;
+}
+
+export interface RunningSandbox {
+  readonly id: string;
+  /** The agent's HTTP and WebSocket server. */
+  readonly agentSocketPath: string;
+  /** Resolves when the sandbox's first process is gone, for whatever reason. Never rejects. */
+  readonly exited: Promise<void>;
+  /** Duration of each step of the start, in order, in milliseconds: the trace of the create path. */
+  readonly trace: readonly { readonly step: string; readonly durationMs: number }[];
+}

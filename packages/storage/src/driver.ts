@@ -1,0 +1,65 @@
+/**
+ * The storage seam: block images, never file systems or tenants.
+ *
+ * Contract of every method
+ * - Idempotent by id: the same call again gives the same answer. Deleting what is absent is success.
+ * - Durable: when the promise resolves, what was made survives a power cut at the next instruction (contents, sizes, directory entries),
+ *   unless the image is ephemeral, which promises nothing after a restart.
+ * - Safe to call concurrently for different images. Calls for one image are serialised by the driver.
+ * - A full pool is `CaissonError("STORAGE_FULL")` and leaves nothing behind.
+ */
+export interface StorageDriver {
+  readonly name: string;
+  /**
+   * Makes an image of `sizeBytes` (a multiple of 4096 is not required). With `parent`, a copy-on-write clone of that sealed image;
+   * `sizeBytes` must then be at least the parent's. Without, all zeroes. `isEphemeral`: nothing of it must last, so nothing is synced.
+   */
+  createImage(id: ImageId, options: CreateImageOptions): Promise<void>;
+  /** Immutable copy of `source` as it is at this instant. The caller has quiesced the source. `onSealed` runs as soon as the copy is taken, before it is durable: thaw there. */
+  sealImage(source: ImageId, id: ImageId, onSealed?: () => Promise<void>): Promise<void>;
+  /** Sets the size of a detached image to `sizeBytes`, never smaller than it is. */
+  growImage(id: ImageId, sizeBytes: number): Promise<void>;
+  /** Removes the image and gives its exclusive space back. Absent is success; attached is an error. */
+  deleteImage(id: ImageId): Promise<void>;
+  /** Gives the image a block device. `rw` is exclusive; `ro` may be attached several times and shares one device. */
+  attach(id: ImageId, mode: AttachMode): Promise<BlockDevice>;
+  /** Flushes and removes one attachment of the device; the last one removes it. Detached already is success. */
+  detach(device: BlockDevice): Promise<void>;
+  usage(id: ImageId): Promise<ImageUsage>;
+  getImage(id: ImageId): Promise<ImageInfo | null>;
+  /** All images, for reconciliation. */
+  listImages(): AsyncIterable<ImageInfo>;
+  capacity(): Promise<{ readonly totalBytes: number; readonly availableBytes: number }>;
+  /** Releases what the driver holds (devices, mounts). The images stay. */
+  close(): Promise<void>;
+}
+
+/** `vol_…`, `snp_…`, `img_…` (built-in images) or `scr_…` (scratch disks): a file-name-safe text of `[a-z0-9_-]`, at most 64 characters. */
+export type ImageId = string;
+export type AttachMode = "rw" | "ro";
+
+export interface CreateImageOptions {
+  readonly sizeBytes: number;
+  readonly parent?: ImageId;
+  readonly isEphemeral?: boolean;
+}
+
+export interface BlockDevice {
+  readonly imageId: ImageId;
+  readonly mode: AttachMode;
+  /** For example `/dev/loop3`. */
+  readonly path: string;
+}
+
+export interface ImageUsage {
+  /** Bytes that only this image holds: what deleting it would free. */
+  readonly allocatedBytes: number;
+  /** All bytes mapped in it, shared ones included. */
+  readonly flattenedBytes: number;
+}
+
+export interface ImageInfo {
+  readonly id: ImageId;
+  readonly sizeBytes: number;
+  readonly isSealed: boolean;
+}
