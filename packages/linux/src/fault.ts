@@ -41,7 +41,8 @@ export async function faultPoint(tag: string): Promise<void> {
     if (plannedTag !== tag || Number(plannedOccurrence) !== occurrence || action === undefined) continue;
     if (action === "kill") process.kill(process.pid, "SIGKILL");
     if (action.startsWith("fail:")) throw new InjectedFault(tag, action.slice("fail:".length));
-    if (action.startsWith("delay:")) await new Promise((resolve) => setTimeout(resolve, Number(action.slice("delay:".length))));
+    if (action.startsWith("delay:"))
+      await new Promise((resolve) => setTimeout(resolve, Number(action.slice("delay:".length))));
   }
 }
 
