@@ -1,0 +1,3 @@
+import type { MethodTable } from "./method.ts";
+
+export const fetchMethods: MethodTable = {};
