@@ -12,7 +12,10 @@ export function requireLabels(value: unknown): Labels {
   }
   const entries = Object.entries(value);
   if (entries.length > LABEL_LIMITS.count) {
-    throw new CaissonError("INVALID_LABELS", `Invalid labels: ${entries.length} given, at most ${LABEL_LIMITS.count} allowed`);
+    throw new CaissonError(
+      "INVALID_LABELS",
+      `Invalid labels: ${entries.length} given, at most ${LABEL_LIMITS.count} allowed`,
+    );
   }
   for (const [key, text] of entries) {
     const shown = JSON.stringify(key.slice(0, LABEL_LIMITS.keyBytes));

@@ -28,7 +28,11 @@ export function parseSize(value: string | number): number {
 
 /** Prints a size in binary units with up to two decimals, as the command line does: `1.5GiB`, `300MiB`, `12B`. */
 export function formatSize(bytes: number): string {
-  for (const [unit, factor] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const) {
+  for (const [unit, factor] of [
+    ["GiB", 2 ** 30],
+    ["MiB", 2 ** 20],
+    ["KiB", 2 ** 10],
+  ] as const) {
     if (bytes >= factor) return `${Number((bytes / factor).toFixed(2))}${unit}`;
   }
   return `${bytes}B`;

@@ -1,0 +1,89 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** One SQLite file with its prepared statements. Calls are synchronous; each takes well under a millisecond or is a bug. */
+export class Connection implements Disposable {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(path: string) {
+    this.#database = new DatabaseSync(path);
+    // FULL: a commit is on stable storage before the call returns. WAL keeps readers out of the writer's way.
+    this.#database.exec(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
+    );
+    this.#migrate();
+  }
+
+  get(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.#prepare(sql).get(...values);
+  }
+
+  all(sql: string, ...values: SQLInputValue[]): readonly Row[] {
+    return this.#prepare(sql).all(...values);
+  }
+
+  /** Runs a statement and returns how many rows it changed. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.#prepare(sql).run(...values).changes);
+  }
+
+  /** Runs `work` in one transaction; an exception rolls it back. */
+  transaction<T>(work: () => T): T {
+    this.#database.exec("BEGIN IMMEDIATE");
+    try {
+      const result = work();
+      this.#database.exec("COMMIT");
+      return result;
+    } catch (error) {
+      this.#database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  /** Applies the migrations that this file has not seen, each in a transaction of its own with the version number. */
+  #migrate(): void {
+    const directory = join(import.meta.dirname, "migrations");
+    const files = readdirSync(directory)
+      .filter((name) => name.endsWith(".sql"))
+      .sort();
+    const version = Number(this.#database.prepare("PRAGMA user_version").get()?.user_version ?? 0);
+    if (version > files.length) {
+      throw new Error(
+        `The database has schema version ${version}, this program knows up to ${files.length}: use the newer program`,
+      );
+    }
+    for (const [index, file] of files.entries()) {
+      if (index < version) continue;
+      const sql = readFileSync(join(directory, file), "utf8");
+      this.transaction(() => {
+        this.#database.exec(sql);
+        this.#database.exec(`PRAGMA user_version = ${index + 1}`);
+      });
+    }
+  }
+}
+
+/** True when the error is a broken UNIQUE rule of the named index or columns. */
+export function isUniqueViolation(error: unknown, subject: string): boolean {
+  return (
+    error instanceof Error && error.message.includes("UNIQUE constraint failed") && error.message.includes(subject)
+  );
+}

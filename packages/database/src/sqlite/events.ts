@@ -1,0 +1,47 @@
+import type { AuditEvent, EventStore } from "../store.ts";
+import type { Connection, Row } from "./connection.ts";
+
+export function createEventStore(connection: Connection): EventStore {
+  return {
+    async append(event) {
+      connection.run(
+        "INSERT INTO events (organization_id, at_ms, actor, verb, object_id, outcome, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        event.organizationId,
+        event.atMs,
+        event.actor,
+        event.verb,
+        event.objectId,
+        event.outcome,
+        JSON.stringify(event.detail),
+      );
+    },
+
+    async list(organizationId, objectId, limit) {
+      return connection
+        .all(
+          "SELECT * FROM events WHERE organization_id = ? AND (? IS NULL OR object_id = ?) ORDER BY sequence DESC LIMIT ?",
+          organizationId,
+          objectId,
+          objectId,
+          limit,
+        )
+        .map(toEvent);
+    },
+
+    async expire(beforeMs) {
+      connection.run("DELETE FROM events WHERE at_ms < ?", beforeMs);
+    },
+  };
+}
+
+function toEvent(row: Row): AuditEvent {
+  return {
+    organizationId: String(row.organization_id),
+    atMs: Number(row.at_ms),
+    actor: String(row.actor),
+    verb: String(row.verb),
+    objectId: String(row.object_id),
+    outcome: String(row.outcome),
+    detail: JSON.parse(String(row.detail)) as Record<string, unknown>,
+  };
+}

@@ -1,0 +1,84 @@
+import { CaissonError } from "@caisson/model";
+import type { Organization, OrganizationStore, Token } from "../store.ts";
+import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
+
+export function createOrganizationStore(connection: Connection): OrganizationStore {
+  return {
+    async create(organization) {
+      try {
+        connection.run(
+          "INSERT INTO organizations (id, slug, created_at_ms) VALUES (?, ?, ?)",
+          organization.id,
+          organization.slug,
+          organization.createdAtMs,
+        );
+      } catch (error) {
+        if (!isUniqueViolation(error, "organizations.slug")) throw error;
+        throw new CaissonError(
+          "SLUG_ALREADY_IN_USE",
+          `There is already an organization ${JSON.stringify(organization.slug)}: choose another slug`,
+          {
+            cause: error,
+          },
+        );
+      }
+    },
+
+    async get(idOrSlug) {
+      const row = connection.get("SELECT * FROM organizations WHERE id = ? OR slug = ?", idOrSlug, idOrSlug);
+      return row === undefined ? null : toOrganization(row);
+    },
+
+    async list() {
+      return connection.all("SELECT * FROM organizations ORDER BY slug").map(toOrganization);
+    },
+
+    async createToken(token, hash) {
+      connection.run(
+        "INSERT INTO tokens (id, organization_id, name, hash, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+        token.id,
+        token.organizationId,
+        token.name,
+        hash,
+        token.createdAtMs,
+      );
+    },
+
+    async findToken(hash) {
+      const row = connection.get("SELECT * FROM tokens WHERE hash = ? AND revoked_at_ms IS NULL", hash);
+      return row === undefined ? null : toToken(row);
+    },
+
+    async listTokens(organizationId) {
+      return connection
+        .all(
+          "SELECT * FROM tokens WHERE organization_id = ? AND revoked_at_ms IS NULL ORDER BY created_at_ms DESC, id",
+          organizationId,
+        )
+        .map(toToken);
+    },
+
+    async revokeToken(organizationId, tokenId, nowMs) {
+      const changed = connection.run(
+        "UPDATE tokens SET revoked_at_ms = ? WHERE organization_id = ? AND id = ? AND revoked_at_ms IS NULL",
+        nowMs,
+        organizationId,
+        tokenId,
+      );
+      return changed > 0;
+    },
+  };
+}
+
+function toOrganization(row: Row): Organization {
+  return { id: String(row.id), slug: String(row.slug), createdAtMs: Number(row.created_at_ms) };
+}
+
+function toToken(row: Row): Token {
+  return {
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    name: String(row.name),
+    createdAtMs: Number(row.created_at_ms),
+  };
+}

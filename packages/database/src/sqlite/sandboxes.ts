@@ -1,0 +1,138 @@
+import { CaissonError, type Labels } from "@caisson/model";
+import type { ReserveOutcome, SandboxRecord, SandboxStatus, SandboxStore, VolumeClaim } from "../store.ts";
+import type { Connection, Row } from "./connection.ts";
+import { labelConditions } from "./labels.ts";
+
+export function createSandboxStore(connection: Connection): SandboxStore {
+  /** Live sandboxes whose hold on the volume excludes this claim: any for a writer, a writer for a reader. */
+  const conflicting = (claim: VolumeClaim): readonly SandboxRecord[] =>
+    connection
+      .all(
+        `SELECT sandboxes.* FROM attachments JOIN sandboxes ON sandboxes.id = attachments.sandbox_id
+         WHERE volume_id = ? AND (? = 0 OR attachments.is_read_only = 0)`,
+        claim.volumeId,
+        claim.isReadOnly ? 1 : 0,
+      )
+      .map(toSandbox);
+
+  return {
+    async reserve(sandbox, volumes, maxLive) {
+      return connection.transaction((): ReserveOutcome => {
+        const live = Number(
+          connection.get(
+            "SELECT count(*) AS live FROM sandboxes WHERE organization_id = ? AND status <> 'stopped'",
+            sandbox.organizationId,
+          )?.live,
+        );
+        for (const claim of volumes) {
+          const volume = connection.get("SELECT state, grow_to_bytes FROM images WHERE id = ?", claim.volumeId);
+          if (volume === undefined || volume.state !== "ready") {
+            throw new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(claim.volumeId)}`);
+          }
+          const holders = conflicting(claim);
+          if (holders.length > 0) return { kind: "held", volumeId: claim.volumeId, holders };
+        }
+        if (live >= maxLive) return { kind: "limit", live };
+        connection.run(
+          `INSERT INTO sandboxes (id, organization_id, region, status, labels, memory_mib, created_at_ms, stop_at_ms)
+           VALUES (?, ?, ?, 'starting', ?, ?, ?, ?)`,
+          sandbox.id,
+          sandbox.organizationId,
+          sandbox.region,
+          JSON.stringify(sandbox.labels),
+          sandbox.memoryMib,
+          sandbox.createdAtMs,
+          sandbox.stopAtMs,
+        );
+        for (const claim of volumes) {
+          connection.run(
+            "INSERT INTO attachments (volume_id, sandbox_id, is_read_only) VALUES (?, ?, ?)",
+            claim.volumeId,
+            sandbox.id,
+            claim.isReadOnly ? 1 : 0,
+          );
+        }
+        return { kind: "reserved" };
+      });
+    },
+
+    async setStatus(id, status, stopReason) {
+      connection.run(
+        "UPDATE sandboxes SET status = ?, stop_reason = coalesce(?, stop_reason) WHERE id = ? AND status <> 'stopped'",
+        status,
+        stopReason ?? null,
+        id,
+      );
+    },
+
+    async setStopAt(id, stopAtMs) {
+      connection.run("UPDATE sandboxes SET stop_at_ms = ? WHERE id = ? AND status <> 'stopped'", stopAtMs, id);
+    },
+
+    async finish(id, stopReason, nowMs) {
+      connection.transaction(() => {
+        connection.run("DELETE FROM attachments WHERE sandbox_id = ?", id);
+        connection.run(
+          "UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ? WHERE id = ? AND status <> 'stopped'",
+          stopReason,
+          nowMs,
+          id,
+        );
+      });
+    },
+
+    async get(organizationId, id) {
+      const row = connection.get("SELECT * FROM sandboxes WHERE organization_id = ? AND id = ?", organizationId, id);
+      return row === undefined ? null : toSandbox(row);
+    },
+
+    async list(organizationId, limit, labels) {
+      const { conditions, values } = labelConditions(labels);
+      return connection
+        .all(
+          `SELECT * FROM sandboxes WHERE ${["organization_id = ?", ...conditions].join(" AND ")}
+           ORDER BY status = 'stopped', sequence DESC LIMIT ?`,
+          organizationId,
+          ...values,
+          limit,
+        )
+        .map(toSandbox);
+    },
+
+    async listLive() {
+      return connection.all("SELECT * FROM sandboxes WHERE status <> 'stopped' ORDER BY sequence").map(toSandbox);
+    },
+
+    async attachments(sandboxId) {
+      return connection
+        .all("SELECT volume_id, is_read_only FROM attachments WHERE sandbox_id = ?", sandboxId)
+        .map((row) => ({ volumeId: String(row.volume_id), isReadOnly: row.is_read_only === 1 }));
+    },
+
+    async holders(volumeId) {
+      return connection
+        .all("SELECT sandbox_id, is_read_only FROM attachments WHERE volume_id = ?", volumeId)
+        .map((row) => ({ sandboxId: String(row.sandbox_id), isReadOnly: row.is_read_only === 1 }));
+    },
+
+    async expire(beforeMs) {
+      connection.run("DELETE FROM sandboxes WHERE status = 'stopped' AND stopped_at_ms < ?", beforeMs);
+    },
+  };
+}
+
+function toSandbox(row: Row): SandboxRecord {
+  return {
+    sequence: Number(row.sequence),
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    region: String(row.region),
+    status: row.status as SandboxStatus,
+    stopReason: row.stop_reason as string | null,
+    labels: JSON.parse(String(row.labels)) as Labels,
+    memoryMib: Number(row.memory_mib),
+    createdAtMs: Number(row.created_at_ms),
+    stopAtMs: row.stop_at_ms as number | null,
+    stoppedAtMs: row.stopped_at_ms as number | null,
+  };
+}

@@ -1,0 +1,20 @@
+import type { Store } from "../store.ts";
+import { Connection } from "./connection.ts";
+import { createEventStore } from "./events.ts";
+import { createImageStore } from "./images.ts";
+import { createOrganizationStore } from "./organizations.ts";
+import { createSandboxStore } from "./sandboxes.ts";
+
+/** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
+export function openSqliteStore(path: string): Store {
+  const connection = new Connection(path);
+  return {
+    organizations: createOrganizationStore(connection),
+    images: createImageStore(connection),
+    sandboxes: createSandboxStore(connection),
+    events: createEventStore(connection),
+    async close() {
+      connection[Symbol.dispose]();
+    },
+  };
+}

@@ -1,0 +1,219 @@
+import type { Labels } from "@caisson/model";
+
+/**
+ * The database seam: what the control plane remembers.
+ *
+ * Contract of every method
+ * - One method is one transaction; it is durable when its promise resolves.
+ * - A rule that must hold under concurrency (one slug, one writer, the concurrency limit) is enforced inside the transaction and answers
+ *   with a `CaissonError` or with the conflict as data where the caller goes on from it.
+ * - Times are epoch milliseconds. Lists are newest first.
+ */
+export interface Store {
+  readonly organizations: OrganizationStore;
+  readonly images: ImageStore;
+  readonly sandboxes: SandboxStore;
+  readonly events: EventStore;
+  close(): Promise<void>;
+}
+
+export interface Organization {
+  readonly id: string;
+  readonly slug: string;
+  readonly createdAtMs: number;
+}
+
+export interface Token {
+  readonly id: string;
+  readonly organizationId: string;
+  readonly name: string;
+  readonly createdAtMs: number;
+}
+
+export interface OrganizationStore {
+  /** Throws `SLUG_ALREADY_IN_USE`. */
+  create(organization: Organization): Promise<void>;
+  get(idOrSlug: string): Promise<Organization | null>;
+  list(): Promise<readonly Organization[]>;
+  createToken(token: Token, hash: Uint8Array): Promise<void>;
+  /** The token with this hash, unless it is revoked. */
+  findToken(hash: Uint8Array): Promise<Token | null>;
+  listTokens(organizationId: string): Promise<readonly Token[]>;
+  /** False when the organization has no such token, or it was revoked before. */
+  revokeToken(organizationId: string, tokenId: string, nowMs: number): Promise<boolean>;
+}
+
+export type ImageKind = "volume" | "snapshot";
+/** `creating` and `purging` are intents that a restart undoes or finishes; `deleted` can be restored until `purgeAtMs`. */
+export type ImageState = "creating" | "ready" | "deleted" | "purging";
+/** How a snapshot's source stood still: `clean`, it was not attached; `frozen`, it was attached and quiesced. */
+export type Consistency = "clean" | "frozen";
+
+export interface ObjectReference {
+  readonly id: string;
+  readonly slug: string;
+}
+
+export interface ParentReference extends ObjectReference {
+  readonly kind: ImageKind | "builtin";
+}
+
+export interface NewImage {
+  readonly kind: ImageKind;
+  readonly id: string;
+  readonly organizationId: string;
+  readonly slug: string;
+  readonly region: string;
+  readonly capacityBytes: number;
+  readonly isBootable: boolean;
+  /** Of a snapshot only. */
+  readonly consistency: Consistency | null;
+  /** A volume's snapshot or built-in image; a snapshot's source volume. Kept as recorded when the parent is deleted. */
+  readonly parent: ParentReference | null;
+  /** The nearest snapshot above. */
+  readonly baseSnapshot: ObjectReference | null;
+  readonly labels: Labels;
+  readonly createdAtMs: number;
+}
+
+export interface ImageRecord extends NewImage {
+  readonly sequence: number;
+  readonly state: ImageState;
+  /** The recorded intent of an unfinished grow. */
+  readonly growToBytes: number | null;
+  readonly allocatedBytes: number;
+  readonly flattenedBytes: number;
+  readonly deletedAtMs: number | null;
+  readonly purgeAtMs: number | null;
+}
+
+export interface ImageQuery {
+  readonly organizationId: string;
+  readonly kind: ImageKind;
+  readonly isDeleted: boolean;
+  readonly limit: number;
+  /** Only images older than this sequence number: the cursor. */
+  readonly beforeSequence?: number;
+  /** Case-insensitive substring of the slug. */
+  readonly search?: string;
+  /** All must match. */
+  readonly labels?: Labels;
+}
+
+/** Ties a creation to the key its client sent, so that a repeated request finds the first one's object. */
+export interface IdempotencyClaim {
+  readonly key: string;
+  readonly requestHash: Uint8Array;
+}
+
+export interface ImageStore {
+  /**
+   * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a claim, a key used before returns the
+   * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs.
+   */
+  reserve(image: NewImage, claim?: IdempotencyClaim): Promise<{ readonly existingId: string | null }>;
+  /** `creating` to `ready`: the creation is acknowledged. */
+  commit(id: string, values: { readonly consistency: Consistency | null } & ImageUsageValues): Promise<ImageRecord>;
+  /** Forgets an image whose creation was undone or whose purge is finished, and its idempotency key. */
+  forget(id: string): Promise<void>;
+  /** A live image of the organization by id or slug. */
+  find(organizationId: string, kind: ImageKind, idOrSlug: string): Promise<ImageRecord | null>;
+  /** Any image by id, whatever its state. */
+  get(id: string): Promise<ImageRecord | null>;
+  list(query: ImageQuery): Promise<readonly ImageRecord[]>;
+  /** Volumes and snapshots made from this one, directly or through others, oldest first; at most `limit`. */
+  descendants(organizationId: string, id: string, limit: number): Promise<readonly ImageRecord[]>;
+  /** `ready` to `deleted`: the slug is free. Throws `VOLUME_IN_USE` when it is attached, and `*_NOT_FOUND` when it is not ready. */
+  delete(id: string, nowMs: number, purgeAtMs: number): Promise<void>;
+  /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted. */
+  restore(id: string, slug: string): Promise<ImageRecord>;
+  setLabels(id: string, labels: Labels): Promise<ImageRecord>;
+  setUsage(id: string, usage: ImageUsageValues): Promise<void>;
+  /** Records or clears the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
+  beginGrow(id: string, growToBytes: number): Promise<void>;
+  finishGrow(id: string, usage: ImageUsageValues): Promise<ImageRecord>;
+  cancelGrow(id: string): Promise<void>;
+  /** `deleted` to `purging`, for every image whose time has come; returns all that are purging. */
+  beginPurge(nowMs: number): Promise<readonly ImageRecord[]>;
+  /** What a restart must settle: creations, purges and grows that were under way. */
+  listUnsettled(): Promise<readonly ImageRecord[]>;
+  /** Ids of all images in any state, with their region, for reconciliation with the pool. */
+  listIds(): Promise<readonly { readonly id: string; readonly region: string }[]>;
+  /** Drops idempotency keys older than this. */
+  expireIdempotencyKeys(beforeMs: number): Promise<void>;
+}
+
+export interface ImageUsageValues {
+  readonly allocatedBytes: number;
+  readonly flattenedBytes: number;
+}
+
+export type SandboxStatus = "starting" | "running" | "stopping" | "stopped";
+
+export interface NewSandbox {
+  readonly id: string;
+  readonly organizationId: string;
+  readonly region: string;
+  readonly labels: Labels;
+  readonly memoryMib: number;
+  readonly createdAtMs: number;
+  /** End of a duration sandbox; null for a session. */
+  readonly stopAtMs: number | null;
+}
+
+export interface SandboxRecord extends NewSandbox {
+  readonly sequence: number;
+  readonly status: SandboxStatus;
+  /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`. */
+  readonly stopReason: string | null;
+  readonly stoppedAtMs: number | null;
+}
+
+export interface VolumeClaim {
+  readonly volumeId: string;
+  readonly isReadOnly: boolean;
+}
+
+/** Why a reservation did not happen, as data: the caller may wait for a holder that is ending. */
+export type ReserveOutcome =
+  | { readonly kind: "reserved" }
+  | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
+  | { readonly kind: "limit"; readonly live: number };
+
+export interface SandboxStore {
+  /** One transaction: the sandbox row in `starting`, its attachments, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
+  reserve(sandbox: NewSandbox, volumes: readonly VolumeClaim[], maxLive: number): Promise<ReserveOutcome>;
+  setStatus(id: string, status: "running" | "stopping", stopReason?: string): Promise<void>;
+  setStopAt(id: string, stopAtMs: number): Promise<void>;
+  /** `stopped`, and its attachments are gone: the volumes are free. Repeating it changes nothing. */
+  finish(id: string, stopReason: string, nowMs: number): Promise<void>;
+  get(organizationId: string, id: string): Promise<SandboxRecord | null>;
+  /** Live ones and the newest stopped ones, at most `limit` in all. */
+  list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
+  /** Everything not `stopped`, of all organizations. */
+  listLive(): Promise<readonly SandboxRecord[]>;
+  attachments(sandboxId: string): Promise<readonly VolumeClaim[]>;
+  /** Who holds the volume now. */
+  holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;
+  /** Forgets stopped sandboxes that ended before this. */
+  expire(beforeMs: number): Promise<void>;
+}
+
+export interface AuditEvent {
+  readonly organizationId: string;
+  readonly atMs: number;
+  /** Token id, or `server`. */
+  readonly actor: string;
+  /** Use case, for example `volume-create`. */
+  readonly verb: string;
+  readonly objectId: string;
+  /** `ok` or an error code. */
+  readonly outcome: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+export interface EventStore {
+  append(event: AuditEvent): Promise<void>;
+  list(organizationId: string, objectId: string | null, limit: number): Promise<readonly AuditEvent[]>;
+  expire(beforeMs: number): Promise<void>;
+}
