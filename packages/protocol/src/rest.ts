@@ -1,0 +1,149 @@
+import { type Static, type TObject, type TProperties, Type } from "typebox";
+
+/**
+ * Bodies of the REST endpoints (protocol.md section 2): snake_case for volumes and snapshots, camelCase for sandboxes. The wire forms
+ * have exactly these keys; what Caisson adds is in the extended forms, negotiated with `Accept: application/vnd.caisson+json`.
+ */
+export const EXTENDED_MEDIA_TYPE = "application/vnd.caisson+json";
+
+/** Header names of protocol.md 1.4. */
+export const HEADERS = {
+  config: "x-deno-sandbox-config",
+  sandboxId: "x-deno-sandbox-id",
+  traceId: "x-deno-trace-id",
+  organization: "x-deno-org",
+  idempotencyKey: "idempotency-key",
+} as const;
+
+const closed = { additionalProperties: false };
+
+/** The form with more members: the wire form's, then ours. */
+function extend<A extends TProperties, B extends TProperties>(base: TObject<A>, properties: B) {
+  return Type.Object({ ...base.properties, ...properties }, closed);
+}
+
+function nullable<T extends Type.TSchema>(schema: T) {
+  return Type.Union([schema, Type.Null()]);
+}
+
+const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC" });
+export const LabelsSchema = Type.Record(Type.String(), Type.String(), { description: "At most 5 pairs of text" });
+export const ReferenceSchema = Type.Object({ id: Type.String(), slug: Type.String() }, closed);
+
+export const ErrorSchema = Type.Object(
+  { code: Type.String({ description: "Stable, for programs" }), message: Type.String({ description: "For people" }) },
+  closed,
+);
+export const ExtendedErrorSchema = extend(ErrorSchema, {
+  hint: Type.String({ description: "What to do next" }),
+  request_id: Type.String(),
+});
+
+export const VolumeSchema = Type.Object(
+  {
+    id: Type.String(),
+    slug: Type.String(),
+    region: Type.String(),
+    capacity: Type.Integer({ description: "Bytes" }),
+    estimated_allocated_size: Type.Integer({ description: "Bytes that only this volume holds" }),
+    estimated_flattened_size: Type.Integer({ description: "Bytes of all its data, shared data included" }),
+    is_bootable: Type.Boolean(),
+    base_snapshot: nullable(ReferenceSchema),
+  },
+  closed,
+);
+
+export const ParentSchema = Type.Object(
+  { kind: Type.Union([Type.Literal("snapshot"), Type.Literal("image")]), id: Type.String(), slug: Type.String() },
+  closed,
+);
+
+export const ExtendedVolumeSchema = extend(VolumeSchema, {
+  used: Type.Integer({ description: "Bytes; the same as estimated_flattened_size" }),
+  labels: LabelsSchema,
+  created_at: Timestamp,
+  deleted_at: nullable(Timestamp),
+  purge_at: nullable(Timestamp),
+  attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
+  parent: nullable(ParentSchema),
+});
+
+export const SnapshotSchema = Type.Object(
+  {
+    id: Type.String(),
+    slug: Type.String(),
+    region: Type.String(),
+    allocated_size: Type.Integer({ description: "Bytes that only this snapshot holds" }),
+    flattened_size: Type.Integer({ description: "Bytes of all its data, shared data included" }),
+    is_bootable: Type.Boolean(),
+    volume: ReferenceSchema,
+  },
+  closed,
+);
+
+export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
+  bootable: Type.Boolean(),
+  labels: LabelsSchema,
+  created_at: Timestamp,
+  deleted_at: nullable(Timestamp),
+  purge_at: nullable(Timestamp),
+  consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
+  base_snapshot: nullable(ReferenceSchema),
+});
+
+export const SandboxSchema = Type.Object(
+  {
+    id: Type.String(),
+    createdAt: Timestamp,
+    stoppedAt: nullable(Timestamp),
+    region: Type.String(),
+    status: Type.Union([Type.Literal("running"), Type.Literal("stopped")]),
+    labels: LabelsSchema,
+  },
+  closed,
+);
+
+export const DescendantSchema = Type.Object(
+  {
+    kind: Type.Union([Type.Literal("volume"), Type.Literal("snapshot")]),
+    id: Type.String(),
+    slug: Type.String(),
+    region: Type.String(),
+    created_at: Timestamp,
+    parent_id: Type.String(),
+  },
+  closed,
+);
+
+/** Unknown members of request bodies are ignored and must not be logged: they may hold a token (protocol.md 2.1). */
+export const CreateVolumeSchema = Type.Object({
+  slug: Type.String(),
+  region: Type.String(),
+  capacity: Type.Union([Type.Integer(), Type.String()], { description: 'Bytes, or a text such as "10GB"' }),
+  from: Type.Optional(nullable(Type.String({ description: "builtin:debian-13, or a snapshot's id or slug" }))),
+  labels: Type.Optional(nullable(LabelsSchema)),
+});
+export const CreateSnapshotSchema = Type.Object({
+  slug: Type.String(),
+  labels: Type.Optional(nullable(LabelsSchema)),
+});
+export const RestoreSchema = Type.Object({ slug: Type.Optional(nullable(Type.String())) });
+export const GrowVolumeSchema = Type.Object({ capacity: Type.Union([Type.Integer(), Type.String()]) });
+export const UpdateLabelsSchema = Type.Object({ labels: LabelsSchema });
+export const ExtendSandboxSchema = Type.Object({ stop_at_ms: Type.Integer({ description: "Epoch milliseconds" }) });
+
+export type WireReference = Static<typeof ReferenceSchema>;
+export type WireError = Static<typeof ErrorSchema>;
+export type ExtendedError = Static<typeof ExtendedErrorSchema>;
+export type WireVolume = Static<typeof VolumeSchema>;
+export type ExtendedVolume = Static<typeof ExtendedVolumeSchema>;
+export type WireSnapshot = Static<typeof SnapshotSchema>;
+export type ExtendedSnapshot = Static<typeof ExtendedSnapshotSchema>;
+export type WireSandbox = Static<typeof SandboxSchema>;
+export type WireDescendant = Static<typeof DescendantSchema>;
+export type CreateVolumeBody = Static<typeof CreateVolumeSchema>;
+export type CreateSnapshotBody = Static<typeof CreateSnapshotSchema>;
+export type RestoreBody = Static<typeof RestoreSchema>;
+export type GrowVolumeBody = Static<typeof GrowVolumeSchema>;
+export type UpdateLabelsBody = Static<typeof UpdateLabelsSchema>;
+export type ExtendSandboxBody = Static<typeof ExtendSandboxSchema>;
