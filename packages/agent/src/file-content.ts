@@ -1,0 +1,91 @@
+import { AppError, abortError } from "./errors.ts";
+
+/**
+ * The largest file that one answer carries: its base64 stays under the 100 MiB that the official JavaScript client accepts in a message.
+ * A larger answer would cost the client its connection.
+ */
+const READ_LIMIT_BYTES = 72 * 1024 * 1024;
+
+const FIRST_READ_BYTES = 64 * 1024;
+
+/** Reads a whole file, also one whose size is not known beforehand, such as those of proc. */
+export async function readContent(path: string, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+  using file = await abortable(Deno.open(path, { read: true }), signal, (late) => late.close());
+  const { size } = await file.stat();
+  if (size > READ_LIMIT_BYTES) throw tooLarge(path);
+  // One byte more than the size, so that the end shows without growing the buffer.
+  let buffer = new Uint8Array(size > 0 ? size + 1 : FIRST_READ_BYTES);
+  let length = 0;
+  for (;;) {
+    const count = await abortable(file.read(buffer.subarray(length)), signal);
+    if (count === null) return buffer.subarray(0, length);
+    length += count;
+    if (length > READ_LIMIT_BYTES) throw tooLarge(path);
+    if (length === buffer.length) buffer = grown(buffer);
+  }
+}
+
+export interface WriteOptions {
+  readonly append: boolean;
+  readonly create: boolean;
+  readonly createNew: boolean;
+  readonly mode: number | undefined;
+}
+
+/** Writes chunks to a file as they come, holding one at a time. The file keeps what was written when the source or a write fails. */
+export async function writeContent(
+  path: string,
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  { append, create, createNew, mode }: WriteOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const creation = createNew ? { createNew } : { create };
+  const options = { write: true, append, truncate: !append, ...creation, ...(mode === undefined ? {} : { mode }) };
+  using file = await abortable(Deno.open(path, options), signal, (late) => late.close());
+  // The mode is that of the file afterwards: opening applies it to a new file only, and under the umask.
+  if (mode !== undefined) await Deno.chmod(path, mode);
+  for await (const chunk of chunks) {
+    signal.throwIfAborted();
+    await writeAll(file, chunk);
+  }
+  signal.throwIfAborted();
+}
+
+/** Writes all bytes, however many calls that takes. */
+export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length; ) written += await file.write(bytes.subarray(written));
+}
+
+/**
+ * Rejects as soon as the signal aborts, although the kernel call goes on, as opening a pipe without a writer does. A result that comes
+ * after that goes to `discard`.
+ */
+async function abortable<T>(operation: Promise<T>, signal: AbortSignal, discard?: (late: T) => void): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(abortError());
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([aborted, operation]);
+  } catch (error) {
+    operation.then(discard, () => undefined);
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function grown(buffer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(buffer.length * 2);
+  larger.set(buffer);
+  return larger;
+}
+
+function tooLarge(path: string): AppError {
+  const limit = `${READ_LIMIT_BYTES / 1024 / 1024} MiB`;
+  return new AppError(
+    "Error",
+    `Cannot read ${JSON.stringify(path)} in one answer: it has more than ${limit}. Open it and read it in parts`,
+    "EFBIG",
+  );
+}
