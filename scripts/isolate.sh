@@ -1,9 +1,32 @@
 #!/bin/sh
 # Runs a command in mount and PID namespaces of its own. When the command dies, however it dies, the kernel ends every process it
-# started and drops every mount it made: a crash leaves nothing on the host. On a cgroup v1/v2 hybrid the unified hierarchy is hidden
-# inside, because crun refuses hybrids whose v2 side has controllers.
+# started and drops every mount it made: a crash leaves nothing on the host. When this script dies, so does the command. SIGINT, SIGTERM
+# and SIGHUP are passed on. On a cgroup v1/v2 hybrid the unified hierarchy is hidden inside, because crun refuses hybrids whose v2 side
+# has controllers.
 set -eu
-exec unshare --mount --propagation slave --pid --fork --kill-child=SIGKILL --mount-proc -- sh -c '
-  if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
-  exec tini -s -- "$@"
-' isolate "$@"
+
+# A background command gets no standard input of its own accord, so it is handed over.
+exec 3<&0
+setpriv --pdeathsig KILL -- \
+  unshare --mount --propagation slave --pid --fork --kill-child=SIGKILL --mount-proc -- sh -c '
+    if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+    exec tini -s -- "$@"
+  ' isolate "$@" <&3 3<&- &
+outer=$!
+exec 3<&-
+
+# unshare itself ignores these signals; the command is its only child.
+forward() {
+  inner=$(pgrep -P "$outer" || true)
+  [ -z "$inner" ] || kill -"$1" "$inner" 2>/dev/null || true
+}
+trap 'forward TERM' TERM
+trap 'forward INT' INT
+trap 'forward HUP' HUP
+
+# A trapped signal interrupts wait, so it is asked again until the command is gone.
+while :; do
+  status=0
+  wait "$outer" || status=$?
+  kill -0 "$outer" 2>/dev/null || exit "$status"
+done

@@ -1,0 +1,69 @@
+import type { ImageRecord, Organization, Store, Token } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
+import type { SandboxRuntime } from "@caisson/runtime";
+import type { Logger } from "pino";
+import type { Config } from "../config.ts";
+import type { KeyedMutex } from "./keyed-mutex.ts";
+import type { LiveSandboxes } from "./live-sandboxes.ts";
+import type { Region } from "./region.ts";
+
+/** Everything that a use case works with. Made once, in main.ts. */
+export interface AppContext {
+  readonly config: Config;
+  readonly store: Store;
+  readonly runtime: SandboxRuntime;
+  readonly regions: ReadonlyMap<string, Region>;
+  /** Serialises what happens to one volume or snapshot, by id. */
+  readonly locks: KeyedMutex;
+  readonly live: LiveSandboxes;
+  readonly logger: Logger;
+}
+
+/** On whose behalf a use case runs. */
+export interface Actor {
+  readonly organization: Organization;
+  readonly token: Token;
+}
+
+/** The region by name. Throws `INVALID_REGION` with those that exist. */
+export function requireRegion(app: AppContext, name: string): Region {
+  const region = app.regions.get(name);
+  if (region !== undefined) return region;
+  throw new CaissonError(
+    "INVALID_REGION",
+    `There is no region ${JSON.stringify(name.slice(0, 32))} on this server: choose one of ${[...app.regions.keys()].join(", ")}`,
+  );
+}
+
+/** A live volume of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND`. */
+export async function requireVolume(app: AppContext, actor: Actor, idOrSlug: string): Promise<ImageRecord> {
+  const volume = await app.store.images.find(actor.organization.id, "volume", idOrSlug);
+  if (volume !== null) return volume;
+  throw new CaissonError("VOLUME_NOT_FOUND", `There is no volume ${JSON.stringify(idOrSlug.slice(0, 64))}`);
+}
+
+/** A live snapshot of the actor's organization, by id or slug. Throws `SNAPSHOT_NOT_FOUND`. */
+export async function requireSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<ImageRecord> {
+  const snapshot = await app.store.images.find(actor.organization.id, "snapshot", idOrSlug);
+  if (snapshot !== null) return snapshot;
+  throw new CaissonError("SNAPSHOT_NOT_FOUND", `There is no snapshot ${JSON.stringify(idOrSlug.slice(0, 64))}`);
+}
+
+/** Writes one line of the audit trail. */
+export async function recordEvent(
+  app: AppContext,
+  actor: Actor | null,
+  verb: string,
+  image: { id: string; organizationId: string },
+  detail = {},
+): Promise<void> {
+  await app.store.events.append({
+    organizationId: image.organizationId,
+    atMs: Date.now(),
+    actor: actor?.token.id ?? "server",
+    verb,
+    objectId: image.id,
+    outcome: "ok",
+    detail,
+  });
+}

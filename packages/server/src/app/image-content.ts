@@ -1,0 +1,42 @@
+import { step } from "@caisson/linux";
+import { formatExt4, growExt4 } from "@caisson/storage";
+import type { KeyedMutex } from "./keyed-mutex.ts";
+import type { Region } from "./region.ts";
+
+/**
+ * Makes a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger. The clone is
+ * taken under the source's lock, so that a purge cannot remove the source in between. Repeating it after a crash needs the image deleted first.
+ */
+export async function fillVolume(
+  region: Region,
+  volumeId: string,
+  capacityBytes: number,
+  source: { readonly imageId: string; readonly sizeBytes: number } | null,
+  locks: KeyedMutex,
+): Promise<void> {
+  const { storage } = region;
+  if (source === null) {
+    await step("volume-create.image", () => storage.createImage(volumeId, { sizeBytes: capacityBytes }));
+    await withDevice(region, volumeId, (path) => step("volume-create.format", () => formatExt4(path)));
+    return;
+  }
+  const clone = () => storage.createImage(volumeId, { sizeBytes: capacityBytes, parent: source.imageId });
+  await locks.run(source.imageId, () => step("volume-create.image", clone));
+  if (capacityBytes > source.sizeBytes) {
+    await withDevice(region, volumeId, (path) => step("volume-create.grow", () => growExt4(path)));
+  }
+}
+
+/** Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. */
+export async function withDevice<T>(
+  region: Region,
+  imageId: string,
+  work: (devicePath: string) => Promise<T>,
+): Promise<T> {
+  const device = await region.storage.attach(imageId, "rw");
+  try {
+    return await work(device.path);
+  } finally {
+    await region.storage.detach(device);
+  }
+}

@@ -1,0 +1,26 @@
+import type { StorageDriver } from "@caisson/storage";
+import type { RootMounts } from "./root-mounts.ts";
+import type { ScratchDisks } from "./scratch-disks.ts";
+import type { VolumeMounts } from "./volume-mounts.ts";
+
+/** A failure and placement domain with its own storage pool, and what this host has mounted from that pool. */
+export interface Region {
+  readonly name: string;
+  readonly storage: StorageDriver;
+  /** Built-in images by their name, `builtin:debian-13`. */
+  readonly builtins: ReadonlyMap<string, BuiltinImage>;
+  readonly roots: RootMounts;
+  readonly volumes: VolumeMounts;
+  readonly scratch: ScratchDisks;
+}
+
+export interface BuiltinImage {
+  /** Name on the wire, for example `builtin:debian-13`. */
+  readonly name: string;
+  /** Image in the pool; it carries the key of the image's content. */
+  readonly imageId: string;
+  readonly sizeBytes: number;
+}
+
+/** What a sandbox without `root` boots from. */
+export const DEFAULT_BUILTIN = "builtin:debian-13";

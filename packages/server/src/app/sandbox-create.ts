@@ -1,0 +1,205 @@
+import type { NewSandbox, ReserveOutcome, SandboxRecord, VolumeClaim } from "@caisson/database";
+import { step } from "@caisson/linux";
+import { CaissonError, newId } from "@caisson/model";
+import type { SandboxConfig } from "@caisson/protocol";
+import type { MountSpec, RootSpec, RunningSandbox } from "@caisson/runtime";
+import { type Actor, type AppContext, recordEvent } from "./context.ts";
+import type { LiveSandbox } from "./live-sandboxes.ts";
+import { endAt, endSandbox } from "./sandbox-end.ts";
+import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+
+const MIB = 2 ** 20;
+/**
+ * A client that closes a session and creates the next sandbox at once may be heard in the other order, so a volume whose holder is a session is
+ * waited for this long before the create is refused.
+ */
+const CLOSE_RACE_MS = 300;
+
+/**
+ * Creates a sandbox and resolves when its agent answers. The order: plan (nothing touched yet), reserve (row, attachments and limits in one
+ * transaction), then root, volumes and scratch disk side by side, then the runtime. A failure undoes what was made, in reverse, and the row says so;
+ * a crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
+ */
+export async function createSandbox(
+  app: AppContext,
+  actor: Actor,
+  config: SandboxConfig,
+  hostRegion: string | null,
+): Promise<LiveSandbox> {
+  const startedMs = performance.now();
+  const plan = await planSandbox(app, actor, config, hostRegion);
+  const sandbox: NewSandbox = {
+    id: newId("sbx", plan.region.name),
+    organizationId: actor.organization.id,
+    region: plan.region.name,
+    labels: config.labels,
+    memoryMib: config.memoryMb,
+    createdAtMs: Date.now(),
+    stopAtMs: config.stopAtMs,
+  };
+  await reserve(app, sandbox, plan.claims);
+  const reservedMs = performance.now();
+  const undo = new AsyncDisposableStack();
+  try {
+    const { root, mounts } = await mountAll(plan, undo);
+    const mountedMs = performance.now();
+    undo.defer(() => app.runtime.stop(sandbox.id));
+    const running = await step("sandbox-create.start", () =>
+      app.runtime.start({
+        id: sandbox.id,
+        root,
+        mounts,
+        limits: {
+          memoryBytes: config.memoryMb * MIB,
+          cpuCount: app.config.sandboxes.cpuCount,
+          pidsMax: app.config.sandboxes.pidsMax,
+        },
+        env: config.env,
+      }),
+    );
+    await step("sandbox-create.commit", () => app.store.sandboxes.setStatus(sandbox.id, "running"));
+    logTrace(app, sandbox.id, { startedMs, reservedMs, mountedMs }, running);
+    const live = await adopt(app, actor, sandbox, running, undo);
+    await recordEvent(app, actor, "sandbox-create", sandbox, {
+      memoryMib: config.memoryMb,
+      volumes: plan.claims.map((claim) => claim.volumeId),
+    });
+    return live;
+  } catch (error) {
+    const undone = (async () => {
+      await undo.disposeAsync();
+      await app.store.sandboxes.finish(sandbox.id, "start-failed", Date.now());
+    })();
+    app.live.trackEnding(sandbox.id, undone);
+    await undone;
+    throw error;
+  }
+}
+
+async function adopt(
+  app: AppContext,
+  actor: Actor,
+  sandbox: NewSandbox,
+  running: RunningSandbox,
+  undo: AsyncDisposableStack,
+): Promise<LiveSandbox> {
+  const record = await app.store.sandboxes.get(actor.organization.id, sandbox.id);
+  if (record === null) throw new Error(`The row of sandbox ${sandbox.id} is gone`);
+  const resources = undo.move();
+  const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
+  const live: LiveSandbox = {
+    record,
+    running,
+    release: () => resources.disposeAsync(),
+    sockets: new Set(),
+    mode: record.stopAtMs === null ? "session" : "duration",
+    keepUntilMs: 0,
+    timer: null,
+    ending: null,
+    ended,
+    markEnded,
+  };
+  app.live.add(live);
+  if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
+  // A sandbox whose first process is gone has nothing left to do, whatever its mode.
+  void running.exited.then(() => endSandbox(app, live, "exited").catch(() => {}));
+  return live;
+}
+
+/** Mounts what the sandbox needs, side by side; each success puts its undoing on the stack. */
+async function mountAll(
+  plan: SandboxPlan,
+  undo: AsyncDisposableStack,
+): Promise<{ root: RootSpec; mounts: readonly MountSpec[] }> {
+  const { region } = plan;
+  const mountRoot = async (): Promise<RootSpec> => {
+    if (plan.root.kind === "volume") {
+      const { volumeId } = plan.root;
+      const path = await region.volumes.mount(volumeId, { isReadOnly: false, isRoot: true });
+      undo.defer(() => region.volumes.unmount(volumeId));
+      return { kind: "persistent", path };
+    }
+    const { imageId } = plan.root;
+    const lowerPath = await region.roots.acquire(imageId);
+    undo.defer(() => region.roots.release(imageId));
+    const scratch = await region.scratch.take();
+    undo.defer(() => region.scratch.discard(scratch));
+    return { kind: "ephemeral", lowerPath, scratchPath: scratch.path };
+  };
+  const mountVolume = async (mount: SandboxPlan["mounts"][number]): Promise<MountSpec> => {
+    const sourcePath = await region.volumes.mount(mount.volumeId, { isReadOnly: mount.isReadOnly, isRoot: false });
+    undo.defer(() => region.volumes.unmount(mount.volumeId));
+    return { sourcePath, targetPath: mount.path, isReadOnly: mount.isReadOnly };
+  };
+  const results = await Promise.allSettled([mountRoot(), ...plan.mounts.map(mountVolume)]);
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+  const [root, ...mounts] = results.map((result) => (result as PromiseFulfilledResult<unknown>).value);
+  return { root: root as RootSpec, mounts: mounts as MountSpec[] };
+}
+
+/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
+async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly VolumeClaim[]): Promise<void> {
+  const { maxPerOrganization, holderWaitMs } = app.config.sandboxes;
+  const startedMs = Date.now();
+  for (;;) {
+    const outcome = await step("sandbox-create.reserve", () =>
+      app.store.sandboxes.reserve(sandbox, claims, maxPerOrganization),
+    );
+    if (outcome.kind === "reserved") return;
+    if (outcome.kind === "limit") {
+      throw new CaissonError(
+        "CONCURRENCY_LIMIT_EXCEEDED",
+        `The organization has ${outcome.live} running sandboxes, the limit is ${maxPerOrganization}: end one first`,
+      );
+    }
+    const waitedMs = Date.now() - startedMs;
+    const endings = outcome.holders.map((holder) => app.live.ending(holder.id));
+    const isEnding = endings.every((ending) => ending !== undefined);
+    const mayEnd = outcome.holders.every((holder) => holder.stopAtMs === null) && waitedMs < CLOSE_RACE_MS;
+    if (waitedMs >= holderWaitMs || !(isEnding || mayEnd)) throw await volumeInUse(app, outcome);
+    await Promise.race([
+      Promise.allSettled(isEnding ? endings : []).then(() => (isEnding ? undefined : sleep(10))),
+      sleep(holderWaitMs - waitedMs),
+    ]);
+  }
+}
+
+async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {
+  const volume = await app.store.images.get(outcome.volumeId);
+  const [holder] = outcome.holders;
+  return new CaissonError(
+    "VOLUME_IN_USE",
+    `Cannot attach volume ${JSON.stringify(volume?.slug ?? outcome.volumeId)}: it is attached to sandbox ${holder?.id}${untilText(holder)}. ` +
+      "End that sandbox, or mount the volume read-only in both",
+  );
+}
+
+function untilText(holder: SandboxRecord | undefined): string {
+  return holder?.stopAtMs == null ? "" : ` until ${new Date(holder.stopAtMs).toISOString()}`;
+}
+
+function sleep(durationMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, durationMs));
+}
+
+function logTrace(
+  app: AppContext,
+  sandboxId: string,
+  times: { readonly startedMs: number; readonly reservedMs: number; readonly mountedMs: number },
+  running: RunningSandbox,
+): void {
+  const round = (durationMs: number) => Math.round(durationMs * 10) / 10;
+  app.logger.debug(
+    {
+      sandboxId,
+      totalMs: round(performance.now() - times.startedMs),
+      trace: [
+        { step: "reserve", durationMs: round(times.reservedMs - times.startedMs) },
+        { step: "mount", durationMs: round(times.mountedMs - times.reservedMs) },
+        ...running.trace.map(({ step: name, durationMs }) => ({ step: name, durationMs: round(durationMs) })),
+      ],
+    },
+    "sandbox created",
+  );
+}

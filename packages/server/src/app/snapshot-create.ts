@@ -1,0 +1,77 @@
+import type { ImageRecord, NewImage } from "@caisson/database";
+import { step } from "@caisson/linux";
+import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
+import { type Actor, type AppContext, recordEvent, requireRegion, requireVolume } from "./context.ts";
+import type { Region } from "./region.ts";
+import { findEarlier, hashRequest } from "./volume-create.ts";
+
+export interface CreateSnapshotInput {
+  readonly slug: string;
+  readonly labels?: Labels | null;
+}
+
+/**
+ * Takes a snapshot of a volume, attached or not. The row comes first, in state `creating`; then the image is sealed; then the row becomes `ready`.
+ * A writable attached volume is frozen for the instant of the copy only: it is thawed before the copy is made durable, and the acknowledgement
+ * comes after that. A crash in between leaves a `creating` row, which the next start undoes; the freeze goes with the mount.
+ */
+export async function createSnapshot(
+  app: AppContext,
+  actor: Actor,
+  volumeIdOrSlug: string,
+  input: CreateSnapshotInput,
+  idempotencyKey?: string,
+): Promise<ImageRecord> {
+  const slug = requireSlug(input.slug);
+  const labels = requireLabels(input.labels ?? {});
+  const { id: volumeId } = await requireVolume(app, actor, volumeIdOrSlug);
+  const claim =
+    idempotencyKey === undefined
+      ? undefined
+      : { key: idempotencyKey, requestHash: hashRequest("snapshot", { ...input, volumeId }) };
+  return app.locks.run(volumeId, async () => {
+    const volume = await requireVolume(app, actor, volumeId);
+    const region = requireRegion(app, volume.region);
+    const isWritable = region.volumes.isWritable(volumeId);
+    const snapshot: NewImage = {
+      kind: "snapshot",
+      id: newId("snp", volume.region),
+      organizationId: volume.organizationId,
+      slug,
+      region: volume.region,
+      capacityBytes: volume.capacityBytes,
+      isBootable: volume.isBootable,
+      consistency: isWritable ? "frozen" : "clean",
+      parent: { kind: "volume", id: volume.id, slug: volume.slug },
+      baseSnapshot: volume.baseSnapshot,
+      labels,
+      createdAtMs: Date.now(),
+    };
+    const { existingId } = await step("snapshot-create.reserve", () => app.store.images.reserve(snapshot, claim));
+    if (existingId !== null) return findEarlier(app, existingId);
+    try {
+      await seal(region, volumeId, snapshot.id);
+      const usage = await region.storage.usage(snapshot.id);
+      const values = { consistency: snapshot.consistency, ...usage };
+      const record = await step("snapshot-create.commit", () => app.store.images.commit(snapshot.id, values));
+      await app.store.images.setUsage(volumeId, await region.storage.usage(volumeId));
+      await recordEvent(app, actor, "snapshot-create", record, { slug, volumeId, consistency: record.consistency });
+      return record;
+    } catch (error) {
+      await region.storage.deleteImage(snapshot.id);
+      await app.store.images.forget(snapshot.id);
+      throw error;
+    }
+  });
+}
+
+async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
+  const frozen = await step("snapshot-create.freeze", () => region.volumes.freeze(volumeId));
+  try {
+    await step("snapshot-create.seal", () =>
+      region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw()),
+    );
+  } finally {
+    await frozen?.thaw();
+  }
+}

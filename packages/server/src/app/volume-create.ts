@@ -1,0 +1,146 @@
+import { createHash } from "node:crypto";
+import type { ImageRecord, NewImage, ObjectReference, ParentReference } from "@caisson/database";
+import { step } from "@caisson/linux";
+import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
+import { type Actor, type AppContext, recordEvent, requireRegion } from "./context.ts";
+import { fillVolume } from "./image-content.ts";
+import type { Region } from "./region.ts";
+
+export interface CreateVolumeInput {
+  readonly slug: string;
+  readonly region: string;
+  readonly capacity: string | number;
+  /** `builtin:<name>`, or a snapshot's id or slug. */
+  readonly from?: string | null;
+  readonly labels?: Labels | null;
+}
+
+interface Source {
+  readonly imageId: string;
+  readonly sizeBytes: number;
+  readonly isBootable: boolean;
+  readonly parent: ParentReference;
+  readonly baseSnapshot: ObjectReference | null;
+}
+
+/**
+ * Creates a volume. The row comes first, in state `creating`, and takes the slug; then the image is made and made durable; then the row becomes
+ * `ready`, which is the acknowledgement. A crash before that leaves a `creating` row, which the next start undoes together with its image.
+ */
+export async function createVolume(
+  app: AppContext,
+  actor: Actor,
+  input: CreateVolumeInput,
+  idempotencyKey?: string,
+): Promise<ImageRecord> {
+  const slug = requireSlug(input.slug);
+  const region = requireRegion(app, input.region);
+  const capacityBytes = requireCapacity(app, input.capacity);
+  const labels = requireLabels(input.labels ?? {});
+  const source = input.from == null ? null : await findSource(app, actor, region, input.from);
+  if (source !== null && capacityBytes < source.sizeBytes) {
+    throw new CaissonError(
+      "INVALID_CAPACITY",
+      `The capacity ${formatSize(capacityBytes)} is smaller than the file system of ${JSON.stringify(input.from)}: ` +
+        `give at least ${source.sizeBytes} bytes (${formatSize(source.sizeBytes)})`,
+    );
+  }
+  const volume: NewImage = {
+    kind: "volume",
+    id: newId("vol", region.name),
+    organizationId: actor.organization.id,
+    slug,
+    region: region.name,
+    capacityBytes,
+    isBootable: source?.isBootable ?? false,
+    consistency: null,
+    parent: source?.parent ?? null,
+    baseSnapshot: source?.baseSnapshot ?? null,
+    labels,
+    createdAtMs: Date.now(),
+  };
+  const claim =
+    idempotencyKey === undefined ? undefined : { key: idempotencyKey, requestHash: hashRequest("volume", input) };
+  return app.locks.run(volume.id, async () => {
+    const { existingId } = await step("volume-create.reserve", () => app.store.images.reserve(volume, claim));
+    if (existingId !== null) return findEarlier(app, existingId);
+    try {
+      await fillVolume(region, volume.id, capacityBytes, source, app.locks);
+      const usage = await region.storage.usage(volume.id);
+      const record = await step("volume-create.commit", () =>
+        app.store.images.commit(volume.id, { consistency: null, ...usage }),
+      );
+      await recordEvent(app, actor, "volume-create", record, { slug, capacityBytes, from: input.from ?? null });
+      return record;
+    } catch (error) {
+      await region.storage.deleteImage(volume.id);
+      await app.store.images.forget(volume.id);
+      throw error;
+    }
+  });
+}
+
+/** The capacity in bytes. Throws `INVALID_CAPACITY` outside the limits. */
+export function requireCapacity(app: AppContext, capacity: string | number): number {
+  const { minCapacityBytes, maxCapacityBytes } = app.config.volumes;
+  const bytes = parseSize(capacity);
+  if (bytes >= minCapacityBytes && bytes <= maxCapacityBytes) return bytes;
+  throw new CaissonError(
+    "INVALID_CAPACITY",
+    `The capacity ${JSON.stringify(capacity)} is outside the limits: give ${minCapacityBytes} to ${maxCapacityBytes} bytes`,
+  );
+}
+
+/** The object of an earlier request with the same idempotency key, once that request is done. */
+export async function findEarlier(app: AppContext, id: string): Promise<ImageRecord> {
+  const record = await app.locks.run(id, () => app.store.images.get(id));
+  if (record !== null && record.state !== "purging") return record;
+  throw new CaissonError(
+    "IDEMPOTENCY_KEY_REUSED",
+    "The object that this idempotency key created is gone: use a new key to create another",
+  );
+}
+
+export function hashRequest(kind: string, input: object): Uint8Array {
+  const sorted = Object.entries(input)
+    .filter(([, value]) => value !== undefined && value !== null)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  return createHash("sha256")
+    .update(JSON.stringify([kind, sorted]))
+    .digest();
+}
+
+async function findSource(app: AppContext, actor: Actor, region: Region, from: string): Promise<Source> {
+  if (from.startsWith("builtin:")) {
+    const image = region.builtins.get(from);
+    if (image === undefined) {
+      const names = [...region.builtins.keys()].join(", ");
+      throw new CaissonError(
+        "SNAPSHOT_NOT_FOUND",
+        `There is no built-in image ${JSON.stringify(from.slice(0, 64))}: choose one of ${names}`,
+      );
+    }
+    const parent: ParentReference = { kind: "builtin", id: image.imageId, slug: image.name };
+    return { imageId: image.imageId, sizeBytes: image.sizeBytes, isBootable: true, parent, baseSnapshot: null };
+  }
+  const snapshot = await app.store.images.find(actor.organization.id, "snapshot", from);
+  if (snapshot === null)
+    throw new CaissonError(
+      "SNAPSHOT_NOT_FOUND",
+      `There is no snapshot ${JSON.stringify(from.slice(0, 64))} to create from`,
+    );
+  if (snapshot.region !== region.name) {
+    throw new CaissonError(
+      "REGION_MISMATCH",
+      `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region.name}: create the volume in ${snapshot.region}`,
+    );
+  }
+  const reference = { id: snapshot.id, slug: snapshot.slug };
+  return {
+    imageId: snapshot.id,
+    sizeBytes: snapshot.capacityBytes,
+    isBootable: snapshot.isBootable,
+    parent: { kind: "snapshot", ...reference },
+    baseSnapshot: reference,
+  };
+}

@@ -1,0 +1,100 @@
+import { mkdir, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { step } from "@caisson/linux";
+import {
+  type BlockDevice,
+  type FrozenFileSystem,
+  freezeFileSystem,
+  mountExt4,
+  type StorageDriver,
+  unmountFileSystem,
+} from "@caisson/storage";
+import type { KeyedMutex } from "./keyed-mutex.ts";
+
+interface MountedVolume {
+  readonly device: BlockDevice;
+  readonly path: string;
+  readonly isReadOnly: boolean;
+  users: number;
+}
+
+/** What mounting a volume needs to know. */
+export interface VolumeMountOptions {
+  readonly isReadOnly: boolean;
+  /** A root may hold devices' nodes and setuid programs; a data volume may not. */
+  readonly isRoot: boolean;
+}
+
+/**
+ * The volumes of one pool that are mounted on this host. A volume is mounted once: by its one writer, or shared by its readers. Who may mount
+ * is decided before, in the database; mounting and unmounting of one volume take turns through the lock that snapshots and growing use too.
+ */
+export class VolumeMounts {
+  readonly #storage: StorageDriver;
+  readonly #directory: string;
+  readonly #locks: KeyedMutex;
+  readonly #mounted = new Map<string, MountedVolume>();
+
+  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex) {
+    this.#storage = storage;
+    this.#directory = directory;
+    this.#locks = locks;
+  }
+
+  /** Mounts the volume and returns the directory. Each success needs one `unmount`. */
+  mount(volumeId: string, options: VolumeMountOptions): Promise<string> {
+    return this.#locks.run(volumeId, async () => {
+      const existing = this.#mounted.get(volumeId);
+      if (existing !== undefined) {
+        if (!options.isReadOnly || !existing.isReadOnly) throw new Error(`Volume ${volumeId} is mounted already`);
+        existing.users += 1;
+        return existing.path;
+      }
+      const path = join(this.#directory, volumeId);
+      const device = await step("volume-mount.attach", () =>
+        this.#storage.attach(volumeId, options.isReadOnly ? "ro" : "rw"),
+      );
+      try {
+        await mkdir(path, { recursive: true });
+        await step("volume-mount.mount", () => mountExt4(device.path, path, options));
+      } catch (error) {
+        await this.#storage.detach(device);
+        throw error;
+      }
+      this.#mounted.set(volumeId, { device, path, isReadOnly: options.isReadOnly, users: 1 });
+      return path;
+    });
+  }
+
+  /** Gives up one `mount`. The last one syncs, unmounts and detaches, in that order: then everything written is on stable storage. */
+  unmount(volumeId: string): Promise<void> {
+    return this.#locks.run(volumeId, async () => {
+      const mounted = this.#mounted.get(volumeId);
+      if (mounted === undefined) return;
+      if (mounted.users > 1) {
+        mounted.users -= 1;
+        return;
+      }
+      await step("volume-mount.unmount", () => unmountFileSystem(mounted.path));
+      await step("volume-mount.detach", () => this.#storage.detach(mounted.device));
+      this.#mounted.delete(volumeId);
+      await rmdir(mounted.path);
+    });
+  }
+
+  /** True while a sandbox can write to the volume. Only meaningful while the volume's lock is held. */
+  isWritable(volumeId: string): boolean {
+    return this.#mounted.get(volumeId)?.isReadOnly === false;
+  }
+
+  /** Stops all writes to the volume until `thaw`; null when nobody can write to it. The caller holds the volume's lock. */
+  async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
+    const mounted = this.#mounted.get(volumeId);
+    return mounted === undefined || mounted.isReadOnly ? null : freezeFileSystem(mounted.path);
+  }
+
+  /** Ids of the volumes that are mounted now. */
+  ids(): readonly string[] {
+    return [...this.#mounted.keys()];
+  }
+}

@@ -1,0 +1,189 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { CaissonError, parseSize } from "@caisson/model";
+import { parse } from "smol-toml";
+import { type Static, Type } from "typebox";
+import { Value } from "typebox/value";
+
+/** Every setting with its default; `caisson.example.toml` documents each one. */
+export interface Config {
+  readonly dataDirectory: string;
+  readonly listenHost: string;
+  readonly listenPort: number;
+  /** Origin that clients use, for links in answers; null: taken from each request's Host header. */
+  readonly publicUrl: string | null;
+  readonly logLevel: string;
+  /** Regions that this server serves, the default one first. */
+  readonly regions: readonly string[];
+  readonly cacheDirectory: string;
+  readonly pool: PoolConfig;
+  readonly volumes: VolumeLimits;
+  readonly sandboxes: SandboxLimitsConfig;
+  readonly network: { readonly isPrivateAllowed: boolean };
+}
+
+export interface PoolConfig {
+  /** Size of the pool file where the data directory has no reflink; null: what the disk allows. */
+  readonly sizeBytes: number | null;
+}
+
+export interface VolumeLimits {
+  readonly minCapacityBytes: number;
+  readonly maxCapacityBytes: number;
+  /** How long a deleted volume or snapshot can be restored. */
+  readonly retentionMs: number;
+  /** How often the usage of attached volumes is measured. */
+  readonly usageIntervalMs: number;
+}
+
+export interface SandboxLimitsConfig {
+  readonly maxPerOrganization: number;
+  readonly cpuCount: number;
+  readonly pidsMax: number;
+  readonly scratchBytes: number;
+  /** Scratch disks kept formatted and mounted, so that a create does not wait for one. */
+  readonly preparedScratchDisks: number;
+  /** How long a create waits for a volume whose holder is ending. */
+  readonly holderWaitMs: number;
+  /** How long stopped sandboxes stay in the list. */
+  readonly historyMs: number;
+}
+
+const closed = { additionalProperties: false };
+const PositiveInteger = Type.Integer({ minimum: 1 });
+const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
+
+const FileSchema = Type.Object(
+  {
+    listen: Type.Optional(Type.String()),
+    public_url: Type.Optional(Type.String()),
+    log_level: Type.Optional(
+      Type.Union([
+        Type.Literal("trace"),
+        Type.Literal("debug"),
+        Type.Literal("info"),
+        Type.Literal("warn"),
+        Type.Literal("error"),
+      ]),
+    ),
+    regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
+    cache: Type.Optional(Type.String()),
+    pool: Type.Optional(Type.Object({ size: Type.Optional(Size) }, closed)),
+    volumes: Type.Optional(
+      Type.Object(
+        {
+          min_capacity: Type.Optional(Size),
+          max_capacity: Type.Optional(Size),
+          retention_hours: Type.Optional(Type.Number({ minimum: 0 })),
+          usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
+        },
+        closed,
+      ),
+    ),
+    sandboxes: Type.Optional(
+      Type.Object(
+        {
+          max_per_organization: Type.Optional(PositiveInteger),
+          cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
+          pids: Type.Optional(Type.Integer({ minimum: 64 })),
+          scratch: Type.Optional(Size),
+          prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
+          holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
+          history_hours: Type.Optional(Type.Number({ minimum: 0 })),
+        },
+        closed,
+      ),
+    ),
+    network: Type.Optional(Type.Object({ allow_private: Type.Optional(Type.Boolean()) }, closed)),
+  },
+  closed,
+);
+type ConfigFile = Static<typeof FileSchema>;
+
+const HOUR_MS = 3_600_000;
+
+export interface ConfigOverrides {
+  readonly dataDirectory?: string | undefined;
+  readonly listen?: string | undefined;
+  /** Default: `caisson.toml` in the data directory, if it is there. */
+  readonly configPath?: string | undefined;
+}
+
+/** Reads the settings: command line over file over defaults. Throws `INVALID_CONFIG` that names the setting. */
+export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.ProcessEnv): Config {
+  const dataDirectory = overrides.dataDirectory ?? "/var/lib/caisson";
+  const file = readConfigFile(
+    overrides.configPath ?? join(dataDirectory, "caisson.toml"),
+    overrides.configPath !== undefined,
+  );
+  const [listenHost, listenPort] = parseListen(overrides.listen ?? file.listen ?? "127.0.0.1:8484");
+  return {
+    dataDirectory,
+    listenHost,
+    listenPort,
+    publicUrl: file.public_url?.replace(/\/+$/, "") ?? null,
+    logLevel: file.log_level ?? "info",
+    regions: file.regions ?? ["ord"],
+    cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
+    pool: { sizeBytes: file.pool?.size === undefined ? null : parseSize(file.pool.size) },
+    volumes: {
+      minCapacityBytes: parseSize(file.volumes?.min_capacity ?? "300MB"),
+      maxCapacityBytes: parseSize(file.volumes?.max_capacity ?? "20GB"),
+      retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
+      usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
+    },
+    sandboxes: {
+      maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
+      cpuCount: file.sandboxes?.cpus ?? 2,
+      pidsMax: file.sandboxes?.pids ?? 4096,
+      scratchBytes: parseSize(file.sandboxes?.scratch ?? "10GB"),
+      preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
+      holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
+      historyMs: (file.sandboxes?.history_hours ?? 24) * HOUR_MS,
+    },
+    network: { isPrivateAllowed: file.network?.allow_private ?? false },
+  };
+}
+
+function readConfigFile(path: string, isRequired: boolean): ConfigFile {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (!isRequired && error instanceof Error && "code" in error && error.code === "ENOENT") return {};
+    throw new CaissonError("INVALID_CONFIG", `Cannot read the configuration file ${path}: ${String(error)}`, {
+      cause: error,
+    });
+  }
+  let value: unknown;
+  try {
+    value = parse(text);
+  } catch (error) {
+    throw new CaissonError("INVALID_CONFIG", `The configuration file ${path} is not TOML: ${String(error)}`, {
+      cause: error,
+    });
+  }
+  if (Value.Check(FileSchema, value)) return value;
+  const [first] = Value.Errors(FileSchema, value);
+  const setting = first?.instancePath.slice(1).replaceAll("/", ".") || "the file";
+  const detail =
+    first?.keyword === "additionalProperties"
+      ? `unknown settings: ${JSON.stringify(first.params)}`
+      : (first?.message ?? "is invalid");
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `In the configuration file ${path}, ${setting} ${detail}. caisson.example.toml shows every setting`,
+  );
+}
+
+function parseListen(text: string): [host: string, port: number] {
+  const match = /^(\[[0-9a-fA-F:]+\]|[^:[\]]+):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match?.[1] === undefined || port > 65_535) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `Cannot listen on ${JSON.stringify(text)}: give HOST:PORT, for example 127.0.0.1:8484`,
+    );
+  }
+  return [match[1].replace(/^\[|\]$/g, ""), port];
+}

@@ -1,0 +1,86 @@
+import type { IncomingMessage } from "node:http";
+import { connect } from "node:net";
+import type { Duplex } from "node:stream";
+import { CaissonError } from "@caisson/model";
+
+/** Headers that are for the server alone: credentials, and what the agent has no use for. */
+const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
+const MAX_ANSWER_BYTES = 16 * 1024;
+const ANSWER_TIMEOUT_MS = 5_000;
+
+export interface ForwardTarget {
+  /** Unix socket of the agent. */
+  readonly socketPath: string;
+  /** Put into the 101. */
+  readonly addedHeaders: Readonly<Record<string, string>>;
+}
+
+/**
+ * Hands a client's upgrade to the agent and joins the two connections. Resolves when the 101 is on its way to the client; from then on bytes
+ * are copied with the back-pressure of both sides, and when one side closes so does the other. Throws `SANDBOX_START_FAILED` when the agent
+ * does not switch protocols; the client's connection is then untouched.
+ */
+export async function forwardUpgrade(
+  request: IncomingMessage,
+  client: Duplex,
+  head: Buffer,
+  target: ForwardTarget,
+): Promise<void> {
+  const agent = connect(target.socketPath);
+  agent.on("error", () => {});
+  try {
+    agent.write(requestText(request));
+    const { status, rest } = await readAnswer(agent);
+    const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
+    const end = status.indexOf("\r\n") + 2;
+    client.write(status.slice(0, end) + added.join("") + status.slice(end));
+    if (rest.length > 0) client.write(rest);
+    if (head.length > 0) agent.write(head);
+  } catch (error) {
+    agent.destroy();
+    throw error;
+  }
+  client.pipe(agent);
+  agent.pipe(client);
+  client.once("close", () => agent.destroy());
+  agent.once("close", () => client.destroy());
+}
+
+function requestText(request: IncomingMessage): string {
+  const lines = ["GET /rpc HTTP/1.1"];
+  for (let index = 0; index + 1 < request.rawHeaders.length; index += 2) {
+    const name = request.rawHeaders[index] ?? "";
+    if (!WITHHELD_HEADERS.has(name.toLowerCase())) lines.push(`${name}: ${request.rawHeaders[index + 1]}`);
+  }
+  return `${lines.join("\r\n")}\r\n\r\n`;
+}
+
+/** Reads the agent's answer up to the empty line, and what came right behind it. */
+async function readAnswer(agent: Duplex): Promise<{ readonly status: string; readonly rest: Buffer }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
+  const fail = (detail: string) =>
+    reject(new CaissonError("SANDBOX_START_FAILED", `The sandbox does not take connections: ${detail}`));
+  let received = Buffer.alloc(0);
+  const onReadable = () => {
+    for (let chunk: Buffer | null = agent.read(); chunk !== null; chunk = agent.read()) {
+      received = Buffer.concat([received, chunk]);
+      const end = received.indexOf("\r\n\r\n");
+      if (end < 0 && received.length < MAX_ANSWER_BYTES) continue;
+      const status = received.subarray(0, end + 4).toString("latin1");
+      if (end < 0 || !status.startsWith("HTTP/1.1 101 "))
+        return fail(`it answered ${JSON.stringify(status.slice(0, 64))}`);
+      return resolve({ status, rest: received.subarray(end + 4) });
+    }
+  };
+  const onClose = () => fail("it closed the connection");
+  const timer = setTimeout(() => fail(`no answer within ${ANSWER_TIMEOUT_MS} ms`), ANSWER_TIMEOUT_MS);
+  agent.on("readable", onReadable);
+  agent.on("close", onClose);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    agent.off("readable", onReadable);
+    agent.off("close", onClose);
+  }
+}

@@ -1,0 +1,91 @@
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { CaissonError } from "@caisson/model";
+import { decodeSandboxConfig, HEADERS } from "@caisson/protocol";
+import type { Actor, AppContext } from "../app/context.ts";
+import type { LiveSandbox } from "../app/live-sandboxes.ts";
+import { createSandbox } from "../app/sandbox-create.ts";
+import { primaryLeft } from "../app/sandbox-end.ts";
+import { authenticate } from "../http/authenticate.ts";
+import { errorBody, toCaissonError } from "../http/errors.ts";
+import { forwardUpgrade } from "./forward-upgrade.ts";
+
+const CONNECT_PATH = /^\/api\/v3\/sandbox\/([^/]{1,64})\/connect$/;
+
+/**
+ * The WebSocket half of the server (protocol.md 1.6, 1.7). It authenticates an upgrade, creates or finds the sandbox, hands the upgrade to the
+ * agent inside, and from then on only copies bytes.
+ */
+export async function handleUpgrade(
+  app: AppContext,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const traceId = randomUUID();
+  // A client may vanish at any time; what that means is decided where its connection is used.
+  socket.on("error", () => {});
+  try {
+    const actor = await authenticate(app, request.headers);
+    const path = new URL(request.url ?? "/", "http://localhost").pathname;
+    if (path === "/api/v3/sandboxes/create") return await create(app, actor, { request, socket, head, traceId });
+    const id = CONNECT_PATH.exec(path)?.[1];
+    if (id === undefined) throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${path}`);
+    await connect(app, actor, decodeURIComponent(id), { request, socket, head, traceId });
+  } catch (error) {
+    const known = toCaissonError(error);
+    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
+      app.logger.error({ err: known, traceId }, "upgrade failed");
+    refuse(socket, known, traceId);
+  }
+}
+
+interface Upgrade {
+  readonly request: IncomingMessage;
+  readonly socket: Duplex;
+  readonly head: Buffer;
+  readonly traceId: string;
+}
+
+async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<void> {
+  const header = upgrade.request.headers[HEADERS.config];
+  const config = decodeSandboxConfig(typeof header === "string" ? header : undefined, Date.now());
+  const live = await createSandbox(app, actor, config, hostRegion(app, upgrade.request.headers.host));
+  // The client may have left while its sandbox was starting.
+  if (upgrade.socket.destroyed) return primaryLeft(app, live);
+  upgrade.socket.once("close", () => primaryLeft(app, live));
+  await forward(app, live, upgrade);
+}
+
+async function connect(app: AppContext, actor: Actor, id: string, upgrade: Upgrade): Promise<void> {
+  const live = app.live.get(id);
+  if (live === undefined || live.ending !== null || live.record.organizationId !== actor.organization.id) {
+    throw new CaissonError("SANDBOX_NOT_FOUND", `There is no running sandbox ${JSON.stringify(id.slice(0, 64))}`);
+  }
+  await forward(app, live, upgrade);
+}
+
+async function forward(app: AppContext, live: LiveSandbox, { request, socket, head, traceId }: Upgrade): Promise<void> {
+  live.sockets.add(socket);
+  socket.once("close", () => live.sockets.delete(socket));
+  await forwardUpgrade(request, socket, head, {
+    socketPath: live.running.agentSocketPath,
+    addedHeaders: { [HEADERS.sandboxId]: live.record.id, [HEADERS.traceId]: traceId },
+  });
+  app.logger.debug({ sandboxId: live.record.id, traceId }, "client connected");
+}
+
+/** The JavaScript client says its region only through the host name (protocol.md 1.5). */
+function hostRegion(app: AppContext, host: string | undefined): string | null {
+  const label = host?.split(".")[0] ?? "";
+  return app.regions.has(label) ? label : null;
+}
+
+function refuse(socket: Duplex, error: CaissonError, traceId: string): void {
+  const body = JSON.stringify(errorBody(error));
+  socket.end(
+    `HTTP/1.1 ${error.status} ${error.code}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+      `${HEADERS.traceId}: ${traceId}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,58 @@
+import { CaissonError, ERRORS, type ErrorCode } from "@caisson/model";
+import type { ExtendedError, WireError } from "@caisson/protocol";
+import type { FastifyError } from "fastify";
+
+/** Fields whose own code is kinder than `INVALID_REQUEST`. */
+const FIELD_CODES: Readonly<Record<string, ErrorCode>> = {
+  slug: "INVALID_SLUG",
+  capacity: "INVALID_CAPACITY",
+  region: "INVALID_REGION",
+  labels: "INVALID_LABELS",
+};
+
+/** Fastify's own errors that a client can cause, by their code. */
+const FRAMEWORK_CODES: Readonly<Record<string, ErrorCode>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: "PAYLOAD_TOO_LARGE",
+  FST_ERR_CTP_INVALID_JSON_BODY: "INVALID_REQUEST",
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: "INVALID_REQUEST",
+  FST_ERR_CTP_EMPTY_JSON_BODY: "INVALID_REQUEST",
+  FST_ERR_BAD_URL: "INVALID_REQUEST",
+  FST_ERR_NOT_FOUND: "NOT_FOUND",
+};
+
+/** Gives every error its place in the table. What is not in it is ours to mend, so its text stays in the log. */
+export function toCaissonError(error: unknown): CaissonError {
+  if (error instanceof CaissonError) return error;
+  if (isFastifyError(error)) {
+    const [issue] = error.validation ?? [];
+    if (issue !== undefined) {
+      const missing = issue.params.requiredProperties ?? issue.params.missingProperty;
+      const field = issue.instancePath.split("/")[1] ?? String(Array.isArray(missing) ? missing[0] : (missing ?? ""));
+      const text = issue.instancePath === "" && field !== "" ? "is required" : (issue.message ?? "is invalid");
+      const subject = field === "" ? "The request body" : `The field ${JSON.stringify(field)}`;
+      return new CaissonError(FIELD_CODES[field] ?? "INVALID_REQUEST", `${subject} ${text}`, { cause: error });
+    }
+    const code = FRAMEWORK_CODES[error.code];
+    if (code !== undefined) return new CaissonError(code, error.message, { cause: error });
+    if (error.statusCode === 400) return new CaissonError("INVALID_REQUEST", error.message, { cause: error });
+  }
+  return new CaissonError(
+    "INTERNAL_ERROR",
+    "Something failed on the server: try again, and report it with the trace id if it persists",
+    {
+      cause: error,
+    },
+  );
+}
+
+export function errorBody(error: CaissonError): WireError {
+  return { code: error.code, message: error.message };
+}
+
+export function extendedErrorBody(error: CaissonError, requestId: string): ExtendedError {
+  return { ...errorBody(error), hint: ERRORS[error.code].recovery, request_id: requestId };
+}
+
+function isFastifyError(error: unknown): error is FastifyError {
+  return error instanceof Error && "code" in error;
+}

@@ -1,0 +1,95 @@
+import type { ImageRecord, SandboxRecord } from "@caisson/database";
+import type {
+  ExtendedSnapshot,
+  ExtendedVolume,
+  WireDescendant,
+  WireSandbox,
+  WireSnapshot,
+  WireVolume,
+} from "@caisson/protocol";
+
+/** Exactly the eight keys that the official clients know (protocol.md 2.2). */
+export function wireVolume(volume: ImageRecord): WireVolume {
+  return {
+    id: volume.id,
+    slug: volume.slug,
+    region: volume.region,
+    capacity: volume.capacityBytes,
+    estimated_allocated_size: volume.allocatedBytes,
+    estimated_flattened_size: volume.flattenedBytes,
+    is_bootable: volume.isBootable,
+    base_snapshot: volume.baseSnapshot === null ? null : { id: volume.baseSnapshot.id, slug: volume.baseSnapshot.slug },
+  };
+}
+
+export function extendedVolume(volume: ImageRecord, attachedTo: string | null): ExtendedVolume {
+  const { parent } = volume;
+  return {
+    ...wireVolume(volume),
+    used: volume.flattenedBytes,
+    ...lifeOf(volume),
+    attached_to: attachedTo,
+    parent:
+      parent === null
+        ? null
+        : { kind: parent.kind === "builtin" ? "image" : "snapshot", id: parent.id, slug: parent.slug },
+  };
+}
+
+export function wireSnapshot(snapshot: ImageRecord): WireSnapshot {
+  return {
+    id: snapshot.id,
+    slug: snapshot.slug,
+    region: snapshot.region,
+    allocated_size: snapshot.allocatedBytes,
+    flattened_size: snapshot.flattenedBytes,
+    is_bootable: snapshot.isBootable,
+    volume: { id: snapshot.parent?.id ?? "", slug: snapshot.parent?.slug ?? "" },
+  };
+}
+
+export function extendedSnapshot(snapshot: ImageRecord): ExtendedSnapshot {
+  return {
+    ...wireSnapshot(snapshot),
+    bootable: snapshot.isBootable,
+    ...lifeOf(snapshot),
+    consistency: snapshot.consistency ?? "clean",
+    base_snapshot: snapshot.baseSnapshot,
+  };
+}
+
+export function descendant(image: ImageRecord): WireDescendant {
+  return {
+    kind: image.kind,
+    id: image.id,
+    slug: image.slug,
+    region: image.region,
+    created_at: new Date(image.createdAtMs).toISOString(),
+    parent_id: image.parent?.id ?? "",
+  };
+}
+
+/** The list's form knows two states: a sandbox that starts or ends still runs. */
+export function wireSandbox(sandbox: SandboxRecord): WireSandbox {
+  return {
+    id: sandbox.id,
+    createdAt: new Date(sandbox.createdAtMs).toISOString(),
+    stoppedAt: isoOrNull(sandbox.stoppedAtMs),
+    region: sandbox.region,
+    status: sandbox.status === "stopped" ? "stopped" : "running",
+    labels: { ...sandbox.labels },
+  };
+}
+
+function lifeOf(image: ImageRecord) {
+  return {
+    labels: { ...image.labels },
+    created_at: new Date(image.createdAtMs).toISOString(),
+    deleted_at: isoOrNull(image.deletedAtMs),
+    purge_at: isoOrNull(image.purgeAtMs),
+  };
+}
+
+function isoOrNull(timeMs: number | null): string | null {
+  return timeMs === null ? null : new Date(timeMs).toISOString();
+}

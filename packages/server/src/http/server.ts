@@ -1,0 +1,139 @@
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { CaissonError } from "@caisson/model";
+import { EXTENDED_MEDIA_TYPE, HEADERS } from "@caisson/protocol";
+import fastifySwagger from "@fastify/swagger";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyRequest,
+  type RawServerDefault,
+} from "fastify";
+import type { Actor, AppContext } from "../app/context.ts";
+import { adminRoutes } from "./admin.ts";
+import { authenticate } from "./authenticate.ts";
+import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
+import { sandboxRoutes } from "./sandboxes.ts";
+import { snapshotRoutes } from "./snapshots.ts";
+import { unsupportedRoutes } from "./unsupported.ts";
+import { volumeRoutes } from "./volumes.ts";
+
+const MAX_BODY_BYTES = 2 ** 20;
+/** Secrets and labels travel in a header (protocol.md 1.4). */
+const MAX_HEADER_BYTES = 128 * 1024;
+
+export type Http = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Set for every route but the public ones. */
+    actor: Actor;
+  }
+}
+
+/** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
+export async function buildHttp(app: AppContext): Promise<Http> {
+  const http: Http = Fastify({
+    loggerInstance: app.logger as FastifyBaseLogger,
+    genReqId: () => randomUUID(),
+    bodyLimit: MAX_BODY_BYTES,
+    http: { maxHeaderSize: MAX_HEADER_BYTES },
+    routerOptions: { maxParamLength: 256 },
+    forceCloseConnections: true,
+    disableRequestLogging: true,
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  // Schemas of answers are documentation: an answer goes out as the handler made it.
+  http.setSerializerCompiler(() => JSON.stringify);
+  // The Python client declares a JSON body on every request, also on those without one (protocol.md 1.4).
+  http.removeContentTypeParser("application/json");
+  http.addContentTypeParser("application/json", { parseAs: "string" }, (_request, body, done) => {
+    if (body === "") return done(null, undefined);
+    try {
+      done(null, JSON.parse(String(body)));
+    } catch (error) {
+      done(new CaissonError("INVALID_REQUEST", "The request body is not valid JSON", { cause: error }));
+    }
+  });
+
+  http.addHook("onRequest", async (request, reply) => {
+    reply.header(HEADERS.traceId, request.id);
+    if (request.routeOptions.config.isPublic !== true && request.routeOptions.url !== undefined)
+      request.actor = await authenticate(app, request.headers);
+  });
+  http.addHook("onResponse", async (request, reply) => {
+    app.logger.debug(
+      {
+        traceId: request.id,
+        method: request.method,
+        path: request.routeOptions.url,
+        status: reply.statusCode,
+        durationMs: Math.round(reply.elapsedTime * 10) / 10,
+      },
+      "request",
+    );
+  });
+  http.setErrorHandler((error, request, reply) => {
+    const known = toCaissonError(error);
+    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
+      app.logger.error({ err: known, traceId: request.id }, "request failed");
+    return reply
+      .status(known.status)
+      .send(isExtended(request) ? extendedErrorBody(known, request.id) : errorBody(known));
+  });
+  http.setNotFoundHandler((request) => {
+    throw new CaissonError("NOT_FOUND", `There is nothing at ${request.method} ${request.url.split("?")[0]}`);
+  });
+
+  await http.register(fastifySwagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: {
+        title: "Caisson",
+        description: "Volumes, snapshots and sandboxes. Speaks the Deno Sandbox wire protocol.",
+        version: "0.1.0",
+      },
+      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+      security: [{ token: [] }],
+    },
+  });
+  await http.register(async (routes) => {
+    volumeRoutes(app, routes as Http);
+    snapshotRoutes(app, routes as Http);
+    sandboxRoutes(app, routes as Http);
+    adminRoutes(app, routes as Http);
+    unsupportedRoutes(routes as Http);
+  });
+  http.get(
+    "/health",
+    { config: { isPublic: true }, schema: { summary: "Is the server up?", security: [] } },
+    async () => ({ status: "ok" }),
+  );
+  http.get("/openapi.json", { config: { isPublic: true }, schema: { hide: true } }, async () => http.swagger());
+  return http;
+}
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** No token needed. */
+    isPublic?: boolean;
+  }
+}
+
+/** True when the client asked for Caisson's own form. */
+export function isExtended(request: FastifyRequest): boolean {
+  return request.headers.accept?.includes(EXTENDED_MEDIA_TYPE) ?? false;
+}
+
+/** The origin that links in answers start with. */
+export function originOf(app: AppContext, request: FastifyRequest): string {
+  return app.config.publicUrl ?? `${request.protocol}://${request.host}`;
+}

@@ -1,0 +1,23 @@
+import { CaissonError } from "@caisson/model";
+import type { Http } from "./server.ts";
+
+/** Parts of the hosted service that Caisson does not offer: they say so, instead of looking like a mistyped path. */
+const UNSUPPORTED: readonly { readonly url: string; readonly feature: string }[] = [
+  { url: "/api/v2/apps", feature: "apps" },
+  { url: "/api/v2/apps/*", feature: "apps" },
+  { url: "/api/v2/revisions/*", feature: "revisions" },
+  { url: "/api/v2/layers", feature: "layers" },
+  { url: "/api/v2/layers/*", feature: "layers" },
+  { url: "/api/v2/sandboxes/:id/deploy", feature: "deploying a sandbox" },
+  { url: "/api/v3/sandbox/:id/expose/http", feature: "exposing HTTP" },
+  { url: "/api/v3/sandbox/:id/expose/ssh", feature: "SSH access" },
+  { url: "/api/v3/sandbox/:id/expose/vscode", feature: "VS Code" },
+];
+
+export function unsupportedRoutes(http: Http): void {
+  for (const { url, feature } of UNSUPPORTED) {
+    http.all(url, { schema: { hide: true } }, async () => {
+      throw new CaissonError("NOT_SUPPORTED", `This server does not offer ${feature}`);
+    });
+  }
+}

@@ -1,0 +1,50 @@
+import { parseArgs } from "node:util";
+import { CaissonError } from "@caisson/model";
+import pino, { type Logger } from "pino";
+import { loadConfig } from "./config.ts";
+import { runDoctor } from "./doctor/index.ts";
+import { startServer } from "./server.ts";
+
+const USAGE = `usage: main.ts serve [--data DIR] [--listen HOST:PORT] [--config FILE]
+       main.ts doctor [--data DIR]`;
+
+/** Entry of the server process. People use the \`caisson\` command, which starts this in namespaces of its own (scripts/isolate.sh). */
+async function main(): Promise<void> {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: { data: { type: "string" }, listen: { type: "string" }, config: { type: "string" } },
+  });
+  const config = loadConfig({ dataDirectory: values.data, listen: values.listen, configPath: values.config }, process.env);
+  switch (positionals[0]) {
+    case "serve": {
+      const logger = createLogger(config.logLevel);
+      const server = await startServer(config, logger);
+      const stop = () => void server.close().then(() => process.exit(0), fail);
+      for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, stop);
+      const { endpoint } = server.credentials;
+      console.log(`Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`);
+      console.log(`Use it from another shell:  eval "$(caisson env --data ${config.dataDirectory})"`);
+      break;
+    }
+    case "doctor":
+      console.log(JSON.stringify(await runDoctor({ dataDirectory: config.dataDirectory })));
+      break;
+    default:
+      console.error(USAGE);
+      process.exitCode = 2;
+  }
+}
+
+/** Logs go to standard error: as text on a terminal, else one JSON object a line. */
+function createLogger(level: string): Logger {
+  const options = { level, redact: ["req.headers.authorization", "token", "*.token"] };
+  if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
+  return pino({ ...options, transport: { target: "pino-pretty", options: { destination: 2, ignore: "pid,hostname", translateTime: "HH:MM:ss.l" } } });
+}
+
+function fail(error: unknown): void {
+  console.error(error instanceof CaissonError ? `caisson: ${error.message}` : error);
+  process.exit(1);
+}
+
+await main().catch(fail);

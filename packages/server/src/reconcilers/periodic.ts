@@ -1,0 +1,45 @@
+import type { AppContext } from "../app/context.ts";
+import { purgeImage } from "../app/image-delete.ts";
+import { measureUsage } from "../app/sandbox-end.ts";
+
+const PURGE_INTERVAL_MS = 60_000;
+const IDEMPOTENCY_MS = 24 * 3_600_000;
+const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
+
+/** Frees the storage of volumes and snapshots whose retention is over, and forgets what is only kept for a time. */
+export async function purgeExpired(app: AppContext): Promise<void> {
+  const nowMs = Date.now();
+  for (const image of await app.store.images.beginPurge(nowMs)) await purgeImage(app, image);
+  await app.store.images.expireIdempotencyKeys(nowMs - IDEMPOTENCY_MS);
+  await app.store.sandboxes.expire(nowMs - app.config.sandboxes.historyMs);
+  await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
+}
+
+/** Measures the volumes that sandboxes write to. */
+export async function measureAttached(app: AppContext): Promise<void> {
+  for (const region of app.regions.values()) await measureUsage(app, region.name, region.volumes.ids());
+}
+
+/** Runs the jobs until the returned function is called; it resolves when none runs any more. A failing job is logged and tried again. */
+export function startPeriodicJobs(app: AppContext): () => Promise<void> {
+  const jobs = [
+    { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
+    { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureAttached },
+  ].map(({ name, intervalMs, run }) => {
+    let current: Promise<void> | null = null;
+    const timer = setInterval(() => {
+      current ??= run(app)
+        .catch((error: unknown) => app.logger.error({ err: error, job: name }, "a background job failed"))
+        .finally(() => {
+          current = null;
+        });
+    }, intervalMs);
+    return async () => {
+      clearInterval(timer);
+      await current;
+    };
+  });
+  return async () => {
+    await Promise.all(jobs.map((stop) => stop()));
+  };
+}

@@ -1,0 +1,57 @@
+import type { AppContext } from "../app/context.ts";
+import { requireRegion } from "../app/context.ts";
+import { purgeImage } from "../app/image-delete.ts";
+import { finishGrow } from "../app/volume-grow.ts";
+
+/**
+ * Settles what the last run left, before the server takes requests. In this order: sandboxes first, since their end frees volumes; then intents,
+ * which are undone (creations) or finished (purges, grows); then the pool, whose unowned images go. The kernel has already dropped the old
+ * server's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
+ */
+export async function recover(app: AppContext): Promise<void> {
+  for (const id of await app.runtime.list()) await app.runtime.stop(id);
+  for (const sandbox of await app.store.sandboxes.listLive()) {
+    await app.store.sandboxes.finish(sandbox.id, "server-restart", Date.now());
+    app.logger.info({ sandboxId: sandbox.id }, "sandbox ended with the server that ran it");
+  }
+  for (const image of await app.store.images.listUnsettled()) {
+    const { storage } = requireRegion(app, image.region);
+    if (image.state === "purging") {
+      await purgeImage(app, image);
+    } else if (image.state === "creating") {
+      await storage.deleteImage(image.id);
+      await app.store.images.forget(image.id);
+      app.logger.info({ id: image.id, slug: image.slug }, "undid an unfinished creation");
+    } else {
+      await finishGrow(app, image);
+      app.logger.info(
+        { id: image.id, slug: image.slug, capacityBytes: image.growToBytes },
+        "finished growing a volume",
+      );
+    }
+  }
+  await reconcilePools(app);
+}
+
+/** Compares each pool with the database: scratch disks and old built-in images go, what cannot be explained is reported and kept. */
+async function reconcilePools(app: AppContext): Promise<void> {
+  const known = new Map((await app.store.images.listIds()).map(({ id, region }) => [id, region]));
+  for (const region of app.regions.values()) {
+    const builtinIds = new Set([...region.builtins.values()].map((image) => image.imageId));
+    const present = new Set<string>();
+    for await (const image of region.storage.listImages()) {
+      present.add(image.id);
+      if (known.get(image.id) === region.name || builtinIds.has(image.id)) continue;
+      if (image.id.startsWith("scr_") || image.id.startsWith("img_")) await region.storage.deleteImage(image.id);
+      else
+        app.logger.warn(
+          { id: image.id, region: region.name },
+          "the pool holds an image that the database does not know; it is kept",
+        );
+    }
+    for (const [id, name] of known) {
+      if (name === region.name && !present.has(id))
+        app.logger.error({ id, region: name }, "the image of a volume or snapshot is missing from the pool");
+    }
+  }
+}

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Installs what is missing and says what and why before it does. Nothing missing: silent, and a few milliseconds.
+#   setup.sh npm       Node 24, Deno and the libraries, into node_modules
+#   setup.sh debian    the Debian packages that Caisson calls, through apt-get
+set -eu
+here=$(dirname "$(dirname "$(readlink -f "$0")")")
+
+install_npm() {
+  stamp="$here/node_modules/.caisson-installed"
+  if [ -x "$here/node_modules/.bin/node" ] && cmp -s "$here/package-lock.json" "$stamp"; then return; fi
+  if ! command -v npm >/dev/null; then
+    echo "caisson: npm is missing. Install Node.js with npm first, for example: apt-get install nodejs npm" >&2
+    exit 1
+  fi
+  echo "Installing the npm packages of package-lock.json into node_modules: Node 24 runs Caisson, Deno runs inside its sandboxes." >&2
+  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error >&2)
+  cp "$here/package-lock.json" "$stamp"
+}
+
+# A line for each: command that shows it is there, Debian package, what for.
+debian_tools='crun crun starts sandboxes
+mkfs.ext4 e2fsprogs makes and checks the file systems of volumes
+mkfs.xfs xfsprogs makes the storage pool
+mmdebstrap mmdebstrap makes the Debian 13 image
+nft nftables separates the networks of sandboxes
+ip iproute2 connects the networks of sandboxes
+tini tini is the first process of server and sandboxes
+unshare util-linux gives the server namespaces of its own
+pgrep procps passes signals on to the server'
+
+install_debian() {
+  missing=$(echo "$debian_tools" | while read -r command package reason; do
+    command -v "$command" >/dev/null || echo "$package $reason"
+  done)
+  [ -n "$missing" ] || return 0
+  echo "Installing Debian packages with apt-get:" >&2
+  echo "$missing" | while read -r package reason; do echo "  $package: $reason" >&2; done
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "caisson: this needs root. Run the same command with sudo." >&2
+    exit 1
+  fi
+  packages=$(echo "$missing" | cut -d' ' -f1 | sort -u)
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086  # one word for each package
+  apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 || {
+    apt-get update -qq >&2
+    # shellcheck disable=SC2086
+    apt-get install -y -qq --no-install-recommends $packages >&2
+  }
+}
+
+PATH="$PATH:/usr/sbin:/sbin"
+case "${1:-}" in
+  npm) install_npm ;;
+  debian) install_debian ;;
+  *) echo "usage: setup.sh npm|debian" >&2; exit 2 ;;
+esac
