@@ -1,0 +1,69 @@
+import { resolveConfiguration, type SandboxEndpointOptions } from "./core/configuration.ts";
+import { HttpClient } from "./core/http.ts";
+import { inspectAs, inspectSymbol } from "./core/inspect.ts";
+import { notSupported } from "./process/deno.ts";
+import { Organizations } from "./resources/organizations.ts";
+import { Sandboxes } from "./resources/sandboxes.ts";
+import { Snapshots } from "./resources/snapshots.ts";
+import { Tokens } from "./resources/tokens.ts";
+import { Volumes } from "./resources/volumes.ts";
+
+/**
+ * A client of a Caisson server.
+ *
+ * ```ts
+ * const client = new Client();
+ * const volume = await client.volumes.create({ slug: "dataset", region: "ord", capacity: "1GB" });
+ * for await (const { slug, used } of await client.volumes.list()) console.log(slug, used);
+ * ```
+ *
+ * Calls that may be repeated safely are repeated after network failures and answers that say "not now", with growing pauses.
+ */
+export class Client {
+  /** The organization's volumes. */
+  readonly volumes: Volumes;
+  /** The organization's snapshots. */
+  readonly snapshots: Snapshots;
+  /** The organization's sandboxes. */
+  readonly sandboxes: Sandboxes;
+  /** The organization's access tokens. */
+  readonly tokens: Tokens;
+  /** The server's organizations. */
+  readonly organizations: Organizations;
+  readonly #apiEndpoint: string;
+
+  /** Throws {@linkcode MissingTokenError} or {@linkcode InvalidApiEndpoint} when the options and the environment do not suffice. */
+  constructor(options: SandboxEndpointOptions = {}) {
+    const http = new HttpClient(resolveConfiguration(options));
+    this.#apiEndpoint = http.configuration.apiEndpoint;
+    this.volumes = new Volumes(http);
+    this.snapshots = new Snapshots(http);
+    this.sandboxes = new Sandboxes(http, options);
+    this.tokens = new Tokens(http);
+    this.organizations = new Organizations(http);
+  }
+
+  /** Apps are not part of Caisson. Always throws {@linkcode NotSupportedError}. */
+  get apps(): never {
+    throw notSupported("Cannot use `apps`");
+  }
+
+  /** Layers are not part of Caisson. Always throws {@linkcode NotSupportedError}. */
+  get layers(): never {
+    throw notSupported("Cannot use `layers`");
+  }
+
+  /** Revisions are not part of Caisson. Always throws {@linkcode NotSupportedError}. */
+  get revisions(): never {
+    throw notSupported("Cannot use `revisions`");
+  }
+
+  /** Timelines are not part of Caisson. Always throws {@linkcode NotSupportedError}. */
+  get timelines(): never {
+    throw notSupported("Cannot use `timelines`");
+  }
+
+  [inspectSymbol](depth: number, options: object, inspect: unknown): string {
+    return inspectAs("Client", { apiEndpoint: this.#apiEndpoint }, depth, options, inspect);
+  }
+}

@@ -1,0 +1,96 @@
+import { chmod, mkdir, open, symlink } from "node:fs/promises";
+import { dirname, join, posix, resolve } from "node:path";
+import type { TransferOptions, WalkEntry } from "./options.ts";
+import type { SandboxFs } from "./sandbox-fs.ts";
+import { forEachInParallel, isInside, linkText, TransferCounter } from "./transfer.ts";
+
+/** How much one call reads. Each call costs a round trip, so this is larger than what streams use. */
+const BLOCK_BYTES = 1024 * 1024;
+
+/** Copies a file or directory of the sandbox to the local machine. See {@linkcode SandboxFs.download}. */
+export async function download(
+  fs: SandboxFs,
+  sandboxPath: string,
+  localPath: string,
+  options: TransferOptions,
+): Promise<void> {
+  const root = await fs.realPath(sandboxPath);
+  const counter = new TransferCounter(options);
+  const info = await fs.stat(root);
+  if (info.isFile) {
+    await downloadFile(fs, root, localPath, info.mode, options, counter);
+    return;
+  }
+  if (!info.isDirectory) throw new TypeError(`Cannot download ${root}: it is neither a file nor a directory`);
+
+  const target = resolve(localPath, posix.basename(root) || ".");
+  const links: { readonly entry: WalkEntry; readonly copy: string }[] = [];
+  await mkdir(target, { recursive: true });
+  await forEachInParallel(fs.walk(root), options.signal, async (entry) => {
+    const copy = toTarget(entry.path, root, target);
+    if (entry.isSymlink) links.push({ entry, copy });
+    else if (entry.isDirectory) await mkdir(copy, { recursive: true });
+    else await downloadEntry(fs, entry, copy, options, counter);
+  });
+  // Links come last: a file that is said to lie behind one would otherwise be written where the link leads, outside the target.
+  for (const { entry, copy } of links) {
+    options.signal?.throwIfAborted();
+    await symlink(linkText(await fs.readLink(entry.path), entry.path, root), copy);
+  }
+}
+
+/** The sandbox is not trusted: a path that leaves the directory is refused. */
+function toTarget(path: string, root: string, target: string): string {
+  const copy = join(target, posix.relative(root, path));
+  if (posix.isAbsolute(path) && isInside(path, root) && isInside(copy, target)) return copy;
+  throw new TypeError(`Refused to download ${JSON.stringify(path)}: it lies outside ${JSON.stringify(root)}`);
+}
+
+async function downloadEntry(
+  fs: SandboxFs,
+  entry: WalkEntry,
+  copy: string,
+  options: TransferOptions,
+  counter: TransferCounter,
+): Promise<void> {
+  const info = await fs.lstat(entry.path);
+  if (!info.isFile) throw new TypeError(`Cannot download ${entry.path}: it is neither a file, a directory nor a link`);
+  await mkdir(dirname(copy), { recursive: true });
+  await downloadFile(fs, entry.path, copy, info.mode, options, counter);
+}
+
+async function downloadFile(
+  fs: SandboxFs,
+  path: string,
+  copy: string,
+  mode: number,
+  { signal }: TransferOptions,
+  counter: TransferCounter,
+): Promise<void> {
+  await using source = await fs.open(path, { read: true });
+  const target = await open(copy, "w", mode & 0o777);
+  try {
+    // The next block is asked for while this one is written.
+    let next = readBlock(source, signal);
+    for (let block = await next; block !== null; block = await next) {
+      next = readBlock(source, signal);
+      next.catch(() => undefined);
+      await target.writeFile(block);
+      counter.addBytes(path, block.byteLength);
+    }
+  } finally {
+    await target.close();
+  }
+  // The mode given to `open` is reduced by the umask and does not touch a file that exists.
+  await chmod(copy, mode & 0o777);
+  counter.addFile(path);
+}
+
+async function readBlock(
+  source: { read(p: Uint8Array, options?: { signal?: AbortSignal | undefined }): Promise<number | null> },
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array | null> {
+  const block = new Uint8Array(BLOCK_BYTES);
+  const length = await source.read(block, { signal });
+  return length === null ? null : block.subarray(0, length);
+}

@@ -1,0 +1,266 @@
+import { type Bytes, decodeBase64, encodeBase64 } from "../internal/bytes.ts";
+import type { CallOptions, Connection } from "../internal/connection.ts";
+import { toPath } from "../internal/path.ts";
+import { download } from "./download.ts";
+import { type FileInfo, type FileTime, toDateText, toFileInfo } from "./file-info.ts";
+import { FsFile } from "./fs-file.ts";
+import type {
+  DirEntry,
+  ExpandGlobOptions,
+  MakeTempOptions,
+  MkdirOptions,
+  OpenOptions,
+  ReadFileOptions,
+  RemoveOptions,
+  TransferOptions,
+  WalkEntry,
+  WalkOptions,
+  WriteFileOptions,
+} from "./options.ts";
+import { upload } from "./upload.ts";
+
+type Path = string | URL;
+
+/** Longer content travels in pieces, so that neither side holds it whole as one message. */
+const INLINE_LIMIT = 1024 * 1024;
+
+/**
+ * The sandbox's files. Relative paths start from the sandbox's default directory, `/home/app`. Failures raise errors of the classes in
+ * {@linkcode errors}, with the name of the errno in `code`: a missing file raises `NotFound` with `ENOENT`.
+ */
+export class SandboxFs {
+  readonly #connection: Connection;
+
+  /** @internal */
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** Reads a whole file. */
+  async readFile(path: Path, options: ReadFileOptions = {}): Promise<Bytes> {
+    return decodeBase64(await this.#connection.callAbortable("readFile", { path: toPath(path) }, options.signal));
+  }
+
+  /** Reads a whole file as UTF-8 text. */
+  async readTextFile(path: Path, options: ReadFileOptions = {}): Promise<string> {
+    return await this.#connection.callAbortable("readTextFile", { path: toPath(path) }, options.signal);
+  }
+
+  /** Writes a whole file, replacing what it held unless the options say otherwise. */
+  async writeFile(
+    path: Path,
+    data: Uint8Array | ReadableStream<Uint8Array>,
+    options: WriteFileOptions = {},
+  ): Promise<void> {
+    if (data instanceof Uint8Array && data.byteLength <= INLINE_LIMIT) {
+      const params = { path: toPath(path), options: writeOptions(options), content: encodeBase64(data) };
+      await this.#connection.callAbortable("writeFile", params, options.signal);
+    } else {
+      await this.#writeStream("writeFile", path, data instanceof Uint8Array ? streamOf(data) : data, options);
+    }
+  }
+
+  /** Writes a whole file as UTF-8 text, replacing what it held unless the options say otherwise. */
+  async writeTextFile(
+    path: Path,
+    data: string | ReadableStream<string>,
+    options: WriteFileOptions = {},
+  ): Promise<void> {
+    if (typeof data !== "string") {
+      await this.#writeStream("writeTextFile", path, data.pipeThrough(new TextEncoderStream()), options);
+    } else if (data.length <= INLINE_LIMIT) {
+      const params = { path: toPath(path), options: writeOptions(options), content: data };
+      await this.#connection.callAbortable("writeTextFile", params, options.signal);
+    } else {
+      await this.#writeStream("writeTextFile", path, streamOf(new TextEncoder().encode(data)), options);
+    }
+  }
+
+  /** Lists a directory, in no particular order. */
+  async *readDir(path: Path, options?: CallOptions): AsyncIterableIterator<DirEntry> {
+    yield* await this.#connection.call("readDir", { path: toPath(path) }, options);
+  }
+
+  /** Removes a file or an empty directory; with `recursive` a directory with everything in it. */
+  async remove(path: Path, options: RemoveOptions = {}): Promise<void> {
+    const { recursive, signal } = options;
+    await this.#connection.call("remove", { path: toPath(path), options: { recursive } }, { signal });
+  }
+
+  /** Makes a directory. */
+  async mkdir(path: Path, options: MkdirOptions = {}): Promise<void> {
+    const { recursive, mode, signal } = options;
+    await this.#connection.call("mkdir", { path: toPath(path), options: { recursive, mode } }, { signal });
+  }
+
+  /** Moves a file or directory, replacing a file that is there. Does not follow links. */
+  async rename(oldPath: Path, newPath: Path, options?: CallOptions): Promise<void> {
+    await this.#connection.call("rename", { oldPath: toPath(oldPath), newPath: toPath(newPath) }, options);
+  }
+
+  /** Copies a file with its permissions, replacing what is there. */
+  async copyFile(fromPath: Path, toPath_: Path, options?: CallOptions): Promise<void> {
+    await this.#connection.call("copyFile", { fromPath: toPath(fromPath), toPath: toPath(toPath_) }, options);
+  }
+
+  /** Describes a file; for a link, what it leads to. */
+  async stat(path: Path, options?: CallOptions): Promise<FileInfo> {
+    return toFileInfo(await this.#connection.call("stat", { path: toPath(path) }, options));
+  }
+
+  /** Describes a file; for a link, the link itself. */
+  async lstat(path: Path, options?: CallOptions): Promise<FileInfo> {
+    return toFileInfo(await this.#connection.call("lstat", { path: toPath(path) }, options));
+  }
+
+  /** Sets permissions, for example `0o755`. The umask has no part in it. */
+  async chmod(path: Path, mode: number, options?: CallOptions): Promise<void> {
+    await this.#connection.call("chmod", { path: toPath(path), mode }, options);
+  }
+
+  /** Sets the owner and the group; `null` leaves one as it is. */
+  async chown(path: Path, uid: number | null, gid: number | null, options?: CallOptions): Promise<void> {
+    await this.#connection.call("chown", { path: toPath(path), uid, gid }, options);
+  }
+
+  /** Makes `path` another name of the file `target`. */
+  async link(target: Path, path: Path, options?: CallOptions): Promise<void> {
+    await this.#connection.call("link", { target: toPath(target), path: toPath(path) }, options);
+  }
+
+  /** Makes `path` a symbolic link with the text `target`. The `type` matters to other systems only. */
+  async symlink(
+    target: Path,
+    path: Path,
+    options: { type?: "file" | "dir" | "junction"; signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const { type, signal } = options;
+    await this.#connection.call(
+      "symlink",
+      { target: toPath(target), path: toPath(path), options: { type } },
+      { signal },
+    );
+  }
+
+  /** Returns the text of a symbolic link. */
+  async readLink(path: Path, options?: CallOptions): Promise<string> {
+    return await this.#connection.call("readLink", { path: toPath(path) }, options);
+  }
+
+  /** Returns the absolute path with all links followed. */
+  async realPath(path: Path, options?: CallOptions): Promise<string> {
+    return await this.#connection.call("realPath", { path: toPath(path) }, options);
+  }
+
+  /** Cuts a file off after `length` bytes, or fills it up with zeros to that length. Default: 0. */
+  async truncate(name: Path, length?: number, options?: CallOptions): Promise<void> {
+    await this.#connection.call("truncate", { name: toPath(name), length }, options);
+  }
+
+  /** Sets the times of access and change; numbers are seconds since 1970. */
+  async utime(path: Path, atime: FileTime, mtime: FileTime, options?: CallOptions): Promise<void> {
+    const params = { path: toPath(path), atime: toDateText(atime), mtime: toDateText(mtime) };
+    await this.#connection.call("utime", params, options);
+  }
+
+  /** Returns the umask of file calls as it was before, and sets it when `mask` is given. */
+  async umask(mask?: number, options?: CallOptions): Promise<number> {
+    return await this.#connection.call("umask", { mask }, options);
+  }
+
+  /** Makes an empty directory with a new name and returns its absolute path. Removing it is the caller's business. */
+  async makeTempDir(options: MakeTempOptions = {}): Promise<string> {
+    const { signal, ...rest } = options;
+    return await this.#connection.call("makeTempDir", { options: rest }, { signal });
+  }
+
+  /** Makes an empty file with a new name and returns its absolute path. Removing it is the caller's business. */
+  async makeTempFile(options: MakeTempOptions = {}): Promise<string> {
+    const { signal, ...rest } = options;
+    return await this.#connection.call("makeTempFile", { options: rest }, { signal });
+  }
+
+  /** Opens a file. */
+  async open(path: Path, options?: OpenOptions): Promise<FsFile> {
+    const { fileHandleId } = await this.#connection.call("open", { path: toPath(path), options });
+    return new FsFile(this.#connection, fileHandleId);
+  }
+
+  /** Makes or empties a file and opens it for reading and writing. */
+  async create(path: Path): Promise<FsFile> {
+    const { fileHandleId } = await this.#connection.call("create", { path: toPath(path) });
+    return new FsFile(this.#connection, fileHandleId);
+  }
+
+  /** Walks a directory tree, the root first. */
+  async *walk(path: Path, options: WalkOptions = {}): AsyncIterableIterator<WalkEntry> {
+    const match = options.match?.map(toWirePattern);
+    const skip = options.skip?.map(toWirePattern);
+    const { streamId } = await this.#connection.call("walk", { ...options, path: toPath(path), match, skip });
+    yield* this.#entries(streamId);
+  }
+
+  /** Yields what a glob matches, with absolute paths, sorted. */
+  async *expandGlob(glob: Path, options: ExpandGlobOptions = {}): AsyncIterableIterator<WalkEntry> {
+    const { streamId } = await this.#connection.call("expandGlob", { ...options, glob: toPath(glob) });
+    yield* this.#entries(streamId);
+  }
+
+  /**
+   * Copies a local file to `sandboxPath`, or a local directory with everything in it into the directory `sandboxPath`, under its own
+   * name. Permissions are kept; links stay links; directories that are missing are made.
+   */
+  async upload(localPath: Path, sandboxPath: Path, options: TransferOptions = {}): Promise<void> {
+    await upload(this, toPath(localPath), toPath(sandboxPath), options);
+  }
+
+  /**
+   * Copies a file of the sandbox to `localPath`, or a directory with everything in it into the directory `localPath`, under its own
+   * name. Permissions are kept; links stay links; directories that are missing are made. Nothing is ever written outside `localPath`,
+   * whatever the sandbox claims.
+   */
+  async download(sandboxPath: Path, localPath: Path, options: TransferOptions = {}): Promise<void> {
+    await download(this, toPath(sandboxPath), toPath(localPath), options);
+  }
+
+  async #writeStream(
+    method: "writeFile" | "writeTextFile",
+    path: Path,
+    source: ReadableStream<Uint8Array>,
+    options: WriteFileOptions,
+  ): Promise<void> {
+    options.signal?.throwIfAborted();
+    await this.#connection.callWithSource(source, (contentStreamId) => {
+      const params = { path: toPath(path), options: writeOptions(options), contentStreamId };
+      return this.#connection.callAbortable(method, params, options.signal);
+    });
+  }
+
+  /** The sandbox sends one entry in each chunk (protocol.md 4.2.1). */
+  async *#entries(streamId: number): AsyncIterableIterator<WalkEntry> {
+    const decoder = new TextDecoder();
+    for await (const chunk of this.#connection.receive(streamId).readable) yield JSON.parse(decoder.decode(chunk));
+  }
+}
+
+function writeOptions({ append, create, createNew, mode }: WriteFileOptions): Omit<WriteFileOptions, "signal"> {
+  return {
+    ...(append === undefined ? {} : { append }),
+    ...(create === undefined ? {} : { create }),
+    ...(createNew === undefined ? {} : { createNew }),
+    ...(mode === undefined ? {} : { mode }),
+  };
+}
+
+function toWirePattern({ source, flags }: RegExp): { readonly source: string; readonly flags: string } {
+  return { source, flags };
+}
+
+function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(bytes);
+      controller.close();
+    },
+  });
+}

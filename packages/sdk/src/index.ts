@@ -1,0 +1,98 @@
+/**
+ * Persistent sandboxes from JavaScript and TypeScript: volumes, snapshots and sandboxes of a Caisson server.
+ *
+ * @module
+ */
+export { Client } from "./client.ts";
+export type { BaseClientOptions, Region, SandboxEndpointOptions } from "./core/configuration.ts";
+export {
+  ApiError,
+  AuthenticationError,
+  BadRequestError,
+  ConflictError,
+  ConnectionClosedError,
+  ConnectionEstablishmentError,
+  InsufficientStorageError,
+  InvalidApiEndpoint,
+  InvalidMemoryError,
+  InvalidSandboxEndpoint,
+  InvalidTimeoutError,
+  InvalidTokenError,
+  MissingOrgError,
+  MissingTokenError,
+  NetworkError,
+  NotFoundError,
+  NotSupportedError,
+  PayloadTooLargeError,
+  PermissionDeniedError,
+  RequestTimeoutError,
+  RpcError,
+  SandboxCommandError,
+  SandboxKillError,
+  SandboxSdkError,
+  ServerError,
+  ServiceUnavailableError,
+  TooManyRequestsError,
+} from "./core/errors.ts";
+export type { CreateRequestOptions, RequestOptions } from "./core/http.ts";
+export type { Duration, Memory, SizeText } from "./core/limits.ts";
+export type { Cursor, ListOptions, PaginatedList } from "./core/page.ts";
+export type { FileInfo, FileTime } from "./fs/file-info.ts";
+export { FsFile, SeekMode } from "./fs/fs-file.ts";
+export type {
+  DirEntry,
+  ExpandGlobOptions,
+  MakeTempOptions,
+  MkdirOptions,
+  OpenOptions,
+  ReadFileOptions,
+  RemoveOptions,
+  TransferOptions,
+  TransferProgress,
+  WalkEntry,
+  WalkOptions,
+  WriteFileOptions,
+} from "./fs/options.ts";
+export type { SandboxFs } from "./fs/sandbox-fs.ts";
+export type { CallOptions } from "./internal/connection.ts";
+export { errors, type SandboxErrorName } from "./internal/error-object.ts";
+export {
+  ChildProcess,
+  type ChildProcessOutput,
+  type ChildProcessStatus,
+  type OutputMode,
+  type Signal,
+} from "./process/child-process.ts";
+export {
+  SandboxCommandBuilder,
+  SandboxCommandChild,
+  type SandboxCommandResult,
+  type ShellPipeKind,
+} from "./process/command-builder.ts";
+export type { CodeExtension, DenoReplOptions, DenoRunOptions, SandboxDeno } from "./process/deno.ts";
+export { DenoProcess, DenoRepl } from "./process/deno-process.ts";
+export type { RequestInit } from "./process/fetch.ts";
+export { KillController, KillSignal, type KillSignalListener } from "./process/kill-signal.ts";
+export type { SpawnOptions } from "./process/spawn.ts";
+export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
+export type { Organization, Organizations } from "./resources/organizations.ts";
+export type { Sandboxes, SandboxesListOptions } from "./resources/sandboxes.ts";
+export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
+export type { SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
+export type { CreatedToken, Token, TokenInit, Tokens } from "./resources/tokens.ts";
+export { Volume, type VolumeInit } from "./resources/volume.ts";
+export type { VolumeListOptions, Volumes } from "./resources/volumes.ts";
+export type { SandboxEnv } from "./sandbox/environment.ts";
+export type { SandboxDetails, SandboxMetadata } from "./sandbox/metadata.ts";
+export type { ConnectOptions, SandboxOptions, SecretConfig, VolumeMountConfig } from "./sandbox/options.ts";
+export { Sandbox } from "./sandbox/sandbox.ts";
+export { VsCode, type VsCodeOptions } from "./sandbox/vscode.ts";
+
+/** The id of a volume. */
+export type VolumeId = string;
+/** The slug of a volume. */
+export type VolumeSlug = string;
+/** The id of a snapshot. */
+export type SnapshotId = string;
+/** The slug of a snapshot. */
+export type SnapshotSlug = string;

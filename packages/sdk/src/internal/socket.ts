@@ -1,0 +1,111 @@
+import type { ClientRequest, IncomingMessage } from "node:http";
+import WebSocket from "ws";
+import { ConnectionEstablishmentError, NetworkError } from "../core/errors.ts";
+import { toApiError } from "../core/http.ts";
+
+/** Larger than any file that fits into a sandbox's memory as one message. */
+const MAX_MESSAGE_BYTES = 512 * 1024 * 1024;
+
+/** Longest body of a refusal that is read. */
+const MAX_REFUSAL_BYTES = 64 * 1024;
+
+/** How to open a connection. */
+export interface SocketOptions {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What the answer to the upgrade said. */
+export interface UpgradeAnswer {
+  readonly sandboxId: string | null;
+  readonly requestId: string | null;
+}
+
+/**
+ * Opens a WebSocket. The npm package `ws` is used on every runtime, because the WebSocket of the platforms shows neither the headers
+ * of the answer (the sandbox's id is there and nowhere else) nor the status and body of a refusal.
+ * `accept` runs in the very event that reports the opening, so that no message and no close can be missed.
+ * Throws {@linkcode ConnectionEstablishmentError} when the server refuses and {@linkcode NetworkError} when it cannot be reached.
+ */
+export function openSocket<T>(
+  options: SocketOptions,
+  accept: (socket: WebSocket, answer: UpgradeAnswer) => T,
+): Promise<T> {
+  const { url, headers, timeoutMs, signal } = options;
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const webSocketUrl = new URL(url);
+    webSocketUrl.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(webSocketUrl, {
+      headers,
+      handshakeTimeout: timeoutMs,
+      maxPayload: MAX_MESSAGE_BYTES,
+      // Compression would cost more processor time than the local network costs.
+      perMessageDeflate: false,
+    });
+    let sandboxId: string | null = null;
+    let requestId: string | null = null;
+
+    const settle = (finish: () => void): void => {
+      signal?.removeEventListener("abort", abort);
+      socket.removeAllListeners();
+      finish();
+    };
+    const fail = (error: unknown): void =>
+      settle(() => {
+        // Ending an unfinished handshake makes `ws` report an error, which is this one already.
+        socket.on("error", () => undefined);
+        socket.terminate();
+        reject(error);
+      });
+    const abort = (): void => fail(signal?.reason);
+
+    signal?.addEventListener("abort", abort, { once: true });
+    socket.on("upgrade", (response) => {
+      sandboxId = header(response, "x-deno-sandbox-id");
+      requestId = header(response, "x-deno-trace-id");
+    });
+    socket.on("open", () =>
+      settle(() => {
+        try {
+          resolve(accept(socket, { sandboxId, requestId }));
+        } catch (error) {
+          reject(error);
+        }
+      }),
+    );
+    socket.on("unexpected-response", (_request: ClientRequest, response: IncomingMessage) => {
+      readRefusal(response).then(fail, fail);
+    });
+    socket.on("error", (cause) => {
+      fail(
+        new NetworkError(`Cannot reach ${url.origin}: ${cause.message || String(cause)}. Is the server running?`, {
+          cause,
+        }),
+      );
+    });
+  });
+}
+
+async function readRefusal(response: IncomingMessage): Promise<ConnectionEstablishmentError> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of response) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > MAX_REFUSAL_BYTES) break;
+  }
+  const headers = new Headers();
+  const id = header(response, "x-deno-trace-id");
+  if (id !== null) headers.set("x-deno-trace-id", id);
+  const body = Buffer.concat(chunks).toString("utf8");
+  const error = toApiError({ status: response.statusCode ?? 0, headers }, body);
+  return new ConnectionEstablishmentError(error.status, error.code, error.message, error.requestId, error.hint);
+}
+
+function header(response: IncomingMessage, name: string): string | null {
+  const value = response.headers[name];
+  return typeof value === "string" ? value : null;
+}

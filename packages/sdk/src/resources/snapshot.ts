@@ -1,0 +1,118 @@
+import type { ExtendedSnapshot, WireSnapshot } from "@caisson/protocol";
+import { type BaseClientOptions, resolveConfiguration } from "../core/configuration.ts";
+import { type CreateRequestOptions, HttpClient, path, type RequestOptions, requireRecord } from "../core/http.ts";
+import { getOrNull, newIdempotencyKey, type ObjectReference, toDate } from "./common.ts";
+
+/** What to create. */
+export interface SnapshotInit {
+  /** The name, under the rules of volume slugs; unique among the organization's volumes and snapshots. */
+  slug: string;
+  /** Labels, at most 5; keys up to 64 bytes, values up to 128. */
+  labels?: Record<string, string>;
+}
+
+/** A snapshot as it was when the server answered. Its content never changes. */
+export class Snapshot {
+  /** The id, `snp_<region>_<20 characters>`. */
+  readonly id: string;
+  /** The name, unique among the organization's volumes and snapshots. */
+  readonly slug: string;
+  /** Where the snapshot is. */
+  readonly region: string;
+  /** Bytes that only this snapshot holds. The same as {@linkcode allocatedSize}. */
+  readonly allocated: number;
+  /** Bytes of all its data, shared data included. The same as {@linkcode flattenedSize}. */
+  readonly used: number;
+  /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
+  readonly bootable: boolean;
+  /** The volume that it is a snapshot of, also after that was deleted. */
+  readonly volume: ObjectReference;
+  /** The snapshot that the volume was made from, if any. */
+  readonly baseSnapshot: ObjectReference | null;
+  /**
+   * What is certain about the content: `"clean"`, the volume was not attached; `"frozen"`, it was in use and its file system stood still
+   * for that instant. `null` when the server does not say.
+   */
+  readonly consistency: "clean" | "frozen" | null;
+  /** Its labels. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** When it was created, if the server says so. */
+  readonly createdAt: Date | null;
+  /** When it was deleted; `null` for one that is not. */
+  readonly deletedAt: Date | null;
+  /** Until when it can be restored; `null` for one that is not deleted. */
+  readonly purgeAt: Date | null;
+
+  /** @internal */
+  constructor(data: WireSnapshot & Partial<ExtendedSnapshot>) {
+    this.id = data.id;
+    this.slug = data.slug;
+    this.region = data.region;
+    this.allocated = data.allocated_size;
+    this.used = data.flattened_size;
+    this.bootable = data.bootable ?? data.is_bootable;
+    this.volume = data.volume;
+    this.baseSnapshot = data.base_snapshot ?? null;
+    this.consistency = data.consistency ?? null;
+    this.labels = data.labels ?? {};
+    this.createdAt = toDate(data.created_at);
+    this.deletedAt = toDate(data.deleted_at);
+    this.purgeAt = toDate(data.purge_at);
+  }
+
+  /** Makes a snapshot of a volume; the same as `new Client(options).volumes.snapshot(idOrSlug, options)`. */
+  static async create(idOrSlug: string, options: SnapshotInit & BaseClientOptions): Promise<Snapshot> {
+    return await createSnapshot(new HttpClient(resolveConfiguration(options)), idOrSlug, options);
+  }
+
+  /** Gets a snapshot, or `null`; the same as `new Client(options).snapshots.get(idOrSlug)`. */
+  static async get(idOrSlug: string, options?: BaseClientOptions): Promise<Snapshot | null> {
+    return await getSnapshot(new HttpClient(resolveConfiguration(options)), idOrSlug);
+  }
+
+  /** Bytes that only this snapshot holds, without what it shares with others. */
+  get allocatedSize(): number {
+    return this.allocated;
+  }
+
+  /** Bytes of all its data, shared data included. */
+  get flattenedSize(): number {
+    return this.used;
+  }
+
+  /** Whether a sandbox can boot from it. */
+  get isBootable(): boolean {
+    return this.bootable;
+  }
+}
+
+/** Reads the form of the wire, with or without what Caisson adds to it. */
+export function toSnapshot(value: unknown): Snapshot {
+  return new Snapshot(requireRecord(value) as unknown as WireSnapshot & Partial<ExtendedSnapshot>);
+}
+
+export async function createSnapshot(
+  http: HttpClient,
+  volumeIdOrSlug: string,
+  { slug, labels }: SnapshotInit,
+  options?: CreateRequestOptions,
+): Promise<Snapshot> {
+  const body = { slug, labels };
+  const idempotencyKey = newIdempotencyKey(options);
+  const request = {
+    method: "POST",
+    path: path`/api/v2/volumes/${volumeIdOrSlug}/snapshot`,
+    body,
+    idempotencyKey,
+    options,
+  } as const;
+  return toSnapshot((await http.send(request)).body);
+}
+
+export async function getSnapshot(
+  http: HttpClient,
+  idOrSlug: string,
+  options?: RequestOptions,
+): Promise<Snapshot | null> {
+  return await getOrNull(http, path`/api/v2/snapshots/${idOrSlug}`, toSnapshot, options);
+}

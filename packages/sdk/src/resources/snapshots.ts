@@ -1,0 +1,73 @@
+import type { HttpClient, RequestOptions } from "../core/http.ts";
+import { path } from "../core/http.ts";
+import { fetchPage, type ListOptions, labelQuery, type PaginatedList, requireArray } from "../core/page.ts";
+import { type Descendant, toDescendant } from "./common.ts";
+import { getSnapshot, type Snapshot, toSnapshot } from "./snapshot.ts";
+
+/** Which snapshots to list. */
+export interface SnapshotListOptions extends ListOptions {
+  /** Only those whose slug contains this text, small and capital letters alike. */
+  search?: string;
+  /** Only those that have all these labels. */
+  labels?: Record<string, string>;
+  /** List deleted snapshots, which can still be restored, instead of the others. Default: false. */
+  deleted?: boolean;
+}
+
+/** The organization's snapshots. Ids and slugs are accepted alike. They are made with `client.volumes.snapshot()`. */
+export class Snapshots {
+  readonly #http: HttpClient;
+
+  /** @internal */
+  constructor(http: HttpClient) {
+    this.#http = http;
+  }
+
+  /** Gets a snapshot, or `null` when there is none. */
+  async get(idOrSlug: string, options?: RequestOptions): Promise<Snapshot | null> {
+    return await getSnapshot(this.#http, idOrSlug, options);
+  }
+
+  /** Lists snapshots, the newest first. Iterating the result yields the snapshots of all pages. */
+  async list(list: SnapshotListOptions = {}, options?: RequestOptions): Promise<PaginatedList<Snapshot>> {
+    const { search, labels, deleted } = list;
+    const query = { search, deleted: deleted === true ? "true" : undefined, ...labelQuery(labels) };
+    return await fetchPage(this.#http, { path: "/api/v2/snapshots", query, decode: toSnapshot }, list, options);
+  }
+
+  /** Deletes a snapshot; what was made from it stays. For 24 hours it can be restored by its id. */
+  async delete(idOrSlug: string, options?: RequestOptions): Promise<void> {
+    await this.#http.send({ method: "DELETE", path: path`/api/v2/snapshots/${idOrSlug}`, options });
+  }
+
+  /** Restores a deleted snapshot under its old slug, or under another one if that is taken meanwhile. */
+  async restore(idOrSlug: string, init: { slug?: string } = {}, options?: RequestOptions): Promise<Snapshot> {
+    const body = { slug: init.slug };
+    return toSnapshot(
+      (await this.#http.send({ method: "POST", path: path`/api/v2/snapshots/${idOrSlug}/restore`, body, options }))
+        .body,
+    );
+  }
+
+  /** Replaces the labels of a snapshot. */
+  async update(
+    idOrSlug: string,
+    change: { labels: Record<string, string> },
+    options?: RequestOptions,
+  ): Promise<Snapshot> {
+    const body = { labels: change.labels };
+    return toSnapshot(
+      (await this.#http.send({ method: "PATCH", path: path`/api/v2/snapshots/${idOrSlug}`, body, options })).body,
+    );
+  }
+
+  /** Lists everything that was made from the snapshot: volumes, their snapshots, and so on. */
+  async descendants(idOrSlug: string, options?: RequestOptions): Promise<Descendant[]> {
+    const response = await this.#http.send({
+      method: "GET",
+      path: path`/api/v2/snapshots/${idOrSlug}/descendants`,
+      options,
+    });
+    return requireArray(response.body).map(toDescendant);
+  }
+}

@@ -1,0 +1,120 @@
+import type { ExtendedVolume, WireVolume } from "@caisson/protocol";
+import { type BaseClientOptions, resolveConfiguration } from "../core/configuration.ts";
+import { type CreateRequestOptions, HttpClient, path, type RequestOptions, requireRecord } from "../core/http.ts";
+import type { SizeText } from "../core/limits.ts";
+import { getOrNull, newIdempotencyKey, type ObjectReference, type Parent, toDate } from "./common.ts";
+
+/** What to create. */
+export interface VolumeInit {
+  /**
+   * The name: 2 to 32 characters of `a-z`, `0-9` and `-`, no `-` at either end nor at the positions 3 and 4 together; unique among the
+   * organization's volumes and snapshots.
+   */
+  slug: string;
+  /** Where to create it. */
+  region: string;
+  /** Size: bytes, or a text such as `"10GB"`; 300 MB to 20 GB. */
+  capacity: number | SizeText;
+  /** What to start from: `"builtin:debian-13"`, or the id or slug of a snapshot in the same region. Default: an empty file system. */
+  from?: "builtin:debian-13" | (string & {});
+  /** Labels, at most 5; keys up to 64 bytes, values up to 128. */
+  labels?: Record<string, string>;
+}
+
+/** A volume as it was when the server answered; ask again for newer figures. */
+export class Volume {
+  /** The id, `vol_<region>_<20 characters>`. */
+  readonly id: string;
+  /** The name, unique among the organization's volumes and snapshots. */
+  readonly slug: string;
+  /** Where the volume is. */
+  readonly region: string;
+  /** Size in bytes. */
+  readonly capacity: number;
+  /** Bytes of all data on the volume, shared data included. The same as {@linkcode estimatedFlattenedSize}. */
+  readonly used: number;
+  /** Bytes that only this volume holds. The same as {@linkcode estimatedAllocatedSize}. */
+  readonly allocated: number;
+  /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
+  readonly bootable: boolean;
+  /** What it was made from; `null` for a blank volume. */
+  readonly parent: Parent | null;
+  /** Its labels. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** The id of the sandbox that holds it for writing, or `null`. */
+  readonly attachedTo: string | null;
+  /** When it was created, if the server says so. */
+  readonly createdAt: Date | null;
+  /** When it was deleted; `null` for one that is not. */
+  readonly deletedAt: Date | null;
+  /** Until when it can be restored; `null` for one that is not deleted. */
+  readonly purgeAt: Date | null;
+  readonly #baseSnapshot: ObjectReference | null;
+
+  /** @internal */
+  constructor(data: WireVolume & Partial<ExtendedVolume>) {
+    this.id = data.id;
+    this.slug = data.slug;
+    this.region = data.region;
+    this.capacity = data.capacity;
+    this.used = data.used ?? data.estimated_flattened_size;
+    this.allocated = data.estimated_allocated_size;
+    this.bootable = data.is_bootable;
+    this.#baseSnapshot = data.base_snapshot ?? null;
+    this.parent = data.parent ?? (this.#baseSnapshot && { kind: "snapshot", ...this.#baseSnapshot });
+    this.labels = data.labels ?? {};
+    this.attachedTo = data.attached_to ?? null;
+    this.createdAt = toDate(data.created_at);
+    this.deletedAt = toDate(data.deleted_at);
+    this.purgeAt = toDate(data.purge_at);
+  }
+
+  /** Creates a volume; the same as `new Client(options).volumes.create(options)`. */
+  static async create(options: VolumeInit & BaseClientOptions): Promise<Volume> {
+    return await createVolume(new HttpClient(resolveConfiguration(options)), options);
+  }
+
+  /** Gets a volume, or `null`; the same as `new Client(options).volumes.get(idOrSlug)`. */
+  static async get(idOrSlug: string, options?: BaseClientOptions): Promise<Volume | null> {
+    return await getVolume(new HttpClient(resolveConfiguration(options)), idOrSlug);
+  }
+
+  /** Bytes that only this volume holds, without what it shares with the snapshot it was made from. */
+  get estimatedAllocatedSize(): number {
+    return this.allocated;
+  }
+
+  /** Bytes of all data on the volume, shared data included. */
+  get estimatedFlattenedSize(): number {
+    return this.used;
+  }
+
+  /** Whether a sandbox can boot from it. */
+  get isBootable(): boolean {
+    return this.bootable;
+  }
+
+  /** The snapshot it was made from; `null` for blank volumes and those made from a built-in image. */
+  get baseSnapshot(): ObjectReference | null {
+    return this.#baseSnapshot;
+  }
+}
+
+/** Reads the form of the wire, with or without what Caisson adds to it. */
+export function toVolume(value: unknown): Volume {
+  return new Volume(requireRecord(value) as unknown as WireVolume & Partial<ExtendedVolume>);
+}
+
+export async function createVolume(
+  http: HttpClient,
+  { slug, region, capacity, from, labels }: VolumeInit,
+  options?: CreateRequestOptions,
+): Promise<Volume> {
+  const body = { slug, region, capacity, from, labels };
+  const idempotencyKey = newIdempotencyKey(options);
+  return toVolume((await http.send({ method: "POST", path: "/api/v2/volumes", body, idempotencyKey, options })).body);
+}
+
+export async function getVolume(http: HttpClient, idOrSlug: string, options?: RequestOptions): Promise<Volume | null> {
+  return await getOrNull(http, path`/api/v2/volumes/${idOrSlug}`, toVolume, options);
+}

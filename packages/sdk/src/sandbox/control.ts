@@ -1,0 +1,61 @@
+import { ApiError, NotFoundError, SandboxKillError } from "../core/errors.ts";
+import type { HttpClient, RequestOptions } from "../core/http.ts";
+import { path, requireRecord } from "../core/http.ts";
+import { parseDurationMs } from "../core/limits.ts";
+import { getSandbox } from "./metadata.ts";
+
+/** Ends a sandbox and resolves when its volumes are durable and free. Throws {@linkcode NotFoundError} when it is unknown or gone. */
+export async function killSandbox(
+  http: HttpClient,
+  origin: string,
+  id: string,
+  options?: RequestOptions,
+): Promise<void> {
+  try {
+    await http.send({ method: "DELETE", origin, path: path`/api/v3/sandbox/${id}`, options });
+  } catch (error) {
+    if (error instanceof ApiError && !(error instanceof NotFoundError))
+      throw new SandboxKillError(error, error.message);
+    throw error;
+  }
+}
+
+/** Asks for more life and returns when the sandbox will end at the earliest. */
+export async function extendSandbox(
+  http: HttpClient,
+  origin: string,
+  id: string,
+  timeout: string,
+  options?: RequestOptions,
+): Promise<Date> {
+  const body = { stop_at_ms: Date.now() + parseDurationMs(timeout) };
+  const response = await http.send({ method: "PATCH", origin, path: path`/api/v3/sandbox/${id}`, body, options });
+  return new Date(Number(requireRecord(response.body).stop_at_ms));
+}
+
+/** Reserves what an exposure needs; the sandbox is then told to use it (protocol.md 2.5). */
+export async function reserveExposure(
+  http: HttpClient,
+  origin: string,
+  id: string,
+  kind: "http" | "ssh" | "vscode",
+): Promise<Record<string, unknown>> {
+  const response = await http.send({
+    method: "POST",
+    origin,
+    path: path`/api/v3/sandbox/${id}/expose/${kind}`,
+    body: {},
+  });
+  return requireRecord(response.body);
+}
+
+/**
+ * Resolves when the sandbox has stopped and released its volumes. One that goes on running, because somebody extended its life, is not
+ * waited for.
+ */
+export async function waitUntilStopped(http: HttpClient, origin: string, id: string): Promise<void> {
+  for (;;) {
+    const sandbox = await getSandbox(http, origin, id, true);
+    if (sandbox?.status !== "stopping") return;
+  }
+}

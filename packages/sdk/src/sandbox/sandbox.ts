@@ -1,0 +1,263 @@
+import { DEFAULT_REGION, resolveConfiguration } from "../core/configuration.ts";
+import { NetworkError, NotFoundError } from "../core/errors.ts";
+import { HttpClient, path } from "../core/http.ts";
+import { inspectAs, inspectSymbol } from "../core/inspect.ts";
+import type { Duration } from "../core/limits.ts";
+import { SandboxFs } from "../fs/sandbox-fs.ts";
+import type { Connection } from "../internal/connection.ts";
+import { toPath } from "../internal/path.ts";
+import { ChildProcess } from "../process/child-process.ts";
+import { SandboxCommandBuilder } from "../process/command-builder.ts";
+import { notSupported, SandboxDeno } from "../process/deno.ts";
+import { fetchInside, type RequestInit } from "../process/fetch.ts";
+import { type SpawnOptions, startProcess } from "../process/spawn.ts";
+import { type Connected, connectSandbox } from "./connect.ts";
+import { extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
+import { createConfig } from "./create-config.ts";
+import { SandboxEnv } from "./environment.ts";
+import { parseSandboxId } from "./id.ts";
+import type { ConnectOptions, SandboxOptions } from "./options.ts";
+import { startVsCode, type VsCode, type VsCodeOptions } from "./vscode.ts";
+
+/** How long `kill` waits for the server to close the connection before it does so itself, in milliseconds. */
+const KILL_CLOSE_MS = 5_000;
+
+interface SandboxInit extends Connected {
+  readonly http: HttpClient;
+  readonly origin: string;
+  readonly isDebug: boolean;
+  /** True when the end of this connection is the end of the sandbox. */
+  readonly isSession: boolean;
+  readonly hasVolumes: boolean;
+}
+
+/**
+ * A running sandbox and the connection to it.
+ *
+ * ```ts
+ * await using sandbox = await Sandbox.create({ volumes: { "/data": "my-volume" } });
+ * await sandbox.fs.writeTextFile("/data/hello.txt", "Persist me!\n");
+ * console.log(await sandbox.sh`cat /data/hello.txt`.text());
+ * ```
+ */
+export class Sandbox implements AsyncDisposable {
+  /** The sandbox's files. */
+  readonly fs: SandboxFs;
+  /** Runs JavaScript and TypeScript in the sandbox. */
+  readonly deno: SandboxDeno;
+  /** The sandbox's environment variables. */
+  readonly env: SandboxEnv;
+  readonly #init: SandboxInit;
+  readonly #connection: Connection;
+  #ssh: { username: string; hostname: string } | undefined;
+  #url: string | undefined;
+  #endsWithConnection: boolean;
+
+  /** @internal */
+  constructor(init: SandboxInit) {
+    this.#init = init;
+    this.#connection = init.connection;
+    this.#endsWithConnection = init.isSession;
+    this.fs = new SandboxFs(init.connection);
+    this.deno = new SandboxDeno(init.connection);
+    this.env = new SandboxEnv(init.connection);
+    if (init.isDebug) {
+      const { sandboxId, requestId, connection } = init;
+      console.error(`caisson: connected to ${sandboxId} (request ${requestId ?? "without id"})`);
+      void connection.closed.then(() => console.error(`caisson: connection to ${sandboxId} closed`));
+    }
+  }
+
+  /**
+   * Creates a sandbox and connects to it.
+   * Throws {@linkcode ConnectionEstablishmentError} when the server refuses, for example with the code `VOLUME_IN_USE`.
+   */
+  static async create(options: SandboxOptions = {}): Promise<Sandbox> {
+    const config = createConfig(options);
+    const http = new HttpClient(resolveConfiguration(options));
+    const origin = http.configuration.sandboxEndpoint(options.region ?? DEFAULT_REGION);
+    const connected = await connectSandbox(http, {
+      origin,
+      path: "/api/v3/sandboxes/create",
+      configHeader: config.header,
+      signal: options.signal,
+    });
+    const { isSession, hasVolumes } = config;
+    const sandbox = new Sandbox({ ...connected, http, origin, isDebug: options.debug ?? false, isSession, hasVolumes });
+    try {
+      await sandbox.#prepare(options, config.lateEnv);
+    } catch (error) {
+      await sandbox.close();
+      throw error;
+    }
+    return sandbox;
+  }
+
+  /** Connects to a running sandbox. Throws {@linkcode ConnectionEstablishmentError} when it is not running any more. */
+  static connect(id: string, options?: ConnectOptions): Promise<Sandbox>;
+  static connect(options: ConnectOptions & { id: string }): Promise<Sandbox>;
+  static async connect(
+    idOrOptions: string | (ConnectOptions & { id: string }),
+    more?: ConnectOptions,
+  ): Promise<Sandbox> {
+    const id = typeof idOrOptions === "string" ? idOrOptions : idOrOptions.id;
+    const options = more ?? (typeof idOrOptions === "string" ? {} : idOrOptions);
+    const { region } = parseSandboxId(id);
+    const http = new HttpClient(resolveConfiguration(options));
+    const origin = http.configuration.sandboxEndpoint(region);
+    const connected = await connectSandbox(http, {
+      origin,
+      path: path`/api/v3/sandbox/${id}/connect`,
+      signal: options.signal,
+    });
+    const isDebug = options.debug ?? false;
+    return new Sandbox({ ...connected, http, origin, isDebug, isSession: false, hasVolumes: false });
+  }
+
+  /** The id, `sbx_<region>_<20 characters>`. */
+  get id(): string {
+    return this.#init.sandboxId;
+  }
+
+  /** Resolves when the connection is closed, whoever closed it. */
+  get closed(): Promise<void> {
+    return this.#connection.closed;
+  }
+
+  /** How to log in over SSH, when the option `ssh` was given. */
+  get ssh(): { username: string; hostname: string } | undefined {
+    return this.#ssh;
+  }
+
+  /** The public address of the port that the option `port` named. */
+  get url(): string | undefined {
+    return this.#url;
+  }
+
+  /** Starts a program. See `sandbox.sh` for shell commands. */
+  async spawn(command: string | URL, options: SpawnOptions = {}): Promise<ChildProcess> {
+    const { args } = options;
+    const init = await startProcess(this.#connection, options, (params) =>
+      this.#connection.call("spawn", { ...params, command: toPath(command), args }),
+    );
+    return new ChildProcess(init);
+  }
+
+  /**
+   * Runs a shell command. Values are put in as single words, whatever they contain; arrays as several words.
+   *
+   * ```ts
+   * const name = "file with spaces.txt";
+   * const text = await sandbox.sh`cat ${name} | wc -l`.text();
+   * ```
+   */
+  readonly sh = (strings: TemplateStringsArray, ...values: unknown[]): SandboxCommandBuilder =>
+    SandboxCommandBuilder.fromTemplate((command, options) => this.spawn(command, options), strings, values);
+
+  /** Sends an HTTP request from inside the sandbox, under its network rules. */
+  fetch(url: string | URL, init?: RequestInit): Promise<Response> {
+    return fetchInside(this.#connection, url, init);
+  }
+
+  /**
+   * Closes the connection. A sandbox of the kind `"session"` ends by that; the call then resolves when its volumes are durable and free
+   * for others. Throws {@linkcode NetworkError} when volumes were mounted and the server cannot be asked about them.
+   */
+  async close(): Promise<void> {
+    const isEnding = this.#endsWithConnection;
+    this.#endsWithConnection = false;
+    await this.#connection.close();
+    if (!isEnding) return;
+    const { http, origin, hasVolumes } = this.#init;
+    try {
+      await waitUntilStopped(http, origin, this.id);
+    } catch (cause) {
+      // Without volumes nothing outlives the sandbox, so there is nothing to be sure of.
+      if (hasVolumes) throw new NetworkError(`Cannot tell whether ${this.id} has released its volumes`, { cause });
+    }
+  }
+
+  /** Ends the sandbox now, whatever its kind, and resolves when its volumes are durable and free. */
+  async kill(): Promise<void> {
+    const { http, origin } = this.#init;
+    try {
+      await killSandbox(http, origin, this.id);
+    } catch (error) {
+      // It has ended by itself meanwhile, which is what was wanted.
+      if (!(error instanceof NotFoundError)) throw error;
+    }
+    this.#endsWithConnection = false;
+    const timer = setTimeout(() => void this.#connection.close(), KILL_CLOSE_MS);
+    await this.closed;
+    clearTimeout(timer);
+  }
+
+  /**
+   * Asks for the sandbox to live at least as long as given from now, at most 30 minutes, and returns when it will end at the earliest.
+   * It never shortens a life. A sandbox of the kind `"session"` then outlives its connection until that time.
+   */
+  async extendTimeout(timeout: Duration): Promise<Date> {
+    const { http, origin } = this.#init;
+    const end = await extendSandbox(http, origin, this.id, timeout);
+    this.#endsWithConnection = false;
+    return end;
+  }
+
+  /**
+   * Publishes an HTTP server in the sandbox and returns its address. **Everybody who knows the address can use it.** The target is a port
+   * or the id of a Deno process.
+   */
+  async exposeHttp(target: { port: number } | { pid: number }): Promise<string> {
+    return await this.#expose("http", "port" in target ? { port: target.port } : { pid: target.pid });
+  }
+
+  /** Opens the sandbox to SSH. The user name is the secret. */
+  async exposeSsh(): Promise<{ hostname: string; username: string }> {
+    const { http, origin } = this.#init;
+    const { hostname, username } = await reserveExposure(http, origin, this.id, "ssh");
+    return { hostname: String(hostname), username: String(username) };
+  }
+
+  /** Starts an editor in the sandbox and publishes it. Throws `NotSupported` where the server has none. */
+  async exposeVscode(path_ = "/home/app", options: VsCodeOptions = {}): Promise<VsCode> {
+    if (path_ === "/") throw new TypeError('Cannot open an editor on "/": name a directory below it');
+    const token = this.#init.http.configuration.token;
+    return await startVsCode(this.#connection, path_, token, options, (port) => this.#expose("vscode", { port }));
+  }
+
+  /** Deploying to an app platform is not part of Caisson. Always throws {@linkcode NotSupportedError}. */
+  deploy(app: string): Promise<never> {
+    return Promise.reject(notSupported(`Cannot deploy to the app ${JSON.stringify(app)}`));
+  }
+
+  /** The same as {@linkcode close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  [inspectSymbol](depth: number, options: object, inspect: unknown): string {
+    const shown = { id: this.id, ...(this.#ssh && { ssh: this.#ssh }), ...(this.#url && { url: this.#url }) };
+    return inspectAs("Sandbox", shown, depth, options, inspect);
+  }
+
+  async #prepare(options: SandboxOptions, lateEnv: Readonly<Record<string, string>>): Promise<void> {
+    await Promise.all([
+      ...Object.entries(lateEnv).map(([key, value]) => this.env.set(key, value)),
+      options.ssh === true &&
+        this.exposeSsh().then((ssh) => {
+          this.#ssh = ssh;
+        }),
+      options.port !== undefined &&
+        this.exposeHttp({ port: options.port }).then((url) => {
+          this.#url = url;
+        }),
+    ]);
+  }
+
+  async #expose(kind: "http" | "vscode", target: { port: number } | { pid: number }): Promise<string> {
+    const { http, origin } = this.#init;
+    const domain = String((await reserveExposure(http, origin, this.id, kind)).domain);
+    await this.#connection.call("exposeHttp", { domain, ...target });
+    return `https://${domain}`;
+  }
+}

@@ -1,0 +1,86 @@
+import type { Bytes } from "../internal/bytes.ts";
+import type { Connection } from "../internal/connection.ts";
+import { type ChildProcessStatus, type Signal, toStatus } from "../process/child-process.ts";
+
+/** Options of an editor in the sandbox. */
+export interface VsCodeOptions {
+  /** Environment variables of the editor. */
+  env?: Record<string, string>;
+  /** Extensions to load: ids, or paths of `.vsix` files. */
+  extensions?: string[];
+  /** The address of a page to show beside the editor. */
+  preview?: string;
+  /** Hide the button that stops the editor. Default: false. */
+  disableStopButton?: boolean;
+  /** The editor's default settings. */
+  editorSettings?: Record<string, unknown>;
+}
+
+/** An editor that runs in the sandbox. */
+export class VsCode implements AsyncDisposable {
+  /** The public address. */
+  readonly url: string;
+  /** What the editor writes to standard output. */
+  readonly stdout: ReadableStream<Bytes>;
+  /** What the editor writes to standard error. */
+  readonly stderr: ReadableStream<Bytes>;
+  /** Resolves when the editor has ended. */
+  readonly status: Promise<ChildProcessStatus>;
+  readonly #connection: Connection;
+  readonly #pid: number;
+
+  /** @internal */
+  constructor(
+    connection: Connection,
+    url: string,
+    pid: number,
+    stdout: ReadableStream<Bytes>,
+    stderr: ReadableStream<Bytes>,
+  ) {
+    this.#connection = connection;
+    this.url = url;
+    this.#pid = pid;
+    this.stdout = stdout;
+    this.stderr = stderr;
+    this.status = connection.call("processWait", { pid, vscode: true }).then(toStatus);
+    this.status.catch(() => undefined);
+  }
+
+  /** Sends a signal, `SIGTERM` by default. Does not wait for the end; await {@linkcode status} for that. */
+  async kill(signal: Signal = "SIGTERM"): Promise<void> {
+    try {
+      await this.#connection.call("processKill", { pid: this.#pid, signal, vscode: true });
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+    }
+  }
+
+  /** Ends the editor and waits until it has ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    await this.status;
+  }
+}
+
+/** Starts the editor and publishes it (protocol.md 4.7). The editor's extension acts for the user, so it is given the token. */
+export async function startVsCode(
+  connection: Connection,
+  path: string,
+  token: string,
+  options: VsCodeOptions,
+  publish: (port: number) => Promise<string>,
+): Promise<VsCode> {
+  const { env = {}, extensions = [], preview, disableStopButton, editorSettings } = options;
+  const params = {
+    path,
+    extensions,
+    env: { ...env, DENO_DEPLOY_SANDBOX_TOKEN: token },
+    preview,
+    disableStopButton,
+    editorSettings,
+  };
+  const { pid, port, stdoutStreamId, stderrStreamId } = await connection.call("vscode", params);
+  const stdout = connection.receive(stdoutStreamId).readable;
+  const stderr = connection.receive(stderrStreamId).readable;
+  return new VsCode(connection, await publish(port), pid, stdout, stderr);
+}
