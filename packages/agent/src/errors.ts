@@ -16,6 +16,17 @@ export class AppError extends Error {
   }
 }
 
+/** A failure of the client's own code, as a REPL throws it: class, message and stack are passed on as they were. */
+export class RemoteError extends Error {
+  readonly errorObject: ErrorObject;
+
+  constructor(errorObject: ErrorObject) {
+    super(errorObject.message);
+    this.name = "RemoteError";
+    this.errorObject = errorObject;
+  }
+}
+
 /** A failure of the call itself: the JSON-RPC `error` member (protocol.md 3.3). */
 export class ProtocolError extends Error {
   readonly rpcCode: number;
@@ -97,6 +108,11 @@ const SHARED_CLASSES = new Set(
     .split(" "),
 );
 
+/** The first of these class names, most specific first, that clients know; `Error` when they know none. */
+export function sharedClass(names: readonly string[]): string {
+  return names.find((name) => SHARED_CLASSES.has(name)) ?? "Error";
+}
+
 /** Makes the error for an errno name, in the recommended style `No such file or directory (os error 2): <operation detail>`. */
 export function errnoError(code: string, detail: string): AppError {
   const [constructorName, number, text] = ERRNOS[code] ?? ["Error", 0, code];
@@ -117,6 +133,7 @@ const STACK_FRAME = "\n    at <sandbox>:1:1";
 export function toErrorObject(error: unknown): ErrorObject {
   if (!(error instanceof Error)) return errorObject("Error", String(error), null);
   if (error instanceof AppError) return errorObject(error.constructorName, error.message, error.code ?? null);
+  if (error instanceof RemoteError) return error.errorObject;
   if (error instanceof DOMException) return errorObject("DOMException", error.message, null, error.name);
   const className = error.constructor.name;
   const code = errnoOf(error, className);

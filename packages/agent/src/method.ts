@@ -1,3 +1,4 @@
+import type { OutgoingStream } from "./outgoing-streams.ts";
 import { object, type ShapeOf, type Validator, validate } from "./params.ts";
 import type { Sandbox } from "./sandbox.ts";
 
@@ -8,6 +9,8 @@ export interface Connection {
   readonly signal: AbortSignal;
   /** Runs `dispose` when the connection ends, at once when it has ended already. Returns a function that withdraws it. */
   onClose(dispose: () => void | Promise<void>): () => void;
+  /** Opens a stream to the client that the caller runs itself; it is cancelled when the connection ends. */
+  openStream(): OutgoingStream;
   /** Sends a notification; dropped when the connection has ended. */
   notify(method: string, params: Readonly<Record<string, unknown>>): void;
 }

@@ -1,5 +1,7 @@
 import { RPC_ERROR_CODES } from "@caisson/protocol/rpc";
 import { ProtocolError } from "./errors.ts";
+import { LargeString } from "./large-string.ts";
+import { decodeBase64 } from "./message.ts";
 
 /** One thing that is wrong with the parameters, in the form that clients expect (protocol.md 3.3). Paths are strings only. */
 export interface Issue {
@@ -37,7 +39,12 @@ function primitive<T>(expected: string, accepts: (value: unknown) => value is T)
 }
 
 /** Any text. Paths and arguments with a NUL character are refused by the operation itself. */
-export const string: Validator<string> = primitive("string", (value) => typeof value === "string");
+export const string: Validator<string> = (value, path, issues) => {
+  if (typeof value === "string") return value;
+  if (value instanceof LargeString) return value.toString();
+  report("string", value, path, issues);
+  return "";
+};
 export const boolean: Validator<boolean> = primitive("boolean", (value) => typeof value === "boolean");
 /** A finite number. */
 export const number: Validator<number> = primitive("number", (value): value is number => Number.isFinite(value));
@@ -53,16 +60,13 @@ export const any: Validator<unknown> = (value) => value;
 
 /** Standard base64. Decoding is done here, so that a method sees bytes. */
 export const bytes: Validator<Uint8Array<ArrayBuffer>> = (value, path, issues) => {
-  if (typeof value === "string") {
-    try {
-      return Uint8Array.fromBase64(value);
-    } catch {
-      issues.push({ expected: "base64", code: "invalid_format", path, message: "Invalid base64-encoded string" });
-      return new Uint8Array();
-    }
+  try {
+    return decodeBase64(value);
+  } catch (error) {
+    if (error instanceof TypeError) report("string", value, path, issues);
+    else issues.push({ expected: "base64", code: "invalid_format", path, message: "Invalid base64-encoded string" });
+    return new Uint8Array();
   }
-  report("string", value, path, issues);
-  return new Uint8Array();
 };
 
 /** Absent or null counts as not given (protocol.md section 4). */

@@ -1,0 +1,78 @@
+import { ClientConnection } from "./connection.ts";
+import { Environment } from "./environment.ts";
+import { acceptUpgrade, type Request, readRequest, respond } from "./http-server.ts";
+import { methods } from "./methods.ts";
+import { OomDetector } from "./oom.ts";
+import { ProcessTable } from "./process-table.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { readSettings } from "./settings.ts";
+import { WebSocketPeer } from "./websocket.ts";
+
+/** Time that `POST /stop` may take; a client that reads nothing would otherwise hold up the sandbox's end. */
+const STOP_TIMEOUT_MS = 100;
+const DEFAULT_STOP_REASON = "the sandbox has ended";
+
+const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
+const environment = new Environment(initialEnvironment);
+const processes = new ProcessTable(environment, settings.defaultDirectory, new OomDetector());
+const sandbox: Sandbox = { environment, processes, settings };
+const connections = new Set<ClientConnection>();
+let isStopping = false;
+
+// One request that fails must not end the sandbox for all others.
+globalThis.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  console.error("A promise was rejected and nobody handled it:", event.reason);
+});
+
+for await (const stream of Deno.listen({ transport: "unix", path: settings.socketPath })) void serve(stream);
+
+/** Serves one HTTP connection, which becomes a WebSocket or answers one request. */
+async function serve(stream: Deno.Conn): Promise<void> {
+  try {
+    const request = await readRequest(stream);
+    if (request === null) return;
+    if (request.path === "/rpc") await serveClient(stream, request);
+    else if (request.path === "/health" && request.method === "GET") await respond(stream, "200 OK", "ok");
+    else if (request.path === "/stop" && request.method === "POST") await stop(stream, request);
+    else await respond(stream, "404 Not Found", "This is the agent: GET /rpc, GET /health, POST /stop");
+  } catch (error) {
+    console.error("A request failed:", error);
+  } finally {
+    closeQuietly(stream);
+  }
+}
+
+async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
+  if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
+  if (!(await acceptUpgrade(stream, request))) return;
+  const peer = new WebSocketPeer(stream, request.leftover, settings.pingIntervalMs);
+  const connection = new ClientConnection({
+    sandbox,
+    peer,
+    methods,
+    userAgent: request.headers.get("user-agent") ?? "",
+  });
+  connections.add(connection);
+  await connection.run();
+  connections.delete(connection);
+}
+
+async function stop(stream: Deno.Conn, request: Request): Promise<void> {
+  isStopping = true;
+  const reason = request.query.get("reason") ?? DEFAULT_STOP_REASON;
+  const { promise: timeout, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, STOP_TIMEOUT_MS);
+  await Promise.race([timeout, Promise.all([...connections].map((connection) => connection.stop(reason)))]);
+  clearTimeout(timer);
+  await respond(stream, "200 OK", "stopped");
+}
+
+/** A WebSocket has ended its stream itself already. */
+function closeQuietly(stream: Deno.Conn): void {
+  try {
+    stream.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BadResource)) throw error;
+  }
+}

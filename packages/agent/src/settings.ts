@@ -1,0 +1,41 @@
+/** How the agent was started. */
+export interface Settings {
+  /** Unix socket that the agent listens on. */
+  readonly socketPath: string;
+  /** Where relative paths of all methods start (protocol.md 5.6): the home directory. */
+  readonly defaultDirectory: string;
+  /** The Deno program that runs the user's code: the one on the sandbox's PATH. */
+  readonly denoPath: string;
+  readonly pingIntervalMs: number;
+}
+
+const PREFIX = "CAISSON_AGENT_";
+const DEFAULT_HOME = "/home/app";
+const DENO_PATH = "/usr/local/bin/deno";
+const DEFAULT_PING_INTERVAL_MS = 15_000;
+
+/**
+ * Reads the settings from the agent's process environment, and what remains of it: the initial environment of the sandbox. The settings
+ * are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`) and `CAISSON_AGENT_PING_MS` (default 15000).
+ */
+export function readSettings(variables: Readonly<Record<string, string>>): {
+  readonly settings: Settings;
+  readonly initialEnvironment: Readonly<Record<string, string>>;
+} {
+  const socketPath = variables[`${PREFIX}SOCKET`];
+  if (socketPath === undefined || socketPath === "") {
+    throw new Error(`Cannot start the agent: ${PREFIX}SOCKET must be the path of the Unix socket to listen on`);
+  }
+  const pingIntervalMs = Number(variables[`${PREFIX}PING_MS`] ?? DEFAULT_PING_INTERVAL_MS);
+  if (!Number.isInteger(pingIntervalMs) || pingIntervalMs < 1) {
+    throw new Error(`Cannot start the agent: ${PREFIX}PING_MS must be whole milliseconds above zero`);
+  }
+  const settings = {
+    socketPath,
+    defaultDirectory: variables.HOME ?? DEFAULT_HOME,
+    denoPath: variables[`${PREFIX}DENO`] ?? DENO_PATH,
+    pingIntervalMs,
+  };
+  const initialEnvironment = Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX)));
+  return { settings, initialEnvironment };
+}
