@@ -1,1 +1,3 @@
-export type * from "./runtime.ts";
+export type { NetworkOptions } from "./network/sandbox-network.ts";
+export { OciRuntime, type OciRuntimeOptions, type RuntimeLogger } from "./oci/oci-runtime.ts";
+export type { MountSpec, RootSpec, RunningSandbox, SandboxLimits, SandboxRuntime, SandboxSpec } from "./runtime.ts";

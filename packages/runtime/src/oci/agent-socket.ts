@@ -1,0 +1,111 @@
+import { watch } from "node:fs";
+import { type FileHandle, lstat, open } from "node:fs/promises";
+import { request } from "node:http";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { hasErrorCode } from "@caisson/linux";
+import { AGENT_SOCKET_NAME } from "./environment.ts";
+
+const O_PATH = 0o10000000;
+const O_NOFOLLOW = 0o400000;
+const RETRY_MS = 1;
+
+/**
+ * The agent's socket, held by descriptor. The sandbox owns the directory and could put another socket, or a link to one of the host's, in
+ * its place at any time; the descriptor, opened before any of the user's code can run, stays with the first.
+ */
+export class AgentSocket implements AsyncDisposable {
+  readonly #file: FileHandle;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  /** A path that leads to the socket in this process only. */
+  get path(): string {
+    return `/proc/self/fd/${this.#file.fd}`;
+  }
+
+  /** Lets the agent close its WebSockets. Waits at most `timeoutMs`; an agent that fails or is gone has nothing left to close. */
+  async stop(timeoutMs: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const outgoing = request({
+        socketPath: this.path,
+        path: "/stop",
+        method: "POST",
+        timeout: timeoutMs,
+        agent: false,
+      });
+      const timer = setTimeout(() => outgoing.destroy(), timeoutMs);
+      outgoing.on("response", (response) => response.resume());
+      outgoing.on("error", () => undefined);
+      outgoing.on("close", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+      outgoing.end();
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+  }
+}
+
+/** Waits until the agent listens on the socket in `directory`. The caller bounds the wait with the signal. */
+export async function waitForAgent(directory: string, signal: AbortSignal): Promise<AgentSocket> {
+  const path = join(directory, AGENT_SOCKET_NAME);
+  await waitForEntry(directory, path, signal);
+  const file = await open(path, O_PATH | O_NOFOLLOW);
+  const socket = new AgentSocket(file);
+  try {
+    if (!(await file.stat()).isSocket()) throw new Error(`${AGENT_SOCKET_NAME} is not a socket`);
+    // The name exists as soon as the socket is bound, which is an instant before it listens.
+    while (!(await accepts(socket.path))) {
+      signal.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+    return socket;
+  } catch (error) {
+    await socket[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function waitForEntry(directory: string, path: string, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const watcher = watch(directory);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const check = (): void => {
+        lstat(path).then(
+          () => resolve(),
+          (error: unknown) => {
+            if (!hasErrorCode(error, "ENOENT")) reject(error);
+          },
+        );
+      };
+      watcher.on("change", check);
+      watcher.on("error", reject);
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      // The socket may have come before the watch.
+      check();
+    });
+  } finally {
+    watcher.close();
+  }
+}
+
+async function accepts(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", (error) => {
+      if (hasErrorCode(error, "ECONNREFUSED")) resolve(false);
+      else reject(error);
+    });
+  });
+}

@@ -1,0 +1,205 @@
+import type { Cgroups } from "@caisson/linux";
+import { hierarchyOf } from "@caisson/linux";
+import type { MountSpec, SandboxLimits } from "../runtime.ts";
+import { agentEnvironment, HOME } from "./environment.ts";
+import { AGENT_RUN_TARGET, KIT_TARGET, type Kit } from "./kit.ts";
+import type { SeccompProfile } from "./seccomp.ts";
+
+/**
+ * What root of the sandbox may do to things that belong to the sandbox. Docker's set without NET_RAW (ping works through unprivileged ICMP
+ * sockets), MKNOD (devices cannot be made in a user namespace anyway), AUDIT_WRITE (the kernel takes audit records only from the host)
+ * and SETPCAP. `sudo`, `apt-get` and `su` need the identity and ownership ones, SETFCAP lets packages set file capabilities.
+ */
+export const CAPABILITIES: readonly string[] = [
+  "CAP_CHOWN",
+  "CAP_DAC_OVERRIDE",
+  "CAP_FOWNER",
+  "CAP_FSETID",
+  "CAP_KILL",
+  "CAP_NET_BIND_SERVICE",
+  "CAP_SETFCAP",
+  "CAP_SETGID",
+  "CAP_SETUID",
+  "CAP_SYS_CHROOT",
+];
+
+/** Shown as empty: they tell about the host, or act on it. */
+const MASKED_PATHS = [
+  "/proc/acpi",
+  "/proc/asound",
+  "/proc/interrupts",
+  "/proc/kallsyms",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/key-users",
+  "/proc/kmsg",
+  "/proc/kpagecgroup",
+  "/proc/kpagecount",
+  "/proc/kpageflags",
+  "/proc/latency_stats",
+  "/proc/modules",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/proc/slabinfo",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/sys/devices/virtual/powercap",
+  "/sys/firmware",
+  "/sys/kernel",
+  "/sys/module",
+];
+
+const READ_ONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/** The devices that crun and runc put into every container, as rules of the device cgroup. */
+const DEVICES: readonly (readonly [major: number, minor: number | null])[] = [
+  [1, 3],
+  [1, 5],
+  [1, 7],
+  [1, 8],
+  [1, 9],
+  [5, 0],
+  [5, 2],
+  [136, null],
+];
+
+/** The sandboxes are victims before the server when the whole host runs out of memory. */
+const OOM_SCORE_ADJUSTMENT = 100;
+
+const MIB = 2 ** 20;
+
+export interface ConfigInput {
+  readonly hostname: string;
+  readonly rootPath: string;
+  readonly kit: Kit;
+  /** The sandbox's own directory for the agent's socket and log. */
+  readonly agentRunPath: string;
+  /** Files of the host shown inside, by their path inside. */
+  readonly files: Readonly<Record<string, string>>;
+  /** Data mounts, with owners translated already. */
+  readonly mounts: readonly MountSpec[];
+  readonly limits: SandboxLimits;
+  readonly env: Readonly<Record<string, string>>;
+  readonly cgroupPath: string;
+  readonly cgroups: Cgroups;
+  /** Paths by which the runtime joins the prepared namespaces. */
+  readonly userNamespacePath: string;
+  readonly networkNamespacePath: string;
+  readonly seccomp: SeccompProfile;
+}
+
+/** The configuration of one sandbox for an OCI runtime (runtime-spec 1.0). */
+export function ociConfig(input: ConfigInput): object {
+  const bind = (source: string, destination: string, ...options: string[]): object => ({
+    destination,
+    type: "bind",
+    source,
+    // Private, because the sources are shared on the host (see oci-runtime.ts) and nothing may spread back to there.
+    options: ["bind", "private", "nosuid", "nodev", ...options],
+  });
+  const pseudo = (destination: string, type: string, ...options: string[]): object => ({
+    destination,
+    type,
+    source: type,
+    options: ["nosuid", "noexec", ...options],
+  });
+  const capabilities = CAPABILITIES;
+  return {
+    ociVersion: "1.0.2",
+    hostname: input.hostname,
+    root: { path: input.rootPath, readonly: false },
+    process: {
+      terminal: false,
+      user: { uid: 0, gid: 0 },
+      cwd: HOME,
+      args: input.kit.command,
+      env: agentEnvironment(input.env),
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+      // A privileged server may leave no core files, nor wake a core handler of the host, on a sandbox's behalf.
+      rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }],
+      oomScoreAdj: OOM_SCORE_ADJUSTMENT,
+      // sudo and su must be able to change users; no gain is possible beyond the bounding set and the user namespace.
+      noNewPrivileges: false,
+    },
+    mounts: [
+      pseudo("/proc", "proc", "nodev"),
+      pseudo("/dev", "tmpfs", "mode=755", "size=65536"),
+      pseudo("/dev/pts", "devpts", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+      pseudo("/dev/shm", "tmpfs", "nodev", "mode=1777", `size=${Math.floor(input.limits.memoryBytes / 2)}`),
+      pseudo("/dev/mqueue", "mqueue", "nodev"),
+      { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
+      pseudo("/sys", "sysfs", "nodev", "ro"),
+      ...cgroupMounts(input.cgroups, input.cgroupPath),
+      bind(input.kit.directory, KIT_TARGET, "ro"),
+      bind(input.agentRunPath, AGENT_RUN_TARGET, "noexec"),
+      bind(input.kit.denoPath, "/usr/local/bin/deno", "ro"),
+      ...Object.entries(input.files).map(([target, source]) => bind(source, target, "ro", "noexec")),
+      ...input.mounts.map(({ sourcePath, targetPath, isReadOnly }) =>
+        bind(sourcePath, targetPath, isReadOnly ? "ro" : "rw"),
+      ),
+    ],
+    linux: {
+      namespaces: [
+        { type: "user", path: input.userNamespacePath },
+        { type: "network", path: input.networkNamespacePath },
+        ...["pid", "mount", "ipc", "uts", "cgroup"].map((type) => ({ type })),
+      ],
+      // Unmounts by the server must reach a sandbox that is just starting and still sees the server's mounts.
+      rootfsPropagation: "rslave",
+      maskedPaths: MASKED_PATHS,
+      readonlyPaths: READ_ONLY_PATHS,
+      cgroupsPath: input.cgroupPath,
+      resources: resources(input.limits, input.cgroups),
+      seccomp: input.seccomp,
+    },
+  };
+}
+
+function resources({ memoryBytes, cpuCount, pidsMax }: SandboxLimits, cgroups: Cgroups): object {
+  const period = 100_000;
+  return {
+    devices: [
+      { allow: false, access: "rwm" },
+      ...DEVICES.map(([major, minor]) => ({
+        allow: true,
+        type: "c",
+        major,
+        ...(minor === null ? {} : { minor }),
+        access: "rw",
+      })),
+    ],
+    ...(hierarchyOf(cgroups, "memory") === null ? {} : { memory: { limit: memoryBytes, swap: memoryBytes } }),
+    ...(hierarchyOf(cgroups, "cpu") === null ? {} : { cpu: { period, quota: Math.round(cpuCount * period) } }),
+    ...(hierarchyOf(cgroups, "pids") === null ? {} : { pids: { limit: pidsMax } }),
+  };
+}
+
+/**
+ * Programs size themselves by the cgroup files, so these are shown read-only. With v1 only the memory and CPU directories of the sandbox,
+ * because each hierarchy costs a mount at every start.
+ */
+function cgroupMounts(cgroups: Cgroups, cgroupPath: string): readonly object[] {
+  if (cgroups.layout === "v2") {
+    const options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    return [{ destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options }];
+  }
+  const shown = ["memory", "cpu"].flatMap((controller) => {
+    const hierarchy = hierarchyOf(cgroups, controller);
+    return hierarchy === null ? [] : [{ controller, source: `${hierarchy.mountPath}${cgroupPath}` }];
+  });
+  if (shown.length === 0) return [];
+  return [
+    {
+      destination: "/sys/fs/cgroup",
+      type: "tmpfs",
+      source: "tmpfs",
+      options: ["nosuid", "noexec", "nodev", "mode=755", "size=65536"],
+    },
+    ...shown.map(({ controller, source }) => ({
+      destination: `/sys/fs/cgroup/${controller}`,
+      type: "bind",
+      source,
+      options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
+    })),
+  ];
+}

@@ -1,0 +1,203 @@
+import { createHash } from "node:crypto";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Cgroups, listCgroups, readCgroups, removeCgroup, setMountAttributes } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import { type Claim, tryClaim } from "../network/claim.ts";
+import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
+import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
+import { killCgroup } from "./container.ts";
+import { findOciRuntime } from "./find-oci-runtime.ts";
+import { ensureKit } from "./kit.ts";
+import { Sandbox, type SharedParts } from "./sandbox.ts";
+import { removeLeftDirectory } from "./sandbox-directory.ts";
+import { readSeccompProfile } from "./seccomp.ts";
+
+export interface RuntimeLogger {
+  debug(details: object, message: string): void;
+  warn(details: object, message: string): void;
+}
+
+export interface OciRuntimeOptions {
+  /** A directory of this runtime alone: bundles, mounts and the agent's files. Made when missing; leftovers in it are removed. */
+  readonly runDirectory: string;
+  /** Tells servers on one host apart: names its rules, interfaces and cgroups. Default: made from the directory's path. */
+  readonly instance?: string;
+  readonly network?: NetworkOptions;
+  readonly logger?: RuntimeLogger;
+  /** `crun`, `runc`, or a path to one. Default: the first of the two that is installed. */
+  readonly runtimePath?: string;
+  /** The bundled agent. Default: the one of this workspace. */
+  readonly agentPath?: string;
+  /** Default: the `deno` package of this workspace. */
+  readonly denoPath?: string;
+  /** A static init. Default: `/usr/bin/tini-static`. */
+  readonly tiniPath?: string;
+  /** Default: 20 seconds. */
+  readonly startTimeoutMs?: number;
+}
+
+/** Runs sandboxes with an OCI runtime (crun, or runc). */
+export class OciRuntime implements SandboxRuntime {
+  readonly name: string;
+  readonly #shared: SharedParts;
+  readonly #claim: Claim;
+  readonly #logger: RuntimeLogger | undefined;
+  readonly #sandboxes = new Map<string, Sandbox>();
+  #isClosed = false;
+
+  private constructor(shared: SharedParts, claim: Claim, logger: RuntimeLogger | undefined) {
+    this.name = `oci (${shared.runtimePath})`;
+    this.#shared = shared;
+    this.#claim = claim;
+    this.#logger = logger;
+  }
+
+  /** Prepares what sandboxes share. Only one runtime of an instance can be open on a host. */
+  static async open(options: OciRuntimeOptions): Promise<OciRuntime> {
+    const instance = options.instance ?? createHash("sha256").update(options.runDirectory).digest("hex").slice(0, 10);
+    requireInstanceName(instance);
+    await using undo = new AsyncDisposableStack();
+    const claim = await tryClaim(`instance-${instance}`);
+    if (claim === null) {
+      throw new CaissonError(
+        "INTERNAL_ERROR",
+        `Cannot start runtime "${instance}": another server on this host uses that name. Stop it, or give this one another directory`,
+      );
+    }
+    undo.use(claim);
+    const cgroups = await readCgroups();
+    const cgroupParent = `/caisson-${instance}`;
+    const directories = await prepareDirectories(options.runDirectory);
+    const [runtimePath, kit, seccomp] = await Promise.all([
+      findOciRuntime(options.runtimePath),
+      ensureKit(directories.kits, {
+        agentPath: options.agentPath ?? fileURLToPath(new URL("../../../agent/dist/agent.js", import.meta.url)),
+        denoPath: options.denoPath ?? findDeno(),
+        tiniPath: options.tiniPath ?? "/usr/bin/tini-static",
+      }),
+      readSeccompProfile(),
+    ]);
+    await shareMounts();
+    await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
+    const network = await SandboxNetwork.open(instance, options.network);
+    undo.use(network);
+    if (!network.hasNameServer) {
+      options.logger?.warn(
+        {},
+        "This host has name servers on its loopback interface only, where sandboxes cannot reach them: set network.nameServers",
+      );
+    }
+    const shared = {
+      runtimePath,
+      stateDirectory: directories.state,
+      sandboxesDirectory: directories.sandboxes,
+      cgroupParent,
+      cgroups,
+      kit,
+      seccomp,
+      network,
+      startTimeoutMs: options.startTimeoutMs ?? 20_000,
+    };
+    undo.move();
+    return new OciRuntime(shared, claim, options.logger);
+  }
+
+  async start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox> {
+    if (this.#isClosed)
+      throw new CaissonError("SHUTTING_DOWN", `Cannot start sandbox ${spec.id}: the server is shutting down`);
+    if (this.#sandboxes.has(spec.id))
+      throw new CaissonError("INTERNAL_ERROR", `Cannot start sandbox ${spec.id}: it is started already`);
+    const sandbox = new Sandbox(this.#shared, spec);
+    this.#sandboxes.set(spec.id, sandbox);
+    try {
+      const running = await sandbox.start(signal);
+      this.#logger?.debug({ sandbox: spec.id, trace: running.trace }, "Sandbox started");
+      return running;
+    } catch (error) {
+      await this.stop(spec.id);
+      throw error;
+    }
+  }
+
+  async stop(id: string): Promise<void> {
+    const sandbox = this.#sandboxes.get(id);
+    if (sandbox === undefined) {
+      const { cgroups, cgroupParent, sandboxesDirectory } = this.#shared;
+      await removeLeftover(cgroups, cgroupParent, sandboxesDirectory, id);
+      return;
+    }
+    await sandbox.stop();
+    if (this.#sandboxes.get(id) === sandbox) this.#sandboxes.delete(id);
+  }
+
+  async list(): Promise<readonly string[]> {
+    const { cgroups, cgroupParent, sandboxesDirectory } = this.#shared;
+    return leftoverIds(cgroups, cgroupParent, sandboxesDirectory);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all([...this.#sandboxes.keys()].map((id) => this.stop(id)));
+    const { cgroups, cgroupParent, network } = this.#shared;
+    await network[Symbol.asyncDispose]();
+    await removeCgroup(cgroups, cgroupParent);
+    await this.#claim[Symbol.asyncDispose]();
+  }
+}
+
+interface Directories {
+  readonly kits: string;
+  readonly sandboxes: string;
+  readonly state: string;
+}
+
+async function prepareDirectories(base: string): Promise<Directories> {
+  const directories = { kits: join(base, "kits"), sandboxes: join(base, "sandboxes"), state: join(base, "state") };
+  // The processes of a sandbox pass through here as ids of their own when the runtime mounts on their behalf.
+  for (const path of [base, ...Object.values(directories)]) await mkdir(path, { recursive: true, mode: 0o711 });
+  // The OCI runtime's notes on containers, none of which can be alive.
+  await rm(directories.state, { recursive: true, force: true });
+  await mkdir(directories.state, { mode: 0o700 });
+  return directories;
+}
+
+/**
+ * Makes an unmount here reach the mount namespaces of sandboxes that are just starting: each begins as a copy of this one, and would
+ * otherwise hold on to the volumes of others for a moment.
+ */
+async function shareMounts(): Promise<void> {
+  await setMountAttributes("/", { propagation: "shared", isRecursive: true });
+}
+
+async function removeLeftovers(cgroups: Cgroups, cgroupParent: string, directory: string): Promise<void> {
+  for (const id of await leftoverIds(cgroups, cgroupParent, directory)) {
+    await removeLeftover(cgroups, cgroupParent, directory, id);
+  }
+}
+
+async function removeLeftover(cgroups: Cgroups, cgroupParent: string, directory: string, id: string): Promise<void> {
+  const cgroupPath = `${cgroupParent}/${id}`;
+  await killCgroup(cgroups, cgroupPath);
+  await removeCgroup(cgroups, cgroupPath);
+  await removeLeftDirectory(join(directory, id));
+}
+
+async function leftoverIds(cgroups: Cgroups, cgroupParent: string, directory: string): Promise<readonly string[]> {
+  return [...new Set([...(await readdir(directory)), ...(await listCgroups(cgroups, cgroupParent))])];
+}
+
+function requireInstanceName(name: string): void {
+  if (/^[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?$/.test(name)) return;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `Invalid instance name ${JSON.stringify(name)}: use 1 to 20 characters of a-z, 0-9 and "-"`,
+  );
+}
+
+/** The program behind the `deno` package, which the package itself puts beside its entry point. */
+function findDeno(): string {
+  return join(dirname(createRequire(import.meta.url).resolve("deno/package.json")), "deno");
+}

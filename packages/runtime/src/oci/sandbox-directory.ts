@@ -1,0 +1,96 @@
+import { mkdir, readdir, rm, rmdir, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { hasErrorCode, readMounts, unmount } from "@caisson/linux";
+
+/** How long the kernel may take to let go of a mount whose last process is gone. */
+const UNMOUNT_DEADLINE_MS = 5_000;
+const POLL_MS = 2;
+
+/**
+ * The files and mounts of one sandbox on the host. Each mount has a directory of its own directly in here, and removing never descends into
+ * one: should a mount ever refuse to go, its directory cannot be removed and what is mounted there stays untouched.
+ */
+export class SandboxDirectory {
+  readonly path: string;
+  readonly #mounts: string[] = [];
+  readonly #files = new Set<string>();
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  async create(): Promise<void> {
+    await mkdir(this.path, { mode: 0o711 });
+  }
+
+  /** Writes a file that anybody inside may read. */
+  async write(name: string, content: string): Promise<string> {
+    const path = this.reserve(name);
+    await writeFile(path, content, { mode: 0o644 });
+    return path;
+  }
+
+  /** The path of a file that somebody else writes. */
+  reserve(name: string): string {
+    this.#files.add(name);
+    return join(this.path, name);
+  }
+
+  /** Makes a directory and has `attach` mount something on it. Mounts go in the opposite order. */
+  async mount(name: string, attach: (target: string) => Promise<void>): Promise<string> {
+    const target = join(this.path, name);
+    await mkdir(target, { mode: 0o755 });
+    this.#mounts.push(target);
+    await attach(target);
+    return target;
+  }
+
+  /** Undoes everything. Repeating it after a failure continues where it ended. */
+  async remove(): Promise<void> {
+    for (let target = this.#mounts.at(-1); target !== undefined; target = this.#mounts.at(-1)) {
+      await unmountInTime(target);
+      await ignoreMissing(rmdir(target));
+      this.#mounts.pop();
+    }
+    await Promise.all([...this.#files].map((name) => ignoreMissing(unlink(join(this.path, name)))));
+    await ignoreMissing(rmdir(this.path));
+  }
+}
+
+/** Removes the directory of a sandbox of which nothing is known any more. */
+export async function removeLeftDirectory(path: string): Promise<void> {
+  const mounts = (await readMounts()).filter(({ target }) => target.startsWith(`${path}/`));
+  for (const { target } of mounts.reverse()) await unmountInTime(target);
+  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
+    if (hasErrorCode(error, "ENOENT")) return [];
+    throw error;
+  });
+  for (const entry of entries) {
+    const child = join(path, entry.name);
+    // Only directories that were mount points exist here, and those are empty.
+    await ignoreMissing(entry.isDirectory() ? rmdir(child) : rm(child));
+  }
+  await ignoreMissing(rmdir(path));
+}
+
+async function unmountInTime(target: string): Promise<void> {
+  const deadline = Date.now() + UNMOUNT_DEADLINE_MS;
+  for (;;) {
+    try {
+      await unmount(target);
+      return;
+    } catch (error) {
+      if (!hasErrorCode(error, "EBUSY") || Date.now() > deadline) throw error;
+    }
+    await delay(POLL_MS);
+  }
+}
+
+async function ignoreMissing(removal: Promise<void>): Promise<void> {
+  try {
+    await removal;
+  } catch (error) {
+    if (!hasErrorCode(error, "ENOENT")) throw error;
+  }
+}

@@ -1,0 +1,220 @@
+import { constants } from "node:fs";
+import { open, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { type Cgroups, removeCgroup } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { SandboxNetwork } from "../network/sandbox-network.ts";
+import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
+import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
+import { ociConfig } from "./config.ts";
+import { Container } from "./container.ts";
+import type { Kit } from "./kit.ts";
+import { mountAgentRun, mountData, mountRoot } from "./root-mount.ts";
+import { SandboxDirectory } from "./sandbox-directory.ts";
+import type { SeccompProfile } from "./seccomp.ts";
+import { Trace } from "./trace.ts";
+
+/** What the sandboxes of one runtime share. */
+export interface SharedParts {
+  readonly runtimePath: string;
+  readonly stateDirectory: string;
+  readonly sandboxesDirectory: string;
+  readonly cgroupParent: string;
+  readonly cgroups: Cgroups;
+  readonly kit: Kit;
+  readonly seccomp: SeccompProfile;
+  readonly network: SandboxNetwork;
+  readonly startTimeoutMs: number;
+}
+
+/** How long the agent may take to say good-bye to its clients. */
+const AGENT_STOP_MS = 150;
+const LOG_TAIL_BYTES = 4096;
+
+/** One sandbox, from the first step of its start to the last of its end. What was made is undone in the opposite order. */
+export class Sandbox {
+  readonly #shared: SharedParts;
+  readonly #spec: SandboxSpec;
+  readonly #undo = new AsyncDisposableStack();
+  readonly #aborted = new AbortController();
+  #agent: AgentSocket | null = null;
+  #starting: Promise<RunningSandbox> | null = null;
+  #stopping: Promise<void> | null = null;
+
+  constructor(shared: SharedParts, spec: SandboxSpec) {
+    this.#shared = shared;
+    this.#spec = spec;
+  }
+
+  async start(signal?: AbortSignal): Promise<RunningSandbox> {
+    const timeout = AbortSignal.timeout(this.#shared.startTimeoutMs);
+    const signals = [this.#aborted.signal, timeout, ...(signal === undefined ? [] : [signal])];
+    this.#starting = this.#start(AbortSignal.any(signals));
+    try {
+      return await this.#starting;
+    } catch (error) {
+      await this.stop();
+      signal?.throwIfAborted();
+      if (error instanceof CaissonError) throw error;
+      const reason = timeout.aborted
+        ? `it was not ready after ${this.#shared.startTimeoutMs / 1000} s`
+        : messageOf(error);
+      throw new CaissonError("SANDBOX_START_FAILED", `Cannot start sandbox ${this.#spec.id}: ${reason}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** Ends a start that is under way, or the running sandbox. After a failure, calling it again continues. */
+  async stop(): Promise<void> {
+    this.#stopping ??= this.#stop().finally(() => {
+      this.#stopping = null;
+    });
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#aborted.abort(
+      new CaissonError("SANDBOX_START_FAILED", `Sandbox ${this.#spec.id} was stopped while it started`),
+    );
+    await this.#starting?.catch(() => undefined);
+    await this.#agent?.stop(AGENT_STOP_MS);
+    await this.#undo.disposeAsync();
+  }
+
+  async #start(signal: AbortSignal): Promise<RunningSandbox> {
+    const { id, root, mounts, limits, env } = this.#spec;
+    const shared = this.#shared;
+    const trace = new Trace();
+    const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
+    this.#undo.defer(() => directory.remove());
+    const cgroupPath = `${shared.cgroupParent}/${id}`;
+
+    const namespaces = await trace.run("namespaces", () => shared.network.take(signal));
+    this.#undo.use(namespaces);
+    const { ids } = namespaces.slot;
+    const hostname = id.replaceAll("_", "-");
+
+    await trace.run("directory", () => directory.create());
+    const [rootPath, agentRunPath, files] = await trace.run("mounts", () =>
+      allDone([
+        mountRoot(directory, root, namespaces.user, ids),
+        mountAgentRun(directory, ids),
+        writeFiles(directory, hostname, namespaces.slot.address, shared.network.resolvConf),
+      ]),
+    );
+    const dataMounts = await trace.run("data mounts", () =>
+      allDone(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
+    );
+    const log = await open(join(agentRunPath, "agent.log"), LOG_FLAGS, 0o600);
+    this.#undo.defer(() => log.close());
+
+    await trace.run("config", () =>
+      directory.write(
+        "config.json",
+        JSON.stringify(
+          ociConfig({
+            hostname,
+            rootPath,
+            kit: shared.kit,
+            agentRunPath,
+            files,
+            mounts: dataMounts,
+            limits,
+            env,
+            cgroupPath,
+            cgroups: shared.cgroups,
+            userNamespacePath: `/proc/${process.pid}/fd/${namespaces.user.fd}`,
+            networkNamespacePath: `/proc/${process.pid}/fd/${namespaces.network.fd}`,
+            seccomp: shared.seccomp,
+          }),
+        ),
+      ),
+    );
+    signal.throwIfAborted();
+    this.#undo.defer(async () => {
+      await removeCgroup(shared.cgroups, cgroupPath);
+      await rm(join(shared.stateDirectory, id), { recursive: true, force: true });
+    });
+    const container = await trace.run("container", () =>
+      Container.start({
+        runtimePath: shared.runtimePath,
+        stateDirectory: shared.stateDirectory,
+        id,
+        bundlePath: directory.path,
+        pidPath: directory.reserve("pid"),
+        cgroupPath,
+        cgroups: shared.cgroups,
+        log,
+      }),
+    );
+    this.#undo.defer(() => container.kill());
+    const agent = await trace.run("agent", () => this.#waitForAgent(container, agentRunPath, signal, log));
+    this.#undo.use(agent);
+    this.#agent = agent;
+    return { id, agentSocketPath: agent.path, exited: container.exited, trace: trace.entries };
+  }
+
+  async #waitForAgent(
+    container: Container,
+    agentRunPath: string,
+    signal: AbortSignal,
+    log: { read: ReadAt },
+  ): Promise<AgentSocket> {
+    const gone = new AbortController();
+    void container.exited.then(() => gone.abort(new Error("its first process ended")));
+    try {
+      return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
+    } catch (error) {
+      const text = await readTail(log);
+      throw new Error(`${messageOf(error)}${text === "" ? "" : `: ${text}`}`, { cause: error });
+    }
+  }
+}
+
+/** Written by this process first, then by the runtime and the agent through the same descriptor. */
+const LOG_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND | constants.O_NOFOLLOW;
+
+type ReadAt = (
+  buffer: Buffer,
+  offset: number,
+  length: number,
+  position: number,
+) => Promise<{ readonly bytesRead: number }>;
+
+async function readTail(log: { read: ReadAt }): Promise<string> {
+  const buffer = Buffer.alloc(LOG_TAIL_BYTES);
+  const { bytesRead } = await log.read(buffer, 0, buffer.length, 0);
+  return buffer.toString("utf8", 0, bytesRead).trim();
+}
+
+/** Files that hold the sandbox's own names; the same for a root that lasts and for one that does not. */
+async function writeFiles(
+  directory: SandboxDirectory,
+  hostname: string,
+  address: string,
+  resolvConf: string,
+): Promise<Readonly<Record<string, string>>> {
+  const hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", `${address} ${hostname}`];
+  const [hostnamePath, hostsPath, resolvConfPath] = await Promise.all([
+    directory.write("hostname", `${hostname}\n`),
+    directory.write("hosts", `${hosts.join("\n")}\n`),
+    directory.write("resolv.conf", resolvConf),
+  ]);
+  return { "/etc/hostname": hostnamePath, "/etc/hosts": hostsPath, "/etc/resolv.conf": resolvConfPath };
+}
+
+/** Like `Promise.all`, but when one fails it still waits for the others, so that undoing does not run beside them. */
+async function allDone<T extends readonly unknown[]>(
+  work: {
+    readonly [K in keyof T]: Promise<T[K]>;
+  },
+): Promise<T> {
+  const promises: readonly Promise<unknown>[] = work;
+  await Promise.allSettled(promises);
+  return (await Promise.all(promises)) as unknown as T;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
