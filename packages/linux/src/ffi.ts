@@ -31,6 +31,7 @@ const PROTOTYPES = {
   ioctlNumber: "int ioctl(int fd, unsigned long request, long argument)",
   flock: "int flock(int fd, int operation)",
   syncfs: "int syncfs(int fd)",
+  mknod: "int mknod(const char *path, unsigned int mode, unsigned long device)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",
   openTree: "long syscall(long number, long fd, const char *path, long flags)",
   moveMount: "long syscall(long number, long fromFd, const char *from, long toFd, const char *to, long flags)",
@@ -81,6 +82,11 @@ export function callSync(name: NativeName, args: readonly NativeArgument[], opti
   const result = bind(name)(...args);
   if (result < 0) throw new KernelError(options.name, errnoName(koffi.errno()), options.detail);
   return result;
+}
+
+/** The address of a buffer's memory, for structures that hold pointers. The caller keeps the buffer referenced until the call has returned. */
+export function addressOf(buffer: Buffer): bigint {
+  return BigInt(koffi.address(buffer));
 }
 
 /** Passes the fault point of a kernel call; a fault that a test injects looks like the kernel's own error. */

@@ -19,16 +19,11 @@ export class KernelError extends Error {
   }
 }
 
-/** The name of an errno number, for example `EBUSY` for 16. */
+/** The name of an errno number, for example `EBUSY` for 16: the one that Node uses where two names share a number (`ENOTSUP`, `EAGAIN`). */
 export function errnoName(errno: number): string {
-  // libuv, which Node asks, knows no name for some of them (ENODATA, for example) and the number is then better than nothing.
-  const known = Object.entries(constants.errno).find(([, number]) => number === errno);
-  if (known !== undefined) return known[0];
-  try {
-    return getSystemErrorName(-errno);
-  } catch {
-    return `ERRNO_${errno}`;
-  }
+  const name = getSystemErrorName(-errno);
+  if (/^E[A-Z0-9]+$/.test(name)) return name;
+  return Object.entries(constants.errno).find(([, number]) => number === errno)?.[0] ?? `ERRNO_${errno}`;
 }
 
 function errnoNumber(code: string): number {

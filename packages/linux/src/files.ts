@@ -1,0 +1,100 @@
+import type { Stats } from "node:fs";
+import { chmod, type FileHandle, open, rename, statfs, unlink } from "node:fs/promises";
+import type { HasDescriptor } from "./descriptor.ts";
+import { call, passFaultPoint } from "./ffi.ts";
+import { ioctl } from "./ioctl.ts";
+import { KernelError } from "./kernel-error.ts";
+
+/**
+ * File operations whose order decides what survives a crash, each behind a fault point. Node's own functions do the work where it has them.
+ */
+
+export async function openFile(path: string, flags: number | string, mode?: number): Promise<FileHandle> {
+  return passed("open", path, () => open(path, flags, mode));
+}
+
+export async function renameFile(source: string, target: string): Promise<void> {
+  await passed("rename", `${source} to ${target}`, () => rename(source, target));
+}
+
+/** Removes a file. Not there is an error, unlike in `rm`. */
+export async function unlinkFile(path: string): Promise<void> {
+  await passed("unlink", path, () => unlink(path));
+}
+
+export async function changeMode(path: string, mode: number): Promise<void> {
+  await passed("chmod", path, () => chmod(path, mode));
+}
+
+export async function truncateFile(file: FileHandle, sizeBytes: number, detail: string): Promise<void> {
+  await passed("ftruncate", detail, () => file.truncate(sizeBytes));
+}
+
+/** Puts contents and metadata of an open file, or of an open block device, on stable storage. */
+export async function syncFile(file: FileHandle, detail: string): Promise<void> {
+  await passed("fsync", detail, () => file.sync());
+}
+
+/** Puts the entries of a directory on stable storage: what was created, renamed or removed in it. */
+export async function syncDirectory(path: string): Promise<void> {
+  await using directory = await openFile(path, "r");
+  await syncFile(directory, path);
+}
+
+/** Writes all dirty data of the file system that `file` lies on, and waits for it. */
+export async function syncFileSystem(file: HasDescriptor, detail: string): Promise<void> {
+  await call("syncfs", [file.fd], { name: "syncfs", detail });
+}
+
+/** Makes `target` a copy of `source` that shares its blocks until one of the two is written to. */
+export async function cloneFile(source: HasDescriptor, target: HasDescriptor, detail: string): Promise<void> {
+  await ioctl(target, "FICLONE", source.fd, detail);
+}
+
+const FALLOC = { allocate: 0, keepSize: 1, punchHole: 3 } as const;
+
+/** Reserves blocks for a range of the file, so that writing there cannot fail for want of space, and extends it if need be. */
+export async function allocateRange(
+  file: HasDescriptor,
+  offset: number,
+  length: number,
+  detail: string,
+): Promise<void> {
+  await call("fallocate", [file.fd, FALLOC.allocate, offset, length], { name: "fallocate", detail });
+}
+
+/** Gives the blocks of a range back; it then reads as zeroes. The size stays. */
+export async function punchHole(file: HasDescriptor, offset: number, length: number, detail: string): Promise<void> {
+  await call("fallocate", [file.fd, FALLOC.punchHole, offset, length], { name: "fallocate", detail });
+}
+
+export interface FileSystemSpace {
+  /** The magic number of the file system type, see statfs(2). */
+  readonly type: number;
+  readonly totalBytes: number;
+  /** What an ordinary writer may still use. */
+  readonly availableBytes: number;
+}
+
+export async function readSpace(path: string): Promise<FileSystemSpace> {
+  const { type, bsize, blocks, bavail } = await passed("statfs", path, () => statfs(path));
+  return { type, totalBytes: bsize * blocks, availableBytes: bsize * bavail };
+}
+
+/** Identity of the file behind an open descriptor, as loop devices report it. */
+export function sameFile(a: Pick<Stats, "dev" | "ino">, b: Pick<Stats, "dev" | "ino">): boolean {
+  return a.dev === b.dev && a.ino === b.ino;
+}
+
+/** Passes the fault point of an operation of Node and names the thing in its error. */
+async function passed<T>(name: string, detail: string, run: () => Promise<T>): Promise<T> {
+  await passFaultPoint({ name, detail });
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && typeof error.code === "string") {
+      throw new KernelError(name, error.code, detail, { cause: error });
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,136 @@
+import {
+  findMount,
+  mountFileSystem,
+  openFile,
+  runTool,
+  shutDown,
+  step,
+  syncFileSystem,
+  ToolError,
+  trim,
+  unmount,
+} from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import { readSuperblock, requireSuperblock } from "./superblock.ts";
+
+/**
+ * ext4 on a block device. `data`: a volume's own files. `root`: a system to boot from. `scratch`: a disk whose contents end with the sandbox;
+ * it has no journal, because there is nothing to recover.
+ */
+export type FileSystemKind = "data" | "root" | "scratch";
+
+/** Blocks are 4 KiB whatever the size (the tool would take 1 KiB below 512 MB), and none are kept back for a superuser of the host. */
+const FORMAT_OPTIONS = ["-q", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-e", "remount-ro"];
+/** A new image is all zeroes, so inode tables and journal need no wiping, now or by a kernel thread later. */
+const EXTENDED_OPTIONS = "nodiscard,assume_storage_prezeroed=1";
+const JOURNAL_MIB = 16;
+
+/** Makes a file system on the device of a blank image, over the whole of it. What was there is lost. */
+export async function formatFileSystem(device: string, kind: FileSystemKind): Promise<void> {
+  const journal = kind === "scratch" ? ["-O", "^has_journal"] : ["-J", `size=${JOURNAL_MIB}`];
+  await step("storage.format", () =>
+    runTool("mkfs.ext4", [...FORMAT_OPTIONS, ...journal, "-E", EXTENDED_OPTIONS, device]),
+  );
+}
+
+/** Extends an unmounted file system over the whole of its device. Repairs it first where it was not unmounted properly. */
+export async function growFileSystem(device: string): Promise<void> {
+  await recoverFileSystem(device);
+  // `-f`: without it the tool asks for a full check first, which reads all metadata and takes longer than the growing.
+  const resize = (): Promise<string> => step("storage.grow-file-system", () => runTool("resize2fs", ["-f", device]));
+  try {
+    await resize();
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error;
+    // An earlier attempt that was cut off leaves a mark that only a check removes.
+    await checkFileSystem(device);
+    await resize();
+  }
+}
+
+/**
+ * Brings an unmounted file system into the state that a proper unmount leaves. Must come before a read-only attachment or a seal of an
+ * image whose last user may have died; costs one read where there is nothing to do.
+ */
+export async function recoverFileSystem(device: string): Promise<void> {
+  const { needsRecovery, hasErrors } = await requireSuperblock(device);
+  if (hasErrors) await checkFileSystem(device);
+  else if (needsRecovery) await runCheck(["-p", device]);
+}
+
+/** Checks the whole file system and repairs what can be repaired without a decision. */
+async function checkFileSystem(device: string): Promise<void> {
+  await runCheck(["-f", "-p", device]);
+}
+
+/** Exit codes 0 and 1 say that the file system is right now. */
+async function runCheck(args: readonly string[]): Promise<void> {
+  try {
+    await runTool("e2fsck", args);
+  } catch (error) {
+    if (!(error instanceof ToolError) || error.exitCode !== 1) throw error;
+  }
+}
+
+/** The smallest size of a clone of the file system on the device (or in the image file). */
+export async function minimumCloneBytes(path: string): Promise<number> {
+  return (await requireSuperblock(path)).sizeBytes;
+}
+
+/** Whether the device holds a file system, so that an interrupted creation can be told from a finished one. */
+export async function isFormatted(path: string): Promise<boolean> {
+  return (await readSuperblock(path)) !== null;
+}
+
+export interface VolumeMount {
+  readonly device: string;
+  readonly target: string;
+  readonly kind: FileSystemKind;
+  readonly isReadOnly: boolean;
+}
+
+/** Mounts the file system. Device nodes and set-user-id programs work on roots only: an unprivileged guest cannot make use of either there. */
+export async function mountVolume({ device, target, kind, isReadOnly }: VolumeMount): Promise<void> {
+  const isData = kind === "data";
+  await mountFileSystem(
+    { type: "ext4", source: device, target, ...(kind === "scratch" ? { options: "nobarrier" } : {}) },
+    { isReadOnly, noAtime: true, noDev: isData, noSuid: isData },
+  );
+}
+
+/**
+ * Puts everything on stable storage, then unmounts. Nothing mounted there is success; in use is `EBUSY`. The caller may count on what it
+ * wrote being on the device only when this has resolved.
+ */
+export async function unmountVolume(target: string): Promise<void> {
+  if ((await findMount(target)) === null) return;
+  await using directory = await openFile(target, "r");
+  await syncFileSystem(directory, target);
+  await directory.close();
+  await step("storage.unmount", () => unmount(target));
+}
+
+/** Unmounts a scratch disk without writing what nobody will read. Nothing mounted there is success. */
+export async function abandonScratch(target: string): Promise<void> {
+  if ((await findMount(target)) === null) return;
+  await using directory = await openFile(target, "r");
+  await shutDown(directory, target);
+  await directory.close();
+  await unmount(target);
+}
+
+/** Gives the blocks of deleted files back to the pool, and returns how many bytes that were. */
+export async function trimVolume(target: string): Promise<number> {
+  await using directory = await openFile(target, "r");
+  return trim(directory, target);
+}
+
+/** Refuses a clone that is too small, naming the size that is needed. */
+export async function requireCloneFits(action: string, path: string, sizeBytes: number): Promise<void> {
+  const needed = await minimumCloneBytes(path);
+  if (sizeBytes >= needed) return;
+  throw new CaissonError(
+    "INVALID_CAPACITY",
+    `Cannot ${action} with ${sizeBytes} bytes: its file system needs ${needed}`,
+  );
+}

@@ -1,0 +1,124 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { hasErrorCode, openFile, renameFile, syncDirectory, unlinkFile } from "@caisson/linux";
+import type { ImageId, ImageInfo } from "../driver.ts";
+
+/**
+ * The images as files of one directory, and what their places say:
+ *
+ * - `images/<id>`   writable images
+ * - `sealed/<id>`   immutable images
+ * - `scratch/<id>`  ephemeral images, worthless after a restart
+ * - `incoming/…`    images being made; one takes its place by a single rename when it is whole and on stable storage
+ * - `trash/…`       images being removed; a rename takes one out of its place, then its space is freed
+ *
+ * So an image exists or does not, whenever the power fails, and the last three can be emptied at every start.
+ */
+export type ImagePlace = "images" | "sealed" | "scratch";
+const PLACES: readonly ImagePlace[] = ["images", "sealed", "scratch"];
+const TRANSIENT = ["scratch", "incoming", "trash"] as const;
+
+export interface StoredImage {
+  readonly place: ImagePlace;
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+/** An image being made. It becomes visible when it is committed, and goes when it is disposed of before. */
+export class IncomingImage implements AsyncDisposable {
+  readonly path: string;
+  readonly file: FileHandle;
+  #isPlaced = false;
+
+  constructor(path: string, file: FileHandle) {
+    this.path = path;
+    this.file = file;
+  }
+
+  /** Puts it in its place. Whether that lasts is for the caller to make sure. */
+  async place(path: string): Promise<void> {
+    await renameFile(this.path, path);
+    this.#isPlaced = true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close();
+    if (!this.#isPlaced) await rm(this.path, { force: true });
+  }
+}
+
+export class ImageDirectory {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Makes the places. */
+  async prepare(): Promise<void> {
+    const names = new Set([...PLACES, ...TRANSIENT]);
+    for (const name of names) await mkdir(join(this.path, name), { recursive: true, mode: 0o700 });
+    await syncDirectory(this.path);
+  }
+
+  /** Throws away what an earlier run left half made or half removed, and what was not to last. */
+  async clean(): Promise<void> {
+    for (const name of TRANSIENT) {
+      for (const entry of await readdir(join(this.path, name))) await unlinkFile(join(this.path, name, entry));
+    }
+  }
+
+  /** The directories whose files may be attached. */
+  get places(): readonly string[] {
+    return PLACES.map((place) => join(this.path, place));
+  }
+
+  pathOf(place: ImagePlace, id: ImageId): string {
+    return join(this.path, place, id);
+  }
+
+  async find(id: ImageId): Promise<StoredImage | null> {
+    for (const place of PLACES) {
+      const path = this.pathOf(place, id);
+      try {
+        return { place, path, sizeBytes: (await stat(path)).size };
+      } catch (error) {
+        if (!hasErrorCode(error, "ENOENT")) throw error;
+      }
+    }
+    return null;
+  }
+
+  async *list(): AsyncGenerator<ImageInfo> {
+    for (const place of PLACES) {
+      for (const id of await readdir(join(this.path, place))) {
+        const image = await this.find(id);
+        if (image?.place === place) yield { id, sizeBytes: image.sizeBytes, isSealed: place === "sealed" };
+      }
+    }
+  }
+
+  /** Opens a new empty file under a name of its own. */
+  async createIncoming(id: ImageId): Promise<IncomingImage> {
+    const path = join(this.path, "incoming", `${id}.${randomBytes(6).toString("hex")}`);
+    return new IncomingImage(
+      path,
+      await openFile(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600),
+    );
+  }
+
+  /** Puts the entries of a place on stable storage. */
+  async sync(place: ImagePlace): Promise<void> {
+    await syncDirectory(join(this.path, place));
+  }
+
+  /** Takes the image out of its place for good, then frees its space. */
+  async remove(id: ImageId, image: StoredImage): Promise<void> {
+    const trash = join(this.path, "trash", `${id}.${randomBytes(6).toString("hex")}`);
+    await renameFile(image.path, trash);
+    if (image.place !== "scratch") await this.sync(image.place);
+    await unlinkFile(trash);
+  }
+}

@@ -1,0 +1,370 @@
+import type { FileHandle } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  changeMode,
+  cloneFile,
+  type FileLock,
+  hasErrorCode,
+  type LoopStatus,
+  lockFile,
+  openFile,
+  readMappedBytes,
+  readSpace,
+  step,
+  syncFile,
+  truncateFile,
+} from "@caisson/linux";
+import { CaissonError, formatSize } from "@caisson/model";
+import type {
+  AttachMode,
+  BlockDevice,
+  CreateImageOptions,
+  ImageId,
+  ImageInfo,
+  ImageUsage,
+  StorageDriver,
+} from "../driver.ts";
+import { KeyedLock } from "../keyed-lock.ts";
+import { Attachments } from "./attachments.ts";
+import { ImageDirectory, type ImagePlace, type StoredImage } from "./image-directory.ts";
+import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
+import { PoolFile } from "./pool-file.ts";
+import { hasReflink } from "./reflink.ts";
+
+export interface LocalStorageOptions {
+  /** Directory of the pool, on the host; made when missing. One process at a time may have it open. */
+  readonly directory: string;
+  /** Size of the pool file, where one is needed. Default: what the host's disk allows when it is made. */
+  readonly poolSizeBytes?: number;
+  /** Bytes of the host's disk that are never used. Default: 5 % of the disk, between 1 and 4 GiB. */
+  readonly reserveBytes?: number;
+  /** How long to wait for an earlier server to be gone. Default: 10 seconds. */
+  readonly takeoverTimeoutMs?: number;
+  /** Told about failures of background work, which is tried again. Default: a process warning. */
+  readonly onBackgroundError?: (error: unknown) => void;
+}
+
+/** A new image needs room for its file system; below this much free space none is made. */
+const MINIMUM_FREE_BYTES = 32 * 2 ** 20;
+const GIB = 2 ** 30;
+const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
+const FULL_ADVICE = "Delete volumes or snapshots, or enlarge the pool";
+
+/**
+ * Images as sparse files in a directory with reflink, or in a pool file where the directory has none.
+ *
+ * The order of steps is the same everywhere: make the contents under a temporary name, put them on stable storage, rename, put the
+ * directory on stable storage. A crash before the rename leaves a file in `incoming`, which the next start removes; a crash after it leaves
+ * the whole image, which its owner has not been told about.
+ */
+export class LocalStorage implements StorageDriver {
+  readonly name = "local";
+  readonly #directory: string;
+  readonly #reserveBytes: number;
+  readonly #images: ImageDirectory;
+  readonly #pool: PoolFile | null;
+  readonly #lock: FileLock;
+  readonly #turns = new KeyedLock();
+  readonly #attachments = new Attachments();
+  #isClosed = false;
+
+  private constructor(
+    options: { readonly directory: string; readonly reserveBytes: number },
+    parts: { readonly images: ImageDirectory; readonly pool: PoolFile | null; readonly lock: FileLock },
+  ) {
+    this.#directory = options.directory;
+    this.#reserveBytes = options.reserveBytes;
+    this.#images = parts.images;
+    this.#pool = parts.pool;
+    this.#lock = parts.lock;
+  }
+
+  static async open(options: LocalStorageOptions): Promise<LocalStorage> {
+    const { directory, takeoverTimeoutMs: timeoutMs = 10_000 } = options;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const lock = await lockPool(directory, timeoutMs);
+    try {
+      const reserveBytes = options.reserveBytes ?? (await defaultReserve(directory));
+      const settle = (find: () => Promise<readonly LoopStatus[]>): Promise<void> =>
+        settleLeftoverDevices(find, {
+          what: `the pool ${directory}`,
+          temporaryDirectory: join(directory, "recovery"),
+          timeoutMs,
+        });
+      const pool = await openPoolFile(options, reserveBytes, settle);
+      try {
+        const images = new ImageDirectory(pool?.mountPath ?? directory);
+        await images.prepare();
+        if (pool === null) await settle(() => findDevicesOn(images.places));
+        await images.clean();
+        return new LocalStorage({ directory, reserveBytes }, { images, pool, lock });
+      } catch (error) {
+        await pool?.close();
+        throw error;
+      }
+    } catch (error) {
+      await lock[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
+    requireImageId(id);
+    const { sizeBytes, parent, isEphemeral = false } = options;
+    const action = `create image ${id}`;
+    await this.#turn([id], action, async () => {
+      const existing = await this.#images.find(id);
+      if (existing !== null) {
+        requireSame(action, existing, isEphemeral ? "scratch" : "images", sizeBytes);
+        return;
+      }
+      await this.#requireFreeSpace(action);
+      await using source = parent === undefined ? null : await this.#openParent(action, parent, sizeBytes);
+      await using incoming = await this.#images.createIncoming(id);
+      const { file, path } = incoming;
+      if (source !== null) await step("storage.create.clone", () => cloneFile(source, file, path));
+      await truncateFile(file, sizeBytes, path);
+      if (isEphemeral) {
+        await incoming.place(this.#images.pathOf("scratch", id));
+        return;
+      }
+      await step("storage.create.sync", () => syncFile(file, path));
+      await step("storage.create.place", () => incoming.place(this.#images.pathOf("images", id)));
+      await step("storage.create.sync-directory", () => this.#images.sync("images"));
+    });
+  }
+
+  async sealImage(source: ImageId, id: ImageId, onSealed?: () => Promise<void>): Promise<void> {
+    requireImageId(id);
+    const action = `seal image ${source} as ${id}`;
+    await this.#turn([source, id], action, async () => {
+      const existing = await this.#images.find(id);
+      if (existing !== null) {
+        requireSame(action, existing, "sealed", existing.sizeBytes);
+        await onSealed?.();
+        return;
+      }
+      const original = await this.#requireImage(action, source);
+      await using sourceFile = await openFile(original.path, "r");
+      await using incoming = await this.#images.createIncoming(id);
+      const { file, path } = incoming;
+      await step("storage.seal.clone", () => cloneFile(sourceFile, file, path));
+      await onSealed?.();
+      await changeMode(path, 0o400);
+      await step("storage.seal.sync", () => syncFile(file, path));
+      await step("storage.seal.place", () => incoming.place(this.#images.pathOf("sealed", id)));
+      await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
+    });
+  }
+
+  async growImage(id: ImageId, sizeBytes: number): Promise<void> {
+    const action = `grow image ${id} to ${formatSize(sizeBytes)}`;
+    await this.#turn([id], action, async () => {
+      const image = await this.#requireImage(action, id);
+      if (image.place === "sealed") throw refused(action, "it is sealed. Create an image from it and grow that");
+      this.#requireDetached(action, id);
+      if (sizeBytes < image.sizeBytes) {
+        const message = `Cannot ${action}: it has ${image.sizeBytes} bytes already and images never shrink`;
+        throw new CaissonError("INVALID_CAPACITY", message);
+      }
+      await using file = await openFile(image.path, "r+");
+      await step("storage.grow.truncate", () => truncateFile(file, sizeBytes, image.path));
+      // Also when the size was right: an earlier call may have died before it was on stable storage.
+      if (image.place === "images") await step("storage.grow.sync", () => syncFile(file, image.path));
+    });
+  }
+
+  async deleteImage(id: ImageId): Promise<void> {
+    const action = `delete image ${id}`;
+    await this.#turn([id], action, async () => {
+      this.#requireDetached(action, id);
+      const image = await this.#images.find(id);
+      if (image !== null) await step("storage.delete", () => this.#images.remove(id, image));
+    });
+  }
+
+  async attach(id: ImageId, mode: AttachMode): Promise<BlockDevice> {
+    const action = `attach image ${id}`;
+    return this.#turn([id], action, async () => {
+      const image = await this.#requireImage(action, id);
+      if (image.place === "sealed" && mode === "rw") {
+        throw refused(
+          action,
+          "it is sealed and can only be attached read-only. Create an image from it and attach that",
+        );
+      }
+      return this.#attachments.attach(id, image, mode);
+    });
+  }
+
+  async detach(device: BlockDevice): Promise<void> {
+    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#attachments.detach(device));
+  }
+
+  async usage(id: ImageId): Promise<ImageUsage> {
+    const action = `measure image ${id}`;
+    this.#requireOpen(action);
+    const image = await this.#requireImage(action, id);
+    await using file = await openFile(image.path, "r");
+    const { mappedBytes, exclusiveBytes } = await readMappedBytes(file, image.path);
+    return { allocatedBytes: exclusiveBytes, flattenedBytes: mappedBytes };
+  }
+
+  async getImage(id: ImageId): Promise<ImageInfo | null> {
+    this.#requireOpen(`get image ${id}`);
+    const image = await this.#images.find(id);
+    return image === null ? null : { id, sizeBytes: image.sizeBytes, isSealed: image.place === "sealed" };
+  }
+
+  async *listImages(): AsyncGenerator<ImageInfo> {
+    this.#requireOpen("list images");
+    yield* this.#images.list();
+  }
+
+  async capacity(): Promise<{ readonly totalBytes: number; readonly availableBytes: number }> {
+    this.#requireOpen("read the capacity of the pool");
+    if (this.#pool !== null) return this.#pool.capacity();
+    const { totalBytes, availableBytes } = await readSpace(this.#directory);
+    return { totalBytes, availableBytes: Math.max(0, availableBytes - this.#reserveBytes) };
+  }
+
+  /** Waits for calls under way, then detaches every device. A device that is still mounted is an error, and the pool stays open. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    try {
+      await this.#turns.idle();
+      await this.#attachments.detachAll();
+      await this.#pool?.close();
+      await this.#lock[Symbol.asyncDispose]();
+    } catch (error) {
+      this.#isClosed = false;
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Runs a task when no other one for these images does, and says in the product's words what the file system below refused. */
+  async #turn<T>(ids: readonly ImageId[], action: string, task: () => Promise<T>): Promise<T> {
+    this.#requireOpen(action);
+    try {
+      return await this.#turns.run([...new Set(ids)], task);
+    } catch (error) {
+      if (!hasErrorCode(error, "ENOSPC", "EDQUOT")) throw error;
+      throw new CaissonError("STORAGE_FULL", `Cannot ${action}: the pool ${this.#directory} is full. ${FULL_ADVICE}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async #openParent(action: string, parent: ImageId, sizeBytes: number): Promise<FileHandle> {
+    const image = await this.#requireImage(action, parent);
+    if (image.place !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
+    if (sizeBytes < image.sizeBytes) {
+      const message =
+        `Cannot ${action} with ${sizeBytes} bytes: its parent ${parent} has ${image.sizeBytes}. ` +
+        `Choose at least ${image.sizeBytes}`;
+      throw new CaissonError("INVALID_CAPACITY", message);
+    }
+    return openFile(image.path, "r");
+  }
+
+  async #requireImage(action: string, id: ImageId): Promise<StoredImage> {
+    const image = await this.#images.find(id);
+    if (image === null) throw refused(action, `there is no image ${id}`);
+    return image;
+  }
+
+  #requireDetached(action: string, id: ImageId): void {
+    if (!this.#attachments.isAttached(id)) return;
+    throw new CaissonError("VOLUME_IN_USE", `Cannot ${action}: it is attached. Detach it first`);
+  }
+
+  #requireOpen(action: string): void {
+    if (this.#isClosed)
+      throw new CaissonError("SHUTTING_DOWN", `Cannot ${action}: the pool ${this.#directory} is closed`);
+  }
+
+  async #requireFreeSpace(action: string): Promise<void> {
+    const { availableBytes } = await readSpace(this.#images.path);
+    const reserveBytes = this.#pool === null ? this.#reserveBytes : 0;
+    if (availableBytes - reserveBytes >= MINIMUM_FREE_BYTES) return;
+    throw new CaissonError(
+      "STORAGE_FULL",
+      `Cannot ${action}: the pool ${this.#directory} has ${formatSize(Math.max(0, availableBytes - reserveBytes))} left. ${FULL_ADVICE}`,
+    );
+  }
+}
+
+/** The pool file, unless the directory has reflink itself. Once made, the file is used wherever the directory moves. */
+async function openPoolFile(
+  { directory, poolSizeBytes, onBackgroundError }: LocalStorageOptions,
+  reserveBytes: number,
+  settle: (find: () => Promise<readonly LoopStatus[]>) => Promise<void>,
+): Promise<PoolFile | null> {
+  const path = join(directory, "pool.xfs");
+  if (!(await isFile(path)) && (await hasReflink(directory))) {
+    if (poolSizeBytes === undefined) return null;
+    throw new CaissonError(
+      "INVALID_CAPACITY",
+      `Cannot limit the pool ${directory} to ${formatSize(poolSizeBytes)}: it lies on a file system with reflink and needs no pool ` +
+        "file. Leave the size away, or choose a directory elsewhere",
+    );
+  }
+  return PoolFile.open({
+    path,
+    mountPath: join(directory, "mount"),
+    reserveBytes,
+    settle,
+    onBackgroundError: onBackgroundError ?? ((error) => process.emitWarning(`${path}: ${String(error)}`)),
+    ...(poolSizeBytes === undefined ? {} : { sizeBytes: poolSizeBytes }),
+  });
+}
+
+/** One process at a time: the lock goes with the process that has it, so waiting for a server that just died is enough. */
+async function lockPool(directory: string, timeoutMs: number): Promise<FileLock> {
+  const path = join(directory, "lock");
+  try {
+    return await lockFile(path, { signal: AbortSignal.timeout(timeoutMs) });
+  } catch (error) {
+    if (!(error instanceof Error) || (error.name !== "TimeoutError" && error.name !== "AbortError")) throw error;
+    const message = `Cannot open the pool ${directory}: another server has it open (lock ${path}). Stop that server or choose another directory`;
+    throw new CaissonError("INTERNAL_ERROR", message, { cause: error });
+  }
+}
+
+async function defaultReserve(directory: string): Promise<number> {
+  const { totalBytes } = await readSpace(directory);
+  return Math.min(4 * GIB, Math.max(GIB, Math.floor(totalBytes / 20)));
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return false;
+    throw error;
+  }
+}
+
+function requireImageId(id: ImageId): void {
+  if (IMAGE_ID.test(id)) return;
+  throw new CaissonError(
+    "INTERNAL_ERROR",
+    `Invalid image id ${JSON.stringify(id)}: 1 to 64 characters of a-z, 0-9, _ and -`,
+  );
+}
+
+/** A repeated call must ask for what is there; another size or kind under the same id is a mistake of the caller. */
+function requireSame(action: string, existing: StoredImage, place: ImagePlace, sizeBytes: number): void {
+  if (existing.place === place && existing.sizeBytes === sizeBytes) return;
+  throw refused(action, `there is another image of that id (${existing.place}, ${existing.sizeBytes} bytes)`);
+}
+
+function refused(action: string, reason: string): CaissonError {
+  return new CaissonError("INTERNAL_ERROR", `Cannot ${action}: ${reason}`);
+}
