@@ -1,0 +1,110 @@
+"""Caisson: persistent sandboxes, volumes and snapshots.
+
+`Caisson` is the synchronous client, `AsyncCaisson` the asynchronous one; they offer the same. `DenoDeploy` and
+`AsyncDenoDeploy` are other names of them, for code that was written for the `deno_sandbox` package.
+"""
+
+from . import errors
+from ._async.client import AsyncCaisson
+from ._async.deno import AsyncDenoProcess, AsyncDenoRepl
+from ._async.fetch import AsyncFetchResponse
+from ._async.file import AsyncFsFile
+from ._async.pages import AsyncPaginatedList
+from ._async.process import AsyncChildProcess
+from ._async.sandbox import AsyncSandbox
+from ._async.streams import AsyncByteSink, AsyncByteStream
+from ._command import CommandResult
+from ._records import (
+    Descendant,
+    DirEntry,
+    FileInfo,
+    Mount,
+    Parent,
+    ProcessStatus,
+    Record,
+    Reference,
+    SandboxMeta,
+    SecretConfig,
+    Snapshot,
+    SshAccess,
+    Volume,
+    WalkEntry,
+)
+from ._sync.client import Caisson
+from ._sync.deno import DenoProcess, DenoRepl
+from ._sync.fetch import FetchResponse
+from ._sync.file import FsFile
+from ._sync.pages import PaginatedList
+from ._sync.process import ChildProcess
+from ._sync.sandbox import Sandbox
+from ._sync.streams import ByteSink, ByteStream
+from ._transfer import TransferProgress
+from ._version import __version__
+from .errors import (
+    ApiError,
+    AuthenticationError,
+    CaissonError,
+    CallTimeoutError,
+    ConflictError,
+    ConnectionClosedError,
+    NotFoundError,
+    RpcError,
+    SandboxCommandError,
+    SandboxError,
+)
+
+DenoDeploy = Caisson
+AsyncDenoDeploy = AsyncCaisson
+
+__all__ = [
+    "ApiError",
+    "AsyncByteSink",
+    "AsyncByteStream",
+    "AsyncCaisson",
+    "AsyncChildProcess",
+    "AsyncDenoDeploy",
+    "AsyncDenoProcess",
+    "AsyncDenoRepl",
+    "AsyncFetchResponse",
+    "AsyncFsFile",
+    "AsyncPaginatedList",
+    "AsyncSandbox",
+    "AuthenticationError",
+    "ByteSink",
+    "ByteStream",
+    "Caisson",
+    "CaissonError",
+    "CallTimeoutError",
+    "ChildProcess",
+    "CommandResult",
+    "ConflictError",
+    "ConnectionClosedError",
+    "DenoDeploy",
+    "DenoProcess",
+    "DenoRepl",
+    "Descendant",
+    "DirEntry",
+    "FetchResponse",
+    "FileInfo",
+    "FsFile",
+    "Mount",
+    "NotFoundError",
+    "PaginatedList",
+    "Parent",
+    "ProcessStatus",
+    "Record",
+    "Reference",
+    "RpcError",
+    "Sandbox",
+    "SandboxCommandError",
+    "SandboxError",
+    "SandboxMeta",
+    "SecretConfig",
+    "Snapshot",
+    "SshAccess",
+    "TransferProgress",
+    "Volume",
+    "WalkEntry",
+    "__version__",
+    "errors",
+]

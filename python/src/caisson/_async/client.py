@@ -1,0 +1,100 @@
+"""The client."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from .._options import Options
+from .http import AsyncHttp
+from .sandboxes import AsyncSandboxApi
+from .snapshots import AsyncSnapshots
+from .volumes import AsyncVolumes
+
+
+class AsyncCaisson:
+    """A client of one server and one organization.
+
+    Every option may also be given in a dictionary as the only argument. None means: from the environment, else the
+    default. Close the client, or use it in a `with` block, to close its idle connections.
+
+    Args:
+        options: The options below, as a dictionary.
+        token: Credentials. Environment: `DENO_DEPLOY_TOKEN`.
+        endpoint: Origin of the server. Environment: `DENO_DEPLOY_ENDPOINT`. Default: `http://127.0.0.1:8484`.
+        sandbox_endpoint: Origin for sandboxes, where it is another. Environment: `DENO_SANDBOX_ENDPOINT`, else
+            `https://<region>.` + `DENO_SANDBOX_BASE_DOMAIN`. Default: `endpoint`.
+        org: Slug of the organization; needed with a personal token. Environment: `DENO_DEPLOY_ORG`.
+        timeout: Seconds to wait for the answer to a request. Default: 30.
+        connect_timeout: Seconds to wait for a sandbox to be made or reached. Default: 60.
+        call_timeout: Seconds to wait for an answer from inside a sandbox, where no program of yours is waited for.
+            Default: 120.
+        stop_timeout: Seconds that leaving a session sandbox waits for its end. Default: 60.
+        max_retries: How often a request is repeated that failed in a way that may pass. Default: 3.
+        max_message_bytes: Size limit of one message from a sandbox, for example of a whole file. Default: 256 MiB.
+        buffer_bytes: How much unread output a connection keeps before the sandbox's programs have to wait, unless
+            something else is being waited for. Default: 128 MiB.
+        ssl_context: How servers are verified. Default: the system's certificates and `SSL_CERT_FILE`.
+
+    Raises:
+        MissingApiToken: When no token is given.
+        TypeError: For an option that does not exist.
+        ValueError: For an endpoint that is not an origin.
+
+    Attributes:
+        volumes: Read-write storage.
+        snapshots: Unchangeable images of volumes.
+        sandbox: Sandboxes.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any] | None = None,
+        *,
+        token: str | None = None,
+        endpoint: str | None = None,
+        sandbox_endpoint: str | None = None,
+        org: str | None = None,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        call_timeout: float | None = None,
+        stop_timeout: float | None = None,
+        max_retries: int | None = None,
+        max_message_bytes: int | None = None,
+        buffer_bytes: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        named = {
+            "token": token,
+            "endpoint": endpoint,
+            "sandbox_endpoint": sandbox_endpoint,
+            "org": org,
+            "timeout": timeout,
+            "connect_timeout": connect_timeout,
+            "call_timeout": call_timeout,
+            "stop_timeout": stop_timeout,
+            "max_retries": max_retries,
+            "max_message_bytes": max_message_bytes,
+            "buffer_bytes": buffer_bytes,
+            "ssl_context": ssl_context,
+        }
+        given = {name: value for name, value in named.items() if value is not None}
+        resolved = Options.resolve({**(options or {}), **given})
+        self._http = AsyncHttp(resolved)
+        self.volumes = AsyncVolumes(self._http, resolved.endpoint)
+        self.snapshots = AsyncSnapshots(self._http, resolved.endpoint)
+        self.sandbox = AsyncSandboxApi(self._http, resolved)
+
+    async def close(self) -> None:
+        """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""
+        await self._http.close()
+
+    async def __aenter__(self) -> AsyncCaisson:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

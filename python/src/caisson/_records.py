@@ -1,0 +1,242 @@
+"""The plain data that calls return: dictionaries whose keys are attributes too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+
+class Record(dict[str, Any]):
+    """A dictionary whose keys can be read as attributes: `volume["slug"]` and `volume.slug` are the same.
+
+    Keys that a newer server adds are there too. It is an ordinary dictionary otherwise: it can be compared,
+    copied and written as JSON.
+    """
+
+    if not TYPE_CHECKING:  # Type checkers shall know only the attributes that a subclass declares.
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return self[name]
+            except KeyError:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
+
+
+class Reference(Record):
+    """Names another object, also after that object was deleted."""
+
+    id: str
+    slug: str
+
+
+class Parent(Reference):
+    """What a volume was made from."""
+
+    kind: Literal["snapshot", "image"]
+
+
+class Volume(Record):
+    """Read-write storage that outlives sandboxes. Sizes are in bytes, times are ISO 8601 texts."""
+
+    id: str
+    slug: str
+    region: str
+    capacity: int
+    estimated_allocated_size: int
+    """Bytes that this volume alone owns, not counting what it shares with the snapshot it came from."""
+    estimated_flattened_size: int
+    """Bytes of the whole file system, shared ones included."""
+    used: int
+    """The same as `estimated_flattened_size`."""
+    is_bootable: bool
+    base_snapshot: Reference | None
+    parent: Parent | None
+    labels: dict[str, str]
+    attached_to: str | None
+    """The id of the sandbox that has the volume mounted."""
+    created_at: str
+    deleted_at: str | None
+    purge_at: str | None
+    """When a deleted volume's data goes; until then it can be restored."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
+        volume = cls(wire)
+        # A server that does not know our extended form leaves `used` out.
+        volume.setdefault("used", wire.get("estimated_flattened_size"))
+        _wrap(volume, "base_snapshot", Reference)
+        _wrap(volume, "parent", Parent)
+        return volume
+
+
+class Snapshot(Record):
+    """An unchangeable image of a volume at one instant. Sizes are in bytes, times are ISO 8601 texts."""
+
+    id: str
+    slug: str
+    region: str
+    allocated_size: int
+    """Bytes stored for this snapshot alone."""
+    flattened_size: int
+    """Bytes of the whole file system, shared ones included."""
+    is_bootable: bool
+    bootable: bool
+    """The same as `is_bootable`."""
+    volume: Reference
+    """The volume that it was taken of."""
+    base_snapshot: Reference | None
+    consistency: Literal["clean", "frozen"]
+    """`clean`: the volume was not attached. `frozen`: it was, and its file system was quiesced first."""
+    labels: dict[str, str]
+    created_at: str
+    deleted_at: str | None
+    purge_at: str | None
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
+        snapshot = cls(wire)
+        snapshot.setdefault("bootable", wire.get("is_bootable"))
+        _wrap(snapshot, "volume", Reference)
+        _wrap(snapshot, "base_snapshot", Reference)
+        return snapshot
+
+
+class Descendant(Record):
+    """A volume or snapshot that came, directly or not, from another."""
+
+    kind: Literal["volume", "snapshot"]
+    id: str
+    slug: str
+    region: str
+    created_at: str
+    parent_id: str
+
+
+class SandboxMeta(Record):
+    """A sandbox as a listing shows it. Times are ISO 8601 texts."""
+
+    id: str
+    region: str
+    status: Literal["running", "stopping", "stopped"]
+    created_at: str
+    stopped_at: str | None
+    labels: dict[str, str]
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> SandboxMeta:
+        meta = cls(snake_keys(wire))
+        meta.setdefault("stopped_at", None)
+        meta.setdefault("labels", {})
+        return meta
+
+
+class FileInfo(Record):
+    """What `stat` says about a file. `size` is in bytes, `blocks` in units of 512 bytes, times are ISO 8601 texts."""
+
+    is_file: bool
+    is_directory: bool
+    is_symlink: bool
+    size: int
+    mtime: str
+    atime: str
+    birthtime: str
+    ctime: str
+    dev: int
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    blksize: int
+    blocks: int
+    is_block_device: bool
+    is_char_device: bool
+    is_fifo: bool
+    is_socket: bool
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> FileInfo:
+        return cls(snake_keys(wire))
+
+
+class DirEntry(Record):
+    """One name in a directory."""
+
+    name: str
+    is_file: bool
+    is_directory: bool
+    is_symlink: bool
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> DirEntry:
+        return cls(snake_keys(wire))
+
+
+class WalkEntry(DirEntry):
+    """One entry that `walk` or `expand_glob` found."""
+
+    path: str
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> WalkEntry:
+        return cls(snake_keys(wire))
+
+
+class ProcessStatus(Record):
+    """How a process ended."""
+
+    success: bool
+    """Whether the exit code is 0."""
+    code: int
+    """The exit code; 128 plus the signal's number when a signal ended it."""
+    signal: str | None
+    """The name of the signal that ended it, for example `"SIGTERM"`."""
+    oom: Literal["high-confidence", "low-confidence"] | None
+    """Set when the process was killed because the sandbox ran out of memory, with how sure that is."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> ProcessStatus:
+        return cls({"signal": None, "oom": None, **wire})
+
+
+class SshAccess(Record):
+    """How to reach a sandbox with an SSH client. The user name is the secret: who has it, gets in."""
+
+    hostname: str
+    username: str
+    port: int
+
+
+class Mount(TypedDict, total=False):
+    """A mount with options, as a value in `volumes=`."""
+
+    volume: str | Volume
+    read_only: bool
+
+
+class SecretConfig(TypedDict):
+    """A secret and the host names that its value may be sent to, at least one."""
+
+    hosts: list[str]
+    value: str
+
+
+def snake_keys(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Renames the keys of one record of the protocol. Never applied below it, where users' own keys live."""
+    return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower(): value for key, value in wire.items()}
+
+
+def id_of(value: str | Volume | Snapshot) -> str:
+    """The id of an object, or the id or slug that was given in its place."""
+    return value if isinstance(value, str) else value.id
+
+
+def _wrap(record: Record, key: str, kind: type[Record]) -> None:
+    value = record.get(key)
+    if value is not None:
+        record[key] = kind(value)

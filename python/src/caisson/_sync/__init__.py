@@ -1,0 +1,1 @@
+"""The synchronous half: generated from the asynchronous one, except for `concurrency.py` and `websocket.py`."""
