@@ -1,0 +1,28 @@
+import { defaultCacheDirectory } from "../images/index.ts";
+import type { Check } from "./check.ts";
+import { checkDescriptors, checkDisk, checkPrivileges, checkTools } from "./host-checks.ts";
+import { checkKernel } from "./kernel-checks.ts";
+import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
+
+export type { Check } from "./check.ts";
+
+/** Looks at everything that Caisson needs of the host. Changes nothing; a check that cannot be made is `missing` and says why. */
+export async function runDoctor(options: {
+  readonly dataDirectory: string;
+  readonly cacheDirectory?: string;
+}): Promise<readonly Check[]> {
+  const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
+  const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
+    checkPrivileges,
+    checkKernel,
+    checkOciRuntime,
+    checkTools,
+    checkDescriptors,
+    () => checkDisk("disk", options.dataDirectory),
+    () => checkDisk("image cache", cacheDirectory),
+    checkNameServers,
+    checkFirewall,
+    checkImageSources,
+  ];
+  return (await Promise.all(groups.map((run) => run()))).flat();
+}

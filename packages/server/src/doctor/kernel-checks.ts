@@ -1,0 +1,103 @@
+import { readFile, stat } from "node:fs/promises";
+import { release } from "node:os";
+import { hierarchyOf, readCgroups, runTool } from "@caisson/linux";
+import { type Check, missing, ok, warning } from "./check.ts";
+
+/** Overlay file systems over layers with translated owners exist since this version. */
+const KERNEL_MIN = [5, 19] as const;
+
+export async function checkKernel(): Promise<readonly Check[]> {
+  return [
+    checkVersion(release()),
+    await checkFileSystems(await readFile("/proc/filesystems", "utf8")),
+    await checkFile("loop devices", "/dev/loop-control", "Load the module: modprobe loop"),
+    await checkUserNamespaces(),
+    await checkProgram(
+      "virtual interfaces",
+      ["--net", "--", "ip", "link", "add", "type", "veth"],
+      "Load the module: modprobe veth",
+    ),
+    await checkProgram(
+      "packet filter",
+      ["--net", "--", "nft", PROBE_RULES],
+      "Load the modules: modprobe nf_tables nft_nat nft_masq nft_fib_inet",
+    ),
+    ...(await checkCgroups()),
+  ];
+}
+
+/** What the sandbox network asks of nftables, tried in a network namespace that ends with the program. */
+const PROBE_RULES = [
+  "add table inet t",
+  "add chain inet t n { type nat hook postrouting priority srcnat; }",
+  "add rule inet t n masquerade",
+  "add chain inet t f { type filter hook forward priority filter; }",
+  "add rule inet t f fib saddr . iif oif missing drop",
+  "add rule inet t f reject with icmp admin-prohibited",
+].join("; ");
+
+export function checkVersion(version: string): Check {
+  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
+  const isEnough = major > KERNEL_MIN[0] || (major === KERNEL_MIN[0] && minor >= KERNEL_MIN[1]);
+  if (isEnough) return ok("kernel", version);
+  return missing("kernel", version, `Install Linux ${KERNEL_MIN.join(".")} or later (Debian 12 and 13 have one)`);
+}
+
+/** Judges by `/proc/filesystems`; what is not there may still be loaded on demand. */
+export async function checkFileSystems(registered: string, isLoadable = isModuleLoadable): Promise<Check> {
+  const known = new Set(registered.split(/\s+/));
+  const has = async (name: string): Promise<boolean> => known.has(name) || (await isLoadable(name));
+  const pools: string[] = [];
+  for (const name of ["xfs", "btrfs"]) if (await has(name)) pools.push(name);
+  const absent: string[] = [];
+  for (const name of ["ext4", "overlay"]) if (!(await has(name))) absent.push(name);
+  if (pools.length === 0) absent.push("xfs");
+  const found = ["ext4", "overlay", ...pools].filter((name) => !absent.includes(name)).join(", ");
+  if (absent.length === 0) return ok("file systems", found);
+  return missing("file systems", found || "none", `Use a kernel with ${absent.join(" and ")}`);
+}
+
+async function isModuleLoadable(name: string): Promise<boolean> {
+  return runTool("modprobe", ["--dry-run", "--quiet", name]).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function checkUserNamespaces(): Promise<Check> {
+  const text = await readFile("/proc/sys/user/max_user_namespaces", "utf8").catch(() => "0");
+  const limit = Number(text);
+  if (limit > 0) return ok("user namespaces", `up to ${limit}`);
+  return missing("user namespaces", "off", "Turn them on: sysctl user.max_user_namespaces=15000");
+}
+
+async function checkCgroups(): Promise<readonly Check[]> {
+  const cgroups = await readCgroups();
+  const absent = ["memory", "cpu", "pids"].filter((name) => hierarchyOf(cgroups, name) === null);
+  const found = { v2: "version 2", v1: "version 1", hybrid: "hybrid of versions 1 and 2", none: "none" }[
+    cgroups.layout
+  ];
+  if (cgroups.layout === "none") {
+    return [missing("cgroups", found, "Mount them: mount -t cgroup2 none /sys/fs/cgroup")];
+  }
+  if (absent.length > 0) {
+    const remedy = `Sandboxes have no limit on ${absent.join(", ")}: boot with these controllers (cgroup_enable=${absent[0]})`;
+    return [warning("cgroups", found, remedy)];
+  }
+  return [ok("cgroups", `${found}, with memory, cpu and pids`)];
+}
+
+async function checkFile(name: string, path: string, remedy: string): Promise<Check> {
+  return stat(path).then(
+    () => ok(name, path),
+    () => missing(name, `no ${path}`, remedy),
+  );
+}
+
+/** Runs a program in namespaces of its own, so that it changes nothing here. */
+async function checkProgram(name: string, args: readonly string[], remedy: string): Promise<Check> {
+  return runTool("unshare", args).then(
+    () => ok(name, "work"),
+    (error: unknown) => missing(name, error instanceof Error ? error.message : String(error), remedy),
+  );
+}

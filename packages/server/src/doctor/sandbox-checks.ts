@@ -1,0 +1,94 @@
+import { stat } from "node:fs/promises";
+import { runTool } from "@caisson/linux";
+import { readResolvers, readRuntimeVersion } from "@caisson/runtime";
+import { readAptConfiguration } from "../images/apt-sources.ts";
+import { RELEASE } from "../images/debian-13-recipe.ts";
+import { readCertificates } from "../images/host-inputs.ts";
+import { type Check, missing, ok, warning } from "./check.ts";
+
+export async function checkOciRuntime(): Promise<Check> {
+  const crun = await readRuntimeVersion("crun");
+  if (crun !== null) return ok("OCI runtime", crun);
+  const runc = await readRuntimeVersion("runc");
+  if (runc !== null)
+    return warning("OCI runtime", runc, "It works, but crun starts sandboxes faster: apt-get install crun");
+  return missing("OCI runtime", "neither crun nor runc", "Install one: apt-get install crun");
+}
+
+export async function checkNameServers(): Promise<Check> {
+  return judgeNameServers(await readResolvers());
+}
+
+export function judgeNameServers(servers: readonly string[]): Check {
+  if (servers.length > 0) return ok("name servers", servers.join(", "));
+  return warning(
+    "name servers",
+    "none outside the loopback interface",
+    "Names do not resolve in sandboxes: set network.name_servers to servers that they can reach",
+  );
+}
+
+/** Other firewalls decide after Caisson's rules: what they drop stays dropped. */
+export async function checkFirewall(): Promise<Check> {
+  const rules = await runTool("nft", ["--json", "list", "chains"]).catch(() => '{"nftables":[]}');
+  return judgeFirewall(rules);
+}
+
+export function judgeFirewall(json: string): Check {
+  const { nftables } = JSON.parse(json) as { readonly nftables: readonly { readonly chain?: FilterChain }[] };
+  const dropping = nftables.flatMap(({ chain }) =>
+    chain !== undefined && chain.hook === "forward" && chain.policy === "drop"
+      ? [`${chain.family} ${chain.table} ${chain.name}`]
+      : [],
+  );
+  if (dropping.length === 0) return ok("firewall", "forwards packets of sandboxes");
+  return warning(
+    "firewall",
+    `drops forwarded packets (${dropping.join(", ")})`,
+    'Sandboxes have no network until that firewall accepts interfaces "csn*", for example: iptables -I FORWARD -i csn+ -j ACCEPT; iptables -I FORWARD -o csn+ -j ACCEPT',
+  );
+}
+
+interface FilterChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly hook?: string;
+  readonly policy?: string;
+}
+
+export async function checkImageSources(): Promise<readonly Check[]> {
+  return [await checkMirror(), await checkKeyring(), await checkCertificates()];
+}
+
+async function checkMirror(): Promise<Check> {
+  try {
+    const { sources } = await readAptConfiguration(RELEASE);
+    return ok("Debian mirror", [...new Set(sources.map(({ uri }) => uri))].join(", "));
+  } catch (error) {
+    return missing(
+      "Debian mirror",
+      error instanceof Error ? error.message : String(error),
+      "Add one to /etc/apt/sources.list.d",
+    );
+  }
+}
+
+async function checkKeyring(): Promise<Check> {
+  const path = `/usr/share/keyrings/debian-archive-${RELEASE}-stable.gpg`;
+  return stat(path).then(
+    () => ok("Debian keys", path),
+    () =>
+      missing(
+        "Debian keys",
+        `no ${path}`,
+        "Install them: apt-get install debian-archive-keyring (2023.3+deb12u2 or later)",
+      ),
+  );
+}
+
+async function checkCertificates(): Promise<Check> {
+  const files = await readCertificates("/usr/local/share/ca-certificates");
+  const names = files.map(({ name }) => name).join(", ");
+  return ok("local certificates", files.length === 0 ? "none" : `${names}: sandboxes trust them too`);
+}
