@@ -15,7 +15,8 @@ const DENO_PATH = "/usr/local/bin/deno";
 const DEFAULT_PING_INTERVAL_MS = 15_000;
 
 /**
- * Reads the settings from the agent's process environment, and what remains of it: the initial environment of the sandbox. The settings
+ * Reads the settings from the agent's process environment, and the initial environment of the sandbox: `CAISSON_AGENT_ENV`, a JSON object,
+ * where the runtime gives the agent's own Deno variables of its own (`DENO_DIR`), else what remains of the process environment. The settings
  * are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`) and `CAISSON_AGENT_PING_MS` (default 15000).
  */
 export function readSettings(variables: Readonly<Record<string, string>>): {
@@ -30,12 +31,14 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
   if (!Number.isInteger(pingIntervalMs) || pingIntervalMs < 1) {
     throw new Error(`Cannot start the agent: ${PREFIX}PING_MS must be whole milliseconds above zero`);
   }
+  const own = Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX)));
+  const given = variables[`${PREFIX}ENV`];
+  const initialEnvironment = given === undefined ? own : (JSON.parse(given) as Readonly<Record<string, string>>);
   const settings = {
     socketPath,
-    defaultDirectory: variables.HOME ?? DEFAULT_HOME,
+    defaultDirectory: initialEnvironment.HOME ?? DEFAULT_HOME,
     denoPath: variables[`${PREFIX}DENO`] ?? DENO_PATH,
     pingIntervalMs,
   };
-  const initialEnvironment = Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX)));
   return { settings, initialEnvironment };
 }
