@@ -1,3 +1,4 @@
+import { abortable } from "./abortable.ts";
 import { AppError, abortError } from "./errors.ts";
 
 /**
@@ -45,34 +46,15 @@ export async function writeContent(
   // The mode is that of the file afterwards: opening applies it to a new file only, and under the umask.
   if (mode !== undefined) await Deno.chmod(path, mode);
   for await (const chunk of chunks) {
-    signal.throwIfAborted();
+    if (signal.aborted) throw abortError();
     await writeAll(file, chunk);
   }
-  signal.throwIfAborted();
+  if (signal.aborted) throw abortError();
 }
 
 /** Writes all bytes, however many calls that takes. */
 export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length; ) written += await file.write(bytes.subarray(written));
-}
-
-/**
- * Rejects as soon as the signal aborts, although the kernel call goes on, as opening a pipe without a writer does. A result that comes
- * after that goes to `discard`.
- */
-async function abortable<T>(operation: Promise<T>, signal: AbortSignal, discard?: (late: T) => void): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(abortError());
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([aborted, operation]);
-  } catch (error) {
-    operation.then(discard, () => undefined);
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 function grown(buffer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {

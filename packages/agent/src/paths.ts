@@ -7,3 +7,8 @@ import type { Sandbox } from "./sandbox.ts";
 export function resolvePath(sandbox: Sandbox, path: string): string {
   return path === "" || path.startsWith("/") ? path : `${sandbox.settings.defaultDirectory}/${path}`;
 }
+
+/** The file URL of an absolute directory, with a slash at the end. */
+export function directoryUrl(path: string): string {
+  return `file://${encodeURI(path).replace(/[?#]/g, encodeURIComponent)}/`;
+}
