@@ -122,7 +122,7 @@ export async function abandonScratch(target: string): Promise<void> {
 /** Gives the blocks of deleted files back to the pool, and returns how many bytes that were. */
 export async function trimVolume(target: string): Promise<number> {
   await using directory = await openFile(target, "r");
-  return trim(directory, target);
+  return await trim(directory, target);
 }
 
 /** Refuses a clone that is too small, naming the size that is needed. */

@@ -1,4 +1,4 @@
-import { mkdir, rmdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { BlockDevice, ImageId, StorageDriver } from "./driver.ts";
 import { abandonScratch, formatFileSystem, mountVolume } from "./file-system.ts";
@@ -63,6 +63,7 @@ export class ScratchDisks {
     if (device !== undefined) await this.#storage.detach(device);
     this.#devices.delete(id);
     await this.#storage.deleteImage(id);
+    await rm(path, { recursive: true, force: true });
   }
 
   #pathOf(id: ImageId): string {

@@ -67,7 +67,7 @@ async function openDevice(image: StoredImage, mode: AttachMode): Promise<LoopDev
   const flags = mode === "rw" ? constants.O_RDWR : constants.O_RDONLY;
   await using file = await openFile(image.path, flags);
   const options = { isDirect: true, isReadOnly: mode === "ro", name: image.path };
-  if (mode === "ro") return LoopDevice.attach(file, options);
+  if (mode === "ro") return await LoopDevice.attach(file, options);
   await using directory = await openFile(dirname(image.path), "r");
   const untimed = await openUntimed(directory, file, flags, image.path).catch((error: unknown) => {
     if (hasErrorCode(error, "ENOTTY", "ENOTSUP", "EPERM")) return null;
