@@ -14,7 +14,10 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: { data: { type: "string" }, listen: { type: "string" }, config: { type: "string" } },
   });
-  const config = loadConfig({ dataDirectory: values.data, listen: values.listen, configPath: values.config }, process.env);
+  const config = loadConfig(
+    { dataDirectory: values.data, listen: values.listen, configPath: values.config },
+    process.env,
+  );
   switch (positionals[0]) {
     case "serve": {
       const logger = createLogger(config.logLevel);
@@ -22,7 +25,9 @@ async function main(): Promise<void> {
       const stop = () => void server.close().then(() => process.exit(0), fail);
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, stop);
       const { endpoint } = server.credentials;
-      console.log(`Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`);
+      console.log(
+        `Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`,
+      );
       console.log(`Use it from another shell:  eval "$(caisson env --data ${config.dataDirectory})"`);
       break;
     }
@@ -39,7 +44,13 @@ async function main(): Promise<void> {
 function createLogger(level: string): Logger {
   const options = { level, redact: ["req.headers.authorization", "token", "*.token"] };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
-  return pino({ ...options, transport: { target: "pino-pretty", options: { destination: 2, ignore: "pid,hostname", translateTime: "HH:MM:ss.l" } } });
+  return pino({
+    ...options,
+    transport: {
+      target: "pino-pretty",
+      options: { destination: 2, ignore: "pid,hostname", translateTime: "HH:MM:ss.l" },
+    },
+  });
 }
 
 function fail(error: unknown): void {

@@ -2,27 +2,29 @@ import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { openSqliteStore } from "@caisson/database";
-import { tryLockFile } from "@caisson/linux";
+import { type FileLock, lockFile } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
-import { openLocalPool } from "@caisson/storage";
+import { LocalStorage, ScratchDisks } from "@caisson/storage";
 import type { Logger } from "pino";
 import { importBuiltin } from "./app/builtin-import.ts";
 import type { AppContext } from "./app/context.ts";
 import { KeyedMutex } from "./app/keyed-mutex.ts";
 import { LiveSandboxes } from "./app/live-sandboxes.ts";
+import { PreparedScratch } from "./app/prepared-scratch.ts";
 import type { Region } from "./app/region.ts";
 import { RootMounts } from "./app/root-mounts.ts";
 import { endSandbox } from "./app/sandbox-end.ts";
-import { ScratchDisks } from "./app/scratch-disks.ts";
 import { VolumeMounts } from "./app/volume-mounts.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, ensureCredentials } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { buildHttp } from "./http/server.ts";
-import { ensureImage } from "./images/ensure-image.ts";
+import { type BuiltImage, ensureImage } from "./images/index.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+
+const LOCK_WAIT_MS = 5_000;
 
 export interface Server {
   readonly credentials: Credentials;
@@ -37,22 +39,18 @@ export interface Server {
 export async function startServer(config: Config, logger: Logger): Promise<Server> {
   await using undo = new AsyncDisposableStack();
   const directory = config.dataDirectory;
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const lock = await tryLockFile(join(directory, "server.lock"));
-  if (lock === null) {
-    throw new CaissonError("INVALID_CONFIG", `Another server uses the data directory ${directory}: stop it, or give another with --data`);
-  }
-  undo.use(lock);
-  const store = openSqliteStore(join(directory, "caisson.db"));
+  await makeDirectories(directory);
+  undo.use(await lockDataDirectory(directory));
+  const store = openSqliteStore(join(directory, "database", "caisson.db"));
   undo.defer(() => store.close());
 
   const locks = new KeyedMutex();
   const image = await ensureImage({
-    cacheDirectory: config.cacheDirectory,
-    onProgress: ({ message }) => logger.info(message),
+    cacheDirectory: join(config.cacheDirectory, "images"),
+    onProgress: (progress) => logger.info({ progress }, progress.message),
   });
   const regions = new Map<string, Region>();
-  for (const name of config.regions) regions.set(name, await openRegion(config, name, image, locks, undo));
+  for (const name of config.regions) regions.set(name, await openRegion(config, name, { image, locks, logger, undo }));
 
   const runtime = await OciRuntime.open({ runDirectory: join(directory, "run"), network: config.network, logger });
   undo.defer(() => runtime.close());
@@ -70,27 +68,61 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   undo.defer(() => http.close());
   http.server.on("upgrade", (request, socket, head) => void handleUpgrade(app, request, socket, head));
   await http.listen({ host: config.listenHost, port: config.listenPort });
-  const credentials = await ensureCredentials(store, directory, config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo));
+  const credentials = await ensureCredentials(
+    store,
+    directory,
+    config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
+  );
   const resources = undo.move();
   return { credentials, close: () => resources.disposeAsync() };
+}
+
+/** Sandboxes' own ids pass through the data directory to their mounts, so it can be searched; what is secret in it is closed by itself. */
+async function makeDirectories(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o711 });
+  await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
+}
+
+/** Keeps a second server away. One that was just killed may still be going, so it is waited for. */
+async function lockDataDirectory(directory: string): Promise<FileLock> {
+  try {
+    return await lockFile(join(directory, "server.lock"), { signal: AbortSignal.timeout(LOCK_WAIT_MS) });
+  } catch (error) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `Another server uses the data directory ${directory}: stop it, or give another with --data`,
+      { cause: error },
+    );
+  }
 }
 
 async function openRegion(
   config: Config,
   name: string,
-  image: { readonly path: string; readonly key: string; readonly sizeBytes: number },
-  locks: KeyedMutex,
-  undo: AsyncDisposableStack,
+  {
+    image,
+    locks,
+    logger,
+    undo,
+  }: {
+    readonly image: BuiltImage;
+    readonly locks: KeyedMutex;
+    readonly logger: Logger;
+    readonly undo: AsyncDisposableStack;
+  },
 ): Promise<Region> {
   const directory = join(config.dataDirectory, "regions", name);
-  const storage = await openLocalPool({ directory: join(directory, "pool"), poolFileBytes: config.pool.sizeBytes });
-  undo.defer(() => storage.close());
-  const roots = new RootMounts(storage, join(directory, "mounts"), locks);
-  undo.defer(() => roots.close());
-  const scratch = new ScratchDisks(storage, join(directory, "mounts"), {
-    sizeBytes: config.sandboxes.scratchBytes,
-    preparedCount: config.sandboxes.preparedScratchDisks,
+  const storage = await LocalStorage.open({
+    directory: join(directory, "pool"),
+    ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
+    onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
+  undo.defer(() => storage.close());
+  const mountRoot = join(directory, "mounts");
+  const roots = new RootMounts(storage, mountRoot, locks);
+  undo.defer(() => roots.close());
+  const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes });
+  const scratch = new PreparedScratch(scratchDisks, config.sandboxes.preparedScratchDisks);
   undo.defer(() => scratch.close());
   const builtin = await importBuiltin(storage, image);
   return {
@@ -98,8 +130,9 @@ async function openRegion(
     storage,
     builtins: new Map([[builtin.name, builtin]]),
     roots,
-    volumes: new VolumeMounts(storage, join(directory, "mounts"), locks),
+    volumes: new VolumeMounts(storage, mountRoot, locks),
     scratch,
+    ownImageIds: new Set([builtin.imageId, await scratchDisks.prepare()]),
   };
 }
 

@@ -18,10 +18,10 @@ export interface BuiltinSource {
  * writable and becomes visible under its id only by sealing, so a crash leaves nothing that looks finished.
  */
 export async function importBuiltin(storage: StorageDriver, source: BuiltinSource): Promise<BuiltinImage> {
-  const imageId = `img_debian-13_${source.key.slice(0, 24)}`;
+  const imageId = `img_${source.key}`;
   const builtin: BuiltinImage = { name: DEFAULT_BUILTIN, imageId, sizeBytes: source.sizeBytes };
   if ((await storage.getImage(imageId)) !== null) return builtin;
-  const partialId = `img_importing_${source.key.slice(0, 24)}`;
+  const partialId = `${imageId}-importing`;
   await storage.deleteImage(partialId);
   await storage.createImage(partialId, { sizeBytes: source.sizeBytes });
   try {

@@ -1,5 +1,5 @@
 import { step } from "@caisson/linux";
-import { formatExt4, growExt4 } from "@caisson/storage";
+import { formatFileSystem, growFileSystem } from "@caisson/storage";
 import type { KeyedMutex } from "./keyed-mutex.ts";
 import type { Region } from "./region.ts";
 
@@ -17,13 +17,13 @@ export async function fillVolume(
   const { storage } = region;
   if (source === null) {
     await step("volume-create.image", () => storage.createImage(volumeId, { sizeBytes: capacityBytes }));
-    await withDevice(region, volumeId, (path) => step("volume-create.format", () => formatExt4(path)));
+    await withDevice(region, volumeId, (path) => step("volume-create.format", () => formatFileSystem(path, "data")));
     return;
   }
   const clone = () => storage.createImage(volumeId, { sizeBytes: capacityBytes, parent: source.imageId });
   await locks.run(source.imageId, () => step("volume-create.image", clone));
   if (capacityBytes > source.sizeBytes) {
-    await withDevice(region, volumeId, (path) => step("volume-create.grow", () => growExt4(path)));
+    await withDevice(region, volumeId, (path) => step("volume-create.grow", () => growFileSystem(path)));
   }
 }
 

@@ -1,6 +1,6 @@
 import type { StorageDriver } from "@caisson/storage";
+import type { PreparedScratch } from "./prepared-scratch.ts";
 import type { RootMounts } from "./root-mounts.ts";
-import type { ScratchDisks } from "./scratch-disks.ts";
 import type { VolumeMounts } from "./volume-mounts.ts";
 
 /** A failure and placement domain with its own storage pool, and what this host has mounted from that pool. */
@@ -11,7 +11,9 @@ export interface Region {
   readonly builtins: ReadonlyMap<string, BuiltinImage>;
   readonly roots: RootMounts;
   readonly volumes: VolumeMounts;
-  readonly scratch: ScratchDisks;
+  readonly scratch: PreparedScratch;
+  /** Images in the pool that belong to the server itself. */
+  readonly ownImageIds: ReadonlySet<string>;
 }
 
 export interface BuiltinImage {

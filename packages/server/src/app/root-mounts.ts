@@ -1,6 +1,6 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type BlockDevice, mountExt4, type StorageDriver, unmountFileSystem } from "@caisson/storage";
+import { type BlockDevice, mountVolume, type StorageDriver, unmountVolume } from "@caisson/storage";
 import type { KeyedMutex } from "./keyed-mutex.ts";
 
 interface MountedRoot {
@@ -56,7 +56,7 @@ export class RootMounts {
       if (mounted === undefined) return true;
       if (mounted.users > 0) return false;
       if (mounted.idleTimer !== null) clearTimeout(mounted.idleTimer);
-      await unmountFileSystem(mounted.path);
+      await unmountVolume(mounted.path);
       await this.#storage.detach(mounted.device);
       this.#mounted.delete(imageId);
       await rmdir(mounted.path);
@@ -72,8 +72,8 @@ export class RootMounts {
     const path = join(this.#directory, imageId);
     const device = await this.#storage.attach(imageId, "ro");
     try {
-      await mkdir(path, { recursive: true });
-      await mountExt4(device.path, path, { isReadOnly: true, isRoot: true });
+      await mkdir(path, { recursive: true, mode: 0o711 });
+      await mountVolume({ device: device.path, target: path, kind: "root", isReadOnly: true });
     } catch (error) {
       await this.#storage.detach(device);
       throw error;

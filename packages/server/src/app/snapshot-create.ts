@@ -66,12 +66,6 @@ export async function createSnapshot(
 }
 
 async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
-  const frozen = await step("snapshot-create.freeze", () => region.volumes.freeze(volumeId));
-  try {
-    await step("snapshot-create.seal", () =>
-      region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw()),
-    );
-  } finally {
-    await frozen?.thaw();
-  }
+  await using frozen = await step("snapshot-create.freeze", () => region.volumes.freeze(volumeId));
+  await step("snapshot-create.seal", () => region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw()));
 }

@@ -1,7 +1,7 @@
 import type { ImageRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { growExt4 } from "@caisson/storage";
+import { growFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, recordEvent, requireRegion, requireVolume } from "./context.ts";
 import { withDevice } from "./image-content.ts";
 import { requireCapacity } from "./volume-create.ts";
@@ -45,7 +45,7 @@ export async function finishGrow(app: AppContext, volume: ImageRecord): Promise<
     await app.store.images.cancelGrow(volume.id);
     throw error;
   }
-  await withDevice(region, volume.id, (path) => step("volume-grow.file-system", () => growExt4(path)));
+  await withDevice(region, volume.id, (path) => step("volume-grow.file-system", () => growFileSystem(path)));
   const usage = await region.storage.usage(volume.id);
   return step("volume-grow.commit", () => app.store.images.finishGrow(volume.id, usage));
 }

@@ -1,14 +1,7 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { step } from "@caisson/linux";
-import {
-  type BlockDevice,
-  type FrozenFileSystem,
-  freezeFileSystem,
-  mountExt4,
-  type StorageDriver,
-  unmountFileSystem,
-} from "@caisson/storage";
+import { type BlockDevice, FrozenFileSystem, mountVolume, type StorageDriver, unmountVolume } from "@caisson/storage";
 import type { KeyedMutex } from "./keyed-mutex.ts";
 
 interface MountedVolume {
@@ -17,6 +10,9 @@ interface MountedVolume {
   readonly isReadOnly: boolean;
   users: number;
 }
+
+/** The longest that a snapshot may hold up a sandbox's writes. */
+const FREEZE_DEADLINE_MS = 2_000;
 
 /** What mounting a volume needs to know. */
 export interface VolumeMountOptions {
@@ -55,8 +51,15 @@ export class VolumeMounts {
         this.#storage.attach(volumeId, options.isReadOnly ? "ro" : "rw"),
       );
       try {
-        await mkdir(path, { recursive: true });
-        await step("volume-mount.mount", () => mountExt4(device.path, path, options));
+        await mkdir(path, { recursive: true, mode: 0o711 });
+        await step("volume-mount.mount", () =>
+          mountVolume({
+            device: device.path,
+            target: path,
+            kind: options.isRoot ? "root" : "data",
+            isReadOnly: options.isReadOnly,
+          }),
+        );
       } catch (error) {
         await this.#storage.detach(device);
         throw error;
@@ -75,7 +78,7 @@ export class VolumeMounts {
         mounted.users -= 1;
         return;
       }
-      await step("volume-mount.unmount", () => unmountFileSystem(mounted.path));
+      await step("volume-mount.unmount", () => unmountVolume(mounted.path));
       await step("volume-mount.detach", () => this.#storage.detach(mounted.device));
       this.#mounted.delete(volumeId);
       await rmdir(mounted.path);
@@ -90,7 +93,8 @@ export class VolumeMounts {
   /** Stops all writes to the volume until `thaw`; null when nobody can write to it. The caller holds the volume's lock. */
   async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
     const mounted = this.#mounted.get(volumeId);
-    return mounted === undefined || mounted.isReadOnly ? null : freezeFileSystem(mounted.path);
+    if (mounted === undefined || mounted.isReadOnly) return null;
+    return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
   }
 
   /** Ids of the volumes that are mounted now. */

@@ -41,13 +41,11 @@ declare module "fastify" {
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
 export async function buildHttp(app: AppContext): Promise<Http> {
   const http: Http = Fastify({
-    loggerInstance: app.logger as FastifyBaseLogger,
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
     http: { maxHeaderSize: MAX_HEADER_BYTES },
     routerOptions: { maxParamLength: 256 },
     forceCloseConnections: true,
-    disableRequestLogging: true,
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
 

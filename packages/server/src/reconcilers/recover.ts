@@ -37,11 +37,10 @@ export async function recover(app: AppContext): Promise<void> {
 async function reconcilePools(app: AppContext): Promise<void> {
   const known = new Map((await app.store.images.listIds()).map(({ id, region }) => [id, region]));
   for (const region of app.regions.values()) {
-    const builtinIds = new Set([...region.builtins.values()].map((image) => image.imageId));
     const present = new Set<string>();
     for await (const image of region.storage.listImages()) {
       present.add(image.id);
-      if (known.get(image.id) === region.name || builtinIds.has(image.id)) continue;
+      if (known.get(image.id) === region.name || region.ownImageIds.has(image.id)) continue;
       if (image.id.startsWith("scr_") || image.id.startsWith("img_")) await region.storage.deleteImage(image.id);
       else
         app.logger.warn(

@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, suite, test } from "node:test";
+import { CaissonError } from "@caisson/model";
+import { loadConfig } from "./config.ts";
+
+suite("configuration", () => {
+  let directory: string;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "caisson-config-"));
+  });
+  afterEach(() => rm(directory, { recursive: true }));
+
+  const load = async (text: string, overrides = {}) => {
+    await writeFile(join(directory, "caisson.toml"), text);
+    return loadConfig({ dataDirectory: directory, ...overrides }, {});
+  };
+
+  test("without a file every setting has its default", () => {
+    const config = loadConfig({ dataDirectory: directory }, {});
+    assert.equal(`${config.listenHost}:${config.listenPort}`, "127.0.0.1:8484");
+    assert.equal(config.volumes.retentionMs, 24 * 3_600_000);
+    assert.deepEqual([config.volumes.minCapacityBytes, config.volumes.maxCapacityBytes], [300e6, 20e9]);
+  });
+
+  test("the documented example sets every setting to its default", async () => {
+    const example = await readFile(join(import.meta.dirname, "../../../caisson.example.toml"), "utf8");
+    const enabled = example.replaceAll(/^# (?=[a-z_]+ = )/gm, "");
+    assert.deepEqual(await load(enabled), {
+      ...loadConfig({ dataDirectory: "/nowhere" }, {}),
+      dataDirectory: directory,
+    });
+    assert.deepEqual(await load(example), {
+      ...loadConfig({ dataDirectory: "/nowhere" }, {}),
+      dataDirectory: directory,
+    });
+  });
+
+  test("the command line wins over the file, and IPv6 addresses are understood", async () => {
+    const config = await load('listen = "127.0.0.1:1"', { listen: "[::1]:9000" });
+    assert.deepEqual([config.listenHost, config.listenPort], ["::1", 9000]);
+  });
+
+  test("a mistyped setting, a wrong type and a broken file are refused with the setting's name", async () => {
+    const refused = async (text: string, pattern: RegExp) =>
+      assert.rejects(
+        load(text),
+        (error) => error instanceof CaissonError && error.code === "INVALID_CONFIG" && pattern.test(error.message),
+        text,
+      );
+    await refused("[volumes]\nretention_hour = 3", /retention_hour/);
+    await refused("[volumes]\nretention_hours = -1", /volumes\.retention_hours/);
+    await refused('regions = ["Ord"]', /regions/);
+    await refused("listen = 8484", /listen/);
+    await refused('listen = "localhost"', /HOST:PORT/);
+    await refused("listen = ", /TOML/);
+    await assert.rejects(async () => loadConfig({ configPath: join(directory, "absent.toml") }, {}), /Cannot read/);
+  });
+});

@@ -1,0 +1,35 @@
+#!/bin/sh
+# The whole suite: types, lint, generated files, tests in namespaces of their own, the Python SDK, and a last look for leftovers.
+#   test.sh            everything
+#   test.sh FILE ...   only these test files
+set -eu
+cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
+scripts/setup.sh npm
+scripts/setup.sh debian
+PATH="$PWD/node_modules/.bin:$PATH"
+export PATH
+
+# Privileged tests share one machine's loop devices and CPUs, so few files run side by side.
+run_tests() {
+  scripts/isolate.sh node --test --test-concurrency=2 --test-timeout=600000 "$@"
+}
+
+node packages/agent/build.ts
+if [ $# -gt 0 ]; then
+  run_tests "$@"
+  exit
+fi
+
+echo "== types, lint, format, generated files"
+tsc -p .
+biome check .
+node packages/server/src/openapi.ts --check
+
+echo "== tests"
+run_tests 'packages/*/src/**/*.test.ts' 'packages/*/tests/**/*.test.ts' 'tests/**/*.test.ts'
+
+echo "== Python SDK"
+python/check
+
+echo "== leftovers"
+node scripts/leftovers.ts

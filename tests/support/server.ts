@@ -1,0 +1,144 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+const root = join(import.meta.dirname, "../..");
+/** A first start on a machine makes the built-in image. */
+const START_TIMEOUT_MS = 300_000;
+
+export interface TestServerOptions {
+  /** Contents of caisson.toml. */
+  readonly settings?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Default: a new one, removed at the end. */
+  readonly dataDirectory?: string;
+}
+
+/** A real server in namespaces of its own, with a data directory of its own. */
+export class TestServer implements AsyncDisposable {
+  readonly dataDirectory: string;
+  readonly #env: Readonly<Record<string, string>>;
+  #process: ChildProcess | null = null;
+  #output: string[] = [];
+  endpoint = "";
+  token = "";
+
+  private constructor(dataDirectory: string, env: Readonly<Record<string, string>>) {
+    this.dataDirectory = dataDirectory;
+    this.#env = env;
+  }
+
+  static async start(options: TestServerOptions = {}): Promise<TestServer> {
+    const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
+    if (options.settings !== undefined) await writeFile(join(dataDirectory, "caisson.toml"), options.settings);
+    const server = new TestServer(dataDirectory, options.env ?? {});
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Starts the process again after `stop` or `kill`, on the same data. */
+  async start(): Promise<void> {
+    const child = spawn(
+      join(root, "scripts/isolate.sh"),
+      [
+        process.execPath,
+        join(root, "packages/server/src/main.ts"),
+        "serve",
+        "--data",
+        this.dataDirectory,
+        "--listen",
+        "127.0.0.1:0",
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.#env } },
+    );
+    this.#process = child;
+    this.#output = [];
+    createInterface({ input: child.stderr }).on("line", (line) => this.#output.push(line));
+    const ready = Promise.withResolvers<string>();
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const endpoint = /^Caisson is ready at (\S+)/.exec(line)?.[1];
+      if (endpoint !== undefined) ready.resolve(endpoint);
+    });
+    child.once("exit", (code) =>
+      ready.reject(new Error(`The server exited with ${code} before it was ready:\n${this.logText()}`)),
+    );
+    const timer = setTimeout(
+      () => ready.reject(new Error(`The server is not ready after ${START_TIMEOUT_MS} ms:\n${this.logText()}`)),
+      START_TIMEOUT_MS,
+    );
+    try {
+      this.endpoint = await ready.promise;
+    } finally {
+      clearTimeout(timer);
+    }
+    this.token = JSON.parse(await readFile(join(this.dataDirectory, "credentials.json"), "utf8")).token;
+  }
+
+  /** Ends the server as a service manager would, and waits for it. */
+  stop(): Promise<number | null> {
+    return this.#end("SIGTERM");
+  }
+
+  /** Ends the server at whatever instruction it is, and waits until the kernel has taken its namespaces down. */
+  kill(): Promise<number | null> {
+    return this.#end("SIGKILL");
+  }
+
+  /** Resolves when the server has ended by itself, for example at a planned fault. */
+  async exited(): Promise<void> {
+    if (this.#process !== null && this.#process.exitCode === null && this.#process.signalCode === null)
+      await once(this.#process, "exit");
+  }
+
+  get isRunning(): boolean {
+    return this.#process !== null && this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** What the server wrote to standard error since it started. */
+  logText(): string {
+    return this.#output.join("\n");
+  }
+
+  /** Environment for a client's process. */
+  clientEnv(): Record<string, string> {
+    return { DENO_DEPLOY_TOKEN: this.token, DENO_DEPLOY_ENDPOINT: this.endpoint, DENO_SANDBOX_ENDPOINT: this.endpoint };
+  }
+
+  /** A REST call with the server's token. */
+  request(path: string, init: RequestInit & { readonly json?: unknown } = {}): Promise<Response> {
+    const { json, ...rest } = init;
+    return fetch(new URL(path, this.endpoint), {
+      ...rest,
+      headers: {
+        authorization: `Bearer ${this.token}`,
+        ...(json === undefined ? {} : { "content-type": "application/json" }),
+        ...init.headers,
+      },
+      ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    await rm(this.dataDirectory, { recursive: true, force: true });
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.#process;
+    if (child === null) return null;
+    if (this.isRunning) {
+      child.kill(signal);
+      await once(child, "exit");
+    }
+    this.#process = null;
+    return child.exitCode;
+  }
+}
