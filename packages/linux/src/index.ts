@@ -9,6 +9,7 @@ export {
   removeCgroup,
 } from "./cgroup.ts";
 export { Descriptor, type HasDescriptor } from "./descriptor.ts";
+export { withExpeditedRcu } from "./expedited-rcu.ts";
 export { type Extent, extents, type MappedBytes, readMappedBytes } from "./extent-map.ts";
 export { faultPoint, InjectedFault, step } from "./fault.ts";
 export { FileLock, lockFile, tryLockFile } from "./file-lock.ts";

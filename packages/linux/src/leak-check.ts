@@ -42,7 +42,9 @@ function isBelow(path: string, directory: string): boolean {
 
 async function mounts(directory: string): Promise<readonly string[]> {
   const all = await readMounts();
-  return all.filter(({ target }) => isBelow(target, directory)).map(({ type, target }) => `mount: ${type} on ${target}`);
+  return all
+    .filter(({ target }) => isBelow(target, directory))
+    .map(({ type, target }) => `mount: ${type} on ${target}`);
 }
 
 async function loopDevices(directory: string): Promise<readonly string[]> {

@@ -32,6 +32,13 @@ export interface LoopStatus {
   readonly isAutoclear: boolean;
 }
 
+export interface DetachOptions {
+  /** How long to wait for the kernel to let go of the file. */
+  readonly timeoutMs?: number;
+  /** Nobody wants the contents: nothing is flushed. */
+  readonly isDiscarded?: boolean;
+}
+
 /**
  * A loop device of ours. It clears itself when the last user closes it, and this object keeps it open: so it lives as long as the object and
  * its mounts do, and a process that dies leaves none behind.
@@ -86,9 +93,9 @@ export class LoopDevice {
    * Flushes, closes and waits until the kernel has let go of the file. While something still uses the device (a mount), the wait ends with
    * `EBUSY` and the device is as good as detached: the kernel removes it with its last user. Calling again waits again.
    */
-  async detach(timeoutMs = 5000): Promise<void> {
+  async detach({ timeoutMs = 5000, isDiscarded = false }: DetachOptions = {}): Promise<void> {
     if (this.#file.fd !== -1) {
-      await this.flush();
+      if (!isDiscarded) await this.flush();
       await this.#file.close();
     }
     const deadline = performance.now() + timeoutMs;

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from "node:fs/promises";
-import { freeze, syncFileSystem, thaw } from "@caisson/linux";
+import { freeze, syncFileSystem, thaw, withExpeditedRcu } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 
 export interface FreezeOptions {
@@ -42,9 +42,11 @@ export class FrozenFileSystem implements AsyncDisposable {
     const directory = await open(target, "r");
     try {
       await syncUntilShort(directory, target);
-      const startMs = performance.now();
-      await freeze(directory, target);
-      return new FrozenFileSystem(directory, target, startMs, deadlineMs);
+      return await withExpeditedRcu(async () => {
+        const startMs = performance.now();
+        await freeze(directory, target);
+        return new FrozenFileSystem(directory, target, startMs, deadlineMs);
+      });
     } catch (error) {
       await directory.close();
       throw error;

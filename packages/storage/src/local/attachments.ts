@@ -7,6 +7,8 @@ import type { StoredImage } from "./image-directory.ts";
 
 interface Attachment {
   readonly mode: AttachMode;
+  /** Ephemeral: nothing of it is ever flushed. */
+  readonly isDiscarded: boolean;
   readonly device: LoopDevice;
   /** The attachments that share the device. Empty while the last one is being detached. */
   readonly holders: Set<BlockDevice>;
@@ -32,7 +34,12 @@ export class Attachments {
         `Cannot attach image ${id} ${modeName(mode)}: it is ${how} at ${existing.device.path}. Detach it there first`,
       );
     }
-    const attachment = existing ?? { mode, device: await openDevice(image, mode), holders: new Set<BlockDevice>() };
+    const attachment = existing ?? {
+      mode,
+      isDiscarded: image.place === "scratch",
+      device: await openDevice(image, mode),
+      holders: new Set<BlockDevice>(),
+    };
     const device: BlockDevice = Object.freeze({ imageId: id, mode, path: attachment.device.path });
     attachment.holders.add(device);
     this.#byImage.set(id, attachment);
@@ -47,14 +54,14 @@ export class Attachments {
     const isUnfinished = attachment.holders.size === 0;
     if (isHolder && !isUnfinished) await attachment.device.flush();
     if (!isUnfinished) return;
-    await attachment.device.detach();
+    await attachment.device.detach({ isDiscarded: attachment.isDiscarded });
     this.#byImage.delete(device.imageId);
   }
 
   async detachAll(): Promise<void> {
     const outcomes = await Promise.allSettled(
-      [...this.#byImage].map(async ([id, { device }]) => {
-        await device.detach();
+      [...this.#byImage].map(async ([id, { device, isDiscarded }]) => {
+        await device.detach({ isDiscarded });
         this.#byImage.delete(id);
       }),
     );
