@@ -53,7 +53,7 @@ export type {
   WalkOptions,
   WriteFileOptions,
 } from "./fs/options.ts";
-export type { SandboxFs } from "./fs/sandbox-fs.ts";
+export { SandboxFs } from "./fs/sandbox-fs.ts";
 export type { CallOptions } from "./internal/connection.ts";
 export { errors, type SandboxErrorName } from "./internal/error-object.ts";
 export {
@@ -69,20 +69,20 @@ export {
   type SandboxCommandResult,
   type ShellPipeKind,
 } from "./process/command-builder.ts";
-export type { CodeExtension, DenoReplOptions, DenoRunOptions, SandboxDeno } from "./process/deno.ts";
+export { type CodeExtension, type DenoReplOptions, type DenoRunOptions, SandboxDeno } from "./process/deno.ts";
 export { DenoProcess, DenoRepl } from "./process/deno-process.ts";
 export type { RequestInit } from "./process/fetch.ts";
 export { KillController, KillSignal, type KillSignalListener } from "./process/kill-signal.ts";
 export type { SpawnOptions } from "./process/spawn.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
-export type { Organization, Organizations } from "./resources/organizations.ts";
-export type { Sandboxes, SandboxesListOptions } from "./resources/sandboxes.ts";
+export { type Organization, Organizations } from "./resources/organizations.ts";
+export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
-export type { SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
-export type { CreatedToken, Token, TokenInit, Tokens } from "./resources/tokens.ts";
+export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
+export { type CreatedToken, type Token, type TokenInit, Tokens } from "./resources/tokens.ts";
 export { Volume, type VolumeInit } from "./resources/volume.ts";
-export type { VolumeListOptions, Volumes } from "./resources/volumes.ts";
-export type { SandboxEnv } from "./sandbox/environment.ts";
+export { type VolumeListOptions, Volumes } from "./resources/volumes.ts";
+export { SandboxEnv } from "./sandbox/environment.ts";
 export type { SandboxDetails, SandboxMetadata } from "./sandbox/metadata.ts";
 export type { ConnectOptions, SandboxOptions, SecretConfig, VolumeMountConfig } from "./sandbox/options.ts";
 export { Sandbox } from "./sandbox/sandbox.ts";

@@ -1,3 +1,4 @@
+import process from "node:process";
 import { InvalidApiEndpoint, InvalidSandboxEndpoint, MissingOrgError, MissingTokenError } from "./errors.ts";
 
 /** Where `caisson up` listens unless told otherwise. */

@@ -1,3 +1,5 @@
+import { Buffer } from "node:buffer";
+
 /** Bytes that own their memory, so that a stream may transfer it. */
 export type Bytes = Uint8Array<ArrayBuffer>;
 

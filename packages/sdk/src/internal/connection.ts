@@ -1,3 +1,4 @@
+import type { Buffer } from "node:buffer";
 import type { RpcMethodName, RpcParams, RpcResult } from "@caisson/protocol";
 import { CLOSE_CODES, type ErrorObject, NOTIFICATIONS } from "@caisson/protocol/rpc";
 import type WebSocket from "ws";

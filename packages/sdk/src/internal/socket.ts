@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import type { ClientRequest, IncomingMessage } from "node:http";
 import WebSocket from "ws";
 import { ConnectionEstablishmentError, NetworkError } from "../core/errors.ts";

@@ -1,3 +1,4 @@
+import process from "node:process";
 import type { ProcessStatus, SpawnResult } from "@caisson/protocol";
 import type { Bytes } from "../internal/bytes.ts";
 import type { Connection } from "../internal/connection.ts";

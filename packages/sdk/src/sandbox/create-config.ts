@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { DEFAULT_REGION } from "../core/configuration.ts";
 import { parseDurationMs, parseMemoryMib } from "../core/limits.ts";
 import type { SandboxOptions } from "./options.ts";

@@ -1,0 +1,101 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { rollup } from "rollup";
+import { dts } from "rollup-plugin-dts";
+
+const root = dirname(fileURLToPath(import.meta.url));
+const dist = join(root, "dist");
+
+interface Manifest {
+  readonly name: string;
+  readonly version: string;
+  readonly description: string;
+  readonly license: string;
+  readonly dependencies: Readonly<Record<string, string>>;
+}
+
+/**
+ * Builds the package as it is published, into `dist`: one module for `import`, one for `require`, one declaration file for each, and a
+ * manifest of its own, because in the workspace the package stands for its sources.
+ */
+export async function buildSdk(): Promise<string> {
+  rmSync(dist, { recursive: true, force: true });
+  mkdirSync(dist);
+  await Promise.all([buildModules(), buildDeclarations()]);
+  const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
+  writeFileSync(join(dist, "package.json"), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`);
+  cpSync(join(root, "README.md"), join(dist, "README.md"));
+  cpSync(join(root, "../../LICENSE"), join(dist, "LICENSE"));
+  return dist;
+}
+
+function publishedManifest({ name, version, description, license, dependencies }: Manifest): object {
+  return {
+    name,
+    version,
+    description,
+    license,
+    type: "module",
+    sideEffects: false,
+    engines: { node: ">=20" },
+    main: "./index.cjs",
+    module: "./index.js",
+    types: "./index.d.ts",
+    exports: {
+      ".": {
+        import: { types: "./index.d.ts", default: "./index.js" },
+        require: { types: "./index.d.cts", default: "./index.cjs" },
+      },
+      "./package.json": "./package.json",
+    },
+    files: ["index.js", "index.cjs", "index.d.ts", "index.d.cts"],
+    dependencies,
+  };
+}
+
+async function buildModules(): Promise<void> {
+  for (const [format, file] of [
+    ["esm", "index.js"],
+    ["cjs", "index.cjs"],
+  ] as const) {
+    await build({
+      entryPoints: [join(root, "src/index.ts")],
+      outfile: join(dist, file),
+      bundle: true,
+      format,
+      platform: "node",
+      target: "node20",
+      external: ["ws"],
+      // Error classes are recognised by their names.
+      keepNames: true,
+      legalComments: "none",
+    });
+  }
+}
+
+async function buildDeclarations(): Promise<void> {
+  const types = join(dist, "types");
+  const tsc = createRequire(import.meta.url).resolve("../../node_modules/typescript/bin/tsc");
+  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
+  const bundle = await rollup({
+    input: join(types, "sdk/src/index.d.ts"),
+    plugins: [dts()],
+    external: [/^node:/, /^@caisson\//],
+    onLog(_level, log) {
+      throw new Error(`Cannot bundle the declarations: ${log.message}`);
+    },
+  });
+  const { output } = await bundle.generate({ format: "es" });
+  await bundle.close();
+  const [{ code }] = output;
+  if (/@caisson\/|typebox/.test(code)) throw new Error("The declarations refer to a package that is not published");
+  writeFileSync(join(dist, "index.d.ts"), code);
+  writeFileSync(join(dist, "index.d.cts"), code);
+  rmSync(types, { recursive: true });
+}
+
+if (import.meta.main) console.log(await buildSdk());

@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { inspect } from "node:util";
+import { EXTENDED_SNAPSHOT, EXTENDED_VOLUME, FakeApi, WIRE_VOLUME } from "../../tests/fake-api.ts";
+import { nextCursor } from "../core/page.ts";
+import { Client, NotSupportedError, Snapshot, Volume } from "../index.ts";
+
+test("a volume has the short and the official names, and prints readably", async () => {
+  await using api = await FakeApi.start(() => ({ body: EXTENDED_VOLUME }));
+  const volume = await new Client(api.options).volumes.get("cache");
+  assert.ok(volume instanceof Volume);
+  assert.equal(volume.used, 8192);
+  assert.equal(volume.estimatedFlattenedSize, 8192);
+  assert.equal(volume.estimatedAllocatedSize, 4096);
+  assert.equal(volume.isBootable, false);
+  assert.equal(volume.baseSnapshot, null);
+  assert.equal(volume.attachedTo, "sbx_ord_0123456789abcdefghjk");
+  assert.equal(volume.createdAt?.toISOString(), "2026-01-30T18:33:40.790Z");
+  assert.equal(
+    inspect(volume, { compact: 3, breakLength: 400 }),
+    "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
+      "allocated: 4096, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
+      "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
+      "deletedAt: null, purgeAt: null }",
+  );
+});
+
+test("a server that knows only the common form is understood too", async () => {
+  const base_snapshot = { id: "snp_ord_0123456789abcdefghjk", slug: "base" };
+  await using api = await FakeApi.start(() => ({ body: { ...WIRE_VOLUME, base_snapshot } }));
+  const volume = await Volume.get("cache", api.options);
+  assert.equal(volume?.used, 8192);
+  assert.deepEqual(volume?.parent, { kind: "snapshot", ...base_snapshot });
+  assert.deepEqual(volume?.labels, {});
+  assert.equal(volume?.createdAt, null);
+});
+
+test("a snapshot has the short and the official names and says how consistent it is", async () => {
+  await using api = await FakeApi.start(() => ({ body: EXTENDED_SNAPSHOT }));
+  const snapshot = await Snapshot.get("cache-1", api.options);
+  assert.equal(snapshot?.bootable, true);
+  assert.equal(snapshot?.isBootable, true);
+  assert.equal(snapshot?.flattenedSize, 2);
+  assert.equal(snapshot?.allocatedSize, 1);
+  assert.equal(snapshot?.consistency, "frozen");
+  assert.equal(snapshot?.purgeAt?.toISOString(), "2026-02-01T00:00:00.000Z");
+});
+
+test("creating sends the options and nothing else of what the caller passed", async () => {
+  await using api = await FakeApi.start(() => ({ body: EXTENDED_VOLUME }));
+  await Volume.create({
+    ...api.options,
+    slug: "cache",
+    region: "ord",
+    capacity: "1GB",
+    from: "builtin:debian-13",
+    labels: { a: "b" },
+  });
+  await Snapshot.create("cache", { ...api.options, slug: "cache-1" }).catch(() => undefined);
+  assert.deepEqual(api.requests[0]?.body, {
+    slug: "cache",
+    region: "ord",
+    capacity: "1GB",
+    from: "builtin:debian-13",
+    labels: { a: "b" },
+  });
+  assert.deepEqual(api.requests[1]?.body, { slug: "cache-1" });
+  assert.equal(api.requests[1]?.url.pathname, "/api/v2/volumes/cache/snapshot");
+});
+
+test("iterating a page walks all pages with the same filters", async () => {
+  await using api = await FakeApi.start((request, count) => {
+    const next = new URL(request.url);
+    next.searchParams.set("cursor", `page-${count + 1}`);
+    const headers: Record<string, string> = count < 3 ? { link: `<${next}>; rel="next"` } : {};
+    return { body: [{ ...WIRE_VOLUME, slug: `v${count}` }], headers };
+  });
+  const page = await new Client(api.options).volumes.list({
+    search: "v",
+    labels: { "a b": "c&d" },
+    deleted: true,
+    limit: 1,
+  });
+  assert.equal(page.hasMore, true);
+  const slugs = [];
+  for await (const { slug } of page) slugs.push(slug);
+  assert.deepEqual(slugs, ["v1", "v2", "v3"]);
+  for (const { url } of api.requests) {
+    assert.equal(url.searchParams.get("search"), "v");
+    assert.equal(url.searchParams.get("labels[a b]"), "c&d");
+    assert.equal(url.searchParams.get("deleted"), "true");
+    assert.equal(url.searchParams.get("limit"), "1");
+  }
+  assert.deepEqual(
+    api.requests.map(({ url }) => url.searchParams.get("cursor")),
+    [null, "page-2", "page-3"],
+  );
+});
+
+test("the last page has no next one", async () => {
+  await using api = await FakeApi.start(() => ({ body: [] }));
+  const page = await new Client(api.options).snapshots.list();
+  assert.deepEqual([page.hasMore, page.nextCursor, await page.getNextPage()], [false, null, null]);
+});
+
+test("the next cursor is read from any well-formed Link header", () => {
+  assert.equal(nextCursor('<http://h/v?cursor=a%2Cb&limit=1>; rel="next"'), "a,b");
+  assert.equal(nextCursor('<http://h/v?cursor=p>; rel="prev", <http://h/v?cursor=n>; title="x"; rel=next'), "n");
+  assert.equal(nextCursor('</v?cursor=r>; rel="next"'), "r");
+  assert.equal(nextCursor('<http://h/v?cursor=p>; rel="prev"'), null);
+  assert.equal(nextCursor(null), null);
+});
+
+test("our additions use the agreed paths and bodies", async () => {
+  const descendant = {
+    kind: "volume",
+    id: "v",
+    slug: "s",
+    region: "ord",
+    created_at: "2026-01-30T18:33:40.790Z",
+    parent_id: "p",
+  };
+  await using api = await FakeApi.start(({ url }) => {
+    if (url.pathname.endsWith("/descendants")) return { body: [descendant] };
+    return { body: url.pathname.includes("snapshots") ? EXTENDED_SNAPSHOT : EXTENDED_VOLUME };
+  });
+  const { volumes, snapshots } = new Client(api.options);
+  await volumes.restore("v", { slug: "again" });
+  await volumes.grow("v", { capacity: "2GB" });
+  await volumes.update("v", { labels: { a: "b" } });
+  assert.deepEqual(await volumes.descendants("v"), [
+    { kind: "volume", id: "v", slug: "s", region: "ord", createdAt: new Date(descendant.created_at), parentId: "p" },
+  ]);
+  await snapshots.restore("s");
+  await snapshots.update("s", { labels: {} });
+  await snapshots.descendants("s");
+  assert.deepEqual(
+    api.requests.map(({ method, url, body }) => [method, url.pathname, body]),
+    [
+      ["POST", "/api/v2/volumes/v/restore", { slug: "again" }],
+      ["POST", "/api/v2/volumes/v/grow", { capacity: "2GB" }],
+      ["PATCH", "/api/v2/volumes/v", { labels: { a: "b" } }],
+      ["GET", "/api/v2/volumes/v/descendants", undefined],
+      ["POST", "/api/v2/snapshots/s/restore", {}],
+      ["PATCH", "/api/v2/snapshots/s", { labels: {} }],
+      ["GET", "/api/v2/snapshots/s/descendants", undefined],
+    ],
+  );
+});
+
+test("tokens and organizations are managed", async () => {
+  const token = { id: "tok", name: "ci", organization_id: "org", created_at: "2026-01-30T18:33:40.790Z" };
+  const organization = { id: "org", slug: "acme", created_at: "2026-01-30T18:33:40.790Z" };
+  await using api = await FakeApi.start(({ method, url }) => {
+    const object = url.pathname.startsWith("/api/v1/tokens") ? token : organization;
+    if (method === "DELETE") return { status: 204 };
+    return { body: method === "GET" ? [object] : { ...object, token: "ddo_new" } };
+  });
+  const client = new Client(api.options);
+  assert.deepEqual(await client.tokens.list(), [
+    { id: "tok", name: "ci", organizationId: "org", createdAt: new Date(token.created_at) },
+  ]);
+  assert.equal((await client.tokens.create({ name: "ci", organization: "acme" })).token, "ddo_new");
+  await client.tokens.delete("tok");
+  assert.equal((await client.organizations.create({ slug: "acme" })).slug, "acme");
+  assert.deepEqual(
+    (await client.organizations.list()).map(({ id }) => id),
+    ["org"],
+  );
+});
+
+test("what Caisson does not have is refused by name, and the token is never shown", async () => {
+  const client = new Client({ token: "ddo_secret" });
+  for (const name of ["apps", "layers", "revisions", "timelines"] as const) {
+    assert.throws(
+      () => client[name],
+      (error) => error instanceof NotSupportedError && error.message.includes(name),
+    );
+  }
+  assert.doesNotMatch(inspect(client, { depth: 9, showHidden: true }), /ddo_secret/);
+});
