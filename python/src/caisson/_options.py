@@ -22,11 +22,14 @@ class Options:
     """Options of a client. Whatever is not given comes from the environment, then from the default.
 
     Attributes:
-        token: Credentials. Environment: `DENO_DEPLOY_TOKEN`. There is no default.
-        endpoint: Origin of the resource API. Environment: `DENO_DEPLOY_ENDPOINT`. Default: `http://127.0.0.1:8484`.
-        sandbox_endpoint: Origin of the sandbox API. Environment: `DENO_SANDBOX_ENDPOINT`, else
-            `https://<region>.` + `DENO_SANDBOX_BASE_DOMAIN`. Default: the same as `endpoint`.
-        org: Slug of the organization, needed with a personal token only. Environment: `DENO_DEPLOY_ORG`.
+        token: Credentials. Environment: `CAISSON_TOKEN`, then `DENO_DEPLOY_TOKEN`. There is no default.
+        endpoint: Origin of the server. Environment: `CAISSON_ENDPOINT`, then `DENO_DEPLOY_ENDPOINT`. Default:
+            `http://127.0.0.1:8484`.
+        sandbox_endpoint: Origin for sandboxes, where it is another. Default: `endpoint`; but where that came from
+            `DENO_DEPLOY_ENDPOINT` or its default, `DENO_SANDBOX_ENDPOINT`, then `https://<region>.` and
+            `DENO_SANDBOX_BASE_DOMAIN`.
+        org: Slug of the organization; needed with a personal token. Environment: `CAISSON_ORG`, then
+            `DENO_DEPLOY_ORG`.
         timeout: Seconds to wait for the answer to a request. Default: 30.
         connect_timeout: Seconds to wait until a sandbox is created or connected to. Default: 60.
         call_timeout: Seconds to wait for the answer to a call into a sandbox, counted after everything was sent.
@@ -66,24 +69,24 @@ class Options:
             if name not in known:
                 raise TypeError(f"Unknown option {name!r}: the options are {', '.join(sorted(known))}")
         values = {name: value for name, value in given.items() if value is not None}
-        for name, variable in (
-            ("token", "DENO_DEPLOY_TOKEN"),
-            ("endpoint", "DENO_DEPLOY_ENDPOINT"),
-            ("sandbox_endpoint", "DENO_SANDBOX_ENDPOINT"),
-            ("org", "DENO_DEPLOY_ORG"),
+        for name, variables in (
+            ("token", ("CAISSON_TOKEN", "DENO_DEPLOY_TOKEN")),
+            ("org", ("CAISSON_ORG", "DENO_DEPLOY_ORG")),
         ):
-            text = os.environ.get(variable)
-            if name not in values and text:
-                values[name] = text
+            values.setdefault(name, _read(*variables))
+        if "endpoint" not in values:
+            values["endpoint"] = _read("CAISSON_ENDPOINT", "DENO_DEPLOY_ENDPOINT") or DEFAULT_ENDPOINT
+            if _read("CAISSON_ENDPOINT") is None:
+                values.setdefault("sandbox_endpoint", _read("DENO_SANDBOX_ENDPOINT"))
+                values["base_domain"] = _read("DENO_SANDBOX_BASE_DOMAIN")
+        values = {name: value for name, value in values.items() if value is not None}
         if "token" not in values:
             raise MissingApiToken(
-                "No token: pass token=..., or set DENO_DEPLOY_TOKEN (`caisson env` prints it for a local server)"
+                "No token: pass token=..., or set CAISSON_TOKEN or DENO_DEPLOY_TOKEN (`caisson env` prints one)"
             )
         for name in ("endpoint", "sandbox_endpoint"):
             if name in values:
                 values[name] = _origin(name, values[name])
-        if "sandbox_endpoint" not in values:
-            values["base_domain"] = os.environ.get("DENO_SANDBOX_BASE_DOMAIN") or None
         for name, value in values.items():
             if isinstance(value, (int, float)) and (value < 0 or (value == 0 and name != "max_retries")):
                 raise ValueError(f"Option {name} is {value}: give a number above zero")
@@ -112,6 +115,11 @@ class Options:
         if self.org is not None:
             headers["X-Deno-Org"] = self.org
         return headers
+
+
+def _read(*variables: str) -> str | None:
+    """The first of these environment variables that has a value."""
+    return next((value for name in variables if (value := os.environ.get(name))), None)
 
 
 def _origin(name: str, text: str) -> str:

@@ -24,7 +24,7 @@ class CaissonError(Exception):
 
 
 class MissingApiToken(CaissonError):
-    """No token was given, neither as an option nor in `DENO_DEPLOY_TOKEN`."""
+    """No token was given, neither as an option nor in the environment."""
 
 
 class ApiConnectionError(CaissonError):

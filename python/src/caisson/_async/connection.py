@@ -37,6 +37,8 @@ class AsyncReply:
         self._error: Exception | None = None
         self.method = method
         self.arrived = Event()
+        # Set when the answer is an error, so that whatever is still being sent for the call is of no use.
+        self.failed = Event()
 
     def succeed(self, value: Any) -> None:
         self._value = value
@@ -44,6 +46,7 @@ class AsyncReply:
 
     def fail(self, error: Exception) -> None:
         self._error = error
+        self.failed.set()
         self.arrived.set()
 
     async def value(self, timeout: float | None = None) -> Any:

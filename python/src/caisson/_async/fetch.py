@@ -123,7 +123,7 @@ async def fetch(
     }
     reply = await connection.start_call("fetch", params)
     if sink is not None and body is not None:
-        await sink.send_all(body.encode() if isinstance(body, str) else body, reply.arrived)
+        await sink.send_all(body.encode() if isinstance(body, str) else body, reply.failed)
     answer = await connection.finish_call(reply, timeout=timeout, abort_id=abort_id)
     body_id = answer.get("bodyStreamId")
     return AsyncFetchResponse(answer, None if body_id is None else connection.claim_stream(body_id))

@@ -332,7 +332,7 @@ class AsyncSandboxFs:
         named = {**params, "contentStreamId": sink.id, "abortId": abort_id}
         reply = await self._connection.start_call(method, named)
         try:
-            await sink.send_all(data, reply.arrived)
+            await sink.send_all(data, reply.failed)
         except BaseException:
             # The sandbox answers that the content broke off; the caller gets to know why.
             self._connection.abandon(reply)

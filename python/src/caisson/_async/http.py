@@ -57,9 +57,9 @@ class AsyncHttp:
         response = await self.request("GET", url, params=params, repeatable=True)
         return _json(response), response.headers.get("link")
 
-    async def post(self, url: str, body: Mapping[str, Any], *, timeout: float | None = None) -> Any:
-        """Changes something in a way that must not happen twice."""
-        return _json(await self.request("POST", url, body=body, timeout=timeout, repeatable=False))
+    async def post(self, url: str, body: Mapping[str, Any], *, repeatable: bool = False) -> Any:
+        """Asks for a change; `repeatable` says that asking twice does no harm."""
+        return _json(await self.request("POST", url, body=body, repeatable=repeatable))
 
     async def create(self, url: str, body: Mapping[str, Any], *, idempotency_key: str | None) -> Any:
         """Makes something; the server takes repetitions with the same key for one request."""
@@ -148,7 +148,7 @@ def _transport_error(problem: httpx.TransportError, method: str, url: str) -> Ap
     if isinstance(problem, httpx.ConnectError):
         return ApiConnectionError(
             f"{what}: cannot reach the server ({problem}). Check that it runs (`caisson up`) and that "
-            f"DENO_DEPLOY_ENDPOINT names it"
+            f"the endpoint is right"
         )
     return ApiConnectionError(f"{what}: the connection broke before the answer ({problem or type(problem).__name__})")
 
@@ -158,5 +158,5 @@ def _json(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         request_id = response.headers.get("x-deno-trace-id")
-        message = "The server's answer is not JSON. Check that DENO_DEPLOY_ENDPOINT names a Caisson server"
+        message = "The server's answer is not JSON. Check that the endpoint names a Caisson server"
         raise ApiError(response.status_code, "INVALID_RESPONSE_BODY", message, request_id=request_id) from None

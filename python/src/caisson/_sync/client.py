@@ -23,11 +23,14 @@ class Caisson:
 
     Args:
         options: The options below, as a dictionary.
-        token: Credentials. Environment: `DENO_DEPLOY_TOKEN`.
-        endpoint: Origin of the server. Environment: `DENO_DEPLOY_ENDPOINT`. Default: `http://127.0.0.1:8484`.
-        sandbox_endpoint: Origin for sandboxes, where it is another. Environment: `DENO_SANDBOX_ENDPOINT`, else
-            `https://<region>.` + `DENO_SANDBOX_BASE_DOMAIN`. Default: `endpoint`.
-        org: Slug of the organization; needed with a personal token. Environment: `DENO_DEPLOY_ORG`.
+        token: Credentials. Environment: `CAISSON_TOKEN`, then `DENO_DEPLOY_TOKEN`.
+        endpoint: Origin of the server. Environment: `CAISSON_ENDPOINT`, then `DENO_DEPLOY_ENDPOINT`. Default:
+            `http://127.0.0.1:8484`.
+        sandbox_endpoint: Origin for sandboxes, where it is another. Default: `endpoint`; but where that came from
+            `DENO_DEPLOY_ENDPOINT` or its default, `DENO_SANDBOX_ENDPOINT`, then `https://<region>.` and
+            `DENO_SANDBOX_BASE_DOMAIN`.
+        org: Slug of the organization; needed with a personal token. Environment: `CAISSON_ORG`, then
+            `DENO_DEPLOY_ORG`.
         timeout: Seconds to wait for the answer to a request. Default: 30.
         connect_timeout: Seconds to wait for a sandbox to be made or reached. Default: 60.
         call_timeout: Seconds to wait for an answer from inside a sandbox, where no program of yours is waited for.

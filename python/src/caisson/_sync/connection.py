@@ -38,6 +38,8 @@ class Reply:
         self._error: Exception | None = None
         self.method = method
         self.arrived = Event()
+        # Set when the answer is an error, so that whatever is still being sent for the call is of no use.
+        self.failed = Event()
 
     def succeed(self, value: Any) -> None:
         self._value = value
@@ -45,6 +47,7 @@ class Reply:
 
     def fail(self, error: Exception) -> None:
         self._error = error
+        self.failed.set()
         self.arrived.set()
 
     def value(self, timeout: float | None = None) -> Any:

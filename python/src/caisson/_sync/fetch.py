@@ -124,7 +124,7 @@ def fetch(
     }
     reply = connection.start_call("fetch", params)
     if sink is not None and body is not None:
-        sink.send_all(body.encode() if isinstance(body, str) else body, reply.arrived)
+        sink.send_all(body.encode() if isinstance(body, str) else body, reply.failed)
     answer = connection.finish_call(reply, timeout=timeout, abort_id=abort_id)
     body_id = answer.get("bodyStreamId")
     return FetchResponse(answer, None if body_id is None else connection.claim_stream(body_id))

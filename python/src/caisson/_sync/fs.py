@@ -327,7 +327,7 @@ class SandboxFs:
         named = {**params, "contentStreamId": sink.id, "abortId": abort_id}
         reply = self._connection.start_call(method, named)
         try:
-            sink.send_all(data, reply.arrived)
+            sink.send_all(data, reply.failed)
         except BaseException:
             # The sandbox answers that the content broke off; the caller gets to know why.
             self._connection.abandon(reply)

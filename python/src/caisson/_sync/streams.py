@@ -220,7 +220,7 @@ class ByteSink:
 
         Args:
             source: What to send.
-            stop: Set when the sandbox has answered, so that the rest is of no use.
+            stop: Set when the rest is of no use, because the call has failed or the process has ended.
 
         Raises:
             ConnectionClosedError: When the connection is closed.

@@ -127,12 +127,14 @@ class Volumes:
 
         Args:
             id_or_slug: The volume.
-            capacity: The new size, as in `create`; more than it has now.
+            capacity: The new size, as in `create`. The size that it has already is a success.
 
         Raises:
             ConflictError: When a sandbox has it mounted.
+            BadRequestError: When the size is less than it has, or more than is allowed.
         """
-        return Volume.from_wire(self._http.post(f"{self._of(id_or_slug)}/grow", {"capacity": capacity}))
+        url, body = f"{self._of(id_or_slug)}/grow", {"capacity": capacity}
+        return Volume.from_wire(self._http.post(url, body, repeatable=True))
 
     def update(self, id_or_slug: str | Volume, *, labels: Mapping[str, str]) -> Volume:
         """Replaces the labels of a volume."""

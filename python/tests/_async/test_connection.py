@@ -1,0 +1,518 @@
+"""The connection into a sandbox against a scripted server: closing, faults, order, back-pressure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from caisson import AsyncCaisson, errors
+from fake_server import SANDBOX_ID, Answer, Failure, FakeServer, FakeSession, Later
+
+pytestmark = pytest.mark.anyio
+
+STOP_PATH = f"/api/v3/sandbox/{SANDBOX_ID}"
+
+
+def spawned(stdout: int | None = 1, stderr: int | None = None) -> Callable[[FakeSession, int, dict[str, Any]], Any]:
+    def answer(session: FakeSession, call_id: int, params: dict[str, Any]) -> Any:
+        return {"pid": 7, "stdoutStreamId": stdout, "stderrStreamId": stderr}
+
+    return answer
+
+
+def exited(code: int = 0) -> dict[str, Any]:
+    return {"success": code == 0, "code": code, "signal": None, "oom": None}
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
+        time.sleep(0.005)
+
+
+async def test_a_close_ends_everything_that_waits(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    def hang_up(session: FakeSession, *_: Any) -> Any:
+        session.close(1001, "sandbox stopped")
+        return Later
+
+    fake.rpc |= {"spawn": spawned(), "processWait": lambda *_: Later, "readTextFile": hang_up}
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("sleep", args=["9"], stdout="piped", stderr="null")
+        with pytest.raises(errors.ConnectionClosedError, match="1001: sandbox stopped") as caught:
+            await sandbox.fs.read_text_file("x")
+        assert (caught.value.code, caught.value.reason) == (1001, "sandbox stopped")
+        assert isinstance(caught.value, ConnectionError)
+        with pytest.raises(errors.ConnectionClosedError):
+            await process.wait()
+        with pytest.raises(errors.ConnectionClosedError):
+            await process.stdout.read()
+        with pytest.raises(errors.ConnectionClosedError):
+            await sandbox.env.get("A")
+        assert sandbox.closed
+
+
+async def test_a_connection_that_breaks_gives_what_arrived_and_then_the_error(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    def cut(session: FakeSession, *_: Any) -> Any:
+        session.start(1)
+        session.enqueue(1, b"half a line")
+        session.drop()
+        return Later
+
+    fake.rpc |= {"spawn": spawned(), "processWait": cut}
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("x", stdout="piped", stderr="null")
+        assert await process.stdout.read(100) == b"half a line"
+        with pytest.raises(errors.ConnectionClosedError) as caught:
+            await process.stdout.read(100)
+        assert caught.value.code == 1006
+
+
+@pytest.mark.parametrize("message", ["[]", "{", '{"jsonrpc":"2.0"}', '{"method":"$sandbox.stream.end","params":{}}'])
+async def test_a_message_that_is_not_the_protocol_ends_the_connection(
+    fake: FakeServer, fake_client: AsyncCaisson, message: str
+) -> None:
+    def babble(session: FakeSession, *_: Any) -> Any:
+        session.send(message)
+        return Later
+
+    fake.rpc["envGet"] = babble
+    async with fake_client.sandbox.create() as sandbox:
+        with pytest.raises(errors.ConnectionClosedError, match="unexpected message"):
+            await sandbox.env.get("A")
+        with pytest.raises(errors.ConnectionClosedError):
+            await sandbox.env.get("A")
+
+
+async def test_a_call_that_takes_too_long_is_aborted_and_its_late_answer_ignored(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    fake.rpc |= {"readTextFile": lambda *_: Later, "abort": lambda *_: None, "envGet": lambda *_: "value"}
+    async with fake_client.sandbox.create() as sandbox:
+        with pytest.raises(errors.CallTimeoutError, match=r"readTextFile: no answer .* after 0.1 s") as caught:
+            await sandbox.fs.read_text_file("x", timeout=0.1)
+        assert isinstance(caught.value, TimeoutError)
+        (session,) = fake.sessions
+        # The answer to this call proves that the abort before it has been handled.
+        assert await sandbox.env.get("A") == "value"
+        assert [method for method, _ in session.calls] == ["readTextFile", "abort", "envGet"]
+        assert session.calls[1][1] == {"abortId": session.calls[0][1]["abortId"]}
+        session.answer(2, "late")
+        assert await sandbox.env.get("A") == "value"
+
+
+async def test_output_that_comes_together_with_the_answer_is_not_lost(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    def hasty(session: FakeSession, call_id: int, params: dict[str, Any]) -> Any:
+        session.answer(call_id, {"pid": 7, "stdoutStreamId": 1, "stderrStreamId": 2})
+        for stream_id, data in ((1, b"out\nmore"), (2, b"err")):
+            session.start(stream_id)
+            session.enqueue(stream_id, data)
+            session.end(stream_id)
+        return Later
+
+    fake.rpc |= {"spawn": hasty, "processWait": lambda *_: exited()}
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("x", stdout="piped", stderr="piped")
+        status = await process.wait()
+        assert (status.success, status["code"], process.returncode) == (True, 0, 0)
+        assert [line async for line in process.stdout] == [b"out\n", b"more"]
+        assert process.stdout.at_eof()
+        assert await process.stderr.readexactly(3) == b"err"
+        with pytest.raises(EOFError):
+            await process.stderr.readexactly(1)
+
+
+async def test_closing_a_process_cancels_its_streams_and_later_data_is_ignored(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    def endless(session: FakeSession, *_: Any) -> Any:
+        session.start(1)
+        session.enqueue(1, b"x")
+        return Later
+
+    def kill(session: FakeSession, *_: Any) -> Any:
+        wait_call = 1 + [method for method, _ in session.calls].index("processWait")
+        session.answer(wait_call, {"success": False, "code": 143, "signal": "SIGTERM", "oom": None})
+        return None
+
+    def more(session: FakeSession, *_: Any) -> Any:
+        session.enqueue(1, b"late")
+        session.end(1)
+        return "value"
+
+    fake.rpc |= {"spawn": spawned(), "processWait": endless, "processKill": kill, "envGet": more}
+    async with fake_client.sandbox.create() as sandbox:
+        async with sandbox.spawn("yes", stdout="piped", stderr="null") as process:
+            assert await process.stdout.read(1) == b"x"
+        assert process.returncode == 143
+        (session,) = fake.sessions
+        assert await sandbox.env.get("A") == "value"
+        cancel = {"streamId": 1, "reason": None}
+        assert ("$sandbox.stream.cancel", cancel) in session.notifications
+        assert ("processKill", {"pid": 7, "signal": "SIGTERM"}) in session.calls
+
+
+async def test_killing_a_process_that_has_ended_is_no_error(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    gone = {"constructorName": "TypeError", "code": "ENOENT", "message": "Child process has already terminated"}
+    unknown = {"constructorName": "TypeError", "code": None, "message": "Unknown signal"}
+    fake.rpc |= {
+        "spawn": spawned(),
+        "processWait": lambda *_: exited(),
+        "processKill": lambda session, call_id, params: Failure(unknown if params["signal"] == "SIGX" else gone),
+    }
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("x", stdout="piped", stderr="null")
+        await process.kill()
+        with pytest.raises(errors.JsTypeError, match="Unknown signal"):
+            await process.kill("SIGX")
+
+
+async def test_errors_inside_the_sandbox_are_also_the_built_in_classes(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    missing = {"constructorName": "NotFound", "code": "ENOENT", "message": "No such file or directory (os error 2)"}
+    strange = {"constructorName": "MyError", "message": "boom", "stack": "MyError: boom\n    at <sandbox>:1:1"}
+    zod = [{"expected": "string", "code": "invalid_type", "path": ["path"], "message": "expected string"}]
+    invalid = {
+        "code": -32602,
+        "message": "Invalid params",
+        "data": {"constructorName": "ZodError", "message": json.dumps(zod)},
+    }
+    fake.rpc |= {
+        "stat": lambda *_: Failure(missing),
+        "lstat": lambda *_: Failure(strange),
+        "mkdir": lambda *_: Failure(rpc_error=invalid),
+    }
+    async with fake_client.sandbox.create() as sandbox:
+        with pytest.raises(FileNotFoundError) as caught:
+            await sandbox.fs.stat("x")
+        assert isinstance(caught.value, errors.NotFound)
+        assert (caught.value.code, caught.value.errno, caught.value.kind) == ("ENOENT", 2, "NotFound")
+        assert str(caught.value) == "stat: No such file or directory (os error 2) (NotFound, ENOENT)"
+        with pytest.raises(errors.JavaScriptError, match="boom") as thrown:
+            await sandbox.fs.lstat("x")
+        assert (thrown.value.kind, thrown.value.stack) == ("MyError", strange["stack"])
+        with pytest.raises(errors.RpcValidationError, match="path: expected string") as refused:
+            await sandbox.fs.mkdir("x")
+        assert refused.value.errors == zod
+        with pytest.raises(errors.UnknownRpcMethod) as unknown:
+            await sandbox.fs.umask()
+        assert unknown.value.code == -32601
+
+
+async def test_data_of_users_keeps_its_case_both_ways(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    fake.rpc |= {
+        "envToObject": lambda *_: {"MY_VAR": "1", "camelCase": "2"},
+        "spawn": spawned(),
+        "spawnDenoRepl": spawned(),
+        "processWait": lambda *_: exited(),
+        "denoReplCall": lambda session, call_id, params: {"someKey": params["args"]},
+        "denoReplClose": lambda *_: None,
+    }
+    async with fake_client.sandbox.create(env={"FOO_BAR": "1"}, labels={"job_name": "x"}) as sandbox:
+        config = json.loads(base64.b64decode(fake.requests[0].headers["x-deno-sandbox-config"]))
+        assert (config["env"], config["labels"]) == ({"FOO_BAR": "1"}, {"job_name": "x"})
+        assert await sandbox.env.as_dict() == {"MY_VAR": "1", "camelCase": "2"}
+        await sandbox.spawn("x", env={"MY_VAR": "1", "myVar": "2"}, stdout="null", stderr="null")
+        assert fake.sessions[0].calls[1][1]["env"] == {"MY_VAR": "1", "myVar": "2"}
+        async with sandbox.deno.repl(stdout="null", stderr="null") as repl:
+            assert await repl.call("f", [{"under_score": {"innerKey": None}}]) == {
+                "someKey": [{"under_score": {"innerKey": None}}]
+            }
+
+
+async def test_the_configuration_of_a_sandbox_is_sent_whole(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    async with fake_client.sandbox.create(
+        region="ord",
+        timeout=90,
+        memory_mb=2048,
+        root="base",
+        volumes={"/data": "vol_ord_1", "/ro": {"volume": "shared", "read_only": True}},
+        allow_net=["example.com"],
+        secrets={"KEY": {"hosts": ["api.example.com"], "value": "é"}},
+    ):
+        pass
+    assert json.loads(base64.b64decode(fake.requests[0].headers["x-deno-sandbox-config"])) == {
+        "memory_mb": 2048,
+        "region": "ord",
+        "timeout": "90s",
+        "root": {"volume": "base"},
+        "volumes": [
+            {"volume": "vol_ord_1", "path": "/data"},
+            {"volume": "shared", "path": "/ro", "read_only": True},
+        ],
+        "allow_net": ["example.com"],
+        "secrets": {"KEY": {"hosts": ["api.example.com"], "value": "é"}},
+    }
+
+
+async def test_a_refused_upgrade_raises_the_class_of_its_status(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    body = {"code": "VOLUME_IN_USE", "message": "Volume is in use", "hint": "End the sandbox.", "request_id": "r1"}
+    fake.upgrade = Answer(409, body)
+    with pytest.raises(errors.ConflictError) as caught:
+        await fake_client.sandbox.create(volumes={"/data": "x"})
+    assert (caught.value.code, caught.value.hint, caught.value.request_id) == (
+        "VOLUME_IN_USE",
+        "End the sandbox.",
+        "r1",
+    )
+    fake.upgrade = Answer(401, {"code": "INVALID_TOKEN", "message": "no"})
+    with pytest.raises(errors.AuthenticationError):
+        await fake_client.sandbox.connect(SANDBOX_ID)
+    fake.upgrade = Answer(404, b"nothing here")
+    with pytest.raises(errors.NotFoundError, match="nothing here"):
+        await fake_client.sandbox.connect(SANDBOX_ID)
+
+
+async def test_an_upgrade_that_is_not_answered_is_given_up_in_time(fake: FakeServer) -> None:
+    gate = threading.Event()
+    fake.before_upgrade = lambda: gate.wait(20)
+    async with AsyncCaisson(token="ddo_t", endpoint=fake.endpoint, connect_timeout=0.2) as client:
+        with pytest.raises(errors.ApiTimeoutError):
+            await client.sandbox.create()
+    gate.set()
+
+
+async def test_leaving_a_session_sandbox_waits_until_it_has_stopped(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    fake.rest["GET", STOP_PATH] = [Answer(200, {"status": "stopping"}), Answer(200, {"status": "stopped"})]
+    async with fake_client.sandbox.create() as sandbox:
+        assert sandbox.id == SANDBOX_ID
+        assert sandbox.trace_id == "trace-1"
+    waits = [request.path for request in fake.requests if request.method == "GET" and "wait" in request.path]
+    assert waits == [f"{STOP_PATH}?wait=stopped"] * 2
+    await sandbox.close()
+    assert len(fake.requests) == 3
+
+
+async def test_a_server_without_that_question_counts_as_done(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    fake.rest["GET", STOP_PATH] = [Answer(404, {"code": "NOT_FOUND", "message": "no such path"})]
+    async with fake_client.sandbox.create():
+        pass
+    assert fake.requests[-1].path == f"{STOP_PATH}?wait=stopped"
+
+
+async def test_a_sandbox_that_does_not_stop_is_reported_unless_something_worse_happened(fake: FakeServer) -> None:
+    fake.rest["GET", STOP_PATH] = [Answer(200, {"status": "stopping"})]
+    async with AsyncCaisson(token="ddo_t", endpoint=fake.endpoint, stop_timeout=0.2) as client:
+        with pytest.raises(errors.CaissonError, match=r"has not ended 0.2 s after"):
+            async with client.sandbox.create():
+                pass
+        with pytest.raises(ZeroDivisionError):
+            async with client.sandbox.create():
+                _ = 1 / 0
+
+
+async def test_leaving_a_sandbox_with_a_duration_ends_only_the_processes_started_here(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    fake.rpc |= {"spawn": spawned(None), "processWait": lambda *_: Later, "processKill": lambda *_: None}
+    async with fake_client.sandbox.create(timeout="5m") as sandbox:
+        await sandbox.spawn("sleep", stdout="null", stderr="null")
+    (session,) = fake.sessions
+    assert ("processKill", {"pid": 7, "signal": "SIGTERM"}) in session.calls
+    assert not [request for request in fake.requests if "wait=stopped" in request.path]
+
+
+async def test_kill_ends_the_sandbox_and_closes(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    fake.rest["DELETE", STOP_PATH] = [Answer(204, b"")]
+    async with fake_client.sandbox.create() as sandbox:
+        await sandbox.kill()
+        assert sandbox.closed
+    assert [request.method for request in fake.requests] == ["GET", "DELETE"]
+
+
+async def test_extending_a_session_makes_leaving_it_return_at_once(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    fake.rest["PATCH", STOP_PATH] = lambda request: Answer(200, request.body)
+    async with fake_client.sandbox.create() as sandbox:
+        end = await sandbox.extend_timeout(60)
+    assert 50 < end.timestamp() - time.time() <= 60
+    assert fake.requests[-1].method == "PATCH"
+
+
+async def test_a_dead_peer_is_noticed(
+    fake: FakeServer, fake_client: AsyncCaisson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caisson._async.websocket.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("caisson._async.websocket.CLOSE_TIMEOUT_S", 0.2)
+
+    def freeze(session: FakeSession, *_: Any) -> Any:
+        session.reads.clear()
+        return Later
+
+    fake.rpc["envGet"] = freeze
+    async with fake_client.sandbox.create() as sandbox:
+        with pytest.raises(errors.ConnectionClosedError):
+            await sandbox.env.get("A")
+
+
+async def test_a_living_peer_is_left_alone_however_long_it_takes(
+    fake: FakeServer, fake_client: AsyncCaisson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caisson._async.websocket.PING_INTERVAL_S", 0.05)
+    fake.rpc["envGet"] = lambda session, call_id, _: (
+        threading.Timer(0.6, session.answer, (call_id, "slow")).start() or Later
+    )
+    async with fake_client.sandbox.create() as sandbox:
+        assert await sandbox.env.get("A") == "slow"
+
+
+def echo(fake: FakeServer) -> None:
+    """Scripts `cat` in a server that reads nothing while it cannot write."""
+
+    def copy(session: FakeSession, method: str, params: dict[str, Any]) -> None:
+        if method == "$sandbox.stream.enqueue":
+            session.enqueue(1, base64.b64decode(params["data"]))
+        elif method == "$sandbox.stream.end":
+            session.end(1)
+            session.answer(3, exited())
+
+    def wait(session: FakeSession, *_: Any) -> Any:
+        session.start(1)
+        return Later
+
+    fake.notification = copy
+    fake.rpc |= {"spawn": spawned(), "processWait": wait}
+
+
+async def test_much_input_and_much_output_at_once_do_not_block_each_other(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    echo(fake)
+    data = bytes(range(256)) * (32 * 4096)
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("cat", stdin_data=data, stdout="piped", stderr="null")
+        assert hashlib.sha256(await process.stdout.read()).digest() == hashlib.sha256(data).digest()
+        assert (await process.wait()).success
+
+
+async def test_unread_output_is_bounded_and_nothing_of_it_is_lost(fake: FakeServer) -> None:
+    chunk, total, sent = b"x" * 65536, 1024, [0]
+
+    def flood(session: FakeSession, *_: Any) -> Any:
+        session.start(1)
+        for _i in range(total):
+            session.enqueue(1, chunk)
+            sent[0] += 1
+        session.end(1)
+        return exited()
+
+    fake.rpc |= {"spawn": spawned(), "processWait": flood}
+    fake.rest["GET", STOP_PATH] = [Answer(404, {})]
+    async with (
+        AsyncCaisson(token="ddo_t", endpoint=fake.endpoint, buffer_bytes=1 << 20) as client,
+        client.sandbox.create() as sandbox,
+    ):
+        process = await sandbox.spawn("yes", stdout="piped", stderr="null")
+        assert len(await process.stdout.readexactly(65536)) == 65536
+
+        def is_stuck() -> bool:
+            before = sent[0]
+            time.sleep(0.3)
+            return sent[0] == before
+
+        await wait_in_thread(is_stuck)
+        assert sent[0] < total / 2
+        assert len(await process.stdout.read()) == (total - 1) * 65536
+        assert (await process.wait()).success
+
+
+async def wait_in_thread(condition: Callable[[], bool]) -> None:
+    """Waits without keeping the connection from being read."""
+    from caisson._async.concurrency import in_thread
+
+    await in_thread(wait_for, condition, "the flood to stop")
+
+
+async def test_input_that_nobody_reads_stops_without_an_error(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"y\n" * 1000
+
+    fake.notification = lambda session, method, params: (
+        session.cancel(params["streamId"]) if method == "$sandbox.stream.enqueue" else None
+    )
+    fake.rpc |= {"spawn": spawned(), "processWait": lambda *_: Later}
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("head", stdin_data=endless(), stdout="piped", stderr="null")
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.write(b"more")
+
+
+async def test_input_can_be_written_piece_by_piece(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    echo(fake)
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("cat", stdin="piped", stdout="piped", stderr="null")
+        await process.stdin.write(b"one\n")
+        assert await process.stdout.readline() == b"one\n"
+        await process.stdin.write(b"two")
+        assert await process.communicate() == (b"two", None)
+        with pytest.raises(ValueError, match='stderr="piped"'):
+            await process.stderr.read()
+
+
+async def test_a_source_that_fails_breaks_the_upload_off_and_its_own_error_is_raised(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"part"
+        raise RuntimeError("disk on fire")
+
+    fake.rpc |= {"writeFile": lambda *_: Later, "envGet": lambda *_: None}
+    async with fake_client.sandbox.create() as sandbox:
+        with pytest.raises(RuntimeError, match="disk on fire"):
+            await sandbox.fs.write_file("x", broken())
+        assert await sandbox.env.get("A") is None
+        kinds = [method.rpartition(".")[2] for method, _ in fake.sessions[0].notifications]
+        assert kinds == ["start", "enqueue", "error"]
+        error = fake.sessions[0].notifications[-1][1]["error"]
+        assert error == {"constructorName": "Error", "message": "RuntimeError: disk on fire"}
+
+
+async def test_an_upload_that_is_refused_stops_sending(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(65536)
+
+    denied = {"constructorName": "PermissionDenied", "code": "EACCES", "message": "no"}
+    fake.rpc["writeFile"] = lambda *_: Failure(denied)
+    async with fake_client.sandbox.create() as sandbox:
+        with pytest.raises(PermissionError):
+            await sandbox.fs.write_file("/etc/x", endless())
+
+
+async def test_a_fetched_body_is_read_and_its_headers_are_pairs(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    def answer(session: FakeSession, method: str, params: dict[str, Any]) -> None:
+        if method == "$sandbox.stream.end":
+            headers = [["content-type", "application/json"], ["set-cookie", "a"], ["set-cookie", "b"]]
+            session.answer(3, {"status": 404, "statusText": "Not Found", "headers": headers, "bodyStreamId": 5})
+            session.start(5)
+            session.enqueue(5, b'{"aKey": 1}')
+            session.end(5)
+
+    fake.notification = answer
+    fake.rpc["fetch"] = lambda *_: Later
+    async with fake_client.sandbox.create() as sandbox:
+        response = await sandbox.fetch("http://localhost/x", method="POST", headers={"X-A": "b"}, body="hello")
+        assert (response.status_code, response.is_client_error) == (404, True)
+        assert response.header("Content-Type") == "application/json"
+        assert [value for name, value in response.headers if name == "set-cookie"] == ["a", "b"]
+        assert await response.json() == {"aKey": 1}
+        with pytest.raises(errors.HTTPStatusError, match="404"):
+            response.raise_for_status()
+        params = fake.sessions[0].calls[0][1]
+        assert (params["method"], params["headers"], params["redirect"]) == ("POST", [["X-A", "b"]], "follow")
+        sent = [params["data"] for method, params in fake.sessions[0].notifications if method.endswith("enqueue")]
+        assert sent == [base64.b64encode(b"hello").decode()]
