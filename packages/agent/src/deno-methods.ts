@@ -1,5 +1,6 @@
 import { type DenoProgram, programFromCode, programFromEntrypoint } from "./deno-program.ts";
 import { DenoWatcher } from "./deno-watcher.ts";
+import { EndedPids } from "./ended-pids.ts";
 import { AppError } from "./errors.ts";
 import { HttpServerWatch } from "./http-server-watch.ts";
 import { type Call, type MethodTable, method } from "./method.ts";
@@ -21,7 +22,7 @@ import {
 import { directoryUrl, resolvePath } from "./paths.ts";
 import { PrivateSocket } from "./private-socket.ts";
 import type { SandboxProcess } from "./process-table.ts";
-import { Repl } from "./repl.ts";
+import { endedReplError, Repl } from "./repl.ts";
 import { runReplDriver } from "./repl-driver.ts";
 import { RESOLVE_KEY } from "./repl-source.ts";
 
@@ -59,7 +60,7 @@ export const denoMethods: MethodTable = {
   denoReplCall: method({ pid: count, fn: string, args: arrayOf(any) }, ({ pid, fn, args }, call) =>
     activeRepl(pid, call).call(fn, args),
   ),
-  denoReplClose: method({ pid: count }, ({ pid }, call) => findRepl(pid, call).close()),
+  denoReplClose: method({ pid: count }, ({ pid }, call) => closeRepl(pid, call)),
 };
 
 async function spawnDeno(params: ShapeOf<typeof programShape>, call: Call) {
@@ -76,7 +77,8 @@ async function spawnDeno(params: ShapeOf<typeof programShape>, call: Call) {
   return { ...started(process), watcherId: watcher.id };
 }
 
-const repls = new WeakMap<SandboxProcess, Repl>();
+const repls = new Map<number, Repl>();
+const endedRepls = new EndedPids();
 
 async function spawnDenoRepl(params: ShapeOf<typeof processShape>, call: Call) {
   const socket = await PrivateSocket.open();
@@ -84,7 +86,11 @@ async function spawnDenoRepl(params: ShapeOf<typeof processShape>, call: Call) {
   const inputs = [socket.path, RESOLVE_KEY, baseUrl].map((input) => JSON.stringify(input));
   const args = ["eval", "--ext=mjs", `await (${runReplDriver})(${inputs.join(", ")});`];
   const process = await start({ args, dispose: () => socket.close() }, params, call);
-  repls.set(process, new Repl(process, () => killIfRunning(process, call), socket, baseUrl));
+  repls.set(process.pid, new Repl(process, () => killIfRunning(process.pid, call), socket, baseUrl));
+  void process.exited.then(() => {
+    endedRepls.add(process.pid);
+    repls.delete(process.pid);
+  });
   return started(process);
 }
 
@@ -118,14 +124,22 @@ function workingDirectory({ cwd }: { readonly cwd: string | undefined }, { sandb
   return cwd === undefined ? sandbox.settings.defaultDirectory : resolvePath(sandbox, cwd);
 }
 
-function killIfRunning(process: SandboxProcess, { sandbox }: Call): void {
-  if (process.isRunning) sandbox.processes.kill(process.pid, "SIGKILL");
+function killIfRunning(pid: number, { sandbox }: Call): void {
+  if (sandbox.processes.get(pid).isRunning) sandbox.processes.kill(pid, "SIGKILL");
+}
+
+/** Closing one that has ended is a success: clients kill and close at the same time (protocol.md 4.5). */
+async function closeRepl(pid: number, call: Call): Promise<void> {
+  if (!endedRepls.has(pid)) await findRepl(pid, call).close();
 }
 
 function findRepl(pid: number, { sandbox }: Call): Repl {
-  const repl = repls.get(sandbox.processes.get(pid));
-  if (repl === undefined)
+  if (endedRepls.has(pid)) throw endedReplError(pid);
+  const { isRunning } = sandbox.processes.get(pid);
+  const repl = repls.get(pid);
+  if (repl === undefined || !isRunning) {
     throw new AppError("TypeError", `Process ${pid} is not a Deno REPL. Start one with spawnDenoRepl`);
+  }
   return repl;
 }
 

@@ -5,6 +5,7 @@ import type { ListeningAddress } from "./listening-address.ts";
 import { type Call, type MethodTable, method } from "./method.ts";
 import { arrayOf, count, defaulted, oneOf, optional, type ShapeOf, string, type Validator } from "./params.ts";
 import type { SandboxProcess } from "./process-table.ts";
+import { startTimer } from "./timers.ts";
 
 /** How long a request waits for the server of a process that has just been started. */
 const SERVER_WAIT_MS = 60_000;
@@ -82,35 +83,41 @@ interface ProcessClient {
   readonly client: Deno.HttpClient;
 }
 
-/** One client for each process that was fetched from, for its latest address. */
-const clients = new WeakMap<SandboxProcess, ProcessClient>();
+/** One client for each running process that was fetched from, for its latest address. */
+const clients = new Map<number, ProcessClient>();
 
 /** An HTTP client whose requests all go to the server of a process, whatever the host in their URL (protocol.md 4.6). */
 async function clientOf(process: SandboxProcess, signal: AbortSignal): Promise<Deno.HttpClient> {
   const address = await addressOf(process, signal);
-  const known = clients.get(process);
+  const known = clients.get(process.pid);
   if (known !== undefined && JSON.stringify(known.address) === JSON.stringify(address)) return known.client;
   known?.client.close();
   const client = Deno.createHttpClient({ proxy: address });
-  clients.set(process, { address, client });
-  if (known === undefined) void process.exited.then(() => clients.get(process)?.client.close());
+  clients.set(process.pid, { address, client });
+  if (known === undefined) void process.exited.then(() => closeClient(process.pid));
   return client;
 }
 
+function closeClient(pid: number): void {
+  clients.get(pid)?.client.close();
+  clients.delete(pid);
+}
+
 async function addressOf(process: SandboxProcess, signal: AbortSignal): Promise<ListeningAddress> {
-  const watch = HttpServerWatch.of(process);
-  const address = watch.address();
-  if (address !== undefined) return address;
-  const timeout = AbortSignal.timeout(SERVER_WAIT_MS);
-  const isListening = await abortable(watch.listening, AbortSignal.any([signal, timeout])).catch((error) => {
-    if (!timeout.aborted) throw error;
+  const timeout = new AbortController();
+  const cancel = startTimer(SERVER_WAIT_MS, () => timeout.abort());
+  try {
+    const search = HttpServerWatch.of(process).address();
+    const address = await abortable(search, AbortSignal.any([signal, timeout.signal]));
+    if (address !== undefined) return address;
+  } catch (error) {
+    if (!timeout.signal.aborted) throw error;
     throw new AppError(
       "TimedOut",
       `Cannot fetch from process ${process.pid}: it has not listened within ${SERVER_WAIT_MS / 1000} s`,
     );
-  });
-  const found = isListening ? watch.address() : undefined;
-  if (found === undefined)
-    throw new AppError("TypeError", `Cannot fetch from process ${process.pid}: it has no HTTP server`);
-  return found;
+  } finally {
+    cancel();
+  }
+  throw new AppError("TypeError", `Cannot fetch from process ${process.pid}: it has no HTTP server`);
 }

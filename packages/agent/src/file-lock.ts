@@ -1,4 +1,5 @@
 import { abortError } from "./errors.ts";
+import { startTimer } from "./timers.ts";
 
 const FIRST_DELAY_MS = 1;
 const LONGEST_DELAY_MS = 20;
@@ -21,13 +22,13 @@ function delay(durationMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(abortError());
     const onAbort = () => {
-      clearTimeout(timer);
+      cancel();
       reject(abortError());
     };
-    const timer = setTimeout(() => {
+    const cancel = startTimer(durationMs, () => {
       signal.removeEventListener("abort", onAbort);
       resolve();
-    }, durationMs);
+    });
     signal.addEventListener("abort", onAbort, { once: true });
   });
 }

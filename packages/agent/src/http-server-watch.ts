@@ -1,12 +1,15 @@
+import { EndedPids } from "./ended-pids.ts";
 import { findListeningAddress, type ListeningAddress } from "./listening-address.ts";
 import type { SandboxProcess } from "./process-table.ts";
+import { startTimer } from "./timers.ts";
 
 const SHORTEST_INTERVAL_MS = 2;
 const LONGEST_INTERVAL_MS = 100;
 /** A look comes at the latest after this share of the time since the process was last seen to do something. */
 const INTERVAL_SHARE = 0.01;
 
-const watches = new WeakMap<SandboxProcess, HttpServerWatch>();
+const watches = new Map<number, HttpServerWatch>();
+const endedListeners = new EndedPids();
 
 /**
  * Waits for the HTTP server of a process, whichever way it was made. The kernel announces no listening socket, so it is looked for: every
@@ -17,27 +20,36 @@ export class HttpServerWatch {
   readonly #process: SandboxProcess;
   #activeSince = performance.now();
   #listening: Promise<boolean> | undefined;
+  #search: Promise<ListeningAddress | undefined> | undefined;
+  #hasEnded = false;
   #wake: () => void = () => undefined;
 
   private constructor(process: SandboxProcess) {
     this.#process = process;
+    this.#hasEnded = !process.isRunning;
+    void process.exited.then(() => this.#end());
   }
 
   static of(process: SandboxProcess): HttpServerWatch {
-    const watch = watches.get(process) ?? new HttpServerWatch(process);
-    watches.set(process, watch);
+    const watch = watches.get(process.pid) ?? new HttpServerWatch(process);
+    watches.set(process.pid, watch);
     return watch;
   }
 
   /** True once the process has listened, false when it ended without. */
   get listening(): Promise<boolean> {
-    this.#listening ??= this.#watch();
+    this.#listening ??= this.#process.isRunning
+      ? this.address().then((address) => address !== undefined)
+      : Promise.resolve(endedListeners.has(this.#process.pid));
     return this.#listening;
   }
 
-  /** Where it listens at the moment. */
-  address(): ListeningAddress | undefined {
-    return this.#process.isRunning ? findListeningAddress(this.#process.osPid) : undefined;
+  /** Where it listens, as soon as it does; undefined when it ends without. */
+  address(): Promise<ListeningAddress | undefined> {
+    this.#search ??= this.#find().finally(() => {
+      this.#search = undefined;
+    });
+    return this.#search;
   }
 
   /** Says that a server may come up soon. */
@@ -46,17 +58,24 @@ export class HttpServerWatch {
     this.#wake();
   }
 
-  async #watch(): Promise<boolean> {
-    void this.#process.exited.then(() => this.#wake());
-    while (this.#process.isRunning) {
-      if (this.address() !== undefined) return true;
+  async #find(): Promise<ListeningAddress | undefined> {
+    while (!this.#hasEnded) {
+      const address = findListeningAddress(this.#process.osPid);
+      if (address !== undefined) return address;
       const share = (performance.now() - this.#activeSince) * INTERVAL_SHARE;
       const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, Math.min(Math.max(share, SHORTEST_INTERVAL_MS), LONGEST_INTERVAL_MS));
+      const cancel = startTimer(Math.min(Math.max(share, SHORTEST_INTERVAL_MS), LONGEST_INTERVAL_MS), resolve);
       this.#wake = resolve;
       await promise;
-      clearTimeout(timer);
+      cancel();
     }
-    return false;
+    return undefined;
+  }
+
+  async #end(): Promise<void> {
+    this.#hasEnded = true;
+    this.#wake();
+    watches.delete(this.#process.pid);
+    if (await this.#listening) endedListeners.add(this.#process.pid);
   }
 }

@@ -4,6 +4,7 @@ import type { PrivateSocket } from "./private-socket.ts";
 import type { SandboxProcess } from "./process-table.ts";
 import type { ReplRequest, ReplResponse, ThrownValue } from "./repl-driver.ts";
 import { rewriteImports } from "./repl-source.ts";
+import { startTimer } from "./timers.ts";
 
 /** How long a REPL may take to end when it is closed, before it is killed. */
 const CLOSE_GRACE_MS = 500;
@@ -46,7 +47,7 @@ export class Repl {
 
   /** Ends the process, also one that is busy, and waits for that. */
   async close(): Promise<void> {
-    const timer = setTimeout(this.#kill, CLOSE_GRACE_MS);
+    const cancel = startTimer(CLOSE_GRACE_MS, this.#kill);
     try {
       await Promise.race([
         this.#connected.then((connection) => connection.closeWrite(), this.#kill),
@@ -54,7 +55,7 @@ export class Repl {
       ]);
       await this.#process.exited;
     } finally {
-      clearTimeout(timer);
+      cancel();
     }
   }
 
@@ -115,7 +116,7 @@ export class Repl {
   }
 
   #ended(): AppError {
-    return new AppError("Error", `Cannot evaluate code: the REPL process ${this.#process.pid} has ended`, "ENOENT");
+    return endedReplError(this.#process.pid);
   }
 }
 
@@ -126,6 +127,10 @@ function toErrorObject({ classes, cause, errors, ...rest }: ThrownValue): ErrorO
     cause: cause === null ? null : toErrorObject(cause),
     errors: errors === null ? null : errors.map(toErrorObject),
   };
+}
+
+export function endedReplError(pid: number): AppError {
+  return new AppError("Error", `Cannot evaluate code: the REPL process ${pid} has ended`, "ENOENT");
 }
 
 async function* readLines(connection: Deno.UnixConn): AsyncGenerator<string> {
