@@ -33,7 +33,8 @@ export class ClientConnection implements Connection {
   readonly #peer: WebSocketPeer;
   readonly #methods: ReadonlyMap<string, Method>;
   readonly #isPython: boolean;
-  readonly #closed = new AbortController();
+  #controller: AbortController | null = null;
+  #isClosed = false;
   readonly #disposers = new Set<() => void | Promise<void>>();
   readonly #incoming: IncomingStreams;
   readonly #outgoing: OutgoingStreams;
@@ -53,12 +54,15 @@ export class ClientConnection implements Connection {
     this.#outgoing = new OutgoingStreams((text, isAscii) => peer.send(text, isAscii));
   }
 
+  /** Made on first use: loading it takes Deno milliseconds that the first command would wait for. */
   get signal(): AbortSignal {
-    return this.#closed.signal;
+    this.#controller ??= new AbortController();
+    if (this.#isClosed) this.#controller.abort();
+    return this.#controller.signal;
   }
 
   onClose(dispose: () => void | Promise<void>): () => void {
-    if (this.signal.aborted) void runDisposer(dispose);
+    if (this.#isClosed) void runDisposer(dispose);
     else this.#disposers.add(dispose);
     return () => this.#disposers.delete(dispose);
   }
@@ -199,7 +203,8 @@ export class ClientConnection implements Connection {
   });
 
   #dispose(): void {
-    this.#closed.abort();
+    this.#isClosed = true;
+    this.#controller?.abort();
     for (const call of this.#live) call.abort();
     this.#incoming.close();
     this.#outgoing.close();

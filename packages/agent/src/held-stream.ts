@@ -28,7 +28,7 @@ export class HeldStream {
     this.#maxHeldBytes = maxHeldBytes;
     this.#onFull = onFull;
     // What is held for a stream that the client cancelled, or whose connection ended, serves nobody.
-    stream.signal.addEventListener("abort", () => this.release(), { once: true });
+    stream.onCancel(() => this.release());
   }
 
   get heldBytes(): number {

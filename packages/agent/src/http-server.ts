@@ -1,3 +1,5 @@
+import { sha1 } from "./sha1.ts";
+import { startTimer } from "./timers.ts";
 import type { ByteStream } from "./websocket.ts";
 
 /** The forwarded upgrade carries the client's headers, of which one may be 64 KiB (protocol.md 1.4). */
@@ -8,7 +10,8 @@ const HEAD_END = "\r\n\r\n";
 export interface Request {
   readonly method: string;
   readonly path: string;
-  readonly query: URLSearchParams;
+  /** Without the question mark. */
+  readonly query: string;
   /** Names in lower case. Where a name came twice, the last. */
   readonly headers: ReadonlyMap<string, string>;
   /** What arrived behind the head. */
@@ -17,7 +20,7 @@ export interface Request {
 
 /** Reads the head of a request; null when the peer sent none that could be understood in time. */
 export async function readRequest(stream: ByteStream): Promise<Request | null> {
-  const timer = setTimeout(() => stream.close(), HEAD_TIMEOUT_MS);
+  const stopTimer = startTimer(HEAD_TIMEOUT_MS, () => stream.close());
   try {
     let bytes = new Uint8Array(4 * 1024);
     let used = 0;
@@ -39,7 +42,7 @@ export async function readRequest(stream: ByteStream): Promise<Request | null> {
     // The peer went away or took too long; there is nobody to answer.
     return null;
   } finally {
-    clearTimeout(timer);
+    stopTimer();
   }
 }
 
@@ -60,8 +63,7 @@ export async function acceptUpgrade(stream: ByteStream, { method, headers }: Req
     await respond(stream, "426 Upgrade Required", "Connect with a WebSocket of version 13");
     return false;
   }
-  const digest = await crypto.subtle.digest("SHA-1", new TextEncoder().encode(key + ACCEPT_GUID));
-  const accept = new Uint8Array(digest).toBase64();
+  const accept = sha1(key + ACCEPT_GUID).toBase64();
   const head = [
     "HTTP/1.1 101 Switching Protocols",
     "Upgrade: websocket",
@@ -88,7 +90,7 @@ function parseHead(bytes: Uint8Array, leftover: Uint8Array): Request | null {
   const [first = "", ...lines] = new TextDecoder("latin1").decode(bytes).split("\r\n");
   const match = /^([A-Z]+) (\/[^ ]*) HTTP\/1\.1$/.exec(first);
   if (match === null) return null;
-  const { pathname: path, searchParams: query } = new URL(match[2] ?? "/", "http://agent");
+  const [path = "/", query = ""] = (match[2] ?? "/").split("?", 2);
   const headers = new Map<string, string>();
   for (const line of lines) {
     const colon = line.indexOf(":");

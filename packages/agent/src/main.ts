@@ -6,10 +6,12 @@ import { OomDetector } from "./oom.ts";
 import { ProcessTable } from "./process-table.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { readSettings } from "./settings.ts";
+import { startTimer } from "./timers.ts";
 import { WebSocketPeer } from "./websocket.ts";
 
 /** Time that `POST /stop` may take; a client that reads nothing would otherwise hold up the sandbox's end. */
 const STOP_TIMEOUT_MS = 100;
+const SAFETY_NET_DELAY_MS = 500;
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
 const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
@@ -19,13 +21,20 @@ const sandbox: Sandbox = { environment, processes, settings };
 const connections = new Set<ClientConnection>();
 let isStopping = false;
 
-// One request that fails must not end the sandbox for all others.
-globalThis.addEventListener("unhandledrejection", (event) => {
-  event.preventDefault();
-  console.error("A promise was rejected and nobody handled it:", event.reason);
+// A mistake in one request must not end the sandbox for all others. Deno loads its events for this, 4 ms that the first command need not
+// wait for.
+startTimer(SAFETY_NET_DELAY_MS, () => {
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    console.error("A promise was rejected and nobody handled it:", event.reason);
+  });
 });
 
-for await (const stream of Deno.listen({ transport: "unix", path: settings.socketPath })) void serve(stream);
+void listen();
+
+async function listen(): Promise<void> {
+  for await (const stream of Deno.listen({ transport: "unix", path: settings.socketPath })) void serve(stream);
+}
 
 /** Serves one HTTP connection, which becomes a WebSocket or answers one request. */
 async function serve(stream: Deno.Conn): Promise<void> {
@@ -60,11 +69,11 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
 
 async function stop(stream: Deno.Conn, request: Request): Promise<void> {
   isStopping = true;
-  const reason = request.query.get("reason") ?? DEFAULT_STOP_REASON;
+  const reason = new URLSearchParams(request.query).get("reason") ?? DEFAULT_STOP_REASON;
   const { promise: timeout, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, STOP_TIMEOUT_MS);
+  const stopTimer = startTimer(STOP_TIMEOUT_MS, resolve);
   await Promise.race([timeout, Promise.all([...connections].map((connection) => connection.stop(reason)))]);
-  clearTimeout(timer);
+  stopTimer();
   await respond(stream, "200 OK", "stopped");
 }
 

@@ -12,19 +12,17 @@ interface MemoryFiles {
   readonly limit: string;
 }
 
-/** Where the sandbox's own cgroup shows inside it: version 2, then version 1. */
-const MEMORY_FILES: readonly MemoryFiles[] = [
-  {
-    events: "/sys/fs/cgroup/memory.events",
-    usage: "/sys/fs/cgroup/memory.current",
-    limit: "/sys/fs/cgroup/memory.max",
-  },
-  {
-    events: "/sys/fs/cgroup/memory/memory.oom_control",
-    usage: "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    limit: "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-  },
-];
+/** Where the sandbox's own cgroup shows inside it, by version of cgroups. */
+const VERSION_1: MemoryFiles = {
+  events: "/sys/fs/cgroup/memory/memory.oom_control",
+  usage: "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+  limit: "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+};
+const VERSION_2: MemoryFiles = {
+  events: "/sys/fs/cgroup/memory.events",
+  usage: "/sys/fs/cgroup/memory.current",
+  limit: "/sys/fs/cgroup/memory.max",
+};
 
 /**
  * Tells whether the kernel ended a process because the sandbox was out of memory (protocol.md 9.B 24). The kernel counts such kills per
@@ -32,18 +30,19 @@ const MEMORY_FILES: readonly MemoryFiles[] = [
  * waited for it.
  */
 export class OomDetector {
-  readonly #files: MemoryFiles | undefined;
+  readonly #files: MemoryFiles;
   /** Kills that an ended process has explained already. */
-  #explained: number;
+  #explained = 0;
 
-  constructor(candidates: readonly MemoryFiles[] = MEMORY_FILES) {
-    this.#files = candidates.find(({ events }) => readKills(events) !== null);
-    this.#explained = this.kills();
+  /** `files` defaults to those of the version of cgroups that rules memory here. */
+  constructor(files?: MemoryFiles) {
+    this.#files = files ?? (/^\d+:[^:]*\bmemory\b/m.test(readText("/proc/self/cgroup") ?? "") ? VERSION_1 : VERSION_2);
   }
 
-  /** Kills in this sandbox so far; zero when the kernel does not show them. */
+  /** Kills in this sandbox so far; zero when the host does not show them. */
   kills(): number {
-    return this.#files === undefined ? 0 : (readKills(this.#files.events) ?? 0);
+    const match = /^oom_kill (\d+)$/m.exec(readText(this.#files.events) ?? "");
+    return match === null ? 0 : Number(match[1]);
   }
 
   /** What `oom` of an ended process says. `killsAtStart`: the count when it started. */
@@ -58,16 +57,10 @@ export class OomDetector {
   }
 
   #isUnderPressure(): boolean {
-    if (this.#files === undefined) return false;
     const usage = readNumber(this.#files.usage);
     const limit = readNumber(this.#files.limit);
     return usage !== null && limit !== null && usage >= limit * PRESSURE;
   }
-}
-
-function readKills(path: string): number | null {
-  const match = /^oom_kill (\d+)$/m.exec(readText(path) ?? "");
-  return match === null ? null : Number(match[1]);
 }
 
 /** Null for `max`, which is no limit. */
@@ -80,7 +73,7 @@ function readText(path: string): string | null {
   try {
     return Deno.readTextFileSync(path);
   } catch {
-    // Absent where the host does not show this version of cgroups; the caller tries the other.
+    // Not shown by the host: then nothing is known about memory.
     return null;
   }
 }

@@ -11,8 +11,7 @@ const MAX_UNSENT_CHUNKS = 4;
  * Ids are unique across all sandboxes, because the JavaScript client keeps one table per process (protocol.md rule 1): each agent counts
  * from a random number below 2^52, which leaves as many again until numbers stop being exact.
  */
-const randomBits = crypto.getRandomValues(new BigUint64Array(1));
-let nextStreamId = Number((randomBits[0] ?? 0n) >> 12n);
+let nextStreamId = Math.floor(Math.random() * 2 ** 52);
 
 /**
  * A stream to the client (protocol.md 3.5). `start` comes before data, empty chunks are never sent, and after `end`, `error` or the
@@ -22,9 +21,11 @@ export class OutgoingStream {
   readonly id: number;
   readonly #send: SendText;
   readonly #onDone: () => void;
-  readonly #cancelled = new AbortController();
+  readonly #onCancel: (() => void)[] = [];
+  #controller: AbortController | null = null;
   readonly #unsent: Promise<boolean>[] = [];
   #isDone = false;
+  #isCancelled = false;
 
   constructor(id: number, send: SendText, onDone: () => void) {
     this.id = id;
@@ -32,9 +33,20 @@ export class OutgoingStream {
     this.#onDone = onDone;
   }
 
-  /** Aborts when the client cancelled the stream or the connection ended. */
+  /** Aborts when the client cancelled the stream or the connection ended. Made on first use: loading it takes Deno milliseconds. */
   get signal(): AbortSignal {
-    return this.#cancelled.signal;
+    if (this.#controller === null) {
+      const controller = new AbortController();
+      this.#controller = controller;
+      this.onCancel(() => controller.abort());
+    }
+    return this.#controller.signal;
+  }
+
+  /** Calls back when the client cancels the stream or the connection ends, at once when that has happened. */
+  onCancel(callback: () => void): void {
+    if (this.#isCancelled) callback();
+    else this.#onCancel.push(callback);
   }
 
   /** True when nothing more can be sent. */
@@ -77,7 +89,8 @@ export class OutgoingStream {
   cancel(): void {
     if (this.#isDone) return;
     this.#finish();
-    this.#cancelled.abort();
+    this.#isCancelled = true;
+    for (const callback of this.#onCancel.splice(0)) callback();
   }
 
   #notify(method: string, members: string, isAscii = true): Promise<boolean> {

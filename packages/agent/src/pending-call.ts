@@ -3,6 +3,7 @@ import { HeldStream } from "./held-stream.ts";
 import type { IncomingStreams, TakenStream } from "./incoming-streams.ts";
 import type { Call, Connection, StreamSource } from "./method.ts";
 import type { OutgoingStreams } from "./outgoing-streams.ts";
+import { startTimer } from "./timers.ts";
 
 /** What a stream reads ahead until it starts. */
 const READ_AHEAD_BYTES = 256 * 1024;
@@ -68,11 +69,14 @@ export class PendingCall implements Call {
   /** Runs the streams that the call opened, after its answer was sent. Resolves when all have ended. Never rejects. */
   async runStreams(): Promise<void> {
     if (this.#opened.length === 0) return;
-    const timer = setTimeout(() => {
-      for (const { held } of this.#opened) held.release();
-    }, START_DELAY_MS);
-    await Promise.all(this.#opened.map(({ held, source }) => run(held, source)));
-    clearTimeout(timer);
+    // A source that is quickly exhausted has its stream held until then all the same.
+    const started = new Promise<void>((resolve) => {
+      startTimer(START_DELAY_MS, () => {
+        for (const { held } of this.#opened) held.release();
+        resolve();
+      });
+    });
+    await Promise.all([started, ...this.#opened.map(({ held, source }) => run(held, source))]);
   }
 }
 

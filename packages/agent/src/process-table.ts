@@ -8,6 +8,7 @@ import { asFirstVictim } from "./oom-score.ts";
 import { pumpInput } from "./process-input.ts";
 import { pumpOutput } from "./process-output.ts";
 import { goesToGroup, realTimeSignalName, requireSignal, SIGNAL_CODE_BASE } from "./signals.ts";
+import { startTimer } from "./timers.ts";
 
 /** Output of one process that is held for `processWait`; more opens the gate (protocol.md 4.4). */
 const MAX_HELD_BYTES = 8 * 1024 * 1024;
@@ -175,10 +176,10 @@ export class ProcessTable {
   }
 
   #gate(pid: number, connection: Connection, inputEnded: Promise<void>, outputs: readonly (HeldStream | null)[]): void {
-    const timer = setTimeout(() => void inputEnded.then(() => this.#release(pid)), GATE_TIMEOUT_MS);
+    const stopTimer = startTimer(GATE_TIMEOUT_MS, () => void inputEnded.then(() => this.#release(pid)));
     const withdraw = connection.onClose(() => this.#release(pid));
     const release = () => {
-      clearTimeout(timer);
+      stopTimer();
       withdraw();
       for (const held of outputs) held?.release();
     };

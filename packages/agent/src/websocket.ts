@@ -1,6 +1,7 @@
 import { CLOSE_CODES } from "@caisson/protocol/rpc";
 import { type Frame, FrameError, FrameReader, OPCODES } from "./frame-reader.ts";
 import { FrameWriter } from "./frame-writer.ts";
+import { startInterval, startTimer } from "./timers.ts";
 
 /** Room for a file of 256 MiB as base64 in one message (protocol.md 3.1), and the message around it. */
 const MAX_MESSAGE_BYTES = 384 * 1024 * 1024;
@@ -26,8 +27,8 @@ export class WebSocketPeer {
   readonly #stream: ByteStream;
   readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
-  readonly #pingTimer: ReturnType<typeof setInterval>;
-  #closeTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #stopPings: () => void;
+  #stopCloseTimer = () => {};
   #missedPings = 0;
   #isReading = false;
   #closeSent: Promise<boolean> | null = null;
@@ -37,7 +38,7 @@ export class WebSocketPeer {
     this.#stream = stream;
     this.#reader = new FrameReader((buffer) => stream.read(buffer), MAX_MESSAGE_BYTES, leftover);
     this.#writer = new FrameWriter((bytes) => stream.write(bytes));
-    this.#pingTimer = setInterval(() => this.#ping(), pingIntervalMs);
+    this.#stopPings = startInterval(pingIntervalMs, () => this.#ping());
   }
 
   /** Sends a text message; see `FrameWriter.send`. After `close` nothing is sent. */
@@ -83,7 +84,7 @@ export class WebSocketPeer {
     if (this.#closeSent === null) {
       this.#writer.dropMessages();
       this.#closeSent = this.#writer.sendControl(OPCODES.close, closePayload(code, reason));
-      this.#closeTimer = setTimeout(() => this.#end(), CLOSE_TIMEOUT_MS);
+      this.#stopCloseTimer = startTimer(CLOSE_TIMEOUT_MS, () => this.#end());
     }
     await this.#closeSent;
   }
@@ -107,7 +108,7 @@ export class WebSocketPeer {
       this.#writer.dropMessages();
       const answer = isValidClose(payload) ? payload.slice(0, 2) : closePayload(CLOSE_CODES.protocolError, "");
       this.#closeSent = this.#writer.sendControl(OPCODES.close, answer);
-      this.#closeTimer = setTimeout(() => this.#end(), CLOSE_TIMEOUT_MS);
+      this.#stopCloseTimer = startTimer(CLOSE_TIMEOUT_MS, () => this.#end());
     }
     await this.#closeSent;
     this.#end();
@@ -128,8 +129,8 @@ export class WebSocketPeer {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#closeSent ??= Promise.resolve(false);
-    clearInterval(this.#pingTimer);
-    clearTimeout(this.#closeTimer);
+    this.#stopPings();
+    this.#stopCloseTimer();
     this.#writer.dropMessages();
     this.#stream.close();
   }
