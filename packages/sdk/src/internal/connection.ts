@@ -59,7 +59,7 @@ export class Connection {
   #unansweredPings = 0;
   #closedError: ConnectionClosedError | null = null;
 
-  constructor(socket: WebSocket) {
+  constructor(socket: WebSocket, pingIntervalMs = PING_INTERVAL_MS) {
     this.#socket = socket;
     socket.on("message", (data: Buffer) => this.#onMessage(data.toString()));
     socket.on("pong", () => {
@@ -73,7 +73,7 @@ export class Connection {
         resolve();
       });
     });
-    this.#pingTimer = setInterval(() => this.#checkLife(), PING_INTERVAL_MS);
+    this.#pingTimer = setInterval(() => this.#checkLife(), pingIntervalMs);
   }
 
   get isClosed(): boolean {

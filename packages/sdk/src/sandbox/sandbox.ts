@@ -52,6 +52,7 @@ export class Sandbox implements AsyncDisposable {
   #ssh: { username: string; hostname: string } | undefined;
   #url: string | undefined;
   #endsWithConnection: boolean;
+  #closing: Promise<void> | null = null;
 
   /** @internal */
   constructor(init: SandboxInit) {
@@ -163,18 +164,9 @@ export class Sandbox implements AsyncDisposable {
    * Closes the connection. A sandbox of the kind `"session"` ends by that; the call then resolves when its volumes are durable and free
    * for others. Throws {@linkcode NetworkError} when volumes were mounted and the server cannot be asked about them.
    */
-  async close(): Promise<void> {
-    const isEnding = this.#endsWithConnection;
-    this.#endsWithConnection = false;
-    await this.#connection.close();
-    if (!isEnding) return;
-    const { http, origin, hasVolumes } = this.#init;
-    try {
-      await waitUntilStopped(http, origin, this.id);
-    } catch (cause) {
-      // Without volumes nothing outlives the sandbox, so there is nothing to be sure of.
-      if (hasVolumes) throw new NetworkError(`Cannot tell whether ${this.id} has released its volumes`, { cause });
-    }
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   /** Ends the sandbox now, whatever its kind, and resolves when its volumes are durable and free. */
@@ -238,6 +230,18 @@ export class Sandbox implements AsyncDisposable {
   [inspectSymbol](depth: number, options: object, inspect: unknown): string {
     const shown = { id: this.id, ...(this.#ssh && { ssh: this.#ssh }), ...(this.#url && { url: this.#url }) };
     return inspectAs("Sandbox", shown, depth, options, inspect);
+  }
+
+  async #close(): Promise<void> {
+    await this.#connection.close();
+    if (!this.#endsWithConnection) return;
+    const { http, origin, hasVolumes } = this.#init;
+    try {
+      await waitUntilStopped(http, origin, this.id);
+    } catch (cause) {
+      // Without volumes nothing outlives the sandbox, so there is nothing to be sure of.
+      if (hasVolumes) throw new NetworkError(`Cannot tell whether ${this.id} has released its volumes`, { cause });
+    }
   }
 
   async #prepare(options: SandboxOptions, lateEnv: Readonly<Record<string, string>>): Promise<void> {

@@ -1,0 +1,250 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { chmod, lstat, mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { Sandbox, SeekMode, type TransferProgress } from "../src/index.ts";
+import { AgentGateway } from "./agent-gateway.ts";
+import { FakeSandbox } from "./fake-sandbox.ts";
+
+let gateway: AgentGateway;
+let sandbox: Sandbox;
+let local: string;
+before(async () => {
+  gateway = await AgentGateway.start();
+  sandbox = await Sandbox.create(gateway.options);
+  local = await mkdtemp(join(tmpdir(), "caisson-sdk-"));
+});
+after(async () => {
+  await sandbox.close();
+  await gateway[Symbol.asyncDispose]();
+  await rm(local, { recursive: true });
+});
+
+test("bytes and text come back as they were written, small and large, whole and as streams", async () => {
+  const { fs } = sandbox;
+  const large = new Uint8Array(randomBytes(5_000_000));
+  for (const data of [new Uint8Array(), new Uint8Array([0, 255, 10]), large]) {
+    await fs.writeFile("bytes", data);
+    assert.ok(Buffer.from(await fs.readFile("bytes")).equals(Buffer.from(data)));
+    await fs.writeFile("bytes", new Response(data).body ?? new ReadableStream());
+    assert.ok(Buffer.from(await fs.readFile("bytes")).equals(Buffer.from(data)));
+  }
+  for (const text of ["", "Grüße, 世界 🌍\n", "世界".repeat(1_000_000)]) {
+    await fs.writeTextFile("text", text);
+    assert.equal(await fs.readTextFile("text"), text);
+    await fs.writeTextFile("text", ReadableStream.from([...(text === "" ? [] : [text.slice(0, 7), text.slice(7)])]));
+    assert.equal(await fs.readTextFile("text"), text);
+  }
+});
+
+test("chunks that come slowly, and none at all, are written", async () => {
+  const slow = ReadableStream.from(
+    (async function* () {
+      for (const text of ["a", "b", "c"]) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        yield text;
+      }
+    })(),
+  );
+  await sandbox.fs.writeTextFile("slow", slow);
+  assert.equal(await sandbox.fs.readTextFile("slow"), "abc");
+  await sandbox.fs.writeFile("empty", new ReadableStream({ start: (controller) => controller.close() }));
+  assert.equal((await sandbox.fs.stat("empty")).size, 0);
+});
+
+test("a source that fails makes the writing fail, and a writing that fails cancels the source", async () => {
+  const failing = new ReadableStream<Uint8Array>({
+    pull: (controller) => controller.error(new RangeError("no more")),
+  });
+  await assert.rejects(sandbox.fs.writeFile("failing", failing), { message: /no more/ });
+
+  let reason: unknown;
+  const endless = new ReadableStream<Uint8Array>({
+    pull: (controller) => controller.enqueue(new Uint8Array(1000)),
+    cancel: (why) => {
+      reason = why;
+    },
+  });
+  await assert.rejects(sandbox.fs.writeFile("no/such/directory", endless), { code: "ENOENT" });
+  assert.ok(reason !== undefined);
+  const signal = AbortSignal.timeout(50);
+  await assert.rejects(sandbox.fs.writeFile("endless", endless2(), { signal }), { name: "TimeoutError" });
+});
+
+function endless2(): ReadableStream<Uint8Array> {
+  return new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(1000)) });
+}
+
+test("options of writing are honoured", async () => {
+  const { fs } = sandbox;
+  await fs.writeTextFile("options", "a", { mode: 0o600 });
+  assert.equal((await fs.stat("options")).mode & 0o777, 0o600);
+  await fs.writeTextFile("options", "b", { append: true });
+  assert.equal(await fs.readTextFile("options"), "ab");
+  await assert.rejects(fs.writeTextFile("options", "c", { createNew: true }), { name: "AlreadyExists" });
+  await assert.rejects(fs.writeTextFile("absent", "c", { create: false }), { name: "NotFound" });
+});
+
+test("directories, links, permissions, times and temporary files work", async () => {
+  const { fs } = sandbox;
+  await fs.mkdir("tree/below", { recursive: true });
+  await assert.rejects(fs.mkdir("tree"), { name: "AlreadyExists" });
+  await fs.writeTextFile("tree/file", "x");
+  await fs.symlink("file", "tree/link");
+  await fs.link("tree/file", "tree/hard");
+  const names: string[] = [];
+  for await (const entry of fs.readDir("tree")) names.push(entry.name);
+  assert.deepEqual(names.sort(), ["below", "file", "hard", "link"]);
+  assert.equal(await fs.readLink("tree/link"), "file");
+  assert.equal(await fs.realPath("tree/link"), join(gateway.home, "tree/file"));
+  assert.equal((await fs.lstat("tree/link")).isSymlink, true);
+  assert.equal((await fs.stat("tree/link")).nlink, 2);
+  await fs.chmod("tree/file", 0o640);
+  await fs.chown("tree/file", null, null);
+  await fs.utime("tree/file", 1_556_495_550, new Date(1_556_495_551_000));
+  const info = await fs.stat("tree/file");
+  assert.deepEqual([info.atime.getTime(), info.mtime.getTime()], [1_556_495_550_000, 1_556_495_551_000]);
+  await fs.copyFile("tree/file", "tree/copy");
+  await fs.rename("tree/copy", "tree/moved");
+  await fs.truncate("tree/moved", 3);
+  assert.deepEqual(await fs.readFile("tree/moved"), new Uint8Array([120, 0, 0]));
+  await assert.rejects(fs.remove("tree"), Error);
+  await fs.remove("tree", { recursive: true });
+  await assert.rejects(fs.stat("tree"), { name: "NotFound", code: "ENOENT" });
+  assert.match(await fs.makeTempDir({ prefix: "p-", suffix: "-s", dir: gateway.home }), /\/p-[^/]+-s$/);
+  assert.equal((await fs.stat(await fs.makeTempFile({ dir: gateway.home }))).isFile, true);
+  const old = await fs.umask(0o077);
+  assert.equal(await fs.umask(old), 0o077);
+});
+
+test("walking and globbing yield entries, honour patterns and may be left early", async () => {
+  const { fs } = sandbox;
+  await fs.mkdir("walk/deep/deeper", { recursive: true });
+  for (const name of ["walk/a.ts", "walk/deep/b.ts", "walk/deep/deeper/c.js"]) await fs.writeTextFile(name, "");
+  const paths: string[] = [];
+  for await (const { path } of fs.walk("walk", { match: [/\.TS$/i], includeDirs: false })) paths.push(path);
+  assert.deepEqual(paths.sort(), ["walk/a.ts", "walk/deep/b.ts"]);
+  const found: string[] = [];
+  for await (const { path } of fs.expandGlob("walk/**/*.{ts,js}")) found.push(path.slice(gateway.home.length));
+  assert.deepEqual(found, ["/walk/a.ts", "/walk/deep/b.ts", "/walk/deep/deeper/c.js"]);
+  for await (const entry of fs.walk("walk")) {
+    assert.equal(entry.isDirectory, true);
+    break;
+  }
+  await assert.rejects(
+    async () => {
+      for await (const _entry of fs.walk("absent"));
+    },
+    { name: "NotFound" },
+  );
+});
+
+test("an open file is written, positioned, read, measured, cut, locked and closed", async () => {
+  await using file = await sandbox.fs.open("handle", { read: true, write: true, create: true, truncate: true });
+  assert.equal(await file.write(new Uint8Array([0, 1, 2, 3, 4, 5])), 6);
+  assert.equal(await file.seek(2n, SeekMode.Start), 2);
+  const buffer = new Uint8Array(100);
+  assert.equal(await file.read(buffer), 4);
+  assert.deepEqual(buffer.subarray(0, 4), new Uint8Array([2, 3, 4, 5]));
+  assert.equal(await file.read(buffer), null);
+  assert.equal(await file.seek(-4, SeekMode.End), 2);
+  await file.truncate(3);
+  assert.equal((await file.stat()).size, 3);
+  await file.sync();
+  await file.syncData();
+  await file.utime(1, 2);
+  await file.lock(true);
+  await file.unlock();
+  await file.close();
+  await file.close();
+  await assert.rejects(file.stat(), { name: "BadResource" });
+});
+
+test("the streams of an open file carry everything", async () => {
+  await using file = await sandbox.fs.create("streamed");
+  const data = new Uint8Array(randomBytes(300_000));
+  await new Response(data).body?.pipeTo(file.writable);
+  await file.seek(0, SeekMode.Start);
+  assert.ok(Buffer.from(await new Response(file.readable).arrayBuffer()).equals(Buffer.from(data)));
+});
+
+test("a directory goes up and comes down with contents, permissions, links and empty directories", async () => {
+  const source = join(local, "project");
+  await mkdir(join(source, "src/empty"), { recursive: true });
+  const content = randomBytes(700_000);
+  await writeFile(join(source, "src/data.bin"), content);
+  await writeFile(join(source, "run.sh"), "#!/bin/sh\n");
+  await chmod(join(source, "run.sh"), 0o755);
+  await symlink("src/data.bin", join(source, "relative"));
+  await symlink(join(source, "src/data.bin"), join(source, "absolute"));
+  await symlink("/nonexistent", join(source, "broken"));
+
+  const steps: TransferProgress[] = [];
+  await sandbox.fs.upload(source, "uploads/here", { onProgress: (progress) => steps.push(progress) });
+  const last = steps.at(-1);
+  assert.deepEqual([last?.transferredBytes, last?.completedFiles], [700_010, 2]);
+  assert.equal((await sandbox.fs.stat("uploads/here/project/run.sh")).mode & 0o777, 0o755);
+  assert.equal((await sandbox.fs.stat("uploads/here/project/src/empty")).isDirectory, true);
+  assert.equal(await sandbox.fs.readLink("uploads/here/project/relative"), "src/data.bin");
+  assert.equal(await sandbox.fs.readLink("uploads/here/project/absolute"), "src/data.bin");
+  assert.equal(await sandbox.fs.readLink("uploads/here/project/broken"), "/nonexistent");
+
+  await sandbox.fs.download("uploads/here/project", pathToFileURL(join(local, "back")));
+  const back = join(local, "back/project");
+  assert.ok((await readFile(join(back, "src/data.bin"))).equals(content));
+  assert.equal((await stat(join(back, "run.sh"))).mode & 0o777, 0o755);
+  assert.ok((await stat(join(back, "src/empty"))).isDirectory());
+  assert.equal(await readlink(join(back, "absolute")), "src/data.bin");
+  assert.ok((await lstat(join(back, "broken"))).isSymbolicLink());
+});
+
+test("a file goes up and comes down under the name that is asked for", async () => {
+  const path = join(local, "one.txt");
+  await writeFile(path, "one", { mode: 0o640 });
+  await sandbox.fs.upload(path, "./two.txt");
+  assert.equal(await sandbox.fs.readTextFile("two.txt"), "one");
+  await sandbox.fs.download("two.txt", join(local, "three.txt"));
+  assert.equal(await readFile(join(local, "three.txt"), "utf8"), "one");
+  assert.equal((await stat(join(local, "three.txt"))).mode & 0o777, 0o640);
+  await assert.rejects(sandbox.fs.upload(join(local, "absent"), "x"), { code: "ENOENT" });
+  await assert.rejects(sandbox.fs.download("absent", join(local, "x")), { code: "ENOENT" });
+});
+
+test("an aborted transfer stops", async () => {
+  const signal = AbortSignal.abort(new Error("enough"));
+  await assert.rejects(sandbox.fs.upload(join(local, "project"), "aborted", { signal }), /enough/);
+  await assert.rejects(sandbox.fs.download("uploads", join(local, "aborted"), { signal }), /enough/);
+});
+
+test("a sandbox that lies about paths writes nothing outside the directory of the download", async () => {
+  const info = {
+    isFile: false,
+    isDirectory: true,
+    isSymlink: false,
+    mtime: "",
+    atime: "",
+    birthtime: "",
+    ctime: "",
+    mode: 0o644,
+  };
+  const entry = { isFile: true, isDirectory: false, isSymlink: false };
+  for (const path of ["/root/../outside", "/elsewhere", "../outside", "/root/a/../../outside"]) {
+    await using fake = await FakeSandbox.start({
+      realPath: () => "/root",
+      stat: () => info,
+      walk: (_params, self) => {
+        setImmediate(() => {
+          self.notify("start", { streamId: 5 });
+          self.chunk(5, JSON.stringify({ ...entry, name: "outside", path }));
+          self.notify("end", { streamId: 5 });
+        });
+        return { streamId: 5 };
+      },
+    });
+    await using liar = await Sandbox.create({ ...fake.options, timeout: "1m" });
+    await assert.rejects(liar.fs.download("/root", join(local, "liar")), /Refused to download/, path);
+  }
+});
