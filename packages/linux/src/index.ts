@@ -1,9 +1,14 @@
 export {
   type CgroupHierarchy,
   type CgroupLayout,
+  type CgroupLimits,
   type Cgroups,
   cgroupProcesses,
+  createCgroup,
   hierarchyOf,
+  joinCgroup,
+  limitCgroup,
+  limitCgroupDevices,
   listCgroups,
   readCgroups,
   removeCgroup,
@@ -31,6 +36,7 @@ export {
 } from "./files.ts";
 export { freeze, shutDown, thaw, trim } from "./freeze.ts";
 export { hasErrorCode, KernelError } from "./kernel-error.ts";
+export { assertNoLeaks, findLeaks, type LeakScope } from "./leak-check.ts";
 export {
   LoopDevice,
   type LoopOptions,

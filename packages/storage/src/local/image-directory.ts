@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrorCode, openFile, renameFile, syncDirectory, unlinkFile } from "@caisson/linux";
+import { hasErrorCode, openFile, renameFile, syncDirectory, syncFile, unlinkFile } from "@caisson/linux";
 import type { ImageId, ImageInfo } from "../driver.ts";
 
 /**
@@ -114,11 +114,31 @@ export class ImageDirectory {
     await syncDirectory(join(this.path, place));
   }
 
-  /** Takes the image out of its place for good, then frees its space. */
-  async remove(id: ImageId, image: StoredImage): Promise<void> {
-    const trash = join(this.path, "trash", `${id}.${randomBytes(6).toString("hex")}`);
-    await renameFile(image.path, trash);
-    if (image.place !== "scratch") await this.sync(image.place);
+  /** Puts an image that is in its place on stable storage, for a caller who repeats an operation whose end was not certain. */
+  async makeDurable({ place, path }: StoredImage): Promise<void> {
+    if (place === "scratch") return;
+    await using file = await openFile(path, "r");
+    await syncFile(file, path);
+    await this.sync(place);
+  }
+
+  /** Takes the image out of its place for good, then frees its space. Ends also what an earlier removal did not get to. */
+  async remove(id: ImageId, image: StoredImage | null): Promise<void> {
+    const trash = join(this.path, "trash", id);
+    if (image !== null) await renameFile(image.path, trash);
+    else if (!(await isThere(trash))) return;
+    const places: readonly ImagePlace[] = image === null ? ["images", "sealed"] : [image.place];
+    for (const place of places) if (place !== "scratch") await this.sync(place);
     await unlinkFile(trash);
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return false;
+    throw error;
   }
 }

@@ -117,6 +117,7 @@ export class LocalStorage implements StorageDriver {
       const existing = await this.#images.find(id);
       if (existing !== null) {
         requireSame(action, existing, isEphemeral ? "scratch" : "images", sizeBytes);
+        await this.#images.makeDurable(existing);
         return;
       }
       await this.#requireFreeSpace(action);
@@ -143,6 +144,7 @@ export class LocalStorage implements StorageDriver {
       if (existing !== null) {
         requireSame(action, existing, "sealed", existing.sizeBytes);
         await onSealed?.();
+        await this.#images.makeDurable(existing);
         return;
       }
       const original = await this.#requireImage(action, source);
@@ -180,7 +182,7 @@ export class LocalStorage implements StorageDriver {
     await this.#turn([id], action, async () => {
       this.#requireDetached(action, id);
       const image = await this.#images.find(id);
-      if (image !== null) await step("storage.delete", () => this.#images.remove(id, image));
+      await step("storage.delete", () => this.#images.remove(id, image));
     });
   }
 
