@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, rmdir } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { passFaultPoint } from "./ffi.ts";
 import { hasErrorCode } from "./kernel-error.ts";
@@ -58,6 +58,104 @@ function v1Controllers(superOptions: readonly string[]): readonly string[] {
 /** The hierarchy that governs `controller`, or `null`. */
 export function hierarchyOf(cgroups: Cgroups, controller: string): CgroupHierarchy | null {
   return cgroups.hierarchies.find(({ controllers }) => controllers.includes(controller)) ?? null;
+}
+
+/** Controllers that sandboxes are limited by or counted with. The others, such as cpuset, would each need settings before they take a process. */
+const USED_CONTROLLERS = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+
+function usedHierarchies(cgroups: Cgroups): readonly CgroupHierarchy[] {
+  return cgroups.hierarchies.filter(
+    ({ version, controllers }) => version === 2 || controllers.some((name) => USED_CONTROLLERS.includes(name)),
+  );
+}
+
+/** Makes the cgroup `parent/name` in every hierarchy that has a controller in use. There already is success. */
+export async function createCgroup(cgroups: Cgroups, parent: string, name: string): Promise<void> {
+  for (const { version, mountPath, controllers } of usedHierarchies(cgroups)) {
+    await passFaultPoint({ name: "cgroup mkdir", detail: join(mountPath, parent, name) });
+    await mkdir(join(mountPath, parent, name), { recursive: true, mode: 0o755 });
+    if (version === 1) continue;
+    // A version 2 cgroup has the controllers that all cgroups above it pass on.
+    const passedOn = USED_CONTROLLERS.filter((controller) => controllers.includes(controller));
+    for (const directory of [mountPath, join(mountPath, parent)]) {
+      await writeFile(
+        join(directory, "cgroup.subtree_control"),
+        passedOn.map((controller) => `+${controller}`).join(" "),
+      );
+    }
+  }
+}
+
+/** Moves a process into a cgroup. May wait 10 to 25 ms for the kernel (an RCU grace period): not on a path that somebody waits for. */
+export async function joinCgroup(cgroups: Cgroups, path: string, pid: number): Promise<void> {
+  for (const { mountPath } of usedHierarchies(cgroups)) {
+    await passFaultPoint({ name: "cgroup join", detail: join(mountPath, path) });
+    await writeFile(join(mountPath, path, "cgroup.procs"), String(pid));
+  }
+}
+
+export interface CgroupLimits {
+  readonly memoryBytes: number;
+  readonly cpuCount: number;
+  readonly pidsMax: number;
+}
+
+/** Sets limits; swap is not used beyond the memory limit. A controller that the host lacks limits nothing (`doctor` says so). */
+export async function limitCgroup(cgroups: Cgroups, path: string, limits: CgroupLimits): Promise<void> {
+  await passFaultPoint({ name: "cgroup limit", detail: path });
+  const periodUs = 100_000;
+  const quotaUs = Math.round(limits.cpuCount * periodUs);
+  const set = async (controller: string, v1: Settings, v2: Settings): Promise<void> => {
+    const hierarchy = hierarchyOf(cgroups, controller);
+    if (hierarchy === null) return;
+    const settings = hierarchy.version === 1 ? v1 : v2;
+    for (const [file, value] of settings) await writeSetting(join(hierarchy.mountPath, path, file), value);
+  };
+  const memory = String(limits.memoryBytes);
+  const pids: Settings = [["pids.max", String(limits.pidsMax)]];
+  await Promise.all([
+    set(
+      "memory",
+      [
+        ["memory.limit_in_bytes", memory],
+        ["memory.memsw.limit_in_bytes", memory],
+      ],
+      [
+        ["memory.max", memory],
+        ["memory.swap.max", "0"],
+      ],
+    ),
+    set(
+      "cpu",
+      [
+        ["cpu.cfs_period_us", String(periodUs)],
+        ["cpu.cfs_quota_us", String(quotaUs)],
+      ],
+      [["cpu.max", `${quotaUs} ${periodUs}`]],
+    ),
+    set("pids", pids, pids),
+  ]);
+}
+
+/** Lets a version 1 cgroup use only these character devices, given as `major:minor`. Version 2 has no files for that. */
+export async function limitCgroupDevices(cgroups: Cgroups, path: string, devices: readonly string[]): Promise<void> {
+  const hierarchy = hierarchyOf(cgroups, "devices");
+  if (hierarchy === null) return;
+  const directory = join(hierarchy.mountPath, path);
+  await writeFile(join(directory, "devices.deny"), "a");
+  for (const device of devices) await writeFile(join(directory, "devices.allow"), `c ${device} rw`);
+}
+
+type Settings = readonly (readonly [file: string, value: string])[];
+
+/** Files about swap are absent where the kernel does not account for it. */
+async function writeSetting(path: string, value: string): Promise<void> {
+  try {
+    await writeFile(path, value, { flag: "r+" });
+  } catch (error) {
+    const isSwap = path.includes("memsw") || path.includes("swap");
+    if (!isSwap || !hasErrorCode(error, "ENOENT")) throw error;
+  }
 }
 
 /** Names of the cgroups directly below `path` (which starts with a slash), in whatever hierarchy they are. */

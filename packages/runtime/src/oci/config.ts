@@ -51,18 +51,6 @@ const MASKED_PATHS = [
 
 const READ_ONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/** The devices that crun and runc put into every container, as rules of the device cgroup. */
-const DEVICES: readonly (readonly [major: number, minor: number | null])[] = [
-  [1, 3],
-  [1, 5],
-  [1, 7],
-  [1, 8],
-  [1, 9],
-  [5, 0],
-  [5, 2],
-  [136, null],
-];
-
 /** The sandboxes are victims before the server when the whole host runs out of memory. */
 const OOM_SCORE_ADJUSTMENT = 100;
 
@@ -81,6 +69,7 @@ export interface ConfigInput {
   readonly limits: SandboxLimits;
   readonly env: Readonly<Record<string, string>>;
   readonly cgroupPath: string;
+  readonly needsCgroup: boolean;
   readonly cgroups: Cgroups;
   /** Paths by which the runtime joins the prepared namespaces. */
   readonly userNamespacePath: string;
@@ -148,29 +137,10 @@ export function ociConfig(input: ConfigInput): object {
       rootfsPropagation: "rslave",
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
-      cgroupsPath: input.cgroupPath,
-      resources: resources(input.limits, input.cgroups),
+      // The limits are set already; a runtime that insists on joining a cgroup joins that one.
+      ...(input.needsCgroup ? { cgroupsPath: input.cgroupPath } : {}),
       seccomp: input.seccomp,
     },
-  };
-}
-
-function resources({ memoryBytes, cpuCount, pidsMax }: SandboxLimits, cgroups: Cgroups): object {
-  const period = 100_000;
-  return {
-    devices: [
-      { allow: false, access: "rwm" },
-      ...DEVICES.map(([major, minor]) => ({
-        allow: true,
-        type: "c",
-        major,
-        ...(minor === null ? {} : { minor }),
-        access: "rw",
-      })),
-    ],
-    ...(hierarchyOf(cgroups, "memory") === null ? {} : { memory: { limit: memoryBytes, swap: memoryBytes } }),
-    ...(hierarchyOf(cgroups, "cpu") === null ? {} : { cpu: { period, quota: Math.round(cpuCount * period) } }),
-    ...(hierarchyOf(cgroups, "pids") === null ? {} : { pids: { limit: pidsMax } }),
   };
 }
 

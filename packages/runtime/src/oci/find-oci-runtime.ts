@@ -4,10 +4,22 @@ import { CaissonError } from "@caisson/model";
 /** crun starts a sandbox several times faster. */
 const CANDIDATES = ["crun", "runc"];
 
+/** An OCI runtime that is installed. */
+export interface OciProgram {
+  readonly path: string;
+  /** Global options of every call. */
+  readonly args: readonly string[];
+  /** Whether it must be told the cgroup, because it cannot be told to leave cgroups alone. */
+  readonly needsCgroup: boolean;
+}
+
 /** The OCI runtime to use: the given one, or the first that is installed. */
-export async function findOciRuntime(wanted?: string): Promise<string> {
+export async function findOciRuntime(wanted?: string): Promise<OciProgram> {
   for (const path of wanted === undefined ? CANDIDATES : [wanted]) {
-    if ((await readRuntimeVersion(path)) !== null) return path;
+    const version = await readRuntimeVersion(path);
+    if (version === null) continue;
+    if (version.startsWith("crun")) return { path, args: ["--cgroup-manager=disabled"], needsCgroup: false };
+    return { path, args: [], needsCgroup: true };
   }
   throw new CaissonError(
     "INTERNAL_ERROR",

@@ -3,14 +3,16 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Cgroups, listCgroups, readCgroups, removeCgroup, setMountAttributes } from "@caisson/linux";
+import { type Cgroups, readCgroups, removeCgroup, setMountAttributes } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type Claim, tryClaim } from "../network/claim.ts";
+import { tryClaim } from "../network/claim.ts";
 import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
+import { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
 import { ensureKit } from "./kit.ts";
+import { type Place, preparePlace } from "./place.ts";
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
 import { readSeccompProfile } from "./seccomp.ts";
@@ -26,6 +28,8 @@ export interface OciRuntimeOptions {
   /** Tells servers on one host apart: names its rules, interfaces and cgroups. Default: made from the directory's path. */
   readonly instance?: string;
   readonly network?: NetworkOptions;
+  /** How many sandboxes to keep ready to start, as far as that goes without knowing them. Default: 4. */
+  readonly preparedCount?: number;
   readonly logger?: RuntimeLogger;
   /** `crun`, `runc`, or a path to one. Default: the first of the two that is installed. */
   readonly runtimePath?: string;
@@ -43,15 +47,15 @@ export interface OciRuntimeOptions {
 export class OciRuntime implements SandboxRuntime {
   readonly name: string;
   readonly #shared: SharedParts;
-  readonly #claim: Claim;
+  readonly #resources: AsyncDisposableStack;
   readonly #logger: RuntimeLogger | undefined;
   readonly #sandboxes = new Map<string, Sandbox>();
   #isClosed = false;
 
-  private constructor(shared: SharedParts, claim: Claim, logger: RuntimeLogger | undefined) {
-    this.name = `oci (${shared.runtimePath})`;
+  private constructor(shared: SharedParts, resources: AsyncDisposableStack, logger: RuntimeLogger | undefined) {
+    this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
-    this.#claim = claim;
+    this.#resources = resources;
     this.#logger = logger;
   }
 
@@ -71,7 +75,7 @@ export class OciRuntime implements SandboxRuntime {
     const cgroups = await readCgroups();
     const cgroupParent = `/caisson-${instance}`;
     const directories = await prepareDirectories(options.runDirectory);
-    const [runtimePath, kit, seccomp] = await Promise.all([
+    const [program, kit, seccomp] = await Promise.all([
       findOciRuntime(options.runtimePath),
       ensureKit(directories.kits, {
         agentPath: options.agentPath ?? fileURLToPath(new URL("../../../agent/dist/agent.js", import.meta.url)),
@@ -82,27 +86,29 @@ export class OciRuntime implements SandboxRuntime {
     ]);
     await shareMounts();
     await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
-    const network = await SandboxNetwork.open(instance, options.network);
-    undo.use(network);
+    undo.defer(() => removeCgroup(cgroups, cgroupParent));
+    const network = undo.use(await SandboxNetwork.open(instance, options.network));
     if (!network.hasNameServer) {
       options.logger?.warn(
         {},
         "This host has name servers on its loopback interface only, where sandboxes cannot reach them: set network.nameServers",
       );
     }
+    const stateDirectory = directories.state;
+    const placeOptions = { program, stateDirectory, cgroups, cgroupParent, network };
+    const places = undo.use(new Pool<Place>(options.preparedCount ?? 4, () => preparePlace(placeOptions)));
     const shared = {
-      runtimePath,
-      stateDirectory: directories.state,
+      program,
+      stateDirectory,
       sandboxesDirectory: directories.sandboxes,
-      cgroupParent,
       cgroups,
       kit,
       seccomp,
-      network,
+      resolvConf: network.resolvConf,
+      places,
       startTimeoutMs: options.startTimeoutMs ?? 20_000,
     };
-    undo.move();
-    return new OciRuntime(shared, claim, options.logger);
+    return new OciRuntime(shared, undo.move(), options.logger);
   }
 
   async start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox> {
@@ -124,27 +130,20 @@ export class OciRuntime implements SandboxRuntime {
 
   async stop(id: string): Promise<void> {
     const sandbox = this.#sandboxes.get(id);
-    if (sandbox === undefined) {
-      const { cgroups, cgroupParent, sandboxesDirectory } = this.#shared;
-      await removeLeftover(cgroups, cgroupParent, sandboxesDirectory, id);
-      return;
-    }
+    // Whatever an earlier run left of it went when the runtime was opened.
+    if (sandbox === undefined) return;
     await sandbox.stop();
     if (this.#sandboxes.get(id) === sandbox) this.#sandboxes.delete(id);
   }
 
   async list(): Promise<readonly string[]> {
-    const { cgroups, cgroupParent, sandboxesDirectory } = this.#shared;
-    return leftoverIds(cgroups, cgroupParent, sandboxesDirectory);
+    return [...this.#sandboxes.keys()];
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.all([...this.#sandboxes.keys()].map((id) => this.stop(id)));
-    const { cgroups, cgroupParent, network } = this.#shared;
-    await network[Symbol.asyncDispose]();
-    await removeCgroup(cgroups, cgroupParent);
-    await this.#claim[Symbol.asyncDispose]();
+    await this.#resources.disposeAsync();
   }
 }
 
@@ -172,21 +171,11 @@ async function shareMounts(): Promise<void> {
   await setMountAttributes("/", { propagation: "shared", isRecursive: true });
 }
 
+/** Ends and removes what an earlier run of this instance left, be it that it was killed without namespaces of its own. */
 async function removeLeftovers(cgroups: Cgroups, cgroupParent: string, directory: string): Promise<void> {
-  for (const id of await leftoverIds(cgroups, cgroupParent, directory)) {
-    await removeLeftover(cgroups, cgroupParent, directory, id);
-  }
-}
-
-async function removeLeftover(cgroups: Cgroups, cgroupParent: string, directory: string, id: string): Promise<void> {
-  const cgroupPath = `${cgroupParent}/${id}`;
-  await killCgroup(cgroups, cgroupPath);
-  await removeCgroup(cgroups, cgroupPath);
-  await removeLeftDirectory(join(directory, id));
-}
-
-async function leftoverIds(cgroups: Cgroups, cgroupParent: string, directory: string): Promise<readonly string[]> {
-  return [...new Set([...(await readdir(directory)), ...(await listCgroups(cgroups, cgroupParent))])];
+  await killCgroup(cgroups, cgroupParent);
+  await removeCgroup(cgroups, cgroupParent);
+  for (const id of await readdir(directory)) await removeLeftDirectory(join(directory, id));
 }
 
 function requireInstanceName(name: string): void {

@@ -1,14 +1,17 @@
 import { constants } from "node:fs";
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type Cgroups, removeCgroup } from "@caisson/linux";
+import { type Cgroups, limitCgroup } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { SandboxNetwork } from "../network/sandbox-network.ts";
+import type { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
 import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
 import { ociConfig } from "./config.ts";
-import { Container } from "./container.ts";
+import { killContainer } from "./container.ts";
+import type { OciProgram } from "./find-oci-runtime.ts";
 import type { Kit } from "./kit.ts";
+import type { Launcher } from "./launcher.ts";
+import type { Place } from "./place.ts";
 import { mountAgentRun, mountData, mountRoot } from "./root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp.ts";
@@ -16,19 +19,21 @@ import { Trace } from "./trace.ts";
 
 /** What the sandboxes of one runtime share. */
 export interface SharedParts {
-  readonly runtimePath: string;
+  readonly program: OciProgram;
   readonly stateDirectory: string;
   readonly sandboxesDirectory: string;
-  readonly cgroupParent: string;
   readonly cgroups: Cgroups;
   readonly kit: Kit;
   readonly seccomp: SeccompProfile;
-  readonly network: SandboxNetwork;
+  /** The text of `/etc/resolv.conf`. */
+  readonly resolvConf: string;
+  readonly places: Pool<Place>;
   readonly startTimeoutMs: number;
 }
 
 /** How long the agent may take to say good-bye to its clients. */
 const AGENT_STOP_MS = 150;
+const LOG_NAME = "agent.log";
 const LOG_TAIL_BYTES = 4096;
 
 /** One sandbox, from the first step of its start to the last of its end. What was made is undone in the opposite order. */
@@ -88,25 +93,25 @@ export class Sandbox {
     const trace = new Trace();
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
     this.#undo.defer(() => directory.remove());
-    const cgroupPath = `${shared.cgroupParent}/${id}`;
-
-    const namespaces = await trace.run("namespaces", () => shared.network.take(signal));
-    this.#undo.use(namespaces);
+    const { namespaces, launcher, cgroupPath } = this.#undo.use(
+      await trace.run("place", () => shared.places.take(signal)),
+    );
     const { ids } = namespaces.slot;
     const hostname = id.replaceAll("_", "-");
 
     await trace.run("directory", () => directory.create());
-    const [rootPath, agentRunPath, files] = await trace.run("mounts", () =>
+    const [rootPath, agentRunPath, , files] = await trace.run("mounts", () =>
       allDone([
         mountRoot(directory, root, namespaces.user, ids),
         mountAgentRun(directory, ids),
-        writeFiles(directory, hostname, namespaces.slot.address, shared.network.resolvConf),
+        limitCgroup(shared.cgroups, cgroupPath, limits),
+        writeFiles(directory, hostname, namespaces.slot.address, shared.resolvConf),
       ]),
     );
     const dataMounts = await trace.run("data mounts", () =>
       allDone(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
     );
-    const log = await open(join(agentRunPath, "agent.log"), LOG_FLAGS, 0o600);
+    const log = await open(join(agentRunPath, LOG_NAME), LOG_FLAGS, 0o600);
     this.#undo.defer(() => log.close());
 
     await trace.run("config", () =>
@@ -123,6 +128,7 @@ export class Sandbox {
             limits,
             env,
             cgroupPath,
+            needsCgroup: shared.program.needsCgroup,
             cgroups: shared.cgroups,
             userNamespacePath: `/proc/${process.pid}/fd/${namespaces.user.fd}`,
             networkNamespacePath: `/proc/${process.pid}/fd/${namespaces.network.fd}`,
@@ -132,37 +138,26 @@ export class Sandbox {
       ),
     );
     signal.throwIfAborted();
-    this.#undo.defer(async () => {
-      await removeCgroup(shared.cgroups, cgroupPath);
-      await rm(join(shared.stateDirectory, id), { recursive: true, force: true });
+    this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
+    const pidPath = directory.reserve("pid");
+    this.#undo.defer(() => killContainer({ launcher, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
+    const agent = await trace.run("container and agent", async () => {
+      launcher.launch({ bundlePath: directory.path, logPath: join(agentRunPath, LOG_NAME), id });
+      return this.#waitForAgent(launcher, agentRunPath, signal, log);
     });
-    const container = await trace.run("container", () =>
-      Container.start({
-        runtimePath: shared.runtimePath,
-        stateDirectory: shared.stateDirectory,
-        id,
-        bundlePath: directory.path,
-        pidPath: directory.reserve("pid"),
-        cgroupPath,
-        cgroups: shared.cgroups,
-        log,
-      }),
-    );
-    this.#undo.defer(() => container.kill());
-    const agent = await trace.run("agent", () => this.#waitForAgent(container, agentRunPath, signal, log));
     this.#undo.use(agent);
     this.#agent = agent;
-    return { id, agentSocketPath: agent.path, exited: container.exited, trace: trace.entries };
+    return { id, agentSocketPath: agent.path, exited: launcher.exited, trace: trace.entries };
   }
 
   async #waitForAgent(
-    container: Container,
+    launcher: Launcher,
     agentRunPath: string,
     signal: AbortSignal,
     log: { read: ReadAt },
   ): Promise<AgentSocket> {
     const gone = new AbortController();
-    void container.exited.then(() => gone.abort(new Error("its first process ended")));
+    void launcher.exited.then(() => gone.abort(new Error("its first process ended")));
     try {
       return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
     } catch (error) {

@@ -1,0 +1,65 @@
+import type { FileHandle } from "node:fs/promises";
+import { holdNewNamespaces, type IdRange, openNamespace, runTool } from "@caisson/linux";
+
+export const IDS_PER_SANDBOX = 65536;
+
+/** A place among the sandboxes of the instance: the ids and the address that go with it. */
+export interface Slot {
+  readonly index: number;
+  readonly ids: IdRange;
+  readonly address: string;
+}
+
+/** User and network namespaces of one sandbox. Disposing them ends them for good. */
+export interface PreparedNamespaces extends AsyncDisposable {
+  readonly slot: Slot;
+  readonly user: FileHandle;
+  readonly network: FileHandle;
+}
+
+/** Makes the namespaces of a slot and connects them with the host by the interface `linkName`. */
+export async function prepareNamespaces(slot: Slot, linkName: string, gateway: string): Promise<PreparedNamespaces> {
+  await using holder = await holdNewNamespaces(slot.ids);
+  await configureLink(holder.pid, linkName, slot, gateway);
+  const user = await openNamespace(holder.pid, "user");
+  const network = await openNamespace(holder.pid, "net");
+  return {
+    slot,
+    user,
+    network,
+    async [Symbol.asyncDispose]() {
+      await Promise.all([user.close(), network.close()]);
+    },
+  };
+}
+
+/**
+ * Joins the namespace of process `pid` with the host by a pair of interfaces. The pair goes when the namespace goes. Inside there is one
+ * address and one way out; unprivileged ping and ports below 1024 work; IPv6 exists on the loopback interface only.
+ */
+async function configureLink(pid: number, name: string, { address, ids }: Slot, gateway: string): Promise<void> {
+  const outside = [
+    `link add ${name} type veth peer name eth0 netns ${pid}`,
+    // Without an address of its own, not even a link-local one, the host's side answers to nothing but the gateway address.
+    `link set ${name} addrgenmode none`,
+    `addr add ${gateway}/32 dev ${name}`,
+    `link set ${name} up`,
+    `route replace ${address}/32 dev ${name}`,
+  ];
+  await runTool("ip", ["-batch", "-"], { input: `${outside.join("\n")}\n` });
+  const inside = [
+    "link set lo up",
+    "link set eth0 addrgenmode none",
+    "link set eth0 up",
+    `addr add ${address}/32 dev eth0`,
+    `route add ${gateway} dev eth0 scope link`,
+    `route add default via ${gateway} dev eth0 src ${address}`,
+  ];
+  const settings = [
+    "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6",
+    `echo ${ids.firstHostId} ${ids.firstHostId + ids.count - 1} >/proc/sys/net/ipv4/ping_group_range`,
+    "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start",
+  ];
+  const script = `${settings.join(" && ")} && exec ip -batch -`;
+  await runTool("nsenter", [`--net=/proc/${pid}/ns/net`, "sh", "-c", script], { input: `${inside.join("\n")}\n` });
+}
