@@ -1,0 +1,80 @@
+import { execFile } from "node:child_process";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { CliError } from "../cli-error.ts";
+import type { Context } from "../context.ts";
+import { addExamples, addOutputOptions, run } from "../define.ts";
+import { EXIT } from "../exit-codes.ts";
+import { PATHS } from "../server-process/paths.ts";
+
+/** One thing that the server looked at on this host. */
+interface Check {
+  readonly name: string;
+  readonly status: "ok" | "warning" | "missing";
+  /** What is there. */
+  readonly found: string;
+  /** What to do about it; empty when nothing. */
+  readonly remedy: string | null;
+}
+
+/** `caisson doctor`. */
+export function addDoctorCommand(program: Command): void {
+  const command = program
+    .command("doctor")
+    .description("Check this host: kernel, cgroups, container runtime, tools, disk, privileges")
+    .option("--data <directory>", "the data directory to check (default: /var/lib/caisson)")
+    .action(
+      run(async (context, { data }: { readonly data?: string }) => {
+        const args = ["doctor", ...(data === undefined ? [] : ["--data", resolve(data)])];
+        const checks = await runDoctor(args);
+        report(context, checks);
+        process.exitCode = checks.some(({ status }) => status === "missing") ? EXIT.failure : EXIT.ok;
+      }),
+    );
+  addOutputOptions(command);
+  addExamples(command, [["caisson doctor", "See what is there, what is missing and what to do"]]);
+}
+
+/** The server looks from the namespaces that it will live in. Where those cannot be made, it looks from here, and says why not. */
+async function runDoctor(args: readonly string[]): Promise<readonly Check[]> {
+  const inside = await capture(PATHS.isolate, [process.execPath, PATHS.server, ...args]);
+  const checks = parseChecks(inside.stdout);
+  if (checks !== null) return checks;
+  const outside = await capture(process.execPath, [PATHS.server, ...args]);
+  const fallback = parseChecks(outside.stdout);
+  if (fallback !== null) return fallback;
+  const message = `The host cannot be checked: ${outside.stderr.trim() || "the server printed nothing"}`;
+  throw new CliError("DOCTOR_FAILED", EXIT.failure, message);
+}
+
+function capture(file: string, args: readonly string[]): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  return new Promise((resolveOutput) => {
+    // A failure shows in what was not printed.
+    execFile(file, args, (_error, stdout, stderr) => resolveOutput({ stdout, stderr }));
+  });
+}
+
+function parseChecks(text: string): readonly Check[] | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return Array.isArray(value) ? (value as Check[]) : null;
+  } catch {
+    return null;
+  }
+}
+
+function report({ output }: Context, checks: readonly Check[]): void {
+  const { green, yellow, red, dim } = output.colors;
+  const marks = { ok: green("ok"), warning: yellow("warning"), missing: red("missing") };
+  if (output.isJson) {
+    output.value("", { items: checks });
+    return;
+  }
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  for (const { name, status, found, remedy } of checks) {
+    if (output.isQuiet && status === "ok") continue;
+    const padding = " ".repeat("warning".length - status.length);
+    output.text(`${marks[status]}${padding}  ${name.padEnd(width)}  ${found}`);
+    if (status !== "ok" && remedy) output.text(`${" ".repeat("warning".length + width + 4)}${dim("→")} ${remedy}`);
+  }
+}

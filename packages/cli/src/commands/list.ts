@@ -1,0 +1,42 @@
+import type { SandboxMetadata } from "@caisson/sdk";
+import type { Command } from "commander";
+import { addCommonOptions, addExamples, collect, run } from "../define.ts";
+import { formatSpan, formatTime } from "../output/format.ts";
+import type { Column } from "../output/table.ts";
+import { parsePairs } from "../parse-pairs.ts";
+
+const COLUMNS: readonly Column<SandboxMetadata>[] = [
+  { title: "ID", value: ({ id }) => id },
+  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt) },
+  { title: "REGION", value: ({ region }) => region },
+  { title: "STATUS", value: ({ status }) => status },
+  { title: "UPTIME", value: formatUptime, isNumeric: true },
+];
+
+/** `caisson list`. */
+export function addListCommand(program: Command): void {
+  const command = program
+    .command("list")
+    .alias("ls")
+    .description("List running sandboxes and those that stopped lately")
+    .option("--label <key=value>", "only those with this label (repeatable)", collect)
+    .action(
+      run(async (context, options: { readonly label?: readonly string[] }) => {
+        const { client, settings } = await context.connect();
+        const labels = parsePairs("--label", options.label ?? []);
+        const items = await client.sandboxes.list({ labels });
+        const empty = "No sandboxes. Create one: caisson create --timeout 10m";
+        context.output.list({ items, columns: COLUMNS, id: ({ id }) => id, org: settings.org, empty });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson list", "Show all sandboxes"],
+    ["caisson list --label job=nightly --quiet", "Print only the ids of those with a label"],
+  ]);
+}
+
+/** Until now, or until it stopped. */
+function formatUptime({ createdAt, stoppedAt }: SandboxMetadata): string {
+  return formatSpan((stoppedAt ?? new Date()).getTime() - createdAt.getTime());
+}

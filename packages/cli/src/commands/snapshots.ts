@@ -1,0 +1,146 @@
+import { formatSize } from "@caisson/model";
+import type { Snapshot } from "@caisson/sdk";
+import type { Command } from "commander";
+import { addCommonOptions, addExamples, run } from "../define.ts";
+import { requireFound } from "../not-found.ts";
+import { formatBoolean, formatTime } from "../output/format.ts";
+import type { Column } from "../output/table.ts";
+import { addSnapshotAction } from "./snapshot-create.ts";
+import { addTreeCommand } from "./snapshot-tree.ts";
+
+const COLUMNS: readonly Column<Snapshot>[] = [
+  { title: "ID", value: ({ id }) => id },
+  { title: "SLUG", value: ({ slug }) => slug },
+  { title: "REGION", value: ({ region }) => region },
+  { title: "ALLOCATED", value: ({ allocated }) => formatSize(allocated), isNumeric: true },
+  { title: "BOOTABLE", value: ({ bootable }) => formatBoolean(bootable) },
+  { title: "FLATTENED", value: ({ used }) => formatSize(used), isNumeric: true, isOptional: true },
+  { title: "BASE", value: ({ volume }) => volume.slug, isOptional: true },
+];
+
+const DELETED_COLUMNS: readonly Column<Snapshot>[] = [
+  { title: "ID", value: ({ id }) => id },
+  { title: "SLUG", value: ({ slug }) => slug },
+  { title: "REGION", value: ({ region }) => region, isOptional: true },
+  { title: "BASE", value: ({ volume }) => volume.slug, isOptional: true },
+  { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)) },
+];
+
+const byId = ({ id }: Snapshot): string => id;
+
+/** `caisson snapshots ...`. */
+export function addSnapshotsCommands(program: Command): void {
+  const snapshots = program
+    .command("snapshots")
+    .alias("snapshot")
+    .description("Snapshots: read-only images of volumes, to boot from and to clone");
+  addSnapshotAction(snapshots.command("create").alias("new"));
+  addList(snapshots);
+  addGet(snapshots);
+  addTreeCommand(snapshots);
+  addDelete(snapshots);
+  addDeleted(snapshots);
+  addRestore(snapshots);
+}
+
+function addList(snapshots: Command): void {
+  const command = snapshots
+    .command("list")
+    .alias("ls")
+    .description("List snapshots, the newest first")
+    .argument("[search]", "only those whose slug contains this")
+    .action(
+      run(async (context, search: string | undefined) => {
+        const { client, settings } = await context.connect();
+        const filter = search === undefined ? {} : { search };
+        const items = await Array.fromAsync(await client.snapshots.list({ ...filter, limit: 100 }));
+        const empty = search === undefined ? "No snapshots. Make one: caisson snapshots create VOLUME SLUG" : "None.";
+        context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson snapshots list root", "Snapshots with `root` in their slug"]]);
+}
+
+function addGet(snapshots: Command): void {
+  const command = snapshots
+    .command("get")
+    .description("Show one snapshot")
+    .argument("<id-or-slug>")
+    .action(
+      run(async (context, name: string) => {
+        const { client } = await context.connect();
+        const snapshot = await requireFound(client, "snapshot", name, client.snapshots.get(name));
+        context.output.fields(snapshotFields(snapshot), snapshot.id, snapshot);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson snapshots get root-v1 --json", "Everything about a snapshot, for programs"]]);
+}
+
+function addDelete(snapshots: Command): void {
+  const command = snapshots
+    .command("delete")
+    .aliases(["rm", "remove"])
+    .description("Delete a snapshot; what was made from it stays, and it can be restored for 24 hours")
+    .argument("<id-or-slug>")
+    .action(
+      run(async (context, name: string) => {
+        const { client } = await context.connect();
+        const { id, slug } = await requireFound(client, "snapshot", name, client.snapshots.get(name));
+        await client.snapshots.delete(id);
+        context.output.confirm(`Deleted snapshot ${slug}. For 24 hours: caisson snapshots restore ${id}`, { id, slug });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson snapshots delete root-v1", "Delete by slug"]]);
+}
+
+function addDeleted(snapshots: Command): void {
+  const command = snapshots
+    .command("deleted")
+    .description("List deleted snapshots that can still be restored")
+    .action(
+      run(async (context) => {
+        const { client, settings } = await context.connect();
+        const items = await Array.fromAsync(await client.snapshots.list({ deleted: true, limit: 100 }));
+        const empty = "No deleted snapshots.";
+        context.output.list({ items, columns: DELETED_COLUMNS, id: byId, org: settings.org, empty });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson snapshots deleted", "See what can be restored, and until when (UTC)"]]);
+}
+
+function addRestore(snapshots: Command): void {
+  const command = snapshots
+    .command("restore")
+    .description("Restore a deleted snapshot")
+    .argument("<id>")
+    .option("--slug <slug>", "a new slug, for when the old one is taken meanwhile")
+    .action(
+      run(async (context, id: string, { slug }: { readonly slug?: string }) => {
+        const { client } = await context.connect();
+        const snapshot = await client.snapshots.restore(id, slug === undefined ? {} : { slug });
+        context.output.confirm(`Restored snapshot ${snapshot.slug} (${snapshot.id})`, snapshot);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson snapshots restore snp_ord_…", "Restore under the old slug"]]);
+}
+
+function snapshotFields(snapshot: Snapshot): (readonly [string, string])[] {
+  const labels = Object.entries(snapshot.labels).map(([key, value]) => `${key}=${value}`);
+  return [
+    ["ID", snapshot.id],
+    ["SLUG", snapshot.slug],
+    ["REGION", snapshot.region],
+    ["ALLOCATED", formatSize(snapshot.allocated)],
+    ["FLATTENED", formatSize(snapshot.used)],
+    ["BOOTABLE", formatBoolean(snapshot.bootable)],
+    ["VOLUME", `${snapshot.volume.slug} (${snapshot.volume.id})`],
+    ["CONSISTENCY", snapshot.consistency ?? "-"],
+    ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
+    ["CREATED", snapshot.createdAt === null ? "-" : formatTime(snapshot.createdAt)],
+  ];
+}

@@ -1,0 +1,40 @@
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { addExamples } from "../define.ts";
+import { PATHS } from "../server-process/paths.ts";
+import { setupDebian } from "../server-process/setup-debian.ts";
+
+interface UpFlags {
+  readonly data?: string;
+  readonly listen?: string;
+  readonly config?: string;
+}
+
+/** `caisson up`. */
+export function addUpCommand(program: Command): void {
+  const command = program
+    .command("up")
+    .description("Run the server in the foreground; Ctrl-C ends it")
+    .option("--data <directory>", "where it keeps everything (default: /var/lib/caisson)")
+    .option("--listen <host:port>", "where it listens (default: 127.0.0.1:8484)")
+    .option("--config <file>", "its settings (default: caisson.toml in the data directory)")
+    .action(async (flags: UpFlags) => {
+      await setupDebian();
+      // The shell's job becomes the server itself: signals, terminal and exit code need no middleman.
+      const [file, ...args] = [PATHS.isolate, process.execPath, PATHS.server, "serve", ...serverFlags(flags)];
+      if (process.execve === undefined) throw new TypeError("The server runs on Linux only");
+      process.execve(file, [file, ...args], process.env);
+    });
+  addExamples(command, [
+    ["caisson up", "Serve from /var/lib/caisson at 127.0.0.1:8484"],
+    ["caisson up --data ./data --listen 0.0.0.0:8484", "Another directory, reachable from elsewhere"],
+  ]);
+}
+
+function serverFlags({ data, listen, config }: UpFlags): string[] {
+  return [
+    ...(data === undefined ? [] : ["--data", resolve(data)]),
+    ...(listen === undefined ? [] : ["--listen", listen]),
+    ...(config === undefined ? [] : ["--config", resolve(config)]),
+  ];
+}

@@ -1,0 +1,217 @@
+import { formatSize } from "@caisson/model";
+import type { SizeText, Volume } from "@caisson/sdk";
+import type { Command } from "commander";
+import { addCommonOptions, addExamples, collect, run } from "../define.ts";
+import { requireFound, withSuggestion } from "../not-found.ts";
+import { formatBoolean, formatTime } from "../output/format.ts";
+import type { Column } from "../output/table.ts";
+import { parsePairs } from "../parse-pairs.ts";
+import { addSnapshotAction } from "./snapshot-create.ts";
+
+const COLUMNS: readonly Column<Volume>[] = [
+  { title: "ID", value: ({ id }) => id },
+  { title: "SLUG", value: ({ slug }) => slug },
+  { title: "REGION", value: ({ region }) => region },
+  { title: "USED", value: ({ used }) => formatSize(used), isNumeric: true },
+  { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true },
+  { title: "BASE", value: ({ parent }) => parent?.slug ?? "-", isOptional: true },
+];
+
+const DELETED_COLUMNS: readonly Column<Volume>[] = [
+  { title: "ID", value: ({ id }) => id },
+  { title: "SLUG", value: ({ slug }) => slug },
+  { title: "REGION", value: ({ region }) => region, isOptional: true },
+  { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true },
+  { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)) },
+];
+
+const byId = ({ id }: Volume): string => id;
+
+/** `caisson volumes ...`. */
+export function addVolumesCommands(program: Command): void {
+  const volumes = program
+    .command("volumes")
+    .alias("volume")
+    .description("Volumes: read-write storage that outlives sandboxes");
+  addCreate(volumes);
+  addList(volumes);
+  addGet(volumes);
+  addGrow(volumes);
+  addSnapshotAction(volumes.command("snapshot"));
+  addDelete(volumes);
+  addDeleted(volumes);
+  addRestore(volumes);
+}
+
+interface CreateFlags {
+  readonly capacity: string;
+  readonly region: string;
+  readonly from?: string;
+  readonly label?: readonly string[];
+}
+
+function addCreate(volumes: Command): void {
+  const command = volumes
+    .command("create")
+    .alias("new")
+    .description("Create a volume and print its id")
+    .argument("<name>", "its slug: 2 to 32 characters of a-z, 0-9 and -")
+    .requiredOption("--capacity <size>", "for example 10GB or 512MiB; 300MB to 20GB")
+    .requiredOption("--region <region>", "for example ord")
+    .option("--from <source>", "builtin:debian-13, or a snapshot's id or slug; makes it bootable if that is")
+    .option("--label <key=value>", "a label (repeatable)", collect)
+    .action(
+      run(async (context, slug: string, { capacity, region, from, label }: CreateFlags) => {
+        const { client } = await context.connect();
+        const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
+        const source = from === undefined ? {} : { from };
+        const volume = await client.volumes.create({
+          slug,
+          region,
+          capacity: capacity as SizeText,
+          ...source,
+          ...labels,
+        });
+        context.output.value(volume.id, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson volumes create dataset --capacity 10GB --region ord", "An empty volume"],
+    ["caisson volumes create root --capacity 10GB --region ord --from builtin:debian-13", "A bootable one"],
+  ]);
+}
+
+function addList(volumes: Command): void {
+  const command = volumes
+    .command("list")
+    .alias("ls")
+    .description("List volumes, the newest first")
+    .argument("[search]", "only those whose slug contains this")
+    .action(
+      run(async (context, search: string | undefined) => {
+        const { client, settings } = await context.connect();
+        const filter = search === undefined ? {} : { search };
+        const items = await Array.fromAsync(await client.volumes.list({ ...filter, limit: 100 }));
+        const empty =
+          search === undefined
+            ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
+            : "None.";
+        context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson volumes list data", "Volumes with `data` in their slug"]]);
+}
+
+function addGet(volumes: Command): void {
+  const command = volumes
+    .command("get")
+    .description("Show one volume")
+    .argument("<id-or-slug>")
+    .action(
+      run(async (context, name: string) => {
+        const { client } = await context.connect();
+        const volume = await requireFound(client, "volume", name, client.volumes.get(name));
+        context.output.fields(volumeFields(volume), volume.id, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson volumes get dataset --json", "Everything about a volume, for programs"]]);
+}
+
+function addGrow(volumes: Command): void {
+  const command = volumes
+    .command("grow")
+    .description("Make a volume larger; no sandbox may hold it meanwhile")
+    .argument("<id-or-slug>")
+    .argument("<capacity>", "the new size, for example 20GB")
+    .action(
+      run(async (context, name: string, capacity: string) => {
+        const { client } = await context.connect();
+        const volume = await withSuggestion(client, "volume", name, () =>
+          client.volumes.grow(name, { capacity: capacity as SizeText }),
+        );
+        context.output.confirm(`Volume ${volume.slug} has ${formatSize(volume.capacity)}`, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson volumes grow dataset 20GB", "Give a volume more room"]]);
+}
+
+function addDelete(volumes: Command): void {
+  const command = volumes
+    .command("delete")
+    .aliases(["rm", "remove"])
+    .description("Delete a volume; it can be restored for 24 hours")
+    .argument("<id-or-slug>")
+    .action(
+      run(async (context, name: string) => {
+        const { client } = await context.connect();
+        // The id is what it can be restored by, so it is looked up while the slug still finds it.
+        const { id, slug } = await requireFound(client, "volume", name, client.volumes.get(name));
+        await client.volumes.delete(id);
+        context.output.confirm(`Deleted volume ${slug}. For 24 hours: caisson volumes restore ${id}`, { id, slug });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson volumes delete dataset", "Delete by slug"]]);
+}
+
+function addDeleted(volumes: Command): void {
+  const command = volumes
+    .command("deleted")
+    .description("List deleted volumes that can still be restored")
+    .action(
+      run(async (context) => {
+        const { client, settings } = await context.connect();
+        const items = await Array.fromAsync(await client.volumes.list({ deleted: true, limit: 100 }));
+        context.output.list({
+          items,
+          columns: DELETED_COLUMNS,
+          id: byId,
+          org: settings.org,
+          empty: "No deleted volumes.",
+        });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson volumes deleted", "See what can be restored, and until when (UTC)"]]);
+}
+
+function addRestore(volumes: Command): void {
+  const command = volumes
+    .command("restore")
+    .description("Restore a deleted volume")
+    .argument("<id>")
+    .option("--slug <slug>", "a new slug, for when the old one is taken meanwhile")
+    .action(
+      run(async (context, id: string, { slug }: { readonly slug?: string }) => {
+        const { client } = await context.connect();
+        const volume = await client.volumes.restore(id, slug === undefined ? {} : { slug });
+        context.output.confirm(`Restored volume ${volume.slug} (${volume.id})`, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson volumes restore vol_ord_…", "Restore under the old slug"],
+    ["caisson volumes restore vol_ord_… --slug dataset-2", "Restore under another one"],
+  ]);
+}
+
+function volumeFields(volume: Volume): (readonly [string, string])[] {
+  const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
+  return [
+    ["ID", volume.id],
+    ["SLUG", volume.slug],
+    ["REGION", volume.region],
+    ["USED", formatSize(volume.used)],
+    ["ALLOCATED", formatSize(volume.allocated)],
+    ["TOTAL", formatSize(volume.capacity)],
+    ["BOOTABLE", formatBoolean(volume.bootable)],
+    ["BASE", volume.parent?.slug ?? "-"],
+    ["ATTACHED TO", volume.attachedTo ?? "-"],
+    ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
+    ["CREATED", volume.createdAt === null ? "-" : formatTime(volume.createdAt)],
+  ];
+}

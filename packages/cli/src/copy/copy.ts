@@ -1,0 +1,125 @@
+import { posix } from "node:path";
+import type { Sandbox, TransferOptions } from "@caisson/sdk";
+import { CliError, usageError } from "../cli-error.ts";
+import { EXIT } from "../exit-codes.ts";
+import type { Location } from "./location.ts";
+import { relay } from "./relay.ts";
+import { localSide, type Side, sandboxSide } from "./side.ts";
+
+/** A place: its file calls, and its sandbox if it is one. */
+export interface Place {
+  readonly side: Side;
+  readonly sandbox: Sandbox | null;
+}
+
+/** One file or directory to copy, with everything about where it goes settled. */
+export interface Transfer {
+  readonly source: Place;
+  readonly path: string;
+  readonly kind: "file" | "directory";
+  /** The name of the copy, absolute. */
+  readonly copy: string;
+}
+
+export function placeOf(sandbox: Sandbox | null): Place {
+  return { side: sandbox === null ? localSide : sandboxSide(sandbox), sandbox };
+}
+
+/**
+ * Settles what is copied to where, by the rules of `cp -r`: into the target when that is a directory, ends with a slash or is to hold
+ * several; else under the target's own name. Throws before anything was changed.
+ */
+export async function planTransfers(
+  sources: readonly { readonly place: Place; readonly location: Location }[],
+  target: Place,
+  targetPath: string,
+): Promise<Transfer[]> {
+  const found: Omit<Transfer, "copy">[] = [];
+  for (const { place, location } of sources) {
+    const paths = await place.side.expand(location.path);
+    if (paths.length === 0) throw absent(location, "Nothing matches");
+    for (const path of paths) found.push(await lookUp(place, path, location));
+  }
+  const resolved = await target.side.resolve(targetPath);
+  const kind = await target.side.kindOf(resolved);
+  const isInto = kind === "directory" || targetPath.endsWith("/");
+  if (found.length > 1 && !isInto) {
+    throw usageError(
+      `Cannot copy ${found.length} things to ${targetPath}: it is not a directory`,
+      `If it is to be one, write ${targetPath}/`,
+    );
+  }
+  if (isInto && kind !== "directory" && kind !== "absent")
+    throw usageError(`Cannot copy into ${targetPath}: it is not a directory`);
+  const [first] = found;
+  if (!isInto && kind === "file" && first?.kind === "directory") {
+    throw usageError(`Cannot copy the directory ${first.path} over the file ${targetPath}`);
+  }
+  return found.map((item) => ({ ...item, copy: isInto ? posix.join(resolved, posix.basename(item.path)) : resolved }));
+}
+
+/** Copies one file or directory. A directory that gets a new name appears under it when it is complete. */
+export async function transfer(
+  { source, path, kind, copy }: Transfer,
+  target: Place,
+  options: TransferOptions,
+): Promise<void> {
+  const parent = posix.dirname(copy);
+  await target.side.makeDirectory(parent);
+  if (kind === "file") return await send(source, path, target, copy, options);
+  if (posix.basename(path) === posix.basename(copy)) return await send(source, path, target, parent, options);
+  // Directories are copied under their own name, so a copy of another name is made aside and then renamed.
+  const temporary = await target.side.makeTemporary(parent);
+  try {
+    await send(source, path, target, temporary, options);
+    await target.side.rename(posix.join(temporary, posix.basename(path)), copy);
+  } finally {
+    await target.side.remove(temporary);
+  }
+}
+
+/** A file becomes `to`; a directory goes into the directory `to`, under its own name. */
+async function send(source: Place, path: string, target: Place, to: string, options: TransferOptions): Promise<void> {
+  if (source.sandbox === null) {
+    if (target.sandbox === null) throw new TypeError("Both sides are local");
+    return await target.sandbox.fs.upload(path, to, options);
+  }
+  if (target.sandbox === null) return await source.sandbox.fs.download(path, to, options);
+  if (source.sandbox === target.sandbox) return await copyInside(source.sandbox, source.side, path, to, options);
+  await relay(source.sandbox.fs, path, target.sandbox.fs, to, options);
+}
+
+/** Within one sandbox nothing needs to leave it. */
+async function copyInside(
+  sandbox: Sandbox,
+  side: Side,
+  path: string,
+  to: string,
+  options: TransferOptions,
+): Promise<void> {
+  const args = ["-a", "--", path, to];
+  const cp = await sandbox.spawn("cp", {
+    args,
+    stdout: "null",
+    stderr: "piped",
+    ...(options.signal && { signal: options.signal }),
+  });
+  const { status, stderrText } = await cp.output();
+  if (!status.success)
+    throw new CliError("COPY_FAILED", EXIT.failure, `Cannot copy inside the sandbox: ${stderrText?.trim()}`);
+  const amount = await side.measure(path);
+  if (amount !== null) options.onProgress?.({ path, transferredBytes: amount.bytes, completedFiles: amount.files });
+}
+
+async function lookUp(place: Place, path: string, location: Location): Promise<Omit<Transfer, "copy">> {
+  const absolute = await place.side.resolve(path);
+  const kind = await place.side.kindOf(absolute);
+  if (kind === "absent") throw absent(location, "There is no");
+  if (kind === "other") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
+  return { source: place, path: absolute, kind };
+}
+
+function absent({ sandboxId, path }: Location, problem: string): CliError {
+  const where = sandboxId === null ? "on this machine" : `in sandbox ${sandboxId}`;
+  return new CliError("ENOENT", EXIT.notFound, `${problem} ${JSON.stringify(path)} ${where}`);
+}

@@ -1,0 +1,118 @@
+import pico from "picocolors";
+import type { ErrorDescription } from "./describe-error.ts";
+import { type Column, renderFields, renderTable } from "./table.ts";
+
+type Colors = ReturnType<typeof pico.createColors>;
+
+export interface OutputOptions {
+  readonly isJson: boolean;
+  /** Only what a script needs: ids, and no confirmations. */
+  readonly isQuiet: boolean;
+  readonly isDebug: boolean;
+}
+
+/** A listing: how it looks as a table, and what it is called when there is nothing in it. */
+export interface Listing<T> {
+  readonly items: readonly T[];
+  readonly columns: readonly Column<T>[];
+  readonly id: (item: T) => string;
+  /** The organization whose items these are, if it was named. */
+  readonly org: string | undefined;
+  /** What to say instead of rows. */
+  readonly empty: string;
+}
+
+/**
+ * Everything that commands print goes through here. Results go to standard output, everything else to standard error. In JSON mode
+ * standard output carries exactly one object.
+ */
+export class Output {
+  readonly isJson: boolean;
+  readonly isQuiet: boolean;
+  readonly colors: Colors;
+  readonly #isDebug: boolean;
+  readonly #errorColors: Colors;
+
+  constructor(options: OutputOptions, environment: NodeJS.ProcessEnv) {
+    this.isJson = options.isJson;
+    this.isQuiet = options.isQuiet;
+    this.#isDebug = options.isDebug;
+    this.colors = colorsFor(process.stdout, environment);
+    this.#errorColors = colorsFor(process.stderr, environment);
+  }
+
+  /** Whether a person watches: progress is shown, and a terminal session makes sense. */
+  get isWatched(): boolean {
+    return process.stderr.isTTY === true && !this.isJson && !this.isQuiet;
+  }
+
+  /** Prints what a script wants to catch, for example an id: as bare text, or as an object. */
+  value(text: string, json: object): void {
+    writeLine(this.isJson ? JSON.stringify(json) : text);
+  }
+
+  /** Confirms that something was done. */
+  confirm(text: string, json: object): void {
+    if (this.isJson) writeLine(JSON.stringify(json));
+    else if (!this.isQuiet) writeLine(text);
+  }
+
+  /** Prints names and values. In quiet mode only the id. */
+  fields(fields: readonly (readonly [name: string, value: string])[], id: string, json: object): void {
+    if (this.isJson) writeLine(JSON.stringify(json));
+    else writeLine(this.isQuiet ? id : renderFields(fields, this.colors.bold));
+  }
+
+  list<T>({ items, columns, id, org, empty }: Listing<T>): void {
+    if (this.isJson) {
+      writeLine(JSON.stringify({ items, org: org ?? null }));
+    } else if (this.isQuiet) {
+      for (const item of items) writeLine(id(item));
+    } else {
+      const { text, omitted } = renderTable(columns, items, process.stdout.columns, this.colors.bold);
+      writeLine(text);
+      if (items.length === 0) this.note(empty);
+      if (omitted.length > 0)
+        this.note(`Left out, because the terminal is narrow: ${omitted.join(", ")}. --json has all.`);
+    }
+  }
+
+  /** Prints lines as they are. Not for JSON mode. */
+  text(text: string): void {
+    writeLine(text);
+  }
+
+  /** Says something on the side. */
+  note(text: string): void {
+    if (!this.isQuiet && !this.isJson) process.stderr.write(`${this.#errorColors.dim(text)}\n`);
+  }
+
+  warn(text: string): void {
+    process.stderr.write(`${this.#errorColors.yellow("warning:")} ${text}\n`);
+  }
+
+  error({ code, message, hint, traceId }: ErrorDescription, error: unknown): void {
+    if (this.isJson) {
+      process.stderr.write(
+        `${JSON.stringify({ error: { code, message, hint: hint ?? null, traceId: traceId ?? null } })}\n`,
+      );
+      return;
+    }
+    const { bold, red, cyan, dim } = this.#errorColors;
+    process.stderr.write(`${bold(red("error:"))} ${message}\n`);
+    if (hint !== undefined) process.stderr.write(`${cyan("hint:")} ${hint}\n`);
+    if (!this.#isDebug) return;
+    if (traceId !== undefined) process.stderr.write(`${dim(`trace id: ${traceId}`)}\n`);
+    if (error instanceof Error) process.stderr.write(`${dim(error.stack ?? "")}\n`);
+  }
+}
+
+/** Colours only on a terminal, and not where NO_COLOR asks for none (no-color.org). */
+function colorsFor(stream: NodeJS.WriteStream, environment: NodeJS.ProcessEnv): Colors {
+  const isColored = stream.isTTY === true && !environment.NO_COLOR && environment.TERM !== "dumb";
+  return pico.createColors(isColored);
+}
+
+function writeLine(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

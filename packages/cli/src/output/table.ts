@@ -1,0 +1,77 @@
+import { stripVTControlCharacters } from "node:util";
+import Table from "cli-table3";
+
+/** A column of a listing. */
+export interface Column<T> {
+  readonly title: string;
+  readonly value: (item: T) => string;
+  /** Numbers stand at the right of their column. */
+  readonly isNumeric?: boolean;
+  /** May be left out where the terminal is too narrow. */
+  readonly isOptional?: boolean;
+}
+
+export interface RenderedTable {
+  readonly text: string;
+  /** Titles of the columns that did not fit. */
+  readonly omitted: readonly string[];
+}
+
+const BARE = {
+  chars: Object.fromEntries(
+    ["top", "bottom", "mid", "left", "right"].flatMap((side) =>
+      ["", "-mid", "-left", "-right", "-left-mid", "-mid-mid", "-right-mid"].map((suffix) => [side + suffix, ""]),
+    ),
+  ),
+  style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
+};
+
+/**
+ * Lays a table out in aligned columns without borders. When it is wider than `width`, optional columns are left out, the last first: a
+ * table that wraps cannot be read. Ids and slugs are never cut, because they are there to be copied.
+ */
+export function renderTable<T>(
+  columns: readonly Column<T>[],
+  items: readonly T[],
+  width: number | undefined,
+  styleTitle: (title: string) => string,
+): RenderedTable {
+  const omitted: string[] = [];
+  for (let shown = columns; ; ) {
+    const text = draw(shown, items, styleTitle);
+    const dropped = shown.findLast((column) => column.isOptional);
+    if (width === undefined || dropped === undefined || widest(text) <= width) return { text, omitted };
+    omitted.unshift(dropped.title);
+    shown = shown.filter((column) => column !== dropped);
+  }
+}
+
+/** Names and values under one another; names in the style of titles. */
+export function renderFields(
+  fields: readonly (readonly [name: string, value: string])[],
+  styleTitle: (title: string) => string,
+): string {
+  const width = Math.max(...fields.map(([name]) => name.length));
+  return fields.map(([name, value]) => `${styleTitle(name.padEnd(width))}  ${value}`).join("\n");
+}
+
+function draw<T>(columns: readonly Column<T>[], items: readonly T[], styleTitle: (title: string) => string): string {
+  const table = new Table({
+    ...BARE,
+    chars: { ...BARE.chars, middle: "  " },
+    colAligns: columns.map((column) => (column.isNumeric ? "right" : "left")),
+  });
+  table.push(
+    columns.map(({ title }) => styleTitle(title)),
+    ...items.map((item) => columns.map(({ value }) => value(item))),
+  );
+  return table
+    .toString()
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .join("\n");
+}
+
+function widest(text: string): number {
+  return Math.max(...text.split("\n").map((line) => stripVTControlCharacters(line).length));
+}

@@ -1,0 +1,70 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { addCompletionCommands } from "./commands/completion.ts";
+import { addCopyCommand } from "./commands/copy.ts";
+import { addCreateCommand } from "./commands/create.ts";
+import { addDoctorCommand } from "./commands/doctor.ts";
+import { addEnvCommand } from "./commands/env.ts";
+import { addExecCommand } from "./commands/exec.ts";
+import { addExtendCommand } from "./commands/extend.ts";
+import { addKillCommand } from "./commands/kill.ts";
+import { addListCommand } from "./commands/list.ts";
+import { addNotOfferedCommands } from "./commands/not-offered.ts";
+import { addQuickstartCommand } from "./commands/quickstart.ts";
+import { addShellCommand } from "./commands/shell.ts";
+import { addSnapshotsCommands } from "./commands/snapshots.ts";
+import { addSwitchCommand } from "./commands/switch.ts";
+import { addOrgsCommands, addTokensCommands } from "./commands/tokens.ts";
+import { addUpCommand } from "./commands/up.ts";
+import { addVolumesCommands } from "./commands/volumes.ts";
+import { addCommonOptions, addExamples } from "./define.ts";
+
+/** Builds the tree of commands. Nothing is read or connected to until one of them runs. */
+export function buildProgram(): Command {
+  const program = new Command("caisson")
+    .description("Persistent sandboxes on your own machine: volumes, snapshots and isolated Linux environments.")
+    .version(readVersion(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "show help")
+    .helpCommand("help [command]", "show help for a command")
+    // Errors are shown by main, in the form that was asked for.
+    .configureOutput({ outputError: () => undefined })
+    .exitOverride()
+    // What stands behind the words of a command to run belongs to that command.
+    .enablePositionalOptions()
+    .configureHelp({ subcommandTerm: (command) => [command.name(), ...command.aliases().slice(0, 1)].join(", ") });
+  addCommonOptions(program);
+
+  program.commandsGroup("Sandboxes:");
+  addCreateCommand(program);
+  addListCommand(program);
+  addExecCommand(program);
+  addShellCommand(program);
+  addCopyCommand(program);
+  addExtendCommand(program);
+  addKillCommand(program);
+  program.commandsGroup("Storage:");
+  addVolumesCommands(program);
+  addSnapshotsCommands(program);
+  program.commandsGroup("Server:");
+  addQuickstartCommand(program);
+  addUpCommand(program);
+  addEnvCommand(program);
+  addDoctorCommand(program);
+  program.commandsGroup("Access:");
+  addSwitchCommand(program);
+  addTokensCommands(program);
+  addOrgsCommands(program);
+  program.commandsGroup("Other:");
+  addCompletionCommands(program);
+  addNotOfferedCommands(program);
+  return addExamples(program, [
+    ["caisson quickstart", "See a file outlive the sandbox that wrote it"],
+    ["caisson up", "Run a server, then use it from another shell"],
+    ['eval "$(caisson env)" && caisson create --timeout 20m', "A sandbox on it"],
+  ]);
+}
+
+function readVersion(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return String((JSON.parse(text) as { readonly version: unknown }).version);
+}

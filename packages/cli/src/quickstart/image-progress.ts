@@ -1,0 +1,38 @@
+import type { SingleBar } from "cli-progress";
+import type { Output } from "../output/output.ts";
+import { createProgressBar } from "../output/progress-bar.ts";
+import type { ImageProgress } from "../server-process/temporary-server.ts";
+
+/** Shows how far the making of the image is: as a bar on a terminal, else with a line for each stage. */
+export class ImageProgressDisplay implements Disposable {
+  readonly #output: Output;
+  readonly #bar: SingleBar | null;
+  #message = "";
+
+  constructor(output: Output) {
+    this.#output = output;
+    this.#bar = output.isWatched ? createBar() : null;
+  }
+
+  readonly report = ({ phase, fraction, message }: ImageProgress): void => {
+    if (phase === "done" || message === this.#message) {
+      if (phase === "done") this[Symbol.dispose]();
+      else this.#bar?.update(fraction);
+      return;
+    }
+    this.#message = message;
+    if (this.#bar === null) this.#output.note(`  image: ${message} (${Math.round(fraction * 100)}%)`);
+    else if (this.#bar.isActive) this.#bar.update(fraction, { message });
+    else this.#bar.start(1, fraction, { message });
+  };
+
+  [Symbol.dispose](): void {
+    this.#bar?.stop();
+  }
+}
+
+function createBar(): SingleBar {
+  return createProgressBar<{ readonly message: string }>(
+    (bar, { fraction }, { message }) => `${bar} ${Math.floor(fraction * 100)}%  making builtin:debian-13: ${message}`,
+  );
+}

@@ -1,0 +1,36 @@
+const ENDING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** Waits for a signal that asks this process to end, and returns true; or for `other`, and returns false. */
+export async function untilInterrupted(other: Promise<unknown>): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const listener = (): void => resolve(true);
+  for (const signal of ENDING) process.on(signal, listener);
+  try {
+    return await Promise.race([promise, other.then(() => false)]);
+  } finally {
+    for (const signal of ENDING) process.off(signal, listener);
+  }
+}
+
+/** Runs an action with a signal that is aborted when this process is asked to end. A second such request ends it at once. */
+export async function withInterrupt<T>(action: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const listener = (signal: NodeJS.Signals): void => controller.abort(new InterruptedError(signal));
+  for (const signal of ENDING) process.once(signal, listener);
+  try {
+    return await action(controller.signal);
+  } finally {
+    for (const signal of ENDING) process.off(signal, listener);
+  }
+}
+
+/** This process was asked to end by a signal. */
+export class InterruptedError extends Error {
+  readonly signal: NodeJS.Signals;
+
+  constructor(signal: NodeJS.Signals) {
+    super(`Interrupted by ${signal}`);
+    this.name = "InterruptedError";
+    this.signal = signal;
+  }
+}
