@@ -1,0 +1,279 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, open, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { findMount, runTool, syncFileSystem } from "@caisson/linux";
+import { MIB } from "./device-io.ts";
+import {
+  formatFileSystem,
+  growFileSystem,
+  isFormatted,
+  minimumCloneBytes,
+  mountVolume,
+  recoverFileSystem,
+  requireCloneFits,
+  trimVolume,
+  unmountVolume,
+} from "./file-system.ts";
+import { FrozenFileSystem } from "./frozen-file-system.ts";
+import { LocalStorage } from "./local/local-storage.ts";
+import { TestDisk } from "./local/test-pool.ts";
+import { ScratchDisks } from "./scratch-disks.ts";
+import { requireSuperblock } from "./superblock.ts";
+
+describe("file systems on images", () => {
+  let disk: TestDisk;
+  let storage: LocalStorage;
+  let target = "";
+
+  before(async () => {
+    disk = await TestDisk.create("ext4", 2048 * MIB);
+    storage = await LocalStorage.open({ directory: join(disk.mountPath, "pool"), reserveBytes: 64 * MIB });
+    target = join(disk.directory, "volume");
+    await mkdir(target);
+  });
+
+  after(async () => {
+    await storage.close();
+    await disk.dispose();
+  });
+
+  afterEach(async () => {
+    assert.equal(await findMount(target), null);
+    for await (const { id } of storage.listImages()) await storage.deleteImage(id);
+  });
+
+  /** Makes a formatted volume and runs something on its device. */
+  const withVolume = async (sizeBytes: number, run: (device: string) => Promise<void>): Promise<void> => {
+    await storage.createImage("vol_a", { sizeBytes });
+    await withDevice("vol_a", "rw", async (device) => {
+      await formatFileSystem(device, "data");
+      await run(device);
+    });
+  };
+  const withDevice = async (id: string, mode: "rw" | "ro", run: (device: string) => Promise<void>): Promise<void> => {
+    const device = await storage.attach(id, mode);
+    try {
+      await run(device.path);
+    } finally {
+      await storage.detach(device);
+    }
+  };
+  const mounted = async (device: string, run: () => Promise<void>, isReadOnly = false): Promise<void> => {
+    await mountVolume({ device, target, kind: "data", isReadOnly });
+    try {
+      await run();
+    } finally {
+      await unmountVolume(target);
+    }
+  };
+
+  test("a fresh volume is writable, takes under 20 MiB of space, and passes a full check", async () => {
+    await storage.createImage("vol_a", { sizeBytes: 1e9 });
+    await withDevice("vol_a", "rw", async (device) => {
+      assert.equal(await isFormatted(device), false);
+      await formatFileSystem(device, "data");
+      assert.equal(await isFormatted(device), true);
+      await runTool("e2fsck", ["-fn", device]);
+      await mounted(device, async () => {
+        const options = (await findMount(target))?.options ?? [];
+        for (const option of ["nodev", "nosuid", "noatime"]) assert.ok(options.includes(option), option);
+        await writeFile(join(target, "file"), "contents");
+        const { blocks, bavail, bfree } = await statfs(target);
+        // ext4 keeps 4096 blocks for its own delayed allocation.
+        assert.ok(bfree - bavail <= 4096, "nothing is kept back for the superuser");
+        assert.ok(blocks * 4096 > 0.97 * 1e9 - 16 * MIB, `${blocks * 4096} bytes are the volume's`);
+      });
+    });
+    const { allocatedBytes } = await storage.usage("vol_a");
+    assert.ok(allocatedBytes > 0 && allocatedBytes < 20 * MIB, `${allocatedBytes} bytes`);
+  });
+
+  test("volumes of the smallest and of odd sizes can be made and checked", async () => {
+    for (const sizeBytes of [300_000_000, 300_000_001, 512 * MIB - 1]) {
+      await withVolume(sizeBytes, async (device) => {
+        const { sizeBytes: size, blockBytes } = await requireSuperblock(device);
+        assert.equal(blockBytes, 4096);
+        assert.equal(size, Math.floor(sizeBytes / 4096) * 4096);
+        await runTool("e2fsck", ["-fn", device]);
+      });
+      await storage.deleteImage("vol_a");
+    }
+  });
+
+  test("a clone larger than its parent grows to its size and keeps its files", async () => {
+    await withVolume(400 * MIB, (device) => mounted(device, () => writeFile(join(target, "file"), "kept")));
+    await storage.sealImage("vol_a", "snp_a");
+    await storage.createImage("vol_b", { sizeBytes: 4096 * MIB, parent: "snp_a" });
+    await withDevice("vol_b", "rw", async (device) => {
+      await growFileSystem(device);
+      assert.equal((await requireSuperblock(device)).sizeBytes, 4096 * MIB);
+      await runTool("e2fsck", ["-fn", device]);
+      await mounted(device, async () => assert.equal(await readFile(join(target, "file"), "utf8"), "kept"));
+      await growFileSystem(device);
+    });
+  });
+
+  test("a clone smaller than the file system is refused with the size that it needs", async () => {
+    await withVolume(400 * MIB, async (device) => {
+      assert.equal(await minimumCloneBytes(device), 400 * MIB);
+      await assert.rejects(requireCloneFits("create volume small", device, 300 * MIB), {
+        code: "INVALID_CAPACITY",
+        message: `Cannot create volume small with ${300 * MIB} bytes: its file system needs ${400 * MIB}`,
+      });
+      await requireCloneFits("create volume large", device, 400 * MIB);
+    });
+  });
+
+  test("a snapshot of a volume that is being written to needs no repair and holds what was synced before", async () => {
+    await withVolume(1e9, async (device) => {
+      await mounted(device, async () => {
+        await using writer = await startWriter(target);
+        await writer.progress(20);
+        await writeFile(join(target, "before"), "the snapshot", { flush: true });
+        await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 10_000 });
+        const frozenAt = await writer.count();
+        await storage.sealImage("vol_a", "snp_a", async () => {
+          assert.equal(await writer.count(), frozenAt, "nobody writes during the copy");
+          frozen.thaw();
+        });
+        frozen.thaw();
+        assert.ok(frozen.stalledMs > 0);
+        await writer.progress(20);
+      });
+    });
+    await withDevice("snp_a", "ro", async (device) => {
+      assert.equal((await requireSuperblock(device)).needsRecovery, false);
+      await runTool("e2fsck", ["-fn", device]);
+      await mounted(
+        device,
+        async () => assert.equal(await readFile(join(target, "before"), "utf8"), "the snapshot"),
+        true,
+      );
+    });
+  });
+
+  test("a freeze ends at its deadline, whatever its owner does, and the copy is refused", async () => {
+    await withVolume(400 * MIB, (device) =>
+      mounted(device, async () => {
+        await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 150 });
+        const write = writeFile(join(target, "file"), "waits");
+        const first = await Promise.race([write.then(() => "written"), delay(50).then(() => "waiting")]);
+        assert.equal(first, "waiting");
+        await write;
+        assert.ok(frozen.stalledMs >= 150, `${frozen.stalledMs} ms`);
+        await assert.rejects(
+          storage.sealImage("vol_a", "snp_a", async () => frozen.thaw()),
+          /stood still for 150 ms/,
+        );
+        assert.equal(await storage.getImage("snp_a"), null);
+      }),
+    );
+  });
+
+  test("a freeze ends when its owner fails, and a second one meanwhile is refused", async () => {
+    await withVolume(400 * MIB, (device) =>
+      mounted(device, async () => {
+        const owner = async (): Promise<void> => {
+          await using _frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 60_000 });
+          await assert.rejects(FrozenFileSystem.freeze(target, { deadlineMs: 60_000 }), { code: "EBUSY" });
+          throw new Error("the owner failed");
+        };
+        await assert.rejects(owner(), /the owner failed/);
+        await writeFile(join(target, "file"), "written", { flush: true });
+      }),
+    );
+  });
+
+  test("after deleting files, trimming gives their space back to the pool", async () => {
+    await withVolume(400 * MIB, (device) =>
+      mounted(device, async () => {
+        await writeFile(join(target, "large"), Buffer.alloc(64 * MIB, 1), { flush: true });
+        const full = (await storage.usage("vol_a")).allocatedBytes;
+        assert.ok(full >= 64 * MIB);
+        await rm(join(target, "large"));
+        await using directory = await open(target, "r");
+        await syncFileSystem(directory, target);
+        assert.ok((await trimVolume(target)) >= 64 * MIB);
+        const { allocatedBytes } = await storage.usage("vol_a");
+        assert.ok(allocatedBytes <= full - 64 * MIB, `${full} bytes before, ${allocatedBytes} after`);
+      }),
+    );
+  });
+
+  test("an image whose user died is recovered before it is used read-only", async () => {
+    await withVolume(400 * MIB, (device) =>
+      mounted(device, async () => {
+        await writeFile(join(target, "file"), "journaled", { flush: true });
+        // The copy of a file system in use, without a freeze, is what a power cut leaves.
+        await storage.sealImage("vol_a", "snp_a");
+      }),
+    );
+    await storage.createImage("vol_b", { sizeBytes: 400 * MIB, parent: "snp_a" });
+    await withDevice("vol_b", "rw", async (device) => {
+      assert.equal((await requireSuperblock(device)).needsRecovery, true);
+      await recoverFileSystem(device);
+      assert.equal((await requireSuperblock(device)).needsRecovery, false);
+      await runTool("e2fsck", ["-fn", device]);
+    });
+    await withDevice("vol_b", "ro", (device) =>
+      mounted(device, async () => assert.equal(await readFile(join(target, "file"), "utf8"), "journaled"), true),
+    );
+  });
+
+  test("a scratch disk is empty, large, and gone without a trace after its end", async () => {
+    const mountRoot = join(disk.directory, "scratch");
+    const disks = new ScratchDisks(storage, { mountRoot, sizeBytes: 10_240 * MIB });
+    const [first, second] = await Promise.all([disks.create("scr_a"), disks.create("scr_b")]);
+    await writeFile(join(first.path, "file"), Buffer.alloc(8 * MIB, 1));
+    await assert.rejects(readFile(join(second.path, "file")), { code: "ENOENT" });
+    const { blocks, bavail } = await statfs(second.path);
+    assert.ok(bavail > 0.98 * blocks && blocks * 4096 > 9.5 * 2 ** 30);
+    await disks.destroy("scr_a");
+    await disks.destroy("scr_a");
+    assert.equal(await findMount(first.path), null);
+    await writeFile(join(second.path, "file"), "the other one works on");
+    await disks.destroy("scr_b");
+    assert.equal(await storage.getImage("scr_a"), null);
+  });
+});
+
+/** A guest that never stops writing, in a process of its own, because a frozen file system would stop this one's worker threads. */
+async function startWriter(directory: string): Promise<Writer & AsyncDisposable> {
+  const script = 'i=0; while :; do i=$((i+1)); echo $i > "$0/writing-$((i%7))"; echo $i; done';
+  const child = spawn("sh", ["-c", script, directory], { stdio: ["ignore", "pipe", "inherit"] });
+  let count = 0;
+  child.stdout.on("data", (lines: Buffer) => {
+    count += lines.toString().split("\n").length - 1;
+  });
+  await once(child, "spawn");
+  return {
+    async count() {
+      // What the writer has printed already is read first.
+      await delay(20);
+      return count;
+    },
+    async progress(writes) {
+      const goal = count + writes;
+      const deadline = performance.now() + 10_000;
+      while (count < goal) {
+        assert.ok(performance.now() < deadline, "the writer stands still");
+        await delay(5);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await once(child, "close");
+    },
+  };
+}
+
+interface Writer {
+  /** Writes so far. */
+  count(): Promise<number>;
+  /** Resolves after so many more writes. */
+  progress(writes: number): Promise<void>;
+}
