@@ -13,7 +13,8 @@ install_npm() {
     exit 1
   fi
   echo "Installing the npm packages of package-lock.json into node_modules: Node 24 runs Caisson, Deno runs inside its sandboxes." >&2
-  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error >&2)
+  # Not "npm ci": it refuses a lock file made where a mirror lacks the packages of other platforms, and it empties node_modules first.
+  (cd "$here" && npm install --no-save --no-audit --no-fund --loglevel=error >&2)
   cp "$here/package-lock.json" "$stamp"
 }
 
