@@ -1,9 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+
+import { assertNoLeaks } from "@caisson/linux";
 
 const root = join(import.meta.dirname, "../..");
 /** A first start on a machine makes the built-in image. */
@@ -126,9 +129,14 @@ export class TestServer implements AsyncDisposable {
     });
   }
 
+  /** Ends the server, removes its data, and fails when anything of it is left on the host. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     await rm(this.dataDirectory, { recursive: true, force: true });
+    await assertNoLeaks({
+      directory: this.dataDirectory,
+      instance: createHash("sha256").update(join(this.dataDirectory, "run")).digest("hex").slice(0, 10),
+    });
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {

@@ -1,6 +1,6 @@
-import { mkdir } from "node:fs/promises";
+import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { openSqliteStore } from "@caisson/database";
 import { type FileLock, lockFile } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
@@ -38,7 +38,7 @@ export interface Server {
  */
 export async function startServer(config: Config, logger: Logger): Promise<Server> {
   await using undo = new AsyncDisposableStack();
-  const directory = config.dataDirectory;
+  const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
   const store = openSqliteStore(join(directory, "database", "caisson.db"));
@@ -77,9 +77,20 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   return { credentials, close: () => resources.disposeAsync() };
 }
 
-/** Sandboxes' own ids pass through the data directory to their mounts, so it can be searched; what is secret in it is closed by itself. */
+/**
+ * Makes the data directory. Sandboxes' own ids pass through it to their mounts, so it and everything above it must be searchable; what is secret in
+ * it is closed by itself. Throws `INVALID_CONFIG` for a place that cannot be used.
+ */
 async function makeDirectories(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o711 });
+  await mkdir(directory, { recursive: true });
+  await chmod(directory, 0o711);
+  for (let above = dirname(directory); above !== dirname(above); above = dirname(above)) {
+    if (((await stat(above)).mode & 0o001) !== 0) continue;
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `Cannot keep data in ${directory}: sandboxes could not pass ${above}. Run chmod o+x ${above}, or give another directory with --data`,
+    );
+  }
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
 }
 
@@ -111,7 +122,7 @@ async function openRegion(
     readonly undo: AsyncDisposableStack;
   },
 ): Promise<Region> {
-  const directory = join(config.dataDirectory, "regions", name);
+  const directory = join(resolve(config.dataDirectory), "regions", name);
   const storage = await LocalStorage.open({
     directory: join(directory, "pool"),
     ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
