@@ -1,5 +1,6 @@
 import type { WalkEntry } from "@caisson/protocol/rpc-methods";
 import { type GlobOptions, globToRegExp } from "./glob-to-reg-exp.ts";
+import { isGlob, unescapeGlob } from "./is-glob.ts";
 import { absolutePath, joinPath, normalizePath } from "./path-text.ts";
 import { type WalkOptions, walk, walkEntry } from "./walk.ts";
 
@@ -61,7 +62,7 @@ class Expansion {
     this.patterns = segments.slice(fixedCount);
     this.#fixedRoot = segments
       .slice(0, fixedCount)
-      .reduce((path, segment) => this.#join(path, unescapeSegment(segment)), isAbsolute ? "/" : root);
+      .reduce((path, segment) => this.#join(path, unescapeGlob(segment)), isAbsolute ? "/" : root);
   }
 
   /** The entry of the part without magic characters; nothing when it does not exist. */
@@ -110,27 +111,4 @@ class Expansion {
     if (joined.includes("\0")) throw new Error(`Glob contains invalid characters: ${JSON.stringify(joined)}`);
     return normalizePath(joined.replace(/(?<=(?:\/|^)\*\*\/)\.\.(?=\/|$)/g, "\0")).replaceAll("\0", "..");
   }
-}
-
-/** Closes the brackets that an escaped opening one spans. */
-const CLOSING: Readonly<Record<string, string>> = { "{": "}", "(": ")", "[": "]" };
-const ESCAPE_OR_MAGIC = /\\(.)|^!|[*?]|\[[^[\\\]]+\]|\{[^{\\}]+\}|\([^(|]+\|[^\\)]+\)|@\([^)]+\)/;
-
-/** Whether a segment has characters that make it a pattern, as `isGlob` of the Deno standard library decides. */
-export function isGlob(segment: string): boolean {
-  let rest = segment;
-  for (;;) {
-    const match = ESCAPE_OR_MAGIC.exec(rest);
-    if (match === null) return false;
-    const escaped = match[1];
-    if (escaped === undefined) return true;
-    const end = match.index + match[0].length;
-    const closing = CLOSING[escaped];
-    const closingIndex = closing === undefined ? -1 : rest.indexOf(closing, end);
-    rest = rest.slice(closingIndex === -1 ? end : closingIndex + 1);
-  }
-}
-
-function unescapeSegment(segment: string): string {
-  return segment.replace(/\\([*?{}[\]()|+@!])/g, "$1");
 }

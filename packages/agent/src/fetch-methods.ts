@@ -1,10 +1,10 @@
 import { abortable } from "./abortable.ts";
 import { AppError } from "./errors.ts";
 import { HttpServerWatch } from "./http-server-watch.ts";
-import type { ListeningAddress } from "./listening-address.ts";
 import { type Call, type MethodTable, method } from "./method.ts";
 import { arrayOf, count, defaulted, oneOf, optional, type ShapeOf, string, type Validator } from "./params.ts";
 import type { SandboxProcess } from "./process-table.ts";
+import type { ListeningAddress } from "./tcp-address.ts";
 import { startTimer } from "./timers.ts";
 
 /** How long a request waits for the server of a process that has just been started. */

@@ -1,5 +1,5 @@
 import { abortable } from "./abortable.ts";
-import { AppError, abortError } from "./errors.ts";
+import { AppError } from "./errors.ts";
 
 /**
  * The largest file that one answer carries: its base64 stays under the 100 MiB that the official JavaScript client accepts in a message.
@@ -33,10 +33,13 @@ export interface WriteOptions {
   readonly mode: number | undefined;
 }
 
-/** Writes chunks to a file as they come, holding one at a time. The file keeps what was written when the source or a write fails. */
+/**
+ * Writes a file from bytes or from a stream, of which it holds one chunk at a time. The file keeps what was written when the stream or a
+ * write fails; ending the stream then is its owner's part.
+ */
 export async function writeContent(
   path: string,
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  content: Uint8Array | ReadableStream<Uint8Array>,
   { append, create, createNew, mode }: WriteOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -45,11 +48,11 @@ export async function writeContent(
   using file = await abortable(Deno.open(path, options), signal, (late) => late.close());
   // The mode is that of the file afterwards: opening applies it to a new file only, and under the umask.
   if (mode !== undefined) await Deno.chmod(path, mode);
-  for await (const chunk of chunks) {
-    if (signal.aborted) throw abortError();
-    await writeAll(file, chunk);
+  if (content instanceof Uint8Array) return await writeAll(file, content);
+  const reader = content.getReader();
+  for (let next = await abortable(reader.read(), signal); !next.done; next = await abortable(reader.read(), signal)) {
+    await writeAll(file, next.value);
   }
-  if (signal.aborted) throw abortError();
 }
 
 /** Writes all bytes, however many calls that takes. */

@@ -1,5 +1,5 @@
 import { expandGlob } from "./expand-glob.ts";
-import { readContent, type WriteOptions, writeContent } from "./file-content.ts";
+import { readContent, writeContent } from "./file-content.ts";
 import { toFileInfo } from "./file-info.ts";
 import { time } from "./file-params.ts";
 import { type Call, type Method, type MethodTable, method } from "./method.ts";
@@ -47,11 +47,11 @@ function writeMethod<T>(validator: Validator<T>, encode: (content: T) => Uint8Ar
   const shape = { ...path, options: writeOptions, contentStreamId: optional(count), content: optional(validator) };
   const contentOnly = object({ content: validator });
   return method(shape, async ({ path, options, contentStreamId, content }, call) => {
-    const chunks =
+    const source =
       contentStreamId === undefined
-        ? [encode(validate(contentOnly, { content }).content)]
+        ? encode(content ?? validate(contentOnly, {}).content)
         : call.takeStream(contentStreamId);
-    await writeContent(resolvePath(call.sandbox, path), chunks, options satisfies WriteOptions, call.signal);
+    await writeContent(resolvePath(call.sandbox, path), source, options, call.signal);
   });
 }
 

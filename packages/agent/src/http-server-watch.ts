@@ -1,6 +1,7 @@
 import { EndedPids } from "./ended-pids.ts";
-import { findListeningAddress, type ListeningAddress } from "./listening-address.ts";
+import { findListeningAddress } from "./listening-address.ts";
 import type { SandboxProcess } from "./process-table.ts";
+import type { ListeningAddress } from "./tcp-address.ts";
 import { startTimer } from "./timers.ts";
 
 const SHORTEST_INTERVAL_MS = 2;
