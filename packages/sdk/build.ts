@@ -8,7 +8,8 @@ import { rollup } from "rollup";
 import { dts } from "rollup-plugin-dts";
 
 const root = dirname(fileURLToPath(import.meta.url));
-const dist = join(root, "dist");
+/** Where the package is built unless told otherwise. */
+const DEFAULT_DIRECTORY = join(root, "dist");
 
 interface Manifest {
   readonly name: string;
@@ -19,18 +20,18 @@ interface Manifest {
 }
 
 /**
- * Builds the package as it is published, into `dist`: one module for `import`, one for `require`, one declaration file for each, and a
+ * Builds the package as it is published, into a directory: one module for `import`, one for `require`, one declaration file for each, and a
  * manifest of its own, because in the workspace the package stands for its sources.
  */
-export async function buildSdk(): Promise<string> {
-  rmSync(dist, { recursive: true, force: true });
-  mkdirSync(dist);
-  await Promise.all([buildModules(), buildDeclarations()]);
+export async function buildSdk(directory: string = DEFAULT_DIRECTORY): Promise<string> {
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory);
+  await Promise.all([buildModules(directory), buildDeclarations(directory)]);
   const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
-  writeFileSync(join(dist, "package.json"), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`);
-  cpSync(join(root, "README.md"), join(dist, "README.md"));
-  cpSync(join(root, "../../LICENSE"), join(dist, "LICENSE"));
-  return dist;
+  writeFileSync(join(directory, "package.json"), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`);
+  cpSync(join(root, "README.md"), join(directory, "README.md"));
+  cpSync(join(root, "../../LICENSE"), join(directory, "LICENSE"));
+  return directory;
 }
 
 function publishedManifest({ name, version, description, license, dependencies }: Manifest): object {
@@ -57,14 +58,14 @@ function publishedManifest({ name, version, description, license, dependencies }
   };
 }
 
-async function buildModules(): Promise<void> {
+async function buildModules(directory: string): Promise<void> {
   for (const [format, file] of [
     ["esm", "index.js"],
     ["cjs", "index.cjs"],
   ] as const) {
     await build({
       entryPoints: [join(root, "src/index.ts")],
-      outfile: join(dist, file),
+      outfile: join(directory, file),
       bundle: true,
       format,
       platform: "node",
@@ -77,10 +78,12 @@ async function buildModules(): Promise<void> {
   }
 }
 
-async function buildDeclarations(): Promise<void> {
-  const types = join(dist, "types");
+async function buildDeclarations(directory: string): Promise<void> {
+  const types = join(directory, "types");
   const tsc = createRequire(import.meta.url).resolve("../../node_modules/typescript/bin/tsc");
-  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
+  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json"), "--outDir", types], {
+    stdio: "inherit",
+  });
   const bundle = await rollup({
     input: join(types, "sdk/src/index.d.ts"),
     plugins: [dts()],
@@ -93,8 +96,8 @@ async function buildDeclarations(): Promise<void> {
   await bundle.close();
   const [{ code }] = output;
   if (/@caisson\/|typebox/.test(code)) throw new Error("The declarations refer to a package that is not published");
-  writeFileSync(join(dist, "index.d.ts"), code);
-  writeFileSync(join(dist, "index.d.cts"), code);
+  writeFileSync(join(directory, "index.d.ts"), code);
+  writeFileSync(join(directory, "index.d.cts"), code);
   rmSync(types, { recursive: true });
 }
 

@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { promisify } from "node:util";
+import { TestServer } from "../../../tests/support/server.ts";
+import { buildSdk } from "../build.ts";
+
+const run = promisify(execFile);
+const require = createRequire(import.meta.url);
+const examples = join(import.meta.dirname, "documentation");
+const denoPath = join(dirname(require.resolve("deno/package.json")), "deno");
+
+/** The last line that each example prints. */
+const EXPECTED: Readonly<Record<string, string>> = {
+  volumes: "Persist me!",
+  snapshots: "installed",
+  files: "Hello world",
+  processes: "Hello, world!",
+  environment: "hello secret-key-123",
+  timeouts: "Still alive!",
+  errors: "Exit code: 42",
+  "older-node": "Works",
+};
+
+/** A Node.js of the oldest supported line, when the machine has one beside the workspace's own. */
+async function findNode20(): Promise<string | null> {
+  const candidates = (process.env.PATH ?? "").split(":").map((directory) => join(directory, "node"));
+  for (const path of candidates) {
+    const version = await run(path, ["--version"]).then(
+      ({ stdout }) => stdout,
+      () => "",
+    );
+    if (version.startsWith("v20.")) return path;
+  }
+  return null;
+}
+
+/**
+ * Programs written for `@deno/sandbox`, in which that name stands for the published form of this package, as with
+ * `"@deno/sandbox": "npm:@caisson/sdk"` in a package.json.
+ */
+suite("examples of the documentation run with the import unchanged", () => {
+  let server: TestServer;
+  let project: string;
+  let env: Record<string, string>;
+
+  before(async () => {
+    server = await TestServer.start();
+    project = await mkdtemp(join(tmpdir(), "caisson-docs-"));
+    await mkdir(join(project, "node_modules/@deno"), { recursive: true });
+    await buildSdk(join(project, "node_modules/@deno/sandbox"));
+    await symlink(dirname(require.resolve("ws/package.json")), join(project, "node_modules/ws"));
+    await writeFile(
+      join(project, "package.json"),
+      '{ "type": "module", "dependencies": { "@deno/sandbox": "npm:@caisson/sdk" } }',
+    );
+    await cp(examples, join(project, "examples"), { recursive: true });
+    env = { PATH: process.env.PATH ?? "", HOME: project, ...server.clientEnv() };
+  });
+  after(async () => {
+    await server[Symbol.asyncDispose]();
+    await rm(project, { recursive: true });
+  });
+
+  const lastLine = (output: string) => output.trim().split("\n").at(-1);
+
+  for (const [name, expected] of Object.entries(EXPECTED)) {
+    test(`${name} on Node.js`, async () => {
+      const { stdout, stderr } = await run(process.execPath, [join(project, `examples/${name}.ts`)], { env });
+      assert.equal(lastLine(stdout), expected, stderr);
+    });
+  }
+
+  // What proves that the examples are written for that client, and not for this one.
+  for (const [name, expected] of Object.entries(EXPECTED)) {
+    test(`${name} with the official client`, async () => {
+      const { stdout, stderr } = await run(process.execPath, [join(examples, `${name}.ts`)], { env });
+      assert.equal(lastLine(stdout), expected, stderr);
+    });
+  }
+
+  for (const name of ["volumes", "processes", "files", "errors"]) {
+    test(`${name} on Deno`, async () => {
+      const options = { env: { ...env, DENO_DIR: join(project, ".deno"), DENO_NO_UPDATE_CHECK: "1" }, cwd: project };
+      const flags = ["run", "--allow-all", "--node-modules-dir=manual", "--no-remote", "--no-lock"];
+      const { stdout, stderr } = await run(denoPath, [...flags, join(project, `examples/${name}.ts`)], options);
+      assert.equal(lastLine(stdout), EXPECTED[name], stderr);
+    });
+  }
+
+  test("older-node on Node.js 20, from both kinds of modules", async (context) => {
+    const node = await findNode20();
+    if (node === null) return context.skip("there is no Node.js 20 on this machine");
+    const source = await readFile(join(examples, "older-node.ts"), "utf8");
+    await writeFile(join(project, "older.mjs"), source);
+    const body = source.replace(/import (.*) from (".*");/, "const $1 = require($2);\n(async () => {");
+    await writeFile(join(project, "older.cjs"), `${body}})();`);
+    for (const file of ["older.mjs", "older.cjs"]) {
+      const { stdout }: { stdout: string } = await run(node, [join(project, file)], { env });
+      assert.equal(lastLine(stdout), "Works", basename(file));
+    }
+  });
+});
