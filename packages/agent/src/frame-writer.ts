@@ -8,7 +8,7 @@ interface Outgoing {
   readonly text: string | null;
   readonly isAscii: boolean;
   readonly bytes: Uint8Array | null;
-  readonly onFlushed: ((isSent: boolean) => void) | null;
+  readonly onFlushed: (isSent: boolean) => void;
 }
 
 const MAX_HEADER_BYTES = 10;
@@ -78,7 +78,7 @@ export class FrameWriter {
     this.#messages = [];
     this.#next = 0;
     this.#waitingCharacters = 0;
-    for (const item of dropped) item.onFlushed?.(false);
+    for (const item of dropped) item.onFlushed(false);
     this.#onTaken?.();
   }
 
@@ -90,19 +90,20 @@ export class FrameWriter {
   }
 
   async #drain(): Promise<void> {
+    let batch = this.#fillScratch();
     try {
-      for (let batch = this.#fillScratch(); batch !== null; batch = this.#fillScratch()) {
+      for (; batch !== null; batch = this.#fillScratch()) {
         let bytes = batch.bytes;
         while (bytes.length > 0) bytes = bytes.subarray(await this.#write(bytes));
-        for (const item of batch.items) item.onFlushed?.(true);
+        for (const item of batch.items) item.onFlushed(true);
         this.#onTaken?.();
       }
       this.#isRunning = false;
     } catch {
       // The reading side reports why the connection failed; here only nobody may go on waiting.
       this.#isFailed = true;
+      for (const item of [...(batch?.items ?? []), ...this.#control.splice(0)]) item.onFlushed(false);
       this.dropMessages();
-      for (const item of this.#control.splice(0)) item.onFlushed?.(false);
     }
   }
 

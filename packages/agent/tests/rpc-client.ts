@@ -18,22 +18,28 @@ export interface Frame {
 }
 
 const DEADLINE_MS = 20_000;
+const MAX_MESSAGE_BYTES = 512 * 1024 * 1024;
 
 /** A bare client: it sends what a test says and keeps every message, so that tests see what the official client hides. */
 export class RpcClient implements AsyncDisposable {
   readonly frames: Frame[] = [];
+  /** Texts that are not JSON: only `pong` may be among them. */
+  readonly texts: string[] = [];
+  readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
   readonly #socket: WebSocket;
   #lastId = 0;
   #changed = Promise.withResolvers<void>();
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
-    socket.on("message", (data) => this.#receive({ atMs: performance.now(), ...JSON.parse(String(data)) }));
+    socket.on("message", (data) => this.#receive(String(data)));
     socket.on("close", () => this.#wake());
+    this.closed = once(socket, "close").then(([code, reason]) => ({ code, reason: String(reason) }));
   }
 
   static async connect(socketPath: string, headers: Readonly<Record<string, string>> = {}): Promise<RpcClient> {
-    const socket = new WebSocket(`ws+unix://${socketPath}:/rpc`, { headers, perMessageDeflate: false });
+    const options = { headers, perMessageDeflate: false, maxPayload: MAX_MESSAGE_BYTES };
+    const socket = new WebSocket(`ws+unix://${socketPath}:/rpc`, options);
     const client = new RpcClient(socket);
     await once(socket, "open");
     return client;
@@ -44,6 +50,15 @@ export class RpcClient implements AsyncDisposable {
     const id = ++this.#lastId;
     this.#socket.send(JSON.stringify({ jsonrpc: "2.0", id, method, params }));
     return id;
+  }
+
+  send(text: string): void {
+    this.#socket.send(text);
+  }
+
+  /** The socket itself, for what is below messages. */
+  get socket(): WebSocket {
+    return this.#socket;
   }
 
   notify(method: string, params: unknown): void {
@@ -116,8 +131,9 @@ export class RpcClient implements AsyncDisposable {
     return this.close();
   }
 
-  #receive(frame: Frame): void {
-    this.frames.push(frame);
+  #receive(text: string): void {
+    if (text.startsWith("{")) this.frames.push({ atMs: performance.now(), ...JSON.parse(text) });
+    else this.texts.push(text);
     this.#wake();
   }
 
