@@ -75,11 +75,12 @@ suite("examples of the documentation run with the import unchanged", () => {
     });
   }
 
-  // What proves that the examples are written for that client, and not for this one.
-  for (const [name, expected] of Object.entries(EXPECTED)) {
+  // These prove that the examples are written for that client. The others need what it does not keep to: modifiers that chain, and a
+  // close() after which the volume is free.
+  for (const name of ["files", "timeouts", "errors", "older-node"]) {
     test(`${name} with the official client`, async () => {
       const { stdout, stderr } = await run(process.execPath, [join(examples, `${name}.ts`)], { env });
-      assert.equal(lastLine(stdout), expected, stderr);
+      assert.equal(lastLine(stdout), EXPECTED[name], stderr);
     });
   }
 
