@@ -46,10 +46,13 @@ export interface DetachOptions {
 export class LoopDevice {
   readonly path: string;
   readonly #file: FileHandle;
+  /** The backing file as the kernel names it. */
+  readonly #backing: string;
 
-  private constructor(path: string, file: FileHandle) {
+  private constructor(path: string, file: FileHandle, backing: string) {
     this.path = path;
     this.#file = file;
+    this.#backing = backing;
   }
 
   /** Makes an open file a block device. The caller may close the file afterwards. */
@@ -64,7 +67,7 @@ export class LoopDevice {
       const file = await openNode(path, options.isReadOnly === true ? constants.O_RDONLY : constants.O_RDWR);
       try {
         await ioctl(file, "LOOP_CONFIGURE", config, `${path} for ${detail}`);
-        return new LoopDevice(path, file);
+        return new LoopDevice(path, file, (await readBackingFile(path)) ?? "");
       } catch (error) {
         await file.close();
         if (!hasErrorCode(error, "EBUSY") || attempt === 100) throw error;
@@ -99,12 +102,18 @@ export class LoopDevice {
       await this.#file.close();
     }
     const deadline = performance.now() + timeoutMs;
-    while (await isBacked(this.path)) {
+    while (await this.#isOurs()) {
       if (performance.now() > deadline) {
         throw new KernelError("detach", "EBUSY", `${this.path}: still in use after ${timeoutMs} ms; unmount it first`);
       }
       await delay(2);
     }
+  }
+
+  /** Another process may take the device the moment that it is free, so having a backing file does not mean having this one. */
+  async #isOurs(): Promise<boolean> {
+    const backing = await readBackingFile(this.path);
+    return backing !== null && backing.replace(/ \(deleted\)$/, "") === this.#backing;
   }
 }
 

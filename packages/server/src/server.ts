@@ -141,7 +141,7 @@ async function openRegion(
     storage,
     builtins: new Map([[builtin.name, builtin]]),
     roots,
-    volumes: new VolumeMounts(storage, mountRoot, locks),
+    volumes: new VolumeMounts(storage, mountRoot, locks, logger),
     scratch,
     ownImageIds: new Set([builtin.imageId, await scratchDisks.prepare()]),
   };

@@ -1,7 +1,15 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { step } from "@caisson/linux";
-import { type BlockDevice, FrozenFileSystem, mountVolume, type StorageDriver, unmountVolume } from "@caisson/storage";
+import {
+  type BlockDevice,
+  FrozenFileSystem,
+  mountVolume,
+  type StorageDriver,
+  trimVolume,
+  unmountVolume,
+} from "@caisson/storage";
+import type { Logger } from "pino";
 import type { KeyedMutex } from "./keyed-mutex.ts";
 
 interface MountedVolume {
@@ -29,12 +37,14 @@ export class VolumeMounts {
   readonly #storage: StorageDriver;
   readonly #directory: string;
   readonly #locks: KeyedMutex;
+  readonly #logger: Logger;
   readonly #mounted = new Map<string, MountedVolume>();
 
-  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex) {
+  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex, logger: Logger) {
     this.#storage = storage;
     this.#directory = directory;
     this.#locks = locks;
+    this.#logger = logger;
   }
 
   /** Mounts the volume and returns the directory. Each success needs one `unmount`. */
@@ -69,7 +79,10 @@ export class VolumeMounts {
     });
   }
 
-  /** Gives up one `mount`. The last one syncs, unmounts and detaches, in that order: then everything written is on stable storage. */
+  /**
+   * Gives up one `mount`. The last one gives unused space back, syncs, unmounts and detaches, in that order: then
+   * everything written is on stable storage.
+   */
   unmount(volumeId: string): Promise<void> {
     return this.#locks.run(volumeId, async () => {
       const mounted = this.#mounted.get(volumeId);
@@ -78,6 +91,7 @@ export class VolumeMounts {
         mounted.users -= 1;
         return;
       }
+      if (!mounted.isReadOnly) await this.#trim(mounted);
       await step("volume-mount.unmount", () => unmountVolume(mounted.path));
       await step("volume-mount.detach", () => this.#storage.detach(mounted.device));
       this.#mounted.delete(volumeId);
@@ -97,8 +111,23 @@ export class VolumeMounts {
     return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
   }
 
+  /** Gives the blocks of files that were deleted in a mounted volume back to the pool. */
+  trim(volumeId: string): Promise<void> {
+    return this.#locks.run(volumeId, async () => {
+      const mounted = this.#mounted.get(volumeId);
+      if (mounted?.isReadOnly === false) await this.#trim(mounted);
+    });
+  }
+
   /** Ids of the volumes that are mounted now. */
   ids(): readonly string[] {
     return [...this.#mounted.keys()];
+  }
+
+  /** Space that is not given back now is given back the next time, so a failure holds nothing up. */
+  async #trim(mounted: MountedVolume): Promise<void> {
+    await trimVolume(mounted.path).catch((error: unknown) => {
+      this.#logger.warn({ err: error, path: mounted.path }, "cannot trim a volume");
+    });
   }
 }

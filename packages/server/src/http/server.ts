@@ -67,6 +67,10 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     if (request.routeOptions.config.isPublic !== true && request.routeOptions.url !== undefined)
       request.actor = await authenticate(app, request.headers);
   });
+  // Every body has members that may be left out; no body at all is then the same as none of them.
+  http.addHook("preValidation", async (request) => {
+    if (request.body === undefined && request.method !== "GET") request.body = {};
+  });
   http.addHook("onResponse", async (request, reply) => {
     app.logger.debug(
       {

@@ -107,12 +107,12 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
         tags,
         summary: "Restore a deleted snapshot by id",
         params: IdParams,
-        body: Type.Optional(RestoreSchema),
+        body: RestoreSchema,
         response: { 200: Snapshot, ...errors },
       },
     },
     async (request) =>
-      show(request, await restoreImage(app, request.actor, "snapshot", request.params.id, request.body?.slug)),
+      show(request, await restoreImage(app, request.actor, "snapshot", request.params.id, request.body.slug)),
   );
   http.get(
     "/api/v2/snapshots/:id/descendants",

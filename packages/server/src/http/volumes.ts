@@ -94,12 +94,12 @@ export function volumeRoutes(app: AppContext, http: Http): void {
         tags,
         summary: "Restore a deleted volume by id",
         params: IdParams,
-        body: Type.Optional(RestoreSchema),
+        body: RestoreSchema,
         response: { 200: Volume, ...errors },
       },
     },
     async (request) =>
-      show(request, await restoreImage(app, request.actor, "volume", request.params.id, request.body?.slug)),
+      show(request, await restoreImage(app, request.actor, "volume", request.params.id, request.body.slug)),
   );
   http.post(
     "/api/v2/volumes/:id/grow",

@@ -15,9 +15,13 @@ export async function purgeExpired(app: AppContext): Promise<void> {
   await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
 }
 
-/** Measures the volumes that sandboxes write to. */
+/** Measures the volumes that sandboxes write to, without what was deleted in them. */
 export async function measureAttached(app: AppContext): Promise<void> {
-  for (const region of app.regions.values()) await measureUsage(app, region.name, region.volumes.ids());
+  for (const region of app.regions.values()) {
+    const volumeIds = region.volumes.ids();
+    for (const volumeId of volumeIds) await region.volumes.trim(volumeId);
+    await measureUsage(app, region.name, volumeIds);
+  }
 }
 
 /** Runs the jobs until the returned function is called; it resolves when none runs any more. A failing job is logged and tried again. */
