@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from .errors import (
     RpcError,
     RpcValidationError,
     SandboxError,
+    SandboxOSError,
     UnknownRpcMethod,
 )
 
@@ -117,8 +119,9 @@ def sandbox_error(error: Mapping[str, Any], method: str) -> SandboxError:
     kind = str(error.get("constructorName") or "Error")
     if method == "processKill" and kind == "TypeError" and error.get("code") == "ENOENT":
         return ProcessAlreadyExited(error, method)
-    fallback = SandboxError if kind == "Error" else JavaScriptError
-    return SANDBOX_ERRORS.get(kind, fallback)(error, method)
+    if kind != "Error":
+        return SANDBOX_ERRORS.get(kind, JavaScriptError)(error, method)
+    return (SandboxOSError if error.get("code") in errno.errorcode.values() else SandboxError)(error, method)
 
 
 def rpc_error(error: Mapping[str, Any], method: str) -> RpcError:

@@ -223,6 +223,10 @@ class SandboxError(CaissonError):
         return f"{self.method}: {self.message} ({self.kind}{code})"
 
 
+class SandboxOSError(SandboxError, OSError):
+    """A system error that has no class of its own here, such as a full disk; `code` and `errno` say which."""
+
+
 class NotFound(SandboxError, FileNotFoundError):
     """There is no such file, directory or program."""
 

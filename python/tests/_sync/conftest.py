@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from caisson import Caisson
+from caisson import Caisson, Sandbox
 from fake_server import SANDBOX_ID, Answer, FakeServer
+from real_server import RealServer
 
 
 @pytest.fixture
@@ -15,3 +16,21 @@ def fake_client(fake: FakeServer) -> Iterator[Caisson]:
     fake.rest["GET", f"/api/v3/sandbox/{SANDBOX_ID}"] = [Answer(200, {"id": SANDBOX_ID, "status": "stopped"})]
     with Caisson(token="ddo_test", endpoint=fake.endpoint, call_timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+def client(clean_environment: None, server: RealServer, name: str) -> Iterator[Caisson]:
+    """A client of the real server. What a test made under its own name, and left, is deleted at the end."""
+    with Caisson(token=server.token, endpoint=server.endpoint) as client:
+        yield client
+        for volume in [volume for volume in client.volumes.list(search=name)]:
+            client.volumes.delete(volume)
+        for snapshot in [snapshot for snapshot in client.snapshots.list(search=name)]:
+            client.snapshots.delete(snapshot)
+
+
+@pytest.fixture
+def sandbox(client: Caisson) -> Iterator[Sandbox]:
+    """A fresh sandbox on the real server."""
+    with client.sandbox.create() as sandbox:
+        yield sandbox

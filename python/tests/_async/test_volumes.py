@@ -1,0 +1,167 @@
+"""Volumes and snapshots on a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from caisson import AsyncCaisson, errors
+
+pytestmark = [pytest.mark.anyio, pytest.mark.server]
+
+DEBIAN = "builtin:debian-13"
+
+
+async def test_the_example_of_the_documentation_runs(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(slug=name, region="ord", capacity="1GB")
+    async with client.sandbox.create(
+        region="ord", volumes={"/data/dataset": volume["slug"]}, labels={"job": "prepare"}
+    ) as sandbox:
+        await sandbox.fs.write_text_file("/data/dataset/hello.txt", "Persist me!\n")
+    page = await client.volumes.list(search=name.upper())
+    for vol in page.items:
+        assert f"{vol['slug']} {vol['capacity']}" == f"{name} 1000000000"
+        assert vol["used"] > 0
+    # No waiting: the volume is free when the block has been left.
+    async with client.sandbox.create(volumes={"/mnt/again": volume.id}) as sandbox:
+        assert await sandbox.fs.read_text_file("/mnt/again/hello.txt") == "Persist me!\n"
+    await client.volumes.delete(name)
+    assert await client.volumes.get(name) is None
+
+
+async def test_a_volume_is_created_found_and_deleted(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", 300_000_000, labels={"myKey": "My Value"})
+    assert volume.capacity == 300_000_000
+    assert (volume.is_bootable, volume.base_snapshot, volume.parent, volume.attached_to) == (False, None, None, None)
+    assert volume.labels == {"myKey": "My Value"}
+    assert await client.volumes.get(name) == volume
+    assert await client.volumes.get(volume.id) == volume
+    assert [found.id for found in (await client.volumes.list(labels={"myKey": "My Value"})).items] == [volume.id]
+    assert (await client.volumes.list(search=name, labels={"myKey": "other"})).items == []
+    with pytest.raises(errors.ConflictError) as caught:
+        await client.volumes.create(name, "ord", "1GB")
+    assert caught.value.code == "SLUG_ALREADY_IN_USE"
+    assert caught.value.hint
+    assert caught.value.request_id
+    assert (await client.volumes.update(volume, labels={"b": "2"})).labels == {"b": "2"}
+    await client.volumes.delete(volume)
+    with pytest.raises(errors.NotFoundError):
+        await client.volumes.delete(volume)
+
+
+async def test_a_create_with_the_same_key_gives_the_same_volume(client: AsyncCaisson, name: str) -> None:
+    first = await client.volumes.create(name, "ord", "1GB", idempotency_key=name)
+    assert (await client.volumes.create(name, "ord", "1GB", idempotency_key=name)).id == first.id
+    with pytest.raises(errors.ConflictError) as caught:
+        await client.volumes.create(name, "ord", "2GB", idempotency_key=name)
+    assert caught.value.code == "IDEMPOTENCY_KEY_REUSED"
+
+
+@pytest.mark.parametrize(
+    ("slug", "region", "capacity", "code"),
+    [
+        ("-x", "ord", "1GB", "INVALID_SLUG"),
+        ("good", "nowhere", "1GB", "INVALID_REGION"),
+        ("good", "ord", "1TB", "INVALID_CAPACITY"),
+        ("good", "ord", 5, "INVALID_CAPACITY"),
+    ],
+)
+async def test_bad_values_are_refused_with_a_code(
+    client: AsyncCaisson, slug: str, region: str, capacity: int | str, code: str
+) -> None:
+    with pytest.raises(errors.BadRequestError) as caught:
+        await client.volumes.create(slug, region, capacity)
+    assert caught.value.code == code
+
+
+async def test_iterating_a_listing_walks_all_pages(client: AsyncCaisson, name: str) -> None:
+    slugs = [f"{name}-{index}" for index in range(5)]
+    for slug in slugs:
+        await client.volumes.create(slug, "ord", "300MB")
+    page = await client.volumes.list(search=name, limit=2)
+    assert [volume.slug for volume in page.items] == slugs[:2:-1]
+    assert page.has_more
+    assert [volume.slug async for volume in page] == slugs[::-1]
+    resumed = await client.volumes.list(search=name, limit=2, cursor=page.next_cursor)
+    assert [volume.slug for volume in resumed.items] == slugs[2:0:-1]
+
+
+async def test_a_deleted_volume_comes_back_with_what_it_held(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB")
+    async with client.sandbox.create(volumes={"/v": volume}) as sandbox:
+        await sandbox.fs.write_file("/v/kept", b"kept")
+    await client.volumes.delete(volume)
+    (deleted,) = (await client.volumes.list(deleted=True, search=name)).items
+    assert deleted.id == volume.id
+    assert deleted.deleted_at is not None
+    assert deleted.purge_at is not None
+    await client.volumes.create(name, "ord", "300MB")
+    with pytest.raises(errors.ConflictError):
+        await client.volumes.restore(volume)
+    restored = await client.volumes.restore(volume, slug=f"{name}-b")
+    assert (restored.id, restored.slug, restored.deleted_at) == (volume.id, f"{name}-b", None)
+    async with client.sandbox.create(volumes={"/v": restored}) as sandbox:
+        assert await sandbox.fs.read_file("/v/kept") == b"kept"
+
+
+async def test_a_grown_volume_has_room(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB")
+    grown = await client.volumes.grow(volume, capacity="600MB")
+    assert grown.capacity == 600_000_000
+    async with client.sandbox.create(volumes={"/v": grown}) as sandbox:
+        await sandbox.sh("head -c 400M /dev/zero > /v/file")
+        with pytest.raises(errors.ConflictError):
+            await client.volumes.grow(volume, capacity="700MB")
+    with pytest.raises(errors.BadRequestError):
+        await client.volumes.grow(volume, capacity="300MB")
+
+
+async def test_snapshots_keep_an_instant_and_know_their_lineage(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB")
+    async with client.sandbox.create(volumes={"/v": volume}) as sandbox:
+        await sandbox.fs.write_text_file("/v/file", "one")
+        live = await client.volumes.snapshot(volume, slug=f"{name}-live", labels={"a": "1"})
+        await sandbox.fs.write_text_file("/v/file", "two")
+    clean = await client.volumes.snapshot(volume.slug, slug=f"{name}-clean")
+    assert (live.consistency, clean.consistency) == ("frozen", "clean")
+    assert (live.volume.id, live.volume.slug, live.labels) == (volume.id, name, {"a": "1"})
+    assert (live["bootable"], live.bootable, live.is_bootable) == (False, False, False)
+    found = await client.snapshots.get(live.slug)
+    assert found is not None
+    assert (found.id, found.created_at, found.region) == (live.id, live.created_at, "ord")
+    fork = await client.volumes.create(f"{name}-fork", "ord", "300MB", from_snapshot=live)
+    assert fork.parent is not None
+    assert (fork.parent.kind, fork.parent.id, fork.parent.slug) == ("snapshot", live.id, live.slug)
+    async with client.sandbox.create(volumes={"/v": fork}) as sandbox:
+        assert await sandbox.fs.read_text_file("/v/file") == "one"
+    descendants = await client.volumes.descendants(volume)
+    assert {item.slug for item in descendants} == {live.slug, clean.slug, fork.slug}
+    assert [item.slug for item in await client.snapshots.descendants(live)] == [fork.slug]
+    assert {item.slug async for item in await client.snapshots.list(search=name)} == {live.slug, clean.slug}
+    await client.snapshots.delete(live)
+    assert await client.snapshots.get(live.id) is None
+    assert [item.id for item in (await client.snapshots.list(search=name, deleted=True)).items] == [live.id]
+    assert (await client.snapshots.restore(live)).id == live.id
+    assert (await client.snapshots.update(live, labels={"b": "2"})).labels == {"b": "2"}
+
+
+async def test_a_bootable_volume_keeps_what_a_sandbox_writes_and_a_snapshot_does_not(
+    client: AsyncCaisson, name: str
+) -> None:
+    root = await client.volumes.create(name, "ord", "10GB", from_snapshot=DEBIAN)
+    assert root.is_bootable
+    assert root.parent is not None
+    assert root.parent.kind == "image"
+    async with client.sandbox.create(root=root) as sandbox:
+        await sandbox.fs.write_text_file("note", "kept")
+    async with client.sandbox.create(root=root.slug) as sandbox:
+        assert await sandbox.fs.read_text_file("note") == "kept"
+    snapshot = await client.volumes.snapshot(root, slug=f"{name}-s")
+    assert snapshot.bootable
+    for _ in range(2):
+        async with client.sandbox.create(root=snapshot) as sandbox:
+            assert await sandbox.fs.read_text_file("note") == "kept"
+            await sandbox.fs.write_text_file("note", "changed")
+    blank = await client.volumes.create(f"{name}-b", "ord", "300MB")
+    with pytest.raises(errors.BadRequestError) as caught:
+        await client.sandbox.create(root=blank)
+    assert caught.value.code == "NOT_BOOTABLE"

@@ -1,0 +1,114 @@
+"""What only one of the halves can do: cancellation of tasks, and use from several threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from caisson import AsyncCaisson, Caisson, errors
+from fake_server import SANDBOX_ID, Answer, Failure, FakeServer, FakeSession, Later
+
+
+@pytest.fixture(autouse=True)
+def stopped(fake: FakeServer) -> None:
+    fake.rest["GET", f"/api/v3/sandbox/{SANDBOX_ID}"] = [Answer(200, {"status": "stopped"})]
+
+
+async def silent() -> AsyncIterator[bytes]:
+    """A source that never gets to its second piece."""
+    yield b"first"
+    await asyncio.Event().wait()
+
+
+@pytest.mark.anyio
+async def test_a_source_that_waits_for_ever_does_not_hold_up_a_refusal_or_a_close(fake: FakeServer) -> None:
+    denied = {"constructorName": "PermissionDenied", "code": "EACCES", "message": "no"}
+    fake.rpc["writeFile"] = lambda *_: Failure(denied)
+    async with AsyncCaisson(token="ddo_t", endpoint=fake.endpoint) as client:
+        async with client.sandbox.create() as sandbox:
+            with pytest.raises(PermissionError):
+                await asyncio.wait_for(sandbox.fs.write_file("x", silent()), 10)
+
+        def hang_up(session: FakeSession, *_: Any) -> Any:
+            session.close(1001, "stopped")
+            return Later
+
+        fake.rpc["writeFile"] = hang_up
+        async with client.sandbox.create() as sandbox:
+            with pytest.raises(errors.ConnectionClosedError):
+                await asyncio.wait_for(sandbox.fs.write_file("x", silent()), 10)
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_task_aborts_its_call_and_leaves_the_connection_usable(fake: FakeServer) -> None:
+    fake.rpc |= {"readTextFile": lambda *_: Later, "abort": lambda *_: None, "envGet": lambda *_: "value"}
+    async with (
+        AsyncCaisson(token="ddo_t", endpoint=fake.endpoint) as client,
+        client.sandbox.create() as sandbox,
+    ):
+        task = asyncio.create_task(sandbox.fs.read_text_file("x"))
+        assert await sandbox.env.get("A") == "value"
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await sandbox.env.get("A") == "value"
+        methods = [method for method, _ in fake.sessions[0].calls]
+        assert sorted(methods) == ["abort", "envGet", "envGet", "readTextFile"]
+        assert methods.index("readTextFile") < methods.index("abort")
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_upload_tells_the_sandbox_that_it_is_incomplete(fake: FakeServer) -> None:
+    fake.rpc |= {"writeFile": lambda *_: Later, "envGet": lambda *_: None}
+    async with (
+        AsyncCaisson(token="ddo_t", endpoint=fake.endpoint) as client,
+        client.sandbox.create() as sandbox,
+    ):
+        with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+            await asyncio.wait_for(sandbox.fs.write_file("x", silent()), 0.2)
+        await sandbox.env.get("A")
+        assert fake.sessions[0].notifications[-1][0] == "$sandbox.stream.error"
+
+
+def test_many_threads_share_one_sandbox(fake: FakeServer) -> None:
+    fake.rpc["envGet"] = lambda session, call_id, params: params["key"] * 1000
+    with (
+        Caisson(token="ddo_t", endpoint=fake.endpoint) as client,
+        client.sandbox.create() as sandbox,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        keys = [str(number) for number in range(1000)]
+        assert list(pool.map(sandbox.env.get, keys)) == [key * 1000 for key in keys]
+
+
+def test_the_synchronous_half_runs_no_event_loop_and_ends_its_only_thread(fake: FakeServer) -> None:
+    with Caisson(token="ddo_t", endpoint=fake.endpoint) as client:
+        for _ in range(3):
+            with client.sandbox.create():
+                names = [thread.name for thread in threading.enumerate() if thread.name.startswith("caisson")]
+                assert names == ["caisson-reader"]
+                with pytest.raises(RuntimeError):
+                    asyncio.get_running_loop()
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("caisson")] == []
+
+
+def test_a_thread_that_waits_is_woken_when_another_closes_the_sandbox(fake: FakeServer) -> None:
+    called = threading.Event()
+
+    def hold(*_: Any) -> Any:
+        called.set()
+        return Later
+
+    fake.rpc["envGet"] = hold
+    with Caisson(token="ddo_t", endpoint=fake.endpoint) as client, ThreadPoolExecutor(1) as pool:
+        sandbox = client.sandbox.create()
+        waiting = pool.submit(sandbox.env.get, "A")
+        assert called.wait(10)
+        sandbox.close()
+        with pytest.raises(errors.ConnectionClosedError):
+            waiting.result(10)
