@@ -24,7 +24,7 @@ import { PrivateSocket } from "./private-socket.ts";
 import type { SandboxProcess } from "./process-table.ts";
 import { endedReplError, Repl } from "./repl.ts";
 import { runReplDriver } from "./repl-driver.ts";
-import { RESOLVE_KEY } from "./repl-source.ts";
+import { REPL_KEY } from "./repl-source.ts";
 
 /** Python's `repl` sends `inherit`, which is the client's affair: it is fed by a pipe (protocol.md 4.4). */
 const output = oneOf("piped", "null", "inherit");
@@ -83,7 +83,7 @@ const endedRepls = new EndedPids();
 async function spawnDenoRepl(params: ShapeOf<typeof processShape>, call: Call) {
   const socket = await PrivateSocket.open();
   const baseUrl = directoryUrl(workingDirectory(params, call));
-  const inputs = [socket.path, RESOLVE_KEY, baseUrl].map((input) => JSON.stringify(input));
+  const inputs = [socket.path, REPL_KEY, baseUrl].map((input) => JSON.stringify(input));
   const args = ["eval", "--ext=mjs", `await (${runReplDriver})(${inputs.join(", ")});`];
   const process = await start({ args, dispose: () => socket.close() }, params, call);
   repls.set(process.pid, new Repl(process, () => killIfRunning(process.pid, call), socket, baseUrl));

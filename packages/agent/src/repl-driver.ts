@@ -27,7 +27,7 @@ export interface ThrownValue {
  * scripts in V8's REPL mode through the inspector, which keeps bindings from input to input, lets `const` and `let` be declared again and
  * allows `await` at the top level. It ends when the agent closes the socket.
  */
-export async function runReplDriver(socketPath: string, resolveKey: string, baseUrl: string): Promise<void> {
+export async function runReplDriver(socketPath: string, replKey: string, baseUrl: string): Promise<void> {
   interface RemoteObject {
     readonly value?: unknown;
     readonly unserializableValue?: string;
@@ -64,19 +64,19 @@ export async function runReplDriver(socketPath: string, resolveKey: string, base
     });
   }
 
-  function publish(value: unknown): void {
-    Object.defineProperty(globalThis, Symbol.for(resolveKey), { value, configurable: true });
-  }
-
-  // The inspector speaks of values by name. This function, called through it, receives the values themselves.
+  // What evaluated code reaches the driver by, under a symbol that no program looks for.
   const taken = new Map<number, unknown>();
-  publish((id: number, value: unknown) => taken.set(id, value));
-  const { result: take } = await post("Runtime.evaluate", {
-    expression: `globalThis[Symbol.for(${stringify(resolveKey)})]`,
-  });
-  publish((specifier: unknown) =>
-    typeof specifier === "string" && /^\.{0,2}\//.test(specifier) ? new URL(specifier, baseUrl).href : specifier,
-  );
+  const gates = new Map<number, Promise<void>>();
+  const driver = {
+    /** The inspector speaks of values by name. This function, called through it, receives the values themselves. */
+    take: (id: number, value: unknown) => taken.set(id, value),
+    gate: (id: number) => gates.get(id),
+    resolve: (specifier: unknown) =>
+      typeof specifier === "string" && /^\.{0,2}\//.test(specifier) ? new URL(specifier, baseUrl).href : specifier,
+  };
+  Object.defineProperty(globalThis, Symbol.for(replKey), { value: driver });
+  const driverName = `globalThis[Symbol.for(${stringify(replKey)})]`;
+  const { result: take } = await post("Runtime.evaluate", { expression: `${driverName}.take` });
 
   /** A value in an object, so that a promise among them is not awaited yet. */
   async function realValue(id: number, remote: RemoteObject): Promise<{ readonly value: unknown }> {
@@ -126,14 +126,15 @@ export async function runReplDriver(socketPath: string, resolveKey: string, base
 
   async function evaluate(id: number, script: string): Promise<ReplResponse> {
     const objectGroup = String(id);
-    const evaluation = {
-      expression: `"use strict"; void 0; ${script}`,
-      replMode: true,
-      awaitPromise: true,
-      objectGroup,
-    };
+    const gate = Promise.withResolvers<void>();
+    gates.set(id, gate.promise);
+    const expression = `"use strict"; void await ${driverName}.gate(${id}); ${script}`;
     try {
-      const { result, exceptionDetails } = await post("Runtime.evaluate", evaluation);
+      const evaluation = post("Runtime.evaluate", { expression, replMode: true, awaitPromise: true, objectGroup });
+      // The code begins when the inspector has returned: Deno aborts when code ends the process while it is inside.
+      gates.delete(id);
+      gate.resolve();
+      const { result, exceptionDetails } = await evaluation;
       if (exceptionDetails !== undefined) throw (await realValue(id, exceptionDetails.exception ?? result)).value;
       return { id, json: toJson(await (await realValue(id, result)).value) };
     } catch (error) {
@@ -182,10 +183,12 @@ export async function runReplDriver(socketPath: string, resolveKey: string, base
     };
   }
 
-  /** Frames from the inspector on are this program's, and so are those of its own module. */
+  /** What called the code is this program: its own module, the inspector, and the event loop below them. */
   function withoutDriver(stack: string): string {
     const lines = stack.split("\n");
-    const end = lines.findIndex((line) => /^\s+at .*(ext:deno_node\/inspector|\$deno\$eval\.mjs)/.test(line));
+    const end = lines.findIndex((line) =>
+      /^\s+at .*(ext:core\/|ext:deno_node\/inspector|\$deno\$eval\.mjs)/.test(line),
+    );
     return (end === -1 ? lines : lines.slice(0, end)).join("\n");
   }
 

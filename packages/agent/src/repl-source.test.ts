@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { rewriteImports } from "./repl-source.ts";
 
 const BASE = "file:///home/app/";
-const LATE = 'globalThis[Symbol.for("caisson.resolve")]';
+const LATE = 'globalThis[Symbol.for("caisson.repl")].resolve';
 
 test("static imports become dynamic ones that declare the same names", async () => {
   const cases: readonly (readonly [input: string, output: string])[] = [

@@ -1,8 +1,8 @@
 import type { Import } from "es-module-lexer";
 import { importDeclaration } from "./import-clause.ts";
 
-/** The property of `globalThis` by which rewritten code resolves specifiers that are only known at run time. */
-export const RESOLVE_KEY = "caisson.resolve";
+/** The symbol under which the program of the REPL has what evaluated code needs of it, such as the resolution of specifiers. */
+export const REPL_KEY = "caisson.repl";
 
 /**
  * Rewrites the imports of an input for a REPL, which is evaluated as a script: static imports become dynamic ones, since a script has none,
@@ -58,7 +58,11 @@ function dynamicSpecifier(code: string, item: Import, baseUrl: string): Replacem
   if (item.type !== "dynamic") return undefined;
   const { start, end } = item;
   if (item.specifier === undefined || item.glob) {
-    return { start, end, text: `globalThis[Symbol.for(${JSON.stringify(RESOLVE_KEY)})](${code.slice(start, end)})` };
+    return {
+      start,
+      end,
+      text: `globalThis[Symbol.for(${JSON.stringify(REPL_KEY)})].resolve(${code.slice(start, end)})`,
+    };
   }
   return { start, end, text: JSON.stringify(absolute(item.specifier, baseUrl)) };
 }
