@@ -191,12 +191,16 @@ class FakeServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
             self._connections.append(connection)
             self._spawn(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
+        if self._tls is not None:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                return
+            self._connections.append(connection)
         reader = connection.makefile("rb")
         try:
             while (request := _read_request(reader)) is not None:

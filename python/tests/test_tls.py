@@ -6,7 +6,7 @@ import base64
 import hashlib
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -26,7 +26,8 @@ def authority() -> trustme.CA:
 def fake_tls(clean_environment: None, authority: trustme.CA) -> Iterator[FakeServer]:
     """`cat` behind TLS, in a server that reads nothing while it cannot write."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    # trustme also takes contexts of a library that is not installed, whose type is therefore unknown.
+    cast(Any, authority.issue_cert("127.0.0.1")).configure_cert(context)
     server = FakeServer(context)
     server.rest["GET", f"/api/v3/sandbox/{SANDBOX_ID}"] = [Answer(200, {"status": "stopped"})]
 
@@ -49,7 +50,7 @@ def fake_tls(clean_environment: None, authority: trustme.CA) -> Iterator[FakeSer
 @pytest.fixture
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    authority.configure_trust(context)
+    cast(Any, authority).configure_trust(context)
     return context
 
 
