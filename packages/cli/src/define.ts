@@ -57,13 +57,21 @@ export function run<A extends readonly unknown[]>(
   };
 }
 
+let latestOutput: Output | undefined;
+
+/** The output of the command that began to run, for errors; `undefined` while what was typed is not understood yet. */
+export function outputInUse(): Output | undefined {
+  return latestOutput;
+}
+
 /** The innermost level wins: `caisson --org a list --org b` means b. */
 export function createContext(command: Command): Context {
   const levels: Command[] = [];
   for (let level: Command | null = command; level !== null; level = level.parent) levels.unshift(level);
   const flags: CommonFlags = Object.assign({}, ...levels.map((level) => level.opts()));
   const { json = false, quiet = false, debug = false } = flags;
-  return new Context(new Output({ isJson: json, isQuiet: quiet, isDebug: debug }, process.env), flags, process.env);
+  latestOutput = new Output({ isJson: json, isQuiet: quiet, isDebug: debug }, process.env);
+  return new Context(latestOutput, flags, process.env);
 }
 
 /** Collects the values of an option that may be given several times. */

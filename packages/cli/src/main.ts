@@ -1,5 +1,6 @@
 import { CommanderError } from "commander";
 import { sdkIfLoaded } from "./context.ts";
+import { outputInUse } from "./define.ts";
 import { describeError } from "./output/describe-error.ts";
 import { Output } from "./output/output.ts";
 import { buildProgram } from "./program.ts";
@@ -21,7 +22,8 @@ async function main(words: readonly string[]): Promise<number> {
     if (error instanceof CommanderError && isHelp(error)) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof InterruptedError) return SIGNAL_EXIT[error.signal] ?? 1;
     const description = describeError(error, sdkIfLoaded());
-    new Output(readOutputFlags(words), process.env).error(description, error);
+    const output = outputInUse() ?? new Output(readOutputFlags(words), process.env);
+    output.error(description, error);
     return description.exitCode;
   }
 }

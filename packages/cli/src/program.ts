@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { usageError } from "./cli-error.ts";
 import { addCompletionCommands } from "./commands/completion.ts";
 import { addCopyCommand } from "./commands/copy.ts";
 import { addCreateCommand } from "./commands/create.ts";
@@ -25,7 +26,6 @@ export function buildProgram(): Command {
     .description("Persistent sandboxes on your own machine: volumes, snapshots and isolated Linux environments.")
     .version(readVersion(), "-V, --version", "print the version")
     .helpOption("-h, --help", "show help")
-    .helpCommand("help [command]", "show help for a command")
     // Errors are shown by main, in the form that was asked for.
     .configureOutput({ outputError: () => undefined })
     .exitOverride()
@@ -57,11 +57,25 @@ export function buildProgram(): Command {
   program.commandsGroup("Other:");
   addCompletionCommands(program);
   addNotOfferedCommands(program);
+  program.addHelpCommand(
+    new Command("help").argument("[command]").description("Show help for a command").helpGroup("Other:"),
+  );
+  program.hook("preAction", (_program, action) => refuseForeignOptions(program, action));
   return addExamples(program, [
     ["caisson quickstart", "See a file outlive the sandbox that wrote it"],
     ["caisson up", "Run a server, then use it from another shell"],
     ['eval "$(caisson env)" && caisson create --timeout 20m', "A sandbox on it"],
   ]);
+}
+
+/** An option before the command's name must be one that this command has: nothing is accepted and then ignored. */
+function refuseForeignOptions(program: Command, action: Command): void {
+  const known = new Set(action.options.map((option) => option.attributeName()));
+  const foreign = program.options.find((option) => {
+    const name = option.attributeName();
+    return program.getOptionValue(name) !== undefined && !known.has(name);
+  });
+  if (foreign !== undefined) throw usageError(`Option '${foreign.long}' has no meaning for 'caisson ${action.name()}'`);
 }
 
 function readVersion(): string {

@@ -22,8 +22,14 @@ async function main(): Promise<void> {
     case "serve": {
       const logger = createLogger(config.logLevel);
       const server = await startServer(config, logger);
-      const stop = () => void server.close().then(() => process.exit(0), fail);
-      for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, stop);
+      let isStopping = false;
+      const stop = (): void => {
+        // A terminal or a service manager signals every process of a group, and those around this one pass it on: it comes more than once.
+        if (isStopping) return;
+        isStopping = true;
+        void server.close().then(() => process.exit(0), fail);
+      };
+      for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
       const { endpoint } = server.credentials;
       console.log(
         `Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`,
@@ -48,7 +54,7 @@ function createLogger(level: string): Logger {
     ...options,
     transport: {
       target: "pino-pretty",
-      options: { destination: 2, ignore: "pid,hostname", translateTime: "HH:MM:ss.l" },
+      options: { destination: 2, ignore: "pid,hostname,progress", translateTime: "HH:MM:ss.l" },
     },
   });
 }

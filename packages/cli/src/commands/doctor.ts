@@ -5,7 +5,12 @@ import { CliError } from "../cli-error.ts";
 import type { Context } from "../context.ts";
 import { addExamples, addOutputOptions, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { wrapText } from "../output/table.ts";
 import { PATHS } from "../server-process/paths.ts";
+
+const STATUS_WIDTH = "warning".length;
+const GAP = "  ";
+const MIN_TEXT_WIDTH = 20;
 
 /** One thing that the server looked at on this host. */
 interface Check {
@@ -13,7 +18,7 @@ interface Check {
   readonly status: "ok" | "warning" | "missing";
   /** What is there. */
   readonly found: string;
-  /** What to do about it; empty when nothing. */
+  /** What to do about it; `null` when nothing. */
   readonly remedy: string | null;
 }
 
@@ -64,17 +69,22 @@ function parseChecks(text: string): readonly Check[] | null {
 }
 
 function report({ output }: Context, checks: readonly Check[]): void {
-  const { green, yellow, red, dim } = output.colors;
+  const { green, yellow, red } = output.colors;
   const marks = { ok: green("ok"), warning: yellow("warning"), missing: red("missing") };
   if (output.isJson) {
     output.value("", { items: checks });
     return;
   }
-  const width = Math.max(...checks.map(({ name }) => name.length));
+  const nameWidth = Math.max(...checks.map(({ name }) => name.length));
+  const indent = " ".repeat(STATUS_WIDTH + nameWidth + 2 * GAP.length);
+  const textWidth = Math.max(MIN_TEXT_WIDTH, (process.stdout.columns ?? Number.POSITIVE_INFINITY) - indent.length);
   for (const { name, status, found, remedy } of checks) {
     if (output.isQuiet && status === "ok") continue;
-    const padding = " ".repeat("warning".length - status.length);
-    output.text(`${marks[status]}${padding}  ${name.padEnd(width)}  ${found}`);
-    if (status !== "ok" && remedy) output.text(`${" ".repeat("warning".length + width + 4)}${dim("→")} ${remedy}`);
+    const [first = "", ...rest] = wrapText(found, textWidth);
+    output.text(
+      `${marks[status]}${" ".repeat(STATUS_WIDTH - status.length)}${GAP}${name.padEnd(nameWidth)}${GAP}${first}`,
+    );
+    const advice = remedy === null ? [] : wrapText(`→ ${remedy}`, textWidth);
+    for (const line of [...rest, ...advice]) output.text(`${indent}${line}`);
   }
 }

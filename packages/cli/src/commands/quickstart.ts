@@ -16,7 +16,7 @@ const NEXT = `Next, run a server of your own:
 
   caisson up                          in one shell
   eval "$(caisson env)"               in another; official clients need no more
-  caisson create --timeout 20m        a sandbox; caisson shell opens a terminal in it
+  caisson create                      a sandbox and a terminal in it
   caisson --help                      everything else`;
 
 /** `caisson quickstart`. */

@@ -1,7 +1,8 @@
 import { posix } from "node:path";
-import type { SandboxFs, TransferOptions, WalkEntry } from "@caisson/sdk";
+import type { FsFile, SandboxFs, TransferOptions, WalkEntry } from "@caisson/sdk";
 
 const PARALLEL_FILES = 8;
+const BLOCK_BYTES = 1024 * 1024;
 
 /**
  * Copies a file or directory from one sandbox to another through this process, without a copy on this machine's disk. Works like
@@ -48,17 +49,27 @@ async function relayFile(
   counter.options.signal?.throwIfAborted();
   const { mode } = await source.stat(path);
   await using file = await source.open(path, { read: true });
-  const counted = file.readable.pipeThrough(
-    new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, controller) {
-        counter.addBytes(path, chunk.byteLength);
-        controller.enqueue(chunk);
-      },
-    }),
-  );
   const { signal } = counter.options;
-  await target.writeFile(to, counted, { mode: mode & 0o777, ...(signal === undefined ? {} : { signal }) });
+  const content = ReadableStream.from(readBlocks(file, (bytes) => counter.addBytes(path, bytes)));
+  await target.writeFile(to, content, { mode: mode & 0o777, ...(signal === undefined ? {} : { signal }) });
   counter.addFile(path);
+}
+
+/** Each read is a round trip, so the next block is asked for while this one is sent on. */
+async function* readBlocks(file: FsFile, onBlock: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  const readBlock = async (): Promise<Uint8Array | null> => {
+    const block = new Uint8Array(BLOCK_BYTES);
+    const length = await file.read(block);
+    return length === null ? null : block.subarray(0, length);
+  };
+  let next = readBlock();
+  for (let block = await next; block !== null; block = await next) {
+    next = readBlock();
+    // A failure is thrown by the turn that awaits it; until then it must not count as unhandled.
+    next.catch(() => undefined);
+    yield block;
+    onBlock(block.byteLength);
+  }
 }
 
 /** The path of the copy. What the other sandbox reports is not trusted to lie below the root. */

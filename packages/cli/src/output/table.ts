@@ -55,6 +55,17 @@ export function renderFields(
   return fields.map(([name, value]) => `${styleTitle(name.padEnd(width))}  ${value}`).join("\n");
 }
 
+/** Breaks a text between words so that no line is wider than `width`, if its words allow. */
+export function wrapText(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
+}
+
 function draw<T>(columns: readonly Column<T>[], items: readonly T[], styleTitle: (title: string) => string): string {
   const table = new Table({
     ...BARE,
