@@ -2,6 +2,15 @@ import { errnoError } from "./errors.ts";
 import { type MethodTable, method } from "./method.ts";
 import { string } from "./params.ts";
 
+/** Throws `InvalidData` when the kernel could not hand this variable to a process. */
+export function requireVariable(key: string, value: string): void {
+  const shown = JSON.stringify(key.slice(0, 64));
+  if (key === "" || /[=\0]/.test(key))
+    throw errnoError("EINVAL", `set the environment variable ${shown}: the name is not valid`);
+  if (value.includes("\0"))
+    throw errnoError("EINVAL", `set the environment variable ${shown}: the value has a NUL character`);
+}
+
 /** The variables of the sandbox: one set, shared by all connections, inherited by every process started afterwards (protocol.md 4.8). */
 export class Environment {
   readonly #variables: Map<string, string>;
@@ -15,10 +24,7 @@ export class Environment {
   }
 
   set(key: string, value: string): void {
-    if (key === "" || /[=\0]/.test(key))
-      throw errnoError("EINVAL", `set environment variable ${JSON.stringify(key)}: the name is not valid`);
-    if (value.includes("\0"))
-      throw errnoError("EINVAL", `set environment variable ${JSON.stringify(key)}: the value has a NUL character`);
+    requireVariable(key, value);
     this.#variables.set(key, value);
   }
 

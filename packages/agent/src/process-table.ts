@@ -1,5 +1,5 @@
 import { findProgram, requireDirectory, resolvePath } from "./command-path.ts";
-import type { Environment } from "./environment.ts";
+import { type Environment, requireVariable } from "./environment.ts";
 import { AppError } from "./errors.ts";
 import { HeldStream } from "./held-stream.ts";
 import type { Call, Connection } from "./method.ts";
@@ -151,6 +151,7 @@ export class ProcessTable {
   #start(options: SpawnOptions, hasInput: boolean): Child {
     const directory = resolvePath(this.#defaultDirectory, options.cwd ?? this.#defaultDirectory);
     requireDirectory(directory);
+    for (const [key, value] of Object.entries(options.env)) requireVariable(key, value);
     const searchPath = options.env.PATH ?? this.#environment.get("PATH") ?? DEFAULT_SEARCH_PATH;
     const program = findProgram(options.command, searchPath, directory);
     const command = new Deno.Command(program, {

@@ -34,11 +34,17 @@ export class RpcClient implements AsyncDisposable {
     this.#socket = socket;
     socket.on("message", (data) => this.#receive(String(data)));
     socket.on("close", () => this.#wake());
-    this.closed = once(socket, "close").then(([code, reason]) => ({ code, reason: String(reason) }));
+    this.closed = new Promise((resolve) => {
+      socket.on("close", (code, reason) => resolve({ code, reason: String(reason) }));
+    });
   }
 
-  static async connect(socketPath: string, headers: Readonly<Record<string, string>> = {}): Promise<RpcClient> {
-    const options = { headers, perMessageDeflate: false, maxPayload: MAX_MESSAGE_BYTES };
+  static async connect(
+    socketPath: string,
+    headers: Readonly<Record<string, string>> = {},
+    { autoPong = true }: { readonly autoPong?: boolean } = {},
+  ): Promise<RpcClient> {
+    const options = { headers, autoPong, perMessageDeflate: false, maxPayload: MAX_MESSAGE_BYTES };
     const socket = new WebSocket(`ws+unix://${socketPath}:/rpc`, options);
     const client = new RpcClient(socket);
     await once(socket, "open");
