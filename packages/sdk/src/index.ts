@@ -74,6 +74,7 @@ export { DenoProcess, DenoRepl } from "./process/deno-process.ts";
 export type { RequestInit } from "./process/fetch.ts";
 export { KillController, KillSignal, type KillSignalListener } from "./process/kill-signal.ts";
 export type { SpawnOptions } from "./process/spawn.ts";
+export { Terminal, type TerminalOptions, type TerminalSize } from "./process/terminal.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
 export { type Organization, Organizations } from "./resources/organizations.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";

@@ -11,6 +11,7 @@ import { SandboxCommandBuilder } from "../process/command-builder.ts";
 import { notSupported, SandboxDeno } from "../process/deno.ts";
 import { fetchInside, type RequestInit } from "../process/fetch.ts";
 import { type SpawnOptions, startProcess } from "../process/spawn.ts";
+import { openTerminal, type Terminal, type TerminalOptions } from "../process/terminal.ts";
 import { type Connected, connectSandbox } from "./connect.ts";
 import { extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
 import { createConfig } from "./create-config.ts";
@@ -154,6 +155,18 @@ export class Sandbox implements AsyncDisposable {
    */
   readonly sh = (strings: TemplateStringsArray, ...values: unknown[]): SandboxCommandBuilder =>
     SandboxCommandBuilder.fromTemplate((command, options) => this.spawn(command, options), strings, values);
+
+  /**
+   * Opens a pseudo-terminal with a login shell, or with the command that is given.
+   *
+   * ```ts
+   * await using terminal = await sandbox.terminal({ columns: 120, rows: 40 });
+   * void terminal.output.pipeTo(Writable.toWeb(process.stdout));
+   * ```
+   */
+  terminal(options: TerminalOptions = {}): Promise<Terminal> {
+    return openTerminal((command, spawnOptions) => this.spawn(command, spawnOptions), options);
+  }
 
   /** Sends an HTTP request from inside the sandbox, under its network rules. */
   fetch(url: string | URL, init?: RequestInit): Promise<Response> {
