@@ -87,7 +87,8 @@ async function buildDeclarations(directory: string): Promise<void> {
   const bundle = await rollup({
     input: join(types, "sdk/src/index.d.ts"),
     plugins: [dts()],
-    external: [/^node:/, /^@caisson\//],
+    // Internal declarations refer to these; what is left after bundling must not, which is checked below.
+    external: [/^node:/, /^@caisson\//, "ws"],
     onLog(_level, log) {
       throw new Error(`Cannot bundle the declarations: ${log.message}`);
     },
@@ -95,7 +96,7 @@ async function buildDeclarations(directory: string): Promise<void> {
   const { output } = await bundle.generate({ format: "es" });
   await bundle.close();
   const [{ code }] = output;
-  if (/@caisson\/|typebox/.test(code)) throw new Error("The declarations refer to a package that is not published");
+  if (/^import .* from/m.test(code)) throw new Error("The declarations refer to another package");
   writeFileSync(join(directory, "index.d.ts"), code);
   writeFileSync(join(directory, "index.d.cts"), code);
   rmSync(types, { recursive: true });
