@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { hasErrorCode, runTool } from "@caisson/linux";
+import { createFileSystemMount, hasErrorCode, moveMount, readMounts, runTool, unmount } from "@caisson/linux";
+import { openLayer } from "./layer.ts";
 
 /** Where the kit is mounted inside, read-only, and below it the directory where the agent may write its socket and its log. */
 export const KIT_TARGET = "/.caisson";
@@ -22,6 +23,9 @@ export interface Kit {
   /** The first process of a sandbox, by its paths inside. */
   readonly command: readonly string[];
 }
+
+/** The kit as sandboxes get it. Disposing it unmounts it. */
+export interface MountedKit extends Kit, AsyncDisposable {}
 
 /**
  * Flags of the agent's own Deno: no look at the network, at a configuration, a lock file or packages. `--allow-all` because it is the
@@ -61,6 +65,30 @@ export async function ensureKit(directory: string, sources: KitSources): Promise
       ...DENO_FLAGS,
       `${KIT_TARGET}/agent.js`,
     ],
+  };
+}
+
+/**
+ * Mounts the kit at `target` as the top of a file system, because a sandbox sees where on a file system a directory lies that is mounted into
+ * it, and the host's paths are none of its business. An overlay of two layers, the second one empty, is such a file system and shares its
+ * files' memory with the kit below.
+ */
+export async function mountKit(kit: Kit, target: string, emptyDirectory: string): Promise<MountedKit> {
+  for (const path of [target, emptyDirectory]) await mkdir(path, { recursive: true, mode: 0o711 });
+  // Left by a server that was killed without namespaces of its own.
+  if ((await readMounts()).some((mount) => mount.target === target)) await unmount(target);
+  await using layers = new AsyncDisposableStack();
+  const names = await Promise.all([kit.directory, emptyDirectory].map((path) => openLayer(path, layers)));
+  await using overlay = await createFileSystemMount(
+    { type: "overlay", source: "caisson", options: { lowerdir: names.join(":") } },
+    { isReadOnly: true, noDev: true, noSuid: true },
+  );
+  await moveMount(overlay, target);
+  return {
+    directory: target,
+    denoPath: join(target, "bin/deno"),
+    command: kit.command,
+    [Symbol.asyncDispose]: () => unmount(target),
   };
 }
 

@@ -11,7 +11,7 @@ import { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
-import { ensureKit } from "./kit.ts";
+import { ensureKit, mountKit } from "./kit.ts";
 import { type Place, preparePlace } from "./place.ts";
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
@@ -75,7 +75,7 @@ export class OciRuntime implements SandboxRuntime {
     const cgroups = await readCgroups();
     const cgroupParent = `/caisson-${instance}`;
     const directories = await prepareDirectories(options.runDirectory);
-    const [program, kit, seccomp] = await Promise.all([
+    const [program, ownKit, seccomp] = await Promise.all([
       findOciRuntime(options.runtimePath),
       ensureKit(directories.kits, {
         agentPath: options.agentPath ?? fileURLToPath(new URL("../../../agent/dist/agent.js", import.meta.url)),
@@ -86,6 +86,9 @@ export class OciRuntime implements SandboxRuntime {
     ]);
     await shareMounts();
     await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
+    const kit = undo.use(
+      await mountKit(ownKit, join(options.runDirectory, "kit"), join(options.runDirectory, "empty")),
+    );
     undo.defer(() => removeCgroup(cgroups, cgroupParent));
     const network = undo.use(await SandboxNetwork.open(instance, options.network));
     if (!network.hasNameServer) {

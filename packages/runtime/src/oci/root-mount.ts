@@ -1,5 +1,4 @@
-import { constants } from "node:fs";
-import { chown, mkdir, open } from "node:fs/promises";
+import { chown, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
   bindMount,
@@ -12,6 +11,7 @@ import {
   unmount,
 } from "@caisson/linux";
 import type { MountSpec, RootSpec } from "../runtime.ts";
+import { openLayer } from "./layer.ts";
 import type { SandboxDirectory } from "./sandbox-directory.ts";
 
 /** Set-user-id programs such as sudo must work on a root; they gain ids of the sandbox only. */
@@ -42,7 +42,6 @@ export async function mountRoot(
     bindMount(root.lowerPath, target, { isReadOnly: true, idmap }),
   );
   const target = await directory.mount("root", async (path) => {
-    // Named by descriptor, because the sandbox can read the names of its layers, and the host's paths are none of its business.
     await using layers = new AsyncDisposableStack();
     const [lowerdir, upperdir, workdir] = await Promise.all(
       [lower, upper, work].map((layer) => openLayer(layer, layers)),
@@ -80,9 +79,4 @@ export async function mountAgentRun(directory: SandboxDirectory, ids: IdRange): 
     await using tmpfs = await createFileSystemMount({ type: "tmpfs", source: "caisson", options }, attributes);
     await moveMount(tmpfs, target);
   });
-}
-
-async function openLayer(path: string, layers: AsyncDisposableStack): Promise<string> {
-  const handle = layers.use(await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW));
-  return `/proc/self/fd/${handle.fd}`;
 }

@@ -24,10 +24,10 @@ export class SandboxDirectory {
     await mkdir(this.path, { mode: 0o711 });
   }
 
-  /** Writes a file that anybody inside may read. */
+  /** Writes a file for the host's root alone: the configuration holds the variables that the user set. */
   async write(name: string, content: string): Promise<string> {
     const path = this.reserve(name);
-    await writeFile(path, content, { mode: 0o644 });
+    await writeFile(path, content, { mode: 0o600 });
     return path;
   }
 

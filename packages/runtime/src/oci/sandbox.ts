@@ -1,8 +1,9 @@
 import { constants } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Cgroups, limitCgroup } from "@caisson/linux";
+import { type Cgroups, cloneTree, limitCgroup } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import type { Slot } from "../network/namespaces.ts";
 import type { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
 import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
@@ -100,20 +101,16 @@ export class Sandbox {
     const hostname = id.replaceAll("_", "-");
 
     await trace.run("directory", () => directory.create());
-    const [rootPath, agentRunPath, , files] = await trace.run("mounts", () =>
+    const [rootPath, { agentRunPath, files, log }] = await trace.run("mounts", () =>
       allDone([
         mountRoot(directory, root, namespaces.user, ids),
-        mountAgentRun(directory, ids),
+        this.#prepareAgentRun(directory, hostname, namespaces.slot),
         limitCgroup(shared.cgroups, cgroupPath, limits),
-        writeFiles(directory, hostname, namespaces.slot.address, shared.resolvConf),
       ]),
     );
     const dataMounts = await trace.run("data mounts", () =>
       allDone(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
     );
-    const log = await open(join(agentRunPath, LOG_NAME), LOG_FLAGS, 0o600);
-    this.#undo.defer(() => log.close());
-
     await trace.run("config", () =>
       directory.write(
         "config.json",
@@ -142,12 +139,26 @@ export class Sandbox {
     const pidPath = directory.reserve("pid");
     this.#undo.defer(() => killContainer({ launcher, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
-      launcher.launch({ bundlePath: directory.path, logPath: join(agentRunPath, LOG_NAME), id });
+      launcher.launch({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
       return this.#waitForAgent(launcher, agentRunPath, signal, log);
     });
     this.#undo.use(agent);
     this.#agent = agent;
     return { id, agentSocketPath: agent.path, exited: launcher.exited, trace: trace.entries };
+  }
+
+  /**
+   * The small file system of the agent's socket and log, and in it the files that are shown elsewhere inside. The sandbox sees where on a file
+   * system a mounted file lies, and the paths of descriptors, and the host's paths are none of its business: so the files lie at the top of
+   * this one, and the log is opened through a copy of the mount that is attached nowhere.
+   */
+  async #prepareAgentRun(directory: SandboxDirectory, hostname: string, { address, ids }: Slot): Promise<AgentRun> {
+    const agentRunPath = await mountAgentRun(directory, ids);
+    const files = await writeFiles(agentRunPath, hostname, address, this.#shared.resolvConf);
+    await using unattached = await cloneTree(agentRunPath);
+    const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
+    this.#undo.defer(() => log.close());
+    return { agentRunPath, files, log };
   }
 
   async #waitForAgent(
@@ -183,20 +194,30 @@ async function readTail(log: { read: ReadAt }): Promise<string> {
   return buffer.toString("utf8", 0, bytesRead).trim();
 }
 
+interface AgentRun {
+  readonly agentRunPath: string;
+  /** Files of the host shown inside, by their path inside. */
+  readonly files: Readonly<Record<string, string>>;
+  readonly log: FileHandle;
+}
+
 /** Files that hold the sandbox's own names; the same for a root that lasts and for one that does not. */
 async function writeFiles(
-  directory: SandboxDirectory,
+  directory: string,
   hostname: string,
   address: string,
   resolvConf: string,
 ): Promise<Readonly<Record<string, string>>> {
   const hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", `${address} ${hostname}`];
-  const [hostnamePath, hostsPath, resolvConfPath] = await Promise.all([
-    directory.write("hostname", `${hostname}\n`),
-    directory.write("hosts", `${hosts.join("\n")}\n`),
-    directory.write("resolv.conf", resolvConf),
-  ]);
-  return { "/etc/hostname": hostnamePath, "/etc/hosts": hostsPath, "/etc/resolv.conf": resolvConfPath };
+  const contents = { hostname: `${hostname}\n`, hosts: `${hosts.join("\n")}\n`, "resolv.conf": resolvConf };
+  const files = await Promise.all(
+    Object.entries(contents).map(async ([name, content]) => {
+      const path = join(directory, name);
+      await writeFile(path, content, { mode: 0o644 });
+      return [`/etc/${name}`, path] as const;
+    }),
+  );
+  return Object.fromEntries(files);
 }
 
 /** Like `Promise.all`, but when one fails it still waits for the others, so that undoing does not run beside them. */
