@@ -1,6 +1,6 @@
 """Runs escape attempts inside a sandbox.
 
-Reads a JSON list of Python expressions from the file named first, evaluates each in a process of its own, and prints a JSON list of outcomes: the value as text, the
+Reads Python expressions, and variables that they may use, as JSON from the file named first, evaluates each in a process of its own, and prints a JSON list of outcomes: the value as text, the
 name of the errno of an OSError, the name of the signal that ended the process, or "timeout".
 """
 
@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import platform
+import re
 import resource
 import signal
 import socket
@@ -384,5 +385,6 @@ def run(expression):
 
 if __name__ == "__main__":
     with open(sys.argv[1]) as file:
-        expressions = json.load(file)
-    json.dump([run(expression) for expression in expressions], sys.stdout)
+        attempts = json.load(file)
+    globals().update(attempts["variables"])
+    json.dump([run(expression) for expression in attempts["expressions"]], sys.stdout)

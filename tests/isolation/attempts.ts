@@ -17,10 +17,14 @@ export interface Attempt {
 const PROGRAM_PATH = "/tmp/attempts.py";
 const LIST_PATH = "/tmp/attempts.json";
 
-/** Carries out all attempts in one go, each in a process of its own. */
-export async function carryOut(sandbox: Sandbox, expressions: readonly string[]): Promise<readonly string[]> {
+/** Carries out all expressions in one go, each in a process of its own, and returns what they met. */
+export async function carryOut(
+  sandbox: Sandbox,
+  expressions: readonly string[],
+  variables: Readonly<Record<string, string>> = {},
+): Promise<readonly string[]> {
   await sandbox.fs.writeTextFile(PROGRAM_PATH, await readFile(join(import.meta.dirname, "attempts.py"), "utf8"));
-  await sandbox.fs.writeTextFile(LIST_PATH, JSON.stringify(expressions));
+  await sandbox.fs.writeTextFile(LIST_PATH, JSON.stringify({ variables, expressions }));
   const child = await sandbox.spawn("python3", {
     args: [PROGRAM_PATH, LIST_PATH],
     stdout: "piped",
@@ -31,14 +35,19 @@ export async function carryOut(sandbox: Sandbox, expressions: readonly string[])
   return JSON.parse(stdoutText) as string[];
 }
 
-/** Defines a test for each attempt. `sandbox` is asked when the first test runs. */
-export function testAttempts(attempts: readonly Attempt[], sandbox: () => Sandbox): void {
+/** Defines a test for each attempt. Sandbox and variables are asked for when the first of them runs. */
+export function testAttempts(
+  attempts: readonly Attempt[],
+  sandbox: () => Sandbox,
+  variables: () => Readonly<Record<string, string>> = () => ({}),
+): void {
   let outcomes: Promise<readonly string[]> | undefined;
   for (const [index, { name, run, meets }] of attempts.entries()) {
     test(name, async () => {
       outcomes ??= carryOut(
         sandbox(),
         attempts.map((attempt) => attempt.run),
+        variables(),
       );
       const outcome = (await outcomes)[index];
       assert.ok(outcome !== undefined);

@@ -1,16 +1,38 @@
-import { after, before, suite } from "node:test";
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { after, before, suite, test } from "node:test";
+import { randomCharacters } from "@caisson/model";
 import { Sandbox } from "@deno/sandbox";
 import { TestServer } from "../support/server.ts";
-import { testAttempts } from "./attempts.ts";
+import { agentAttempts, hostAttempts } from "./agent-attempts.ts";
+import { carryOut, testAttempts } from "./attempts.ts";
 import { deviceAttempts, kernelFileAttempts, mountAttempts } from "./file-system-attempts.ts";
 import { namespaceAttempts, privilegeAttempts, processAttempts, systemCallAttempts } from "./kernel-attempts.ts";
+
+/** A process of the host with things that a sandbox might find: an abstract socket, System V shared memory, a name. */
+const HOST_PROCESS = `
+import ctypes, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind("\\0" + sys.argv[1])
+listener.listen()
+segment = ctypes.CDLL(None).shmget(0, 4096, 0o600)
+print("ready", flush=True)
+sys.stdin.read()
+ctypes.CDLL(None).shmctl(segment, 0, None)
+`;
 
 /** Attempts to get out of a sandbox, each of which must be refused in the way that it names. */
 suite("isolation", () => {
   let server: TestServer;
   let sandbox: Sandbox;
+  let hostProcess: ChildProcess;
+  const mark = `caisson-test-${randomCharacters(12)}`;
 
   before(async () => {
+    hostProcess = spawn("python3", ["-c", HOST_PROCESS, mark], { stdio: ["pipe", "pipe", "inherit"] });
+    await once(hostProcess.stdout ?? hostProcess, "data");
     server = await TestServer.start();
     Object.assign(process.env, server.clientEnv());
     sandbox = await Sandbox.create();
@@ -18,6 +40,8 @@ suite("isolation", () => {
   after(async () => {
     await sandbox?.kill();
     await server?.[Symbol.asyncDispose]();
+    hostProcess?.stdin?.end();
+    await once(hostProcess, "close");
   });
 
   suite("mounts", () => testAttempts(mountAttempts, () => sandbox));
@@ -27,4 +51,63 @@ suite("isolation", () => {
   suite("privileges", () => testAttempts(privilegeAttempts, () => sandbox));
   suite("processes", () => testAttempts(processAttempts, () => sandbox));
   suite("system calls", () => testAttempts(systemCallAttempts, () => sandbox));
+  suite("the host", () =>
+    testAttempts(
+      hostAttempts,
+      () => sandbox,
+      () => ({ host_directory: server.dataDirectory, host_mark: mark }),
+    ));
+  suite("the agent", () => testAttempts(agentAttempts, () => sandbox));
+
+  suite("calls to the agent", () => {
+    const ways: Readonly<Record<string, string>> = {
+      "an absolute path": "",
+      "..": "../../../../../../..",
+      "/proc/self/root": "/proc/self/root/../..",
+      "/proc/1/root": "/proc/1/root/..",
+      "/proc/self/cwd": "/proc/self/cwd/../../..",
+      "/proc/2/fd": "/proc/2/fd/1/..",
+    };
+    for (const [name, prefix] of Object.entries(ways)) {
+      test(`no file of the host is read by ${name}`, async () => {
+        const path = `${prefix}${server.dataDirectory}/credentials.json`;
+        await assert.rejects(sandbox.fs.readTextFile(path), /os error (2|20)\b/);
+      });
+    }
+
+    test("a link to a place of the host leads to a place inside, also for writing", async () => {
+      await sandbox.fs.mkdir(`/tmp/inside${server.dataDirectory}`, { recursive: true });
+      await sandbox.fs.symlink(`${server.dataDirectory}/credentials.json`, "/tmp/credentials");
+      await assert.rejects(sandbox.fs.writeTextFile("/tmp/credentials", "{}"), /os error 2\b/);
+      assert.match(await readFile(`${server.dataDirectory}/credentials.json`, "utf8"), /token/);
+    });
+
+    test("no directory of a process's descriptors serves as a working directory outside", async () => {
+      const outcomes: string[] = [];
+      for (let descriptor = 0; descriptor < 32; descriptor += 1) {
+        const child = await sandbox
+          .spawn("ls", { cwd: `/proc/self/fd/${descriptor}`, stdout: "piped", stderr: "null" })
+          .catch(() => null);
+        if (child !== null) outcomes.push((await child.output()).stdoutText ?? "");
+      }
+      assert.deepEqual(outcomes, []);
+    });
+  });
+
+  test("another socket in the agent's place gets no client", async () => {
+    const [outcome] = await carryOut(sandbox, [
+      `(lambda fake: (os.rename("/.caisson/run/agent.sock", "/.caisson/run/old.sock"), fake.bind("/.caisson/run/agent.sock")))(socket.socket(socket.AF_UNIX))`,
+    ]);
+    assert.equal(outcome, "(None, None)");
+    await using second = await Sandbox.connect({ id: sandbox.id });
+    assert.equal((await second.sh`echo the agent`.text()).trim(), "the agent");
+  });
+
+  test("a sandbox that ends its own agent ends alone", async () => {
+    const other = await Sandbox.create();
+    await other.spawn("kill", { args: ["-KILL", "2"] }).catch(() => {});
+    const response = await server.request(`/api/v3/sandbox/${other.id}?wait=stopped`);
+    assert.equal(((await response.json()) as { stopReason: string }).stopReason, "exited");
+    assert.equal((await sandbox.sh`echo unharmed`.text()).trim(), "unharmed");
+  });
 });

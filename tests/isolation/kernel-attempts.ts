@@ -126,7 +126,7 @@ export const processAttempts: readonly Attempt[] = [
   {
     name: "the program of the first process cannot be overwritten",
     run: `os.open("/proc/1/exe", os.O_WRONLY)`,
-    meets: "EACCES",
+    meets: "EROFS",
   },
   {
     name: "no program is reached through the first process's parent directory links",
