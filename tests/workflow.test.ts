@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { Client, Sandbox } from "@deno/sandbox";
+import { shell } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
 
 /** The workflow that the documentation of the hosted service shows, whole, with its own client. Installs from the package registries. */
@@ -23,10 +24,8 @@ suite("documented workflow", { timeout: 900_000 }, () => {
     assert.ok(volume.isBootable);
     {
       await using sandbox = await Sandbox.create({ region: "ord", root: volume.slug });
-      await sandbox.sh`sudo apt-get update && sudo apt-get install -y --no-install-recommends nodejs npm`
-        .stdout("null")
-        .stderr("null");
-      await sandbox.sh`npm install -g typescript`.stdout("null").stderr("null");
+      await shell(sandbox, "sudo apt-get update && sudo apt-get install -y nodejs npm");
+      await shell(sandbox, "npm install -g typescript");
       await client.volumes.snapshot(volume.id, { slug: "toolchain-v1" });
     }
     {
@@ -49,7 +48,7 @@ suite("documented workflow", { timeout: 900_000 }, () => {
     assert.equal(fork.baseSnapshot?.slug, "toolchain-v1");
     {
       await using sandbox = await Sandbox.create({ region: "ord", root: fork.slug });
-      await sandbox.sh`sudo npm uninstall -g typescript`.stdout("null").stderr("null");
+      await shell(sandbox, "sudo npm uninstall -g typescript");
       await sandbox.fs.writeTextFile("/home/app/fork.txt", "changed");
     }
     await client.volumes.snapshot(fork.slug, { slug: "toolchain-v2" });

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -93,6 +93,13 @@ export class TestServer implements AsyncDisposable {
   /** Ends the server at whatever instruction it is, and waits until the kernel has taken its namespaces down. */
   kill(): Promise<number | null> {
     return this.#end("SIGKILL");
+  }
+
+  /** Starts again with no data at all. */
+  async reset(): Promise<void> {
+    await this.stop();
+    for (const name of await readdir(this.dataDirectory)) await rm(join(this.dataDirectory, name), { recursive: true });
+    await this.start();
   }
 
   /** Resolves when the server has ended by itself, for example at a planned fault. */
