@@ -63,6 +63,7 @@ export class Client {
     throw notSupported("Cannot use `timelines`");
   }
 
+  /** @internal */
   [inspectSymbol](depth: number, options: object, inspect: unknown): string {
     return inspectAs("Client", { apiEndpoint: this.#apiEndpoint }, depth, options, inspect);
   }

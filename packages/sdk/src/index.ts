@@ -72,7 +72,7 @@ export {
 export { type CodeExtension, type DenoReplOptions, type DenoRunOptions, SandboxDeno } from "./process/deno.ts";
 export { DenoProcess, DenoRepl } from "./process/deno-process.ts";
 export type { RequestInit } from "./process/fetch.ts";
-export { KillController, KillSignal, type KillSignalListener } from "./process/kill-signal.ts";
+export { KillController, KillSignal, type KillSignalLink, type KillSignalListener } from "./process/kill-signal.ts";
 export type { SpawnOptions } from "./process/spawn.ts";
 export { Terminal, type TerminalOptions, type TerminalSize } from "./process/terminal.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
@@ -86,7 +86,7 @@ export { type VolumeListOptions, Volumes } from "./resources/volumes.ts";
 export { SandboxEnv } from "./sandbox/environment.ts";
 export type { SandboxDetails, SandboxMetadata } from "./sandbox/metadata.ts";
 export type { ConnectOptions, SandboxOptions, SecretConfig, VolumeMountConfig } from "./sandbox/options.ts";
-export { Sandbox } from "./sandbox/sandbox.ts";
+export { Sandbox, type SshAccess } from "./sandbox/sandbox.ts";
 export { VsCode, type VsCodeOptions } from "./sandbox/vscode.ts";
 
 /** The id of a volume. */

@@ -26,15 +26,15 @@ const EXPECTED: Readonly<Record<string, string>> = {
   "older-node": "Works",
 };
 
-/** A Node.js of the oldest supported line, when the machine has one beside the workspace's own. */
-async function findNode20(): Promise<string | null> {
-  const candidates = (process.env.PATH ?? "").split(":").map((directory) => join(directory, "node"));
+/** The first program of this name on the path whose version begins as given; none is a reason to skip a test. */
+async function findProgram(name: string, version: string): Promise<string | null> {
+  const candidates = (process.env.PATH ?? "").split(":").map((directory) => join(directory, name));
   for (const path of candidates) {
-    const version = await run(path, ["--version"]).then(
+    const found = await run(path, ["--version"]).then(
       ({ stdout }) => stdout,
       () => "",
     );
-    if (version.startsWith("v20.")) return path;
+    if (found.startsWith(version)) return path;
   }
   return null;
 }
@@ -94,7 +94,7 @@ suite("examples of the documentation run with the import unchanged", () => {
   }
 
   test("older-node on Node.js 20, from both kinds of modules", async (context) => {
-    const node = await findNode20();
+    const node = await findProgram("node", "v20.");
     if (node === null) return context.skip("there is no Node.js 20 on this machine");
     const source = await readFile(join(examples, "older-node.ts"), "utf8");
     await writeFile(join(project, "older.mjs"), source);
@@ -105,4 +105,17 @@ suite("examples of the documentation run with the import unchanged", () => {
       assert.equal(lastLine(stdout), "Works", basename(file));
     }
   });
+
+  for (const name of ["volumes", "processes", "files", "errors"]) {
+    test(`${name} on Bun`, async (context) => {
+      const bun = await findProgram("bun", "1.");
+      if (bun === null) return context.skip("there is no Bun on this machine");
+      const { stdout, stderr }: { stdout: string; stderr: string } = await run(
+        bun,
+        [join(project, `examples/${name}.ts`)],
+        { env },
+      );
+      assert.equal(lastLine(stdout), EXPECTED[name], stderr);
+    });
+  }
 });

@@ -95,3 +95,16 @@ test("programs that are typed for @deno/sandbox are right with our types too", (
     rmSync(directory, { recursive: true });
   }
 });
+
+test("every export is documented, and every link in the documentation leads somewhere", () => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-reference-"));
+  try {
+    const typedoc = join(createRequire(join(sdk, "package.json")).resolve("typedoc"), "../../bin/typedoc");
+    execFileSync(process.execPath, [typedoc, "--out", directory], { cwd: sdk, stdio: "pipe", encoding: "utf8" });
+    assert.ok(readdirSync(join(directory, "classes")).includes("Sandbox.html"));
+  } catch (error) {
+    assert.fail((error as { stdout?: string }).stdout || String(error));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});

@@ -56,6 +56,7 @@ export class Connection {
   #nextStreamId = 0;
   #nextAbortId = 0;
   #shortCalls = 0;
+  #isPaused = false;
   #unansweredPings = 0;
   #closedError: ConnectionClosedError | null = null;
 
@@ -319,12 +320,14 @@ export class Connection {
     let waitingBytes = 0;
     for (const stream of this.#incoming.values()) waitingBytes += stream.pressureBytes;
     const shouldPause = waitingBytes > INCOMING_LIMIT_BYTES && this.#shortCalls === 0;
-    if (shouldPause && !this.#socket.isPaused) this.#socket.pause();
-    else if (!shouldPause && this.#socket.isPaused) this.#socket.resume();
+    if (shouldPause === this.#isPaused) return;
+    this.#isPaused = shouldPause;
+    if (shouldPause) this.#socket.pause();
+    else this.#socket.resume();
   }
 
   #checkLife(): void {
-    if (this.#socket.isPaused) {
+    if (this.#isPaused) {
       // The other side's question is behind data that is not read now; an answer without a question shows that this side lives.
       this.#unansweredPings = 0;
       this.#socket.pong();

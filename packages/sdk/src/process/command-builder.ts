@@ -53,7 +53,11 @@ export class SandboxCommandBuilder implements PromiseLike<SandboxCommandResult> 
     this.#state = state;
   }
 
-  /** Makes a command from a template. A value that cannot be written into a shell command makes the run fail, not the template. */
+  /**
+   * Makes a command from a template. A value that cannot be written into a shell command makes the run fail, not the template.
+   *
+   * @internal
+   */
   static fromTemplate(spawn: Spawn, strings: TemplateStringsArray, values: readonly unknown[]): SandboxCommandBuilder {
     return new SandboxCommandBuilder(spawn, () => shellText(strings, values));
   }

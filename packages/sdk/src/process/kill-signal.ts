@@ -3,6 +3,12 @@ import type { Signal } from "./child-process.ts";
 /** Called with each signal that is sent through a {@linkcode KillSignal}. */
 export type KillSignalListener = (signal: Signal) => void;
 
+/** A connection between two kill signals. */
+export interface KillSignalLink {
+  /** Ends it. */
+  unsubscribe(): void;
+}
+
 /** Signals that count as an order to end, and the exit code of a process that obeys. */
 const ABORTING: Readonly<Partial<Record<Signal, number>>> = {
   SIGINT: 130,
@@ -45,7 +51,7 @@ export class KillSignal {
   }
 
   /** Passes every signal on to another `KillSignal`, until `unsubscribe` is called. */
-  linkChild(killSignal: KillSignal): { unsubscribe(): void } {
+  linkChild(killSignal: KillSignal): KillSignalLink {
     const listener: KillSignalListener = (signal) => deliver(killSignal, signal);
     this.addListener(listener);
     return { unsubscribe: () => this.removeListener(listener) };

@@ -23,6 +23,14 @@ import { startVsCode, type VsCode, type VsCodeOptions } from "./vscode.ts";
 /** How long `kill` waits for the server to close the connection before it does so itself, in milliseconds. */
 const KILL_CLOSE_MS = 5_000;
 
+/** How to log into a sandbox over SSH: `ssh <username>@<hostname>`. */
+export interface SshAccess {
+  /** Random and bound to the sandbox. Whoever knows it may log in. */
+  username: string;
+  /** The host to connect to. */
+  hostname: string;
+}
+
 interface SandboxInit extends Connected {
   readonly http: HttpClient;
   readonly origin: string;
@@ -50,7 +58,7 @@ export class Sandbox implements AsyncDisposable {
   readonly env: SandboxEnv;
   readonly #init: SandboxInit;
   readonly #connection: Connection;
-  #ssh: { username: string; hostname: string } | undefined;
+  #ssh: SshAccess | undefined;
   #url: string | undefined;
   #endsWithConnection: boolean;
   #closing: Promise<void> | null = null;
@@ -127,7 +135,7 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** How to log in over SSH, when the option `ssh` was given. */
-  get ssh(): { username: string; hostname: string } | undefined {
+  get ssh(): SshAccess | undefined {
     return this.#ssh;
   }
 
@@ -217,7 +225,7 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** Opens the sandbox to SSH. The user name is the secret. */
-  async exposeSsh(): Promise<{ hostname: string; username: string }> {
+  async exposeSsh(): Promise<SshAccess> {
     const { http, origin } = this.#init;
     const { hostname, username } = await reserveExposure(http, origin, this.id, "ssh");
     return { hostname: String(hostname), username: String(username) };
@@ -240,6 +248,7 @@ export class Sandbox implements AsyncDisposable {
     return this.close();
   }
 
+  /** @internal */
   [inspectSymbol](depth: number, options: object, inspect: unknown): string {
     const shown = { id: this.id, ...(this.#ssh && { ssh: this.#ssh }), ...(this.#url && { url: this.#url }) };
     return inspectAs("Sandbox", shown, depth, options, inspect);
