@@ -1,7 +1,8 @@
 import { Argument, type Command } from "commander";
 import { findCandidates } from "../completion/candidates.ts";
+import { listNames } from "../completion/names.ts";
 import { COMPLETION_SCRIPTS, type Shell } from "../completion/scripts.ts";
-import { addExamples } from "../define.ts";
+import { addExamples, run } from "../define.ts";
 
 /** `caisson completion`, and the hidden command that the shells ask. */
 export function addCompletionCommands(program: Command): void {
@@ -21,9 +22,13 @@ export function addCompletionCommands(program: Command): void {
   program
     .command("__complete", { hidden: true })
     .argument("[words...]")
-    .action((words: string[]) => {
-      const { words: found, isFile } = findCandidates(program, words);
-      const lines = found.map(({ value, description }) => `${value}\t${description}`);
-      process.stdout.write([...lines, ...(isFile ? [":files"] : [])].map((line) => `${line}\n`).join(""));
-    });
+    .action(
+      run(async (context, words: readonly string[]) => {
+        const { words: found, isFile, names } = findCandidates(program, words);
+        // A shell has no place for an error at this moment: without a server there are just no names.
+        const named = names === null ? [] : await listNames(context, names).catch(() => []);
+        const lines = [...found, ...named].map(({ value, description }) => `${value}\t${description}`);
+        process.stdout.write([...lines, ...(isFile ? [":files"] : [])].map((line) => `${line}\n`).join(""));
+      }),
+    );
 }

@@ -1,10 +1,13 @@
 import type { Command, Option } from "commander";
+import { kindOfArgument, type NameKind } from "./names.ts";
 
 /** What may be typed next. */
 export interface Candidates {
   readonly words: readonly Candidate[];
   /** The shell completes names of files itself. */
   readonly isFile: boolean;
+  /** The server is asked for names of this kind. */
+  readonly names: NameKind | null;
 }
 
 export interface Candidate {
@@ -13,8 +16,8 @@ export interface Candidate {
 }
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
-const NOTHING: Candidates = { words: [], isFile: false };
-const FILES: Candidates = { words: [], isFile: true };
+const NOTHING: Candidates = { words: [], isFile: false, names: null };
+const FILES: Candidates = { ...NOTHING, isFile: true };
 
 /** Options whose value is a path. */
 const PATH_OPTIONS = new Set(["--config", "--data", "--copy"]);
@@ -34,7 +37,8 @@ export function findCandidates(program: Command, typed: readonly string[]): Cand
       current,
     );
   if (command.name() === "help") return matching(program.commands.flatMap(commandCandidates), current);
-  return command.name() === "copy" || command.name() === "exec" ? FILES : NOTHING;
+  const names = argumentCount === 0 ? kindOfArgument(command.parent?.name(), command.name()) : null;
+  return { ...(command.name() === "copy" ? FILES : NOTHING), names };
 }
 
 /** Follows the words down the tree of commands. `pending` is an option that still waits for its value. */
@@ -71,5 +75,5 @@ function isHidden(command: Command): boolean {
 }
 
 function matching(words: readonly Candidate[], prefix: string): Candidates {
-  return { words: words.filter(({ value }) => value.startsWith(prefix)), isFile: false };
+  return { ...NOTHING, words: words.filter(({ value }) => value.startsWith(prefix)) };
 }

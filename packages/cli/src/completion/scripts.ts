@@ -10,7 +10,8 @@ export const COMPLETION_SCRIPTS = {
     if [[ $line == ":files" ]]; then
       compopt -o default
     else
-      COMPREPLY+=("\${line%%$'\\t'*}")
+      line="\${line%%$'\\t'*}"
+      if [[ $line == "\${COMP_WORDS[COMP_CWORD]}"* ]]; then COMPREPLY+=("$line"); fi
     fi
   done < <("\${COMP_WORDS[0]}" __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
 }

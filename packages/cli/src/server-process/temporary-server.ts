@@ -47,10 +47,8 @@ export class TemporaryServer implements AsyncDisposable {
   }
 
   /** Starts the server. `onProgress` is called while it makes the image, which takes minutes the first time. */
-  static start(onProgress: (progress: ImageProgress) => void): Promise<TemporaryServer> {
-    return mkdtemp(join(tmpdir(), "caisson-quickstart-")).then(
-      (directory) => new TemporaryServer(directory, onProgress),
-    );
+  static async start(onProgress: (progress: ImageProgress) => void): Promise<TemporaryServer> {
+    return new TemporaryServer(await mkdtemp(join(tmpdir(), "caisson-quickstart-")), onProgress);
   }
 
   /** Resolves when the server accepts requests. */

@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { formatSize } from "@caisson/model";
+import { normalize } from "./support/normalize.ts";
+import { TestServer } from "./support/test-server.ts";
+
+let server: TestServer;
+before(async () => {
+  server = await TestServer.start();
+});
+after(() => server[Symbol.asyncDispose]());
+
+/** What a command printed, with ids and times made the same. */
+async function output(...words: readonly string[]) {
+  const { stdout, stderr, code } = await server.run(words);
+  return { stdout: normalize(stdout), stderr: normalize(stderr), code };
+}
+
+test("an empty listing is its titles, and a note on what to do next", async () => {
+  assert.deepEqual(await output("volumes", "list"), {
+    stdout: "ID  SLUG  REGION  USED  TOTAL  BASE\n",
+    stderr: "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord\n",
+    code: 0,
+  });
+  assert.deepEqual(await output("snapshots", "ls", "--quiet"), { stdout: "", stderr: "", code: 0 });
+  assert.deepEqual(await output("snapshots", "ls", "--json"), {
+    stdout: '{"items":[],"org":null}\n',
+    stderr: "",
+    code: 0,
+  });
+});
+
+test("a volume lives: created, listed, shown, grown, deleted, listed as deleted, restored", async () => {
+  const id = await server.succeed(
+    "volumes",
+    "create",
+    "dataset",
+    "--capacity",
+    "1GB",
+    "--region",
+    "ord",
+    "--label",
+    "team=blue",
+  );
+  assert.match(id, /^vol_ord_[0-9a-hjkmnp-z]{20}$/);
+  const { used, allocated } = JSON.parse(await server.succeed("volumes", "get", "dataset", "--json"));
+  const size = formatSize(used);
+  assert.deepEqual(await output("volumes", "list"), {
+    stdout:
+      `ID                            SLUG     REGION  ${"USED".padStart(size.length)}      TOTAL  BASE\n` +
+      `vol_ord_xxxxxxxxxxxxxxxxxxxx  dataset  ord     ${size}  953.67MiB  -\n`,
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("volumes", "get", id), {
+    stdout: `ID           vol_ord_xxxxxxxxxxxxxxxxxxxx
+SLUG         dataset
+REGION       ord
+USED         ${size}
+ALLOCATED    ${formatSize(allocated)}
+TOTAL        953.67MiB
+BOOTABLE     FALSE
+BASE         -
+ATTACHED TO  -
+LABELS       team=blue
+CREATED      2000-01-01 00:00:00.00
+`,
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("volumes", "grow", "dataset", "2GB"), {
+    stdout: "Volume dataset has 1.86GiB\n",
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("volumes", "rm", "dataset"), {
+    stdout: "Deleted volume dataset. For 24 hours: caisson volumes restore vol_ord_xxxxxxxxxxxxxxxxxxxx\n",
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("volumes", "deleted"), {
+    stdout:
+      "ID                            SLUG     REGION    TOTAL  RESTORABLE UNTIL\n" +
+      "vol_ord_xxxxxxxxxxxxxxxxxxxx  dataset  ord     1.86GiB  2000-01-01 00:00:00.00\n",
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("volumes", "restore", id, "--slug", "dataset-2"), {
+    stdout: "Restored volume dataset-2 (vol_ord_xxxxxxxxxxxxxxxxxxxx)\n",
+    stderr: "",
+    code: 0,
+  });
+  assert.equal(await server.succeed("volumes", "list", "--quiet"), id);
+  assert.equal(JSON.parse(await server.succeed("volumes", "delete", id, "--json")).id, id);
+});
+
+test("snapshots and volumes made from them form a tree", async () => {
+  await server.succeed("volumes", "new", "root", "--capacity", "2GB", "--region", "ord", "--from", "builtin:debian-13");
+  const snapshot = await server.succeed("volumes", "snapshot", "root", "root-v1");
+  assert.match(snapshot, /^snp_ord_/);
+  await server.succeed("snapshots", "create", "root", "root-v2");
+  await server.succeed("volumes", "create", "clone", "--capacity", "2GB", "--region", "ord", "--from", "root-v1");
+  assert.deepEqual(await output("snapshots", "tree"), {
+    stdout: `builtin:debian-13  image
+└── root  volume vol_ord_xxxxxxxxxxxxxxxxxxxx
+    ├── root-v1  snapshot snp_ord_xxxxxxxxxxxxxxxxxxxx
+    │   └── clone  volume vol_ord_xxxxxxxxxxxxxxxxxxxx
+    └── root-v2  snapshot snp_ord_xxxxxxxxxxxxxxxxxxxx
+`,
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("snapshots", "tree", "root-v1"), {
+    stdout: `root-v1  snapshot snp_ord_xxxxxxxxxxxxxxxxxxxx
+└── clone  volume vol_ord_xxxxxxxxxxxxxxxxxxxx
+`,
+    stderr: "",
+    code: 0,
+  });
+  const { used, allocated } = JSON.parse(await server.succeed("snapshots", "get", "root-v1", "--json"));
+  const [owned, all] = [formatSize(allocated), formatSize(used)];
+  const flattened = Math.max("FLATTENED".length, all.length);
+  assert.deepEqual(await output("snapshots", "list", "v1"), {
+    stdout:
+      `ID                            SLUG     REGION  ALLOCATED  BOOTABLE  ${"FLATTENED".padStart(flattened)}  BASE\n` +
+      `snp_ord_xxxxxxxxxxxxxxxxxxxx  root-v1  ord     ${owned.padStart(9)}  TRUE      ${all.padStart(flattened)}  root\n`,
+    stderr: "",
+    code: 0,
+  });
+  assert.deepEqual(await output("snapshots", "delete", "root-v2"), {
+    stdout: "Deleted snapshot root-v2. For 24 hours: caisson snapshots restore snp_ord_xxxxxxxxxxxxxxxxxxxx\n",
+    stderr: "",
+    code: 0,
+  });
+  const deleted = await server.succeed("snapshots", "deleted", "--quiet");
+  assert.equal(
+    normalize(await server.succeed("snapshots", "restore", deleted)),
+    "Restored snapshot root-v2 (snp_ord_xxxxxxxxxxxxxxxxxxxx)",
+  );
+});
+
+test("errors say what to do next, and their exit codes tell their kinds", async () => {
+  await server.succeed("volumes", "create", "errors", "--capacity", "300MB", "--region", "ord");
+  const notFound = { stdout: "", code: 4 };
+  assert.deepEqual(await output("volumes", "get", "erorrs"), {
+    ...notFound,
+    stderr: 'error: There is no volume "erorrs"\nhint: Did you mean errors?\n',
+  });
+  assert.deepEqual(await output("volumes", "snapshot", "errrors", "x1"), {
+    ...notFound,
+    stderr: 'error: There is no volume "errrors"\nhint: Did you mean errors?\n',
+  });
+  assert.deepEqual(await output("snapshots", "delete", "unlike-any"), {
+    ...notFound,
+    stderr:
+      'error: There is no snapshot "unlike-any"\n' +
+      "hint: List them: caisson snapshots list; deleted ones: caisson snapshots deleted.\n",
+  });
+  const taken = await output("volumes", "create", "errors", "--capacity", "300MB", "--region", "ord", "--json");
+  assert.equal(taken.code, 5);
+  const { code, hint, traceId } = JSON.parse(taken.stderr).error;
+  assert.deepEqual(
+    { code, hint },
+    { code: "SLUG_ALREADY_IN_USE", hint: "Choose another slug, or delete the object that has it." },
+  );
+  assert.match(traceId, /^[0-9a-f-]{36}$/);
+  assert.equal((await output("volumes", "create", "small", "--capacity", "1MB", "--region", "ord")).code, 2);
+});
+
+test("the options stand before or after the command's name, and the innermost wins", async () => {
+  const before = await output("--json", "orgs", "list");
+  const behind = await output("orgs", "list", "--json");
+  assert.deepEqual(before, behind);
+  const { items } = JSON.parse(before.stdout);
+  assert.deepEqual(
+    items.map(({ slug }: { slug: string }) => slug),
+    ["default"],
+  );
+  assert.equal((await output("--org", "nobody", "orgs", "list")).code, 3);
+  assert.equal((await output("--org", "nobody", "orgs", "list", "--org", "default")).code, 0);
+  assert.deepEqual(await output("--token", "x", "doctor"), {
+    stdout: "",
+    stderr: "error: Option '--token' has no meaning for 'caisson doctor'\n",
+    code: 2,
+  });
+});
+
+test("organizations have tokens of their own, and a revoked one is refused", async () => {
+  assert.equal(normalize(await server.succeed("orgs", "create", "acme")), "org_xxxxxxxxxxxxxxxxxxxx");
+  const created = JSON.parse(await server.succeed("tokens", "create", "ci", "--for", "acme", "--json"));
+  assert.match(created.token, /^ddo_/);
+  const asAcme = (...words: readonly string[]) => server.run([...words, "--token", created.token]);
+  assert.equal(
+    normalize((await asAcme("tokens", "list")).stdout),
+    `ID                        NAME  CREATED
+tok_xxxxxxxxxxxxxxxxxxxx  ci    2000-01-01 00:00:00.00
+`,
+  );
+  assert.equal((await asAcme("volumes", "list", "--quiet")).stdout, "");
+  assert.equal((await asAcme("tokens", "revoke", created.id)).stdout, `Revoked token ${created.id}\n`);
+  assert.deepEqual(await asAcme("volumes", "list"), {
+    stdout: "",
+    stderr:
+      "error: The token is not valid, or it was revoked\n" +
+      "hint: Pass a token that `caisson tokens create` or `caisson env` printed.\n",
+    code: 3,
+  });
+});
