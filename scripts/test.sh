@@ -9,6 +9,12 @@ scripts/setup.sh debian
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
 
+# Temporary files go to a directory of this run, so that whatever is left of a test is found. Sandboxes' ids must be able to pass it.
+TMPDIR=$(mktemp -d /tmp/cs.XXXXXX)
+chmod 711 "$TMPDIR"
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 # Privileged tests share one machine's loop devices and CPUs, so few files run side by side.
 run_tests() {
   scripts/isolate.sh node --test --test-concurrency=2 --test-timeout=600000 "$@"
@@ -17,6 +23,7 @@ run_tests() {
 node packages/agent/build.ts
 if [ $# -gt 0 ]; then
   run_tests "$@"
+  node scripts/leftovers.ts
   exit
 fi
 
