@@ -103,7 +103,7 @@ test("every export is documented, and every link in the documentation leads some
     execFileSync(process.execPath, [typedoc, "--out", directory], { cwd: sdk, stdio: "pipe", encoding: "utf8" });
     assert.ok(readdirSync(join(directory, "classes")).includes("Sandbox.html"));
   } catch (error) {
-    assert.fail((error as { stdout?: string }).stdout || String(error));
+    assert.fail((error as { stderr?: string }).stderr || String(error));
   } finally {
     rmSync(directory, { recursive: true });
   }

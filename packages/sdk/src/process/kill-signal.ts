@@ -23,7 +23,7 @@ export class KillController {
   /** Give it to a command with `.signal()`. */
   readonly signal: KillSignal = new KillSignal();
 
-  /** Sends the signal to every command that was given {@linkcode signal}. Default: `SIGTERM`. */
+  /** Sends the signal to every command that was given {@linkcode KillController.signal}. Default: `SIGTERM`. */
   kill(signal: Signal = "SIGTERM"): void {
     deliver(this.signal, signal);
   }
