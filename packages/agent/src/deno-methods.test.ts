@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { useAgent } from "../tests/agent-fixture.ts";
@@ -171,9 +171,11 @@ test("a watching program tells its starter, and nobody else, of every restart", 
   const restarts = (client: RpcClient) =>
     client.frames.filter(({ method }) => method === "$sandbox.deno.watcher.restart");
   await eventually("the first run", () => output() === "version 1\n");
+  await eventually("Deno watches", () => isWatched(pid, join(at.directory, "part.ts")));
   assert.equal(restarts(at.client).length, 0);
   await writeFile(join(at.directory, "part.ts"), "export const version = 2;");
   await eventually("the second run", () => output() === "version 1\nversion 2\n" && restarts(at.client).length === 1);
+  await eventually("Deno watches", () => isWatched(pid, join(at.directory, "extra/data, with comma")));
   await writeFile(join(at.directory, "extra/data, with comma"), "2");
   await eventually(
     "the third run",
@@ -184,6 +186,14 @@ test("a watching program tells its starter, and nobody else, of every restart", 
   await at.client.ok("processKill", { pid, signal: "SIGTERM" });
   await at.client.answer(waiting);
 });
+
+/** Whether a process has an inotify watch on a file, which Deno sets up a moment after the program runs. */
+async function isWatched(pid: number, path: string): Promise<boolean> {
+  const { ino } = await stat(path);
+  const directory = `/proc/${pid}/fdinfo`;
+  const infos = (await readdir(directory)).map((fd) => readFile(join(directory, fd), "utf8").catch(() => ""));
+  return (await Promise.all(infos)).some((info) => info.includes(` ino:${ino.toString(16)} `));
+}
 
 test("what watching needs in /tmp goes with the process", async () => {
   await writeFile(join(at.directory, "main.ts"), "setInterval(() => {}, 1000)");

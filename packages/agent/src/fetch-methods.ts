@@ -1,14 +1,7 @@
-import { abortable } from "./abortable.ts";
 import { AppError } from "./errors.ts";
-import { HttpServerWatch } from "./http-server-watch.ts";
 import { type Call, type MethodTable, method } from "./method.ts";
 import { arrayOf, count, defaulted, oneOf, optional, type ShapeOf, string, type Validator } from "./params.ts";
-import type { SandboxProcess } from "./process-table.ts";
-import type { ListeningAddress } from "./tcp-address.ts";
-import { startTimer } from "./timers.ts";
-
-/** How long a request waits for the server of a process that has just been started. */
-const SERVER_WAIT_MS = 60_000;
+import { fetchFromProcess } from "./process-fetch.ts";
 
 /** Statuses of responses without a body; the JavaScript client cannot build one of them with a body (protocol.md 4.6). */
 const NULL_BODY_STATUSES = [204, 205, 304];
@@ -29,11 +22,10 @@ const fetchShape = {
 
 export const fetchMethods: MethodTable = { fetch: method(fetchShape, runFetch) };
 
-async function runFetch({ url, method, headers, redirect, bodyStreamId, pid }: ShapeOf<typeof fetchShape>, call: Call) {
+async function runFetch(params: ShapeOf<typeof fetchShape>, call: Call) {
+  const { url, bodyStreamId } = params;
   const body = bodyStreamId === undefined ? null : call.takeStream(bodyStreamId);
-  const client = pid === undefined ? undefined : await clientOf(call.sandbox.processes.get(pid), call.signal);
-  const init = { method, headers: [...headers], redirect, body, signal: call.signal };
-  const response = await send(url, client === undefined ? init : { ...init, client });
+  const response = await send(params, body, call);
   const { status, statusText } = response;
   if (status < 200 || status > 599) {
     await response.body?.cancel();
@@ -49,9 +41,16 @@ async function runFetch({ url, method, headers, redirect, bodyStreamId, pid }: S
 }
 
 /** A failed fetch is a `TypeError`, as Deno's own is; what happened is in the message. */
-async function send(url: string, init: RequestInit & { client?: Deno.HttpClient }): Promise<Response> {
+async function send(
+  { url, method, headers: pairs, redirect, pid }: ShapeOf<typeof fetchShape>,
+  body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
+  { sandbox, signal }: Call,
+): Promise<Response> {
   try {
-    return await fetch(url, init);
+    const headers = new Headers([...pairs]);
+    if (pid === undefined) return await fetch(url, { method, headers, redirect, body, signal });
+    const request = { url: new URL(url), method, headers, body };
+    return await fetchFromProcess(sandbox.processes.get(pid), request, redirect, signal);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     const cause = error.cause instanceof Error ? `: ${error.cause.message}` : "";
@@ -76,48 +75,4 @@ async function* chunks(body: ReadableStream<Uint8Array>, signal: AbortSignal): A
     signal.removeEventListener("abort", cancel);
     cancel();
   }
-}
-
-interface ProcessClient {
-  readonly address: ListeningAddress;
-  readonly client: Deno.HttpClient;
-}
-
-/** One client for each running process that was fetched from, for its latest address. */
-const clients = new Map<number, ProcessClient>();
-
-/** An HTTP client whose requests all go to the server of a process, whatever the host in their URL (protocol.md 4.6). */
-async function clientOf(process: SandboxProcess, signal: AbortSignal): Promise<Deno.HttpClient> {
-  const address = await addressOf(process, signal);
-  const known = clients.get(process.pid);
-  if (known !== undefined && JSON.stringify(known.address) === JSON.stringify(address)) return known.client;
-  known?.client.close();
-  const client = Deno.createHttpClient({ proxy: address });
-  clients.set(process.pid, { address, client });
-  if (known === undefined) void process.exited.then(() => closeClient(process.pid));
-  return client;
-}
-
-function closeClient(pid: number): void {
-  clients.get(pid)?.client.close();
-  clients.delete(pid);
-}
-
-async function addressOf(process: SandboxProcess, signal: AbortSignal): Promise<ListeningAddress> {
-  const timeout = new AbortController();
-  const cancel = startTimer(SERVER_WAIT_MS, () => timeout.abort());
-  try {
-    const search = HttpServerWatch.of(process).address();
-    const address = await abortable(search, AbortSignal.any([signal, timeout.signal]));
-    if (address !== undefined) return address;
-  } catch (error) {
-    if (!timeout.signal.aborted) throw error;
-    throw new AppError(
-      "TimedOut",
-      `Cannot fetch from process ${process.pid}: it has not listened within ${SERVER_WAIT_MS / 1000} s`,
-    );
-  } finally {
-    cancel();
-  }
-  throw new AppError("TypeError", `Cannot fetch from process ${process.pid}: it has no HTTP server`);
 }
