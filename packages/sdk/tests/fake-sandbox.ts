@@ -9,6 +9,13 @@ interface Message {
   readonly params: Record<string, unknown>;
 }
 
+/** What the control plane reserves. */
+const EXPOSURES: Readonly<Record<string, object>> = {
+  http: { domain: "random.example" },
+  vscode: { domain: "editor.example" },
+  ssh: { hostname: "ssh.example", username: "secret-name", port: 22 },
+};
+
 /** How a fake sandbox answers a call: the value of `ok`, or a promise that never settles for no answer. */
 export type FakeCall = (params: Record<string, unknown>, sandbox: FakeSandbox) => unknown;
 
@@ -26,6 +33,12 @@ export class FakeSandbox implements AsyncDisposable {
 
   private constructor(calls: Readonly<Record<string, FakeCall>>, headers: Readonly<Record<string, string>>) {
     this.#server = createServer((request, response) => {
+      const [, exposure] = /\/expose\/(\w+)$/.exec(request.url ?? "") ?? [];
+      if (exposure !== undefined) {
+        request.resume();
+        response.end(JSON.stringify(EXPOSURES[exposure]));
+        return;
+      }
       this.questions.push(`${request.method} ${request.url}`);
       const status = this.states.shift();
       const sandbox = {

@@ -219,6 +219,49 @@ test("extending sends an absolute time and returns what the server grants", asyn
   await assert.rejects(sandbox.extendTimeout("session" as "5m"), { name: "InvalidTimeoutError" });
 });
 
+test("servers, SSH and editors are exposed in two steps", async () => {
+  const ended = Promise.withResolvers<object>();
+  await using fake = await FakeSandbox.start({
+    vscode: () => ({ pid: 9, port: 4000, stdoutStreamId: 1, stderrStreamId: 2 }),
+    processWait: () => ended.promise,
+    processKill: () => ended.resolve({ success: false, code: 143, signal: "SIGTERM", oom: null }),
+  });
+  await using sandbox = await Sandbox.create({ ...fake.options, timeout: "1m", ssh: true, port: 8080 });
+  assert.equal(sandbox.url, "https://random.example");
+  assert.deepEqual(sandbox.ssh, { hostname: "ssh.example", username: "secret-name" });
+  assert.match(inspect(sandbox), /url: 'https:\/\/random\.example'/);
+  assert.equal(await sandbox.exposeHttp({ pid: 5 }), "https://random.example");
+  {
+    await using editor = await sandbox.exposeVscode("/home/app", { extensions: ["a.b"], env: { A: "1" } });
+    assert.equal(editor.url, "https://editor.example");
+  }
+  await assert.rejects(sandbox.exposeVscode("/"), TypeError);
+  const calls = fake.received.map(({ method, params }) => [method, params]);
+  const env = { A: "1", DENO_DEPLOY_SANDBOX_TOKEN: "ddo_x" };
+  assert.deepEqual(calls, [
+    ["exposeHttp", { domain: "random.example", port: 8080 }],
+    ["exposeHttp", { domain: "random.example", pid: 5 }],
+    ["vscode", { path: "/home/app", extensions: ["a.b"], env }],
+    ["exposeHttp", { domain: "editor.example", port: 4000 }],
+    ["processWait", { pid: 9, vscode: true }],
+    ["processKill", { pid: 9, signal: "SIGTERM", vscode: true }],
+  ]);
+});
+
+test("a creation whose preparation fails leaves no connection", async () => {
+  await using fake = await FakeSandbox.start({ exposeHttp: () => new Promise(() => undefined) });
+  const closed = new Promise<void>((resolve) => {
+    const timer = setInterval(() => {
+      if (fake.received.length === 0) return;
+      clearInterval(timer);
+      fake.socket.once("close", () => resolve());
+      fake.send({ jsonrpc: "2.0", id: 0, result: { error: { constructorName: "NotSupported", message: "no" } } });
+    }, 1);
+  });
+  await assert.rejects(Sandbox.create({ ...fake.options, port: 80 }), { name: "NotSupported" });
+  await closed;
+});
+
 test("a refusal says why, and a wrong token has its own class", async () => {
   const refusal = { code: "VOLUME_IN_USE", message: 'Volume "cache" is attached', hint: "End that sandbox" };
   await using refusing = await FakeApi.start(() => ({ status: 409, body: refusal }));

@@ -18,6 +18,13 @@ test("every request carries the credentials and asks for the extended form", asy
   assert.equal(request?.headers.accept, "application/vnd.caisson+json");
 });
 
+test("a name that is none reaches no other path", async () => {
+  await using api = await FakeApi.start(() => ({ body: [] }));
+  const client = new Client(api.options);
+  for (const name of ["", ".", ".."]) await assert.rejects(client.volumes.delete(name), TypeError);
+  assert.deepEqual(api.requests, []);
+});
+
 test("reading is repeated after a broken connection and after answers that say not now", async () => {
   await using api = await FakeApi.start((_request, count) =>
     count === 1

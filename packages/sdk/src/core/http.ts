@@ -49,11 +49,17 @@ export interface HttpResponse {
   readonly attempt: number;
 }
 
-/** Writes a path with every inserted value percent-encoded, so that a slug can never reach into another path. */
+/**
+ * Writes a path with every inserted value percent-encoded. Values that a URL would still take for something else than a name, nothing at
+ * all and dots, are refused: `DELETE /volumes/..` must not become another request.
+ */
 export function path(strings: TemplateStringsArray, ...values: readonly string[]): string {
-  return strings
-    .map((text, index) => text + (index < values.length ? encodeURIComponent(values[index] ?? "") : ""))
-    .join("");
+  for (const value of values) {
+    if (value === "" || value === "." || value === "..") {
+      throw new TypeError(`Invalid id or slug ${JSON.stringify(value)}: give the name of one object`);
+    }
+  }
+  return String.raw({ raw: strings }, ...values.map(encodeURIComponent));
 }
 
 /** Sends requests to the API with credentials, time limits and repetitions. */

@@ -4,8 +4,8 @@ import WebSocket from "ws";
 import { ConnectionEstablishmentError, NetworkError } from "../core/errors.ts";
 import { toApiError } from "../core/http.ts";
 
-/** Larger than any file that fits into a sandbox's memory as one message. */
-const MAX_MESSAGE_BYTES = 512 * 1024 * 1024;
+/** A little less than the longest text that V8 can hold, which a message becomes. */
+const MAX_MESSAGE_BYTES = 500 * 1024 * 1024;
 
 /** Longest body of a refusal that is read. */
 const MAX_REFUSAL_BYTES = 64 * 1024;

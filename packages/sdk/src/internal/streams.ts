@@ -19,25 +19,29 @@ export async function collect(stream: ReadableStream<Bytes>): Promise<Bytes> {
   return whole;
 }
 
+/** How many copies into a Node stream are under way. */
+const copies = new Map<NodeJS.WritableStream, number>();
+const ignore = (): void => undefined;
+
 /** Copies a stream into a Node stream at that stream's pace, and leaves the Node stream open. Stops when that one is gone. */
 export async function drainInto(stream: ReadableStream<Uint8Array>, target: NodeJS.WritableStream): Promise<void> {
-  let isGone = false;
-  let release: () => void = () => undefined;
-  const onDrain = (): void => release();
-  const onGone = (): void => {
-    isGone = true;
-    release();
-  };
-  target.on("drain", onDrain).on("error", onGone).on("close", onGone);
+  // An output that was closed at the other end reports it to every write below and must not end the program by its event as well. One
+  // listener serves all copies, since Node takes many for a leak.
+  const before = copies.get(target) ?? 0;
+  copies.set(target, before + 1);
+  if (before === 0) target.on("error", ignore);
   try {
     for await (const chunk of stream) {
-      if (isGone) break;
-      if (target.write(chunk)) continue;
-      await new Promise<void>((resolve) => {
-        release = resolve;
+      const isGone = await new Promise<boolean>((resolve) => {
+        target.write(chunk, (error) => resolve(error !== null && error !== undefined));
       });
+      if (isGone) break;
     }
   } finally {
-    target.off("drain", onDrain).off("error", onGone).off("close", onGone);
+    const left = (copies.get(target) ?? 1) - 1;
+    if (left === 0) {
+      copies.delete(target);
+      target.off("error", ignore);
+    } else copies.set(target, left);
   }
 }

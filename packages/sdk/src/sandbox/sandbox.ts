@@ -97,7 +97,8 @@ export class Sandbox implements AsyncDisposable {
     try {
       await sandbox.#prepare(options, config.lateEnv);
     } catch (error) {
-      await sandbox.close();
+      // What went wrong first is what the caller should hear of.
+      await sandbox.close().catch(() => undefined);
       throw error;
     }
     return sandbox;
