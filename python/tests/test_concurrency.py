@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -112,3 +113,34 @@ def test_a_thread_that_waits_is_woken_when_another_closes_the_sandbox(fake: Fake
         sandbox.close()
         with pytest.raises(errors.ConnectionClosedError):
             waiting.result(10)
+
+
+def test_closing_does_not_wait_for_a_sender_that_is_stuck(fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caisson._sync.websocket.CLOSE_TIMEOUT_S", 0.3)
+    fake.rpc["envSet"] = lambda *_: None
+    with Caisson(token="ddo_t", endpoint=fake.endpoint) as client, ThreadPoolExecutor(1) as pool:
+        sandbox = client.sandbox.create()
+        fake.sessions[0].reads.clear()
+        stuck = pool.submit(sandbox.env.set, "A", "x" * 50_000_000)
+        while not sandbox._connection._replies:  # pyright: ignore[reportPrivateUsage]
+            assert not stuck.done()
+        started = time.monotonic()
+        sandbox.close()
+        assert time.monotonic() - started < 5
+        with pytest.raises(errors.ConnectionClosedError):
+            stuck.result(10)
+
+
+@pytest.mark.anyio
+async def test_closing_does_not_wait_for_a_task_that_is_stuck(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caisson._async.websocket.CLOSE_TIMEOUT_S", 0.3)
+    async with AsyncCaisson(token="ddo_t", endpoint=fake.endpoint) as client:
+        sandbox = await client.sandbox.create()
+        fake.sessions[0].reads.clear()
+        stuck = asyncio.create_task(sandbox.env.set("A", "x" * 50_000_000))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(sandbox.close(), 5)
+        with pytest.raises(errors.ConnectionClosedError):
+            await asyncio.wait_for(stuck, 10)

@@ -40,6 +40,14 @@ async def test_files_hold_what_was_written(sandbox: AsyncSandbox) -> None:
         await fs.write_file("missing", b"", create=False)
 
 
+async def test_a_file_too_large_for_one_answer_is_read_whole(sandbox: AsyncSandbox) -> None:
+    await sandbox.sh("head -c 80M /dev/zero | tr '\\0' a > huge; printf '\\377z' >> huge")
+    data = await sandbox.fs.read_file("huge", timeout=60)
+    assert (len(data), data[-2:]) == (80 * 2**20 + 2, b"\xffz")
+    text = await sandbox.fs.read_text_file("huge")
+    assert (len(text), text[-2:]) == (80 * 2**20 + 2, "\ufffdz")
+
+
 async def test_slow_chunks_make_a_whole_file(sandbox: AsyncSandbox) -> None:
     async def slow() -> AsyncIterator[bytes]:
         for index in range(10):

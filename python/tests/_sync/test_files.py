@@ -41,6 +41,14 @@ def test_files_hold_what_was_written(sandbox: Sandbox) -> None:
         fs.write_file("missing", b"", create=False)
 
 
+def test_a_file_too_large_for_one_answer_is_read_whole(sandbox: Sandbox) -> None:
+    sandbox.sh("head -c 80M /dev/zero | tr '\\0' a > huge; printf '\\377z' >> huge")
+    data = sandbox.fs.read_file("huge", timeout=60)
+    assert (len(data), data[-2:]) == (80 * 2**20 + 2, b"\xffz")
+    text = sandbox.fs.read_text_file("huge")
+    assert (len(text), text[-2:]) == (80 * 2**20 + 2, "\ufffdz")
+
+
 def test_slow_chunks_make_a_whole_file(sandbox: Sandbox) -> None:
     def slow() -> Iterator[bytes]:
         for index in range(10):

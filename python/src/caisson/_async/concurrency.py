@@ -79,22 +79,24 @@ async def sleep(seconds: float) -> None:
 
 
 async def chunks_of(source: ByteSource, size: int) -> AsyncIterator[bytes]:
-    """Cuts a source into pieces of at most `size` bytes, none of them empty."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        for piece in _cut(cast(Buffer, source), size):
-            yield piece
+    """Cuts a source into pieces of at most `size` bytes, none of them empty.
+
+    Sending a piece does not wait while the network has room, so other tasks get their turn here.
+    """
+    if isinstance(source, AsyncIterable):
+        async for part in source:
+            for piece in _cut(part, size):
+                yield piece
     elif hasattr(source, "read"):
         file = cast(BinaryIO, source)
         while piece := await asyncio.to_thread(file.read, size):
             yield piece
-    elif isinstance(source, AsyncIterable):
-        async for part in source:
-            for piece in _cut(part, size):
-                yield piece
     else:
-        for part in cast("Iterable[bytes]", source):
-            for piece in _cut(part, size):
+        parts = [source] if isinstance(source, (bytes, bytearray, memoryview)) else cast("Iterable[bytes]", source)
+        for part in parts:
+            for piece in _cut(cast(Buffer, part), size):
                 yield piece
+                await asyncio.sleep(0)
 
 
 def _cut(data: Buffer, size: int) -> Iterable[bytes]:

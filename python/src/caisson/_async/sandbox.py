@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Literal
 
 from .._command import CommandResult, shell_params
 from .._records import SshAccess
-from ..errors import CaissonError, ConnectionClosedError, SandboxCommandError
+from ..errors import CaissonError, ConnectionClosedError, SandboxCommandError, SandboxError
 from .concurrency import ByteSource, Opening, opening
 from .connection import AsyncConnection
 from .control import AsyncSandboxControl
@@ -249,8 +250,10 @@ class AsyncSandbox:
     async def kill(self) -> None:
         """Ends the sandbox now. Its volumes are durable and free when this returns."""
         self._is_closing = True
-        await self._control.kill(self.id)
-        await self._connection.close()
+        try:
+            await self._control.kill(self.id)
+        finally:
+            await self._connection.close()
 
     async def close(self) -> None:
         """Closes the connection; may be called again.
@@ -273,18 +276,17 @@ class AsyncSandbox:
             await self._control.wait_stopped(self.id)
 
     async def _stop_processes(self) -> None:
-        try:
+        # When the connection is closed, the sandbox has ended, and its processes with it.
+        with suppress(ConnectionClosedError):
             signals = [
                 await self._connection.start_call("processKill", {"pid": process.pid, "signal": "SIGTERM"})
                 for process in list(self._table.processes)
                 if process.returncode is None
             ]
             for reply in signals:
-                await self._connection.finish_call(reply)
-        except ConnectionClosedError:
-            return  # The sandbox has ended, and its processes with it.
-        except CaissonError as error:
-            _log.debug("A process of sandbox %s was gone before it was signalled: %s", self.id, error)
+                # One that has just ended needs no signal.
+                with suppress(SandboxError):
+                    await self._connection.finish_call(reply)
 
     async def __aenter__(self) -> AsyncSandbox:
         return self

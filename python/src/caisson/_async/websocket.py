@@ -85,7 +85,12 @@ class AsyncWebSocket:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Closes the connection, politely at first, and within `CLOSE_TIMEOUT_S` in any case."""
-        await self._connection.close(code, reason)
+        try:
+            await asyncio.wait_for(self._connection.close(code, reason), CLOSE_TIMEOUT_S)
+        except (TimeoutError, asyncio.TimeoutError):
+            # Its polite part may stand in line behind a message that the other side does not take.
+            self._connection.transport.abort()
+            await self._connection.wait_closed()
 
     async def reject(self, code: int, reason: str) -> None:
         """Closes the connection on behalf of the one that receives."""

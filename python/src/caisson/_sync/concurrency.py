@@ -64,15 +64,14 @@ def sleep(seconds: float) -> None:
 
 def chunks_of(source: ByteSource, size: int) -> Iterator[bytes]:
     """Cuts a source into pieces of at most `size` bytes, none of them empty."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        yield from _cut(cast(Buffer, source), size)
-    elif hasattr(source, "read"):
+    if hasattr(source, "read"):
         file = cast(BinaryIO, source)
         while piece := file.read(size):
             yield piece
     else:
-        for part in cast("Iterable[bytes]", source):
-            yield from _cut(part, size)
+        parts = [source] if isinstance(source, (bytes, bytearray, memoryview)) else cast("Iterable[bytes]", source)
+        for part in parts:
+            yield from _cut(cast(Buffer, part), size)
 
 
 def _cut(data: Buffer, size: int) -> Iterable[bytes]:

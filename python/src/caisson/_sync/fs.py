@@ -13,9 +13,10 @@ from typing import Any, Literal
 from .._records import DirEntry, FileInfo, WalkEntry
 from .._transfer import Progress
 from .._wire import js_regex
+from ..errors import SandboxOSError
 from .concurrency import ByteSource
 from .connection import DEFAULT_TIMEOUT, Connection, optional
-from .file import FsFile, wire_time
+from .file import READ_BYTES, FsFile, wire_time
 from .streams import CHUNK_BYTES
 from .transfer import download, upload
 
@@ -35,13 +36,29 @@ class SandboxFs:
 
         Args:
             path: The file.
-            timeout: Seconds to wait. Default: the client's `call_timeout`. For large files use `open` or `download`.
+            timeout: Seconds to wait for each answer; a file of more than about 70 MiB takes several. Default: the
+                client's `call_timeout`.
         """
-        return base64.b64decode(self._abortable("readFile", {"path": path}, timeout))
+        try:
+            return base64.b64decode(self._abortable("readFile", {"path": path}, timeout))
+        except SandboxOSError as error:
+            if error.code != "EFBIG":
+                raise
+        # Too large for one answer.
+        parts: list[bytes] = []
+        with self.open(path, read=True) as file:
+            while part := file.read(READ_BYTES):
+                parts.append(part)
+        return b"".join(parts)
 
     def read_text_file(self, path: str, *, timeout: float | None = None) -> str:
-        """Reads a whole file as UTF-8 text; invalid bytes become U+FFFD."""
-        return self._abortable("readTextFile", {"path": path}, timeout)
+        """Reads a whole file as UTF-8 text; invalid bytes become U+FFFD. The options are those of `read_file`."""
+        try:
+            return self._abortable("readTextFile", {"path": path}, timeout)
+        except SandboxOSError as error:
+            if error.code != "EFBIG":
+                raise
+        return (self.read_file(path, timeout=timeout)).decode("utf-8", "replace")
 
     def write_file(
         self,

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Literal
 
 from .._command import CommandResult, shell_params
 from .._records import SshAccess
-from ..errors import CaissonError, ConnectionClosedError, SandboxCommandError
+from ..errors import CaissonError, ConnectionClosedError, SandboxCommandError, SandboxError
 from .concurrency import ByteSource, opening
 from .connection import Connection
 from .control import SandboxControl
@@ -250,8 +251,10 @@ class Sandbox:
     def kill(self) -> None:
         """Ends the sandbox now. Its volumes are durable and free when this returns."""
         self._is_closing = True
-        self._control.kill(self.id)
-        self._connection.close()
+        try:
+            self._control.kill(self.id)
+        finally:
+            self._connection.close()
 
     def close(self) -> None:
         """Closes the connection; may be called again.
@@ -274,18 +277,17 @@ class Sandbox:
             self._control.wait_stopped(self.id)
 
     def _stop_processes(self) -> None:
-        try:
+        # When the connection is closed, the sandbox has ended, and its processes with it.
+        with suppress(ConnectionClosedError):
             signals = [
                 self._connection.start_call("processKill", {"pid": process.pid, "signal": "SIGTERM"})
                 for process in list(self._table.processes)
                 if process.returncode is None
             ]
             for reply in signals:
-                self._connection.finish_call(reply)
-        except ConnectionClosedError:
-            return  # The sandbox has ended, and its processes with it.
-        except CaissonError as error:
-            _log.debug("A process of sandbox %s was gone before it was signalled: %s", self.id, error)
+                # One that has just ended needs no signal.
+                with suppress(SandboxError):
+                    self._connection.finish_call(reply)
 
     def __enter__(self) -> Sandbox:
         return self

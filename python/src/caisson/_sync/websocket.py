@@ -163,7 +163,8 @@ class WebSocket:
 
     def _flush(self, *, wait: bool, deadline: float | None = None) -> bool:
         """Writes the queue to the socket. False when the connection is broken, or `wait` is not allowed or over."""
-        if not self._writing.acquire(blocking=wait):
+        limit = -1.0 if deadline is None else _remaining(deadline, floor=0.0)
+        if not (self._writing.acquire(timeout=limit) if wait else self._writing.acquire(blocking=False)):
             return False  # Another thread is at it, and whatever it leaves is tried again by `receive`.
         try:
             while not self._broken:
