@@ -103,6 +103,7 @@ export class OciRuntime implements SandboxRuntime {
     const shared = {
       program,
       stateDirectory,
+      runDirectory: options.runDirectory,
       sandboxesDirectory: directories.sandboxes,
       cgroups,
       kit,

@@ -22,6 +22,8 @@ import { Trace } from "./trace.ts";
 export interface SharedParts {
   readonly program: OciProgram;
   readonly stateDirectory: string;
+  /** Everything of the runtime lies below it. */
+  readonly runDirectory: string;
   readonly sandboxesDirectory: string;
   readonly cgroups: Cgroups;
   readonly kit: Kit;
@@ -172,7 +174,8 @@ export class Sandbox {
     try {
       return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
     } catch (error) {
-      const text = await readTail(log);
+      // Whoever reads the message is a user of the sandbox, to whom the host's paths are none of their business.
+      const text = (await readTail(log)).replaceAll(this.#shared.runDirectory, "");
       throw new Error(`${messageOf(error)}${text === "" ? "" : `: ${text}`}`, { cause: error });
     }
   }
