@@ -2,11 +2,12 @@ import type { NewSandbox, ReserveOutcome, SandboxRecord, VolumeClaim } from "@ca
 import { step } from "@caisson/linux";
 import { CaissonError, newId } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
-import type { MountSpec, RootSpec, RunningSandbox } from "@caisson/runtime";
+import type { RunningSandbox } from "@caisson/runtime";
 import { type Actor, type AppContext, recordEvent } from "./context.ts";
 import type { LiveSandbox } from "./live-sandboxes.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
-import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+import { mountForSandbox } from "./sandbox-mounts.ts";
+import { planSandbox } from "./sandbox-plan.ts";
 
 const MIB = 2 ** 20;
 /**
@@ -41,7 +42,7 @@ export async function createSandbox(
   const reservedMs = performance.now();
   const undo = new AsyncDisposableStack();
   try {
-    const { root, mounts } = await mountAll(plan, undo);
+    const { root, mounts } = await mountForSandbox(plan, undo);
     const mountedMs = performance.now();
     undo.defer(() => app.runtime.stop(sandbox.id));
     const running = await step("sandbox-create.start", () =>
@@ -104,38 +105,6 @@ async function adopt(
   // A sandbox whose first process is gone has nothing left to do, whatever its mode.
   void running.exited.then(() => endSandbox(app, live, "exited").catch(() => {}));
   return live;
-}
-
-/** Mounts what the sandbox needs, side by side; each success puts its undoing on the stack. */
-async function mountAll(
-  plan: SandboxPlan,
-  undo: AsyncDisposableStack,
-): Promise<{ root: RootSpec; mounts: readonly MountSpec[] }> {
-  const { region } = plan;
-  const mountRoot = async (): Promise<RootSpec> => {
-    if (plan.root.kind === "volume") {
-      const { volumeId } = plan.root;
-      const path = await region.volumes.mount(volumeId, { isReadOnly: false, isRoot: true });
-      undo.defer(() => region.volumes.unmount(volumeId));
-      return { kind: "persistent", path };
-    }
-    const { imageId } = plan.root;
-    const lowerPath = await region.roots.acquire(imageId);
-    undo.defer(() => region.roots.release(imageId));
-    const scratch = await region.scratch.take();
-    undo.defer(() => region.scratch.discard(scratch));
-    return { kind: "ephemeral", lowerPath, scratchPath: scratch.path };
-  };
-  const mountVolume = async (mount: SandboxPlan["mounts"][number]): Promise<MountSpec> => {
-    const sourcePath = await region.volumes.mount(mount.volumeId, { isReadOnly: mount.isReadOnly, isRoot: false });
-    undo.defer(() => region.volumes.unmount(mount.volumeId));
-    return { sourcePath, targetPath: mount.path, isReadOnly: mount.isReadOnly };
-  };
-  const results = await Promise.allSettled([mountRoot(), ...plan.mounts.map(mountVolume)]);
-  const failed = results.find((result) => result.status === "rejected");
-  if (failed !== undefined) throw failed.reason;
-  const [root, ...mounts] = results.map((result) => (result as PromiseFulfilledResult<unknown>).value);
-  return { root: root as RootSpec, mounts: mounts as MountSpec[] };
 }
 
 /** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
