@@ -34,8 +34,8 @@ const { values: flags } = parseArgs({
 const GB = 1e9;
 const MIB = 2 ** 20;
 const ROUNDS = flags.quick ? 5 : 25;
-const TURNS = flags.quick ? 1 : 3;
-const SECONDS_PER_TURN = flags.quick ? 1 : 3;
+const TURNS = flags.quick ? 1 : 9;
+const SECONDS_PER_TURN = 1;
 const LARGE_MIB = flags.quick ? 256 : 1024;
 
 interface Timing {

@@ -4,10 +4,8 @@ import { call, callSync, type NativeArgument } from "./ffi.ts";
 /** Request numbers of ioctl(2), as the kernel's headers define them for x86-64 and arm64. */
 export const IOCTL = {
   LOOP_CONFIGURE: 0x4c0a,
-  LOOP_CLR_FD: 0x4c01,
   LOOP_GET_STATUS64: 0x4c05,
   LOOP_SET_CAPACITY: 0x4c07,
-  LOOP_CTL_ADD: 0x4c80,
   LOOP_CTL_GET_FREE: 0x4c82,
   BLKGETSIZE64: 0x80081272,
   FICLONE: 0x40049409,

@@ -3,7 +3,7 @@ import { type FileHandle, open, readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { HasDescriptor } from "./descriptor.ts";
 import { call } from "./ffi.ts";
-import { openFile } from "./files.ts";
+import { openFile, syncFile } from "./files.ts";
 import { ioctl } from "./ioctl.ts";
 import { hasErrorCode, KernelError } from "./kernel-error.ts";
 
@@ -89,7 +89,7 @@ export class LoopDevice {
 
   /** Writes back what the device's own cache holds and flushes the file below. */
   async flush(): Promise<void> {
-    await this.#file.sync();
+    await syncFile(this.#file, this.path);
   }
 
   /**

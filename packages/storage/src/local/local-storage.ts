@@ -201,6 +201,8 @@ export class LocalStorage implements StorageDriver {
   }
 
   async detach(device: BlockDevice): Promise<void> {
+    // Closing has detached everything.
+    if (this.#isClosed) return;
     await this.#turn([device.imageId], `detach ${device.path}`, () => this.#attachments.detach(device));
   }
 
