@@ -5,6 +5,7 @@ import { ConnectionEstablishmentError, InvalidTokenError, NetworkError, Sandbox 
 import { AgentGateway, SANDBOX_ID } from "./agent-gateway.ts";
 import { FakeApi } from "./fake-api.ts";
 import { FakeSandbox } from "./fake-sandbox.ts";
+import { poll } from "./poll.ts";
 
 let gateway: AgentGateway;
 before(async () => {
@@ -133,9 +134,22 @@ test("a process is ended by kill, by an aborted signal and by leaving its scope"
   assert.equal((await left).code, 143);
 });
 
-test("a program that does not exist is NotFound, and its input fails too", async () => {
+test("a program that does not exist is NotFound", async () => {
   await using sandbox = await Sandbox.create(gateway.options);
   await assert.rejects(sandbox.spawn("no-such-program", { stdin: "piped" }), { name: "NotFound", code: "ENOENT" });
+});
+
+test("the input of a process that could not be started is ended", async () => {
+  const missing = { constructorName: "NotFound", message: "no such program", code: "ENOENT" };
+  await using fake = await FakeSandbox.start({
+    spawn: (_params, self) => {
+      self.send({ jsonrpc: "2.0", id: 0, result: { error: missing } });
+      return null;
+    },
+  });
+  await using sandbox = await Sandbox.create({ ...fake.options, timeout: "1m" });
+  await assert.rejects(sandbox.spawn("no-such-program", { stdin: "piped" }), { name: "NotFound" });
+  await poll("the input has ended", () => fake.received.some(({ method }) => method === "$sandbox.stream.error"));
 });
 
 test("shell commands keep five megabytes in order and stop at the first use of a broken pipe", async () => {

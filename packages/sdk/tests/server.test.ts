@@ -166,6 +166,13 @@ suite("against a real server", () => {
     await client.volumes.delete("ours");
   });
 
+  test("a terminal in a sandbox has the size that was asked for", async () => {
+    await using sandbox = await client.sandboxes.create();
+    const terminal = await sandbox.terminal({ columns: 101, rows: 31, command: "stty size; test -t 0; exit $?" });
+    assert.equal(await new Response(terminal.output).text(), "31 101\r\n");
+    assert.equal((await terminal.status).code, 0);
+  });
+
   test("an extended session outlives its connection", async () => {
     const sandbox = await client.sandboxes.create();
     const end = await sandbox.extendTimeout("5m");
