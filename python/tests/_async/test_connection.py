@@ -133,6 +133,26 @@ async def test_output_that_comes_together_with_the_answer_is_not_lost(
             await process.stderr.readexactly(1)
 
 
+async def test_a_stream_that_is_over_before_anybody_asks_for_it_is_kept(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    def walk(session: FakeSession, call_id: int, params: dict[str, Any]) -> Any:
+        session.answer(call_id, {"streamId": 4})
+        session.start(4)
+        session.enqueue(4, b"all of it")
+        session.end(4)
+        return Later
+
+    fake.rpc |= {"walk": walk, "envGet": lambda *_: None}
+    async with fake_client.sandbox.create() as sandbox:
+        connection = sandbox._connection  # pyright: ignore[reportPrivateUsage]
+        reply = await connection.start_call("walk", {"path": "."})
+        # The answer to this call proves that everything before it has been handled.
+        await sandbox.env.get("A")
+        assert (await reply.value())["streamId"] == 4
+        assert await connection.claim_stream(4).read() == b"all of it"
+
+
 async def test_closing_a_process_cancels_its_streams_and_later_data_is_ignored(
     fake: FakeServer, fake_client: AsyncCaisson
 ) -> None:

@@ -48,6 +48,16 @@ async def test_leaving_the_block_of_a_process_ends_it(sandbox: AsyncSandbox) -> 
     assert (await sandbox.sh("pgrep -c yes", check=False)).stdout_text == "0\n"
 
 
+async def test_a_process_that_ignores_the_request_to_end_is_ended_all_the_same(
+    sandbox: AsyncSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caisson._async.process._GRACE_S", 0.3)
+    script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    async with sandbox.spawn("bash", args=["-c", script], stdout="piped", stderr="null") as process:
+        assert await process.stdout.readline() == b"ready\n"
+    assert process.returncode == 137
+
+
 async def test_input_comes_back_exactly(sandbox: AsyncSandbox) -> None:
     data = bytes(range(256)) * 20_000
     process = await sandbox.spawn("cat", stdin_data=data, stdout="piped", stderr="null")

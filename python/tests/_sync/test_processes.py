@@ -49,6 +49,16 @@ def test_leaving_the_block_of_a_process_ends_it(sandbox: Sandbox) -> None:
     assert (sandbox.sh("pgrep -c yes", check=False)).stdout_text == "0\n"
 
 
+def test_a_process_that_ignores_the_request_to_end_is_ended_all_the_same(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caisson._sync.process._GRACE_S", 0.3)
+    script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    with sandbox.spawn("bash", args=["-c", script], stdout="piped", stderr="null") as process:
+        assert process.stdout.readline() == b"ready\n"
+    assert process.returncode == 137
+
+
 def test_input_comes_back_exactly(sandbox: Sandbox) -> None:
     data = bytes(range(256)) * 20_000
     process = sandbox.spawn("cat", stdin_data=data, stdout="piped", stderr="null")
