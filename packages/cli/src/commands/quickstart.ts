@@ -6,7 +6,7 @@ import { EXIT } from "../exit-codes.ts";
 import { formatDuration } from "../output/format.ts";
 import { renderTable } from "../output/table.ts";
 import { Steps, type Timing } from "../quickstart/steps.ts";
-import { setupDebian } from "../server-process/setup-debian.ts";
+import { prepareHost } from "../server-process/prepare-host.ts";
 import { TemporaryServer } from "../server-process/temporary-server.ts";
 import { withInterrupt } from "../terminal/until-interrupted.ts";
 
@@ -34,7 +34,7 @@ async function quickstart(context: Context): Promise<void> {
   const { output } = context;
   const steps = new Steps(output);
   await withInterrupt(async (signal) => {
-    await steps.run("check the Debian packages", setupDebian);
+    await steps.run("check this host", prepareHost);
     signal.throwIfAborted();
     const text = await demonstrate(context, steps, signal);
     if (text !== EXPECTED)

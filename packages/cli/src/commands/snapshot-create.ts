@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
-import { withSuggestion } from "../not-found.ts";
 import { parsePairs } from "../parse-pairs.ts";
+import { withSuggestion } from "../with-suggestion.ts";
 
 /** `volumes snapshot` and `snapshots create` are one action under two names. */
 export function addSnapshotAction(command: Command): void {

@@ -1,7 +1,7 @@
 import type { Client, Snapshot, Volume } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
-import { requireFound } from "../not-found.ts";
+import { requireFound } from "../with-suggestion.ts";
 
 /** One volume or snapshot and what was made from it. */
 export interface TreeNode {

@@ -2,9 +2,9 @@ import { formatSize } from "@caisson/model";
 import type { Snapshot } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
-import { requireFound } from "../not-found.ts";
 import { formatBoolean, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
+import { requireFound } from "../with-suggestion.ts";
 import { addSnapshotAction } from "./snapshot-create.ts";
 import { addTreeCommand } from "./snapshot-tree.ts";
 

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { addExamples } from "../define.ts";
 import { PATHS } from "../server-process/paths.ts";
-import { setupDebian } from "../server-process/setup-debian.ts";
+import { prepareHost } from "../server-process/prepare-host.ts";
 
 interface UpFlags {
   readonly data?: string;
@@ -19,7 +19,7 @@ export function addUpCommand(program: Command): void {
     .option("--listen <host:port>", "where it listens (default: 127.0.0.1:8484)")
     .option("--config <file>", "its settings (default: caisson.toml in the data directory)")
     .action(async (flags: UpFlags) => {
-      await setupDebian();
+      await prepareHost();
       // The shell's job becomes the server itself: signals, terminal and exit code need no middleman.
       const [file, ...args] = [PATHS.isolate, process.execPath, PATHS.server, "serve", ...serverFlags(flags)];
       if (process.execve === undefined) throw new TypeError("The server runs on Linux only");

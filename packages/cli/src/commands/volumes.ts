@@ -2,10 +2,10 @@ import { formatSize } from "@caisson/model";
 import type { SizeText, Volume } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
-import { requireFound, withSuggestion } from "../not-found.ts";
 import { formatBoolean, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { parsePairs } from "../parse-pairs.ts";
+import { requireFound, withSuggestion } from "../with-suggestion.ts";
 import { addSnapshotAction } from "./snapshot-create.ts";
 
 const COLUMNS: readonly Column<Volume>[] = [
@@ -150,7 +150,7 @@ function addDelete(volumes: Command): void {
         const { client } = await context.connect();
         // The id is what it can be restored by, so it is looked up while the slug still finds it.
         const { id, slug } = await requireFound(client, "volume", name, client.volumes.get(name));
-        await client.volumes.delete(id);
+        await withSuggestion(client, "volume", id, () => client.volumes.delete(id));
         context.output.confirm(`Deleted volume ${slug}. For 24 hours: caisson volumes restore ${id}`, { id, slug });
       }),
     );

@@ -1,4 +1,5 @@
 import pico from "picocolors";
+import { EXIT } from "../exit-codes.ts";
 import type { ErrorDescription } from "./describe-error.ts";
 import { type Column, renderFields, renderTable } from "./table.ts";
 
@@ -91,7 +92,7 @@ export class Output {
     process.stderr.write(`${this.#errorColors.yellow("warning:")} ${text}\n`);
   }
 
-  error({ code, message, hint, traceId }: ErrorDescription, error: unknown): void {
+  error({ code, message, hint, traceId, exitCode }: ErrorDescription, error: unknown): void {
     if (this.isJson) {
       process.stderr.write(
         `${JSON.stringify({ error: { code, message, hint: hint ?? null, traceId: traceId ?? null } })}\n`,
@@ -101,9 +102,11 @@ export class Output {
     const { bold, red, cyan, dim } = this.#errorColors;
     process.stderr.write(`${bold(red("error:"))} ${message}\n`);
     if (hint !== undefined) process.stderr.write(`${cyan("hint:")} ${hint}\n`);
-    if (!this.#isDebug) return;
-    if (traceId !== undefined) process.stderr.write(`${dim(`trace id: ${traceId}`)}\n`);
-    if (error instanceof Error) process.stderr.write(`${dim(error.stack ?? "")}\n`);
+    // Whoever runs the server finds the cause in its log by this id.
+    const isServersFault = exitCode === EXIT.backend;
+    if (traceId !== undefined && (isServersFault || this.#isDebug))
+      process.stderr.write(`${dim(`trace id: ${traceId}`)}\n`);
+    if (this.#isDebug && error instanceof Error) process.stderr.write(`${dim(error.stack ?? "")}\n`);
   }
 }
 

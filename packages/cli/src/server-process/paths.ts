@@ -6,5 +6,6 @@ const root = new URL("../../../../", import.meta.url);
 export const PATHS = {
   setup: fileURLToPath(new URL("scripts/setup.sh", root)),
   isolate: fileURLToPath(new URL("scripts/isolate.sh", root)),
+  buildAgent: fileURLToPath(new URL("packages/agent/build.ts", root)),
   server: fileURLToPath(new URL("packages/server/src/main.ts", root)),
 } as const;

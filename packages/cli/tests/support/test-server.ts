@@ -6,6 +6,9 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type Environment, type Finished, runCaisson, startCaisson } from "./run-caisson.ts";
 
+/** Lines of the server's log that a failure shows. */
+const SHOWN_LINES = 5;
+
 /** A server started by `caisson up`, in a directory that is removed with it. */
 export class TestServer implements AsyncDisposable {
   readonly directory: string;
@@ -14,6 +17,7 @@ export class TestServer implements AsyncDisposable {
   readonly environment: Environment;
   readonly endpoint: string;
   readonly #child: ChildProcessWithoutNullStreams;
+  readonly #log: readonly string[];
 
   private constructor(
     directory: string,
@@ -21,6 +25,7 @@ export class TestServer implements AsyncDisposable {
     readyLine: string,
     endpoint: string,
     token: string,
+    log: readonly string[],
   ) {
     this.directory = directory;
     this.data = join(directory, "data");
@@ -28,6 +33,7 @@ export class TestServer implements AsyncDisposable {
     this.endpoint = endpoint;
     this.environment = { HOME: directory, CAISSON_ENDPOINT: endpoint, CAISSON_TOKEN: token };
     this.#child = child;
+    this.#log = log;
   }
 
   static async start(): Promise<TestServer> {
@@ -36,16 +42,16 @@ export class TestServer implements AsyncDisposable {
     await chmod(directory, 0o711);
     const data = join(directory, "data");
     const child = startCaisson(["up", "--data", data, "--listen", "127.0.0.1:0"], { HOME: directory });
-    let log = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      log += text;
-    });
+    const log: string[] = [];
+    createInterface({ input: child.stderr }).on("line", (line) => log.push(line));
     const readyLine = await Promise.race([
       once(createInterface({ input: child.stdout }), "line").then(([line]) => String(line)),
-      once(child, "close").then(([code]) => Promise.reject(new Error(`caisson up ended with ${code}:\n${log}`))),
+      once(child, "close").then(([code]) =>
+        Promise.reject(new Error(`caisson up ended with ${code}:\n${log.join("\n")}`)),
+      ),
     ]);
     const { endpoint, token } = JSON.parse(await readFile(join(data, "credentials.json"), "utf8"));
-    return new TestServer(directory, child, readyLine, endpoint, token);
+    return new TestServer(directory, child, readyLine, endpoint, token, log);
   }
 
   /** Runs a command against this server. */
@@ -56,7 +62,10 @@ export class TestServer implements AsyncDisposable {
   /** Runs a command that must succeed, and returns what it printed, without the line end. */
   async succeed(...words: readonly string[]): Promise<string> {
     const { stdout, stderr, code } = await this.run(words);
-    if (code !== 0) throw new Error(`caisson ${words.join(" ")} ended with ${code}:\n${stderr}`);
+    if (code !== 0)
+      throw new Error(
+        `caisson ${words.join(" ")} ended with ${code}:\n${stderr}\nThe server's log ends:\n${this.#log.slice(-SHOWN_LINES).join("\n")}`,
+      );
     return stdout.trimEnd();
   }
 

@@ -8,7 +8,10 @@ type Kind = "volume" | "snapshot";
 
 const LISTED = 100;
 
-/** Runs an action on a named object. When there is none of that name, the error names the one that was probably meant. */
+/**
+ * Runs an action on a named object. When there is none of that name, the error names the one that was probably meant; when a sandbox
+ * holds it, the error says how to end that one.
+ */
 export async function withSuggestion<T>(
   client: Client,
   kind: Kind,
@@ -19,9 +22,16 @@ export async function withSuggestion<T>(
     return await action();
   } catch (error) {
     const sdk = await loadSdk();
-    const code = kind === "volume" ? "VOLUME_NOT_FOUND" : "SNAPSHOT_NOT_FOUND";
-    if (error instanceof sdk.NotFoundError && error.code === code) throw await notFound(client, kind, name);
-    throw error;
+    if (!(error instanceof sdk.ApiError)) throw error;
+    if (error.code === `${kind.toUpperCase()}_NOT_FOUND`) throw await notFound(client, kind, name);
+    const holder = error.code === "VOLUME_IN_USE" ? (await client.volumes.get(name))?.attachedTo : undefined;
+    if (!holder) throw error;
+    throw new CliError(
+      error.code,
+      EXIT.conflict,
+      error.message,
+      `End the sandbox that holds it: caisson kill ${holder}`,
+    );
   }
 }
 

@@ -1,0 +1,274 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+import { normalize } from "./support/normalize.ts";
+import { CAISSON, finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
+import { TestServer } from "./support/test-server.ts";
+
+const DEADLINE_MS = 30_000;
+const run = promisify(execFile);
+
+let directory: string;
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), "caisson-cli-local-"));
+  await chmod(directory, 0o711);
+});
+after(() => rm(directory, { recursive: true, force: true }));
+
+const QUICKSTART = `✓ check this host
+✓ start a server in a directory of its own
+✓ create a volume of 1 GB: quickstart-dataset
+✓ create a sandbox with the volume at /data/dataset
+✓ write hello.txt to it
+✓ end the sandbox: the volume is durable and free
+✓ create a second sandbox with the volume, by its id
+✓ read hello.txt there
+✓ end the second sandbox
+✓ stop the server and remove its data
+
+Persist me!
+
+STEP  TIME
+check this host  N
+start a server in a directory of its own  N
+create a volume of 1 GB: quickstart-dataset  N
+create a sandbox with the volume at /data/dataset  N
+write hello.txt to it  N
+end the sandbox: the volume is durable and free  N
+create a second sandbox with the volume, by its id  N
+read hello.txt there  N
+end the second sandbox  N
+stop the server and remove its data  N
+
+Next, run a server of your own:
+
+  caisson up                          in one shell
+  eval "$(caisson env)"               in another; official clients need no more
+  caisson create                      a sandbox and a terminal in it
+  caisson --help                      everything else
+`;
+
+test("quickstart shows a file that outlives its sandbox, and leaves nothing behind", async () => {
+  const temporary = await mkdtemp(join(directory, "t-"));
+  await chmod(temporary, 0o711);
+  const { stdout, stderr, code } = await runCaisson(["quickstart"], { HOME: directory, TMPDIR: temporary });
+  assert.deepEqual({ stderr, code }, { stderr: "", code: 0 });
+  const table = (line: string) =>
+    line.replace(/ {2,}(TIME|[\d.]+ m?s)$/, (_all, end: string) => `  ${end === "TIME" ? end : "N"}`);
+  assert.equal(stdout.split("\n").map(table).join("\n"), QUICKSTART);
+  await assertNothingLeft(temporary);
+});
+
+test("quickstart that is interrupted stops its server and removes its data", async () => {
+  const temporary = await mkdtemp(join(directory, "t-"));
+  await chmod(temporary, 0o711);
+  const child = startCaisson(["quickstart"], { HOME: directory, TMPDIR: temporary });
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    if (text.includes("start a server")) child.kill("SIGINT");
+  });
+  const { stdout, code } = await finish(child);
+  assert.equal(code, 130);
+  assert.match(stdout, /✓ stop the server and remove its data\n$/);
+  await assertNothingLeft(temporary);
+});
+
+test("quickstart that is killed takes its server with it", async () => {
+  const temporary = await mkdtemp(join(directory, "t-"));
+  await chmod(temporary, 0o711);
+  const child = startCaisson(["quickstart"], { HOME: directory, TMPDIR: temporary });
+  for await (const text of child.stdout) if (String(text).includes("start a server")) break;
+  child.kill("SIGKILL");
+  await until(async () => !(await isMentioned(temporary)));
+});
+
+test("doctor prints a line for each thing it looked at, and all of them as JSON", async () => {
+  const { stdout, code } = await runCaisson(["doctor", "--json", "--data", directory], {});
+  const { items } = JSON.parse(stdout);
+  const missing = items.filter(({ status }: { status: string }) => status === "missing");
+  assert.equal(code, missing.length === 0 ? 0 : 1);
+  const text = await runCaisson(["doctor", "--data", directory], {});
+  const names = text.stdout.split("\n").filter((line) => /^(ok|warning|missing)/.test(line));
+  assert.equal(names.length, items.length);
+  assert.match(text.stdout, /^ok {7}OCI runtime +crun /m);
+});
+
+test("env tells an absent server from one that does not answer", async () => {
+  const absent = join(directory, "absent");
+  assert.deepEqual(await runCaisson(["env", "--data", absent], {}), {
+    stdout: "",
+    stderr:
+      `error: There is no server data in ${absent}: ${absent}/credentials.json does not exist\n` +
+      "hint: Start a server with `caisson up`, or name its directory with --data.\n",
+    code: 4,
+  });
+  const credentials = { organization: "default", token: "ddo_x", endpoint: "http://127.0.0.1:1" };
+  await writeFile(join(directory, "credentials.json"), JSON.stringify(credentials));
+  const { stdout, stderr, code } = await runCaisson(["env", "--data", directory], {});
+  assert.deepEqual({ stdout, code }, { stdout: "", code: 6 });
+  assert.match(
+    stderr,
+    /^error: The server does not answer at http:\/\/127\.0\.0\.1:1: .+\nhint: Start it in another shell: caisson up\n$/,
+  );
+});
+
+test("up, env and switch: a server, its credentials for the shell, and saved ones", async () => {
+  await using server = await TestServer.start();
+  assert.equal(server.readyLine, `Caisson is ready at ${server.endpoint} (region ord; data in ${server.data})`);
+  const env = await runCaisson(["env", "--data", server.data], {});
+  assert.equal(
+    normalize(env.stdout).replaceAll(server.endpoint, "URL"),
+    `export DENO_DEPLOY_TOKEN='ddo_x'
+export DENO_DEPLOY_ENDPOINT='URL'
+export DENO_SANDBOX_ENDPOINT='URL'
+export CAISSON_TOKEN='ddo_x'
+export CAISSON_ENDPOINT='URL'
+`,
+  );
+  const words = CAISSON.map((word) => `'${word}'`).join(" ");
+  const { stdout } = await run("sh", [
+    "-c",
+    `eval "$(${words} env --data '${server.data}')"; ${words} orgs list --quiet`,
+  ]);
+  assert.equal(normalize(stdout), "org_xxxxxxxxxxxxxxxxxxxx\n");
+
+  const home = { HOME: directory };
+  const config = join(directory, ".config", "caisson", "config.json");
+  const switched = await runCaisson(["switch", "--data", server.data, "here"], home);
+  assert.equal(switched.stdout, `Using here: ${server.endpoint}, organization default\n`);
+  assert.equal((await stat(config)).mode & 0o777, 0o600);
+  assert.equal(normalize((await runCaisson(["orgs", "list", "-q"], home)).stdout), "org_xxxxxxxxxxxxxxxxxxxx\n");
+  assert.equal(
+    (await runCaisson(["switch"], home)).stdout.replace(server.endpoint.padEnd(8), "URL").replace(/ +/g, " "),
+    `   NAME ENDPOINT ORGANIZATION
+* here URL default
+`.replace(/ +/g, " "),
+  );
+  const elsewhere = await runCaisson(["orgs", "list", "--endpoint", "http://127.0.0.1:1"], home);
+  assert.equal(elsewhere.code, 3, "a saved token was sent to another server than its own");
+  const mistyped = await runCaisson(["switch", "heer"], home);
+  assert.deepEqual(mistyped, {
+    stdout: "",
+    stderr: 'error: No server is saved as "heer"\nhint: Did you mean here?\n',
+    code: 4,
+  });
+  await chmod(config, 0o644);
+  assert.match(
+    (await runCaisson(["orgs", "list", "-q"], home)).stderr,
+    /^warning: others can read the tokens in .*chmod 600/,
+  );
+  assert.equal((await runCaisson(["switch", "here", "--forget"], home)).stdout, "Forgot here\n");
+  assert.equal((await readFile(config, "utf8")).includes("ddo_"), false);
+  assert.equal(await server.stop(), 0);
+});
+
+test("without a token the error says where to get one", async () => {
+  assert.deepEqual(await runCaisson(["list"], { HOME: directory }), {
+    stdout: "",
+    stderr:
+      "error: No access token is set\n" +
+      'hint: For a server on this machine: eval "$(caisson env)". For another one: caisson switch NAME --endpoint URL --token TOKEN.\n',
+    code: 3,
+  });
+  assert.deepEqual(
+    JSON.parse((await runCaisson(["list", "-j"], { HOME: directory })).stderr).error.code,
+    "NOT_AUTHENTICATED",
+  );
+});
+
+test("a server that cannot be reached is told from everything else by its exit code", async () => {
+  const { stderr, code } = await runCaisson(["list"], {
+    HOME: directory,
+    CAISSON_ENDPOINT: "http://127.0.0.1:1",
+    CAISSON_TOKEN: "ddo_x",
+  });
+  assert.equal(code, 6);
+  assert.match(
+    stderr,
+    /^error: Cannot reach http:\/\/127\.0\.0\.1:1: .*\nhint: Start a server with `caisson up`, or check the endpoint\.\n$/,
+  );
+});
+
+test("what is mistyped is recognised", async () => {
+  const cases: readonly (readonly [words: readonly string[], stderr: string])[] = [
+    [["lsit"], "error: Unknown command 'lsit'\nhint: Did you mean list?\n"],
+    [["volumes", "creat"], "error: Unknown command 'creat'\nhint: Did you mean create?\n"],
+    [["list", "--jsno"], "error: Unknown option '--jsno'\nhint: Did you mean --json?\n"],
+    [
+      ["volumes", "create", "x"],
+      "error: Required option '--capacity <size>' not specified\nhint: Add --help to see how the command is used.\n",
+    ],
+    [
+      ["create", "--volume", "data"],
+      'error: Invalid --volume "data"\nhint: Write it as --volume NAME:/path, or NAME:/path:ro to mount it read-only. To boot from a volume: --root NAME.\n',
+    ],
+    [
+      ["create", "--volume", "data:/"],
+      'error: Invalid --volume "data:/"\nhint: Write it as --volume NAME:/path, or NAME:/path:ro to mount it read-only. To boot from a volume: --root NAME.\n',
+    ],
+    [
+      ["completion", "tcsh"],
+      "error: Command-argument value 'tcsh' is invalid for argument 'shell'. Allowed choices are bash, zsh, fish.\nhint: Add --help to see how the command is used.\n",
+    ],
+  ];
+  for (const [words, stderr] of cases)
+    assert.deepEqual(await runCaisson(words, { HOME: directory }), { stdout: "", stderr, code: 2 });
+});
+
+test("ssh and deploy say that they are not there yet, whatever follows them", async () => {
+  assert.deepEqual(await runCaisson(["ssh", "sbx", "--anything"], {}), {
+    stdout: "",
+    stderr: "error: `caisson ssh` is not there yet\nhint: For an interactive terminal: caisson shell SANDBOX-ID\n",
+    code: 1,
+  });
+  assert.equal((await runCaisson(["deploy", "sbx", "app", "--prod"], {})).code, 1);
+  assert.equal((await runCaisson(["create", "--ssh"], { HOME: directory })).code, 1);
+});
+
+test("every command has help with an example", async () => {
+  const { buildProgram } = await import("../src/program.ts");
+  const { walkCommands } = await import("./support/walk-commands.ts");
+  for (const { path, command } of walkCommands(buildProgram())) {
+    let help = "";
+    command.configureOutput({
+      writeOut: (text) => {
+        help += text;
+      },
+      writeErr: (text) => {
+        help += text;
+      },
+    });
+    command.outputHelp();
+    const isGroup = command.commands.length > 0;
+    const isOffered = !command.description().startsWith("Not offered");
+    if (!isGroup && isOffered) assert.match(help, /\nExamples:\n {2}# .+\n.*caisson/, path);
+    assert.ok(command.description() !== "", path);
+  }
+});
+
+async function assertNothingLeft(temporary: string): Promise<void> {
+  assert.deepEqual(await readdir(temporary), []);
+  assert.equal(await isMentioned(temporary), false);
+}
+
+/** Whether a process of this host still names the directory. */
+async function isMentioned(path: string): Promise<boolean> {
+  for (const name of await readdir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const text = await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "");
+    if (text.includes(path)) return true;
+  }
+  return false;
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, "the condition was not met in time");
+    await delay(20);
+  }
+}

@@ -1,0 +1,229 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { normalize } from "./support/normalize.ts";
+import { finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
+import { TestServer } from "./support/test-server.ts";
+
+let server: TestServer;
+let sandbox: string;
+before(async () => {
+  server = await TestServer.start();
+  sandbox = await server.succeed("create", "--timeout", "20m", "--label", "job=test");
+});
+after(() => server[Symbol.asyncDispose]());
+
+test("create with a duration runs the command first and then prints the id; the listing shows the sandbox", async () => {
+  await server.succeed("volumes", "create", "data", "--capacity", "300MB", "--region", "ord");
+  const words = ["--timeout", "5m", "--volume", "data:/data", "--env", "GREETING=hello", "--label", "job=other"];
+  const { stdout, code } = await server.run(["create", ...words, "echo $GREETING from; df --output=target /data"]);
+  assert.equal(code, 0);
+  assert.equal(normalize(stdout), "hello from\nMounted on\n/data\nsbx_ord_xxxxxxxxxxxxxxxxxxxx\n");
+  const id = stdout.trimEnd().split("\n").at(-1) ?? "";
+  const listed = await server.succeed("list", "--label", "job=other");
+  assert.match(
+    normalize(listed),
+    /^ID {28}CREATED {17}REGION {2}STATUS {3}UPTIME\nsbx_ord_x{20} {2}2000-01-01 00:00:00\.00 {2}ord {5}running {2} *\d+\.\ds$/,
+  );
+  const held = await server.run(["volumes", "delete", "data"]);
+  assert.deepEqual(held, {
+    stdout: "",
+    stderr:
+      'error: Cannot delete volume "data": it is attached to a sandbox. End that sandbox first\n' +
+      `hint: End the sandbox that holds it: caisson kill ${id}\n`,
+    code: 5,
+  });
+  assert.equal(await server.succeed("kill", id), `Killed sandbox ${id}`);
+  assert.equal(await server.succeed("volumes", "delete", "data", "--quiet"), "");
+  const again = await server.run(["kill", id]);
+  assert.equal(again.code, 4);
+});
+
+test("create without a duration ends with its command, and with that command's exit code", async () => {
+  const { stdout, stderr, code } = await server.run(["create", "echo out; echo err >&2; exit 42"]);
+  assert.deepEqual({ stdout, stderr, code }, { stdout: "out\n", stderr: "err\n", code: 42 });
+  const running = JSON.parse(await server.succeed("list", "--json")).items.filter(
+    ({ status }: { status: string }) => status === "running",
+  );
+  assert.deepEqual(
+    running.map(({ id }: { id: string }) => id),
+    [sandbox],
+  );
+});
+
+test("create without a duration, a command and a terminal prints the id and lives until it is interrupted", async () => {
+  const child = startCaisson(["create"], server.environment);
+  const [line] = await once(child.stdout.setEncoding("utf8"), "data");
+  const id = String(line).trim();
+  assert.equal(await server.succeed("exec", id, "echo alive"), "alive");
+  child.kill("SIGINT");
+  const [code] = await once(child, "close");
+  assert.equal(code, 0);
+  const gone = await server.run(["exec", id, "true"]);
+  assert.deepEqual(gone, {
+    stdout: "",
+    stderr: `error: There is no running sandbox "${id}"\nhint: List sandboxes; a sandbox that ended cannot be used again.\n`,
+    code: 4,
+  });
+});
+
+test("a failed preparation leaves no sandbox behind", async () => {
+  const { code, stderr } = await server.run([
+    "create",
+    "--timeout",
+    "5m",
+    "--label",
+    "job=failed",
+    "--copy",
+    "/nowhere",
+  ]);
+  assert.equal(code, 4);
+  assert.match(stderr, /\/nowhere/);
+  const { items } = JSON.parse(await server.succeed("list", "--label", "job=failed", "--json"));
+  assert.deepEqual(
+    items.map(({ status }: { status: string }) => status),
+    ["stopped"],
+  );
+});
+
+test("exec passes input, both outputs and the exit code, and takes options on either side of the id", async () => {
+  const both = await server.run(["exec", sandbox, "cat; echo problem >&2; exit 7"], "through\n");
+  assert.deepEqual(both, { stdout: "through\n", stderr: "problem\n", code: 7 });
+  assert.equal(await server.succeed("exec", "--cwd", "/tmp", sandbox, "pwd"), "/tmp");
+  assert.equal(await server.succeed("exec", sandbox, "--cwd=/usr", "pwd"), "/usr");
+  assert.equal(await server.succeed("exec", sandbox, "--", "echo", "--quiet"), "--quiet");
+});
+
+test("exec reads the id from SANDBOX_ID, and the words from there on are the command's", async () => {
+  const environment = { ...server.environment, SANDBOX_ID: sandbox };
+  assert.equal((await runCaisson(["exec", "echo", "-n", "--json"], environment)).stdout, "--json");
+  const { stdout, code } = await runCaisson(["extend", "20m", "--quiet"], environment);
+  assert.equal(code, 0);
+  assert.ok(Date.parse(stdout.trim()) > Date.now() + 19 * 60_000, stdout);
+  const none = await server.run(["exec", "ls"]);
+  assert.equal(none.code, 2);
+  assert.equal(
+    none.stderr,
+    'error: Not a sandbox id: "ls"\nhint: List sandboxes with `caisson list`, or set SANDBOX_ID.\n',
+  );
+});
+
+test("exec in JSON mode prints one object with both outputs", async () => {
+  const { stdout, stderr, code } = await server.run(["exec", "--json", sandbox, "echo out; echo err >&2; kill -9 $$"]);
+  assert.deepEqual(JSON.parse(stdout), {
+    success: false,
+    code: 137,
+    signal: "SIGKILL",
+    oom: false,
+    stdout: "out\n",
+    stderr: "err\n",
+  });
+  assert.deepEqual({ stderr, code }, { stderr: "", code: 137 });
+});
+
+test("signals reach the program, which decides what they mean", async () => {
+  const child = startCaisson(
+    ["exec", sandbox, "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"],
+    server.environment,
+  );
+  child.stdout.once("data", () => child.kill("SIGTERM"));
+  // Bash may also say that its own child was terminated.
+  const { stdout, code } = await finish(child);
+  assert.deepEqual({ stdout, code }, { stdout: "ready\ncaught\n", code: 5 });
+});
+
+test("a third interrupt ends the wait for a program that ignores them", async () => {
+  const child = startCaisson(
+    ["exec", sandbox, "trap 'echo no' INT; echo ready; while :; do sleep 0.05; done"],
+    server.environment,
+  );
+  let sent = 0;
+  child.stdout.on("data", () => {
+    sent += 1;
+    if (sent <= 3) child.kill("SIGINT");
+  });
+  const { code, stderr } = await finish(child);
+  assert.equal(code, 130);
+  assert.equal(stderr, "Not waiting any longer. The program goes on in the sandbox as long as that lives.\n");
+});
+
+test("a program whose reader goes away is told so, as a local one is", async () => {
+  const child = startCaisson(["exec", sandbox, "yes caisson-test-$((40 + 2))"], server.environment);
+  child.stdout.once("data", () => child.stdout.destroy());
+  const [code] = await once(child, "exit");
+  assert.equal(code, 141);
+  assert.equal(await server.succeed("exec", sandbox, "pgrep -c -f '[c]aisson-test-42' || true"), "0");
+});
+
+test("large input and output pass unchanged", async () => {
+  const data = randomBytes(20_000_000);
+  const sum = createHash("sha256").update(data).digest("hex");
+  const { stdout } = await server.run(["exec", sandbox, "tee /tmp/large | sha256sum"], data);
+  assert.equal(stdout, `${sum}  -\n`);
+  const child = startCaisson(["exec", sandbox, "cat /tmp/large"], server.environment);
+  child.stdin.end();
+  const hash = createHash("sha256");
+  for await (const chunk of child.stdout) hash.update(chunk);
+  assert.equal(hash.digest("hex"), sum);
+});
+
+test("copy follows the rules of cp in every direction", async () => {
+  const work = join(server.directory, "copy");
+  const tree = join(work, "tree");
+  await mkdir(join(tree, "sub"), { recursive: true });
+  await writeFile(join(tree, "a.txt"), "first\n");
+  await writeFile(join(tree, "sub", "run.sh"), "#!/bin/sh\n");
+  await chmod(join(tree, "sub", "run.sh"), 0o755);
+  await symlink("a.txt", join(tree, "link"));
+  const inSandbox = (path: string) =>
+    server.succeed("exec", sandbox, `cd ${path} && find . -printf '%P %y %m\\n' | sort`);
+
+  const copied = await server.succeed("copy", tree, `${sandbox}:/app/`);
+  assert.match(copied, /^Copied 2 files \(16B\) in [\d.]+ m?s$/);
+  const listing = " d 755\na.txt f 644\nlink l 777\nsub d 755\nsub/run.sh f 755";
+  assert.equal(await inSandbox("/app/tree"), listing);
+  await server.succeed("cp", tree, `${sandbox}:/app/renamed`);
+  assert.equal(await inSandbox("/app/renamed"), listing);
+  assert.equal(await server.succeed("exec", sandbox, "ls -A /app"), "renamed\ntree");
+
+  await server.succeed("copy", `${sandbox}:/app/renamed/*.txt`, `${sandbox}:/app/tree/sub`, `${work}/back/`);
+  assert.deepEqual((await readdir(join(work, "back"))).sort(), ["a.txt", "sub"]);
+  await server.succeed("copy", `${sandbox}:/app/tree`, join(work, "twin"));
+  assert.equal(await readFile(join(work, "twin", "a.txt"), "utf8"), "first\n");
+  assert.equal(await readlink(join(work, "twin", "link")), "a.txt");
+  assert.equal((await stat(join(work, "twin", "sub", "run.sh"))).mode & 0o777, 0o755);
+  assert.deepEqual((await readdir(work)).sort(), ["back", "tree", "twin"]);
+
+  const other = await server.succeed("create", "--timeout", "5m");
+  const between = JSON.parse(await server.succeed("copy", `${sandbox}:/app/tree`, `${other}:/tmp/moved`, "--json"));
+  assert.deepEqual([between.files, between.bytes], [2, 16]);
+  assert.equal(await server.succeed("exec", other, "cd /tmp/moved && find . -printf '%P %y %m\\n' | sort"), listing);
+  await server.succeed("kill", other, "--quiet");
+  await server.succeed("copy", `${sandbox}:/app/tree`, `${sandbox}:/tmp/inside`);
+  assert.equal(await inSandbox("/tmp/inside"), listing);
+});
+
+test("copy refuses what makes no sense before anything is changed", async () => {
+  const fails = async (...words: readonly string[]) => {
+    const { stderr, code } = await server.run(["copy", ...words]);
+    return [code, stderr.split("\n")[0]];
+  };
+  assert.deepEqual(await fails("a", "b"), [2, "error: Neither side is a sandbox"]);
+  assert.deepEqual(await fails(`${sandbox}:/nope`, "."), [4, `error: There is no "/nope" in sandbox ${sandbox}`]);
+  assert.deepEqual(await fails(`${sandbox}:/etc/*.nope`, "."), [
+    4,
+    `error: Nothing matches "/etc/*.nope" in sandbox ${sandbox}`,
+  ]);
+  assert.deepEqual(await fails("/etc/hostname", "/etc/hosts", `${sandbox}:/tmp/none`), [
+    2,
+    "error: Cannot copy 2 things to /tmp/none: it is not a directory",
+  ]);
+  assert.deepEqual(await fails(`${sandbox}:/etc`, `${sandbox}:/etc/hostname`), [
+    2,
+    "error: Cannot copy the directory /etc over the file /etc/hostname",
+  ]);
+  assert.equal(await server.succeed("exec", sandbox, "ls -d /tmp/none || true"), "");
+});
