@@ -42,7 +42,7 @@ export class TestServer implements AsyncDisposable {
       await server.start();
       return server;
     } catch (error) {
-      await server[Symbol.asyncDispose]();
+      if (options.dataDirectory === undefined) await server[Symbol.asyncDispose]();
       throw error;
     }
   }

@@ -8,8 +8,8 @@ import { appendFileSync, readFileSync } from "node:fs";
  * Each line of the plan is `<tag> <occurrence> <action>`; occurrences count from 1 since the plan last changed, and the action is
  * `kill`, `fail:<ERRNO>` or `delay:<milliseconds>`. Points that are passed are appended to the file named by `CAISSON_FAULT_TRACE`.
  */
-const planPath = process.env["CAISSON_FAULT_PLAN"];
-const tracePath = process.env["CAISSON_FAULT_TRACE"];
+const planPath = process.env.CAISSON_FAULT_PLAN;
+const tracePath = process.env.CAISSON_FAULT_TRACE;
 
 /** An error that a test asked for. Carries an errno name in `code`, as the kernel's own errors do. */
 export class InjectedFault extends Error {

@@ -60,12 +60,14 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   await purgeExpired(app);
   for (const region of regions.values()) region.scratch.prepare();
   undo.defer(startPeriodicJobs(app));
-  undo.defer(async () => {
-    await Promise.allSettled(app.live.all().map((live) => endSandbox(app, live, "server-stopped")));
-  });
 
   const http = await buildHttp(app);
   undo.defer(() => http.close());
+  // Before the listener closes, which waits for every client to be gone.
+  undo.defer(async () => {
+    app.live.refuseMore();
+    await Promise.allSettled(app.live.all().map((live) => endSandbox(app, live, "server-stopped")));
+  });
   http.server.on("upgrade", (request, socket, head) => void handleUpgrade(app, request, socket, head));
   await http.listen({ host: config.listenHost, port: config.listenPort });
   const credentials = await ensureCredentials(

@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { SandboxRecord } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
 import type { RunningSandbox } from "@caisson/runtime";
 
 /** Why a sandbox ended; recorded on its row. */
@@ -39,8 +40,22 @@ export class LiveSandboxes {
   /** Ends under way, also of sandboxes that failed to start, for those who wait for a volume. */
   readonly #endings = new Map<string, Promise<void>>();
 
+  #isRefusing = false;
+
+  /** Throws `SHUTTING_DOWN` once the server ends, so that a create under way is undone. */
   add(sandbox: LiveSandbox): void {
+    this.requireOpen();
     this.#byId.set(sandbox.record.id, sandbox);
+  }
+
+  refuseMore(): void {
+    this.#isRefusing = true;
+  }
+
+  /** Throws `SHUTTING_DOWN` once the server ends. */
+  requireOpen(): void {
+    if (this.#isRefusing)
+      throw new CaissonError("SHUTTING_DOWN", "The server is shutting down: create the sandbox when it is up again");
   }
 
   remove(id: string): void {

@@ -28,6 +28,7 @@ export async function createSandbox(
   hostRegion: string | null,
 ): Promise<LiveSandbox> {
   const startedMs = performance.now();
+  app.live.requireOpen();
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region.name),
@@ -60,12 +61,11 @@ export async function createSandbox(
     );
     await step("sandbox-create.commit", () => app.store.sandboxes.setStatus(sandbox.id, "running"));
     logTrace(app, sandbox.id, { startedMs, reservedMs, mountedMs }, running);
-    const live = await adopt(app, actor, sandbox, running, undo);
     await recordEvent(app, actor, "sandbox-create", sandbox, {
       memoryMib: config.memoryMb,
       volumes: plan.claims.map((claim) => claim.volumeId),
     });
-    return live;
+    return await adopt(app, actor, sandbox, running, undo);
   } catch (error) {
     const undone = (async () => {
       await undo.disposeAsync();
@@ -86,7 +86,6 @@ async function adopt(
 ): Promise<LiveSandbox> {
   const record = await app.store.sandboxes.get(actor.organization.id, sandbox.id);
   if (record === null) throw new Error(`The row of sandbox ${sandbox.id} is gone`);
-  const resources = undo.move();
   const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
   const live: LiveSandbox = {
     record,
@@ -101,6 +100,8 @@ async function adopt(
     markEnded,
   };
   app.live.add(live);
+  // From here on its end gives everything back, so nothing may fail any more.
+  const resources = undo.move();
   if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
   // A sandbox whose first process is gone has nothing left to do, whatever its mode.
   void running.exited.then(() => endSandbox(app, live, "exited").catch(() => {}));
