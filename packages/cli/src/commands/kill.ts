@@ -20,6 +20,6 @@ export function addKillCommand(program: Command): void {
   addCommonOptions(command);
   addExamples(command, [
     ["caisson kill sbx_ord_…", "End one sandbox"],
-    ["caisson list --quiet --label job=nightly | xargs -n1 caisson kill", "End several"],
+    ["caisson list --quiet --running --label job=nightly | xargs -n1 caisson kill", "End several"],
   ]);
 }

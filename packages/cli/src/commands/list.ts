@@ -19,12 +19,14 @@ export function addListCommand(program: Command): void {
     .command("list")
     .alias("ls")
     .description("List running sandboxes and those that stopped lately")
+    .option("--running", "only those that run")
     .option("--label <key=value>", "only those with this label (repeatable)", collect)
     .action(
-      run(async (context, options: { readonly label?: readonly string[] }) => {
+      run(async (context, options: { readonly label?: readonly string[]; readonly running?: boolean }) => {
         const { client, settings } = await context.connect();
         const labels = parsePairs("--label", options.label ?? []);
-        const items = await client.sandboxes.list({ labels });
+        const all = await client.sandboxes.list({ labels });
+        const items = options.running ? all.filter(({ status }) => status === "running") : all;
         const empty = "No sandboxes. Create one: caisson create --timeout 10m";
         context.output.list({ items, columns: COLUMNS, id: ({ id }) => id, org: settings.org, empty });
       }),
@@ -32,7 +34,7 @@ export function addListCommand(program: Command): void {
   addCommonOptions(command);
   addExamples(command, [
     ["caisson list", "Show all sandboxes"],
-    ["caisson list --label job=nightly --quiet", "Print only the ids of those with a label"],
+    ["caisson list --running --label job=nightly --quiet", "Print only the ids of those with a label that run"],
   ]);
 }
 
