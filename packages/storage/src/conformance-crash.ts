@@ -193,7 +193,7 @@ export function describeCrashConformance(subject: CrashSubject): void {
   });
 }
 
-interface CrashOutcome {
+export interface CrashOutcome {
   readonly isDone: boolean;
   readonly isKilled: boolean;
   /** The first attempt's error, when a fault was to fail rather than kill. */
@@ -203,7 +203,8 @@ interface CrashOutcome {
   readonly points: readonly string[];
 }
 
-async function runCrashOperation(
+/** Runs `call` in a process of its own under a plan of faults, and says how that ended. */
+export async function runCrashOperation(
   command: readonly string[],
   directory: string,
   call: readonly unknown[],

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -130,6 +130,37 @@ describe("the pool file", () => {
     while ((await storage.capacity()).availableBytes < roomy - 64 * MIB) assert.ok(performance.now() < deadline);
     await storage.createImage("vol_more", { sizeBytes: 8 * MIB });
     await storage.deleteImage("vol_more");
+  });
+
+  test("a server that dies while it makes the pool leaves one that the next server can open", async () => {
+    const directory = join(disk.mountPath, "unfinished");
+    const options: LocalStorageOptions = { directory, poolSizeBytes: 512 * MIB, reserveBytes: 64 * MIB };
+    const openApart = async (
+      plan: string,
+    ): Promise<{ readonly points: readonly string[]; readonly code: number | null }> => {
+      const [planPath, tracePath] = [join(disk.directory, "plan"), join(disk.directory, "trace")];
+      await writeFile(planPath, plan);
+      await writeFile(tracePath, "");
+      const script = `const { LocalStorage } = await import(${JSON.stringify(new URL("./local-storage.ts", import.meta.url).href)});
+        await (await LocalStorage.open(JSON.parse(process.argv[1]))).close();`;
+      const args = [process.execPath, "--input-type=module", "--eval", script, JSON.stringify(options)];
+      const env = { ...process.env, CAISSON_FAULT_PLAN: planPath, CAISSON_FAULT_TRACE: tracePath };
+      const server = spawn(ISOLATE, args, { stdio: "inherit", env });
+      const [code] = (await once(server, "exit")) as [number | null];
+      return { code, points: (await readFile(tracePath, "utf8")).trim().split("\n") };
+    };
+    const { code, points } = await openApart("");
+    assert.equal(code, 0);
+    assert.ok(points.includes("tool.mkfs.xfs 1") && points.length > 20, points.join(", "));
+    const isAll = process.env.CAISSON_TEST_CRASH === "all";
+    for (const point of points.filter((name, index) => isAll || index % 6 === 0 || name.includes("pool.create"))) {
+      await rm(directory, { recursive: true });
+      assert.equal((await openApart(`${point} kill\n`)).code, 137, point);
+      const storage = await LocalStorage.open(options);
+      await storage.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await storage.close();
+      assert.deepEqual((await readdir(directory)).toSorted(), ["lock", "mount", "pool.xfs"], point);
+    }
   });
 
   test("it grows with its setting, keeps its images, and refuses to shrink", async () => {
