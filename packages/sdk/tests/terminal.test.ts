@@ -45,6 +45,11 @@ class Screen {
     }
   }
 
+  /** Waits for the prompt, because a shell that is not reading yet may throw typed text away. */
+  async prompt(): Promise<void> {
+    await this.until(/[#$>] $/);
+  }
+
   async end(): Promise<void> {
     while (!(await this.#reader.read()).done);
   }
@@ -53,13 +58,16 @@ class Screen {
 test("a program on a terminal sees a terminal of the size that was asked for, and each later size", {
   timeout: 20_000,
 }, async () => {
-  const terminal = await sandbox.terminal({ columns: 101, rows: 31, command: "exec bash --norc", env: { PS1: "> " } });
+  const terminal = await sandbox.terminal({ columns: 101, rows: 31, command: "exec bash --norc" });
   const screen = new Screen(terminal);
+  await screen.prompt();
   await screen.type("test -t 0 && test -t 1 && echo is-a-$TERM; stty size\n");
   await screen.until(/is-a-xterm-256color\r\n/);
   assert.equal(await screen.until(/(\d+ \d+)\r\n/), "31 101");
-  await screen.type("trap 'echo new-$(stty size)' WINCH; echo ready\n");
-  await screen.until(/\rready\r\n/);
+  await screen.prompt();
+  await screen.type("trap 'echo new-$(stty size)' WINCH; echo rea''dy\n");
+  await screen.until(/ready\r\n/);
+  await screen.prompt();
   await Promise.all([terminal.resize({ columns: 90, rows: 20 }), terminal.resize({ columns: 132, rows: 50 })]);
   await screen.type("stty size\n");
   await screen.until(/50 132\r\n/);
@@ -69,14 +77,18 @@ test("a program on a terminal sees a terminal of the size that was asked for, an
 });
 
 test("Ctrl-C interrupts what is in the foreground, and Ctrl-D ends the shell", { timeout: 20_000 }, async () => {
-  const terminal = await sandbox.terminal({ command: "exec bash --norc", env: { PS1: "> " } });
+  const terminal = await sandbox.terminal({ command: "exec bash --norc" });
   const screen = new Screen(terminal);
-  await screen.type("echo be''gin; sleep 1000\n");
-  await screen.until(/\rbegin\r\n/);
+  await screen.prompt();
+  // The program itself says when it is in the foreground; a key that comes before reaches the shell instead.
+  await screen.type("sh -c 'echo be\"\"gin; exec sleep 1000'\n");
+  await screen.until(/begin\r\n/);
   await screen.type("\x03");
-  await screen.until(/\^C\r\n/);
+  await screen.until(/\^C/);
+  await screen.prompt();
   await screen.type("echo code-$?\n");
   await screen.until(/code-130\r\n/);
+  await screen.prompt();
   await screen.type("\x04");
   await screen.end();
   await terminal.status;
