@@ -8,11 +8,10 @@ import {
   type IdRange,
   moveMount,
   setMountAttributes,
-  unmount,
 } from "@caisson/linux";
 import type { MountSpec, RootSpec } from "../runtime.ts";
 import { openLayer } from "./layer.ts";
-import type { SandboxDirectory } from "./sandbox-directory.ts";
+import { type SandboxDirectory, unmountInTime } from "./sandbox-directory.ts";
 
 /** Set-user-id programs such as sudo must work on a root; they gain ids of the sandbox only. */
 const ROOT_ATTRIBUTES = { noDev: true } as const;
@@ -51,7 +50,7 @@ export async function mountRoot(
     await moveMount(overlay, path);
   });
   // The overlay keeps the layer by itself. One mount less per sandbox makes the start of all others faster, since each copies all mounts.
-  await unmount(lower);
+  await unmountInTime(lower);
   return target;
 }
 

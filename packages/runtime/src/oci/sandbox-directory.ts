@@ -74,7 +74,8 @@ export async function removeLeftDirectory(path: string): Promise<void> {
   await ignoreMissing(rmdir(path));
 }
 
-async function unmountInTime(target: string): Promise<void> {
+/** Unmounts, also when a sandbox that is just starting holds its copy of the mount for a moment. */
+export async function unmountInTime(target: string): Promise<void> {
   const deadline = Date.now() + UNMOUNT_DEADLINE_MS;
   for (;;) {
     try {
