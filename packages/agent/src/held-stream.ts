@@ -31,8 +31,18 @@ export class HeldStream {
     stream.onCancel(() => this.release());
   }
 
+  /** Bytes that wait for the release; zero after it. */
   get heldBytes(): number {
     return this.#heldBytes;
+  }
+
+  /** Resolves at the release. */
+  get released(): Promise<void> {
+    return this.#released.promise;
+  }
+
+  get isReleased(): boolean {
+    return this.#isReleased;
   }
 
   /** Holds or sends one chunk as a message of its own. The chunk is the stream's from now on. */

@@ -1,7 +1,10 @@
 import { AppError, errnoError } from "./errors.ts";
 
-/** Unread bytes of one stream above which reading from the client pauses, and below which it goes on. */
-const PAUSE_BYTES = 8 * 1024 * 1024;
+/**
+ * Unread bytes of one stream above which reading from the client pauses, and below which it goes on. Generous, because a signal to a process
+ * that does not read waits behind its input.
+ */
+const PAUSE_BYTES = 32 * 1024 * 1024;
 const RESUME_BYTES = PAUSE_BYTES / 2;
 /** Most bytes and streams that wait without a method having asked for them. */
 const MAX_UNCLAIMED_BYTES = 64 * 1024 * 1024;

@@ -55,6 +55,7 @@ async function serve(stream: Deno.Conn): Promise<void> {
 async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
   if (!(await acceptUpgrade(stream, request))) return;
+  warmUp();
   const peer = new WebSocketPeer(stream, request.leftover, settings.pingIntervalMs);
   const connection = new ClientConnection({
     sandbox,
@@ -65,6 +66,16 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   connections.add(connection);
   await connection.run();
   connections.delete(connection);
+}
+
+/**
+ * Has Deno load what the first command will need, which it does on first use and takes 4 ms for. The client is busy with our answer to its
+ * upgrade meanwhile.
+ */
+function warmUp(): void {
+  void Deno.Command;
+  new ReadableStream({ type: "bytes" }).getReader({ mode: "byob" });
+  new WritableStream().getWriter();
 }
 
 async function stop(stream: Deno.Conn, request: Request): Promise<void> {

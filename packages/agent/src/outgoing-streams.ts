@@ -72,6 +72,11 @@ export class OutgoingStream {
     while (this.#unsent.length >= MAX_UNSENT_CHUNKS) await this.#unsent.shift();
   }
 
+  /** Resolves when the kernel has everything that was queued. */
+  async flushed(): Promise<void> {
+    await Promise.all(this.#unsent.splice(0));
+  }
+
   end(): void {
     if (this.#isDone) return;
     this.#notify(NOTIFICATIONS.streamEnd, "");

@@ -99,15 +99,18 @@ export class ProcessTable {
     const stderr = options.stderr === "piped" ? holdOutput(child.stderr, connection, () => this.#release(pid)) : null;
     const inputEnded = input === null ? Promise.resolve() : pumpInput(input, child.stdin, exited);
     this.#gate(pid, connection, inputEnded, [stdout, stderr]);
+    const running = this.#running;
     const started: SandboxProcess = {
       pid,
       osPid: child.pid,
       stdoutStreamId: stdout?.stream.id ?? null,
       stderrStreamId: stderr?.stream.id ?? null,
       exited,
-      isRunning: true,
+      get isRunning() {
+        return running.has(pid);
+      },
     };
-    this.#running.set(pid, started);
+    running.set(pid, started);
     return started;
   }
 
@@ -148,24 +151,36 @@ export class ProcessTable {
     }
   }
 
+  /**
+   * Deno itself finds programs on the PATH of the environment that they get, without an error for each directory that has none, which
+   * would cost the first command milliseconds. Where there is no such PATH, or to say exactly what is wrong, the search is our own.
+   */
   #start(options: SpawnOptions, hasInput: boolean): Child {
     const directory = resolvePath(this.#defaultDirectory, options.cwd ?? this.#defaultDirectory);
-    requireDirectory(directory);
     for (const [key, value] of Object.entries(options.env)) requireVariable(key, value);
-    const searchPath = options.env.PATH ?? this.#environment.get("PATH") ?? DEFAULT_SEARCH_PATH;
-    const program = findProgram(options.command, searchPath, directory);
-    const command = new Deno.Command(program, {
-      args: [...options.args],
-      cwd: directory,
-      // The agent's own variables are never inherited: the sandbox environment is all there is.
-      clearEnv: true,
-      env: options.clearEnv ? { ...options.env } : { ...this.#environment.toObject(), ...options.env },
-      stdin: hasInput ? "piped" : "null",
-      stdout: options.stdout,
-      stderr: options.stderr,
-      detached: true,
-    });
-    return asFirstVictim(() => command.spawn());
+    const env = options.clearEnv ? { ...options.env } : { ...this.#environment.toObject(), ...options.env };
+    const start = (program: string): Child => {
+      const command = new Deno.Command(program, {
+        args: [...options.args],
+        cwd: directory,
+        // The agent's own variables are never inherited: the sandbox environment is all there is.
+        clearEnv: true,
+        env,
+        stdin: hasInput ? "piped" : "null",
+        stdout: options.stdout,
+        stderr: options.stderr,
+        detached: true,
+      });
+      return asFirstVictim(() => command.spawn());
+    };
+    try {
+      if (env.PATH !== undefined) return start(options.command);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) throw error;
+    }
+    requireDirectory(directory);
+    const searchPath = env.PATH ?? this.#environment.get("PATH") ?? DEFAULT_SEARCH_PATH;
+    return start(findProgram(options.command, searchPath, directory));
   }
 
   /** The kernel's pid unless it had an earlier process too, which clients may still ask for. */

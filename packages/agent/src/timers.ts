@@ -18,6 +18,13 @@ export function startTimer(delayMs: number, callback: () => void): () => void {
   };
 }
 
+/** Resolves after `delayMs`. */
+export function delay(delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    startTimer(delayMs, resolve);
+  });
+}
+
 /** Calls back every `intervalMs` until the returned function was called. */
 export function startInterval(intervalMs: number, callback: () => void): () => void {
   const run = () => {

@@ -17,7 +17,7 @@ export interface Frame {
   readonly params?: Readonly<Record<string, unknown>>;
 }
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 60_000;
 const MAX_MESSAGE_BYTES = 512 * 1024 * 1024;
 
 /** A bare client: it sends what a test says and keeps every message, so that tests see what the official client hides. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { useAgent } from "./agent-fixture.ts";
@@ -98,6 +99,17 @@ test("rule 3: a stream that is cancelled before it was released is never started
   assert.equal(kinds(client, stdoutStreamId), "");
 });
 
+test("rule 3: the end of a longer stream leaves time for a cancel, so that the two do not cross", async () => {
+  const { client, directory } = fixture;
+  const names = Array.from({ length: 1_000 }, (_, index) => `${index}-${"x".repeat(60)}`);
+  for (const name of names) await writeFile(join(directory, name), "");
+  const { streamId } = (await client.ok("walk", { path: directory })) as { streamId: number };
+  assert.equal((await client.chunks(streamId)).length, names.length + 1);
+  const [last, end] = client.stream(streamId).slice(-2);
+  assert.equal(end?.kind, "end");
+  assert.ok((end?.frame.atMs ?? 0) - (last?.frame.atMs ?? 0) >= 10);
+});
+
 test("rule 4: output is held until processWait, also when the process has ended, and then it is whole", async () => {
   const { client, directory } = fixture;
   const done = join(directory, "done");
@@ -179,7 +191,7 @@ test("rule 5: a walk starts about 10 ms after its answer, so that the client rea
   const { client, directory } = fixture;
   const request = client.request("walk", { path: directory });
   const answer = await client.answer(request);
-  const { streamId } = (answer.result ?? {}).ok as { streamId: number };
+  const { streamId } = Object(answer.result).ok as { streamId: number };
   await client.chunks(streamId);
   const start = client.stream(streamId)[0]?.frame;
   assert.ok((start?.atMs ?? 0) - answer.atMs >= 8);
