@@ -1,5 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
-import { holdNewNamespaces, type IdRange, openNamespace, runTool } from "@caisson/linux";
+import { holdNewNamespaces, type IdRange, openNamespace, runTool, step } from "@caisson/linux";
+import { UndoStack } from "../undo-stack.ts";
 
 export const IDS_PER_SANDBOX = 65536;
 
@@ -20,17 +21,12 @@ export interface PreparedNamespaces extends AsyncDisposable {
 /** Makes the namespaces of a slot and connects them with the host by the interface `linkName`. */
 export async function prepareNamespaces(slot: Slot, linkName: string, gateway: string): Promise<PreparedNamespaces> {
   await using holder = await holdNewNamespaces(slot.ids);
-  await configureLink(holder.pid, linkName, slot, gateway);
-  const user = await openNamespace(holder.pid, "user");
-  const network = await openNamespace(holder.pid, "net");
-  return {
-    slot,
-    user,
-    network,
-    async [Symbol.asyncDispose]() {
-      await Promise.all([user.close(), network.close()]);
-    },
-  };
+  await step("network.link", () => configureLink(holder.pid, linkName, slot, gateway));
+  await using undo = new UndoStack();
+  const user = undo.use(await openNamespace(holder.pid, "user"));
+  const network = undo.use(await openNamespace(holder.pid, "net"));
+  const resources = undo.move();
+  return { slot, user, network, [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose]() };
 }
 
 /**

@@ -108,7 +108,7 @@ export class SandboxNetwork implements AsyncDisposable {
     const linkName = `${this.#interfacePrefix}${this.#linkCount.toString(36)}`;
     try {
       const gateway = gatewayOf(this.#block.subnet);
-      const namespaces = await step("network.prepare", () => prepareNamespaces(slot, linkName, gateway));
+      const namespaces = await prepareNamespaces(slot, linkName, gateway);
       return {
         ...namespaces,
         [Symbol.asyncDispose]: async () => {

@@ -9,6 +9,7 @@ import { tryClaim } from "../network/claim.ts";
 import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
 import { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
+import { UndoStack } from "../undo-stack.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
 import { ensureKit, mountKit } from "./kit.ts";
@@ -47,12 +48,12 @@ export interface OciRuntimeOptions {
 export class OciRuntime implements SandboxRuntime {
   readonly name: string;
   readonly #shared: SharedParts;
-  readonly #resources: AsyncDisposableStack;
+  readonly #resources: UndoStack;
   readonly #logger: RuntimeLogger | undefined;
   readonly #sandboxes = new Map<string, Sandbox>();
   #isClosed = false;
 
-  private constructor(shared: SharedParts, resources: AsyncDisposableStack, logger: RuntimeLogger | undefined) {
+  private constructor(shared: SharedParts, resources: UndoStack, logger: RuntimeLogger | undefined) {
     this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
     this.#resources = resources;
@@ -63,7 +64,7 @@ export class OciRuntime implements SandboxRuntime {
   static async open(options: OciRuntimeOptions): Promise<OciRuntime> {
     const instance = options.instance ?? createHash("sha256").update(options.runDirectory).digest("hex").slice(0, 10);
     requireInstanceName(instance);
-    await using undo = new AsyncDisposableStack();
+    await using undo = new UndoStack();
     const claim = await tryClaim(`instance-${instance}`);
     if (claim === null) {
       throw new CaissonError(
@@ -147,7 +148,7 @@ export class OciRuntime implements SandboxRuntime {
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.all([...this.#sandboxes.keys()].map((id) => this.stop(id)));
-    await this.#resources.disposeAsync();
+    await this.#resources[Symbol.asyncDispose]();
   }
 }
 

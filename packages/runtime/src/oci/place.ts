@@ -1,6 +1,7 @@
 import { type Cgroups, createCgroup, joinCgroup, limitCgroupDevices, removeCgroup, step } from "@caisson/linux";
 import type { PreparedNamespaces } from "../network/namespaces.ts";
 import type { SandboxNetwork } from "../network/sandbox-network.ts";
+import { UndoStack } from "../undo-stack.ts";
 import { killCgroup } from "./container.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
 import { Launcher } from "./launcher.ts";
@@ -31,7 +32,7 @@ export interface PlaceOptions {
 
 export async function preparePlace(options: PlaceOptions): Promise<Place> {
   const { program, stateDirectory, cgroups, cgroupParent, network } = options;
-  await using undo = new AsyncDisposableStack();
+  await using undo = new UndoStack();
   const namespaces = undo.use(await network.prepare());
   const name = String(namespaces.slot.index);
   const cgroupPath = `${cgroupParent}/${name}`;
@@ -45,5 +46,5 @@ export async function preparePlace(options: PlaceOptions): Promise<Place> {
   await step("runtime.place.join", () => joinCgroup(cgroups, cgroupPath, launcher.pid));
   await limitCgroupDevices(cgroups, cgroupPath, DEVICES);
   const resources = undo.move();
-  return { namespaces, launcher, cgroupPath, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+  return { namespaces, launcher, cgroupPath, [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose]() };
 }

@@ -6,6 +6,7 @@ import { CaissonError } from "@caisson/model";
 import type { Slot } from "../network/namespaces.ts";
 import type { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
+import { UndoStack } from "../undo-stack.ts";
 import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
 import { ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
@@ -43,7 +44,7 @@ const LOG_TAIL_BYTES = 4096;
 export class Sandbox {
   readonly #shared: SharedParts;
   readonly #spec: SandboxSpec;
-  readonly #undo = new AsyncDisposableStack();
+  readonly #undo = new UndoStack();
   readonly #aborted = new AbortController();
   #agent: AgentSocket | null = null;
   #starting: Promise<RunningSandbox> | null = null;
@@ -87,7 +88,7 @@ export class Sandbox {
     );
     await this.#starting?.catch(() => undefined);
     await this.#agent?.stop(AGENT_STOP_MS);
-    await this.#undo.disposeAsync();
+    await this.#undo[Symbol.asyncDispose]();
   }
 
   async #start(signal: AbortSignal): Promise<RunningSandbox> {
@@ -96,8 +97,8 @@ export class Sandbox {
     const trace = new Trace();
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
     this.#undo.defer(() => directory.remove());
-    const { namespaces, launcher, cgroupPath } = this.#undo.use(
-      await trace.run("place", () => shared.places.take(signal)),
+    const { namespaces, launcher, cgroupPath } = await trace.run("place", async () =>
+      this.#undo.use(await shared.places.take(signal)),
     );
     const { ids } = namespaces.slot;
     const hostname = id.replaceAll("_", "-");
@@ -142,9 +143,8 @@ export class Sandbox {
     this.#undo.defer(() => killContainer({ launcher, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
       launcher.launch({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
-      return this.#waitForAgent(launcher, agentRunPath, signal, log);
+      return this.#undo.use(await this.#waitForAgent(launcher, agentRunPath, signal, log));
     });
-    this.#undo.use(agent);
     this.#agent = agent;
     return { id, agentSocketPath: agent.path, exited: launcher.exited, trace: trace.entries };
   }
