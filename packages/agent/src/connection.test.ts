@@ -240,7 +240,7 @@ test("a client that sends more than a process reads is held back and not buffere
     pid: number;
     stdoutStreamId: number;
   };
-  await using helper = await RpcClient.connect(agent.socketPath);
+  await using other = await RpcClient.connect(agent.socketPath);
   const data = Buffer.alloc(1_000_000).toString("base64");
   for (let index = 0; index < 200; index += 1) client.notify("$sandbox.stream.enqueue", { streamId: 1, data });
   client.notify("$sandbox.stream.end", { streamId: 1 });
@@ -251,7 +251,7 @@ test("a client that sends more than a process reads is held back and not buffere
     return before > 0 && client.socket.bufferedAmount === before;
   });
   assert.ok(residentMib(agent) < 200, `the agent took ${residentMib(agent)} MiB`);
-  await helper.ok("writeTextFile", { path: "go", content: "" });
+  await other.ok("writeTextFile", { path: "go", content: "" });
   assert.equal(String(Buffer.concat(await client.chunks(stdoutStreamId))).trim(), "200000000");
 });
 
