@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from .._wire import rpc_error, sandbox_error
 from ..errors import CallTimeoutError, ConnectionClosedError
-from .concurrency import Event, Task
+from .concurrency import ByteSource, Event, Task
 from .flow import FlowControl
 from .streams import AsyncByteSink, AsyncByteStream
 from .websocket import AsyncWebSocket
@@ -134,6 +134,27 @@ class AsyncConnection:
                     with suppress(ConnectionClosedError):
                         self.abandon(await self.start_call("abort", {"abortId": abort_id}))
 
+    async def call_with_body(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        key: str,
+        body: ByteSource,
+        *,
+        timeout: float | DefaultTimeout | None,
+        abort_id: int,
+    ) -> Any:
+        """Calls a method that reads a stream of ours, named by the parameter `key`. `timeout` counts from its end."""
+        sink = await self.open_sink()
+        reply = await self.start_call(method, {**params, key: sink.id})
+        try:
+            await sink.send_all(body, reply.failed)
+        except BaseException:
+            # The sandbox answers that the stream broke off; the caller gets to know why.
+            self.abandon(reply)
+            raise
+        return await self.finish_call(reply, timeout=timeout, abort_id=abort_id)
+
     async def start_call(self, method: str, params: Mapping[str, Any]) -> AsyncReply:
         """Sends a call. Its answer is waited for through the result."""
         with self._lock:
@@ -222,9 +243,10 @@ class AsyncConnection:
         except Exception as problem:
             # Something that is not the protocol. What follows could not be trusted, so nothing follows.
             error = ConnectionClosedError(4001, f"unexpected message from the sandbox: {problem!r}")
-            await self._websocket.reject(4001, "unexpected message")
         finally:
             self._end(error)
+        if error.code == 4001:
+            await self._websocket.reject(4001, "unexpected message")
 
     def _end(self, error: ConnectionClosedError) -> None:
         self.flow.open()

@@ -345,17 +345,10 @@ class AsyncSandboxFs:
         self, method: str, params: Mapping[str, Any], data: ByteSource, timeout: float | None
     ) -> None:
         abort_id = self._connection.next_number()
-        sink = await self._connection.open_sink()
-        named = {**params, "contentStreamId": sink.id, "abortId": abort_id}
-        reply = await self._connection.start_call(method, named)
-        try:
-            await sink.send_all(data, reply.failed)
-        except BaseException:
-            # The sandbox answers that the content broke off; the caller gets to know why.
-            self._connection.abandon(reply)
-            raise
         limit = DEFAULT_TIMEOUT if timeout is None else timeout
-        await self._connection.finish_call(reply, timeout=limit, abort_id=abort_id)
+        await self._connection.call_with_body(
+            method, {**params, "abortId": abort_id}, "contentStreamId", data, timeout=limit, abort_id=abort_id
+        )
 
     async def _entries(self, method: str, params: Mapping[str, Any]) -> list[WalkEntry]:
         answer = await self._connection.call(method, params)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from .._deadline import Deadline
 from .._inherit import printer
 from .._records import ProcessStatus
-from ..errors import CallTimeoutError, ProcessAlreadyExited
+from ..errors import CaissonError, CallTimeoutError, ProcessAlreadyExited
 from .concurrency import ByteSource
 from .connection import AsyncConnection, AsyncReply, optional
 from .streams import AsyncByteSink, AsyncByteStream
@@ -214,5 +214,11 @@ async def start_process(
     process = kind(connection, table, answer, exit_reply, sink, out, err)
     if sink is not None and stdin_data is not None:
         data = stdin_data.encode() if isinstance(stdin_data, str) else stdin_data
-        await sink.send_all(data, exit_reply.arrived)
+        try:
+            await sink.send_all(data, exit_reply.arrived)
+        except BaseException:
+            # Nobody else has the process yet who could end it.
+            with suppress(CaissonError):
+                await process.kill()
+            raise
     return process

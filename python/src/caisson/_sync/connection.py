@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from .._wire import rpc_error, sandbox_error
 from ..errors import CallTimeoutError, ConnectionClosedError
-from .concurrency import Event, Task
+from .concurrency import ByteSource, Event, Task
 from .flow import FlowControl
 from .streams import ByteSink, ByteStream
 from .websocket import WebSocket
@@ -133,6 +133,27 @@ class Connection:
                     with suppress(ConnectionClosedError):
                         self.abandon(self.start_call("abort", {"abortId": abort_id}))
 
+    def call_with_body(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        key: str,
+        body: ByteSource,
+        *,
+        timeout: float | DefaultTimeout | None,
+        abort_id: int,
+    ) -> Any:
+        """Calls a method that reads a stream of ours, named by the parameter `key`. `timeout` counts from its end."""
+        sink = self.open_sink()
+        reply = self.start_call(method, {**params, key: sink.id})
+        try:
+            sink.send_all(body, reply.failed)
+        except BaseException:
+            # The sandbox answers that the stream broke off; the caller gets to know why.
+            self.abandon(reply)
+            raise
+        return self.finish_call(reply, timeout=timeout, abort_id=abort_id)
+
     def start_call(self, method: str, params: Mapping[str, Any]) -> Reply:
         """Sends a call. Its answer is waited for through the result."""
         with self._lock:
@@ -221,9 +242,10 @@ class Connection:
         except Exception as problem:
             # Something that is not the protocol. What follows could not be trusted, so nothing follows.
             error = ConnectionClosedError(4001, f"unexpected message from the sandbox: {problem!r}")
-            self._websocket.reject(4001, "unexpected message")
         finally:
             self._end(error)
+        if error.code == 4001:
+            self._websocket.reject(4001, "unexpected message")
 
     def _end(self, error: ConnectionClosedError) -> None:
         self.flow.open()

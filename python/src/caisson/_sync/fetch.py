@@ -113,18 +113,18 @@ def fetch(
 ) -> FetchResponse:
     """Makes the request, from the sandbox or to the HTTP server of one of its Deno processes."""
     abort_id = connection.next_number()
-    sink = None if body is None else connection.open_sink()
     params = {
         "url": url,
         "method": method,
         "headers": [[name, value] for name, value in (headers or {}).items()],
         "redirect": redirect,
         "abortId": abort_id,
-        **optional(pid=pid, bodyStreamId=None if sink is None else sink.id),
+        **optional(pid=pid),
     }
-    reply = connection.start_call("fetch", params)
-    if sink is not None and body is not None:
-        sink.send_all(body.encode() if isinstance(body, str) else body, reply.failed)
-    answer = connection.finish_call(reply, timeout=timeout, abort_id=abort_id)
+    if body is None:
+        answer = connection.call("fetch", params, timeout=timeout, abort_id=abort_id)
+    else:
+        data = body.encode() if isinstance(body, str) else body
+        answer = connection.call_with_body("fetch", params, "bodyStreamId", data, timeout=timeout, abort_id=abort_id)
     body_id = answer.get("bodyStreamId")
     return FetchResponse(answer, None if body_id is None else connection.claim_stream(body_id))

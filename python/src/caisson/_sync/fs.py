@@ -340,17 +340,10 @@ class SandboxFs:
 
     def _stream_content(self, method: str, params: Mapping[str, Any], data: ByteSource, timeout: float | None) -> None:
         abort_id = self._connection.next_number()
-        sink = self._connection.open_sink()
-        named = {**params, "contentStreamId": sink.id, "abortId": abort_id}
-        reply = self._connection.start_call(method, named)
-        try:
-            sink.send_all(data, reply.failed)
-        except BaseException:
-            # The sandbox answers that the content broke off; the caller gets to know why.
-            self._connection.abandon(reply)
-            raise
         limit = DEFAULT_TIMEOUT if timeout is None else timeout
-        self._connection.finish_call(reply, timeout=limit, abort_id=abort_id)
+        self._connection.call_with_body(
+            method, {**params, "abortId": abort_id}, "contentStreamId", data, timeout=limit, abort_id=abort_id
+        )
 
     def _entries(self, method: str, params: Mapping[str, Any]) -> list[WalkEntry]:
         answer = self._connection.call(method, params)
