@@ -21,6 +21,7 @@ before(async () => {
 after(() => rm(directory, { recursive: true, force: true }));
 
 const QUICKSTART = `✓ check this host
+✓ make the image builtin:debian-13, or find it in the cache
 ✓ start a server in a directory of its own
 ✓ create a volume of 1 GB: quickstart-dataset
 ✓ create a sandbox with the volume at /data/dataset
@@ -35,6 +36,7 @@ Persist me!
 
 STEP  TIME
 check this host  N
+make the image builtin:debian-13, or find it in the cache  N
 start a server in a directory of its own  N
 create a volume of 1 GB: quickstart-dataset  N
 create a sandbox with the volume at /data/dataset  N

@@ -42,6 +42,17 @@ test("create on a terminal opens a shell, and the sandbox ends with it", async (
   assert.equal((await server.run(["exec", id, "true"])).code, 4);
 });
 
+test("a shell that is asked to end takes its program in the sandbox with it and restores the terminal", async () => {
+  const id = await server.succeed("create", "--timeout", "5m");
+  await using terminal = Terminal.start(["shell", id], 80, server.environment, "; echo; stty -a | grep -o ' echo '");
+  await terminal.waitFor(/[#$] /);
+  terminal.type("echo pid $PPID; sleep 987\r");
+  await terminal.waitFor(/pid \d+/);
+  await terminal.signalCommand("SIGTERM");
+  await terminal.waitFor(/ echo /);
+  assert.equal(await server.succeed("exec", id, "pgrep -c -f 'sleep 98[7]' || true"), "0");
+});
+
 test("shell refuses where there is no terminal, and says what to use instead", async () => {
   assert.deepEqual(await server.run(["shell", `sbx_ord_${"0".repeat(20)}`]), {
     stdout: "",

@@ -7,7 +7,7 @@ import type { Context } from "../context.ts";
 import { addCommonOptions, addExamples, collect, createContext } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
 import { parsePairs } from "../parse-pairs.ts";
-import { openShell } from "../shell/open-shell.ts";
+import { openShell } from "../terminal/open-shell.ts";
 import { runCommand } from "../terminal/run-command.ts";
 import { untilInterrupted } from "../terminal/until-interrupted.ts";
 import { notOffered } from "./not-offered.ts";

@@ -50,11 +50,11 @@ async function demonstrate({ output }: Context, steps: Steps, signal: AbortSigna
   using display = new ImageProgressDisplay(output);
   const server = await TemporaryServer.start(display.report);
   try {
-    const { endpoint, token } = await steps.run("start a server in a directory of its own", async () => {
-      const credentials = await server.ready(signal);
+    await steps.run("make the image builtin:debian-13, or find it in the cache", async () => {
+      await server.hasImage(signal);
       display[Symbol.dispose]();
-      return credentials;
     });
+    const { endpoint, token } = await steps.run("start a server in a directory of its own", () => server.ready(signal));
     return await runScenario(new Client({ apiEndpoint: endpoint, sandboxEndpoint: endpoint, token }), steps, signal);
   } finally {
     display[Symbol.dispose]();

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { requireSandboxId } from "../sandbox-argument.ts";
-import { openShell } from "../shell/open-shell.ts";
+import { openShell } from "../terminal/open-shell.ts";
 
 /** `caisson shell`. */
 export function addShellCommand(program: Command): void {

@@ -14,16 +14,12 @@ export class ImageProgressDisplay implements Disposable {
     this.#bar = output.isWatched ? createBar() : null;
   }
 
-  readonly report = ({ phase, fraction, message }: ImageProgress): void => {
-    if (phase === "done" || message === this.#message) {
-      if (phase === "done") this[Symbol.dispose]();
-      else this.#bar?.update(fraction);
-      return;
-    }
+  readonly report = ({ fraction, message }: ImageProgress): void => {
+    const isNew = message !== this.#message;
     this.#message = message;
-    if (this.#bar === null) this.#output.note(`  image: ${message} (${Math.round(fraction * 100)}%)`);
-    else if (this.#bar.isActive) this.#bar.update(fraction, { message });
-    else this.#bar.start(1, fraction, { message });
+    if (this.#bar?.isActive) this.#bar.update(fraction, { message });
+    else if (this.#bar !== null) this.#bar.start(1, fraction, { message });
+    else if (isNew) this.#output.note(`  image: ${message} (${Math.round(fraction * 100)}%)`);
   };
 
   [Symbol.dispose](): void {

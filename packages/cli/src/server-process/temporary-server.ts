@@ -31,6 +31,8 @@ export class TemporaryServer implements AsyncDisposable {
   readonly #directory: string;
   readonly #exited: Promise<unknown>;
   readonly #log: string[] = [];
+  readonly #image = Promise.withResolvers<void>();
+  readonly #firstLine: Promise<unknown>;
 
   private constructor(directory: string, onProgress: (progress: ImageProgress) => void) {
     this.#directory = directory;
@@ -40,10 +42,11 @@ export class TemporaryServer implements AsyncDisposable {
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
     });
-    this.#exited = once(this.#child, "exit").catch(() => undefined);
-    if (this.#child.stderr !== null) {
-      createInterface({ input: this.#child.stderr }).on("line", (line) => this.#onLogLine(line, onProgress));
-    }
+    this.#exited = once(this.#child, "close").catch(() => undefined);
+    const { stdout, stderr } = this.#child;
+    if (stdout === null || stderr === null) throw new TypeError("The server has no outputs");
+    this.#firstLine = once(createInterface({ input: stdout }), "line");
+    createInterface({ input: stderr }).on("line", (line) => this.#onLogLine(line, onProgress));
   }
 
   /** Starts the server. `onProgress` is called while it makes the image, which takes minutes the first time. */
@@ -51,22 +54,30 @@ export class TemporaryServer implements AsyncDisposable {
     return new TemporaryServer(await mkdtemp(join(tmpdir(), "caisson-quickstart-")), onProgress);
   }
 
+  /** Resolves when the server has the image, made just now or found in the cache. */
+  async hasImage(signal: AbortSignal): Promise<void> {
+    await this.#orFailure(this.#image.promise, signal);
+  }
+
   /** Resolves when the server accepts requests. */
   async ready(signal: AbortSignal): Promise<Credentials> {
-    const { stdout } = this.#child;
-    if (stdout === null) throw new TypeError("The server has no output");
-    const aborted = once(signal, "abort").then(() => Promise.reject(signal.reason));
+    await this.#orFailure(this.#firstLine, signal);
+    return await readCredentials(this.#directory);
+  }
+
+  /** Waits for the event; throws when the server ends before it, or the signal is aborted. */
+  async #orFailure(event: Promise<unknown>, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const firstLine = once(createInterface({ input: stdout }), "line").then(() => true);
-    const isReady = await Promise.race([firstLine, this.#exited.then(() => false), aborted]);
-    if (isReady) return await readCredentials(this.#directory);
+    const { promise: aborted, resolve } = Promise.withResolvers<"aborted">();
+    const onAbort = (): void => resolve("aborted");
+    signal.addEventListener("abort", onAbort);
+    const outcome = await Promise.race([event.then(() => "done"), this.#exited.then(() => "ended"), aborted]);
+    signal.removeEventListener("abort", onAbort);
+    signal.throwIfAborted();
+    if (outcome === "done") return;
     const shown = this.#log.slice(-SHOWN_LINES).join("\n");
-    throw new CliError(
-      "SERVER_FAILED",
-      EXIT.failure,
-      `The server did not start:\n${shown}`,
-      "`caisson doctor` checks this host.",
-    );
+    const hint = "`caisson doctor` checks this host.";
+    throw new CliError("SERVER_FAILED", EXIT.failure, `The server did not start:\n${shown}`, hint);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -88,7 +99,8 @@ export class TemporaryServer implements AsyncDisposable {
   #onLogLine(line: string, onProgress: (progress: ImageProgress) => void): void {
     const entry = parseLogLine(line);
     this.#log.push(entry.text);
-    if (entry.progress !== null) onProgress(entry.progress);
+    if (entry.progress?.phase === "done") this.#image.resolve();
+    else if (entry.progress !== null) onProgress(entry.progress);
   }
 }
 

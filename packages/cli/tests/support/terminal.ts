@@ -19,10 +19,10 @@ export class Terminal implements AsyncDisposable {
     });
   }
 
-  /** Runs a command on a terminal of 24 rows and the given columns. */
-  static start(words: readonly string[], columns: number, environment: Environment): Terminal {
+  /** Runs a command on a terminal of 24 rows and the given columns. `then` is shell text for what follows it there. */
+  static start(words: readonly string[], columns: number, environment: Environment, then = ""): Terminal {
     const command = [...CAISSON, ...words].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-    const line = `stty rows 24 cols ${columns}; tty; exec ${command}`;
+    const line = `stty rows 24 cols ${columns}; tty; ${then === "" ? "exec " : ""}${command}${then}`;
     const env = { PATH: process.env.PATH ?? "", TERM: "xterm-256color", ...environment };
     const child = spawn(
       "script",
@@ -63,6 +63,15 @@ export class Terminal implements AsyncDisposable {
   /** Changes the size of the window; the kernel then tells the program. */
   async resize(terminal: string, columns: number, rows: number): Promise<void> {
     await run("stty", ["-F", terminal, "rows", String(rows), "cols", String(columns)]);
+  }
+
+  /** Sends a signal to the command line itself, which the shell on the terminal runs. */
+  async signalCommand(signal: NodeJS.Signals): Promise<void> {
+    const { stdout } = await run("ps", ["-o", "pid=,ppid=,args=", "-A"]);
+    const processes = stdout.split("\n").map((line) => line.trim().split(/ +/));
+    const shell = processes.find(([, parent]) => parent === String(this.#child.pid))?.[0];
+    const command = processes.find(([, parent]) => parent === shell)?.[0];
+    process.kill(Number(command), signal);
   }
 
   async exitCode(): Promise<number | null> {
