@@ -219,6 +219,25 @@ test("an aborted transfer stops", async () => {
   await assert.rejects(sandbox.fs.download("uploads", join(local, "aborted"), { signal }), /enough/);
 });
 
+test("a tree that is transferred again replaces what is there, and links of the earlier one are not followed", async () => {
+  const target = join(local, "replaced");
+  const victim = join(local, "victim");
+  await mkdir(victim);
+  await writeFile(join(victim, "file"), "precious");
+  await sandbox.sh`mkdir -p again && ln -s ${join(victim, "file")} again/file && ln -s ${victim} again/directory`;
+  await sandbox.fs.download("again", target);
+  await sandbox.fs.download("again", target);
+  assert.equal(await readlink(join(target, "again", "directory")), victim);
+  await sandbox.fs.upload(join(target, "again"), ".");
+  assert.equal(await sandbox.fs.readLink("again/directory"), victim);
+
+  await sandbox.sh`rm again/file again/directory && echo new > again/file && mkdir again/directory && echo new > again/directory/file`;
+  await sandbox.fs.download("again", target);
+  assert.equal(await readFile(join(target, "again", "file"), "utf8"), "new\n");
+  assert.equal(await readFile(join(target, "again", "directory", "file"), "utf8"), "new\n");
+  assert.equal(await readFile(join(victim, "file"), "utf8"), "precious");
+});
+
 test("a sandbox that lies about paths writes nothing outside the directory of the download", async () => {
   const info = {
     isFile: false,

@@ -1,5 +1,6 @@
-import { chmod, mkdir, open, symlink } from "node:fs/promises";
-import { dirname, join, posix, resolve } from "node:path";
+import { type FileHandle, open } from "node:fs/promises";
+import { join, posix } from "node:path";
+import { LocalTree } from "./local-tree.ts";
 import type { TransferOptions, WalkEntry } from "./options.ts";
 import type { SandboxFs } from "./sandbox-fs.ts";
 import { forEachInParallel, isInside, linkText, TransferCounter } from "./transfer.ts";
@@ -18,25 +19,33 @@ export async function download(
   const counter = new TransferCounter(options);
   const info = await fs.stat(root);
   if (info.isFile) {
-    await downloadFile(fs, root, localPath, info.mode, options, counter);
+    // This path is the caller's own, so a link there is followed, as cp does.
+    await downloadFile(fs, root, () => open(localPath, "w", info.mode & 0o777), info.mode, options, counter);
     return;
   }
   if (!info.isDirectory) throw new TypeError(`Cannot download ${root}: it is neither a file nor a directory`);
 
-  const target = resolve(localPath, posix.basename(root) || ".");
+  const tree = new LocalTree(localPath, nameOf(root));
   const links: { readonly entry: WalkEntry; readonly copy: string }[] = [];
-  await mkdir(target, { recursive: true });
+  await tree.makeDirectory(tree.root);
   await forEachInParallel(fs.walk(root), options.signal, async (entry) => {
-    const copy = toTarget(entry.path, root, target);
+    const copy = toTarget(entry.path, root, tree.root);
     if (entry.isSymlink) links.push({ entry, copy });
-    else if (entry.isDirectory) await mkdir(copy, { recursive: true });
-    else await downloadEntry(fs, entry, copy, options, counter);
+    else if (entry.isDirectory) await tree.makeDirectory(copy);
+    else await downloadEntry(fs, entry, tree, copy, options, counter);
   });
   // Links come last: a file that is said to lie behind one would otherwise be written where the link leads, outside the target.
   for (const { entry, copy } of links) {
     options.signal?.throwIfAborted();
-    await symlink(linkText(await fs.readLink(entry.path), entry.path, root), copy);
+    await tree.link(copy, linkText(await fs.readLink(entry.path), entry.path, root));
   }
+}
+
+/** The name of the copy. The root of all files has none; its content goes into the directory itself. */
+function nameOf(root: string): string {
+  const name = posix.basename(root) || ".";
+  if (name !== ".." && !name.includes("\\")) return name;
+  throw new TypeError(`Refused to download ${JSON.stringify(root)}: its name leads outside the directory`);
 }
 
 /** The sandbox is not trusted: a path that leaves the directory is refused. */
@@ -49,26 +58,26 @@ function toTarget(path: string, root: string, target: string): string {
 async function downloadEntry(
   fs: SandboxFs,
   entry: WalkEntry,
+  tree: LocalTree,
   copy: string,
   options: TransferOptions,
   counter: TransferCounter,
 ): Promise<void> {
   const info = await fs.lstat(entry.path);
   if (!info.isFile) throw new TypeError(`Cannot download ${entry.path}: it is neither a file, a directory nor a link`);
-  await mkdir(dirname(copy), { recursive: true });
-  await downloadFile(fs, entry.path, copy, info.mode, options, counter);
+  await downloadFile(fs, entry.path, () => tree.openFile(copy, info.mode & 0o777), info.mode, options, counter);
 }
 
 async function downloadFile(
   fs: SandboxFs,
   path: string,
-  copy: string,
+  openTarget: () => Promise<FileHandle>,
   mode: number,
   { signal }: TransferOptions,
   counter: TransferCounter,
 ): Promise<void> {
   await using source = await fs.open(path, { read: true });
-  const target = await open(copy, "w", mode & 0o777);
+  const target = await openTarget();
   try {
     // The next block is asked for while this one is written.
     let next = readBlock(source, signal);
@@ -78,11 +87,11 @@ async function downloadFile(
       await target.writeFile(block);
       counter.addBytes(path, block.byteLength);
     }
+    // The mode given to `open` is reduced by the umask and does not touch a file that exists.
+    await target.chmod(mode & 0o777);
   } finally {
     await target.close();
   }
-  // The mode given to `open` is reduced by the umask and does not touch a file that exists.
-  await chmod(copy, mode & 0o777);
   counter.addFile(path);
 }
 

@@ -1,5 +1,6 @@
 import { lstat, open, opendir, readlink, realpath } from "node:fs/promises";
 import { basename, join, posix, relative, sep } from "node:path";
+import { errors } from "../internal/error-object.ts";
 import type { TransferOptions } from "./options.ts";
 import type { SandboxFs } from "./sandbox-fs.ts";
 import { forEachInParallel, linkText, TransferCounter } from "./transfer.ts";
@@ -51,7 +52,15 @@ function toTarget(path: string, root: string, target: string): string {
 }
 
 async function uploadLink(fs: SandboxFs, path: string, copy: string, root: string): Promise<void> {
-  await fs.symlink(linkText(await readlink(path), path, root), copy);
+  const text = linkText(await readlink(path), path, root);
+  try {
+    await fs.symlink(text, copy);
+  } catch (error) {
+    if (!(error instanceof errors.AlreadyExists)) throw error;
+    // An upload replaces what is there, links like files.
+    await fs.remove(copy);
+    await fs.symlink(text, copy);
+  }
 }
 
 async function uploadFile(
