@@ -5,6 +5,9 @@
 # has controllers.
 set -eu
 
+# Kernel calls that may block run on Node's worker threads; four, its default, are too few for several volumes at once.
+export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
+
 # A background command gets no standard input of its own accord, so it is handed over.
 exec 3<&0
 setpriv --pdeathsig KILL -- \

@@ -2,6 +2,7 @@
 # Installs what is missing and says what and why before it does. Nothing missing: silent, and a few milliseconds.
 #   setup.sh npm       Node 24, Deno and the libraries, into node_modules
 #   setup.sh debian    the Debian packages that Caisson calls, through apt-get
+#   setup.sh tests     those that only its tests call
 set -eu
 here=$(dirname "$(dirname "$(readlink -f "$0")")")
 
@@ -13,34 +14,35 @@ install_npm() {
     exit 1
   fi
   echo "Installing the npm packages of package-lock.json into node_modules: Node 24 runs Caisson, Deno runs inside its sandboxes." >&2
-  # Not "npm ci": it refuses a lock file made where a mirror lacks the packages of other platforms, and it empties node_modules first.
-  (cd "$here" && npm install --no-save --no-audit --no-fund --loglevel=error >&2)
+  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error >&2)
   cp "$here/package-lock.json" "$stamp"
 }
 
-# A line for each: command that shows it is there, Debian package, what for.
-debian_tools='crun crun starts sandboxes
-mkfs.ext4 e2fsprogs makes and checks the file systems of volumes
-mkfs.xfs xfsprogs makes the storage pool
-mmdebstrap mmdebstrap makes the Debian 13 image
-nft nftables separates the networks of sandboxes
-ip iproute2 connects the networks of sandboxes
-tini tini is the first process of server and sandboxes
-unshare util-linux gives the server namespaces of its own
-pgrep procps passes signals on to the server'
+# A line for each: what succeeds where it is installed; Debian package; what for.
+debian_packages='command -v crun; crun; starts sandboxes
+command -v mkfs.ext4; e2fsprogs; makes and checks the file systems of volumes
+command -v mkfs.xfs; xfsprogs; makes the storage pool
+command -v mmdebstrap; mmdebstrap; makes the Debian 13 image
+command -v nft; nftables; separates the networks of sandboxes
+command -v ip; iproute2; connects the networks of sandboxes
+command -v tini-static; tini; is the first process of server and sandboxes
+command -v unshare; util-linux; gives the server namespaces of its own
+command -v pgrep; procps; passes signals on to the server'
+test_packages='command -v mkfs.btrfs; btrfs-progs; makes a second kind of pool for the tests
+python3 -c "import ensurepip, venv"; python3-venv; runs the tests of the Python SDK'
 
 install_debian() {
-  missing=$(echo "$debian_tools" | while read -r command package reason; do
-    command -v "$command" >/dev/null || echo "$package $reason"
+  missing=$(echo "$1" | while IFS=';' read -r check package reason; do
+    sh -c "$check" >/dev/null 2>&1 || echo "$package:$reason"
   done)
   [ -n "$missing" ] || return 0
   echo "Installing Debian packages with apt-get:" >&2
-  echo "$missing" | while read -r package reason; do echo "  $package: $reason" >&2; done
+  echo "$missing" >&2
   if [ "$(id -u)" -ne 0 ]; then
     echo "caisson: this needs root. Run the same command with sudo." >&2
     exit 1
   fi
-  packages=$(echo "$missing" | cut -d' ' -f1 | sort -u)
+  packages=$(echo "$missing" | cut -d: -f1 | sort -u)
   export DEBIAN_FRONTEND=noninteractive
   # shellcheck disable=SC2086  # one word for each package
   apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 || {
@@ -53,6 +55,7 @@ install_debian() {
 PATH="$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
   npm) install_npm ;;
-  debian) install_debian ;;
-  *) echo "usage: setup.sh npm|debian" >&2; exit 2 ;;
+  debian) install_debian "$debian_packages" ;;
+  tests) install_debian "$test_packages" ;;
+  *) echo "usage: setup.sh npm|debian|tests" >&2; exit 2 ;;
 esac

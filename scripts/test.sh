@@ -6,6 +6,7 @@ set -eu
 cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
 scripts/setup.sh npm
 scripts/setup.sh debian
+scripts/setup.sh tests
 PATH="$PWD/node_modules/.bin:$PATH"
 export PATH
 

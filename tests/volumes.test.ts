@@ -92,7 +92,7 @@ suite("volumes", () => {
   test("a mounted volume behaves like a directory of a Linux machine", async () => {
     await client.createVolume("behaves");
     await client.with({ volumes: { "/data/deep/er": "behaves" } }, async (sandbox) => {
-      const script = `set -e; cd /data/deep/er
+      const script = `set -e; cd /data/deep/er; test -z "$(ls -A)"
         mkdir -p a/b/c && printf '\\0\\1\\2\\377' > a/b/c/bin && test "$(od -An -tx1 a/b/c/bin | tr -d ' ')" = 000102ff
         printf '#!/bin/sh\\necho ran' > run && chmod 750 run && test "$(./run)" = ran && test "$(stat -c %a run)" = 750
         ln run hard && test "$(stat -c %h run)" = 2 && ln -s run soft && test "$(readlink soft)" = run
@@ -172,6 +172,18 @@ P
     }
     await client.with({ volumes: { "/v": "relay" } }, async () => {});
     await client.rest("DELETE", "/api/v2/volumes/relay");
+  });
+
+  test("a volume can be deleted and grown right after its session was closed", async () => {
+    await client.createVolume("closing");
+    for (const use of [
+      () => client.rest("POST", "/api/v2/volumes/closing/grow", { capacity: "400MB" }),
+      () => client.rest("DELETE", "/api/v2/volumes/closing"),
+    ]) {
+      const sandbox = await Sandbox.create({ volumes: { "/v": "closing" } });
+      await sandbox.close();
+      await use();
+    }
   });
 
   test("usage is measured, grows with data and shrinks when files are deleted and trimmed", async () => {

@@ -94,24 +94,31 @@ export class LoopDevice {
 
   /**
    * Flushes, closes and waits until the kernel has let go of the file. While something still uses the device (a mount), the wait ends with
-   * `EBUSY` and the device is as good as detached: the kernel removes it with its last user. Calling again waits again.
+   * `EBUSY` and the device is as good as detached: the kernel removes it with its last user. Calling again waits again. A flush that fails
+   * is reported after the device is gone, since holding on to it would save nothing.
    */
   async detach({ timeoutMs = 5000, isDiscarded = false }: DetachOptions = {}): Promise<void> {
+    let failure: unknown = null;
     if (this.#file.fd !== -1) {
-      if (!isDiscarded) await this.flush();
+      if (!isDiscarded)
+        failure = await this.flush().then(
+          () => null,
+          (error: unknown) => error,
+        );
       await this.#file.close();
     }
     const deadline = performance.now() + timeoutMs;
-    while (await this.#isOurs()) {
+    while (await this.isAttached()) {
       if (performance.now() > deadline) {
         throw new KernelError("detach", "EBUSY", `${this.path}: still in use after ${timeoutMs} ms; unmount it first`);
       }
       await delay(2);
     }
+    if (failure !== null) throw failure;
   }
 
-  /** Another process may take the device the moment that it is free, so having a backing file does not mean having this one. */
-  async #isOurs(): Promise<boolean> {
+  /** Whether the device still has our file. Another process may take the device the moment that it is free, so having a backing file does not mean having this one. */
+  async isAttached(): Promise<boolean> {
     const backing = await readBackingFile(this.path);
     return backing !== null && backing.replace(/ \(deleted\)$/, "") === this.#backing;
   }

@@ -1,3 +1,5 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import {
   findMount,
   mountFileSystem,
@@ -89,25 +91,44 @@ export interface VolumeMount {
   readonly isReadOnly: boolean;
 }
 
-/** Mounts the file system. Device nodes and set-user-id programs work on roots only: an unprivileged guest cannot make use of either there. */
+/**
+ * Mounts the file system. A fresh data volume is empty: the directory for what a repair finds, which the formatting tool always makes, would
+ * be in the way of programs that want an empty one, and a repair makes it again. Device nodes and set-user-id programs work on roots only: an unprivileged guest cannot make use of either there. */
 export async function mountVolume({ device, target, kind, isReadOnly }: VolumeMount): Promise<void> {
   const isData = kind === "data";
+  const isFresh = isData && !isReadOnly && (await requireSuperblock(device)).isNew;
   await mountFileSystem(
     { type: "ext4", source: device, target, ...(kind === "scratch" ? { options: "nobarrier" } : {}) },
     { isReadOnly, noAtime: true, noDev: isData, noSuid: isData },
   );
+  if (isFresh) await rm(join(target, "lost+found"), { recursive: true, force: true });
 }
 
 /**
  * Puts everything on stable storage, then unmounts. Nothing mounted there is success; in use is `EBUSY`. The caller may count on what it
- * wrote being on the device only when this has resolved.
+ * wrote being on the device only when this has resolved. Where the data cannot be written any more, as in a full pool, it is unmounted all
+ * the same and an `UnwrittenDataError` says so.
  */
 export async function unmountVolume(target: string): Promise<void> {
   if ((await findMount(target)) === null) return;
-  await using directory = await openFile(target, "r");
-  await syncFileSystem(directory, target);
-  await directory.close();
+  const directory = await openFile(target, "r");
+  const failure = await syncFileSystem(directory, target)
+    .then(() => null)
+    .catch((error: unknown) => error)
+    .finally(() => directory.close());
   await step("storage.unmount", () => unmount(target));
+  if (failure !== null) throw new UnwrittenDataError(target, failure);
+}
+
+/** Writes that nobody had synced are lost, because the device took no more. What was synced before is whole. */
+export class UnwrittenDataError extends Error {
+  constructor(target: string, cause: unknown) {
+    super(
+      `${target} was unmounted, but not everything that was written to it could be put on stable storage: ${String(cause)}`,
+      { cause },
+    );
+    this.name = "UnwrittenDataError";
+  }
 }
 
 /** Unmounts a scratch disk without writing what nobody will read. Nothing mounted there is success. */

@@ -9,6 +9,7 @@ export {
   recoverFileSystem,
   requireCloneFits,
   trimVolume,
+  UnwrittenDataError,
   unmountVolume,
   type VolumeMount,
 } from "./file-system.ts";

@@ -16,6 +16,8 @@ export interface Superblock {
   readonly needsRecovery: boolean;
   /** The kernel met an inconsistency and a full check is due. */
   readonly hasErrors: boolean;
+  /** No kernel has mounted it yet. */
+  readonly isNew: boolean;
   readonly journal: { readonly offset: number; readonly sizeBytes: number } | null;
 }
 
@@ -32,6 +34,7 @@ export async function readSuperblock(path: string): Promise<Superblock | null> {
     blockBytes,
     needsRecovery: (block.readUInt32LE(0x60) & INCOMPATIBLE_NEEDS_RECOVERY) !== 0,
     hasErrors: (block.readUInt16LE(0x3a) & STATE_HAS_ERRORS) !== 0,
+    isNew: block.readUInt32LE(0x2c) === 0,
     journal: readJournalPlace(block, blockBytes),
   };
 }

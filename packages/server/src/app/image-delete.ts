@@ -2,6 +2,7 @@ import type { ImageKind, ImageRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, type Labels, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, recordEvent, requireRegion, requireSnapshot, requireVolume } from "./context.ts";
+import { letHoldersEnd } from "./volume-holders.ts";
 
 /** Finds a live volume or snapshot of the actor's organization. */
 export function requireImage(app: AppContext, actor: Actor, kind: ImageKind, idOrSlug: string): Promise<ImageRecord> {
@@ -14,6 +15,7 @@ export function requireImage(app: AppContext, actor: Actor, kind: ImageKind, idO
  */
 export async function deleteImage(app: AppContext, actor: Actor, kind: ImageKind, idOrSlug: string): Promise<void> {
   const { id } = await requireImage(app, actor, kind, idOrSlug);
+  await letHoldersEnd(app, id);
   await app.locks.run(id, async () => {
     const image = await requireImage(app, actor, kind, id);
     const nowMs = Date.now();

@@ -8,13 +8,9 @@ import type { LiveSandbox } from "./live-sandboxes.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
 import { mountForSandbox } from "./sandbox-mounts.ts";
 import { planSandbox } from "./sandbox-plan.ts";
+import { waitForHolders } from "./volume-holders.ts";
 
 const MIB = 2 ** 20;
-/**
- * A client that closes a session and creates the next sandbox at once may be heard in the other order, so a volume whose holder is a session is
- * waited for this long before the create is refused.
- */
-const CLOSE_RACE_MS = 300;
 
 /**
  * Creates a sandbox and resolves when its agent answers. The order: plan (nothing touched yet), reserve (row, attachments and limits in one
@@ -110,8 +106,8 @@ async function adopt(
 
 /** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
 async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly VolumeClaim[]): Promise<void> {
-  const { maxPerOrganization, holderWaitMs } = app.config.sandboxes;
-  const startedMs = Date.now();
+  const { maxPerOrganization } = app.config.sandboxes;
+  const startedMs = performance.now();
   for (;;) {
     const outcome = await step("sandbox-create.reserve", () =>
       app.store.sandboxes.reserve(sandbox, claims, maxPerOrganization),
@@ -123,15 +119,8 @@ async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly Vo
         `The organization has ${outcome.live} running sandboxes, the limit is ${maxPerOrganization}: end one first`,
       );
     }
-    const waitedMs = Date.now() - startedMs;
-    const endings = outcome.holders.map((holder) => app.live.ending(holder.id));
-    const isEnding = endings.every((ending) => ending !== undefined);
-    const mayEnd = outcome.holders.every((holder) => holder.stopAtMs === null) && waitedMs < CLOSE_RACE_MS;
-    if (waitedMs >= holderWaitMs || !(isEnding || mayEnd)) throw await volumeInUse(app, outcome);
-    await Promise.race([
-      Promise.allSettled(isEnding ? endings : []).then(() => (isEnding ? undefined : sleep(10))),
-      sleep(holderWaitMs - waitedMs),
-    ]);
+    const holderIds = outcome.holders.map((holder) => holder.id);
+    if (!(await waitForHolders(app, holderIds, startedMs))) throw await volumeInUse(app, outcome);
   }
 }
 
@@ -147,10 +136,6 @@ async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { k
 
 function untilText(holder: SandboxRecord | undefined): string {
   return holder?.stopAtMs == null ? "" : ` until ${new Date(holder.stopAtMs).toISOString()}`;
-}
-
-function sleep(durationMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, durationMs));
 }
 
 function logTrace(

@@ -5,6 +5,7 @@ import { growFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, recordEvent, requireRegion, requireVolume } from "./context.ts";
 import { withDevice } from "./image-content.ts";
 import { requireCapacity } from "./volume-create.ts";
+import { letHoldersEnd } from "./volume-holders.ts";
 
 /**
  * Grows a detached volume, its file system included. The intent is recorded first, then the image grows, then the file system; each step can be
@@ -18,6 +19,7 @@ export async function growVolume(
 ): Promise<ImageRecord> {
   const { id } = await requireVolume(app, actor, idOrSlug);
   const capacityBytes = requireCapacity(app, capacity);
+  await letHoldersEnd(app, id);
   return app.locks.run(id, async () => {
     const volume = await requireVolume(app, actor, id);
     if (capacityBytes < volume.capacityBytes) {

@@ -1,12 +1,14 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { step } from "@caisson/linux";
+import { hasErrorCode, step } from "@caisson/linux";
 import {
   type BlockDevice,
   FrozenFileSystem,
   mountVolume,
+  recoverFileSystem,
   type StorageDriver,
   trimVolume,
+  UnwrittenDataError,
   unmountVolume,
 } from "@caisson/storage";
 import type { Logger } from "pino";
@@ -62,6 +64,7 @@ export class VolumeMounts {
       );
       try {
         await mkdir(path, { recursive: true, mode: 0o711 });
+        if (!options.isReadOnly) await recoverFileSystem(device.path);
         await step("volume-mount.mount", () =>
           mountVolume({
             device: device.path,
@@ -92,8 +95,8 @@ export class VolumeMounts {
         return;
       }
       if (!mounted.isReadOnly) await this.#trim(mounted);
-      await step("volume-mount.unmount", () => unmountVolume(mounted.path));
-      await step("volume-mount.detach", () => this.#storage.detach(mounted.device));
+      await this.#reportLoss(volumeId, () => step("volume-mount.unmount", () => unmountVolume(mounted.path)));
+      await this.#reportLoss(volumeId, () => step("volume-mount.detach", () => this.#storage.detach(mounted.device)));
       this.#mounted.delete(volumeId);
       await rmdir(mounted.path);
     });
@@ -122,6 +125,17 @@ export class VolumeMounts {
   /** Ids of the volumes that are mounted now. */
   ids(): readonly string[] {
     return [...this.#mounted.keys()];
+  }
+
+  /**
+   * A pool that is full, or a disk that fails, may not take what a sandbox never synced. That is lost whether or not the volume is held on to,
+   * so it is written down and the volume is freed. Anything else is a reason to keep the volume attached.
+   */
+  async #reportLoss(volumeId: string, release: () => Promise<void>): Promise<void> {
+    await release().catch((error: unknown) => {
+      if (!(error instanceof UnwrittenDataError) && !hasErrorCode(error, "EIO", "ENOSPC")) throw error;
+      this.#logger.error({ err: error, volumeId }, "a volume lost writes that were never synced");
+    });
   }
 
   /** Space that is not given back now is given back the next time, so a failure holds nothing up. */

@@ -1,5 +1,8 @@
+import { step } from "@caisson/linux";
+import { recoverFileSystem } from "@caisson/storage";
 import type { AppContext } from "../app/context.ts";
 import { requireRegion } from "../app/context.ts";
+import { withDevice } from "../app/image-content.ts";
 import { purgeImage } from "../app/image-delete.ts";
 import { finishGrow } from "../app/volume-grow.ts";
 
@@ -11,6 +14,9 @@ import { finishGrow } from "../app/volume-grow.ts";
 export async function recover(app: AppContext): Promise<void> {
   for (const id of await app.runtime.list()) await app.runtime.stop(id);
   for (const sandbox of await app.store.sandboxes.listLive()) {
+    for (const { volumeId, isReadOnly } of await app.store.sandboxes.attachments(sandbox.id)) {
+      if (!isReadOnly) await recoverVolume(app, volumeId);
+    }
     await app.store.sandboxes.finish(sandbox.id, "server-restart", Date.now());
     app.logger.info({ sandboxId: sandbox.id }, "sandbox ended with the server that ran it");
   }
@@ -31,6 +37,20 @@ export async function recover(app: AppContext): Promise<void> {
     }
   }
   await reconcilePools(app);
+}
+
+/** Brings a volume whose writer died into the state that a proper unmount leaves, so that it can be snapshot and mounted read-only. */
+async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
+  const volume = await app.store.images.get(volumeId);
+  if (volume === null) return;
+  const region = requireRegion(app, volume.region);
+  try {
+    await withDevice(region, volumeId, (path) => step("recover.file-system", () => recoverFileSystem(path)));
+    await app.store.images.setUsage(volumeId, await region.storage.usage(volumeId));
+  } catch (error) {
+    // One damaged volume must not keep the others away; mounting it tries again and tells its user.
+    app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");
+  }
 }
 
 /** Compares each pool with the database: scratch disks and old built-in images go, what cannot be explained is reported and kept. */

@@ -54,8 +54,12 @@ export class Attachments {
     const isUnfinished = attachment.holders.size === 0;
     if (isHolder && !isUnfinished) await attachment.device.flush();
     if (!isUnfinished) return;
-    await attachment.device.detach({ isDiscarded: attachment.isDiscarded });
-    this.#byImage.delete(device.imageId);
+    try {
+      await attachment.device.detach({ isDiscarded: attachment.isDiscarded });
+    } finally {
+      // Only a device that is still in use stays; what it could not write at its end is reported, but it is gone.
+      if (!(await attachment.device.isAttached())) this.#byImage.delete(device.imageId);
+    }
   }
 
   async detachAll(): Promise<void> {
