@@ -200,6 +200,26 @@ test("copy follows the rules of cp in every direction", async () => {
   assert.equal(await inSandbox("/tmp/inside"), listing);
 });
 
+test("copies of the same things again replace them, and do not follow links that a sandbox left on this machine", async () => {
+  const work = join(server.directory, "again");
+  const victim = join(server.directory, "victim");
+  await mkdir(work);
+  await writeFile(victim, "precious");
+  await server.succeed("exec", sandbox, `mkdir /tmp/links && ln -s ${victim} /tmp/links/file`);
+  const other = await server.succeed("create", "--timeout", "5m");
+  for (const _time of [1, 2]) {
+    await server.succeed("copy", `${sandbox}:/tmp/links`, work);
+    await server.succeed("copy", join(work, "links"), `${sandbox}:/tmp/`);
+    await server.succeed("copy", `${sandbox}:/tmp/links`, `${other}:/tmp/`);
+  }
+  await server.succeed("kill", other);
+  assert.equal(await readlink(join(work, "links", "file")), victim);
+  await server.succeed("exec", sandbox, "rm /tmp/links/file && echo new > /tmp/links/file");
+  await server.succeed("copy", `${sandbox}:/tmp/links/*`, join(work, "links/"));
+  assert.equal(await readFile(join(work, "links", "file"), "utf8"), "new\n");
+  assert.equal(await readFile(victim, "utf8"), "precious");
+});
+
 test("copy refuses what makes no sense before anything is changed", async () => {
   const fails = async (...words: readonly string[]) => {
     const { stderr, code } = await server.run(["copy", ...words]);

@@ -1,3 +1,4 @@
+import { lstat, unlink } from "node:fs/promises";
 import { posix } from "node:path";
 import type { Sandbox, TransferOptions } from "@caisson/sdk";
 import { CliError, usageError } from "../cli-error.ts";
@@ -19,6 +20,8 @@ export interface Transfer {
   readonly kind: "file" | "directory";
   /** The name of the copy, absolute. */
   readonly copy: string;
+  /** Whether that name was chosen by the source, and not by who typed the command. */
+  readonly isInto: boolean;
 }
 
 export function placeOf(sandbox: Sandbox | null): Place {
@@ -34,7 +37,7 @@ export async function planTransfers(
   target: Place,
   targetPath: string,
 ): Promise<Transfer[]> {
-  const found: Omit<Transfer, "copy">[] = [];
+  const found: Omit<Transfer, "copy" | "isInto">[] = [];
   for (const { place, location } of sources) {
     const paths = await place.side.expand(location.path);
     if (paths.length === 0) throw absent(location, "Nothing matches");
@@ -55,17 +58,20 @@ export async function planTransfers(
   if (!isInto && kind === "file" && first?.kind === "directory") {
     throw usageError(`Cannot copy the directory ${first.path} over the file ${targetPath}`);
   }
-  return found.map((item) => ({ ...item, copy: isInto ? posix.join(resolved, posix.basename(item.path)) : resolved }));
+  return found.map((item) => ({
+    ...item,
+    isInto,
+    copy: isInto ? posix.join(resolved, posix.basename(item.path)) : resolved,
+  }));
 }
 
 /** Copies one file or directory. A directory that gets a new name appears under it when it is complete. */
-export async function transfer(
-  { source, path, kind, copy }: Transfer,
-  target: Place,
-  options: TransferOptions,
-): Promise<void> {
+export async function transfer(item: Transfer, target: Place, options: TransferOptions): Promise<void> {
+  const { source, path, kind, copy } = item;
   const parent = posix.dirname(copy);
   await target.side.makeDirectory(parent);
+  // A sandbox may have left a link under this name by an earlier copy; what it leads to is not the sandbox's to write.
+  if (kind === "file" && item.isInto && target.sandbox === null) await removeLink(copy);
   if (kind === "file") return await send(source, path, target, copy, options);
   if (posix.basename(path) === posix.basename(copy)) return await send(source, path, target, parent, options);
   // Directories are copied under their own name, so a copy of another name is made aside and then renamed.
@@ -87,6 +93,11 @@ async function send(source: Place, path: string, target: Place, to: string, opti
   if (target.sandbox === null) return await source.sandbox.fs.download(path, to, options);
   if (source.sandbox === target.sandbox) return await copyInside(source.sandbox, source.side, path, to, options);
   await relay(source.sandbox.fs, path, target.sandbox.fs, to, options);
+}
+
+async function removeLink(path: string): Promise<void> {
+  const info = await lstat(path).catch(() => null);
+  if (info?.isSymbolicLink()) await unlink(path);
 }
 
 /** Within one sandbox nothing needs to leave it. */
@@ -111,11 +122,12 @@ async function copyInside(
   if (amount !== null) options.onProgress?.({ path, transferredBytes: amount.bytes, completedFiles: amount.files });
 }
 
-async function lookUp(place: Place, path: string, location: Location): Promise<Omit<Transfer, "copy">> {
+async function lookUp(place: Place, path: string, location: Location): Promise<Omit<Transfer, "copy" | "isInto">> {
   const absolute = await place.side.resolve(path);
   const kind = await place.side.kindOf(absolute);
   if (kind === "absent") throw absent(location, "There is no");
   if (kind === "other") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
+  if (absolute === "/") throw usageError("Cannot copy the root of all files", "Name a directory below it.");
   return { source: place, path: absolute, kind };
 }
 

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import type { FsFile, SandboxFs, TransferOptions, WalkEntry } from "@caisson/sdk";
+import { errors, type FsFile, type SandboxFs, type TransferOptions, type WalkEntry } from "@caisson/sdk";
 
 const PARALLEL_FILES = 8;
 const BLOCK_BYTES = 1024 * 1024;
@@ -28,7 +28,7 @@ export async function relay(
   for await (const entry of source.walk(root)) {
     options.signal?.throwIfAborted();
     const copy = inside(base, root, entry.path);
-    if (entry.isSymlink) await target.symlink(await source.readLink(entry.path), copy);
+    if (entry.isSymlink) await relayLink(await source.readLink(entry.path), target, copy);
     else if (entry.isDirectory) await target.mkdir(copy, { recursive: true });
     else files.push(entry);
   }
@@ -37,6 +37,17 @@ export async function relay(
     for (const entry of remaining) await relayFile(source, entry.path, target, inside(base, root, entry.path), counter);
   };
   await Promise.all(Array.from({ length: PARALLEL_FILES }, worker));
+}
+
+/** Replaces what is there, as a copy does with files. */
+async function relayLink(text: string, target: SandboxFs, copy: string): Promise<void> {
+  try {
+    await target.symlink(text, copy);
+  } catch (error) {
+    if (!(error instanceof errors.AlreadyExists)) throw error;
+    await target.remove(copy);
+    await target.symlink(text, copy);
+  }
 }
 
 async function relayFile(
