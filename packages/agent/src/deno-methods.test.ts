@@ -175,7 +175,7 @@ test("a watching program tells its starter, and nobody else, of every restart", 
   assert.equal(restarts(at.client).length, 0);
   await writeFile(join(at.directory, "part.ts"), "export const version = 2;");
   await eventually("the second run", () => output() === "version 1\nversion 2\n" && restarts(at.client).length === 1);
-  await eventually("Deno watches", () => isWatched(pid, join(at.directory, "extra/data, with comma")));
+  await eventually("Deno watches", () => isWatched(pid, join(at.directory, "extra")));
   await writeFile(join(at.directory, "extra/data, with comma"), "2");
   await eventually(
     "the third run",
@@ -187,7 +187,10 @@ test("a watching program tells its starter, and nobody else, of every restart", 
   await at.client.answer(waiting);
 });
 
-/** Whether a process has an inotify watch on a file, which Deno sets up a moment after the program runs. */
+/**
+ * Whether a process has an inotify watch on a path, which Deno sets up a moment after the program runs. It watches extra paths by their
+ * directory.
+ */
 async function isWatched(pid: number, path: string): Promise<boolean> {
   const { ino } = await stat(path);
   const directory = `/proc/${pid}/fdinfo`;

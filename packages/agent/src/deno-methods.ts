@@ -73,7 +73,7 @@ async function spawnDeno(params: ShapeOf<typeof programShape>, call: Call) {
   if (watch === false) return { ...started(await start(program, params, call)), watcherId: null };
   const watcher = await DenoWatcher.open(watch === true ? [] : watch);
   const process = await start(watcher.watching(program), params, call);
-  watcher.report(call.connection);
+  void watcher.report(call.connection);
   return { ...started(process), watcherId: watcher.id };
 }
 

@@ -1,4 +1,5 @@
 import { AppError } from "./errors.ts";
+import { removeIfPresent } from "./remove-if-present.ts";
 
 /** Longest code that is passed as an argument; Linux takes 128 KiB (execve(2)). */
 const LONGEST_ARGUMENT_BYTES = 120 * 1024;
@@ -32,12 +33,4 @@ export function programFromEntrypoint(entrypoint: string): DenoProgram {
     args: ["run", "--allow-all", entrypoint.startsWith("-") ? `./${entrypoint}` : entrypoint],
     dispose: nothing,
   };
-}
-
-async function removeIfPresent(path: string): Promise<void> {
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
 }

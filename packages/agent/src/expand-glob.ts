@@ -14,9 +14,11 @@ export interface ExpandGlobOptions extends GlobOptions {
   readonly includeDirs: boolean;
   readonly followSymlinks: boolean;
   readonly canonicalize: boolean;
+  /** Ends the expansion early when it aborts. */
+  readonly signal: AbortSignal;
 }
 
-const WALK_ALL: WalkOptions = {
+const WALK_ALL: Omit<WalkOptions, "signal"> = {
   maxDepth: Number.POSITIVE_INFINITY,
   includeFiles: true,
   includeDirs: true,
@@ -86,13 +88,13 @@ class Expansion {
   }
 
   async *#below(directory: WalkEntry, segment: string): AsyncGenerator<WalkEntry> {
-    const { globstar, followSymlinks, canonicalize } = this.#options;
+    const { globstar, followSymlinks, canonicalize, signal } = this.#options;
     if (segment === "..") {
       const parent = this.#join(directory.path, "..");
       if (!this.#skip.some((pattern) => pattern.test(parent))) yield await walkEntry(parent, asIs);
       return;
     }
-    const walkOptions = { ...WALK_ALL, skip: this.#skip, followSymlinks };
+    const walkOptions = { ...WALK_ALL, skip: this.#skip, followSymlinks, signal };
     if (segment === "**") {
       const maxDepth = globstar ? Number.POSITIVE_INFINITY : 1;
       yield* walk(directory.path, { ...walkOptions, maxDepth, canonicalize }, asIs);

@@ -60,13 +60,10 @@ function compressed(response: ServerResponse, encoding: string, body: Buffer): v
     .end(body);
 }
 
+/** A body without an end, slow enough for a test that keeps every message. */
 function endless(response: ServerResponse): void {
-  const chunk = randomBytes(64 * 1024);
-  const more = () => {
-    while (response.write(chunk));
-  };
-  response.on("drain", more);
-  more();
+  const timer = setInterval(() => response.write(randomBytes(1024)), 5);
+  response.on("close", () => clearInterval(timer));
 }
 
 function request(path: string, more: object = {}): object {
@@ -276,7 +273,7 @@ test("bodies are passed on no faster than they are taken", async () => {
   const id = at.client.request("fetch", request("https://example.com/echo", { pid, method: "POST", bodyStreamId: 7 }));
   const before = await peakMemoryBytes();
   const chunk = randomBytes(64 * 1024).toString("base64");
-  for (let index = 0; index < 1000; index++) {
+  for (let index = 0; index < 1500; index++) {
     at.client.notify("$sandbox.stream.enqueue", { streamId: 7, data: chunk });
     if (at.client.unsentBytes > 1024 * 1024)
       await eventually("the agent takes more", () => at.client.unsentBytes < 1024 * 1024);
@@ -284,10 +281,10 @@ test("bodies are passed on no faster than they are taken", async () => {
   at.client.notify("$sandbox.stream.end", { streamId: 7 });
   const { result } = await at.client.answer(id);
   const body = Buffer.concat(await at.client.chunks((result?.ok as Fetched | undefined)?.bodyStreamId ?? -1));
-  assert.equal(body.length, 1000 * 64 * 1024);
+  assert.equal(body.length, 1500 * 64 * 1024);
   assert.ok(body.subarray(-64 * 1024).toString("base64") === chunk);
   const grownMiB = ((await peakMemoryBytes()) - before) / 1024 / 1024;
-  assert.ok(grownMiB < 60, `the agent's peak memory grew by ${grownMiB.toFixed(1)} MiB`);
+  assert.ok(grownMiB < 80, `the agent's peak memory grew by ${grownMiB.toFixed(1)} MiB`);
   await end(pid);
 });
 

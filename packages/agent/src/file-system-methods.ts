@@ -18,7 +18,7 @@ import {
   validate,
 } from "./params.ts";
 import { resolvePath } from "./paths.ts";
-import { type WalkOptions, walk } from "./walk.ts";
+import { walk } from "./walk.ts";
 
 /** An object of options that may be absent; its members have defaults of their own. */
 function options<const S extends Readonly<Record<string, Validator<unknown>>>>(shape: S) {
@@ -92,10 +92,10 @@ function withNestedOptions(inner: Method): Method {
 }
 
 /** Sends each value of a sequence as one chunk of JSON. */
-function openJsonStream(call: Call, values: AsyncIterable<unknown>): { streamId: number } {
+function openJsonStream(call: Call, values: (signal: AbortSignal) => AsyncIterable<unknown>): { streamId: number } {
   const encoder = new TextEncoder();
-  async function* chunks() {
-    for await (const value of values) yield encoder.encode(JSON.stringify(value));
+  async function* chunks(signal: AbortSignal) {
+    for await (const value of values(signal)) yield encoder.encode(JSON.stringify(value));
   }
   return { streamId: call.openStream(chunks) };
 }
@@ -152,15 +152,14 @@ export const fileSystemMethods: MethodTable = {
   makeTempFile: method(temporary, ({ options }, { sandbox }) => Deno.makeTempFile(temporaryOptions(options, sandbox))),
   walk: withNestedOptions(
     method(walkParams, ({ path, ...options }, call) =>
-      openJsonStream(
-        call,
-        walk(path, options satisfies WalkOptions, (path) => resolvePath(call.sandbox, path)),
-      ),
+      openJsonStream(call, (signal) => walk(path, { ...options, signal }, (path) => resolvePath(call.sandbox, path))),
     ),
   ),
   expandGlob: withNestedOptions(
     method(globParams, ({ glob, ...options }, call) =>
-      openJsonStream(call, expandGlob(glob, { ...options, directory: call.sandbox.settings.defaultDirectory })),
+      openJsonStream(call, (signal) =>
+        expandGlob(glob, { ...options, signal, directory: call.sandbox.settings.defaultDirectory }),
+      ),
     ),
   ),
 };

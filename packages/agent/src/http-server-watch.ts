@@ -1,10 +1,10 @@
 import { EndedPids } from "./ended-pids.ts";
-import { findListeningAddress } from "./listening-address.ts";
+import { ListenerSearch } from "./listener-search.ts";
 import type { SandboxProcess } from "./process-table.ts";
 import type { ListeningAddress } from "./tcp-address.ts";
 import { startTimer } from "./timers.ts";
 
-const SHORTEST_INTERVAL_MS = 2;
+const SHORTEST_INTERVAL_MS = 4;
 const LONGEST_INTERVAL_MS = 100;
 /** A look comes at the latest after this share of the time since the process was last seen to do something. */
 const INTERVAL_SHARE = 0.01;
@@ -14,11 +14,11 @@ const endedListeners = new EndedPids();
 
 /**
  * Waits for the HTTP server of a process, whichever way it was made. The kernel announces no listening socket, so it is looked for: every
- * 2 ms at first, when servers start, and more and more rarely the longer none comes. Looking costs 0.1 ms or less. Nothing is done until
- * somebody asks.
+ * 4 ms at first, when servers start, and more and more rarely the longer none comes. Nothing is done until somebody asks.
  */
 export class HttpServerWatch {
   readonly #process: SandboxProcess;
+  readonly #listeners: ListenerSearch;
   #activeSince = performance.now();
   #listening: Promise<boolean> | undefined;
   #search: Promise<ListeningAddress | undefined> | undefined;
@@ -27,6 +27,7 @@ export class HttpServerWatch {
 
   private constructor(process: SandboxProcess) {
     this.#process = process;
+    this.#listeners = new ListenerSearch(process.osPid);
     this.#hasEnded = !process.isRunning;
     void process.exited.then(() => this.#end());
   }
@@ -61,7 +62,7 @@ export class HttpServerWatch {
 
   async #find(): Promise<ListeningAddress | undefined> {
     while (!this.#hasEnded) {
-      const address = findListeningAddress(this.#process.osPid);
+      const address = this.#listeners.find();
       if (address !== undefined) return address;
       const share = (performance.now() - this.#activeSince) * INTERVAL_SHARE;
       const { promise, resolve } = Promise.withResolvers<void>();

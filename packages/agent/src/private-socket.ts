@@ -1,3 +1,5 @@
+import { removeIfPresent } from "./remove-if-present.ts";
+
 /**
  * A Unix socket in a directory that only this user may enter, over which a process that the agent starts talks to it. Closing removes the
  * directory; it happens once, however often it is asked for.
@@ -19,7 +21,7 @@ export class PrivateSocket {
     try {
       return new PrivateSocket(directory);
     } catch (error) {
-      await Deno.remove(directory, { recursive: true });
+      await removeIfPresent(directory);
       throw error;
     }
   }
@@ -29,14 +31,5 @@ export class PrivateSocket {
     this.#isClosed = true;
     this.listener.close();
     await removeIfPresent(this.#directory);
-  }
-}
-
-/** The user's code may have emptied `/tmp` before. */
-async function removeIfPresent(directory: string): Promise<void> {
-  try {
-    await Deno.remove(directory, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

@@ -272,6 +272,11 @@ test("closing and killing at the same time both succeed, in either order and aga
 test("a busy REPL is closed all the same, and its open calls fail", async () => {
   const repl = await TestRepl.start();
   await repl.evaluate("1");
+  const closed = await TestRepl.start();
+  await closed.evaluate("1");
+  const closes = [1, 2].map(() => at.client.ok("denoReplClose", { pid: closed.pid }));
+  assert.deepEqual(await Promise.all(closes), [null, null], "closing twice at a time succeeds too");
+
   const busy = at.client.request("denoReplEval", { pid: repl.pid, code: "while (true);" });
   assert.equal(await at.client.ok("denoReplClose", { pid: repl.pid }), null);
   assert.equal((await at.client.answer(busy)).result?.error?.code, "ENOENT");

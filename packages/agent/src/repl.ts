@@ -48,15 +48,10 @@ export class Repl {
   /** Ends the process, also one that is busy, and waits for that. */
   async close(): Promise<void> {
     const cancel = startTimer(CLOSE_GRACE_MS, this.#kill);
-    try {
-      await Promise.race([
-        this.#connected.then((connection) => connection.closeWrite(), this.#kill),
-        this.#process.exited,
-      ]);
-      await this.#process.exited;
-    } finally {
-      cancel();
-    }
+    // The program ends itself when its input does. Where that cannot be said any more, it is ending already, or is killed.
+    void this.#connected.then((connection) => connection.closeWrite()).catch(() => undefined);
+    await this.#process.exited;
+    cancel();
   }
 
   async #run(code: string, args: string | null): Promise<unknown> {

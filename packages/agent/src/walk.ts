@@ -13,6 +13,8 @@ export interface WalkOptions {
   readonly exts: readonly string[] | undefined;
   readonly match: readonly RegExp[] | undefined;
   readonly skip: readonly RegExp[] | undefined;
+  /** Ends the walk early when it aborts, also where nothing passes the filters. */
+  readonly signal: AbortSignal;
 }
 
 /** Turns a reported path, which may be relative, into one for the kernel. */
@@ -30,7 +32,7 @@ export async function* walk(root: string, options: WalkOptions, resolve: Resolve
 
 async function* walkDirectory(root: string, options: WalkOptions, resolve: Resolve): AsyncGenerator<WalkEntry> {
   const { maxDepth, includeFiles, includeDirs, includeSymlinks, followSymlinks, skip } = options;
-  if (maxDepth < 0) return;
+  if (maxDepth < 0 || options.signal.aborted) return;
   if (includeDirs && passes(root, options)) yield await walkEntry(root, resolve);
   if (maxDepth < 1 || matchesAny(root, skip)) return;
   for await (const entry of Deno.readDir(resolve(root))) {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 const INTERVAL_MS = 5;
 
 /** Waits until a condition holds. Throws with `what` when it does not in time. */
