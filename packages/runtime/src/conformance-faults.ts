@@ -59,8 +59,11 @@ export function describeFaultConformance(bench: () => Bench): void {
       await bench().runtime.close();
       const [command = "", ...args] = host.crashCommand;
       const child = spawn(command, [...args, JSON.stringify(spec)], { stdio: ["ignore", "pipe", "inherit"] });
-      await once(child.stdout, "data");
       const killed = once(child, "exit");
+      await Promise.race([
+        once(child.stdout, "data"),
+        killed.then(([code]) => assert.fail(`the other server ended with ${code} before its sandbox had started`)),
+      ]);
       child.kill("SIGKILL");
       await killed;
       assert.notDeepEqual(await host.findDebris(), [], "the sandbox outlives the server for the moment");

@@ -1,5 +1,5 @@
 import type { Cgroups } from "@caisson/linux";
-import { hierarchyOf } from "@caisson/linux";
+import { hierarchyOf, type IdRange } from "@caisson/linux";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
 import { agentEnvironment, HOME } from "./environment.ts";
 import { AGENT_RUN_TARGET, KIT_TARGET, type Kit } from "./kit.ts";
@@ -69,7 +69,8 @@ export interface ConfigInput {
   readonly limits: SandboxLimits;
   readonly env: Readonly<Record<string, string>>;
   readonly cgroupPath: string;
-  readonly needsCgroup: boolean;
+  readonly isRunc: boolean;
+  readonly ids: IdRange;
   readonly cgroups: Cgroups;
   /** Paths by which the runtime joins the prepared namespaces. */
   readonly userNamespacePath: string;
@@ -137,8 +138,8 @@ export function ociConfig(input: ConfigInput): object {
       rootfsPropagation: "rslave",
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
-      // The limits are set already; a runtime that insists on joining a cgroup joins that one.
-      ...(input.needsCgroup ? { cgroupsPath: input.cgroupPath } : {}),
+      // runc insists on joining a cgroup, which is the one that it is in already, and on knowing the ids of the user namespace.
+      ...(input.isRunc ? { cgroupsPath: input.cgroupPath, ...idMappings(input.ids) } : {}),
       seccomp: input.seccomp,
     },
   };
@@ -172,4 +173,9 @@ function cgroupMounts(cgroups: Cgroups, cgroupPath: string): readonly object[] {
       options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
     })),
   ];
+}
+
+function idMappings({ firstHostId, count }: IdRange): object {
+  const mapping = [{ containerID: 0, hostID: firstHostId, size: count }];
+  return { uidMappings: mapping, gidMappings: mapping };
 }

@@ -9,8 +9,8 @@ export interface OciProgram {
   readonly path: string;
   /** Global options of every call. */
   readonly args: readonly string[];
-  /** Whether it must be told the cgroup, because it cannot be told to leave cgroups alone. */
-  readonly needsCgroup: boolean;
+  /** runc must be told the cgroup and the ids once more, because it cannot be told to take what is there. */
+  readonly isRunc: boolean;
 }
 
 /** The OCI runtime to use: the given one, or the first that is installed. */
@@ -18,8 +18,8 @@ export async function findOciRuntime(wanted?: string): Promise<OciProgram> {
   for (const path of wanted === undefined ? CANDIDATES : [wanted]) {
     const version = await readRuntimeVersion(path);
     if (version === null) continue;
-    if (version.startsWith("crun")) return { path, args: ["--cgroup-manager=disabled"], needsCgroup: false };
-    return { path, args: [], needsCgroup: true };
+    if (version.startsWith("crun")) return { path, args: ["--cgroup-manager=disabled"], isRunc: false };
+    return { path, args: [], isRunc: true };
   }
   throw new CaissonError(
     "INTERNAL_ERROR",
