@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { after, before, suite, test } from "node:test";
 import { Sandbox, SandboxCommandError } from "@deno/sandbox";
 import { eventually } from "./support/eventually.ts";
-import { anonymousBytes, findProcess, Peak } from "./support/memory.ts";
+import { anonymousBytes, Peak, serverPid } from "./support/memory.ts";
 import { RawSandbox } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -129,12 +129,12 @@ child.wait(); time.sleep(60)'`);
     });
 
     test("of 1 GB passes without growing the server or the agent", async () => {
-      const serverPid = await findProcess("serve", server.dataDirectory);
+      const ownPid = await serverPid(server);
       const agentMemory = async () =>
         Number(await sandbox.fs.readTextFile("/proc/2/status").then((status) => /RssAnon:\s*(\d+)/.exec(status)?.[1])) *
         1024;
-      const before = [await anonymousBytes(serverPid), await agentMemory()] as const;
-      await using serverPeak = new Peak(() => anonymousBytes(serverPid));
+      const before = [await anonymousBytes(ownPid), await agentMemory()] as const;
+      await using serverPeak = new Peak(() => anonymousBytes(ownPid));
       await using agentPeak = new Peak(agentMemory);
       const child = await sandbox.spawn("head", { args: ["-c", String(2 ** 30), "/dev/zero"], stdout: "piped" });
       let received = 0;
@@ -150,13 +150,13 @@ child.wait(); time.sleep(60)'`);
     });
 
     test("that nobody reads stops the process that writes, and grows neither the server nor the agent", async () => {
-      const serverPid = await findProcess("serve", server.dataDirectory);
+      const ownPid = await serverPid(server);
       const raw = await RawSandbox.connect(server, sandbox.id);
       const { pid } = await raw.spawn("sh", ["-c", "yes | tee /dev/stderr 2>/tmp/written"]);
       await raw.call("spawn", { command: "true", stdout: "null", stderr: "null" });
       void raw.call("processWait", { pid }).catch(() => {});
       raw.socket.pause();
-      const before = await anonymousBytes(serverPid);
+      const before = await anonymousBytes(ownPid);
       const written = async () => (await sandbox.fs.stat("/tmp/written")).size;
       // It stands still once every buffer on the way is full.
       let last = -1;
@@ -172,7 +172,7 @@ child.wait(); time.sleep(60)'`);
         30_000,
       );
       assert.ok(last < 200 * MIB, `${last / MIB} MiB were written for a client that reads nothing`);
-      const growth = (await anonymousBytes(serverPid)) - before;
+      const growth = (await anonymousBytes(ownPid)) - before;
       assert.ok(growth < 64 * MIB, `the server grew by ${growth / MIB} MiB`);
       raw.socket.resume();
       raw.crash();

@@ -308,6 +308,18 @@ def connect(address, port, source=None, timeout=1.5):
         return "connected"
 
 
+def ping(address):
+    """One echo request through the unprivileged kind of socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as echo:
+        echo.settimeout(1)
+        echo.sendto(struct.pack("!BBHHH", 8, 0, 0, 0, 1), (address, 0))
+        try:
+            echo.recv(64)
+        except (TimeoutError, OSError):
+            return "no answer"
+    return "an answer"
+
+
 def connect_abstract(name):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect("\0" + name)
@@ -321,6 +333,23 @@ def netlink_route(kind, body):
         route.send(header + body)
         reply = route.recv(65536)
     code = -struct.unpack_from("=i", reply, 16)[0]
+    if code != 0:
+        raise OSError(code, os.strerror(code))
+    return "done"
+
+
+def netfilter_request():
+    """Asks nf_tables for a new table (NFNL_MSG_BATCH_BEGIN, NFT_MSG_NEWTABLE, NFNL_MSG_BATCH_END)."""
+
+    def message(kind, flags, sequence, family, resource, body=b""):
+        return struct.pack("=IHHII", 20 + len(body), kind, flags, sequence, 0) + struct.pack("=BBH", family, 0, resource) + body
+
+    name = struct.pack("=HH", 8, 1) + b"own\0"
+    batch = message(16, 1, 0, 0, 10 << 8) + message(10 << 8, 0x405, 1, 1, 0, name) + message(17, 1, 2, 0, 10 << 8)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netfilter:
+        netfilter.settimeout(2)
+        netfilter.send(batch)
+        code = -struct.unpack_from("=i", netfilter.recv(65536), 16)[0]
     if code != 0:
         raise OSError(code, os.strerror(code))
     return "done"

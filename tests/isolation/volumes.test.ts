@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
 import { Client, Sandbox } from "@deno/sandbox";
+import { serverPid } from "../support/memory.ts";
 import { TestServer } from "../support/server.ts";
 import { carryOut } from "./attempts.ts";
 
@@ -234,16 +235,6 @@ suite("planted volumes", () => {
     }
   });
 });
-
-/** The server's own process: the one that runs main.ts for this data directory. */
-async function serverPid(server: TestServer): Promise<number> {
-  for (const pid of await readdir("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    const [program = "", ...args] = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
-    if (program.endsWith("/node") && args.includes(server.dataDirectory) && args.includes("serve")) return Number(pid);
-  }
-  throw new Error("The server's process was not found");
-}
 
 /** What a mount that went astray would change: what is mounted where the server lives, and the host's own directories. */
 async function hostState(server: TestServer): Promise<object> {

@@ -1,4 +1,5 @@
 import { readdir, readFile } from "node:fs/promises";
+import type { TestServer } from "./server.ts";
 
 /** Anonymous memory of a process in bytes: what it alone keeps, without files that it has mapped. */
 export async function anonymousBytes(pid: number): Promise<number> {
@@ -8,14 +9,15 @@ export async function anonymousBytes(pid: number): Promise<number> {
   return Number(match[1]) * 1024;
 }
 
-/** The one process whose arguments contain all of `texts`, as this process numbers it. */
-export async function findProcess(...texts: readonly string[]): Promise<number> {
+/** The server's own process, not those that made its namespaces. */
+export async function serverPid(server: TestServer): Promise<number> {
   for (const pid of await readdir("/proc")) {
-    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
-    const args = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
-    if (texts.every((text) => args.includes(text))) return Number(pid);
+    if (!/^\d+$/.test(pid)) continue;
+    const [program, ...args] = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+    if (program === process.execPath && args.includes(server.dataDirectory) && args.includes("serve"))
+      return Number(pid);
   }
-  throw new Error(`There is no process with the arguments ${texts.join(" ")}`);
+  throw new Error(`The server of ${server.dataDirectory} is not among the processes`);
 }
 
 /** Samples a number until it is disposed, and keeps the largest. */
