@@ -14,7 +14,8 @@ install_npm() {
     exit 1
   fi
   echo "Installing the npm packages of package-lock.json into node_modules: Node 24 runs Caisson, Deno runs inside its sandboxes." >&2
-  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error >&2)
+  # Not npm ci: it refuses a lock file that lacks the optional packages of other platforms.
+  (cd "$here" && npm install --no-save --no-audit --no-fund --loglevel=error >&2)
   cp "$here/package-lock.json" "$stamp"
 }
 
