@@ -1,0 +1,165 @@
+import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { Sandbox } from "@deno/sandbox";
+import { TestServer } from "./support/server.ts";
+
+const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
+/** Where the administrator of a Debian host puts certificates. */
+const HOST_CERTIFICATES = "/usr/local/share/ca-certificates";
+
+/** A certificate authority, a certificate for localhost, and a web server with it, made inside. */
+const MAKE_SERVER = `
+set -e
+mkdir -p /tmp/tls; cd /tmp/tls
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj '/CN=Test CA' -keyout ca.key -out ca.crt \\
+  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=keyCertSign
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -keyout server.key -out server.csr
+printf 'subjectAltName=DNS:localhost\\nextendedKeyUsage=serverAuth\\n' > server.ext
+openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext -out server.crt
+echo 'the page' > page
+mkdir repository.git && git -C repository.git init --bare -q && git -C repository.git update-server-info
+`;
+const SERVE = `
+import http.server, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.crt", "server.key")
+server = http.server.ThreadingHTTPServer(("localhost", 8443), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+`;
+
+/** What a program finds in a fresh sandbox (protocol.md 5.6). */
+suite("environment inside", () => {
+  let server: TestServer;
+  let sandbox: Sandbox;
+
+  before(async () => {
+    server = await TestServer.start();
+    Object.assign(process.env, server.clientEnv());
+    sandbox = await Sandbox.create();
+  });
+  after(async () => {
+    await sandbox?.kill();
+    await server?.[Symbol.asyncDispose]();
+  });
+
+  const sh = async (script: string): Promise<string> => {
+    const child = await sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });
+    const { stdoutText, stderrText, status } = await child.output();
+    assert.ok(status.success, `${script}: ${stderrText}`);
+    return (stdoutText ?? "").trim();
+  };
+
+  for (const tool of [
+    "bash --version",
+    "sudo --version",
+    "deno --version",
+    "git --version",
+    "curl --version",
+    "python3 --version",
+    "node --version",
+    "npm --version",
+    "npx --version",
+    "unzip -v",
+    "ps --version",
+    "openssl version",
+    "apt-get --version",
+  ]) {
+    test(`${tool.split(" ")[0]} runs`, async () => {
+      assert.match(await sh(tool), /\d+\.\d+/);
+    });
+  }
+
+  test("the working directory and the home of every command are /home/app", async () => {
+    assert.equal(await sh("pwd; echo $HOME; echo ~"), "/home/app\n/home/app\n/home/app");
+    assert.equal(await sandbox.fs.realPath("."), "/home/app");
+    assert.equal(await sandbox.deno.eval("Deno.cwd()"), "/home/app");
+  });
+
+  test("/app exists and takes directories", async () => {
+    await sandbox.fs.mkdir("/app/project");
+    assert.equal((await sandbox.fs.stat("/app/project")).isDirectory, true);
+  });
+
+  test("sudo asks for no password and changes nothing, whichever variables are set", async () => {
+    assert.equal(
+      await sh("KEPT=yes sudo sh -c 'id -u; pwd; echo $KEPT $HOME; command -v npx'"),
+      "0\n/home/app\nyes /home/app\n/opt/node/bin/npx",
+    );
+  });
+
+  test("an unprivileged user can be made and used", async () => {
+    assert.equal(
+      await sh("useradd -m tester && sudo -H -u tester sh -c 'id -un; touch ~/file && stat -c %U ~/file'"),
+      "tester\ntester",
+    );
+    await assert.rejects(sh("sudo -u tester touch /etc/file"));
+  });
+
+  test("the locale is UTF-8, for the shell, Python and sorting", async () => {
+    assert.equal(await sh("locale charmap"), "UTF-8");
+    assert.equal(
+      await sh(`python3 -c 'import sys; print(sys.stdout.encoding, "é".encode())'`),
+      String.raw`utf-8 b'\xc3\xa9'`,
+    );
+  });
+
+  test("the host name is the id, and it and localhost resolve to the sandbox", async () => {
+    const hostname = sandbox.id.replaceAll("_", "-");
+    assert.equal(await sh("hostname; cat /etc/hostname"), `${hostname}\n${hostname}`);
+    assert.equal(await sh("getent ahostsv4 localhost | head -1 | cut -d' ' -f1"), "127.0.0.1");
+    assert.equal(await sh("getent hosts $(hostname) | cut -d' ' -f1"), await sh("hostname -I"));
+  });
+
+  test("temporary directories are open to everybody and sticky", async () => {
+    assert.equal(await sh("stat -c %a /tmp /var/tmp /dev/shm"), "1777\n1777\n1777");
+  });
+
+  test("the host's own certificates are in the bundle that programs trust", async () => {
+    const names = await readdir(HOST_CERTIFICATES).catch(() => []);
+    const bundle = new Set((await sandbox.fs.readTextFile(BUNDLE)).match(CERTIFICATE)?.map(fingerprint));
+    assert.ok(bundle.size > 100, `the bundle has ${bundle.size} certificates`);
+    for (const name of names.filter((file) => file.endsWith(".crt"))) {
+      const text = await readFile(join(HOST_CERTIFICATES, name), "utf8");
+      for (const certificate of text.match(CERTIFICATE) ?? []) assert.ok(bundle.has(fingerprint(certificate)), name);
+    }
+  });
+
+  suite("a certificate authority of the root", () => {
+    const CLIENTS: Readonly<Record<string, string>> = {
+      curl: "curl -sS https://localhost:8443/page",
+      git: "git ls-remote https://localhost:8443/repository.git && echo the page",
+      python: `python3 -c 'import urllib.request as r; print(r.urlopen("https://localhost:8443/page").read().decode())'`,
+      node: `node -e 'fetch("https://localhost:8443/page").then((r) => r.text()).then(console.log, (e) => { console.error(e); process.exit(1); })'`,
+      deno: `deno eval 'console.log(await (await fetch("https://localhost:8443/page")).text())'`,
+    };
+
+    before(async () => {
+      await sh(MAKE_SERVER);
+      await sandbox.fs.writeTextFile("/tmp/tls/serve.py", SERVE);
+      await sandbox.spawn("python3", { args: ["serve.py"], cwd: "/tmp/tls", stdout: "null", stderr: "null" });
+      await sh("curl -sSk --retry 50 --retry-connrefused --retry-delay 1 -o /dev/null https://localhost:8443/page");
+    });
+
+    for (const [name, command] of Object.entries(CLIENTS)) {
+      test(`is unknown to ${name} before it is installed`, async () => {
+        await assert.rejects(sh(command), /certificate|issuer|self.signed|UnknownIssuer|CERT/i);
+      });
+    }
+    for (const [name, command] of Object.entries(CLIENTS)) {
+      test(`is trusted by ${name} once it is installed`, async () => {
+        await sh("cp /tmp/tls/ca.crt /usr/local/share/ca-certificates/test.crt && update-ca-certificates");
+        assert.equal(await sh(command), "the page");
+      });
+    }
+  });
+});
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+function fingerprint(text: string): string {
+  return new X509Certificate(text).fingerprint256;
+}
