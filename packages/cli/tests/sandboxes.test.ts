@@ -196,6 +196,9 @@ test("copy follows the rules of cp in every direction", async () => {
   assert.deepEqual([between.files, between.bytes], [2, 16]);
   assert.equal(await server.succeed("exec", other, "cd /tmp/moved && find . -printf '%P %y %m\\n' | sort"), listing);
   await server.succeed("kill", other, "--quiet");
+  await symlink("tree", join(work, "alias"));
+  await server.succeed("copy", join(work, "alias"), `${sandbox}:/srv/`);
+  assert.equal(await inSandbox("/srv/alias"), listing);
   await server.succeed("copy", `${sandbox}:/app/tree`, `${sandbox}:/tmp/inside`);
   assert.equal(await inSandbox("/tmp/inside"), listing);
 });

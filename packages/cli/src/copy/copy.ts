@@ -13,11 +13,18 @@ export interface Place {
   readonly sandbox: Sandbox | null;
 }
 
-/** One file or directory to copy, with everything about where it goes settled. */
-export interface Transfer {
+/** A file or directory to copy. */
+interface Source {
   readonly source: Place;
+  /** Absolute; of a directory, where it really is, because its copy is first made under that name. */
   readonly path: string;
+  /** The name that it was found by. */
+  readonly name: string;
   readonly kind: "file" | "directory";
+}
+
+/** One file or directory to copy, with everything about where it goes settled. */
+export interface Transfer extends Source {
   /** The name of the copy, absolute. */
   readonly copy: string;
   /** Whether that name was chosen by the source, and not by who typed the command. */
@@ -37,7 +44,7 @@ export async function planTransfers(
   target: Place,
   targetPath: string,
 ): Promise<Transfer[]> {
-  const found: Omit<Transfer, "copy" | "isInto">[] = [];
+  const found: Source[] = [];
   for (const { place, location } of sources) {
     const paths = await place.side.expand(location.path);
     if (paths.length === 0) throw absent(location, "Nothing matches");
@@ -61,7 +68,7 @@ export async function planTransfers(
   return found.map((item) => ({
     ...item,
     isInto,
-    copy: isInto ? posix.join(resolved, posix.basename(item.path)) : resolved,
+    copy: isInto ? posix.join(resolved, item.name) : resolved,
   }));
 }
 
@@ -122,13 +129,14 @@ async function copyInside(
   if (amount !== null) options.onProgress?.({ path, transferredBytes: amount.bytes, completedFiles: amount.files });
 }
 
-async function lookUp(place: Place, path: string, location: Location): Promise<Omit<Transfer, "copy" | "isInto">> {
+async function lookUp(place: Place, path: string, location: Location): Promise<Source> {
   const absolute = await place.side.resolve(path);
   const kind = await place.side.kindOf(absolute);
   if (kind === "absent") throw absent(location, "There is no");
   if (kind === "other") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
   if (absolute === "/") throw usageError("Cannot copy the root of all files", "Name a directory below it.");
-  return { source: place, path: absolute, kind };
+  const real = kind === "directory" ? await place.side.realPath(absolute) : absolute;
+  return { source: place, path: real, name: posix.basename(absolute), kind };
 }
 
 function absent({ sandboxId, path }: Location, problem: string): CliError {

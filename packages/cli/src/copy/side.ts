@@ -1,4 +1,4 @@
-import { glob, lstat, mkdir, mkdtemp, opendir, rename, rm, stat } from "node:fs/promises";
+import { glob, lstat, mkdir, mkdtemp, opendir, realpath, rename, rm, stat } from "node:fs/promises";
 import { join, posix, resolve } from "node:path";
 import { errors, type Sandbox } from "@caisson/sdk";
 import { hasGlob } from "./location.ts";
@@ -10,6 +10,8 @@ export type Kind = "file" | "directory" | "other" | "absent";
 export interface Side {
   /** Makes a path absolute. A trailing slash is lost. */
   resolve(path: string): Promise<string>;
+  /** The absolute path with all links followed. */
+  realPath(path: string): Promise<string>;
   /** Follows links. */
   kindOf(path: string): Promise<Kind>;
   /** What a glob stands for, sorted. A path that exists stands for itself, whatever characters it has. */
@@ -34,6 +36,7 @@ const TEMPORARY_PREFIX = ".caisson-copy-";
 /** This machine. */
 export const localSide: Side = {
   resolve: async (path) => resolve(path),
+  realPath: realpath,
   kindOf: (path) => kindFrom(stat(path)),
   async expand(path) {
     if (!hasGlob(path) || (await exists(lstat(path)))) return [path];
@@ -54,6 +57,7 @@ export function sandboxSide(sandbox: Sandbox): Side {
   return {
     resolve: async (path) =>
       posix.isAbsolute(path) ? posix.resolve(path) : posix.resolve(await fs.realPath("."), path),
+    realPath: (path) => fs.realPath(path),
     kindOf: (path) => kindFrom(fs.stat(path)),
     async expand(path) {
       if (!hasGlob(path) || (await exists(fs.lstat(path)))) return [path];
