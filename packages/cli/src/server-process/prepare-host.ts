@@ -9,6 +9,10 @@ import { PATHS } from "./paths.ts";
  * the program that runs inside sandboxes, which takes 30 ms and is replaced only when its sources changed. Silent when nothing is missing.
  */
 export async function prepareHost(): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    const message = "The server needs root: it mounts volumes, makes networks and starts isolated processes";
+    throw new CliError("NOT_ALLOWED", EXIT.authentication, message, "Run the same command with sudo.");
+  }
   const packages = "The Debian packages that Caisson needs could not be installed";
   await runQuietly(PATHS.setup, ["debian"], packages);
   await runQuietly(process.execPath, [PATHS.buildAgent], "The program that runs inside sandboxes could not be bundled");
