@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { lstat, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { newId } from "@caisson/model";
+import { CaissonError, newId } from "@caisson/model";
 import { describeFaultConformance } from "./conformance-faults.ts";
 import { describeIsolationConformance } from "./conformance-isolation.ts";
 import { describeLimitConformance } from "./conformance-limits.ts";
@@ -242,7 +242,12 @@ function describeRootConformance(bench: () => Bench): void {
       await writeFile(join(source, "mine"), "");
       await symlink(outside, join(root.path, "trap"));
       const mounts = [{ sourcePath: source, targetPath: "/trap/inside", isReadOnly: false }];
-      await assert.rejects(bench().start({ root, mounts }), { code: "SANDBOX_START_FAILED" });
+      // Whether the start is refused or the link is followed below the root is up to the implementation.
+      await bench()
+        .with({ root, mounts }, async () => undefined)
+        .catch((error: unknown) => {
+          assert.ok(error instanceof CaissonError && error.code === "SANDBOX_START_FAILED", String(error));
+        });
       assert.deepEqual(await readdir(outside), []);
       await symlink("/srv", join(root.path, "shortcut"));
       const inside = [{ sourcePath: source, targetPath: "/shortcut/inside", isReadOnly: false }];
