@@ -11,7 +11,6 @@ export const DIFFERENCES = {
   refused: {
     mounting:
       "mount umount2 mount_setattr move_mount open_tree fsopen fsconfig fsmount fspick pivot_root: nobody inside holds CAP_SYS_ADMIN, so that only the attack surface would remain",
-    namespaces: "setns: entering other namespaces needs CAP_SYS_ADMIN in them",
     keyrings:
       "keyctl add_key request_key: the kernel's keyrings are counted per user and are not namespaced throughout",
     kernel:

@@ -66,7 +66,8 @@ async function buildLocked(
       await syncDirectory(directory);
     });
   } finally {
-    await rm(work, { recursive: true, force: true });
+    // Processes of an aborted build may write for another moment after they were killed.
+    await rm(work, { recursive: true, force: true, maxRetries: 20, retryDelay: 10 });
   }
   return { path, key, sizeBytes: (await stat(path)).size };
 }

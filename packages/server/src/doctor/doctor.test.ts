@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { checkDisk, judgePrivileges } from "./host-checks.ts";
+import { runDoctor } from "./index.ts";
+import { checkFileSystems, checkVersion } from "./kernel-checks.ts";
+import { judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
+
+suite("doctor", () => {
+  test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
+    const checks = await runDoctor({ dataDirectory: "/var/lib/caisson" });
+    assert.equal(new Set(checks.map(({ name }) => name)).size, checks.length);
+    for (const { name, status, found, remedy } of checks) {
+      assert.notEqual(found, "", name);
+      assert.equal(remedy === null, status === "ok", name);
+    }
+    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror"]) {
+      assert.equal(checks.find((check) => check.name === name)?.status, "ok", name);
+    }
+  });
+
+  test("an old kernel is named with the version that is needed", () => {
+    assert.equal(checkVersion("5.10.0-28-amd64").status, "missing");
+    assert.match(checkVersion("5.18.9").remedy ?? "", /5\.19/);
+    assert.equal(checkVersion("5.19.0").status, "ok");
+    assert.equal(checkVersion("6.1.0-18-amd64").status, "ok");
+  });
+
+  test("file systems may be loadable, and one with reflink is enough", async () => {
+    const never = async (): Promise<boolean> => false;
+    assert.equal((await checkFileSystems("nodev overlay\n ext4\n btrfs\n", never)).status, "ok");
+    assert.match((await checkFileSystems("nodev overlay\n ext4\n", never)).remedy ?? "", /xfs/);
+    assert.match((await checkFileSystems(" ext4\n xfs\n", never)).remedy ?? "", /overlay/);
+    assert.equal((await checkFileSystems("", async () => true)).status, "ok");
+  });
+
+  test("missing privileges are named one by one", () => {
+    assert.equal(judgePrivileges(0, "000001ffffffffff").status, "ok");
+    assert.equal(judgePrivileges(1000, "0").status, "missing");
+    assert.match(judgePrivileges(0, "000001ffffdfffff").found, /^root without CAP_SYS_ADMIN$/);
+  });
+
+  test("a firewall that drops forwarded packets is a warning", () => {
+    const chain = { family: "ip", table: "filter", name: "FORWARD", hook: "forward", policy: "drop" };
+    assert.match(judgeFirewall(JSON.stringify({ nftables: [{ metainfo: {} }, { chain }] })).found, /ip filter FORWARD/);
+    const accepting = { ...chain, policy: "accept" };
+    assert.equal(judgeFirewall(JSON.stringify({ nftables: [{ chain: accepting }] })).status, "ok");
+  });
+
+  test("no reachable name server is a warning", () => {
+    assert.equal(judgeNameServers([]).status, "warning");
+    assert.equal(judgeNameServers(["192.0.2.53"]).status, "ok");
+  });
+
+  test("the disk of a directory that does not exist yet is that of the nearest one that does", async () => {
+    assert.match((await checkDisk("disk", "/tmp/not/there/yet")).found, /free for \/tmp\/not\/there\/yet$/);
+  });
+});
