@@ -104,7 +104,8 @@ suite("isolation", () => {
   });
 
   test("a sandbox that ends its own agent ends alone", async () => {
-    const other = await Sandbox.create();
+    // A duration, because a session's creator may be seen to lose its connection before the sandbox is seen to end.
+    const other = await Sandbox.create({ timeout: "5m" });
     await other.spawn("kill", { args: ["-KILL", "2"] }).catch(() => {});
     const response = await server.request(`/api/v3/sandbox/${other.id}?wait=stopped`);
     assert.equal(((await response.json()) as { stopReason: string }).stopReason, "exited");
