@@ -30,7 +30,7 @@ suite("resource bombs", () => {
     work: (sandbox: Sandbox, sh: (script: string) => Promise<string>) => Promise<void>,
     options: Parameters<typeof Sandbox.create>[0] = {},
   ): Promise<void> => {
-    const sandbox = await Sandbox.create({ memory: "768MiB", ...options });
+    const sandbox = await Sandbox.create({ memory: "768MiB", timeout: "5m", ...options });
     const sh = async (script: string): Promise<string> => {
       const child = await sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });
       const { stdoutText, stderrText } = await child.output();
