@@ -93,7 +93,8 @@ async function statfsOfNearest(directory: string): Promise<{ readonly bavail: nu
   try {
     return await statfs(directory);
   } catch (error) {
-    if (!hasErrorCode(error, "ENOENT") || dirname(directory) === directory) throw error;
+    const isHidden = hasErrorCode(error, "ENOENT") || hasErrorCode(error, "EACCES");
+    if (!isHidden || dirname(directory) === directory) throw error;
     return statfsOfNearest(dirname(directory));
   }
 }
