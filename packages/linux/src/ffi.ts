@@ -31,6 +31,7 @@ const PROTOTYPES = {
   ioctlNumber: "int ioctl(int fd, unsigned long request, long argument)",
   flock: "int flock(int fd, int operation)",
   syncfs: "int syncfs(int fd)",
+  getsockopt: "int getsockopt(int fd, int level, int name, void *value, void *length)",
   mknod: "int mknod(const char *path, unsigned int mode, unsigned long device)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",
   openTree: "long syscall(long number, long fd, const char *path, long flags)",

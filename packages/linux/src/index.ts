@@ -58,6 +58,7 @@ export {
   unmount,
 } from "./mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mount-info.ts";
+export { type Ipv4Endpoint, readOriginalDestination } from "./original-destination.ts";
 export { runTool, ToolError, type ToolOptions } from "./run-tool.ts";
 export { openUntimed } from "./untimed-file.ts";
 export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./user-namespace.ts";

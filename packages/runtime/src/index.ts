@@ -2,4 +2,14 @@ export { readResolvers } from "./network/resolvers.ts";
 export type { NetworkOptions } from "./network/sandbox-network.ts";
 export { readRuntimeVersion } from "./oci/find-oci-runtime.ts";
 export { OciRuntime, type OciRuntimeOptions, type RuntimeLogger } from "./oci/oci-runtime.ts";
-export type { MountSpec, RootSpec, RunningSandbox, SandboxLimits, SandboxRuntime, SandboxSpec } from "./runtime.ts";
+export type {
+  EgressPolicy,
+  EgressRule,
+  EgressSecret,
+  MountSpec,
+  RootSpec,
+  RunningSandbox,
+  SandboxLimits,
+  SandboxRuntime,
+  SandboxSpec,
+} from "./runtime.ts";

@@ -30,6 +30,32 @@ export interface SandboxSpec {
   readonly limits: SandboxLimits;
   /** Variables of the sandbox environment, over the defaults (PATH, HOME, LANG, …). */
   readonly env: Readonly<Record<string, string>>;
+  /** What the sandbox may reach and which secrets go out in its requests. Default: every public address, no secrets. */
+  readonly egress?: EgressPolicy;
+}
+
+/** Enforced before anything runs in the sandbox. Blocked networks and the host stay closed whatever it says. */
+export interface EgressPolicy {
+  /** Destinations that the sandbox may reach, over TCP; null: no restriction. Names resolve only when a rule has them. */
+  readonly allow: readonly EgressRule[] | null;
+  readonly secrets: readonly EgressSecret[];
+}
+
+/** One destination. `subdomains`: any name below `host`, not `host` itself. Sandboxes have no IPv6: `ipv6` is never reached. */
+export interface EgressRule {
+  readonly kind: "host" | "subdomains" | "ipv4" | "ipv6";
+  /** Lower case, without `*.` and without brackets. */
+  readonly host: string;
+  /** Null: any port. */
+  readonly port: number | null;
+}
+
+/** A placeholder that is replaced by the value in HTTPS requests to the hosts. The value stays in the server's memory. */
+export interface EgressSecret {
+  readonly placeholder: string;
+  readonly value: string;
+  /** Names, or `*.name` for any name below. */
+  readonly hosts: readonly string[];
 }
 
 /**

@@ -1,3 +1,5 @@
+import { EGRESS_SETS, egressChains } from "../egress/egress-rules.ts";
+
 /** Networks that a sandbox cannot reach unless a setting opens them: private (RFC 1918), shared (RFC 6598). */
 export const PRIVATE_NETWORKS: readonly string[] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
 
@@ -33,7 +35,8 @@ export interface RulesetInput {
  *
  * `input`: nothing from a sandbox reaches the host itself, under whichever of its addresses, except name queries where the host is the name
  * server. `forward`: a sandbox speaks with its own address only, never to another sandbox, and not to blocked networks; name queries pass,
- * wherever the server is. Inwards come answers only. IPv6 does not pass.
+ * wherever the server is. Inwards come answers only. IPv6 does not pass. The sets `restricted` and `intercepted` hold the addresses of
+ * sandboxes with a policy of their own (egress/egress-rules.ts); these pass by the chains that begin with `egress`.
  */
 export function ruleset(input: RulesetInput): string {
   const { table, interfacePrefix, commonPrefix, subnet, gateway } = input;
@@ -58,8 +61,12 @@ table inet ${table} {
     auto-merge
     elements = { ${input.blockedNetworks.join(", ")} }
   }
+  ${EGRESS_SETS}
+  ${egressChains(CONNECTIONS_MAX)}
   chain names {
     type nat hook prerouting priority dstnat; policy accept;
+    ${inside} jump egress_names
+    ip saddr @restricted accept
     ${names}
   }
   chain input {
@@ -67,6 +74,8 @@ table inet ${table} {
     ${inside} jump to_host
   }
   chain to_host {
+    jump egress_input
+    ip saddr @restricted drop
     ct status dnat ct state new,established meta l4proto { tcp, udp } th dport 53 accept
     drop
   }
@@ -81,6 +90,7 @@ table inet ${table} {
     ip saddr != ${subnet} drop
     fib saddr . iif oif missing drop
     oifname "${commonPrefix}*" drop
+    ip saddr @restricted goto egress_forward
     ct state established,related accept
     ct state new add @connections { ip saddr ct count over ${CONNECTIONS_MAX} } drop
     ct status dnat meta l4proto { tcp, udp } th dport 53 accept

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { runTool, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import { EgressGuard } from "../egress/egress-guard.ts";
 import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "./address.ts";
 import { type Claim, tryClaim } from "./claim.ts";
 import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
@@ -17,7 +18,11 @@ export interface NetworkOptions {
   readonly isPrivateAllowed?: boolean;
   /** Further networks that sandboxes must not reach. */
   readonly blockedNetworks?: readonly string[];
+  /** How long an address stays open at least after a sandbox with a list of destinations has resolved its name. Default: 300. */
+  readonly grantSecondsMin?: number;
 }
+
+const GRANT_SECONDS_MIN = 300;
 
 const COMMON_PREFIX = "csn";
 const AUTOMATIC_PREFIX_LENGTH = 23;
@@ -46,12 +51,15 @@ export class SandboxNetwork implements AsyncDisposable {
   readonly resolvConf: string;
   /** Whether names resolve inside: false when the host has name servers on its loopback interface only. */
   readonly hasNameServer: boolean;
+  /** Enforces the policies of single sandboxes. */
+  readonly egress: EgressGuard;
 
   private constructor(
     block: Block,
     names: { readonly table: string; readonly interfacePrefix: string },
     resolvConf: string,
     hasNameServer: boolean,
+    egress: EgressGuard,
   ) {
     this.#block = block;
     this.#table = names.table;
@@ -59,6 +67,7 @@ export class SandboxNetwork implements AsyncDisposable {
     this.#freeSlots = slotsOf(block);
     this.resolvConf = resolvConf;
     this.hasNameServer = hasNameServer;
+    this.egress = egress;
   }
 
   /** Removes what an instance of the same name left, and sets up this one. */
@@ -71,6 +80,11 @@ export class SandboxNetwork implements AsyncDisposable {
     const block = await claimBlock(options.subnet);
     try {
       const gateway = gatewayOf(block.subnet);
+      const blockedNetworks = [
+        ...FORBIDDEN_NETWORKS,
+        ...(options.isPrivateAllowed === true ? [] : PRIVATE_NETWORKS),
+        ...(options.blockedNetworks ?? []).map((text) => formatSubnet(parseSubnet(text))),
+      ];
       const rules = ruleset({
         table,
         interfacePrefix,
@@ -78,17 +92,21 @@ export class SandboxNetwork implements AsyncDisposable {
         subnet: formatSubnet(block.subnet),
         gateway,
         resolvers,
-        blockedNetworks: [
-          ...FORBIDDEN_NETWORKS,
-          ...(options.isPrivateAllowed === true ? [] : PRIVATE_NETWORKS),
-          ...(options.blockedNetworks ?? []).map((text) => formatSubnet(parseSubnet(text))),
-        ],
+        blockedNetworks,
       });
       await step("network.rules", () => runTool("nft", ["-f", "-"], { input: rules }));
       await enableForwarding();
       const lines = [`nameserver ${gateway}`, ...(await readSearchLines())];
       const resolvConf = `${lines.join("\n")}\n`;
-      return new SandboxNetwork(block, { table, interfacePrefix }, resolvConf, resolvers.length > 0);
+      const egress = new EgressGuard({
+        table,
+        gateway,
+        resolvers,
+        // Sandboxes are closed to each other, through the server too.
+        closedNetworks: [...blockedNetworks, formatSubnet(block.subnet)],
+        grantSecondsMin: options.grantSecondsMin ?? GRANT_SECONDS_MIN,
+      });
+      return new SandboxNetwork(block, { table, interfacePrefix }, resolvConf, resolvers.length > 0, egress);
     } catch (error) {
       await block.claim[Symbol.asyncDispose]();
       throw error;
@@ -123,6 +141,7 @@ export class SandboxNetwork implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.egress[Symbol.asyncDispose]();
     await runTool("nft", ["-f", "-"], { input: `table inet ${this.#table}\ndelete table inet ${this.#table}\n` });
     await this.#block.claim[Symbol.asyncDispose]();
   }

@@ -110,6 +110,7 @@ export class OciRuntime implements SandboxRuntime {
       kit,
       seccomp,
       resolvConf: network.resolvConf,
+      egress: network.egress,
       places,
       startTimeoutMs: options.startTimeoutMs ?? 20_000,
     };

@@ -3,6 +3,7 @@ import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Cgroups, cloneTree, limitCgroup } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
 import type { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
@@ -31,6 +32,7 @@ export interface SharedParts {
   readonly seccomp: SeccompProfile;
   /** The text of `/etc/resolv.conf`. */
   readonly resolvConf: string;
+  readonly egress: EgressGuard;
   readonly places: Pool<Place>;
   readonly startTimeoutMs: number;
 }
@@ -92,7 +94,7 @@ export class Sandbox {
   }
 
   async #start(signal: AbortSignal): Promise<RunningSandbox> {
-    const { id, root, mounts, limits, env } = this.#spec;
+    const { id, root, mounts, limits, env, egress } = this.#spec;
     const shared = this.#shared;
     const trace = new Trace();
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
@@ -100,7 +102,11 @@ export class Sandbox {
     const { namespaces, launcher, cgroupPath } = await trace.run("place", async () =>
       this.#undo.use(await shared.places.take(signal)),
     );
-    const { ids } = namespaces.slot;
+    const { ids, address } = namespaces.slot;
+    if (egress !== undefined) {
+      // Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address.
+      await trace.run("egress", async () => this.#undo.use(await shared.egress.restrict(address, egress)));
+    }
     const hostname = id.replaceAll("_", "-");
 
     await trace.run("directory", () => directory.create());

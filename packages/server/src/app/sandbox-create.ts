@@ -5,6 +5,7 @@ import type { SandboxConfig } from "@caisson/protocol";
 import type { RunningSandbox } from "@caisson/runtime";
 import { type Actor, type AppContext, recordEvent } from "./context.ts";
 import type { LiveSandbox } from "./live-sandboxes.ts";
+import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
 import { mountForSandbox } from "./sandbox-mounts.ts";
 import { planSandbox } from "./sandbox-plan.ts";
@@ -52,7 +53,7 @@ export async function createSandbox(
           cpuCount: app.config.sandboxes.cpuCount,
           pidsMax: app.config.sandboxes.pidsMax,
         },
-        env: config.env,
+        ...egressOf(config),
       }),
     );
     await step("sandbox-create.commit", () => app.store.sandboxes.setStatus(sandbox.id, "running"));

@@ -1,0 +1,16 @@
+import type { Duplex } from "node:stream";
+
+/** Copies both ways with back-pressure until both sides have ended, or one of them breaks, which ends the other. */
+export function relay(one: Duplex, other: Duplex): void {
+  for (const [source, target] of [
+    [one, other],
+    [other, one],
+  ] as const) {
+    source.pipe(target);
+    source.on("error", () => target.destroy());
+    source.on("close", () => {
+      // Closed before its end was read: the other side must learn that something is missing.
+      if (!source.readableEnded) target.destroy();
+    });
+  }
+}

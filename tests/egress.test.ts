@@ -1,0 +1,324 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { runTool } from "@caisson/linux";
+import { Sandbox } from "@deno/sandbox";
+import { EGRESS_WORLD, EgressWorld } from "./support/egress-world.ts";
+import { TestServer } from "./support/server.ts";
+
+const MARK = "CAISSON_TEST_EGRESS";
+const { shared, other, foreignResolver, host } = EGRESS_WORLD;
+
+interface Seen {
+  readonly host: string;
+  readonly path: string;
+  readonly from: string;
+}
+
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function run(sandbox: Sandbox, script: string): Promise<Outcome> {
+  const child = await sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });
+  const { status, stdoutText, stderrText } = await child.output();
+  return { code: status.code, stdout: stdoutText ?? "", stderr: stderrText ?? "" };
+}
+
+async function read(sandbox: Sandbox, script: string): Promise<string> {
+  const { code, stdout, stderr } = await run(sandbox, script);
+  assert.equal(code, 0, `${script}\n${stdout}${stderr}`);
+  return stdout.trim();
+}
+
+async function curl(sandbox: Sandbox, args: string): Promise<Seen> {
+  return JSON.parse(await read(sandbox, `curl -sSf --max-time 10 ${args}`)) as Seen;
+}
+
+/** Reaches nothing: curl's 6 is an unknown name, 7 a refusal, 28 silence, 35 and 56 a reset. */
+async function assertClosed(sandbox: Sandbox, args: string, codes: readonly number[] = [7, 28, 35, 56]): Promise<void> {
+  const { code, stdout } = await run(sandbox, `curl -sS --max-time 3 ${args}`);
+  assert.ok(codes.includes(code), `curl ${args} ends with ${code}: ${stdout}`);
+}
+
+/** A DNS question as bytes, in Python, over UDP or TCP; prints the answer's code and the number of its records. */
+const ask = (server: string, name: string, isTcp = false): string => `python3 - <<'PY'
+import socket, struct
+question = struct.pack(">6H", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(p)]) + p.encode() for p in "${name}".split(".")) + b"\\0" + struct.pack(">2H", 1, 1)
+s = socket.socket(socket.AF_INET, socket.${isTcp ? "SOCK_STREAM" : "SOCK_DGRAM"})
+s.settimeout(5)
+s.connect(("${server}", 53))
+s.send((struct.pack(">H", len(question)) if ${isTcp ? "True" : "False"} else b"") + question)
+reply = s.recv(65535)[${isTcp ? 2 : 0}:]
+print(reply[3] & 15, struct.unpack(">H", reply[6:8])[0])
+PY`;
+
+/** Sends to a port and prints what comes back within two seconds, or the error. */
+const exchange = (kind: "SOCK_STREAM" | "SOCK_DGRAM", target: string, port: number, text = "hello"): string =>
+  `python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.${kind}); s.settimeout(2)
+try:
+  s.connect(("${target}", ${port})); s.send(b"${text}"); print(s.recv(100).decode())
+except OSError as e: print("closed", e)'`;
+
+suite("egress", () => {
+  // Addresses, routes and the host's resolv.conf are the test's own, so it runs in namespaces of its own, and this outer process only starts it.
+  if (process.env[MARK] === undefined) {
+    test("in a network of its own", runInside);
+    return;
+  }
+  let directory: string;
+  let world: EgressWorld;
+  let server: TestServer;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "caisson-egress-"));
+    await chmod(directory, 0o711);
+    world = await EgressWorld.start();
+    await writeFile(join(directory, "resolv.conf"), `nameserver ${EGRESS_WORLD.resolver}\n`);
+    await writeFile(join(directory, "authority.pem"), world.authority);
+    await runTool("mount", ["--bind", join(directory, "resolv.conf"), "/etc/resolv.conf"]);
+    server = await TestServer.start({ env: { SSL_CERT_FILE: join(directory, "authority.pem") } });
+    Object.assign(process.env, server.clientEnv());
+  });
+  after(async () => {
+    await server[Symbol.asyncDispose]();
+    await runTool("umount", ["/etc/resolv.conf"]);
+    await world[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true });
+  });
+
+  suite("allow_net with names", () => {
+    let sandbox: Sandbox;
+    before(async () => {
+      sandbox = await Sandbox.create({
+        allowNet: [
+          "allowed.test",
+          "*.sub.test",
+          "alias.test:80",
+          "second.test:8080",
+          "rebinding.test",
+          "many.test",
+          "[2001:db8::1]",
+        ],
+      });
+    });
+    after(() => sandbox.kill());
+
+    test("an allowed name is reached, over HTTP and any other port", async () => {
+      assert.equal((await curl(sandbox, "http://allowed.test/")).host, "allowed.test");
+      assert.equal((await curl(sandbox, "http://allowed.test:8080/")).host, "allowed.test:8080");
+    });
+
+    test("fetch obeys the list", async () => {
+      assert.equal((await sandbox.fetch("http://allowed.test/")).status, 200);
+      await assert.rejects(sandbox.fetch("http://forbidden.test/"));
+    });
+
+    test("a name that is not on the list does not exist, and its question never leaves", async () => {
+      await assertClosed(sandbox, "http://forbidden.test/", [6]);
+      await assertClosed(sandbox, "http://sub.test/", [6]);
+      await assertClosed(sandbox, "http://data-to-steal.forbidden.test/", [6]);
+      const asked = await read(sandbox, "curl -sS http://allowed.test/asked");
+      assert.match(asked, /A allowed\.test/);
+      assert.doesNotMatch(asked, /forbidden\.test|AAAA/);
+    });
+
+    test("subdomains are reached and aliases are followed", async () => {
+      assert.equal((await curl(sandbox, "http://www.sub.test/")).host, "www.sub.test");
+      assert.equal((await curl(sandbox, "http://alias.test/")).host, "alias.test");
+    });
+
+    test("a port in the list opens that port only", async () => {
+      assert.equal((await curl(sandbox, "http://second.test:8080/")).host, "second.test:8080");
+      await assertClosed(sandbox, "http://second.test/");
+    });
+
+    test("an address that nobody asked for by name is closed", async () => {
+      await assertClosed(sandbox, "http://203.0.113.99/");
+      await assertClosed(sandbox, `-H 'Host: allowed.test' http://${foreignResolver}/`);
+    });
+
+    test("another host at an open address is refused, in every request of a connection", async () => {
+      await read(sandbox, "getent ahostsv4 allowed.test");
+      for (const args of [
+        `--resolve forbidden.test:80:${shared} http://forbidden.test/`,
+        `-H 'Host: forbidden.test' http://allowed.test/`,
+        `http://${shared}/`,
+        `--http1.1 -H 'Host: forbidden.test' http://allowed.test:8080/`,
+      ]) {
+        assert.equal(await read(sandbox, `curl -sS -o /dev/null -w '%{http_code}' --max-time 5 ${args}`), "403", args);
+      }
+      const two = await read(
+        sandbox,
+        exchangeRaw(
+          "GET / HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\nGET / HTTP/1.1\\r\\nHost: forbidden.test\\r\\n\\r\\n",
+        ),
+      );
+      assert.match(two, /200 OK[\s\S]*403 Forbidden/);
+      const lines = await read(
+        sandbox,
+        exchangeRaw("\\r\\n\\r\\nGET / HTTP/1.1\\r\\nHost: forbidden.test\\r\\n\\r\\n"),
+      );
+      assert.match(lines, /^HTTP\/1\.1 403/);
+      const absolute = await read(
+        sandbox,
+        exchangeRaw("GET http://forbidden.test/ HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n"),
+      );
+      assert.match(absolute, /^HTTP\/1\.1 400/);
+    });
+
+    test("TLS passes untouched to an allowed name, and not to another one at the same address", async () => {
+      assert.equal((await curl(sandbox, "-k https://allowed.test/")).host, "allowed.test");
+      const { stdout } = await run(sandbox, "curl -skv https://allowed.test/ 2>&1 | grep -c 'Caisson sandbox secrets'");
+      assert.notEqual(stdout, "");
+      await assertClosed(sandbox, `-k --resolve forbidden.test:443:${shared} https://forbidden.test/`);
+      await assertClosed(sandbox, `-k https://${shared}/`);
+      await assertClosed(sandbox, `-k --resolve forbidden.test:8443:${shared} https://forbidden.test:8443/`);
+    });
+
+    test("protocols that are neither pass, whichever side speaks first", async () => {
+      assert.match(await read(sandbox, exchange("SOCK_STREAM", "allowed.test", 25)), /^220 ready/);
+      assert.equal(await read(sandbox, exchange("SOCK_STREAM", "allowed.test", 7000, "hello\\n")), "hello");
+    });
+
+    test("websockets pass", async () => {
+      const reply = await read(
+        sandbox,
+        exchangeRaw(
+          "GET /socket HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: upgrade\\r\\nUpgrade: echo\\r\\n\\r\\nping",
+        ),
+      );
+      assert.match(reply, /^HTTP\/1\.1 101[\s\S]*ping$/);
+    });
+
+    test("another name server is not reached, over UDP or TCP: the filter answers in its place", async () => {
+      for (const isTcp of [false, true]) {
+        for (const target of [foreignResolver, shared]) {
+          assert.equal(await read(sandbox, ask(target, "forbidden.test", isTcp)), "3 0");
+          assert.equal(await read(sandbox, ask(target, "allowed.test", isTcp)), "0 1");
+        }
+      }
+    });
+
+    test("an answer that is too long for a datagram comes over TCP", async () => {
+      assert.equal(await read(sandbox, ask(foreignResolver, "many.test", true)), "0 61");
+      const addresses = await read(sandbox, "getent ahostsv4 many.test | grep -c STREAM");
+      assert.equal(addresses, "61");
+    });
+
+    test("names that lead to the host, to loopback, to private or link-local addresses lead nowhere", async () => {
+      await assertClosed(sandbox, "http://rebinding.test/", [6]);
+      for (const address of ["169.254.169.254", host, EGRESS_WORLD.private, "10.213.0.1"]) {
+        await assertClosed(sandbox, `--resolve rebinding.test:80:${address} http://rebinding.test/`);
+      }
+    });
+
+    test("the server's own port is closed", async () => {
+      await assertClosed(sandbox, `http://${host}:${new URL(server.endpoint).port}/`);
+    });
+
+    test("UDP, ICMP and IPv6 are closed, to open addresses too", async () => {
+      await read(sandbox, "getent ahostsv4 allowed.test");
+      assert.match(await read(sandbox, exchange("SOCK_DGRAM", shared, 7000)), /^closed/);
+      const ping = `python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP); s.settimeout(2)
+try:
+  s.sendto(b"\\x08\\0\\0\\0\\0\\1\\0\\1", ("${shared}", 0)); print("open", s.recv(100))
+except OSError as e: print("closed", e)'`;
+      assert.match(await read(sandbox, ping), /^closed/);
+      await assertClosed(sandbox, "-g 'http://[2001:db8::1]/'");
+    });
+  });
+
+  test("an empty list closes everything", async () => {
+    await using sandbox = await Sandbox.create({ allowNet: [] });
+    await assertClosed(sandbox, "http://allowed.test/", [6]);
+    await assertClosed(sandbox, `http://${shared}/`);
+    assert.match(await read(sandbox, exchange("SOCK_STREAM", shared, 7000)), /^closed/);
+    assert.equal(await read(sandbox, "echo works"), "works");
+  });
+
+  test("IPv4 rules open an address, on all ports or on one", async () => {
+    await using sandbox = await Sandbox.create({ allowNet: [shared, `${other}:8080`, EGRESS_WORLD.private] });
+    assert.equal((await curl(sandbox, `http://${shared}/`)).from, host);
+    assert.match(await read(sandbox, exchange("SOCK_STREAM", shared, 25)), /^220 ready/);
+    assert.match(await read(sandbox, exchange("SOCK_DGRAM", shared, 7000)), /^closed/);
+    await curl(sandbox, `http://${other}:8080/`);
+    await assertClosed(sandbox, `http://${other}/`);
+    // A private network is the host's business, whatever the list says.
+    await assertClosed(sandbox, `http://${EGRESS_WORLD.private}/`);
+    await assertClosed(sandbox, "http://allowed.test/", [6]);
+  });
+
+  test("two sandboxes with different lists, and one without, each have their own", async () => {
+    await using first = await Sandbox.create({ allowNet: ["allowed.test"] });
+    await using second = await Sandbox.create({ allowNet: ["second.test"] });
+    await using free = await Sandbox.create();
+    await Promise.all([
+      curl(first, "http://allowed.test/"),
+      curl(second, "http://second.test/"),
+      curl(free, "http://forbidden.test/"),
+    ]);
+    await assertClosed(first, "http://second.test/", [6]);
+    await assertClosed(second, "http://allowed.test/", [6]);
+    await assertClosed(first, `http://${other}/`);
+    await assertClosed(second, `http://${shared}/`);
+    await curl(free, `http://${other}/`);
+    assert.match(await read(free, exchange("SOCK_DGRAM", shared, 7000)), /^hello/);
+  });
+
+  test("what a sandbox had open is closed for the next one at its address", async () => {
+    await (await Sandbox.create({ allowNet: ["allowed.test", shared] })).kill();
+    // The sets of the instance hold elements of living sandboxes only.
+    const rules = JSON.parse(await runTool("nft", ["--json", "list", "ruleset"])) as {
+      readonly nftables: readonly { readonly set?: { readonly name: string; readonly elem?: readonly unknown[] } }[];
+    };
+    const names = [
+      "restricted",
+      "intercepted",
+      "allowed_hosts",
+      "allowed_services",
+      "granted_hosts",
+      "granted_services",
+    ];
+    const sets = rules.nftables.flatMap(({ set }) => (set !== undefined && names.includes(set.name) ? [set] : []));
+    assert.equal(sets.length, names.length);
+    for (const set of sets) assert.deepEqual(set.elem ?? [], [], set.name);
+  });
+});
+
+/** Sends bytes to allowed.test:80 and prints all that comes back within a second. */
+function exchangeRaw(text: string): string {
+  return `python3 -c 'import socket
+s = socket.create_connection(("allowed.test", 80)); s.settimeout(1); s.send(b"${text}")
+try:
+  while True:
+    data = s.recv(65536)
+    if not data: break
+    print(data.decode(), end="")
+except OSError: pass'`;
+}
+
+async function runInside(): Promise<void> {
+  const env: NodeJS.ProcessEnv = { ...process.env, [MARK]: "1" };
+  // The runner's mark would make the inner process speak the runner's binary protocol.
+  delete env.NODE_TEST_CONTEXT;
+  const args = ["--net", "--mount", "--", process.execPath, "--test-reporter=spec", import.meta.filename];
+  const child = spawn("unshare", args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+  }
+  const [code] = await once(child, "close");
+  if (process.env.CAISSON_TEST_VERBOSE !== undefined) process.stderr.write(output);
+  assert.equal(code, 0, output);
+}
