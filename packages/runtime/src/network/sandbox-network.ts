@@ -10,7 +10,7 @@ import { readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";
 
 export interface NetworkOptions {
-  /** Addresses of this instance's sandboxes. Default: a free /23 of 10.213.0.0/20. */
+  /** Addresses of this instance's sandboxes. Default: a free /24 of 10.213.0.0/20. */
   readonly subnet?: string;
   /** IPv4 name servers for sandboxes. Default: those of the host. */
   readonly nameServers?: readonly string[];
@@ -25,10 +25,10 @@ export interface NetworkOptions {
 const GRANT_SECONDS_MIN = 300;
 
 const COMMON_PREFIX = "csn";
-const AUTOMATIC_PREFIX_LENGTH = 23;
+const AUTOMATIC_PREFIX_LENGTH = 24;
 const AUTOMATIC_BASE = parseAddress("10.213.0.0");
-/** Blocks of one /23 of addresses and 512 id ranges; 7 of them fit between the ids that systemd gives away (its UIDS-GIDS.md). */
-const BLOCK_COUNT = 7;
+/** Blocks of one /24 of addresses and 256 id ranges; 15 of them fit between the ids that systemd gives away (its UIDS-GIDS.md). */
+const BLOCK_COUNT = 15;
 const SANDBOXES_PER_BLOCK = 2 ** (32 - AUTOMATIC_PREFIX_LENGTH);
 const FIRST_HOST_ID = 0x70000000;
 
