@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, rmdir, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rmdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { hasErrorCode, readMounts, unmount } from "@caisson/linux";
@@ -14,7 +14,6 @@ const POLL_MS = 2;
 export class SandboxDirectory {
   readonly path: string;
   readonly #mounts: string[] = [];
-  readonly #files = new Set<string>();
 
   constructor(path: string) {
     this.path = path;
@@ -26,15 +25,9 @@ export class SandboxDirectory {
 
   /** Writes a file for the host's root alone: the configuration holds the variables that the user set. */
   async write(name: string, content: string): Promise<string> {
-    const path = this.reserve(name);
+    const path = join(this.path, name);
     await writeFile(path, content, { mode: 0o600 });
     return path;
-  }
-
-  /** The path of a file that somebody else writes. */
-  reserve(name: string): string {
-    this.#files.add(name);
-    return join(this.path, name);
   }
 
   /** Makes a directory and has `attach` mount something on it. Mounts go in the opposite order. */
@@ -53,8 +46,7 @@ export class SandboxDirectory {
       await ignoreMissing(rmdir(target));
       this.#mounts.pop();
     }
-    await Promise.all([...this.#files].map((name) => ignoreMissing(unlink(join(this.path, name)))));
-    await ignoreMissing(rmdir(this.path));
+    await removeFiles(this.path);
   }
 }
 
@@ -62,19 +54,26 @@ export class SandboxDirectory {
 export async function removeLeftDirectory(path: string): Promise<void> {
   const mounts = (await readMounts()).filter(({ target }) => target.startsWith(`${path}/`));
   for (const { target } of mounts.reverse()) await unmountInTime(target);
+  await removeFiles(path);
+}
+
+/**
+ * Removes the directory with its files, whoever wrote them: an OCI runtime that was killed leaves half-written ones. Directories in it were
+ * places for mounts, and are empty unless a mount is still there, which then stays untouched.
+ */
+async function removeFiles(path: string): Promise<void> {
   const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown) => {
     if (hasErrorCode(error, "ENOENT")) return [];
     throw error;
   });
   for (const entry of entries) {
     const child = join(path, entry.name);
-    // Only directories that were mount points exist here, and those are empty.
-    await ignoreMissing(entry.isDirectory() ? rmdir(child) : rm(child));
+    await ignoreMissing(entry.isDirectory() ? rmdir(child) : unlink(child));
   }
   await ignoreMissing(rmdir(path));
 }
 
-/** Unmounts, also when a sandbox that is just starting holds its copy of the mount for a moment. */
+/** Unmounts, and waits while the kernel still counts users of the mount. */
 export async function unmountInTime(target: string): Promise<void> {
   const deadline = Date.now() + UNMOUNT_DEADLINE_MS;
   for (;;) {

@@ -146,7 +146,7 @@ export class Sandbox {
     );
     signal.throwIfAborted();
     this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
-    const pidPath = directory.reserve("pid");
+    const pidPath = join(directory.path, "pid");
     this.#undo.defer(() => killContainer({ launcher, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
       launcher.launch({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
