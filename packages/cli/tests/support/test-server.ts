@@ -44,12 +44,14 @@ export class TestServer implements AsyncDisposable {
     const child = startCaisson(["up", "--data", data, "--listen", "127.0.0.1:0"], { HOME: directory });
     const log: string[] = [];
     createInterface({ input: child.stderr }).on("line", (line) => log.push(line));
-    const readyLine = await Promise.race([
-      once(createInterface({ input: child.stdout }), "line").then(([line]) => String(line)),
-      once(child, "close").then(([code]) =>
-        Promise.reject(new Error(`caisson up ended with ${code}:\n${log.join("\n")}`)),
-      ),
-    ]);
+    const failed = once(child, "close").then(async ([code]) => {
+      await rm(directory, { recursive: true, force: true });
+      throw new Error(`caisson up ended with ${code}:\n${log.join("\n")}`);
+    });
+    const ready = once(createInterface({ input: child.stdout }), "line").then(([line]) => String(line));
+    const readyLine = await Promise.race([ready, failed]);
+    // From here on its end is awaited by whoever stops it.
+    failed.catch(() => undefined);
     const { endpoint, token } = JSON.parse(await readFile(join(data, "credentials.json"), "utf8"));
     return new TestServer(directory, child, readyLine, endpoint, token, log);
   }
