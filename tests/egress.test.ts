@@ -188,11 +188,23 @@ suite("egress", () => {
       assert.equal(await read(sandbox, exchange("SOCK_STREAM", "allowed.test", 7000, "hello\\n")), "hello");
     });
 
+    test("no connection becomes one on which hosts are not checked", async () => {
+      const request =
+        "GET /socket HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: upgrade\\r\\nUpgrade: h2c\\r\\n\\r\\n";
+      assert.match(await read(sandbox, exchangeRaw(request)), /^HTTP\/1\.1 200/);
+      const preface = "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n";
+      assert.match(await read(sandbox, exchangeRaw(preface)), /^HTTP\/1\.1 400/);
+      assert.equal(
+        await read(sandbox, exchangeRaw("CONNECT forbidden.test:443 HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n")),
+        "",
+      );
+    });
+
     test("websockets pass", async () => {
       const reply = await read(
         sandbox,
         exchangeRaw(
-          "GET /socket HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: upgrade\\r\\nUpgrade: echo\\r\\n\\r\\nping",
+          "GET /socket HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\nping",
         ),
       );
       assert.match(reply, /^HTTP\/1\.1 101[\s\S]*ping$/);
@@ -292,7 +304,142 @@ except OSError as e: print("closed", e)'`;
     assert.equal(sets.length, names.length);
     for (const set of sets) assert.deepEqual(set.elem ?? [], [], set.name);
   });
+
+  suite("secrets", () => {
+    const value = "real-value-which-nobody-inside-may-see/+=";
+    let sandbox: Sandbox;
+    before(async () => {
+      sandbox = await Sandbox.create({
+        secrets: {
+          API_KEY: { hosts: ["allowed.test", "*.sub.test"], value },
+          ROGUE_KEY: { hosts: ["second.test"], value: `${value}-rogue` },
+        },
+      });
+    });
+    after(() => sandbox.kill());
+
+    /** What the server out there got, read outside, since an answer that repeats the value would show it inside. */
+    const received = async (path: string): Promise<string> => {
+      const script = `const world = require("node:http"); world.get({ host: "${shared}", path: "/received" }, (r) => r.pipe(process.stdout))`;
+      const { requests } = JSON.parse(await runTool(process.execPath, ["-e", script])) as {
+        readonly requests: readonly string[];
+      };
+      return requests.find((request) => request.includes(path)) ?? "";
+    };
+
+    test("the variable holds a placeholder", async () => {
+      assert.match(await read(sandbox, "echo $API_KEY"), /^caisson-secret-[a-z0-9]{32}$/);
+      assert.notEqual(await read(sandbox, "echo $API_KEY"), await read(sandbox, "echo $ROGUE_KEY"));
+      assert.equal(await sandbox.env.get("API_KEY"), await read(sandbox, "echo $API_KEY"));
+    });
+
+    test("the value goes out in headers, in the URL and in short bodies, and only there", async () => {
+      await read(
+        sandbox,
+        'curl -sSf -o /dev/null -H "Authorization: Bearer $API_KEY" "https://allowed.test/quiet/header?key=$API_KEY"',
+      );
+      const header = await received("/quiet/header");
+      assert.ok(header.includes(JSON.stringify(`Bearer ${value}`)), header);
+      assert.ok(header.includes(`/quiet/header?key=${encodeURIComponent(value)}`), header);
+      await read(sandbox, 'curl -sSf -o /dev/null --json "{\\"key\\":\\"$API_KEY\\"}" https://www.sub.test/quiet/json');
+      assert.ok((await received("/quiet/json")).includes(JSON.stringify(JSON.stringify({ key: value }))));
+      await read(sandbox, 'curl -sSf -o /dev/null -d "key=$API_KEY&other=1" https://allowed.test/quiet/form');
+      assert.ok((await received("/quiet/form")).includes(`key=${encodeURIComponent(value)}&other=1`));
+    });
+
+    test("curl, Python, Node, Deno, git, apt's library and fetch trust the certificate", async () => {
+      const clients: Readonly<Record<string, string>> = {
+        python: `python3 -c 'import os, urllib.request as u
+u.urlopen(u.Request("https://allowed.test/quiet/python", headers={"x-key": os.environ["API_KEY"]})).read()'`,
+        node: `node -e 'fetch("https://allowed.test/quiet/node", { headers: { "x-key": process.env.API_KEY } }).then((r) => r.text())'`,
+        deno: `deno eval --quiet 'await (await fetch("https://allowed.test/quiet/deno", { headers: { "x-key": Deno.env.get("API_KEY") } })).text()'`,
+        git: `git -c http.extraHeader="x-key: $API_KEY" ls-remote https://allowed.test/quiet/git || true`,
+        apt: `/usr/lib/apt/apt-helper -o Acquire::https::User-Agent="$API_KEY" download-file https://allowed.test/quiet/apt /tmp/apt-file`,
+      };
+      for (const [name, script] of Object.entries(clients)) {
+        await read(sandbox, script);
+        assert.ok((await received(`/quiet/${name}`)).includes(value), name);
+      }
+      const key = await read(sandbox, "echo $API_KEY");
+      assert.equal(
+        (await sandbox.fetch("https://allowed.test/quiet/fetch", { headers: { "x-key": key } })).status,
+        200,
+      );
+      assert.ok((await received("/quiet/fetch")).includes(value));
+    });
+
+    test("other hosts, other ports and plain HTTP get the placeholder", async () => {
+      const placeholder = await read(sandbox, "echo $API_KEY");
+      for (const [path, args] of [
+        ["/quiet/other-host", "-k https://forbidden.test/quiet/other-host"],
+        ["/quiet/other-port", "-k https://allowed.test:8443/quiet/other-port"],
+        ["/quiet/plain", "http://allowed.test/quiet/plain"],
+      ] as const) {
+        await read(sandbox, `curl -sSf -o /dev/null -H "x-key: $API_KEY" ${args}`);
+        const request = await received(path);
+        assert.ok(request.includes(placeholder) && !request.includes(value), request);
+      }
+    });
+
+    test("a host that cannot prove its name gets nothing, whoever leads the sandbox there", async () => {
+      const status = "-sS -o /dev/null -w '%{http_code}'";
+      assert.equal(await read(sandbox, `curl ${status} -H "x-key: $ROGUE_KEY" https://second.test/quiet/rogue`), "502");
+      assert.equal(await received("/quiet/rogue"), "");
+      const hosts = `--resolve second.test:443:${shared}`;
+      assert.equal(await read(sandbox, `curl ${status} ${hosts} https://second.test/quiet/rogue`), "502");
+      const other = await read(
+        sandbox,
+        `curl ${status} -H 'Host: forbidden.test' -H "x-key: $API_KEY" https://allowed.test/quiet/front`,
+      );
+      assert.equal(other, "421");
+      assert.equal(await received("/quiet/front"), "");
+      assert.equal(await read(sandbox, `curl ${status} -X TRACE https://allowed.test/quiet/trace`), "405");
+    });
+
+    test("large bodies stream in both directions, and websockets pass", async () => {
+      const script =
+        "head -c 50000000 /dev/zero | curl -sSf -T - -H 'Transfer-Encoding: chunked' https://allowed.test/length";
+      assert.equal(await read(sandbox, script), "50000000");
+      assert.equal(await read(sandbox, "curl -sSf https://allowed.test/zeros | wc -c"), "50000000");
+      const websocket = `python3 -c 'import os, socket, ssl
+s = ssl.create_default_context().wrap_socket(socket.create_connection(("allowed.test", 443)), server_hostname="allowed.test")
+s.sendall(b"GET /quiet/socket HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: upgrade\\r\\nUpgrade: websocket\\r\\nX-Key: " + os.environ["API_KEY"].encode() + b"\\r\\n\\r\\nping")
+text = b""
+while b"ping" not in text: text += s.recv(1000)
+print(text.decode())'`;
+      assert.match(await read(sandbox, websocket), /^HTTP\/1\.1 101[\s\S]*ping$/);
+      assert.ok((await received("/quiet/socket")).includes(value));
+    });
+
+    test("the value is nowhere inside, nor in the server's files, log, arguments or environment", async () => {
+      const half = value.slice(0, 20);
+      // The search comes after the collecting, and its word is split, so that it does not find itself.
+      const inside = `cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /.caisson/run/agent.log >/tmp/all 2>/dev/null; grep -ac '${half.slice(0, 10)}''${half.slice(10)}' /tmp/all`;
+      assert.equal((await run(sandbox, inside)).stdout.trim(), "0");
+      assert.ok(!server.logText().includes(half));
+      const { stdout } = await runOutside(
+        `grep -rlaF -- "$NEEDLE" ${server.dataDirectory}/database ${server.dataDirectory}/run/state ${server.dataDirectory}/credentials.json ${server.dataDirectory}/run/sandboxes/*/config.json; for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do case $f in /proc/$PPID/*|/proc/$$/*|/proc/self/*) ;; *) grep -qaF -- "$NEEDLE" $f 2>/dev/null && echo $f;; esac; done; true`,
+        half,
+      );
+      assert.equal(stdout, "");
+    });
+
+    test("with a list of destinations, secrets open nothing that is not on it", async () => {
+      await using limited = await Sandbox.create({
+        allowNet: ["allowed.test:443"],
+        secrets: { KEY: { hosts: ["allowed.test", "second.test"], value } },
+      });
+      await read(limited, 'curl -sSf -o /dev/null -H "x-key: $KEY" https://allowed.test/quiet/limited');
+      assert.ok((await received("/quiet/limited")).includes(value));
+      await assertClosed(limited, "https://second.test/", [6]);
+    });
+  });
 });
+
+async function runOutside(script: string, needle: string): Promise<{ readonly stdout: string }> {
+  // Through standard input, so that no process has the needle in its arguments or its environment.
+  return { stdout: await runTool("bash", ["-c", `IFS= read -r NEEDLE; ${script}`], { input: `${needle}\n` }) };
+}
 
 /** Sends bytes to allowed.test:80 and prints all that comes back within a second. */
 function exchangeRaw(text: string): string {

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttps } from "node:https";
 import { createServer, type Server } from "node:net";
+import type { Duplex } from "node:stream";
 import { type Answer, decode, encode } from "dns-packet";
 import { CertificateAuthority } from "../../packages/runtime/src/egress/certificate-authority.ts";
 import { EGRESS_WORLD } from "./egress-world.ts";
@@ -36,6 +37,8 @@ function records(name: string): Answer[] {
 }
 
 const asked: string[] = [];
+const received: string[] = [];
+const ZEROS = 50_000_000;
 
 function answer(message: Buffer, limit: number): Buffer {
   const query = decode(message);
@@ -49,22 +52,29 @@ function answer(message: Buffer, limit: number): Buffer {
   return whole.length <= limit ? whole : encode({ ...base, flags: flags | 0x0200 });
 }
 
-/** Answers with what it has seen, as JSON. */
+/** Answers with what it has seen, as JSON; below /quiet it only remembers, for who asks for /received. */
 async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  let body = "";
-  for await (const chunk of request.setEncoding("utf8")) body += chunk;
   const path = request.url ?? "";
   if (path === "/asked") return void response.end(JSON.stringify(asked));
-  const seen = { at: request.socket.localPort, from: request.socket.remoteAddress, host: request.headers.host, path };
-  response.end(
-    JSON.stringify({
-      ...seen,
-      method: request.method,
-      headers: request.headers,
-      length: body.length,
-      body: body.slice(0, 2000),
-    }),
-  );
+  if (path === "/received") return void response.end(JSON.stringify({ requests: received }));
+  if (path === "/zeros") return void response.end(Buffer.alloc(ZEROS));
+  if (path === "/length") {
+    let length = 0;
+    for await (const chunk of request) length += (chunk as Buffer).length;
+    return void response.end(String(length));
+  }
+  let body = "";
+  for await (const chunk of request.setEncoding("utf8")) body += chunk;
+  if (path.startsWith("/quiet")) {
+    remember(request, body);
+    return void response.end();
+  }
+  const seen = { from: request.socket.remoteAddress, host: request.headers.host, path };
+  response.end(JSON.stringify(seen));
+}
+
+function remember({ method, url, headers }: IncomingMessage, body: string): void {
+  received.push(JSON.stringify({ method, url, headers, body }));
 }
 
 async function listen(server: Server | ReturnType<typeof createHttp>, port: number): Promise<void> {
@@ -82,8 +92,9 @@ async function serve(): Promise<void> {
   const authority = await CertificateAuthority.create();
   const rogue = await CertificateAuthority.create();
   const web = createHttp(respond);
-  const upgrade = (_request: IncomingMessage, socket: import("node:stream").Duplex): void => {
-    socket.write("HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\n");
+  const upgrade = (request: IncomingMessage, socket: Duplex): void => {
+    remember(request, "");
+    socket.write("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
     socket.pipe(socket);
   };
   web.on("upgrade", upgrade);

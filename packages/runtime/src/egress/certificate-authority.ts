@@ -4,6 +4,7 @@ import "reflect-metadata";
 import { randomBytes, webcrypto } from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
 import {
+  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
@@ -11,6 +12,7 @@ import {
   KeyUsagesExtension,
   PemConverter,
   SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
   type X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
@@ -56,6 +58,7 @@ export class CertificateAuthority {
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
         new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+        await SubjectKeyIdentifierExtension.create(keys.publicKey),
       ],
     });
     return new CertificateAuthority(certificate, keys.privateKey);
@@ -91,6 +94,9 @@ export class CertificateAuthority {
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
         new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
         new SubjectAlternativeNameExtension([{ type: "dns", value: name }]),
+        // Python 3.13 insists on both identifiers (RFC 5280, sections 4.2.1.1 and 4.2.1.2).
+        await SubjectKeyIdentifierExtension.create(keys.publicKey),
+        await AuthorityKeyIdentifierExtension.create(await this.#certificate.publicKey.export()),
       ],
     });
     const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");

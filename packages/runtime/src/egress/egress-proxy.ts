@@ -15,6 +15,8 @@ const HTTPS_PORT = 443;
 /** How long a client may take to finish the hello that it has begun. */
 const HELLO_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 30_000;
+/** Of all sandboxes together; each has two descriptors of the server. */
+const CONNECTIONS_MAX = 4096;
 const KEEP_ALIVE_MS = 60_000;
 
 export interface EgressProxyOptions {
@@ -38,6 +40,7 @@ export class EgressProxy implements AsyncDisposable {
     this.#server = server;
     this.port = port;
     this.#options = options;
+    server.maxConnections = CONNECTIONS_MAX;
     server.on("connection", (client) => {
       client.on("error", () => undefined);
       void this.#handle(client).catch(() => client.resetAndDestroy());

@@ -6,10 +6,10 @@ import type { AllowedPorts } from "./policy.ts";
 
 /** Addresses that one sandbox may have open by name at a time. */
 const GRANTS_MAX = 2048;
-/** Connections through the server that one sandbox may have at a time. */
-const CONNECTIONS_MAX = 1024;
+/** Sockets that the server may have open for one sandbox at a time, two for each of its connections. */
+const CONNECTIONS_MAX = 512;
 /** The client's time to live begins a little after the server's. */
-const SLACK_SECONDS = 10;
+const SLACK_SECONDS = 2;
 
 /** The policy of one running sandbox and what the kernel holds of it. Disposing it takes everything back. */
 export class EgressSandbox implements AsyncDisposable {

@@ -13,7 +13,7 @@ import type { Ipv4Endpoint } from "@caisson/linux";
 import type { EgressPolicy, EgressSecret } from "../runtime.ts";
 import { allowsName, normalizeName } from "./policy.ts";
 import { relay } from "./relay.ts";
-import { revealHeaders, revealPath } from "./reveal.ts";
+import { bodyEncoder, REVEALED_BODY_BYTES_MAX, revealBody, revealHeaders, revealPath } from "./reveal.ts";
 
 /** What is known of a client's connection before its first request. */
 export interface HttpConnection {
@@ -43,13 +43,15 @@ const HOP_BY_HOP = new Set([
 /** Forwards HTTP/1 requests one by one, so that the host of each is checked, not only of the first on a connection. */
 export class HttpForwarder {
   readonly #server: Server;
-  readonly #connections = new Map<string, HttpConnection & { readonly agent: Agent }>();
+  readonly #connections = new WeakMap<Socket, HttpConnection & { readonly agent: Agent }>();
 
   constructor() {
     this.#server = createServer({
       maxHeaderSize: HEADER_BYTES_MAX,
       keepAliveTimeout: IDLE_TIMEOUT_MS,
+      // Large uploads may take long.
       requestTimeout: 0,
+      shouldUpgradeCallback: isWebSocket,
     });
     this.#server.on("request", (request, response) => {
       void this.#forward(request, response).catch(() => fail(response));
@@ -64,18 +66,14 @@ export class HttpForwarder {
     // One connection to the server for one of the client, as without a proxy.
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     agent.createConnection = () => connection.connect();
-    const key = keyOf(client);
-    this.#connections.set(key, { ...connection, agent });
-    client.once("close", () => {
-      this.#connections.delete(key);
-      agent.destroy();
-    });
+    this.#connections.set(client, { ...connection, agent });
+    client.once("close", () => agent.destroy());
     this.#server.emit("connection", client);
     client.resume();
   }
 
   async #forward(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const connection = this.#connections.get(keyOf(request.socket));
+    const connection = this.#connections.get(request.socket);
     if (connection === undefined) throw new Error("The connection is closed");
     const refusal = refusalOf(request, connection);
     if (refusal !== null) {
@@ -84,17 +82,16 @@ export class HttpForwarder {
         .end(`${refusal.reason}\n`);
       return;
     }
-    const outgoing = httpRequest({
-      ...target(request, connection),
-      headers: forwardedHeaders(request, connection, false),
-    });
+    const body = await revealedBody(request, connection.secrets);
+    const headers = forwardedHeaders(request, connection, body === null ? null : body.length);
+    const outgoing = httpRequest({ ...target(request, connection), headers });
     request.once("close", () => {
       if (!request.complete) outgoing.destroy();
     });
     response.once("close", () => {
       if (!response.writableFinished) outgoing.destroy();
     });
-    const sent = pipeline(request, outgoing);
+    const sent = body === null ? pipeline(request, outgoing) : pipeline([body], outgoing);
     const incoming = await answerTo(outgoing, sent);
     response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage ?? "", withoutHopByHop(incoming.rawHeaders));
     // A server may answer before it has read the whole request; that its rest fails then is nobody's error.
@@ -102,7 +99,7 @@ export class HttpForwarder {
   }
 
   async #upgrade(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
-    const connection = this.#connections.get(keyOf(request.socket));
+    const connection = this.#connections.get(request.socket);
     const refusal = connection === undefined ? { status: 502, reason: "" } : refusalOf(request, connection);
     if (connection === undefined || refusal !== null) {
       client.end(`HTTP/1.1 ${refusal?.status} Refused\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
@@ -110,7 +107,7 @@ export class HttpForwarder {
     }
     const outgoing = httpRequest({
       ...target(request, connection),
-      headers: forwardedHeaders(request, connection, true),
+      headers: revealHeaders(request.rawHeaders, connection.secrets),
     });
     client.once("close", () => outgoing.destroy());
     client.on("error", () => outgoing.destroy());
@@ -130,6 +127,11 @@ export class HttpForwarder {
       );
     });
     outgoing.once("upgrade", (incoming, server, serverHead) => {
+      if (incoming.headers.upgrade?.toLowerCase() !== "websocket") {
+        server.destroy();
+        client.destroy();
+        return;
+      }
       const lines = pairs(incoming.rawHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
       client.write(`HTTP/1.1 101 ${incoming.statusMessage ?? ""}\r\n${lines.join("")}\r\n`, "latin1");
       if (serverHead.length > 0) server.unshift(serverHead);
@@ -140,11 +142,13 @@ export class HttpForwarder {
   }
 }
 
-function keyOf(socket: {
-  readonly remoteAddress?: string | undefined;
-  readonly remotePort?: number | undefined;
-}): string {
-  return `${socket.remoteAddress}:${socket.remotePort}`;
+/**
+ * Only websockets may take a connection over: after an upgrade to HTTP/2 nobody would check the hosts of its requests. Other wishes to upgrade are
+ * not passed on, which every client must be able to take.
+ */
+function isWebSocket({ method, headers }: IncomingMessage): boolean {
+  const hasBody = headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
+  return method === "GET" && headers.upgrade?.toLowerCase() === "websocket" && !hasBody;
 }
 
 interface Refusal {
@@ -184,11 +188,26 @@ function target(
   };
 }
 
-function forwardedHeaders(request: IncomingMessage, { secrets }: HttpConnection, isUpgrade: boolean): string[] {
-  const { rawHeaders } = request;
-  const headers = isUpgrade ? [...rawHeaders] : withoutHopByHop(rawHeaders);
-  if (!isUpgrade && request.headers["transfer-encoding"] !== undefined) headers.push("Transfer-Encoding", "chunked");
+/** The request's headers for the server; `bodyBytes`: the length of a body that has become another. */
+function forwardedHeaders(request: IncomingMessage, { secrets }: HttpConnection, bodyBytes: number | null): string[] {
+  const headers = withoutHopByHop(request.rawHeaders).map((text, index, all) =>
+    bodyBytes !== null && all[index - 1]?.toLowerCase() === "content-length" && index % 2 === 1
+      ? String(bodyBytes)
+      : text,
+  );
+  if (request.headers["transfer-encoding"] !== undefined) headers.push("Transfer-Encoding", "chunked");
   return revealHeaders(headers, secrets);
+}
+
+/** A short textual body with the values of secrets; null: the body goes on as it comes. */
+async function revealedBody(request: IncomingMessage, secrets: readonly EgressSecret[]): Promise<Buffer | null> {
+  const length = Number(request.headers["content-length"] ?? 0);
+  const encode = bodyEncoder(request.headers["content-type"] ?? "");
+  if (secrets.length === 0 || encode === null || length === 0 || length > REVEALED_BODY_BYTES_MAX) return null;
+  if (request.headers["content-encoding"] !== undefined) return null;
+  const chunks: Buffer[] = [];
+  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+  return revealBody(Buffer.concat(chunks), secrets, encode);
 }
 
 function withoutHopByHop(rawHeaders: readonly string[]): string[] {

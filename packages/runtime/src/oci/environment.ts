@@ -1,8 +1,7 @@
+import { CERTIFICATES } from "./certificate-bundle.ts";
 import { AGENT_RUN_TARGET, KIT_TARGET } from "./kit.ts";
 
 export const HOME = "/home/app";
-
-const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
 /**
  * The variables that every sandbox starts with. The certificate variables make Node, Deno, Python's requests and programs that bring an

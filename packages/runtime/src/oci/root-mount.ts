@@ -69,11 +69,22 @@ export async function mountData(
   return { ...mount, sourcePath };
 }
 
-/** A very small file system in which the agent makes its socket. Its log, which is all that may grow there, ends when it is full. */
-export async function mountAgentRun(directory: SandboxDirectory, ids: IdRange): Promise<string> {
+const AGENT_RUN_BYTES = 256 * 1024;
+
+/**
+ * A very small file system in which the agent makes its socket. Its log, which is all that may grow there, ends when it is full. `extraBytes` is
+ * for files that the server puts there.
+ */
+export async function mountAgentRun(directory: SandboxDirectory, ids: IdRange, extraBytes: number): Promise<string> {
   return directory.mount("run", async (target) => {
     const owner = String(ids.firstHostId);
-    const options = { size: "256k", nr_inodes: "16", mode: "0700", uid: owner, gid: owner };
+    const options = {
+      size: String(AGENT_RUN_BYTES + extraBytes),
+      nr_inodes: "16",
+      mode: "0700",
+      uid: owner,
+      gid: owner,
+    };
     const attributes = { noDev: true, noSuid: true, noExec: true };
     await using tmpfs = await createFileSystemMount({ type: "tmpfs", source: "caisson", options }, attributes);
     await moveMount(tmpfs, target);

@@ -9,6 +9,7 @@ import type { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
 import { UndoStack } from "../undo-stack.ts";
 import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
+import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./certificate-bundle.ts";
 import { ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
@@ -108,15 +109,19 @@ export class Sandbox {
       await trace.run("egress", async () => this.#undo.use(await shared.egress.restrict(address, egress)));
     }
     const hostname = id.replaceAll("_", "-");
+    const hasSecrets = (egress?.secrets.length ?? 0) > 0;
 
     await trace.run("directory", () => directory.create());
     const [rootPath, { agentRunPath, files, log }] = await trace.run("mounts", () =>
       allDone([
         mountRoot(directory, root, namespaces.user, ids),
-        this.#prepareAgentRun(directory, hostname, namespaces.slot),
+        this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
         limitCgroup(shared.cgroups, cgroupPath, limits),
       ]),
     );
+    const certificates = hasSecrets
+      ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
+      : {};
     const dataMounts = await trace.run("data mounts", () =>
       allDone(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
     );
@@ -129,7 +134,7 @@ export class Sandbox {
             rootPath,
             kit: shared.kit,
             agentRunPath,
-            files,
+            files: { ...files, ...certificates },
             mounts: dataMounts,
             limits,
             env,
@@ -161,13 +166,26 @@ export class Sandbox {
    * system a mounted file lies, and the paths of descriptors, and the host's paths are none of its business: so the files lie at the top of
    * this one, and the log is opened through a copy of the mount that is attached nowhere.
    */
-  async #prepareAgentRun(directory: SandboxDirectory, hostname: string, { address, ids }: Slot): Promise<AgentRun> {
-    const agentRunPath = await mountAgentRun(directory, ids);
+  async #prepareAgentRun(
+    directory: SandboxDirectory,
+    hostname: string,
+    { address, ids }: Slot,
+    extraBytes: number,
+  ): Promise<AgentRun> {
+    const agentRunPath = await mountAgentRun(directory, ids, extraBytes);
     const files = await writeFiles(agentRunPath, hostname, address, this.#shared.resolvConf);
     await using unattached = await cloneTree(agentRunPath);
     const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
     this.#undo.defer(() => log.close());
     return { agentRunPath, files, log };
+  }
+
+  /** What the root trusts and the authority that signs for the hosts of secrets, for this sandbox alone. */
+  async #writeCertificates(agentRunPath: string, rootPath: string): Promise<Readonly<Record<string, string>>> {
+    const authority = await this.#shared.egress.authorityCertificate();
+    const path = join(agentRunPath, "ca-certificates.crt");
+    await writeFile(path, await certificateBundle(rootPath, authority), { mode: 0o644 });
+    return { [CERTIFICATES]: path };
   }
 
   async #waitForAgent(

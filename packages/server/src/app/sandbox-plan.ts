@@ -61,7 +61,6 @@ function refuseUnsupported(config: SandboxConfig): void {
       `Cannot create a sandbox with "${option}": this server does not offer it yet. Leave the option out`,
     );
   };
-  if (config.secrets.length > 0) refuse("secrets");
   if (config.ssh) refuse("ssh");
   if (config.port !== null) refuse("port");
 }
