@@ -28,8 +28,15 @@ export function createImageStore(connection: Connection): ImageStore {
     return image;
   };
 
-  const isAttached = (id: string): boolean =>
-    connection.get("SELECT 1 FROM attachments WHERE volume_id = ? LIMIT 1", id) !== undefined;
+  /** Throws `VOLUME_IN_USE` naming a sandbox that holds the volume. */
+  const requireDetached = (verb: string, image: ImageRecord): void => {
+    const holder = connection.get("SELECT sandbox_id FROM attachments WHERE volume_id = ? LIMIT 1", image.id);
+    if (holder === undefined) return;
+    throw new CaissonError(
+      "VOLUME_IN_USE",
+      `Cannot ${verb} volume ${JSON.stringify(image.slug)}: it is attached to sandbox ${holder.sandbox_id}. End that sandbox first`,
+    );
+  };
 
   const insert = (image: NewImage): void => {
     connection.run(
@@ -157,7 +164,7 @@ export function createImageStore(connection: Connection): ImageStore {
       connection.transaction(() => {
         const image = mustGet(id);
         if (image.state !== "ready") throw notFound(image.kind, id);
-        if (isAttached(id)) throw inUse("delete", image.slug);
+        requireDetached("delete", image);
         connection.run(
           "UPDATE images SET state = 'deleted', deleted_at_ms = ?, purge_at_ms = ? WHERE id = ?",
           nowMs,
@@ -203,7 +210,7 @@ export function createImageStore(connection: Connection): ImageStore {
       connection.transaction(() => {
         const image = mustGet(id);
         if (image.state !== "ready") throw notFound(image.kind, id);
-        if (isAttached(id)) throw inUse("grow", image.slug);
+        requireDetached("grow", image);
         connection.run("UPDATE images SET grow_to_bytes = ? WHERE id = ?", growToBytes, id);
       });
     },
@@ -311,13 +318,6 @@ function toReference<T extends ObjectReference>(row: Row, prefix: "parent" | "ba
 function notFound(kind: ImageKind | "image", id: string): CaissonError {
   const code = kind === "snapshot" || id.startsWith("snp_") ? "SNAPSHOT_NOT_FOUND" : "VOLUME_NOT_FOUND";
   return new CaissonError(code, `There is no such ${kind}: ${JSON.stringify(id)}`);
-}
-
-function inUse(verb: string, slug: string): CaissonError {
-  return new CaissonError(
-    "VOLUME_IN_USE",
-    `Cannot ${verb} volume ${JSON.stringify(slug)}: it is attached to a sandbox. End that sandbox first`,
-  );
 }
 
 function slugConflict(error: unknown, slug: string): unknown {
