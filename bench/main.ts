@@ -2,3 +2,4 @@
 await import("./sandboxes.ts");
 await import("./storage.ts");
 await import("./million-volumes.ts");
+await import("./idle.ts");
