@@ -84,7 +84,10 @@ suite("egress", () => {
     await writeFile(join(directory, "resolv.conf"), `nameserver ${EGRESS_WORLD.resolver}\n`);
     await writeFile(join(directory, "authority.pem"), world.authority);
     await runTool("mount", ["--bind", join(directory, "resolv.conf"), "/etc/resolv.conf"]);
-    server = await TestServer.start({ env: { SSL_CERT_FILE: join(directory, "authority.pem") } });
+    server = await TestServer.start({
+      settings: 'log_level = "trace"\n',
+      env: { SSL_CERT_FILE: join(directory, "authority.pem") },
+    });
     Object.assign(process.env, server.clientEnv());
   });
   after(async () => {

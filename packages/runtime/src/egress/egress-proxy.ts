@@ -71,6 +71,10 @@ export class EgressProxy implements AsyncDisposable {
     if (this.#options.closed.has(target.address)) throw new Error("A closed address");
     const upstream = await this.#connect(sandbox, target);
     client.once("close", () => upstream.destroy());
+    if (client.destroyed) {
+      upstream.destroy();
+      return;
+    }
     // A server that speaks first speaks neither HTTP nor TLS; until it does, the client's first bytes are judged however long they take.
     const spoke = new AbortController();
     const onReadable = (): void => spoke.abort();
