@@ -94,7 +94,9 @@ export class EgressProxy implements AsyncDisposable {
           connect: this.#connector(sandbox, target, upstream),
         });
       case "other":
+        return relay(client, upstream);
       case null:
+        if (!spoke.signal.aborted) throw new Error("The client ended before it could be told what it speaks");
         return relay(client, upstream);
       default:
         protocol satisfies never;

@@ -18,7 +18,15 @@ const CASES: readonly (readonly [bytes: string, protocol: WireProtocol | null])[
   ["*1\r\n$4\r\nPING\r\n", "other"],
   ["\x00\x00\x00\x08\x04\xd2\x16\x2f", "other"],
   ["a\x00\x00", "other"],
-  ["x".repeat(16 * 1024), "other"],
+  ["GET\x0b/ HTTP/1.1\r\n", "http"],
+  ["GET\r/ HTTP/1.1\r\n", "http"],
+  ["GET /\x01", null],
+  ["GET /\x01 HTTP/1.1\r\n", "http"],
+  ["\r\n".repeat(8 * 1024), "http"],
+  [`GET /${"x".repeat(16 * 1024)}`, "http"],
+  ["NICK somebody\r\n", "other"],
+  ["*1\r", null],
+  ["x", null],
 ];
 
 test("the first bytes tell the protocol, and too few of them tell nothing", () => {

@@ -4,6 +4,8 @@ import type { Socket } from "node:net";
 export type WireProtocol = "tls" | "http" | "other";
 
 const FIRST_LINE_BYTES_MAX = 16 * 1024;
+/** Looking again for each byte would cost much; whoever sends a line in so many pieces meets the strict parser. */
+const CHUNKS_MAX = 256;
 const TLS_HANDSHAKE = 0x16;
 
 /**
@@ -12,36 +14,40 @@ const TLS_HANDSHAKE = 0x16;
  */
 export async function readProtocol(socket: Socket, signal: AbortSignal): Promise<WireProtocol | null> {
   let seen: Buffer = Buffer.alloc(0);
-  for (;;) {
+  for (let count = 1; ; count += 1) {
     const chunk = await nextChunk(socket, signal);
     if (chunk === null) {
-      if (seen.length > 0) socket.unshift(seen);
+      if (signal.aborted && seen.length > 0) socket.unshift(seen);
       return null;
     }
     seen = Buffer.concat([seen, chunk]);
     const protocol = protocolOf(seen);
-    if (protocol === null) continue;
+    if (protocol === null && count < CHUNKS_MAX) continue;
     socket.unshift(seen);
-    return protocol;
+    return protocol ?? "http";
   }
 }
 
+/** What servers skip before a request, or may be lenient enough to skip. */
+const LEADING_SPACE = /^[\s\0]+/;
+/** A method and what ends it; lenient servers take any white space within the line (RFC 9112, section 3). */
+const METHOD = /^[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t\v\f]|\r(?!\n))/i;
+const METHOD_SO_FAR = /^[!#$%&'*+.^_`|~0-9a-z-]*\r?$/i;
+
 /**
- * HTTP is what has a first line that says so. Servers skip empty lines before it, so they are skipped here too: what a server would take for a
- * request must not pass as another protocol. Null: not to be told yet.
+ * HTTP is what begins with a method and has a first line that says so, or one too long to be seen whole: what a server would take for a request
+ * must not pass as another protocol. Null: not to be told yet.
  */
 export function protocolOf(bytes: Buffer): WireProtocol | null {
   if (bytes[0] === TLS_HANDSHAKE) return "tls";
-  const text = bytes
-    .subarray(0, FIRST_LINE_BYTES_MAX)
-    .toString("latin1")
-    .replace(/^[\s\0]+/, "");
-  const line = /^[^\n]*/.exec(text)?.[0] ?? "";
+  const isAllThatIsSeen = bytes.length >= FIRST_LINE_BYTES_MAX;
+  const text = bytes.toString("latin1").replace(LEADING_SPACE, "");
+  if (METHOD_SO_FAR.test(text)) return isAllThatIsSeen ? "http" : null;
+  if (!METHOD.test(text)) return "other";
+  const [line = "", rest] = text.split("\n", 2);
   if (/HTTP\//i.test(line)) return "http";
-  const isLineComplete = line.length < text.length || bytes.length >= FIRST_LINE_BYTES_MAX;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what tells a binary protocol from text.
-  if (isLineComplete || /[\x00-\x08\x0e-\x1f\x7f]/.test(line)) return "other";
-  return null;
+  if (rest !== undefined) return "other";
+  return isAllThatIsSeen ? "http" : null;
 }
 
 async function nextChunk(socket: Socket, signal: AbortSignal): Promise<Buffer | null> {
