@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -397,6 +398,23 @@ u.urlopen(u.Request("https://allowed.test/quiet/python", headers={"x-key": os.en
       assert.equal(other, "421");
       assert.equal(await received("/quiet/front"), "");
       assert.equal(await read(sandbox, `curl ${status} -X TRACE https://allowed.test/quiet/trace`), "405");
+    });
+
+    test("connections that the server takes over reach neither the host nor a private network", async () => {
+      let connections = 0;
+      const listener = createServer((socket) => {
+        connections += 1;
+        socket.destroy();
+      }).listen(443, host);
+      await once(listener, "listening");
+      try {
+        await assertClosed(sandbox, `-k --resolve allowed.test:443:${host} https://allowed.test/`);
+        await assertClosed(sandbox, `-k https://${EGRESS_WORLD.private}/`);
+        await assertClosed(sandbox, `-k --resolve allowed.test:443:${EGRESS_WORLD.private} https://allowed.test/`);
+        assert.equal(connections, 0);
+      } finally {
+        listener.close();
+      }
     });
 
     test("large bodies stream in both directions, and websockets pass", async () => {
