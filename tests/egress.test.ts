@@ -8,65 +8,12 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
 import { Sandbox } from "@deno/sandbox";
+import { ask, assertClosed, curl, exchange, exchangeRaw, read, run } from "./support/egress-probes.ts";
 import { EGRESS_WORLD, EgressWorld } from "./support/egress-world.ts";
 import { TestServer } from "./support/server.ts";
 
 const MARK = "CAISSON_TEST_EGRESS";
 const { shared, other, foreignResolver, host } = EGRESS_WORLD;
-
-interface Seen {
-  readonly host: string;
-  readonly path: string;
-  readonly from: string;
-}
-
-interface Outcome {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function run(sandbox: Sandbox, script: string): Promise<Outcome> {
-  const child = await sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });
-  const { status, stdoutText, stderrText } = await child.output();
-  return { code: status.code, stdout: stdoutText ?? "", stderr: stderrText ?? "" };
-}
-
-async function read(sandbox: Sandbox, script: string): Promise<string> {
-  const { code, stdout, stderr } = await run(sandbox, script);
-  assert.equal(code, 0, `${script}\n${stdout}${stderr}`);
-  return stdout.trim();
-}
-
-async function curl(sandbox: Sandbox, args: string): Promise<Seen> {
-  return JSON.parse(await read(sandbox, `curl -sSf --max-time 10 ${args}`)) as Seen;
-}
-
-/** Reaches nothing: curl's 6 is an unknown name, 7 a refusal, 28 silence, 35 and 56 a reset. */
-async function assertClosed(sandbox: Sandbox, args: string, codes: readonly number[] = [7, 28, 35, 56]): Promise<void> {
-  const { code, stdout } = await run(sandbox, `curl -sS --max-time 3 ${args}`);
-  assert.ok(codes.includes(code), `curl ${args} ends with ${code}: ${stdout}`);
-}
-
-/** A DNS question as bytes, in Python, over UDP or TCP; prints the answer's code and the number of its records. */
-const ask = (server: string, name: string, isTcp = false): string => `python3 - <<'PY'
-import socket, struct
-question = struct.pack(">6H", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(p)]) + p.encode() for p in "${name}".split(".")) + b"\\0" + struct.pack(">2H", 1, 1)
-s = socket.socket(socket.AF_INET, socket.${isTcp ? "SOCK_STREAM" : "SOCK_DGRAM"})
-s.settimeout(5)
-s.connect(("${server}", 53))
-s.send((struct.pack(">H", len(question)) if ${isTcp ? "True" : "False"} else b"") + question)
-reply = s.recv(65535)[${isTcp ? 2 : 0}:]
-print(reply[3] & 15, struct.unpack(">H", reply[6:8])[0])
-PY`;
-
-/** Sends to a port and prints what comes back within two seconds, or the error. */
-const exchange = (kind: "SOCK_STREAM" | "SOCK_DGRAM", target: string, port: number, text = "hello"): string =>
-  `python3 -c 'import socket
-s = socket.socket(socket.AF_INET, socket.${kind}); s.settimeout(2)
-try:
-  s.connect(("${target}", ${port})); s.send(b"${text}"); print(s.recv(100).decode())
-except OSError as e: print("closed", e)'`;
 
 suite("egress", () => {
   // Addresses, routes and the host's resolv.conf are the test's own, so it runs in namespaces of its own, and this outer process only starts it.
@@ -460,18 +407,6 @@ print(text.decode())'`;
 async function runOutside(script: string, needle: string): Promise<{ readonly stdout: string }> {
   // Through standard input, so that no process has the needle in its arguments or its environment.
   return { stdout: await runTool("bash", ["-c", `IFS= read -r NEEDLE; ${script}`], { input: `${needle}\n` }) };
-}
-
-/** Sends bytes to allowed.test:80 and prints all that comes back within a second. */
-function exchangeRaw(text: string): string {
-  return `python3 -c 'import socket
-s = socket.create_connection(("allowed.test", 80)); s.settimeout(1); s.send(b"${text}")
-try:
-  while True:
-    data = s.recv(65536)
-    if not data: break
-    print(data.decode(), end="")
-except OSError: pass'`;
 }
 
 async function runInside(): Promise<void> {

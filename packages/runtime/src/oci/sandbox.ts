@@ -6,7 +6,7 @@ import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
 import type { Pool } from "../pool.ts";
-import type { RunningSandbox, SandboxSpec } from "../runtime.ts";
+import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
 import { UndoStack } from "../undo-stack.ts";
 import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./certificate-bundle.ts";
@@ -104,10 +104,6 @@ export class Sandbox {
       this.#undo.use(await shared.places.take(signal)),
     );
     const { ids, address } = namespaces.slot;
-    if (egress !== undefined) {
-      // Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address.
-      await trace.run("egress", async () => this.#undo.use(await shared.egress.restrict(address, egress)));
-    }
     const hostname = id.replaceAll("_", "-");
     const hasSecrets = (egress?.secrets.length ?? 0) > 0;
 
@@ -117,6 +113,7 @@ export class Sandbox {
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
         limitCgroup(shared.cgroups, cgroupPath, limits),
+        this.#restrict(address, egress),
       ]),
     );
     const certificates = hasSecrets
@@ -178,6 +175,11 @@ export class Sandbox {
     const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
     this.#undo.defer(() => log.close());
     return { agentRunPath, files, log };
+  }
+
+  /** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */
+  async #restrict(address: string, egress: EgressPolicy | undefined): Promise<void> {
+    if (egress !== undefined) this.#undo.use(await this.#shared.egress.restrict(address, egress));
   }
 
   /** What the root trusts and the authority that signs for the hosts of secrets, for this sandbox alone. */
