@@ -53,6 +53,7 @@ suite("configuration", () => {
     await refused("[volumes]\nretention_hour = 3", /retention_hour/);
     await refused("[volumes]\nretention_hours = -1", /volumes\.retention_hours/);
     await refused('regions = ["Ord"]', /regions/);
+    await refused('[network]\nname_servers = ["resolver"]', /network\.name_servers/);
     await refused("listen = 8484", /listen/);
     await refused('listen = "localhost"', /HOST:PORT/);
     await refused("listen = ", /TOML/);

@@ -19,7 +19,13 @@ export interface Config {
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
-  readonly network: { readonly isPrivateAllowed: boolean };
+  readonly network: NetworkConfig;
+}
+
+export interface NetworkConfig {
+  readonly isPrivateAllowed: boolean;
+  /** IPv4 name servers for sandboxes; absent: those of the host. */
+  readonly nameServers?: readonly string[];
 }
 
 export interface PoolConfig {
@@ -94,7 +100,15 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
-    network: Type.Optional(Type.Object({ allow_private: Type.Optional(Type.Boolean()) }, closed)),
+    network: Type.Optional(
+      Type.Object(
+        {
+          allow_private: Type.Optional(Type.Boolean()),
+          name_servers: Type.Optional(Type.Array(Type.String({ format: "ipv4" }), { minItems: 1 })),
+        },
+        closed,
+      ),
+    ),
   },
   closed,
 );
@@ -141,7 +155,10 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
       historyMs: (file.sandboxes?.history_hours ?? 24) * HOUR_MS,
     },
-    network: { isPrivateAllowed: file.network?.allow_private ?? false },
+    network: {
+      isPrivateAllowed: file.network?.allow_private ?? false,
+      ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
+    },
   };
 }
 
