@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
-import { connect as connectTls, createServer, getCACertificates, type Server, type TLSSocket } from "node:tls";
+import { connect as connectTls, createServer, getCACertificates, type SecureContext, type TLSSocket } from "node:tls";
 import type { Ipv4Endpoint } from "@caisson/linux";
 import type { EgressSecret } from "../runtime.ts";
 import { CertificateAuthority } from "./certificate-authority.ts";
@@ -68,9 +68,9 @@ function trustedCertificates(): readonly string[] {
   return system.length > 0 ? system : getCACertificates("bundled");
 }
 
-async function startTls(client: Socket, secureContext: import("node:tls").SecureContext): Promise<TLSSocket> {
-  // A server that never listens: it only makes sessions on connections that are there. One each, so that sessions cannot be resumed elsewhere.
-  const server: Server = createServer({
+async function startTls(client: Socket, secureContext: SecureContext): Promise<TLSSocket> {
+  // A server that never listens: it only makes sessions on connections that are there. One each, so that its events are about this connection.
+  const server = createServer({
     ALPNProtocols: PROTOCOLS,
     SNICallback: (_name, done) => done(null, secureContext),
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
