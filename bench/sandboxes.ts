@@ -18,7 +18,7 @@ const PARALLEL = 20;
 const MIB = 2 ** 20;
 
 const directory = await mkdtemp(join(tmpdir(), "caisson-bench-"));
-const server = await TestServer.start();
+const server = await TestServer.start({ settings: 'log_level = "debug"\n' });
 Object.assign(process.env, server.clientEnv());
 const client = new TestClient(server);
 const samples = new Map<string, number[]>();
@@ -77,18 +77,34 @@ try {
   await measureParallel();
   const rows = [...samples].map(([name, values]) => [name, median(values), quantile(values, 0.95)] as const);
   printTable(`Sandboxes, volumes, snapshots: ${ROUNDS} rounds`, ["step", "median ms", "p95 ms"], rows);
+  const steps = createSteps();
+  printTable("Where a create's time goes, in the server (steps of the runtime overlap)", ["step", "median ms"], steps);
   const of = (name: string) => median(samples.get(name) ?? []);
   console.log(
     `\ncreate to first command with a volume / podman run -v: ${(of("create to first command, with a volume") / of("peer: podman run --rm -v true")).toFixed(2)}`,
   );
   await writeResults("sandboxes", {
     rounds: ROUNDS,
+    createStepsMs: Object.fromEntries(steps),
     medianMs: Object.fromEntries(rows.map(([name, value]) => [name, value])),
     p95Ms: Object.fromEntries(rows.map(([name, , value]) => [name, value])),
   });
 } finally {
   await server[Symbol.asyncDispose]();
   await rm(directory, { recursive: true, force: true });
+}
+
+/** The server logs the trace of every create at level debug. */
+function createSteps(): [string, number][] {
+  const durations = new Map<string, number[]>();
+  for (const line of server.logText().split("\n")) {
+    if (!line.includes('"sandbox created"')) continue;
+    const { totalMs, trace } = JSON.parse(line) as { totalMs: number; trace: { step: string; durationMs: number }[] };
+    for (const { step, durationMs } of [...trace, { step: "total", durationMs: totalMs }]) {
+      durations.set(step, [...(durations.get(step) ?? []), durationMs]);
+    }
+  }
+  return [...durations].map(([step, values]) => [step, median(values)]);
 }
 
 /** What a program in a running sandbox sees: round trips, streams, and how long a snapshot holds up its writes. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
-import { runTool } from "../packages/linux/src/index.ts";
+import { runTool } from "@caisson/linux";
 import {
   FrozenFileSystem,
   formatFileSystem,
@@ -14,7 +14,8 @@ import {
   mountVolume,
   ScratchDisks,
   unmountVolume,
-} from "../packages/storage/src/index.ts";
+} from "@caisson/storage";
+import { cloneRepository, makeFileTree, unpackArchive } from "./support/file-trees.ts";
 
 /**
  * What storage costs, beside the host's own file system in the same run.
@@ -208,6 +209,7 @@ async function compareWithHost(): Promise<readonly Comparison[]> {
   const device = await storage.attach("vol_io", "rw");
   await formatFileSystem(device.path, "data");
   await mountVolume({ device: device.path, target: volume, kind: "data", isReadOnly: false });
+  const tree = await makeFileTree(join(directory, "tree"));
   const workloads: readonly [name: string, unit: string, goal: number, run: (path: string) => Promise<number>][] = [
     ["4 KiB random overwrites, fsync each", "/s", 0.5, async (path) => syncedWrites(path, "overwrite")],
     ["4 KiB random overwrites, fdatasync each", "/s", 0.5, async (path) => syncedWrites(path, "overwrite-data")],
@@ -215,6 +217,8 @@ async function compareWithHost(): Promise<readonly Comparison[]> {
     ["SQLite inserts, one transaction each (WAL, synchronous=FULL)", "/s", 0.8, async (path) => sqliteInserts(path)],
     ["large sequential write, fsync at the end", "MiB/s", 0.95, largeWrite],
     ["large sequential read, page cache bypassed", "MiB/s", 0.95, largeRead],
+    ["git clone of a local repository, then sync", "files/s", 0.8, (path) => cloneRepository(tree, path)],
+    ["unpacking a tar of many files, then sync", "files/s", 0.8, (path) => unpackArchive(tree, path)],
   ];
   const comparisons: Comparison[] = [];
   for (const [name, unit, goal, run] of workloads) {

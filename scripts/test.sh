@@ -18,7 +18,7 @@ trap 'rm -rf "$TMPDIR"' EXIT
 
 # Privileged tests share one machine's loop devices and CPUs, so few files run side by side.
 run_tests() {
-  scripts/isolate.sh node --test --test-concurrency=2 --test-timeout=600000 "$@"
+  scripts/isolate.sh node --test --test-concurrency=2 --test-timeout=420000 "$@"
 }
 
 node packages/agent/build.ts

@@ -1,6 +1,10 @@
 import { STREAM_CHUNK_BYTES } from "@caisson/protocol/rpc";
 import type { OutgoingStream } from "./outgoing-streams.ts";
+import { delay } from "./timers.ts";
 
+/** What a client surely reads at once: a stream up to this size, as base64 in messages, may end together with its data. */
+export const ONE_READ_BYTES = 16 * 1024;
+const END_DELAY_MS = 20;
 const FIRST_BLOCK_BYTES = 4 * 1024;
 
 interface Block {
@@ -71,6 +75,17 @@ export class HeldStream {
 
   end(): void {
     this.#finishWith(() => this.stream.end());
+  }
+
+  /**
+   * Ends a stream that the client does not read at once, a while after its last data. A consumer that stops early cancels the stream, and an
+   * `end` that crosses the cancel on its way would end the JavaScript client's process (protocol.md rule 3).
+   */
+  async endApart(): Promise<void> {
+    await this.released;
+    await this.stream.flushed();
+    await delay(END_DELAY_MS);
+    this.end();
   }
 
   error(error: unknown): void {

@@ -1,22 +1,14 @@
 import type { RpcId } from "@caisson/protocol/rpc";
-import { HeldStream } from "./held-stream.ts";
+import { HeldStream, ONE_READ_BYTES } from "./held-stream.ts";
 import type { IncomingStreams, TakenStream } from "./incoming-streams.ts";
 import type { Call, Connection, StreamSource } from "./method.ts";
 import type { OutgoingStreams } from "./outgoing-streams.ts";
-import { delay, startTimer } from "./timers.ts";
+import { startTimer } from "./timers.ts";
 
 /** What a stream reads ahead until it starts. */
 const READ_AHEAD_BYTES = 256 * 1024;
 /** Time between an answer and the `start` of a stream that it names, so that the client reads them apart (protocol.md 3.5 point 2). */
 const START_DELAY_MS = 10;
-
-/** What a client surely reads at once: a stream up to this size, as base64 in messages, may end together with its data. */
-const ONE_READ_BYTES = 16 * 1024;
-/**
- * Time between the last data of a longer stream and its `end`. A consumer that stops early cancels the stream then, and an `end` that
- * crosses the cancel on its way would end the JavaScript client's process (protocol.md rule 3).
- */
-const END_DELAY_MS = 20;
 
 /** A request from its arrival until it was answered and the streams that it opened have ended. */
 export class PendingCall implements Call {
@@ -95,12 +87,8 @@ async function run(held: HeldStream, source: StreamSource): Promise<void> {
       if (stream.isDone) return;
       await held.write(chunk);
     }
-    if (held.isReleased || held.heldBytes > ONE_READ_BYTES) {
-      await held.released;
-      await stream.flushed();
-      await delay(END_DELAY_MS);
-    }
-    held.end();
+    if (held.isReleased || held.heldBytes > ONE_READ_BYTES) await held.endApart();
+    else held.end();
   } catch (error) {
     held.error(error);
   }

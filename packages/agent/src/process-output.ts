@@ -1,4 +1,4 @@
-import type { HeldStream } from "./held-stream.ts";
+import { type HeldStream, ONE_READ_BYTES } from "./held-stream.ts";
 
 const READ_BYTES = 64 * 1024;
 
@@ -9,11 +9,13 @@ const READ_BYTES = 64 * 1024;
 export async function pumpOutput(pipe: ReadableStream<Uint8Array<ArrayBuffer>>, held: HeldStream): Promise<void> {
   const reader = pipe.getReader({ mode: "byob" });
   // One buffer goes back and forth between the pipe and the sender, whatever the amount of output.
+  let totalBytes = 0;
   let buffer = new Uint8Array(READ_BYTES);
   try {
     for (;;) {
       const { value, done } = await reader.read(buffer);
       if (done || value === undefined) break;
+      totalBytes += value.length;
       await held.writeBytes(value);
       buffer = new Uint8Array(value.buffer);
     }
@@ -21,5 +23,6 @@ export async function pumpOutput(pipe: ReadableStream<Uint8Array<ArrayBuffer>>, 
     console.error("Reading a process's output failed:", error);
   }
   // Python ignores stream errors and would wait for ever, so output always ends with `end` (protocol.md 3.5 point 4).
-  held.end();
+  if (totalBytes > ONE_READ_BYTES) await held.endApart();
+  else held.end();
 }
