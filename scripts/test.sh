@@ -14,6 +14,8 @@ export PATH
 TMPDIR=$(mktemp -d /tmp/cs.XXXXXX)
 chmod 711 "$TMPDIR"
 export TMPDIR
+# Tools on Node would keep compiled code there.
+export NODE_DISABLE_COMPILE_CACHE=1
 trap 'rm -rf "$TMPDIR"' EXIT
 
 # Privileged tests share one machine's loop devices and CPUs, so few files run side by side.

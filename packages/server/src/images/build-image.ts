@@ -12,7 +12,7 @@ import {
   truncate,
   writeFile,
 } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { runTool } from "@caisson/linux";
 import { DIRECTORIES, HOME, imageFiles, NODE_DIRECTORY, PACKAGES, RELEASE } from "./debian-13-recipe.ts";
 import type { ImageInputs } from "./host-inputs.ts";
@@ -98,7 +98,9 @@ async function bootstrap(
     root,
     ...sources,
   ];
-  await runTool("unshare", [...namespaces, ...mmdebstrap], { ...options, env: { LC_ALL: "C.UTF-8" } });
+  // What it keeps for itself goes with the build's directory, also when it is killed.
+  const env = { LC_ALL: "C.UTF-8", TMPDIR: dirname(root) };
+  await runTool("unshare", [...namespaces, ...mmdebstrap], { ...options, env });
 }
 
 async function addFiles(root: string, inputs: ImageInputs): Promise<void> {
