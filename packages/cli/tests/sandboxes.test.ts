@@ -32,7 +32,7 @@ test("create with a duration runs the command first and then prints the id; the 
   assert.deepEqual(held, {
     stdout: "",
     stderr:
-      'error: Cannot delete volume "data": it is attached to a sandbox. End that sandbox first\n' +
+      `error: Cannot delete volume "data": it is attached to sandbox ${id}. End that sandbox first\n` +
       `hint: End the sandbox that holds it: caisson kill ${id}\n`,
     code: 5,
   });
