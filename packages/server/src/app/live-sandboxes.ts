@@ -1,4 +1,3 @@
-import type { Duplex } from "node:stream";
 import type { SandboxRecord } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { RunningSandbox } from "@caisson/runtime";
@@ -19,8 +18,6 @@ export interface LiveSandbox {
   readonly running: RunningSandbox;
   /** Gives back volumes, root and scratch disk, after the runtime has stopped. */
   readonly release: () => Promise<void>;
-  /** Client connections, the primary one included. */
-  readonly sockets: Set<Duplex>;
   /** A session ends with its primary connection, a duration at its time. */
   readonly mode: "session" | "duration";
   /** A session that was extended outlives its primary until then; 0 when it was not. Epoch milliseconds. */

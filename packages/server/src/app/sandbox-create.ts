@@ -88,7 +88,6 @@ async function adopt(
     record,
     running,
     release: () => resources.disposeAsync(),
-    sockets: new Set(),
     mode: record.stopAtMs === null ? "session" : "duration",
     keepUntilMs: 0,
     timer: null,

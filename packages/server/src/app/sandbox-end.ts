@@ -20,7 +20,6 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
     await step("sandbox-end.intent", () => app.store.sandboxes.setStatus(id, "stopping", reason));
     const attachments = await app.store.sandboxes.attachments(id);
     await step("sandbox-end.release", () => live.release());
-    for (const socket of live.sockets) socket.destroy();
     await step("sandbox-end.commit", () => app.store.sandboxes.finish(id, reason, Date.now()));
     app.live.remove(id);
     live.markEnded();

@@ -7,6 +7,8 @@ import { CaissonError } from "@caisson/model";
 const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
 const MAX_ANSWER_BYTES = 16 * 1024;
 const ANSWER_TIMEOUT_MS = 5_000;
+/** How long a side may take to end its connection after the other side has. */
+const LINGER_MS = 1_000;
 
 export interface ForwardTarget {
   /** Unix socket of the agent. */
@@ -17,7 +19,7 @@ export interface ForwardTarget {
 
 /**
  * Hands a client's upgrade to the agent and joins the two connections. Resolves when the 101 is on its way to the client; from then on bytes
- * are copied with the back-pressure of both sides, and when one side closes so does the other. Throws `SANDBOX_START_FAILED` when the agent
+ * are copied with the back-pressure of both sides, and when one side ends so does the other. Throws `SANDBOX_START_FAILED` when the agent
  * does not switch protocols; the client's connection is then untouched.
  */
 export async function forwardUpgrade(
@@ -42,8 +44,22 @@ export async function forwardUpgrade(
   }
   client.pipe(agent);
   agent.pipe(client);
-  client.once("close", () => agent.destroy());
-  agent.once("close", () => client.destroy());
+  endAfter(client, agent);
+  endAfter(agent, client);
+}
+
+/**
+ * When one connection is gone the other ends too, but not before everything that came from the first is sent. What the second still sends is
+ * read and dropped: unread, it would turn the end into a reset, and a client would take a proper close for a broken connection.
+ */
+function endAfter(gone: Duplex, other: Duplex): void {
+  gone.once("close", () => {
+    if (other.destroyed) return;
+    other.end();
+    other.resume();
+    const timer = setTimeout(() => other.destroy(), LINGER_MS);
+    other.once("close", () => clearTimeout(timer));
+  });
 }
 
 function requestText(request: IncomingMessage): string {

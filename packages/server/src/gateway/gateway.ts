@@ -67,8 +67,6 @@ async function connect(app: AppContext, actor: Actor, id: string, upgrade: Upgra
 }
 
 async function forward(app: AppContext, live: LiveSandbox, { request, socket, head, traceId }: Upgrade): Promise<void> {
-  live.sockets.add(socket);
-  socket.once("close", () => live.sockets.delete(socket));
   await forwardUpgrade(request, socket, head, {
     socketPath: live.running.agentSocketPath,
     addedHeaders: { [HEADERS.sandboxId]: live.record.id, [HEADERS.traceId]: traceId },
