@@ -1,3 +1,4 @@
+import { closeQuietly } from "./close-quietly.ts";
 import { ClientConnection } from "./connection.ts";
 import { Environment } from "./environment.ts";
 import { acceptUpgrade, type Request, readRequest, respond } from "./http-server.ts";
@@ -11,7 +12,7 @@ import { WebSocketPeer } from "./websocket.ts";
 
 /** Time that `POST /stop` may take; a client that reads nothing would otherwise hold up the sandbox's end. */
 const STOP_TIMEOUT_MS = 100;
-const SAFETY_NET_DELAY_MS = 500;
+const SAFETY_NET_DELAY_MS = 150;
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
 const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
@@ -86,13 +87,4 @@ async function stop(stream: Deno.Conn, request: Request): Promise<void> {
   await Promise.race([timeout, Promise.all([...connections].map((connection) => connection.stop(reason)))]);
   stopTimer();
   await respond(stream, "200 OK", "stopped");
-}
-
-/** A WebSocket has ended its stream itself already. */
-function closeQuietly(stream: Deno.Conn): void {
-  try {
-    stream.close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource)) throw error;
-  }
 }

@@ -1,4 +1,5 @@
 import type { ErrorObject } from "@caisson/protocol/rpc";
+import { closeQuietly } from "./close-quietly.ts";
 import { AppError, RemoteError, sharedClass } from "./errors.ts";
 import type { PrivateSocket } from "./private-socket.ts";
 import type { SandboxProcess } from "./process-table.ts";
@@ -100,7 +101,7 @@ export class Repl {
       // that the code wrote to the socket itself.
       if (error instanceof SyntaxError) this.#kill();
     }
-    connection.close();
+    closeQuietly(connection);
     for (const { reject } of this.#waiters.values()) reject(this.#ended());
   }
 
