@@ -78,4 +78,13 @@ suite("official JavaScript client", () => {
     const [listed] = await client.sandboxes.list({ labels: { job: "killed" } });
     assert.deepEqual([listed?.id, listed?.status], [id, "stopped"]);
   });
+
+  test("a REPL that ends while the agent looks at it, in a sandbox just made, harms nothing", async () => {
+    for (let round = 0; round < 8; round += 1) {
+      await using sandbox = await Sandbox.create();
+      assert.equal(await sandbox.deno.eval("1 + 2"), 3);
+      assert.equal(await sandbox.deno.eval("2 + 2"), 4);
+      assert.equal(await sandbox.sh`echo alive`.text(), "alive\n");
+    }
+  });
 });

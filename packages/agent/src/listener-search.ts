@@ -90,13 +90,18 @@ export class ListenerSearch {
   }
 }
 
-/** The process may end, or close a descriptor, while it is looked at. */
+/**
+ * The process may end, or close a descriptor, while it is looked at. In the middle of its end the kernel refuses to show its descriptors, since
+ * the memory by whose rights it decides is gone already.
+ */
 function orIfGone<T>(look: () => T, fallback: T): T {
   try {
     return look();
   } catch (error) {
     const isGone =
-      error instanceof Deno.errors.NotFound || (error instanceof Error && /os error 3\)/.test(error.message));
+      error instanceof Deno.errors.NotFound ||
+      error instanceof Deno.errors.PermissionDenied ||
+      (error instanceof Error && /os error 3\)/.test(error.message));
     if (isGone) return fallback;
     throw error;
   }
