@@ -155,7 +155,9 @@ describe("the pool file", () => {
     const isAll = process.env.CAISSON_TEST_CRASH === "all";
     for (const point of points.filter((name, index) => isAll || index % 6 === 0 || name.includes("pool.create"))) {
       await rm(directory, { recursive: true });
-      assert.equal((await openApart(`${point} kill\n`)).code, 137, point);
+      const crashed = await openApart(`${point} kill\n`);
+      // How often a busy device is asked for differs from run to run, so a point may not be reached again.
+      assert.ok(crashed.code === 137 || !crashed.points.includes(point), point);
       const storage = await LocalStorage.open(options);
       await storage.createImage("vol_a", { sizeBytes: 8 * MIB });
       await storage.close();
