@@ -2,7 +2,7 @@
 # Runs a command in mount and PID namespaces of its own. When the command dies, however it dies, the kernel ends every process it
 # started and drops every mount it made: a crash leaves nothing on the host. When this script dies, so does the command. SIGINT, SIGTERM
 # and SIGHUP are passed on. On a cgroup v1/v2 hybrid the unified hierarchy is hidden inside, because crun refuses hybrids whose v2 side
-# has controllers.
+# has controllers. An unmount inside also reaches namespaces that were made from this one, which would otherwise keep a volume's device busy.
 set -eu
 
 # Kernel calls that may block run on Node's worker threads; four, its default, are too few for several volumes at once.
@@ -13,6 +13,7 @@ exec 3<&0
 setpriv --pdeathsig KILL -- \
   unshare --mount --propagation slave --pid --fork --kill-child=SIGKILL --mount-proc -- sh -c '
     if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+    mount --make-rshared /
     exec tini -s -- "$@"
   ' isolate "$@" <&3 3<&- &
 outer=$!
