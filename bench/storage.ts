@@ -1,11 +1,10 @@
-import { closeSync, constants, fdatasyncSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { cpus, release, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
-import { runTool } from "@caisson/linux";
+import { keepProcessorsAwake, runTool } from "@caisson/linux";
 import {
   FrozenFileSystem,
   formatFileSystem,
@@ -16,18 +15,20 @@ import {
   unmountVolume,
 } from "@caisson/storage";
 import { cloneRepository, makeFileTree, unpackArchive } from "./support/file-trees.ts";
+import { median, writeResults } from "./support/report.ts";
+import { countSyncedWrites } from "./support/synced-writes.ts";
 
 /**
  * What storage costs, beside the host's own file system in the same run.
  *
- * Run as root under `scripts/isolate.sh`: `scripts/isolate.sh node bench/storage.ts [--directory DIR] [--json FILE] [--quick]`.
+ * Run as root under `scripts/isolate.sh`: `scripts/isolate.sh node bench/storage.ts [--directory DIR] [--name NAME] [--quick]`.
  * The pool is made in a new directory below DIR (default: the temporary directory) and removed at the end. Host and volume take turns,
- * so that noise of the machine meets both.
+ * so that noise of the machine meets both. Figures go to bench/results/NAME.json.
  */
 const { values: flags } = parseArgs({
   options: {
     directory: { type: "string", default: tmpdir() },
-    json: { type: "string" },
+    name: { type: "string", default: "storage" },
     quick: { type: "boolean", default: false },
   },
 });
@@ -36,7 +37,8 @@ const GB = 1e9;
 const MIB = 2 ** 20;
 const ROUNDS = flags.quick ? 5 : 25;
 const TURNS = flags.quick ? 1 : 9;
-const SECONDS_PER_TURN = 1;
+/** So that what keeps processors awake during a turn on the volume has ended before the next on the host. */
+const PAUSE_MS = 300;
 const LARGE_MIB = flags.quick ? 256 : 1024;
 
 interface Timing {
@@ -49,8 +51,11 @@ interface Comparison {
   readonly name: string;
   readonly unit: string;
   readonly host: number;
+  /** With its processors kept awake, as the volume's are while it is written with many syncs. */
+  readonly hostAwake: number;
   readonly volume: number;
   readonly ratio: number;
+  readonly ratioAwake: number;
   readonly goal: number;
 }
 
@@ -64,17 +69,13 @@ try {
       `${name.padEnd(58)} ${medianMs.toFixed(1).padStart(8)} ms${budgetMs === undefined ? "" : `   budget ${budgetMs} ms`}`,
     );
   }
-  for (const { name, unit, host, volume, ratio, goal } of comparisons) {
-    const figures = `volume ${volume.toFixed(0)}, host ${host.toFixed(0)} ${unit}`;
-    console.log(`${name.padEnd(58)} ${ratio.toFixed(2).padStart(8)} ×    goal ${goal} ×   (${figures})`);
-  }
-  if (flags.json !== undefined) {
-    const machine = { kernel: release(), cpus: cpus().length, model: cpus()[0]?.model ?? "" };
-    await writeFile(
-      flags.json,
-      `${JSON.stringify({ benchmark: "storage", machine, timings, comparisons }, null, 2)}\n`,
+  for (const { name, unit, host, hostAwake, volume, ratio, ratioAwake, goal } of comparisons) {
+    const figures = `volume ${volume.toFixed(0)}, host ${host.toFixed(0)}, awake ${hostAwake.toFixed(0)} ${unit}`;
+    console.log(
+      `${name.padEnd(62)} ${ratio.toFixed(2)} ×, of a host kept awake ${ratioAwake.toFixed(2)} ×   goal ${goal} ×   (${figures})`,
     );
   }
+  await writeResults(flags.name, { timings, comparisons });
 } finally {
   await storage.close();
   await rm(directory, { recursive: true });
@@ -211,10 +212,15 @@ async function compareWithHost(): Promise<readonly Comparison[]> {
   await mountVolume({ device: device.path, target: volume, kind: "data", isReadOnly: false });
   const tree = await makeFileTree(join(directory, "tree"));
   const workloads: readonly [name: string, unit: string, goal: number, run: (path: string) => Promise<number>][] = [
-    ["4 KiB random overwrites, fsync each", "/s", 0.5, async (path) => syncedWrites(path, "overwrite")],
-    ["4 KiB random overwrites, fdatasync each", "/s", 0.5, async (path) => syncedWrites(path, "overwrite-data")],
-    ["4 KiB appends, fsync each", "/s", 0.5, async (path) => syncedWrites(path, "append")],
-    ["SQLite inserts, one transaction each (WAL, synchronous=FULL)", "/s", 0.8, async (path) => sqliteInserts(path)],
+    ["4 KiB random overwrites, fsync each", "/s", 0.5, (path) => countSyncedWrites("overwrite", path)],
+    ["4 KiB random overwrites, fdatasync each", "/s", 0.5, (path) => countSyncedWrites("overwrite-data", path)],
+    ["4 KiB appends, fsync each", "/s", 0.5, (path) => countSyncedWrites("append", path)],
+    [
+      "SQLite inserts, one transaction each (WAL, synchronous=FULL)",
+      "/s",
+      0.8,
+      (path) => countSyncedWrites("sqlite", path),
+    ],
     ["large sequential write, fsync at the end", "MiB/s", 0.95, largeWrite],
     ["large sequential read, page cache bypassed", "MiB/s", 0.95, largeRead],
     ["git clone of a local repository, then sync", "files/s", 0.8, (path) => cloneRepository(tree, path)],
@@ -222,55 +228,31 @@ async function compareWithHost(): Promise<readonly Comparison[]> {
   ];
   const comparisons: Comparison[] = [];
   for (const [name, unit, goal, run] of workloads) {
-    const [onHost, onVolume]: [number[], number[]] = [[], []];
+    const rates = { host: [] as number[], hostAwake: [] as number[], volume: [] as number[] };
     // The first turn on each allocates what later ones overwrite; it counts like any other where there are several.
     for (let turn = 0; turn < TURNS; turn += 1) {
-      onHost.push(await run(host));
-      onVolume.push(await run(volume));
+      rates.host.push(await run(host));
+      rates.volume.push(await run(volume));
+      await delay(PAUSE_MS);
+      await using _awake = await keepProcessorsAwake();
+      rates.hostAwake.push(await run(host));
     }
-    const [hostRate, volumeRate] = [median(onHost), median(onVolume)];
-    comparisons.push({ name, unit, host: hostRate, volume: volumeRate, ratio: volumeRate / hostRate, goal });
+    const [onHost, onHostAwake, onVolume] = [median(rates.host), median(rates.hostAwake), median(rates.volume)];
+    comparisons.push({
+      name,
+      unit,
+      goal,
+      host: onHost,
+      hostAwake: onHostAwake,
+      volume: onVolume,
+      ratio: onVolume / onHost,
+      ratioAwake: onVolume / onHostAwake,
+    });
   }
   await unmountVolume(volume);
   await storage.detach(device);
   await storage.deleteImage("vol_io");
   return comparisons;
-}
-
-function syncedWrites(path: string, pattern: "overwrite" | "overwrite-data" | "append"): number {
-  const isAppend = pattern === "append";
-  const file = openSync(
-    join(path, pattern),
-    constants.O_CREAT | constants.O_RDWR | (isAppend ? constants.O_TRUNC : 0),
-    0o600,
-  );
-  const blocks = 16_384;
-  const block = Buffer.alloc(4096, 1);
-  if (!isAppend) for (let index = 0; index < 64; index += 1) writeSync(file, Buffer.alloc(MIB, 2), 0, MIB, index * MIB);
-  fsyncSync(file);
-  const sync = pattern === "overwrite-data" ? fdatasyncSync : fsyncSync;
-  const end = performance.now() + SECONDS_PER_TURN * 1000;
-  let writes = 0;
-  for (; performance.now() < end; writes += 1) {
-    block.writeUInt32LE(writes);
-    writeSync(file, block, 0, block.length, (isAppend ? writes : Math.floor(Math.random() * blocks)) * block.length);
-    sync(file);
-  }
-  closeSync(file);
-  return writes / SECONDS_PER_TURN;
-}
-
-function sqliteInserts(path: string): number {
-  const database = new DatabaseSync(join(path, "inserts.sqlite"));
-  database.exec(
-    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, text TEXT)",
-  );
-  const insert = database.prepare("INSERT INTO t (text) VALUES (?)");
-  const end = performance.now() + SECONDS_PER_TURN * 1000;
-  let count = 0;
-  for (; performance.now() < end; count += 1) insert.run(`row ${count} `.repeat(10));
-  database.close();
-  return count / SECONDS_PER_TURN;
 }
 
 async function largeWrite(path: string): Promise<number> {
@@ -285,9 +267,4 @@ async function largeRead(path: string): Promise<number> {
   const start = performance.now();
   await runTool("dd", [`if=${join(path, "large")}`, "of=/dev/null", "bs=4M", "iflag=direct"]);
   return LARGE_MIB / ((performance.now() - start) / 1000);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }

@@ -1,3 +1,4 @@
+export { readFlushCounts } from "./block-statistics.ts";
 export {
   type CgroupHierarchy,
   type CgroupLayout,
@@ -59,6 +60,7 @@ export {
 } from "./mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mount-info.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./original-destination.ts";
+export { haltsWhenIdle, keepProcessorsAwake } from "./processor-idle.ts";
 export { runTool, ToolError, type ToolOptions } from "./run-tool.ts";
 export { openUntimed } from "./untimed-file.ts";
 export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./user-namespace.ts";

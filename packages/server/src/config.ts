@@ -40,6 +40,8 @@ export interface VolumeLimits {
   readonly retentionMs: number;
   /** How often the usage of attached volumes is measured. */
   readonly usageIntervalMs: number;
+  /** Whether a virtual machine's processors are kept awake while volumes are written with many syncs. */
+  readonly isAwakeForSyncs: boolean;
 }
 
 export interface SandboxLimitsConfig {
@@ -82,6 +84,7 @@ const FileSchema = Type.Object(
           max_capacity: Type.Optional(Size),
           retention_hours: Type.Optional(Type.Number({ minimum: 0 })),
           usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
+          awake_for_syncs: Type.Optional(Type.Boolean()),
         },
         closed,
       ),
@@ -145,6 +148,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       maxCapacityBytes: parseSize(file.volumes?.max_capacity ?? "20GB"),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
+      isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     sandboxes: {
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,

@@ -128,6 +128,7 @@ async function openRegion(
   const storage = await LocalStorage.open({
     directory: join(directory, "pool"),
     ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
+    isAwakeForSyncs: config.volumes.isAwakeForSyncs,
     onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
   undo.defer(() => storage.close());

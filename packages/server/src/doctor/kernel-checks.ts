@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
-import { hierarchyOf, readCgroups, runTool } from "@caisson/linux";
+import { haltsWhenIdle, hierarchyOf, keepProcessorsAwake, readCgroups, runTool } from "@caisson/linux";
 import { type Check, missing, ok, warning } from "./check.ts";
 
 /** Overlay file systems over layers with translated owners exist since this version. */
@@ -23,6 +23,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
       "Load the modules: modprobe nf_tables nft_nat nft_masq nft_fib_inet",
     ),
     ...(await checkCgroups()),
+    await checkProcessors(),
   ];
 }
 
@@ -85,6 +86,14 @@ async function checkCgroups(): Promise<readonly Check[]> {
     return [warning("cgroups", found, remedy)];
   }
   return [ok("cgroups", `${found}, with memory, cpu and pids`)];
+}
+
+async function checkProcessors(): Promise<Check> {
+  if (!(await haltsWhenIdle())) return ok("idle processors", "left to the kernel");
+  await using request = await keepProcessorsAwake();
+  if (request !== null) return ok("idle processors", "halt (haltpoll); kept awake during bursts of synced writes");
+  const remedy = "Synced writes to volumes take twice as long: make /dev/cpu_dma_latency writable for root";
+  return warning("idle processors", "halt (haltpoll)", remedy);
 }
 
 async function checkFile(name: string, path: string, remedy: string): Promise<Check> {

@@ -4,6 +4,7 @@ import { type HasDescriptor, hasErrorCode, LoopDevice, openFile, openUntimed } f
 import { CaissonError } from "@caisson/model";
 import type { AttachMode, BlockDevice, ImageId } from "../driver.ts";
 import type { StoredImage } from "./image-directory.ts";
+import type { SyncedWriteWatch } from "./synced-write-watch.ts";
 
 interface Attachment {
   readonly mode: AttachMode;
@@ -20,6 +21,11 @@ interface Attachment {
  */
 export class Attachments {
   readonly #byImage = new Map<ImageId, Attachment>();
+  readonly #watch: SyncedWriteWatch | null;
+
+  constructor(watch: SyncedWriteWatch | null) {
+    this.#watch = watch;
+  }
 
   isAttached(id: ImageId): boolean {
     return this.#byImage.has(id);
@@ -43,6 +49,7 @@ export class Attachments {
     const device: BlockDevice = Object.freeze({ imageId: id, mode, path: attachment.device.path });
     attachment.holders.add(device);
     this.#byImage.set(id, attachment);
+    if (mode === "rw" && !attachment.isDiscarded) this.#watch?.add(device.path);
     return device;
   }
 
@@ -54,6 +61,7 @@ export class Attachments {
     const isUnfinished = attachment.holders.size === 0;
     if (isHolder && !isUnfinished) await attachment.device.flush();
     if (!isUnfinished) return;
+    this.#watch?.remove(device.path);
     try {
       await attachment.device.detach({ isDiscarded: attachment.isDiscarded });
     } finally {

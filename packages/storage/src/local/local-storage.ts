@@ -29,8 +29,9 @@ import { KeyedLock } from "../keyed-lock.ts";
 import { Attachments } from "./attachments.ts";
 import { ImageDirectory, type ImagePlace, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
-import { PoolFile } from "./pool-file.ts";
+import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
 import { hasReflink } from "./reflink.ts";
+import { SyncedWriteWatch } from "./synced-write-watch.ts";
 
 export interface LocalStorageOptions {
   /** Directory of the pool, on the host; made when missing. One process at a time may have it open. */
@@ -41,6 +42,8 @@ export interface LocalStorageOptions {
   readonly reserveBytes?: number;
   /** How long to wait for an earlier server to be gone. Default: 10 seconds. */
   readonly takeoverTimeoutMs?: number;
+  /** Whether a virtual machine's processors are kept awake while volumes are written with many syncs. Default: true. */
+  readonly isAwakeForSyncs?: boolean;
   /** Told about failures of background work, which is tried again. Default: a process warning. */
   readonly onBackgroundError?: (error: unknown) => void;
 }
@@ -66,22 +69,32 @@ export class LocalStorage implements StorageDriver {
   readonly #pool: PoolFile | null;
   readonly #lock: FileLock;
   readonly #turns = new KeyedLock();
-  readonly #attachments = new Attachments();
+  readonly #watch: SyncedWriteWatch | null;
+  readonly #attachments: Attachments;
   #isClosed = false;
 
   private constructor(
     options: { readonly directory: string; readonly reserveBytes: number },
-    parts: { readonly images: ImageDirectory; readonly pool: PoolFile | null; readonly lock: FileLock },
+    parts: {
+      readonly images: ImageDirectory;
+      readonly pool: PoolFile | null;
+      readonly lock: FileLock;
+      readonly watch: SyncedWriteWatch | null;
+    },
   ) {
     this.#directory = options.directory;
     this.#reserveBytes = options.reserveBytes;
     this.#images = parts.images;
     this.#pool = parts.pool;
     this.#lock = parts.lock;
+    this.#watch = parts.watch;
+    this.#attachments = new Attachments(parts.watch);
   }
 
   static async open(options: LocalStorageOptions): Promise<LocalStorage> {
     const { directory, takeoverTimeoutMs: timeoutMs = 10_000 } = options;
+    const onBackgroundError =
+      options.onBackgroundError ?? ((error) => process.emitWarning(`${directory}: ${String(error)}`));
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const lock = await lockPool(directory, timeoutMs);
     try {
@@ -92,13 +105,15 @@ export class LocalStorage implements StorageDriver {
           temporaryDirectory: join(directory, "recovery"),
           timeoutMs,
         });
-      const pool = await openPoolFile(options, reserveBytes, settle);
+      const pool = await openPoolFile({ ...options, onBackgroundError }, reserveBytes, settle);
       try {
         const images = new ImageDirectory(pool?.mountPath ?? directory);
         await images.prepare();
         if (pool === null) await settle(() => findDevicesOn(images.places));
         await images.clean();
-        return new LocalStorage({ directory, reserveBytes }, { images, pool, lock });
+        const watch =
+          options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
+        return new LocalStorage({ directory, reserveBytes }, { images, pool, lock, watch });
       } catch (error) {
         await pool?.close();
         throw error;
@@ -240,6 +255,7 @@ export class LocalStorage implements StorageDriver {
     try {
       await this.#turns.idle();
       await this.#attachments.detachAll();
+      await this.#watch?.close();
       await this.#pool?.close();
       await this.#lock[Symbol.asyncDispose]();
     } catch (error) {
@@ -306,7 +322,7 @@ export class LocalStorage implements StorageDriver {
 
 /** The pool file, unless the directory has reflink itself. Once made, the file is used wherever the directory moves. */
 async function openPoolFile(
-  { directory, poolSizeBytes, onBackgroundError }: LocalStorageOptions,
+  { directory, poolSizeBytes, onBackgroundError }: LocalStorageOptions & Pick<PoolFileOptions, "onBackgroundError">,
   reserveBytes: number,
   settle: (find: () => Promise<readonly LoopStatus[]>) => Promise<void>,
 ): Promise<PoolFile | null> {
@@ -324,7 +340,7 @@ async function openPoolFile(
     mountPath: join(directory, "mount"),
     reserveBytes,
     settle,
-    onBackgroundError: onBackgroundError ?? ((error) => process.emitWarning(`${path}: ${String(error)}`)),
+    onBackgroundError,
     ...(poolSizeBytes === undefined ? {} : { sizeBytes: poolSizeBytes }),
   });
 }
