@@ -45,6 +45,12 @@ const BOOTSTRAP_MILESTONES: readonly (readonly [pattern: string, fraction: numbe
 const JOURNAL_BYTES = 64 * 2 ** 20;
 const BYTES_PER_INODE = 16384;
 const BLOCK_BYTES = 4096;
+/**
+ * How many block groups keep their tables together. When a clone is grown, the tool looks for places for the tables of the new groups, block by
+ * block from the beginning of such a bundle. The image is full, so few groups may share a bundle with it: 13 ms instead of 34 to grow it to
+ * 10 GB with the tool's default of 16.
+ */
+const GROUPS_PER_BUNDLE = 4;
 
 /**
  * Makes the Debian root in `directory/root` and then, as an ext4 file system no larger than it must be, the file `directory/image.ext4`.
@@ -153,6 +159,8 @@ async function format(root: string, image: string, options: { readonly signal?: 
     "0",
     "-J",
     `size=${JOURNAL_BYTES / 2 ** 20}`,
+    "-G",
+    String(GROUPS_PER_BUNDLE),
   ];
   const extended = "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0";
   await runTool("mkfs.ext4", ["-q", "-F", "-L", "debian-13", ...features, "-E", extended, "-d", root, image], options);

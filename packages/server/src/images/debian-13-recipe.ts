@@ -1,7 +1,7 @@
 import { type AptConfiguration, formatSources } from "./apt-sources.ts";
 
 /** Raise it when the way the image is made changes, so that an image made the old way is not taken for a new one. */
-export const RECIPE_VERSION = 1;
+export const RECIPE_VERSION = 2;
 
 export const RELEASE = "trixie";
 
