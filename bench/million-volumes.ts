@@ -26,7 +26,11 @@ try {
     "search, none matches": list({ search: "zebra" }),
     "search of two letters, many match": list({ search: "ca" }),
     "search of two letters, none matches": list({ search: "zz" }),
+    "search of one letter, none matches": list({ search: "z" }),
     "label, every thousandth has it": list({ labels: { shard: "7" } }),
+    "label, none has it": list({ labels: { shard: "8" } }),
+    "another organization, search that matches none of its own": list({ organizationId: "small", search: "cache" }),
+    "another organization, label that none of its own has": list({ organizationId: "small", labels: { shard: "7" } }),
   };
   const results: Record<string, number> = {};
   for (const [name, run] of Object.entries(cases)) {
@@ -48,10 +52,13 @@ try {
 /** Straight into the table, as a million creates would have left it. */
 function fill(path: string): void {
   const database = new DatabaseSync(path);
-  database.exec("PRAGMA synchronous = OFF; INSERT INTO organizations VALUES ('org', 'org', 0); BEGIN");
+  database.exec(
+    "PRAGMA synchronous = OFF; INSERT INTO organizations VALUES ('org', 'org', 0), ('small', 'small', 0); BEGIN",
+  );
   database.exec(`
     INSERT INTO images (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, created_at_ms)
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ${COUNT})
+    SELECT 'volume', 'vol_ord_small', 'small', 'data', 'ord', 'creating', 1000000000, 0, '{}', 0 UNION ALL
     SELECT 'volume', 'vol_ord_' || n, 'org', 'build-cache-' || n, 'ord', 'creating', 1000000000, 0,
            CASE WHEN n % 1000 = 7 THEN '{"shard":"7"}' ELSE '{}' END, n FROM numbers;
     UPDATE images SET state = 'ready';

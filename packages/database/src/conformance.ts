@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import { CaissonError, type ErrorCode, newId } from "@caisson/model";
+import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
+import fc from "fast-check";
 import type { ImageRecord, NewImage, NewSandbox, Store } from "./store.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
@@ -132,6 +133,36 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await slugs({ search: "cache", beforeSequence: first?.sequence ?? 0 }), ["my-cache"]);
     });
 
+    test("search finds what a look at every slug would find", async () => {
+      const letters = fc.constantFrom("a", "b", "-", "7");
+      const made = new Set<string>();
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.string({ unit: letters, minLength: 2, maxLength: 32 }), { maxLength: 4 }),
+          fc.string({ unit: letters, minLength: 1, maxLength: 6 }),
+          async (candidates, search) => {
+            for (const slug of candidates.filter((candidate) => isSlug(candidate) && !made.has(candidate))) {
+              await make(slug);
+              made.add(slug);
+            }
+            const found = await slugs({ search, limit: 10_000 });
+            assert.deepEqual(found, [...made].filter((slug) => slug.includes(search)).reverse(), search);
+          },
+        ),
+        { numRuns: 200 },
+      );
+    });
+
+    test("search and labels see one organization and one kind only", async () => {
+      await make("mine", { labels: { team: "red" } });
+      await make("mine-too", { organizationId: "org_b", labels: { team: "red" } });
+      await make("minted", { kind: "snapshot", consistency: "clean", labels: { team: "red" } });
+      for (const search of ["m", "mi", "min"]) assert.deepEqual(await slugs({ search }), ["mine"]);
+      assert.deepEqual(await slugs({ labels: { team: "red" } }), ["mine"]);
+      assert.deepEqual(await slugs({ search: "mi", labels: { team: "red" } }), ["mine"]);
+      assert.deepEqual(await slugs({ search: "mi", labels: { team: "blue" } }), []);
+    });
+
     test("search follows deletion, restoring and renaming", async () => {
       const volume = await make("cache");
       await store.images.delete(volume.id, 10, 20);
@@ -148,6 +179,11 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await slugs({ labels: { team: "red" } }), ["two", "one"]);
       assert.deepEqual(await slugs({ labels: { team: "red", "a.b": 'x"y' } }), ["one"]);
       assert.deepEqual(await slugs({ labels: { team: "blue" } }), []);
+      await make("three", { labels: { "a=b": "c", "": "x\0y", é: "日本" } });
+      assert.deepEqual(await slugs({ labels: { a: "b=c" } }), []);
+      assert.deepEqual(await slugs({ labels: { "a=b": "c" } }), ["three"]);
+      assert.deepEqual(await slugs({ labels: { "": "x\0y" } }), ["three"]);
+      assert.deepEqual(await slugs({ labels: { é: "日本" } }), ["three"]);
     });
 
     test("a deleted image frees its slug, can be restored once, and not over a slug that is taken", async () => {

@@ -12,9 +12,8 @@ import type {
   ParentReference,
 } from "../store.ts";
 import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
+import { isSearchable, searchExpression } from "./image-search.ts";
 import { labelConditions } from "./labels.ts";
-
-const SHORTEST_INDEXED_SEARCH = 3;
 
 export function createImageStore(connection: Connection): ImageStore {
   const get = (id: string): ImageRecord | null => {
@@ -142,6 +141,7 @@ export function createImageStore(connection: Connection): ImageStore {
     },
 
     async list(query) {
+      if (!isSearchable(query.search ?? "")) return [];
       return connection.all(...listStatement(query)).map(toImage);
     },
 
@@ -259,29 +259,32 @@ export function createImageStore(connection: Connection): ImageStore {
   };
 }
 
-/** Terms of three letters and more go through the trigram index, in its own row order; shorter ones scan the covering index. */
+/** Terms and labels of ready images go through the search index, in its own row order; deleted ones are few and gone after a day. */
 function listStatement(query: ImageQuery): [string, ...(string | number)[]] {
-  const search = query.search?.toLowerCase() ?? "";
-  const isIndexed = search.length >= SHORTEST_INDEXED_SEARCH && !query.isDeleted;
+  const expression = query.isDeleted ? null : searchExpression(query);
+  const sequence = expression === null ? "images.sequence" : "image_search.rowid";
   const conditions = ["organization_id = ?", "kind = ?", "state = ?"];
   const values: (string | number)[] = [query.organizationId, query.kind, query.isDeleted ? "deleted" : "ready"];
   if (query.beforeSequence !== undefined) {
-    conditions.push(isIndexed ? "image_search.rowid < ?" : "sequence < ?");
+    conditions.push(`${sequence} < ?`);
     values.push(query.beforeSequence);
   }
-  if (isIndexed) {
+  if (expression !== null) {
     conditions.push("image_search MATCH ?");
-    values.push(`"${search.replaceAll('"', '""')}"`);
-  } else if (search !== "") {
-    conditions.push("instr(slug, ?) > 0");
-    values.push(search);
+    values.push(expression);
+  } else if (query.search !== undefined) {
+    conditions.push("instr(images.slug, ?) > 0");
+    values.push(query.search.toLowerCase());
   }
-  const labels = labelConditions(query.labels);
+  const labels = labelConditions("images.labels", query.labels);
   conditions.push(...labels.conditions);
   values.push(...labels.values, query.limit);
-  const source = isIndexed ? "image_search CROSS JOIN images ON images.sequence = image_search.rowid" : "images";
-  const order = isIndexed ? "image_search.rowid" : "sequence";
-  return [`SELECT images.* FROM ${source} WHERE ${conditions.join(" AND ")} ORDER BY ${order} DESC LIMIT ?`, ...values];
+  const source =
+    expression === null ? "images" : "image_search CROSS JOIN images ON images.sequence = image_search.rowid";
+  return [
+    `SELECT images.* FROM ${source} WHERE ${conditions.join(" AND ")} ORDER BY ${sequence} DESC LIMIT ?`,
+    ...values,
+  ];
 }
 
 function toImage(row: Row): ImageRecord {

@@ -87,7 +87,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
     },
 
     async list(organizationId, limit, labels) {
-      const { conditions, values } = labelConditions(labels);
+      const { conditions, values } = labelConditions("labels", labels);
       return connection
         .all(
           `SELECT * FROM sandboxes WHERE ${["organization_id = ?", ...conditions].join(" AND ")}

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -23,6 +23,42 @@ storeConformance("SQLite", async () => {
       await rm(directory, { recursive: true });
     },
   };
+});
+
+test("what an older program stored can be searched after the change of the index", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
+  try {
+    const path = join(directory, "caisson.db");
+    const database = new DatabaseSync(path);
+    database.exec(await readFile(join(import.meta.dirname, "migrations/0001-initial.sql"), "utf8"));
+    database.exec(`
+      PRAGMA user_version = 1;
+      INSERT INTO organizations VALUES ('org_a', 'a', 0);
+      INSERT INTO images (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, created_at_ms) VALUES
+        ('volume', 'vol_1', 'org_a', 'cache', 'ord', 'creating', 1, 0, '{"team":"red"}', 0),
+        ('volume', 'vol_2', 'org_a', 'cached-too', 'ord', 'deleted', 1, 0, '{}', 0);
+      UPDATE images SET state = 'ready' WHERE id = 'vol_1';`);
+    database.close();
+    const store = openSqliteStore(path);
+    const find = async (query: object) => {
+      const images = await store.images.list({
+        organizationId: "org_a",
+        kind: "volume",
+        isDeleted: false,
+        limit: 9,
+        ...query,
+      });
+      return images.map(({ slug }) => slug);
+    };
+    for (const query of [{ search: "c" }, { search: "he" }, { search: "cache" }, { labels: { team: "red" } }]) {
+      assert.deepEqual(await find(query), ["cache"]);
+    }
+    await store.images.restore("vol_2", "cached-too");
+    assert.deepEqual(await find({ search: "cache" }), ["cached-too", "cache"]);
+    await store.close();
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 });
 
 test("a database of a newer program is refused instead of being damaged", async () => {
