@@ -26,7 +26,10 @@ interface Operation {
   verify(id: string, isAcknowledged: boolean): Promise<void>;
 }
 
-suite("the server dies at any instruction", { timeout: 3_600_000 }, () => {
+/** Trying every point of one operation takes minutes. */
+const TIMEOUT_MS = 3_600_000;
+
+suite("the server dies at any instruction", { timeout: TIMEOUT_MS }, () => {
   let directory: string;
   let plan: FaultPlan;
   let server: TestServer;
@@ -79,6 +82,11 @@ suite("the server dies at any instruction", { timeout: 3_600_000 }, () => {
       await sandbox.fs.writeTextFile("/v/file", "written after the crash");
       assert.equal((await sandbox.sh`df --output=size /v | tail -1`.text()).trim() === "0", false);
     });
+  const inRestrictedSandbox = async (): Promise<void> => {
+    const sandbox = await openSandbox({ allowNet: ["192.0.2.1:443"] });
+    assert.equal(await sandbox.sh`echo restricted`.text(), "restricted\n");
+    await sandbox.kill();
+  };
   const fill = (slug: string, text: string) =>
     inSandbox({ "/v": slug }, (sandbox) => sandbox.fs.writeTextFile("/v/file", text));
 
@@ -228,6 +236,12 @@ suite("the server dies at any instruction", { timeout: 3_600_000 }, () => {
       verify: (id) => assertUsable(id, id),
     },
     {
+      name: "sandbox with a list of hosts, created and ended",
+      prepare: none,
+      run: () => inRestrictedSandbox(),
+      verify: () => inRestrictedSandbox(),
+    },
+    {
       name: "purge, and settling at the start",
       async prepare(id) {
         await createVolume(id);
@@ -283,7 +297,7 @@ suite("the server dies at any instruction", { timeout: 3_600_000 }, () => {
   }
 
   for (const [index, operation] of operations.entries()) {
-    test(operation.name, async (context) => {
+    test(operation.name, { timeout: TIMEOUT_MS }, async (context) => {
       const points = await trace(operation, `op${index}`);
       assert.ok(points.length > 0, "the operation passes no fault point");
       const chosen = isFull ? points : sample(points, SAMPLE_SIZE);
