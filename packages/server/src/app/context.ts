@@ -1,4 +1,4 @@
-import type { ImageRecord, Organization, Store, Token } from "@caisson/database";
+import type { ImageKind, ImageRecord, Organization, Store, Token } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
@@ -35,18 +35,17 @@ export function requireRegion(app: AppContext, name: string): Region {
   );
 }
 
-/** A live volume of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND`. */
-export async function requireVolume(app: AppContext, actor: Actor, idOrSlug: string): Promise<ImageRecord> {
-  const volume = await app.store.images.find(actor.organization.id, "volume", idOrSlug);
-  if (volume !== null) return volume;
-  throw new CaissonError("VOLUME_NOT_FOUND", `There is no volume ${JSON.stringify(idOrSlug.slice(0, 64))}`);
-}
-
-/** A live snapshot of the actor's organization, by id or slug. Throws `SNAPSHOT_NOT_FOUND`. */
-export async function requireSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<ImageRecord> {
-  const snapshot = await app.store.images.find(actor.organization.id, "snapshot", idOrSlug);
-  if (snapshot !== null) return snapshot;
-  throw new CaissonError("SNAPSHOT_NOT_FOUND", `There is no snapshot ${JSON.stringify(idOrSlug.slice(0, 64))}`);
+/** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */
+export async function requireImage(
+  app: AppContext,
+  actor: Actor,
+  kind: ImageKind,
+  idOrSlug: string,
+): Promise<ImageRecord> {
+  const image = await app.store.images.find(actor.organization.id, kind, idOrSlug);
+  if (image !== null) return image;
+  const code = kind === "volume" ? "VOLUME_NOT_FOUND" : "SNAPSHOT_NOT_FOUND";
+  throw new CaissonError(code, `There is no ${kind} ${JSON.stringify(idOrSlug.slice(0, 64))}`);
 }
 
 /** Writes one line of the audit trail. */

@@ -1,13 +1,8 @@
 import type { ImageKind, ImageRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, type Labels, requireLabels, requireSlug } from "@caisson/model";
-import { type Actor, type AppContext, recordEvent, requireRegion, requireSnapshot, requireVolume } from "./context.ts";
+import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
 import { letHoldersEnd } from "./volume-holders.ts";
-
-/** Finds a live volume or snapshot of the actor's organization. */
-export function requireImage(app: AppContext, actor: Actor, kind: ImageKind, idOrSlug: string): Promise<ImageRecord> {
-  return kind === "volume" ? requireVolume(app, actor, idOrSlug) : requireSnapshot(app, actor, idOrSlug);
-}
 
 /**
  * Deletes a volume or snapshot: it is gone from every list and its slug is free at once; its image stays until the retention is over. One

@@ -1,7 +1,7 @@
 import type { ImageRecord, VolumeClaim } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
-import { type Actor, type AppContext, requireRegion, requireVolume } from "./context.ts";
+import { type Actor, type AppContext, requireImage, requireRegion } from "./context.ts";
 import { DEFAULT_BUILTIN, type Region } from "./region.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
@@ -31,7 +31,7 @@ export async function planSandbox(
   const volumes: { record: ImageRecord; path: string; isReadOnly: boolean }[] = [];
   for (const mount of config.volumes) {
     volumes.push({
-      record: await requireVolume(app, actor, mount.volume),
+      record: await requireImage(app, actor, "volume", mount.volume),
       path: mount.path,
       isReadOnly: mount.isReadOnly,
     });

@@ -1,7 +1,7 @@
 import type { ImageRecord, NewImage } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
-import { type Actor, type AppContext, recordEvent, requireRegion, requireVolume } from "./context.ts";
+import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
 import type { Region } from "./region.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
@@ -24,13 +24,13 @@ export async function createSnapshot(
 ): Promise<ImageRecord> {
   const slug = requireSlug(input.slug);
   const labels = requireLabels(input.labels ?? {});
-  const { id: volumeId } = await requireVolume(app, actor, volumeIdOrSlug);
+  const { id: volumeId } = await requireImage(app, actor, "volume", volumeIdOrSlug);
   const claim =
     idempotencyKey === undefined
       ? undefined
       : { key: idempotencyKey, requestHash: hashRequest("snapshot", { ...input, volumeId }) };
   return app.locks.run(volumeId, async () => {
-    const volume = await requireVolume(app, actor, volumeId);
+    const volume = await requireImage(app, actor, "volume", volumeId);
     const region = requireRegion(app, volume.region);
     const isWritable = region.volumes.isWritable(volumeId);
     const snapshot: NewImage = {

@@ -2,7 +2,7 @@ import type { ImageRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
-import { type Actor, type AppContext, recordEvent, requireRegion, requireVolume } from "./context.ts";
+import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
 import { withDevice } from "./image-content.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { letHoldersEnd } from "./volume-holders.ts";
@@ -17,11 +17,11 @@ export async function growVolume(
   idOrSlug: string,
   capacity: string | number,
 ): Promise<ImageRecord> {
-  const { id } = await requireVolume(app, actor, idOrSlug);
+  const { id } = await requireImage(app, actor, "volume", idOrSlug);
   const capacityBytes = requireCapacity(app, capacity);
   await letHoldersEnd(app, id);
   return app.locks.run(id, async () => {
-    const volume = await requireVolume(app, actor, id);
+    const volume = await requireImage(app, actor, "volume", id);
     if (capacityBytes < volume.capacityBytes) {
       throw new CaissonError(
         "INVALID_CAPACITY",
