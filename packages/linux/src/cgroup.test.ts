@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import {
   type Cgroups,
   cgroupProcesses,
   createCgroup,
+  diskHierarchy,
   hierarchyOf,
   joinCgroup,
   limitCgroup,
@@ -14,6 +17,11 @@ import {
   readCgroups,
   removeCgroup,
 } from "./cgroup.ts";
+import { openFile, truncateFile } from "./files.ts";
+import { LoopDevice } from "./loop-device.ts";
+import { runTool } from "./run-tool.ts";
+
+const MIB = 2 ** 20;
 
 suite("cgroups", () => {
   const parent = `/caisson-cgroup-test-${process.pid}`;
@@ -37,6 +45,34 @@ suite("cgroups", () => {
     await removeCgroup(cgroups, `${parent}/one`);
     await removeCgroup(cgroups, `${parent}/one`);
     assert.deepEqual(await listCgroups(cgroups, parent), []);
+  });
+
+  test("a limited disk is read and written no faster, and other disks as before", async (context) => {
+    const limited = await readCgroups({ isDiskLimited: true });
+    if (diskHierarchy(limited) === null) return context.skip("this host has no controller for disks");
+    const directory = await mkdtemp(join(tmpdir(), "caisson-cgroup-"));
+    await using file = await openFile(join(directory, "image"), "wx+");
+    await truncateFile(file, 64 * MIB, directory);
+    const device = await LoopDevice.attach(file, { isDirect: true });
+    try {
+      await createCgroup(limited, parent, "disk");
+      const numbers = (await readFile(`/sys/block/${basename(device.path)}/dev`, "utf8")).trim();
+      const disk = { devices: [numbers], bytesPerSecond: 8 * MIB };
+      await limitCgroup(limited, `${parent}/disk`, { memoryBytes: 300 * MIB, cpuCount: 1, pidsMax: 77, disk });
+      const procs = join(diskHierarchy(limited)?.mountPath ?? "", parent, "disk/cgroup.procs");
+      const copy = async (args: string) => {
+        const startedMs = performance.now();
+        await runTool("sh", ["-c", `echo $$ >${procs}; exec dd ${args} bs=1M count=8 status=none`]);
+        return performance.now() - startedMs;
+      };
+      const read = await copy(`if=${device.path} of=/dev/null iflag=direct`);
+      const write = await copy(`if=/dev/zero of=${device.path} oflag=direct`);
+      const other = await copy(`if=/dev/zero of=${join(directory, "other")} conv=fsync`);
+      assert.ok(read > 800 && write > 800 && other < read, `read ${read} ms, write ${write} ms, other ${other} ms`);
+    } finally {
+      await device.detach();
+      await rm(directory, { recursive: true });
+    }
   });
 
   test("limits are what was asked for", async () => {

@@ -21,6 +21,8 @@ export type CgroupLayout = "v2" | "v1" | "hybrid" | "none";
 export interface Cgroups {
   readonly layout: CgroupLayout;
   readonly hierarchies: readonly CgroupHierarchy[];
+  /** Controllers that new cgroups have. The others, such as cpuset, would each need settings before they take a process. */
+  readonly usedControllers: readonly string[];
   /**
    * The empty mount point of a unified hierarchy that was hidden, or `null`. crun makes its directories there all the same, as ordinary
    * files in memory.
@@ -30,8 +32,12 @@ export interface Cgroups {
 
 const UNIFIED_PATH = "/sys/fs/cgroup/unified";
 
-/** Reads which cgroup hierarchies this process can reach. */
-export async function readCgroups(): Promise<Cgroups> {
+const CONTROLLERS = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+/** By the names of version 1 and 2. Only where disks are limited: the kernel carries out the I/O of such cgroups apart from that of others. */
+const DISK_CONTROLLERS = ["blkio", "io"];
+
+/** Reads which cgroup hierarchies this process can reach. `isDiskLimited`: `limitCgroup` will be given limits for disks. */
+export async function readCgroups({ isDiskLimited = false } = {}): Promise<Cgroups> {
   const mounts = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
   const hierarchies = await Promise.all(
     mounts.map(async ({ type, target, superOptions }): Promise<CgroupHierarchy> => {
@@ -41,7 +47,8 @@ export async function readCgroups(): Promise<Cgroups> {
     }),
   );
   const layout = layoutOf(hierarchies);
-  return { layout, hierarchies, hiddenPath: layout === "v1" ? UNIFIED_PATH : null };
+  const usedControllers = isDiskLimited ? [...CONTROLLERS, ...DISK_CONTROLLERS] : CONTROLLERS;
+  return { layout, hierarchies, usedControllers, hiddenPath: layout === "v1" ? UNIFIED_PATH : null };
 }
 
 function layoutOf(hierarchies: readonly CgroupHierarchy[]): CgroupLayout {
@@ -60,12 +67,14 @@ export function hierarchyOf(cgroups: Cgroups, controller: string): CgroupHierarc
   return cgroups.hierarchies.find(({ controllers }) => controllers.includes(controller)) ?? null;
 }
 
-/** Controllers that sandboxes are limited by or counted with. The others, such as cpuset, would each need settings before they take a process. */
-const USED_CONTROLLERS = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+/** The hierarchy that can limit disks, or `null`. */
+export function diskHierarchy(cgroups: Cgroups): CgroupHierarchy | null {
+  return hierarchyOf(cgroups, "io") ?? hierarchyOf(cgroups, "blkio");
+}
 
-function usedHierarchies(cgroups: Cgroups): readonly CgroupHierarchy[] {
-  return cgroups.hierarchies.filter(
-    ({ version, controllers }) => version === 2 || controllers.some((name) => USED_CONTROLLERS.includes(name)),
+function usedHierarchies({ hierarchies, usedControllers }: Cgroups): readonly CgroupHierarchy[] {
+  return hierarchies.filter(
+    ({ version, controllers }) => version === 2 || controllers.some((name) => usedControllers.includes(name)),
   );
 }
 
@@ -76,7 +85,7 @@ export async function createCgroup(cgroups: Cgroups, parent: string, name: strin
     await mkdir(join(mountPath, parent, name), { recursive: true, mode: 0o755 });
     if (version === 1) continue;
     // A version 2 cgroup has the controllers that all cgroups above it pass on.
-    const passedOn = USED_CONTROLLERS.filter((controller) => controllers.includes(controller));
+    const passedOn = cgroups.usedControllers.filter((controller) => controllers.includes(controller));
     for (const directory of [mountPath, join(mountPath, parent)]) {
       await writeFile(
         join(directory, "cgroup.subtree_control"),
@@ -98,6 +107,16 @@ export interface CgroupLimits {
   readonly memoryBytes: number;
   readonly cpuCount: number;
   readonly pidsMax: number;
+  /** Needs cgroups that were read with `isDiskLimited`. */
+  readonly disk?: DiskLimits;
+}
+
+/** What each device may do every second, in each direction. Version 1 counts reads, direct and synced writes, not those from the page cache. */
+export interface DiskLimits {
+  /** As `major:minor`. */
+  readonly devices: readonly string[];
+  readonly bytesPerSecond?: number;
+  readonly operationsPerSecond?: number;
 }
 
 /** Sets limits; swap is not used beyond the memory limit. A controller that the host lacks limits nothing (`doctor` says so). */
@@ -134,7 +153,30 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
       [["cpu.max", `${quotaUs} ${periodUs}`]],
     ),
     set("pids", pids, pids),
+    limits.disk === undefined ? null : limitDisks(cgroups, path, limits.disk),
   ]);
+}
+
+async function limitDisks(cgroups: Cgroups, path: string, limits: DiskLimits): Promise<void> {
+  const hierarchy = diskHierarchy(cgroups);
+  if (hierarchy === null) return;
+  const directory = join(hierarchy.mountPath, path);
+  const units = [
+    ["bps", limits.bytesPerSecond],
+    ["iops", limits.operationsPerSecond],
+  ] as const;
+  for (const device of limits.devices) {
+    for (const [unit, value] of units) {
+      if (value === undefined) continue;
+      if (hierarchy.version === 2) {
+        await writeSetting(join(directory, "io.max"), `${device} r${unit}=${value} w${unit}=${value}`);
+        continue;
+      }
+      for (const direction of ["read", "write"]) {
+        await writeSetting(join(directory, `blkio.throttle.${direction}_${unit}_device`), `${device} ${value}`);
+      }
+    }
+  }
 }
 
 /** Lets a version 1 cgroup use only these character devices, given as `major:minor`. Version 2 has no files for that. */

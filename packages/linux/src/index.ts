@@ -6,6 +6,8 @@ export {
   type Cgroups,
   cgroupProcesses,
   createCgroup,
+  type DiskLimits,
+  diskHierarchy,
   hierarchyOf,
   joinCgroup,
   limitCgroup,

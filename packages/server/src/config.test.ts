@@ -38,6 +38,18 @@ suite("configuration", () => {
     });
   });
 
+  test("disks are limited by bandwidth, by operations, or by both", async () => {
+    const limits = async (text: string) => (await load(`[sandboxes]\n${text}`)).sandboxes.diskLimits;
+    assert.deepEqual(await limits('disk_bandwidth = "200MB"'), { bytesPerSecond: 200e6 });
+    assert.deepEqual(await limits("disk_operations = 5000"), { operationsPerSecond: 5000 });
+    assert.deepEqual(await limits("disk_operations = 100\ndisk_bandwidth = 1000000"), {
+      bytesPerSecond: 1e6,
+      operationsPerSecond: 100,
+    });
+    await assert.rejects(limits('disk_bandwidth = "999kB"'), /at least 1MB/);
+    await assert.rejects(limits("disk_operations = 99"), /disk_operations/);
+  });
+
   test("the command line wins over the file, and IPv6 addresses are understood", async () => {
     const config = await load('listen = "127.0.0.1:1"', { listen: "[::1]:9000" });
     assert.deepEqual([config.listenHost, config.listenPort], ["::1", 9000]);

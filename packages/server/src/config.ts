@@ -48,6 +48,8 @@ export interface SandboxLimitsConfig {
   readonly maxPerOrganization: number;
   readonly cpuCount: number;
   readonly pidsMax: number;
+  /** What a sandbox may do with each of its disks every second, in each direction; null: as much as there is. */
+  readonly diskLimits: { readonly bytesPerSecond?: number; readonly operationsPerSecond?: number } | null;
   readonly scratchBytes: number;
   /** Scratch disks kept formatted and mounted, so that a create does not wait for one. */
   readonly preparedScratchDisks: number;
@@ -59,6 +61,9 @@ export interface SandboxLimitsConfig {
 
 const closed = { additionalProperties: false };
 const PositiveInteger = Type.Integer({ minimum: 1 });
+/** Below that a sandbox cannot even start in time. */
+const MIN_DISK_OPERATIONS = 100;
+const MIN_DISK_BANDWIDTH = 1_000_000;
 const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
 
 const FileSchema = Type.Object(
@@ -95,6 +100,8 @@ const FileSchema = Type.Object(
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
           pids: Type.Optional(Type.Integer({ minimum: 64 })),
+          disk_bandwidth: Type.Optional(Size),
+          disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
           prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
           holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
@@ -154,6 +161,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
       pidsMax: file.sandboxes?.pids ?? 4096,
+      diskLimits: parseDiskLimits(file),
       scratchBytes: parseSize(file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
@@ -194,6 +202,19 @@ function readConfigFile(path: string, isRequired: boolean): ConfigFile {
   throw new CaissonError(
     "INVALID_CONFIG",
     `In the configuration file ${path}, ${setting} ${detail}. caisson.example.toml shows every setting`,
+  );
+}
+
+function parseDiskLimits({ sandboxes }: ConfigFile): SandboxLimitsConfig["diskLimits"] {
+  const { disk_bandwidth: bandwidth, disk_operations: operationsPerSecond } = sandboxes ?? {};
+  if (bandwidth === undefined && operationsPerSecond === undefined) return null;
+  const operations = operationsPerSecond === undefined ? {} : { operationsPerSecond };
+  if (bandwidth === undefined) return operations;
+  const bytesPerSecond = parseSize(bandwidth);
+  if (bytesPerSecond >= MIN_DISK_BANDWIDTH) return { ...operations, bytesPerSecond };
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `sandboxes.disk_bandwidth ${JSON.stringify(bandwidth)} is too little for a sandbox to start: give at least 1MB`,
   );
 }
 

@@ -52,7 +52,13 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const regions = new Map<string, Region>();
   for (const name of config.regions) regions.set(name, await openRegion(config, name, { image, locks, logger, undo }));
 
-  const runtime = await OciRuntime.open({ runDirectory: join(directory, "run"), network: config.network, logger });
+  const { diskLimits } = config.sandboxes;
+  const runtime = await OciRuntime.open({
+    runDirectory: join(directory, "run"),
+    network: config.network,
+    logger,
+    ...(diskLimits === null ? {} : { diskLimits }),
+  });
   undo.defer(() => runtime.close());
 
   const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), logger };

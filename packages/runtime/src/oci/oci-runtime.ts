@@ -3,7 +3,14 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Cgroups, readCgroups, removeCgroup, setMountAttributes } from "@caisson/linux";
+import {
+  type Cgroups,
+  type DiskLimits,
+  diskHierarchy,
+  readCgroups,
+  removeCgroup,
+  setMountAttributes,
+} from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { tryClaim } from "../network/claim.ts";
 import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
@@ -31,6 +38,8 @@ export interface OciRuntimeOptions {
   readonly network?: NetworkOptions;
   /** How many sandboxes to keep ready to start, as far as that goes without knowing them. Default: 4. */
   readonly preparedCount?: number;
+  /** What each sandbox may do with each of its disks every second, in each direction. Default: as much as there is. */
+  readonly diskLimits?: Omit<DiskLimits, "devices">;
   readonly logger?: RuntimeLogger;
   /** `crun`, `runc`, or a path to one. Default: the first of the two that is installed. */
   readonly runtimePath?: string;
@@ -73,7 +82,14 @@ export class OciRuntime implements SandboxRuntime {
       );
     }
     undo.use(claim);
-    const cgroups = await readCgroups();
+    const { diskLimits } = options;
+    const cgroups = await readCgroups({ isDiskLimited: diskLimits !== undefined });
+    if (diskLimits !== undefined && diskHierarchy(cgroups) === null) {
+      throw new CaissonError(
+        "INVALID_CONFIG",
+        "Cannot limit the disks of sandboxes: this host has no cgroup controller for that. Remove disk_bandwidth and disk_operations, or boot with io (version 2) or blkio (version 1)",
+      );
+    }
     const cgroupParent = `/caisson-${instance}`;
     const directories = await prepareDirectories(options.runDirectory);
     const [program, ownKit, seccomp] = await Promise.all([
@@ -112,6 +128,7 @@ export class OciRuntime implements SandboxRuntime {
       resolvConf: network.resolvConf,
       egress: network.egress,
       places,
+      diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 20_000,
     };
     return new OciRuntime(shared, undo.move(), options.logger);

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Cgroups, cloneTree, limitCgroup } from "@caisson/linux";
+import { type Cgroups, cloneTree, type DiskLimits, limitCgroup } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
@@ -12,6 +12,7 @@ import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./certificate-bundle.ts";
 import { ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
+import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
 import type { Kit } from "./kit.ts";
 import type { Launcher } from "./launcher.ts";
@@ -35,6 +36,8 @@ export interface SharedParts {
   readonly resolvConf: string;
   readonly egress: EgressGuard;
   readonly places: Pool<Place>;
+  /** Of each sandbox, for each of its disks; null: none. */
+  readonly diskLimits: Omit<DiskLimits, "devices"> | null;
   readonly startTimeoutMs: number;
 }
 
@@ -112,7 +115,7 @@ export class Sandbox {
       allDone([
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
-        limitCgroup(shared.cgroups, cgroupPath, limits),
+        this.#limit(cgroupPath),
         this.#restrict(address, egress),
       ]),
     );
@@ -175,6 +178,13 @@ export class Sandbox {
     const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
     this.#undo.defer(() => log.close());
     return { agentRunPath, files, log };
+  }
+
+  async #limit(cgroupPath: string): Promise<void> {
+    const { cgroups, diskLimits } = this.#shared;
+    const { limits, root, mounts } = this.#spec;
+    const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
+    await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk });
   }
 
   /** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */
