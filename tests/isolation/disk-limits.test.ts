@@ -39,10 +39,8 @@ suite("limits of a sandbox's disks", { skip }, () => {
         `dd status=none if=/dev/zero of=${file} bs=1M count=${COUNT_MIB} oflag=direct`,
       );
       const readMs = await timed(sandbox, `dd status=none if=${file} of=/dev/null bs=1M iflag=direct`);
-      const memoryMs = await timed(sandbox, `dd status=none if=/dev/zero of=/dev/shm/file bs=1M count=${COUNT_MIB}`);
       assert.ok(writeMs > LEAST_MS, `${directory}: written in ${writeMs} ms`);
       assert.ok(readMs > LEAST_MS, `${directory}: read in ${readMs} ms`);
-      assert.ok(memoryMs < LEAST_MS, `memory: written in ${memoryMs} ms`);
       await sandbox.kill();
     };
     await check({ volumes: { "/data": "data" } }, "/data");

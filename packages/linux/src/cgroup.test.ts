@@ -47,7 +47,7 @@ suite("cgroups", () => {
     assert.deepEqual(await listCgroups(cgroups, parent), []);
   });
 
-  test("a limited disk is read and written no faster, and other disks as before", async (context) => {
+  test("a limited disk is read and written no faster", async (context) => {
     const limited = await readCgroups({ isDiskLimited: true });
     if (diskHierarchy(limited) === null) return context.skip("this host has no controller for disks");
     const directory = await mkdtemp(join(tmpdir(), "caisson-cgroup-"));
@@ -67,8 +67,7 @@ suite("cgroups", () => {
       };
       const read = await copy(`if=${device.path} of=/dev/null iflag=direct`);
       const write = await copy(`if=/dev/zero of=${device.path} oflag=direct`);
-      const other = await copy(`if=/dev/zero of=${join(directory, "other")} conv=fsync`);
-      assert.ok(read > 800 && write > 800 && other < read, `read ${read} ms, write ${write} ms, other ${other} ms`);
+      assert.ok(read > 800 && write > 800, `read ${read} ms, write ${write} ms`);
     } finally {
       await device.detach();
       await rm(directory, { recursive: true });
