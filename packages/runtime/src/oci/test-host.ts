@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assertNoLeaks, readMounts, runTool, unmount } from "@caisson/linux";
 import { randomCharacters } from "@caisson/model";
-import { ensureImage } from "../../../server/src/images/index.ts";
+import { ensureBaseImage } from "../../../server/src/base-image/index.ts";
 import type { TestHost } from "../conformance.ts";
 import type { NetworkOptions } from "../network/sandbox-network.ts";
 import type { RootSpec } from "../runtime.ts";
@@ -34,7 +34,7 @@ export interface TestHostOptions {
 
 /** Directories with real roots, mounted as the server would mount them, in a directory of their own. */
 export async function makeOciTestHost({ runtimePath, network }: TestHostOptions): Promise<TestHost> {
-  const image = await ensureImage();
+  const image = await ensureBaseImage();
   const base = await mkdtemp(join(tmpdir(), "caisson-runtime-"));
   const instance = `test-${randomCharacters(8)}`;
   const runDirectory = join(base, "run");

@@ -42,7 +42,7 @@ export class Attachments {
     }
     const attachment = existing ?? {
       mode,
-      isDiscarded: image.place === "scratch",
+      isDiscarded: image.state === "scratch",
       device: await openDevice(image, mode),
       holders: new Set<BlockDevice>(),
     };

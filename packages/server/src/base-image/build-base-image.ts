@@ -56,7 +56,11 @@ const GROUPS_PER_BUNDLE = 4;
  * Makes the Debian root in `directory/root` and then, as an ext4 file system no larger than it must be, the file `directory/image.ext4`.
  * The caller owns `directory` and removes it. Aborting kills every process of the build at once.
  */
-export async function buildImage(directory: string, inputs: ImageInputs, options: BuildOptions = {}): Promise<string> {
+export async function buildBaseImage(
+  directory: string,
+  inputs: ImageInputs,
+  options: BuildOptions = {},
+): Promise<string> {
   const root = join(directory, "root");
   const image = join(directory, "image.ext4");
   const report = (phase: ImageProgress["phase"], fraction: number, message: string): void =>

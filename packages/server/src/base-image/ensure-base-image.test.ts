@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { assertNoLeaks, lockFile, runTool } from "@caisson/linux";
-import { ensureImage } from "./ensure-image.ts";
+import { ensureBaseImage } from "./ensure-base-image.ts";
 import { type ImageInputs, imageKey, readImageInputs } from "./host-inputs.ts";
 
 suite("built-in image", () => {
@@ -38,7 +38,7 @@ suite("built-in image", () => {
     await mkdir(cacheDirectory);
     await writeFile(join(cacheDirectory, `${imageKey(inputs)}.ext4`), "content");
     const phases: string[] = [];
-    const image = await ensureImage({ cacheDirectory, inputs, onProgress: ({ phase }) => phases.push(phase) });
+    const image = await ensureBaseImage({ cacheDirectory, inputs, onProgress: ({ phase }) => phases.push(phase) });
     assert.deepEqual([image.key, image.sizeBytes, phases], [imageKey(inputs), 7, ["done"]]);
   });
 
@@ -47,7 +47,7 @@ suite("built-in image", () => {
     await mkdir(cacheDirectory);
     const { promise: waiting, resolve } = Promise.withResolvers<void>();
     const lock = await lockFile(join(cacheDirectory, ".lock"));
-    const building = ensureImage({
+    const building = ensureBaseImage({
       cacheDirectory,
       inputs,
       onProgress: ({ phase }) => phase === "waiting" && resolve(),
@@ -62,7 +62,7 @@ suite("built-in image", () => {
     const cacheDirectory = join(directory, "aborted");
     await mkdir(join(cacheDirectory, ".build-killed"), { recursive: true });
     const controller = new AbortController();
-    const building = ensureImage({
+    const building = ensureBaseImage({
       cacheDirectory,
       inputs,
       signal: controller.signal,
@@ -75,7 +75,7 @@ suite("built-in image", () => {
   });
 
   test("a whole image is a clean ext4 file system with what sandboxes need", async () => {
-    const { path, sizeBytes } = await ensureImage({ inputs });
+    const { path, sizeBytes } = await ensureBaseImage({ inputs });
     assert.ok(sizeBytes < 2 * 2 ** 30);
     await runTool("e2fsck", ["-fn", path]);
     const stat = async (name: string): Promise<string> => runTool("debugfs", ["-R", `stat ${name}`, path]);
