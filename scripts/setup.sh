@@ -6,16 +6,25 @@
 set -eu
 here=$(dirname "$(dirname "$(readlink -f "$0")")")
 
+stamp="$here/node_modules/.caisson-installed"
+is_installed() { [ -x "$here/node_modules/.bin/node" ] && cmp -s "$here/package-lock.json" "$stamp"; }
+
 install_npm() {
-  stamp="$here/node_modules/.caisson-installed"
-  if [ -x "$here/node_modules/.bin/node" ] && cmp -s "$here/package-lock.json" "$stamp"; then return; fi
+  if is_installed; then return; fi
+  # Two first runs at once: the second waits for the first.
+  exec 9<"$here/package-lock.json"
+  flock 9
+  if is_installed; then return; fi
+  # The system's npm on the system's Node.js. Under npm, node_modules/.bin comes first on the PATH: the Node.js there is about to be replaced,
+  # and unlike Debian's it does not trust the host's own certificates unless it is told to.
+  PATH=$(echo "$PATH" | tr ':' '\n' | grep -v '/node_modules/' | paste -sd:)
+  export PATH NODE_USE_SYSTEM_CA=1
   if ! command -v npm >/dev/null; then
     echo "caisson: npm is missing. Install Node.js with npm first, for example: apt-get install nodejs npm" >&2
     exit 1
   fi
   echo "Installing the npm packages of package-lock.json into node_modules: Node 24 runs Caisson, Deno runs inside its sandboxes." >&2
-  # Not npm ci: it refuses a lock file that lacks the optional packages of other platforms.
-  (cd "$here" && npm install --no-save --no-audit --no-fund --loglevel=error >&2)
+  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error >&2 9<&-)
   cp "$here/package-lock.json" "$stamp"
 }
 
