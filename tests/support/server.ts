@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-import { assertNoLeaks } from "@caisson/linux";
+import { assertNoLeaks } from "@caisson/linux/testing";
 import { openServerLog } from "./server-log.ts";
 
 const root = join(import.meta.dirname, "../..");

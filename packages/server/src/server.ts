@@ -2,14 +2,13 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { openSqliteStore } from "@caisson/database";
-import { type FileLock, lockFile } from "@caisson/linux";
+import { type FileLock, KeyedLock, lockFile } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks } from "@caisson/storage";
 import type { Logger } from "pino";
 import { importBuiltin } from "./app/builtin-import.ts";
 import type { AppContext } from "./app/context.ts";
-import { KeyedMutex } from "./app/keyed-mutex.ts";
 import { LiveSandboxes } from "./app/live-sandboxes.ts";
 import { PreparedScratch } from "./app/prepared-scratch.ts";
 import type { Region } from "./app/region.ts";
@@ -44,7 +43,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const store = openSqliteStore(join(directory, "database", "caisson.db"));
   undo.defer(() => store.close());
 
-  const locks = new KeyedMutex();
+  const locks = new KeyedLock();
   const image = await ensureImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
@@ -125,7 +124,7 @@ async function openRegion(
     undo,
   }: {
     readonly image: BuiltImage;
-    readonly locks: KeyedMutex;
+    readonly locks: KeyedLock;
     readonly logger: Logger;
     readonly undo: AsyncDisposableStack;
   },

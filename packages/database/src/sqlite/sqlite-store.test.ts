@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
-import { storeConformance } from "../conformance.ts";
+import { storeConformance } from "../../testing/conformance.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 
 storeConformance("SQLite", async () => {

@@ -1,9 +1,9 @@
 import type { ImageKind, ImageRecord, Organization, Store, Token } from "@caisson/database";
+import type { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 import type { LiveSandboxes } from "./live-sandboxes.ts";
 import type { Region } from "./region.ts";
 
@@ -14,7 +14,7 @@ export interface AppContext {
   readonly runtime: SandboxRuntime;
   readonly regions: ReadonlyMap<string, Region>;
   /** Serialises what happens to one volume or snapshot, by id. */
-  readonly locks: KeyedMutex;
+  readonly locks: KeyedLock;
   readonly live: LiveSandboxes;
   readonly logger: Logger;
 }

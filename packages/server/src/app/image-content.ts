@@ -1,6 +1,5 @@
-import { step } from "@caisson/linux";
+import { type KeyedLock, step } from "@caisson/linux";
 import { formatFileSystem, growFileSystem } from "@caisson/storage";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 import type { Region } from "./region.ts";
 
 /**
@@ -12,7 +11,7 @@ export async function fillVolume(
   volumeId: string,
   capacityBytes: number,
   source: { readonly imageId: string; readonly sizeBytes: number } | null,
-  locks: KeyedMutex,
+  locks: KeyedLock,
 ): Promise<void> {
   const { storage } = region;
   if (source === null) {

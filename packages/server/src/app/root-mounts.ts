@@ -1,7 +1,7 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { KeyedLock } from "@caisson/linux";
 import { type BlockDevice, mountVolume, type StorageDriver, unmountVolume } from "@caisson/storage";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 
 interface MountedRoot {
   readonly device: BlockDevice;
@@ -20,10 +20,10 @@ const IDLE_MS = 30_000;
 export class RootMounts {
   readonly #storage: StorageDriver;
   readonly #directory: string;
-  readonly #locks: KeyedMutex;
+  readonly #locks: KeyedLock;
   readonly #mounted = new Map<string, MountedRoot>();
 
-  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex) {
+  constructor(storage: StorageDriver, directory: string, locks: KeyedLock) {
     this.#storage = storage;
     this.#directory = directory;
     this.#locks = locks;

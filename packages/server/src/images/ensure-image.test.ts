@@ -3,7 +3,8 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { assertNoLeaks, lockFile, runTool } from "@caisson/linux";
+import { lockFile, runTool } from "@caisson/linux";
+import { assertNoLeaks } from "@caisson/linux/testing";
 import { ensureImage } from "./ensure-image.ts";
 import { type ImageInputs, imageKey, readImageInputs } from "./host-inputs.ts";
 

@@ -6,6 +6,7 @@ import {
   cloneFile,
   type FileLock,
   hasErrorCode,
+  KeyedLock,
   type LoopStatus,
   lockFile,
   openFile,
@@ -25,10 +26,9 @@ import type {
   ImageUsage,
   StorageDriver,
 } from "../driver.ts";
-import { KeyedLock } from "../keyed-lock.ts";
-import { Attachments } from "./attachments.ts";
 import { ImageDirectory, type ImagePlace, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
+import { Attachments } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
 import { hasReflink } from "./reflink.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
