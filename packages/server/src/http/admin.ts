@@ -2,6 +2,7 @@ import type { AuditEvent, Organization, Token } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import { ErrorSchema } from "@caisson/protocol";
 import { Type } from "typebox";
+import { auditEvent } from "../app/audit-event.ts";
 import type { Actor, AppContext } from "../app/context.ts";
 import { createOrganization, createToken } from "../app/tokens.ts";
 import { ADMIN_ORGANIZATION } from "../credentials.ts";
@@ -64,7 +65,12 @@ export function adminRoutes(app: AppContext, http: Http): void {
     },
     async (request) => {
       const { name, organization } = request.body;
-      const { token, text } = await createToken(app, await targetOrganization(app, request.actor, organization), name);
+      const { token, text } = await createToken(
+        app,
+        request.actor,
+        await targetOrganization(app, request.actor, organization),
+        name,
+      );
       return { ...showToken(token), token: text };
     },
   );
@@ -76,6 +82,10 @@ export function adminRoutes(app: AppContext, http: Http): void {
         request.actor.organization.id,
         request.params.id,
         Date.now(),
+        auditEvent(request.actor, "token-revoke", {
+          id: request.params.id,
+          organizationId: request.actor.organization.id,
+        }),
       );
       if (!isRevoked)
         throw new CaissonError(
@@ -109,7 +119,7 @@ export function adminRoutes(app: AppContext, http: Http): void {
     },
     async (request) => {
       requireAdmin(request.actor);
-      return showOrganization(await createOrganization(app, request.body.slug));
+      return showOrganization(await createOrganization(app, request.actor, request.body.slug));
     },
   );
   http.get(
