@@ -4,7 +4,7 @@ import { runTool, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { EgressGuard } from "../egress/egress-guard.ts";
 import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "./address.ts";
-import { type Claim, tryClaim } from "./claim.ts";
+import { type Claim, tryClaim } from "./host-claim.ts";
 import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
 import { readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";

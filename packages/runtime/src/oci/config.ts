@@ -1,9 +1,8 @@
-import type { Cgroups } from "@caisson/linux";
-import { hierarchyOf, type IdRange } from "@caisson/linux";
+import { type Cgroups, hierarchyOf, type IdRange } from "@caisson/linux";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
-import { agentEnvironment, HOME } from "./environment.ts";
-import { AGENT_RUN_TARGET, KIT_TARGET, type Kit } from "./kit.ts";
-import type { SeccompProfile } from "./seccomp.ts";
+import { AGENT_RUN_TARGET, KIT_TARGET, type Kit } from "./agent/agent-bundle.ts";
+import { agentEnvironment, HOME } from "./agent/environment.ts";
+import type { SeccompProfile } from "./seccomp/seccomp.ts";
 
 /**
  * What root of the sandbox may do to things that belong to the sandbox. Docker's set without NET_RAW (ping works through unprivileged ICMP

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { type Cgroups, cgroupProcesses, hasErrorCode } from "@caisson/linux";
-import type { Launcher } from "./launcher.ts";
+import type { Launcher } from "./container-process.ts";
 
 const KILL_DEADLINE_MS = 10_000;
 const POLL_MS = 2;

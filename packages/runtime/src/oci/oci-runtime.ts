@@ -7,23 +7,23 @@ import {
   type Cgroups,
   type DiskLimits,
   diskHierarchy,
+  ReadyQueue,
   readCgroups,
   removeCgroup,
   setMountAttributes,
+  UndoStack,
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { tryClaim } from "../network/claim.ts";
+import { tryClaim } from "../network/host-claim.ts";
 import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
-import { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
-import { UndoStack } from "../undo-stack.ts";
+import { ensureKit, mountKit } from "./agent/agent-bundle.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
-import { ensureKit, mountKit } from "./kit.ts";
-import { type Place, preparePlace } from "./place.ts";
+import { type Place, preparePlace } from "./prepared-environment.ts";
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
-import { readSeccompProfile } from "./seccomp.ts";
+import { readSeccompProfile } from "./seccomp/seccomp.ts";
 
 export interface RuntimeLogger {
   debug(details: object, message: string): void;
@@ -116,7 +116,7 @@ export class OciRuntime implements SandboxRuntime {
     }
     const stateDirectory = directories.state;
     const placeOptions = { program, stateDirectory, cgroups, cgroupParent, network };
-    const places = undo.use(new Pool<Place>(options.preparedCount ?? 4, () => preparePlace(placeOptions)));
+    const places = undo.use(new ReadyQueue<Place>(options.preparedCount ?? 4, () => preparePlace(placeOptions)));
     const shared = {
       program,
       stateDirectory,

@@ -1,25 +1,31 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Cgroups, cloneTree, type DiskLimits, limitCgroup } from "@caisson/linux";
+import {
+  type Cgroups,
+  cloneTree,
+  type DiskLimits,
+  limitCgroup,
+  type ReadyQueue,
+  settleAll,
+  UndoStack,
+} from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
-import type { Pool } from "../pool.ts";
 import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
-import { UndoStack } from "../undo-stack.ts";
-import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
-import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./certificate-bundle.ts";
+import type { Kit } from "./agent/agent-bundle.ts";
+import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
+import type { Launcher } from "./container-process.ts";
 import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
-import type { Kit } from "./kit.ts";
-import type { Launcher } from "./launcher.ts";
-import type { Place } from "./place.ts";
-import { mountAgentRun, mountData, mountRoot } from "./root-mount.ts";
+import type { Place } from "./prepared-environment.ts";
+import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
+import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
-import type { SeccompProfile } from "./seccomp.ts";
+import type { SeccompProfile } from "./seccomp/seccomp.ts";
 import { Trace } from "./trace.ts";
 
 /** What the sandboxes of one runtime share. */
@@ -35,7 +41,7 @@ export interface SharedParts {
   /** The text of `/etc/resolv.conf`. */
   readonly resolvConf: string;
   readonly egress: EgressGuard;
-  readonly places: Pool<Place>;
+  readonly places: ReadyQueue<Place>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
   readonly startTimeoutMs: number;
@@ -112,7 +118,7 @@ export class Sandbox {
 
     await trace.run("directory", () => directory.create());
     const [rootPath, { agentRunPath, files, log }] = await trace.run("mounts", () =>
-      allDone([
+      settleAll([
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
         this.#limit(cgroupPath),
@@ -123,7 +129,7 @@ export class Sandbox {
       ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
       : {};
     const dataMounts = await trace.run("data mounts", () =>
-      allDone(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
+      settleAll(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
     );
     await trace.run("config", () =>
       directory.write(
@@ -258,17 +264,6 @@ async function writeFiles(
     }),
   );
   return Object.fromEntries(files);
-}
-
-/** Like `Promise.all`, but when one fails it still waits for the others, so that undoing does not run beside them. */
-async function allDone<T extends readonly unknown[]>(
-  work: {
-    readonly [K in keyof T]: Promise<T[K]>;
-  },
-): Promise<T> {
-  const promises: readonly Promise<unknown>[] = work;
-  await Promise.allSettled(promises);
-  return (await Promise.all(promises)) as unknown as T;
 }
 
 function messageOf(error: unknown): string {

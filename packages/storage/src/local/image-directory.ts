@@ -3,10 +3,10 @@ import { constants } from "node:fs";
 import { type FileHandle, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { hasErrorCode, openFile, renameFile, syncDirectory, syncFile, unlinkFile } from "@caisson/linux";
-import type { ImageId, ImageInfo } from "../driver.ts";
+import type { BlockImage, ImageId } from "../driver.ts";
 
 /**
- * The images as files of one directory, and what their places say:
+ * The images as files of one directory, and what their directories say:
  *
  * - `images/<id>`   writable images
  * - `sealed/<id>`   immutable images
@@ -16,12 +16,12 @@ import type { ImageId, ImageInfo } from "../driver.ts";
  *
  * So an image exists or does not, whenever the power fails, and the last three can be emptied at every start.
  */
-export type ImagePlace = "images" | "sealed" | "scratch";
-const PLACES: readonly ImagePlace[] = ["images", "sealed", "scratch"];
+export type ImageState = "images" | "sealed" | "scratch";
+const STATES: readonly ImageState[] = ["images", "sealed", "scratch"];
 const TRANSIENT = ["scratch", "incoming", "trash"] as const;
 
 export interface StoredImage {
-  readonly place: ImagePlace;
+  readonly state: ImageState;
   readonly path: string;
   readonly sizeBytes: number;
 }
@@ -56,9 +56,9 @@ export class ImageDirectory {
     this.path = path;
   }
 
-  /** Makes the places. */
+  /** Makes the directories. */
   async prepare(): Promise<void> {
-    const names = new Set([...PLACES, ...TRANSIENT]);
+    const names = new Set([...STATES, ...TRANSIENT]);
     for (const name of names) await mkdir(join(this.path, name), { recursive: true, mode: 0o700 });
     await syncDirectory(this.path);
   }
@@ -71,19 +71,19 @@ export class ImageDirectory {
   }
 
   /** The directories whose files may be attached. */
-  get places(): readonly string[] {
-    return PLACES.map((place) => join(this.path, place));
+  get stateDirectories(): readonly string[] {
+    return STATES.map((state) => join(this.path, state));
   }
 
-  pathOf(place: ImagePlace, id: ImageId): string {
-    return join(this.path, place, id);
+  pathOf(state: ImageState, id: ImageId): string {
+    return join(this.path, state, id);
   }
 
   async find(id: ImageId): Promise<StoredImage | null> {
-    for (const place of PLACES) {
-      const path = this.pathOf(place, id);
+    for (const state of STATES) {
+      const path = this.pathOf(state, id);
       try {
-        return { place, path, sizeBytes: (await stat(path)).size };
+        return { state, path, sizeBytes: (await stat(path)).size };
       } catch (error) {
         if (!hasErrorCode(error, "ENOENT")) throw error;
       }
@@ -91,11 +91,11 @@ export class ImageDirectory {
     return null;
   }
 
-  async *list(): AsyncGenerator<ImageInfo> {
-    for (const place of PLACES) {
-      for (const id of await readdir(join(this.path, place))) {
+  async *list(): AsyncGenerator<BlockImage> {
+    for (const state of STATES) {
+      for (const id of await readdir(join(this.path, state))) {
         const image = await this.find(id);
-        if (image?.place === place) yield { id, sizeBytes: image.sizeBytes, isSealed: place === "sealed" };
+        if (image?.state === state) yield { id, sizeBytes: image.sizeBytes, isSealed: state === "sealed" };
       }
     }
   }
@@ -109,17 +109,17 @@ export class ImageDirectory {
     );
   }
 
-  /** Puts the entries of a place on stable storage. */
-  async sync(place: ImagePlace): Promise<void> {
-    await syncDirectory(join(this.path, place));
+  /** Puts the directory of a state on stable storage. */
+  async sync(state: ImageState): Promise<void> {
+    await syncDirectory(join(this.path, state));
   }
 
   /** Puts an image that is in its place on stable storage, for a caller who repeats an operation whose end was not certain. */
-  async makeDurable({ place, path }: StoredImage): Promise<void> {
-    if (place === "scratch") return;
+  async makeDurable({ state, path }: StoredImage): Promise<void> {
+    if (state === "scratch") return;
     await using file = await openFile(path, "r");
     await syncFile(file, path);
-    await this.sync(place);
+    await this.sync(state);
   }
 
   /** Takes the image out of its place for good, then frees its space. Ends also what an earlier removal did not get to. */
@@ -127,8 +127,8 @@ export class ImageDirectory {
     const trash = join(this.path, "trash", id);
     if (image !== null) await renameFile(image.path, trash);
     else if (!(await isThere(trash))) return;
-    const places: readonly ImagePlace[] = image === null ? ["images", "sealed"] : [image.place];
-    for (const place of places) if (place !== "scratch") await this.sync(place);
+    const states: readonly ImageState[] = image === null ? ["images", "sealed"] : [image.state];
+    for (const state of states) if (state !== "scratch") await this.sync(state);
     await unlinkFile(trash);
   }
 }

@@ -6,6 +6,7 @@ import {
   cloneFile,
   type FileLock,
   hasErrorCode,
+  KeyedLock,
   type LoopStatus,
   lockFile,
   openFile,
@@ -19,16 +20,15 @@ import { CaissonError, formatSize } from "@caisson/model";
 import type {
   AttachMode,
   BlockDevice,
+  BlockImage,
   CreateImageOptions,
   ImageId,
-  ImageInfo,
   ImageUsage,
   StorageDriver,
 } from "../driver.ts";
-import { KeyedLock } from "../keyed-lock.ts";
-import { Attachments } from "./attachments.ts";
-import { ImageDirectory, type ImagePlace, type StoredImage } from "./image-directory.ts";
+import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
+import { Attachments } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
 import { hasReflink } from "./reflink.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
@@ -109,7 +109,7 @@ export class LocalStorage implements StorageDriver {
       try {
         const images = new ImageDirectory(pool?.mountPath ?? directory);
         await images.prepare();
-        if (pool === null) await settle(() => findDevicesOn(images.places));
+        if (pool === null) await settle(() => findDevicesOn(images.stateDirectories));
         await images.clean();
         const watch =
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
@@ -179,7 +179,7 @@ export class LocalStorage implements StorageDriver {
     const action = `grow image ${id} to ${formatSize(sizeBytes)}`;
     await this.#turn([id], action, async () => {
       const image = await this.#requireImage(action, id);
-      if (image.place === "sealed") throw refused(action, "it is sealed. Create an image from it and grow that");
+      if (image.state === "sealed") throw refused(action, "it is sealed. Create an image from it and grow that");
       this.#requireDetached(action, id);
       if (sizeBytes < image.sizeBytes) {
         const message = `Cannot ${action}: it has ${image.sizeBytes} bytes already and images never shrink`;
@@ -188,7 +188,7 @@ export class LocalStorage implements StorageDriver {
       await using file = await openFile(image.path, "r+");
       await step("storage.grow.truncate", () => truncateFile(file, sizeBytes, image.path));
       // Also when the size was right: an earlier call may have died before it was on stable storage.
-      if (image.place === "images") await step("storage.grow.sync", () => syncFile(file, image.path));
+      if (image.state === "images") await step("storage.grow.sync", () => syncFile(file, image.path));
     });
   }
 
@@ -205,7 +205,7 @@ export class LocalStorage implements StorageDriver {
     const action = `attach image ${id}`;
     return this.#turn([id], action, async () => {
       const image = await this.#requireImage(action, id);
-      if (image.place === "sealed" && mode === "rw") {
+      if (image.state === "sealed" && mode === "rw") {
         throw refused(
           action,
           "it is sealed and can only be attached read-only. Create an image from it and attach that",
@@ -230,13 +230,13 @@ export class LocalStorage implements StorageDriver {
     return { allocatedBytes: exclusiveBytes, flattenedBytes: mappedBytes };
   }
 
-  async getImage(id: ImageId): Promise<ImageInfo | null> {
+  async getImage(id: ImageId): Promise<BlockImage | null> {
     this.#requireOpen(`get image ${id}`);
     const image = await this.#images.find(id);
-    return image === null ? null : { id, sizeBytes: image.sizeBytes, isSealed: image.place === "sealed" };
+    return image === null ? null : { id, sizeBytes: image.sizeBytes, isSealed: image.state === "sealed" };
   }
 
-  async *listImages(): AsyncGenerator<ImageInfo> {
+  async *listImages(): AsyncGenerator<BlockImage> {
     this.#requireOpen("list images");
     yield* this.#images.list();
   }
@@ -283,7 +283,7 @@ export class LocalStorage implements StorageDriver {
 
   async #openParent(action: string, parent: ImageId, sizeBytes: number): Promise<FileHandle> {
     const image = await this.#requireImage(action, parent);
-    if (image.place !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
+    if (image.state !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
     if (sizeBytes < image.sizeBytes) {
       const message =
         `Cannot ${action} with ${sizeBytes} bytes: its parent ${parent} has ${image.sizeBytes}. ` +
@@ -380,9 +380,9 @@ function requireImageId(id: ImageId): void {
 }
 
 /** A repeated call must ask for what is there; another size or kind under the same id is a mistake of the caller. */
-function requireSame(action: string, existing: StoredImage, place: ImagePlace, sizeBytes: number): void {
-  if (existing.place === place && existing.sizeBytes === sizeBytes) return;
-  throw refused(action, `there is another image of that id (${existing.place}, ${existing.sizeBytes} bytes)`);
+function requireSame(action: string, existing: StoredImage, state: ImageState, sizeBytes: number): void {
+  if (existing.state === state && existing.sizeBytes === sizeBytes) return;
+  throw refused(action, `there is another image of that id (${existing.state}, ${existing.sizeBytes} bytes)`);
 }
 
 function refused(action: string, reason: string): CaissonError {
