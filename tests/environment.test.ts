@@ -4,7 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
-import { PACKAGES } from "../packages/server/src/images/debian-13-recipe.ts";
+import { PACKAGES } from "../packages/server/src/base-image/debian-13-recipe.ts";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
