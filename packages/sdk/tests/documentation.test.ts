@@ -41,7 +41,7 @@ async function findProgram(name: string, version: string): Promise<string | null
 
 /**
  * Programs written for `@deno/sandbox`, in which that name stands for the published form of this package, as with
- * `"@deno/sandbox": "npm:@caisson/sdk"` in a package.json.
+ * `"@deno/sandbox": "npm:caisson-sandbox"` in a package.json.
  */
 suite("examples of the documentation run with the import unchanged", () => {
   let server: TestServer;
@@ -56,7 +56,7 @@ suite("examples of the documentation run with the import unchanged", () => {
     await symlink(dirname(require.resolve("ws/package.json")), join(project, "node_modules/ws"));
     await writeFile(
       join(project, "package.json"),
-      '{ "type": "module", "dependencies": { "@deno/sandbox": "npm:@caisson/sdk" } }',
+      '{ "type": "module", "dependencies": { "@deno/sandbox": "npm:caisson-sandbox" } }',
     );
     await cp(examples, join(project, "examples"), { recursive: true });
     env = { PATH: process.env.PATH ?? "", HOME: project, ...server.clientEnv() };

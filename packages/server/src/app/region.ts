@@ -7,8 +7,8 @@ import type { VolumeMounts } from "./volume-mounts.ts";
 export interface Region {
   readonly name: string;
   readonly storage: StorageDriver;
-  /** Built-in images by their name, `builtin:debian-13`. */
-  readonly builtins: ReadonlyMap<string, BuiltinImage>;
+  /** Base images by their name, `builtin:debian-13`. */
+  readonly baseImages: ReadonlyMap<string, BaseImage>;
   readonly roots: RootMounts;
   readonly volumes: VolumeMounts;
   /** Making one takes several milliseconds, and one that waits costs only its metadata. */
@@ -17,7 +17,7 @@ export interface Region {
   readonly ownImageIds: ReadonlySet<string>;
 }
 
-export interface BuiltinImage {
+export interface BaseImage {
   /** Name on the wire, for example `builtin:debian-13`. */
   readonly name: string;
   /** Image in the pool; it carries the key of the image's content. */
@@ -26,4 +26,4 @@ export interface BuiltinImage {
 }
 
 /** What a sandbox without `root` boots from. */
-export const DEFAULT_BUILTIN = "builtin:debian-13";
+export const DEFAULT_BASE_IMAGE = "builtin:debian-13";

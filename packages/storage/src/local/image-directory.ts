@@ -71,7 +71,7 @@ export class ImageDirectory {
   }
 
   /** The directories whose files may be attached. */
-  get directories(): readonly string[] {
+  get stateDirectories(): readonly string[] {
     return STATES.map((state) => join(this.path, state));
   }
 

@@ -109,7 +109,7 @@ export class LocalStorage implements StorageDriver {
       try {
         const images = new ImageDirectory(pool?.mountPath ?? directory);
         await images.prepare();
-        if (pool === null) await settle(() => findDevicesOn(images.directories));
+        if (pool === null) await settle(() => findDevicesOn(images.stateDirectories));
         await images.clean();
         const watch =
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });

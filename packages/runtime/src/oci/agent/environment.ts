@@ -4,7 +4,8 @@ import { AGENT_RUN_TARGET, AGENT_TARGET } from "./agent-bundle.ts";
 export const HOME = "/home/app";
 
 /**
- * The variables that every sandbox starts with. The certificate variables make Node, Deno, Python's requests and programs that bring an
+ * The variables that every sandbox starts with. `/opt/node/bin` is where roots made before version 3 of the image's recipe have Node.
+ * `IS_SANDBOX` is what coding agents ask for before they let themselves run as root. The certificate variables make Node, Deno, Python's requests and programs that bring an
  * OpenSSL of their own trust what the root trusts, among it the certificates that the host's administrator installed.
  */
 export const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
@@ -14,6 +15,7 @@ export const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
   LOGNAME: "root",
   SHELL: "/bin/bash",
   LANG: "C.UTF-8",
+  IS_SANDBOX: "1",
   DEBIAN_FRONTEND: "noninteractive",
   SSL_CERT_FILE: CERTIFICATES,
   NODE_EXTRA_CA_CERTS: CERTIFICATES,
