@@ -49,7 +49,7 @@ suite("cgroups", () => {
 
   test("a limited disk is read and written no faster", async (context) => {
     const limited = await readCgroups({ isDiskLimited: true });
-    if (diskHierarchy(limited) === null) return context.skip("this host has no controller for disks");
+    if (diskHierarchy(limited) === null) return context.skip("the kernel has no cgroup controller for disks");
     const directory = await mkdtemp(join(tmpdir(), "caisson-cgroup-"));
     await using file = await openFile(join(directory, "image"), "wx+");
     await truncateFile(file, 64 * MIB, directory);

@@ -4,7 +4,9 @@ import { open } from "node:fs/promises";
 import { test } from "node:test";
 import { keepProcessorsAwake } from "./processor-idle.ts";
 
-const skip = existsSync("/dev/cpu_dma_latency") ? false : "this kernel takes no such requests";
+const skip = existsSync("/dev/cpu_dma_latency")
+  ? false
+  : "the kernel takes no requests for short delays (/dev/cpu_dma_latency)";
 
 /** The longest delay that anybody on this machine accepts, in µs. */
 async function acceptedDelayUs(): Promise<number> {

@@ -1,10 +1,12 @@
-import type { ImageKind, ImageRecord } from "@caisson/database";
+import type { Disk, DiskKind } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import { DescendantSchema, ErrorSchema, HEADERS, RestoreSchema, UpdateLabelsSchema } from "@caisson/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type TSchema, Type } from "typebox";
-import { type AppContext, requireImage } from "../app/context.ts";
-import { deleteImage, labelImage, restoreImage } from "../app/image-delete.ts";
+import { type AppContext, requireDisk } from "../app/context.ts";
+import { deleteDisk } from "../app/disk-delete.ts";
+import { labelDisk } from "../app/disk-label.ts";
+import { restoreDisk } from "../app/disk-restore.ts";
 import { refreshUsage } from "../app/usage.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue, nextLink, parsePage } from "./pagination.ts";
@@ -27,18 +29,18 @@ export const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const MAX_DESCENDANTS = 1000;
 
 /** What differs between volumes and snapshots in the routes that both have. */
-export interface ImageRoutes {
-  readonly kind: ImageKind;
+export interface DiskRoutes {
+  readonly kind: DiskKind;
   /** Schema of the representations that `show` makes. */
   readonly schema: TSchema;
-  readonly show: (request: FastifyRequest, image: ImageRecord) => Promise<object>;
+  readonly show: (request: FastifyRequest, disk: Disk) => Promise<object>;
   /** What a deletion means, for the description. */
   readonly deletion: string;
 }
 
 /** The routes that volumes and snapshots share (protocol.md 2.2), and what Caisson adds to both: labels, restore, descendants. */
-export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): void {
-  const { kind, schema: Image, show, deletion } = routes;
+export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): void {
+  const { kind, schema: DiskSchema, show, deletion } = routes;
   const path = `/api/v2/${kind}s`;
   const tags = [`${kind}s`];
 
@@ -49,17 +51,24 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         tags,
         summary: `List ${kind}s, newest first`,
         querystring: ListQuery,
-        response: { 200: Type.Array(Image), ...errors },
+        response: { 200: Type.Array(DiskSchema), ...errors },
       },
     },
-    (request, reply) => listImages(app, request, reply, kind, show),
+    (request, reply) => listDisks(app, request, reply, kind, show),
   );
   http.get(
     `${path}/:id`,
-    { schema: { tags, summary: `Get a ${kind} by id or slug`, params: IdParams, response: { 200: Image, ...errors } } },
+    {
+      schema: {
+        tags,
+        summary: `Get a ${kind} by id or slug`,
+        params: IdParams,
+        response: { 200: DiskSchema, ...errors },
+      },
+    },
     async (request) => {
-      const image = await requireImage(app, request.actor, kind, request.params.id);
-      return show(request, isExtended(request) ? await refreshUsage(app, image) : image);
+      const disk = await requireDisk(app, request.actor, kind, request.params.id);
+      return show(request, isExtended(request) ? await refreshUsage(app, disk) : disk);
     },
   );
   http.patch(
@@ -70,17 +79,16 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         summary: `Replace a ${kind}'s labels`,
         params: IdParams,
         body: UpdateLabelsSchema,
-        response: { 200: Image, ...errors },
+        response: { 200: DiskSchema, ...errors },
       },
     },
-    async (request) =>
-      show(request, await labelImage(app, request.actor, kind, request.params.id, request.body.labels)),
+    async (request) => show(request, await labelDisk(app, request.actor, kind, request.params.id, request.body.labels)),
   );
   http.delete(
     `${path}/:id`,
     { schema: { tags, summary: deletion, params: IdParams, response: { 204: Type.Null(), ...errors } } },
     async (request, reply) => {
-      await deleteImage(app, request.actor, kind, request.params.id);
+      await deleteDisk(app, request.actor, kind, request.params.id);
       return reply.status(204).send(null);
     },
   );
@@ -92,11 +100,10 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         summary: `Restore a deleted ${kind} by id`,
         params: IdParams,
         body: RestoreSchema,
-        response: { 200: Image, ...errors },
+        response: { 200: DiskSchema, ...errors },
       },
     },
-    async (request) =>
-      show(request, await restoreImage(app, request.actor, kind, request.params.id, request.body.slug)),
+    async (request) => show(request, await restoreDisk(app, request.actor, kind, request.params.id, request.body.slug)),
   );
   http.get(
     `${path}/:id/descendants`,
@@ -109,23 +116,23 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
       },
     },
     async (request) => {
-      const { id, organizationId } = await requireImage(app, request.actor, kind, request.params.id);
-      return (await app.store.images.descendants(organizationId, id, MAX_DESCENDANTS)).map(descendant);
+      const { id, organizationId } = await requireDisk(app, request.actor, kind, request.params.id);
+      return (await app.store.disks.descendants(organizationId, id, MAX_DESCENDANTS)).map(descendant);
     },
   );
 }
 
 /** One page of volumes or snapshots, with the link to the next one. */
-async function listImages<T extends object>(
+async function listDisks<T extends object>(
   app: AppContext,
   request: FastifyRequest,
   reply: FastifyReply,
-  kind: ImageKind,
-  show: (request: FastifyRequest, image: ImageRecord) => Promise<T>,
+  kind: DiskKind,
+  show: (request: FastifyRequest, disk: Disk) => Promise<T>,
 ): Promise<T[]> {
   const query = request.query as Readonly<Record<string, unknown>>;
   const page = parsePage(query);
-  const images = await app.store.images.list({
+  const disks = await app.store.disks.list({
     organizationId: request.actor.organization.id,
     kind,
     isDeleted: lastValue(query.deleted) === "true",
@@ -135,13 +142,13 @@ async function listImages<T extends object>(
     // One more than asked for tells whether there is a next page.
     limit: page.limit + 1,
   });
-  const shown = images.slice(0, page.limit);
+  const shown = disks.slice(0, page.limit);
   const last = shown.at(-1);
-  if (images.length > page.limit && last !== undefined) {
+  if (disks.length > page.limit && last !== undefined) {
     const path = request.url.split("?")[0] ?? "";
     reply.header("Link", nextLink(originOf(app, request), path, query, last.sequence, page.limit));
   }
-  return Promise.all(shown.map((image) => show(request, image)));
+  return Promise.all(shown.map((disk) => show(request, disk)));
 }
 
 const MAX_KEY_LENGTH = 255;
