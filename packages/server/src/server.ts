@@ -2,8 +2,8 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { openSqliteStore } from "@caisson/database";
-import { type FileLock, faultPointSync, KeyedLock, lockFile } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
+import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks } from "@caisson/storage";
 import type { Logger } from "pino";
@@ -12,7 +12,6 @@ import type { AppContext } from "./app/context.ts";
 import { LiveSandboxes } from "./app/live-sandboxes.ts";
 import { isDoneWithin } from "./app/operation.ts";
 import { PersistentWork } from "./app/persistent-work.ts";
-import { PreparedScratch } from "./app/prepared-scratch.ts";
 import type { Region } from "./app/region.ts";
 import { RootMounts } from "./app/root-mounts.ts";
 import { endSandbox } from "./app/sandbox-end.ts";
@@ -70,7 +69,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   undo.defer(() => persistent.close());
   await recover(app);
   await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
-  for (const region of regions.values()) region.scratch.prepare();
+  for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
   const http = await buildHttp(app);
@@ -158,8 +157,9 @@ async function openRegion(
   const roots = new RootMounts(mounts);
   undo.defer(() => roots.close());
   const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes });
-  const scratch = new PreparedScratch(scratchDisks, config.sandboxes.preparedScratchDisks);
-  undo.defer(() => scratch.close());
+  const scratch = undo.use(
+    new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
+  );
   const base = await importBaseImage({ persistent, locks }, storage, baseImageFile);
   return {
     name,

@@ -63,9 +63,8 @@ export class SandboxMounts {
   }
 
   async #takeScratch(): Promise<string> {
-    const { scratch } = this.#plan.region;
-    const disk = await scratch.take();
-    this.#releases.add(() => scratch.discard(disk));
+    const disk = await this.#plan.region.scratch.take();
+    this.#releases.add(async () => disk[Symbol.asyncDispose]());
     return disk.path;
   }
 }
