@@ -7,7 +7,7 @@ export interface FaultPoint {
   readonly occurrence: number;
 }
 
-/** Steers the fault injection of a server that was started with `env` (packages/linux/src/fault.ts). */
+/** Steers the fault injection of a server that was started with `env` (packages/linux/src/operations/fault.ts). */
 export class FaultPlan {
   readonly #planPath: string;
   readonly #tracePath: string;

@@ -1,14 +1,14 @@
-import { closeQuietly } from "./close-quietly.ts";
-import { ClientConnection } from "./connection.ts";
-import { Environment } from "./environment.ts";
-import { acceptUpgrade, type Request, readRequest, respond } from "./http-server.ts";
-import { methods } from "./methods.ts";
-import { OomDetector } from "./oom.ts";
-import { ProcessTable } from "./process-table.ts";
-import type { Sandbox } from "./sandbox.ts";
-import { readSettings } from "./settings.ts";
-import { startTimer } from "./timers.ts";
-import { WebSocketPeer } from "./websocket.ts";
+import { ClientConnection } from "./calls/connection.ts";
+import { methods } from "./calls/methods.ts";
+import type { Sandbox } from "./host/sandbox.ts";
+import { readSettings } from "./host/settings.ts";
+import { startTimer } from "./host/timers.ts";
+import { closeQuietly } from "./network/close-quietly.ts";
+import { Environment } from "./processes/environment.ts";
+import { OomDetector } from "./processes/oom.ts";
+import { ProcessTable } from "./processes/process-table.ts";
+import { acceptUpgrade, type Request, readRequest, respond } from "./wire/http-server.ts";
+import { WebSocketPeer } from "./wire/websocket.ts";
 
 /** Time that `POST /stop` may take; a client that reads nothing would otherwise hold up the sandbox's end. */
 const STOP_TIMEOUT_MS = 100;

@@ -1,7 +1,7 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { KeyedLock } from "@caisson/linux";
 import { type BlockDevice, mountVolume, type StorageDriver, unmountVolume } from "@caisson/storage";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 
 interface MountedRoot {
   readonly device: BlockDevice;
@@ -14,16 +14,16 @@ interface MountedRoot {
 const IDLE_MS = 30_000;
 
 /**
- * Snapshots and built-in images that sandboxes run from: each attached and mounted read-only once per host, however many sandboxes share it,
+ * Snapshots and base images that sandboxes run from: each attached and mounted read-only once per host, however many sandboxes share it,
  * so that they share its page cache too.
  */
 export class RootMounts {
   readonly #storage: StorageDriver;
   readonly #directory: string;
-  readonly #locks: KeyedMutex;
+  readonly #locks: KeyedLock;
   readonly #mounted = new Map<string, MountedRoot>();
 
-  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex) {
+  constructor(storage: StorageDriver, directory: string, locks: KeyedLock) {
     this.#storage = storage;
     this.#directory = directory;
     this.#locks = locks;

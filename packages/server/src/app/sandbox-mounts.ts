@@ -1,3 +1,4 @@
+import { settleAll } from "@caisson/linux";
 import type { MountSpec, RootSpec } from "@caisson/runtime";
 import type { SandboxPlan } from "./sandbox-plan.ts";
 import type { VolumeMountOptions } from "./volume-mounts.ts";
@@ -22,14 +23,14 @@ export async function mountForSandbox(
   };
   const takeScratch = async (): Promise<string> => {
     const scratch = await region.scratch.take();
-    releases.push(() => region.scratch.discard(scratch));
+    releases.push(async () => scratch[Symbol.asyncDispose]());
     return scratch.path;
   };
   const mountRoot = async (): Promise<RootSpec> => {
     if (plan.root.kind === "volume") {
       return { kind: "persistent", path: await mountVolume(plan.root.volumeId, { isReadOnly: false, isRoot: true }) };
     }
-    const [lowerPath = "", scratchPath = ""] = await settleAll([acquireRoot(plan.root.imageId), takeScratch()]);
+    const [lowerPath, scratchPath] = await settleAll([acquireRoot(plan.root.imageId), takeScratch()]);
     return { kind: "ephemeral", lowerPath, scratchPath };
   };
   const mountData = async ({ volumeId, path, isReadOnly }: SandboxPlan["mounts"][number]): Promise<MountSpec> => {
@@ -40,13 +41,4 @@ export async function mountForSandbox(
   if (root.status === "rejected") throw root.reason;
   if (mounts.status === "rejected") throw mounts.reason;
   return { root: root.value, mounts: mounts.value };
-}
-
-/** Like `Promise.all`, but it does not answer while anything is still under way: what failed can then be undone without a race. */
-async function settleAll<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const results = await Promise.allSettled(promises);
-  const failures = results.filter((result) => result.status === "rejected").map((result) => result.reason as unknown);
-  if (failures.length === 1) throw failures[0];
-  if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join("; "));
-  return results.map((result) => (result as PromiseFulfilledResult<T>).value);
 }

@@ -1,6 +1,6 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrorCode, step } from "@caisson/linux";
+import { hasErrorCode, type KeyedLock, step } from "@caisson/linux";
 import {
   type BlockDevice,
   FrozenFileSystem,
@@ -12,7 +12,6 @@ import {
   unmountVolume,
 } from "@caisson/storage";
 import type { Logger } from "pino";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 
 interface MountedVolume {
   readonly device: BlockDevice;
@@ -38,11 +37,11 @@ export interface VolumeMountOptions {
 export class VolumeMounts {
   readonly #storage: StorageDriver;
   readonly #directory: string;
-  readonly #locks: KeyedMutex;
+  readonly #locks: KeyedLock;
   readonly #logger: Logger;
   readonly #mounted = new Map<string, MountedVolume>();
 
-  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex, logger: Logger) {
+  constructor(storage: StorageDriver, directory: string, locks: KeyedLock, logger: Logger) {
     this.#storage = storage;
     this.#directory = directory;
     this.#locks = locks;

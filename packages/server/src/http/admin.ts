@@ -5,7 +5,7 @@ import { Type } from "typebox";
 import type { Actor, AppContext } from "../app/context.ts";
 import { createOrganization, createToken } from "../app/tokens.ts";
 import { ADMIN_ORGANIZATION } from "../credentials.ts";
-import { IdParams } from "./image-routes.ts";
+import { IdParams } from "./disk-routes.ts";
 import type { Http } from "./server.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };

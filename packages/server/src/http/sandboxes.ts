@@ -6,7 +6,7 @@ import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import type { LiveSandbox } from "../app/live-sandboxes.ts";
 import { endSandbox, extendSandbox } from "../app/sandbox-end.ts";
-import { IdParams } from "./image-routes.ts";
+import { IdParams } from "./disk-routes.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";
 import { wireSandbox } from "./representations.ts";

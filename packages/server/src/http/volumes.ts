@@ -1,11 +1,11 @@
-import type { ImageRecord } from "@caisson/database";
+import type { Disk } from "@caisson/database";
 import { CreateVolumeSchema, ExtendedVolumeSchema, GrowVolumeSchema, VolumeSchema } from "@caisson/protocol";
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { createVolume } from "../app/volume-create.ts";
 import { growVolume } from "../app/volume-grow.ts";
-import { errors, IdParams, idempotencyKey, imageRoutes } from "./image-routes.ts";
+import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedVolume, wireVolume } from "./representations.ts";
 import { type Http, isExtended } from "./server.ts";
 
@@ -14,13 +14,13 @@ const tags = ["volumes"];
 
 /** Volumes (protocol.md 2.2), and what Caisson adds: restore, grow, labels, descendants. */
 export function volumeRoutes(app: AppContext, http: Http): void {
-  const show = async (request: FastifyRequest, volume: ImageRecord) => {
+  const show = async (request: FastifyRequest, volume: Disk) => {
     if (!isExtended(request)) return wireVolume(volume);
     const writer = (await app.store.sandboxes.holders(volume.id)).find((holder) => !holder.isReadOnly);
     return extendedVolume(volume, writer?.sandboxId ?? null);
   };
 
-  imageRoutes(app, http, {
+  diskRoutes(app, http, {
     kind: "volume",
     schema: Volume,
     show,

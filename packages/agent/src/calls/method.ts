@@ -1,0 +1,57 @@
+import type { Sandbox } from "../host/sandbox.ts";
+import type { OutgoingStream } from "../wire/outgoing-streams.ts";
+import { object, type ShapeOf, type Validator, validate } from "./params.ts";
+
+/** One client's WebSocket, as methods see it. */
+export interface Connection {
+  readonly sandbox: Sandbox;
+  /** Aborts when the connection has ended. */
+  readonly signal: AbortSignal;
+  /** Runs `dispose` when the connection ends, at once when it has ended already. Returns a function that withdraws it. */
+  onClose(dispose: () => void | Promise<void>): () => void;
+  /** Opens a stream to the client that the caller runs itself; it is cancelled when the connection ends. */
+  openStream(): OutgoingStream;
+  /** Sends a notification; dropped when the connection has ended. */
+  notify(method: string, params: Readonly<Record<string, unknown>>): void;
+}
+
+/** Makes the chunks of a stream. `signal` aborts when the client cancels it or the connection ends; nothing is read after that. */
+export type StreamSource = (signal: AbortSignal) => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/** One request being answered. */
+export interface Call {
+  readonly connection: Connection;
+  readonly sandbox: Sandbox;
+  /**
+   * Aborts when the client aborts the request by its `abortId` (protocol.md 3.6) or when the connection ends. It stays live until the
+   * answer was sent and every stream opened by the call has ended.
+   */
+  readonly signal: AbortSignal;
+  /**
+   * Opens a stream to the client and returns its id for the answer. Reading starts about 10 ms after the answer was sent, one message
+   * per chunk, and waits while the client is slow. Empty chunks are skipped; chunks above 64 KiB are split, so an entry of `walk` must
+   * be smaller. A source that throws ends the stream with `stream.error`; when the call fails after this, the source is never run.
+   */
+  openStream(source: StreamSource): number;
+  /**
+   * Takes over the stream that the client announced under this id. Reading waits for data; it ends at the client's `end` and throws
+   * on its `error` or when the connection ends. Cancelling tells the client to stop. Throws `BadResource` for an id that was not
+   * announced or is taken already. A stream that the call took but did not finish reading is cancelled when the call fails.
+   */
+  takeStream(streamId: number): ReadableStream<Uint8Array<ArrayBuffer>>;
+}
+
+/** A method of the table: reads its parameters and answers with the value of `ok`, where `undefined` is null. */
+export type Method = (params: unknown, call: Call) => unknown;
+
+/** A group of methods by name. */
+export type MethodTable = Readonly<Record<string, Method>>;
+
+/** Makes a method from the shape of its parameters and its implementation. */
+export function method<const S extends Readonly<Record<string, Validator<unknown>>>>(
+  shape: S,
+  run: (params: ShapeOf<S>, call: Call) => unknown,
+): Method {
+  const validator = object(shape);
+  return (params, call) => run(validate(validator, params), call);
+}

@@ -1,0 +1,154 @@
+import { RPC_ERROR_CODES } from "@caisson/protocol/rpc";
+import { LargeString } from "../wire/large-string.ts";
+import { decodeBase64 } from "../wire/message.ts";
+import { ProtocolError } from "./errors.ts";
+
+/** One thing that is wrong with the parameters, in the form that clients expect (protocol.md 3.3). Paths are strings only. */
+export interface Issue {
+  readonly expected: string;
+  readonly code: string;
+  readonly path: readonly string[];
+  readonly message: string;
+}
+
+/** Reads one value, reporting what is wrong with it. What it returns after reporting an issue is never used. */
+export type Validator<T> = (value: unknown, path: readonly string[], issues: Issue[]) => T;
+
+export type Validated<V> = V extends Validator<infer T> ? T : never;
+
+/** The value that a shape of validators reads: the same keys, each always present. */
+export type ShapeOf<S extends Readonly<Record<string, Validator<unknown>>>> = {
+  readonly [K in keyof S]: Validated<S[K]>;
+};
+
+function typeName(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "array" : typeof value;
+}
+
+function report(expected: string, value: unknown, path: readonly string[], issues: Issue[]): void {
+  const message = `Invalid input: expected ${expected}, received ${typeName(value)}`;
+  issues.push({ expected, code: "invalid_type", path, message });
+}
+
+function primitive<T>(expected: string, accepts: (value: unknown) => value is T): Validator<T> {
+  return (value, path, issues) => {
+    if (!accepts(value)) report(expected, value, path, issues);
+    return value as T;
+  };
+}
+
+/** Any text. Paths and arguments with a NUL character are refused by the operation itself. */
+export const string: Validator<string> = (value, path, issues) => {
+  if (typeof value === "string") return value;
+  if (value instanceof LargeString) return value.toString();
+  report("string", value, path, issues);
+  return "";
+};
+export const boolean: Validator<boolean> = primitive("boolean", (value) => typeof value === "boolean");
+/** A finite number. */
+export const number: Validator<number> = primitive("number", (value): value is number => Number.isFinite(value));
+/** A whole number that a double holds exactly. */
+export const integer: Validator<number> = primitive("int", (value): value is number => Number.isSafeInteger(value));
+/** A whole number, zero or more. */
+export const count: Validator<number> = primitive(
+  "int",
+  (value): value is number => Number.isSafeInteger(value) && Number(value) >= 0,
+);
+/** Any JSON value; an absent one is `undefined`. */
+export const any: Validator<unknown> = (value) => value;
+
+/** Standard base64. Decoding is done here, so that a method sees bytes. */
+export const bytes: Validator<Uint8Array<ArrayBuffer>> = (value, path, issues) => {
+  try {
+    return decodeBase64(value);
+  } catch (error) {
+    if (error instanceof TypeError) report("string", value, path, issues);
+    else issues.push({ expected: "base64", code: "invalid_format", path, message: "Invalid base64-encoded string" });
+    return new Uint8Array();
+  }
+};
+
+/** Absent or null counts as not given (protocol.md section 4). */
+export function optional<T>(inner: Validator<T>): Validator<T | undefined> {
+  return (value, path, issues) => (value === undefined || value === null ? undefined : inner(value, path, issues));
+}
+
+/** Absent or null counts as `fallback`. */
+export function defaulted<T>(inner: Validator<T>, fallback: T): Validator<T> {
+  return (value, path, issues) => (value === undefined || value === null ? fallback : inner(value, path, issues));
+}
+
+/** Null is a value of its own; absent is refused. */
+export function nullable<T>(inner: Validator<T>): Validator<T | null> {
+  return (value, path, issues) => (value === null ? null : inner(value, path, issues));
+}
+
+export function arrayOf<T>(inner: Validator<T>): Validator<readonly T[]> {
+  return (value, path, issues) => {
+    if (!Array.isArray(value)) {
+      report("array", value, path, issues);
+      return [];
+    }
+    return value.map((item, index) => inner(item, [...path, String(index)], issues));
+  };
+}
+
+export function recordOf<T>(inner: Validator<T>): Validator<Readonly<Record<string, T>>> {
+  return (value, path, issues) => {
+    if (!isObject(value)) {
+      report("record", value, path, issues);
+      return {};
+    }
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inner(item, [...path, key], issues)]));
+  };
+}
+
+export function oneOf<const T extends string | number | boolean>(...choices: readonly T[]): Validator<T> {
+  const expected = choices.map((choice) => JSON.stringify(choice)).join("|");
+  return (value, path, issues) => {
+    if (!choices.includes(value as T)) {
+      issues.push({ expected, code: "invalid_value", path, message: `Invalid option: expected one of ${expected}` });
+    }
+    return value as T;
+  };
+}
+
+/** The first validator that accepts the value; when none does, the issues of the last one. */
+export function union<A, B>(first: Validator<A>, second: Validator<B>): Validator<A | B> {
+  return (value, path, issues) => {
+    const attempt: Issue[] = [];
+    const result = first(value, path, attempt);
+    return attempt.length === 0 ? result : second(value, path, issues);
+  };
+}
+
+/** An object with these members. Unknown members are ignored (protocol.md section 4). */
+export function object<const S extends Readonly<Record<string, Validator<unknown>>>>(shape: S): Validator<ShapeOf<S>> {
+  return (value, path, issues) => {
+    if (!isObject(value)) {
+      report("object", value, path, issues);
+      return {} as ShapeOf<S>;
+    }
+    const result: Record<string, unknown> = {};
+    for (const [key, inner] of Object.entries(shape)) {
+      result[key] = inner(Object.hasOwn(value, key) ? value[key] : undefined, [...path, key], issues);
+    }
+    return result as ShapeOf<S>;
+  };
+}
+
+/** Reads the parameters of a call. Throws the exact form of protocol.md 3.3 when something is wrong with them. */
+export function validate<T>(validator: Validator<T>, params: unknown): T {
+  const issues: Issue[] = [];
+  const result = validator(params ?? {}, [], issues);
+  if (issues.length === 0) return result;
+  throw new ProtocolError(RPC_ERROR_CODES.invalidParams, "Invalid params", {
+    constructorName: "ZodError",
+    message: JSON.stringify(issues, null, 2),
+  });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

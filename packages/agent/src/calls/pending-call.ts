@@ -1,0 +1,95 @@
+import type { RpcId } from "@caisson/protocol/rpc";
+import { startTimer } from "../host/timers.ts";
+import { HeldStream, ONE_READ_BYTES } from "../wire/held-stream.ts";
+import type { IncomingStreams, TakenStream } from "../wire/incoming-streams.ts";
+import type { OutgoingStreams } from "../wire/outgoing-streams.ts";
+import type { Call, Connection, StreamSource } from "./method.ts";
+
+/** What a stream reads ahead until it starts. */
+const READ_AHEAD_BYTES = 256 * 1024;
+/** Time between an answer and the `start` of a stream that it names, so that the client reads them apart (protocol.md 3.5 point 2). */
+const START_DELAY_MS = 10;
+
+/** A request from its arrival until it was answered and the streams that it opened have ended. */
+export class PendingCall implements Call {
+  readonly id: RpcId;
+  readonly connection: Connection;
+  readonly #incoming: IncomingStreams;
+  readonly #outgoing: OutgoingStreams;
+  readonly #taken: TakenStream[] = [];
+  readonly #opened: { readonly held: HeldStream; readonly source: StreamSource }[] = [];
+  #controller: AbortController | null = null;
+  #isAborted = false;
+
+  constructor(id: RpcId, connection: Connection, incoming: IncomingStreams, outgoing: OutgoingStreams) {
+    this.id = id;
+    this.connection = connection;
+    this.#incoming = incoming;
+    this.#outgoing = outgoing;
+  }
+
+  get sandbox(): Connection["sandbox"] {
+    return this.connection.sandbox;
+  }
+
+  /** Made on first use: most calls never look at it. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#isAborted) this.#controller.abort();
+    return this.#controller.signal;
+  }
+
+  get isAborted(): boolean {
+    return this.#isAborted;
+  }
+
+  abort(): void {
+    this.#isAborted = true;
+    this.#controller?.abort();
+  }
+
+  openStream(source: StreamSource): number {
+    const stream = this.#outgoing.open();
+    this.#opened.push({ held: new HeldStream(stream, READ_AHEAD_BYTES), source });
+    return stream.id;
+  }
+
+  takeStream(streamId: number): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const taken = this.#incoming.take(streamId);
+    this.#taken.push(taken);
+    return taken.readable;
+  }
+
+  /** The call failed: what it opened never starts, and what it took is not read to the end. */
+  fail(): void {
+    for (const { held } of this.#opened) held.stream.cancel();
+    for (const taken of this.#taken) taken.abandon();
+  }
+
+  /** Runs the streams that the call opened, after its answer was sent. Resolves when all have ended. Never rejects. */
+  async runStreams(): Promise<void> {
+    if (this.#opened.length === 0) return;
+    // A source that is quickly exhausted has its stream held until then all the same.
+    const started = new Promise<void>((resolve) => {
+      startTimer(START_DELAY_MS, () => {
+        for (const { held } of this.#opened) held.release();
+        resolve();
+      });
+    });
+    await Promise.all([started, ...this.#opened.map(({ held, source }) => run(held, source))]);
+  }
+}
+
+async function run(held: HeldStream, source: StreamSource): Promise<void> {
+  const { stream } = held;
+  try {
+    for await (const chunk of source(stream.signal)) {
+      if (stream.isDone) return;
+      await held.write(chunk);
+    }
+    if (held.isReleased || held.heldBytes > ONE_READ_BYTES) await held.endApart();
+    else held.end();
+  } catch (error) {
+    held.error(error);
+  }
+}

@@ -1,0 +1,79 @@
+import { type Call, type MethodTable, method } from "../calls/method.ts";
+import { boolean, bytes, count, defaulted, object, oneOf, optional, type ShapeOf, string } from "../calls/params.ts";
+import { writeAll } from "./file-content.ts";
+import { addFile, closeFile, getFile } from "./file-handles.ts";
+import { toFileInfo } from "./file-info.ts";
+import { acquireLock } from "./file-lock.ts";
+import { byteOffset, time } from "./file-params.ts";
+import { resolvePath } from "./paths.ts";
+
+/** The largest answer to one read, small enough for Python's limit of 1 MiB for a message. Who wants more reads again. */
+const READ_LIMIT_BYTES = 512 * 1024;
+
+const openShape = {
+  read: optional(boolean),
+  write: optional(boolean),
+  append: optional(boolean),
+  truncate: optional(boolean),
+  create: optional(boolean),
+  createNew: optional(boolean),
+  mode: optional(count),
+};
+
+const handle = { fileHandleId: count };
+
+export const fileHandleMethods: MethodTable = {
+  open: method({ path: string, options: optional(object(openShape)) }, ({ path, options }, call) =>
+    openFile(path, toOpenOptions(options), call),
+  ),
+  create: method({ path: string }, ({ path }, call) =>
+    openFile(path, { read: true, write: true, create: true, truncate: true }, call),
+  ),
+  fileRead: method({ ...handle, length: count }, async ({ fileHandleId, length }, { connection }) => {
+    const buffer = new Uint8Array(Math.min(length, READ_LIMIT_BYTES));
+    const size = await getFile(connection, fileHandleId).read(buffer);
+    return { data: size === null ? null : buffer.subarray(0, size).toBase64() };
+  }),
+  fileWrite: method({ ...handle, data: bytes }, async ({ fileHandleId, data }, { connection }) => {
+    await writeAll(getFile(connection, fileHandleId), data);
+    return { bytesWritten: data.length };
+  }),
+  fileSeek: method(
+    { ...handle, offset: byteOffset, whence: oneOf(0, 1, 2) },
+    async ({ fileHandleId, offset, whence }, { connection }) => ({
+      position: await getFile(connection, fileHandleId).seek(offset, whence),
+    }),
+  ),
+  fileStat: method(handle, async ({ fileHandleId }, { connection }) =>
+    toFileInfo(await getFile(connection, fileHandleId).stat()),
+  ),
+  fileSync: method(handle, ({ fileHandleId }, { connection }) => getFile(connection, fileHandleId).sync()),
+  fileSyncData: method(handle, ({ fileHandleId }, { connection }) => getFile(connection, fileHandleId).syncData()),
+  // Python sends the length as `size` (protocol.md 4.3).
+  fileTruncate: method(
+    { ...handle, len: optional(count), size: optional(count) },
+    ({ fileHandleId, len, size }, { connection }) => getFile(connection, fileHandleId).truncate(len ?? size ?? 0),
+  ),
+  fileLock: method(
+    { ...handle, exclusive: defaulted(boolean, false) },
+    ({ fileHandleId, exclusive }, { connection, signal }) =>
+      acquireLock(getFile(connection, fileHandleId), exclusive, signal),
+  ),
+  fileUnlock: method(handle, ({ fileHandleId }, { connection }) => getFile(connection, fileHandleId).unlock()),
+  fileUtime: method({ ...handle, atime: time, mtime: time }, ({ fileHandleId, atime, mtime }, { connection }) =>
+    getFile(connection, fileHandleId).utime(atime, mtime),
+  ),
+  fileClose: method(handle, ({ fileHandleId }, { connection }) => closeFile(connection, fileHandleId)),
+};
+
+async function openFile(path: string, options: Deno.OpenOptions, call: Call): Promise<{ fileHandleId: number }> {
+  const file = await Deno.open(resolvePath(call.sandbox, path), options);
+  return { fileHandleId: addFile(call.connection, file) };
+}
+
+/** Options that say nothing about the access mean reading (protocol.md 4.3). */
+function toOpenOptions(options: ShapeOf<typeof openShape> | undefined): Deno.OpenOptions {
+  const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
+  const { read, write, append } = given;
+  return read === undefined && write === undefined && append === undefined ? { ...given, read: true } : given;
+}

@@ -1,0 +1,10 @@
+import type { Environment } from "../processes/environment.ts";
+import type { ProcessTable } from "../processes/process-table.ts";
+import type { Settings } from "./settings.ts";
+
+/** What all connections of the sandbox share. */
+export interface Sandbox {
+  readonly environment: Environment;
+  readonly processes: ProcessTable;
+  readonly settings: Settings;
+}

@@ -1,0 +1,117 @@
+import { STREAM_CHUNK_BYTES } from "@caisson/protocol/rpc";
+import { delay } from "../host/timers.ts";
+import type { OutgoingStream } from "./outgoing-streams.ts";
+
+/** What a client surely reads at once: a stream up to this size, as base64 in messages, may end together with its data. */
+export const ONE_READ_BYTES = 16 * 1024;
+const END_DELAY_MS = 20;
+const FIRST_BLOCK_BYTES = 4 * 1024;
+
+interface Block {
+  readonly bytes: Uint8Array;
+  used: number;
+}
+
+/**
+ * An outgoing stream that keeps what is written until it is released, because clients lose or mishandle what comes too early (protocol.md
+ * rules 4 and 5). Release sends `start`, everything held, and the end if it was reached, in one turn and so in one write.
+ */
+export class HeldStream {
+  readonly stream: OutgoingStream;
+  readonly #maxHeldBytes: number;
+  readonly #onFull: () => void;
+  readonly #released = Promise.withResolvers<void>();
+  #held: Block[] = [];
+  #heldBytes = 0;
+  #isReleased = false;
+  #finish: (() => void) | null = null;
+
+  /** `onFull` is called when more than `maxHeldBytes` are held; until release, writing then waits. */
+  constructor(stream: OutgoingStream, maxHeldBytes: number, onFull: () => void = () => {}) {
+    this.stream = stream;
+    this.#maxHeldBytes = maxHeldBytes;
+    this.#onFull = onFull;
+    // What is held for a stream that the client cancelled, or whose connection ended, serves nobody.
+    stream.onCancel(() => this.release());
+  }
+
+  /** Bytes that wait for the release; zero after it. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** Resolves at the release. */
+  get released(): Promise<void> {
+    return this.#released.promise;
+  }
+
+  get isReleased(): boolean {
+    return this.#isReleased;
+  }
+
+  /** Holds or sends one chunk as a message of its own. The chunk is the stream's from now on. */
+  async write(chunk: Uint8Array): Promise<void> {
+    if (this.#isReleased) return await this.stream.write(chunk);
+    if (chunk.length === 0) return;
+    this.#held.push({ bytes: chunk, used: chunk.length });
+    await this.#account(chunk.length);
+  }
+
+  /** Like `write`, for bytes without boundaries: small pieces are put together, and the chunk stays the caller's. */
+  async writeBytes(chunk: Uint8Array): Promise<void> {
+    if (this.#isReleased) return await this.stream.write(chunk);
+    if (chunk.length === 0) return;
+    const last = this.#held.at(-1);
+    if (last !== undefined && last.used + chunk.length <= last.bytes.length) {
+      last.bytes.set(chunk, last.used);
+      last.used += chunk.length;
+    } else {
+      const bytes = new Uint8Array(Math.max(chunk.length, last === undefined ? FIRST_BLOCK_BYTES : STREAM_CHUNK_BYTES));
+      bytes.set(chunk);
+      this.#held.push({ bytes, used: chunk.length });
+    }
+    await this.#account(chunk.length);
+  }
+
+  end(): void {
+    this.#finishWith(() => this.stream.end());
+  }
+
+  /**
+   * Ends a stream that the client does not read at once, a while after its last data. A consumer that stops early cancels the stream, and an
+   * `end` that crosses the cancel on its way would end the JavaScript client's process (protocol.md rule 3).
+   */
+  async endApart(): Promise<void> {
+    await this.released;
+    await this.stream.flushed();
+    await delay(END_DELAY_MS);
+    this.end();
+  }
+
+  error(error: unknown): void {
+    this.#finishWith(() => this.stream.error(error));
+  }
+
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    this.stream.start();
+    for (const block of this.#held) this.stream.push(block.bytes.subarray(0, block.used));
+    this.#held = [];
+    this.#heldBytes = 0;
+    this.#finish?.();
+    this.#released.resolve();
+  }
+
+  async #account(bytes: number): Promise<void> {
+    this.#heldBytes += bytes;
+    if (this.#heldBytes <= this.#maxHeldBytes) return;
+    this.#onFull();
+    await this.#released.promise;
+  }
+
+  #finishWith(finish: () => void): void {
+    if (this.#isReleased) finish();
+    else this.#finish ??= finish;
+  }
+}

@@ -1,0 +1,154 @@
+import { CLOSE_CODES } from "@caisson/protocol/rpc";
+import { startInterval, startTimer } from "../host/timers.ts";
+import { type Frame, FrameError, FrameReader, OPCODES } from "./frame-reader.ts";
+import { FrameWriter } from "./frame-writer.ts";
+
+/** Room for a file of 256 MiB as base64 in one message (protocol.md 3.1), and the message around it. */
+const MAX_MESSAGE_BYTES = 384 * 1024 * 1024;
+/** How long the peer may take to answer a close frame, or to take the one we send. */
+const CLOSE_TIMEOUT_MS = 1_000;
+/** Pings in a row without an answer after which the peer counts as gone. */
+const MAX_MISSED_PINGS = 2;
+const MAX_CLOSE_REASON_BYTES = 123;
+
+/** A byte stream in both directions, as Deno's connections are. */
+export interface ByteStream {
+  read(buffer: Uint8Array<ArrayBuffer>): Promise<number | null>;
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<number>;
+  close(): void;
+}
+
+/**
+ * The server's side of one WebSocket, after the upgrade. `receive` hands out messages until the connection ends; pings are answered
+ * and sent meanwhile. A frame library of our own, because Deno's built-in one refuses messages above 64 MiB and hides back-pressure,
+ * and the usual npm one doubles the agent's memory and triples its start-up time.
+ */
+export class WebSocketPeer {
+  readonly #stream: ByteStream;
+  readonly #reader: FrameReader;
+  readonly #writer: FrameWriter;
+  readonly #stopPings: () => void;
+  #stopCloseTimer = () => {};
+  #missedPings = 0;
+  #isReading = false;
+  #closeSent: Promise<boolean> | null = null;
+  #isClosed = false;
+
+  constructor(stream: ByteStream, leftover: Uint8Array, pingIntervalMs: number) {
+    this.#stream = stream;
+    this.#reader = new FrameReader((buffer) => stream.read(buffer), MAX_MESSAGE_BYTES, leftover);
+    this.#writer = new FrameWriter((bytes) => stream.write(bytes));
+    this.#stopPings = startInterval(pingIntervalMs, () => this.#ping());
+  }
+
+  /** Sends a text message; see `FrameWriter.send`. After `close` nothing is sent. */
+  send(text: string, isAscii = false): Promise<boolean> {
+    return this.#closeSent === null ? this.#writer.send(text, isAscii) : Promise.resolve(false);
+  }
+
+  /** Resolves when at most `characters` wait to be sent. */
+  room(characters: number): Promise<void> {
+    return this.#writer.room(characters);
+  }
+
+  /** Answers the application's text `ping` in front of everything that waits (protocol.md 3.1). */
+  sendPong(): void {
+    if (this.#closeSent === null) void this.#writer.sendControl(OPCODES.text, "pong");
+  }
+
+  /** The next message's bytes, or null when the connection has ended, for whatever reason. */
+  async receive(): Promise<Uint8Array<ArrayBuffer> | null> {
+    for (;;) {
+      const frame = await this.#nextFrame();
+      this.#missedPings = 0;
+      if (frame === null) {
+        this.#end();
+        return null;
+      }
+      if (frame.opcode === OPCODES.ping && this.#closeSent === null) {
+        void this.#writer.sendControl(OPCODES.pong, frame.payload);
+      } else if (frame.opcode === OPCODES.close) {
+        await this.#answerClose(frame.payload);
+        return null;
+      } else if ((frame.opcode === OPCODES.text || frame.opcode === OPCODES.binary) && this.#closeSent === null) {
+        return frame.payload;
+      }
+    }
+  }
+
+  /**
+   * Starts the closing handshake. Messages that wait are dropped. Resolves when the kernel has the close frame or the connection
+   * failed; the connection itself ends when the peer answers, or after one second.
+   */
+  async close(code: number, reason: string): Promise<void> {
+    if (this.#closeSent === null) {
+      this.#writer.dropMessages();
+      this.#closeSent = this.#writer.sendControl(OPCODES.close, closePayload(code, reason));
+      this.#stopCloseTimer = startTimer(CLOSE_TIMEOUT_MS, () => this.#end());
+    }
+    await this.#closeSent;
+  }
+
+  async #nextFrame(): Promise<Frame | null> {
+    this.#isReading = true;
+    try {
+      return await this.#reader.next();
+    } catch (error) {
+      if (error instanceof FrameError && !this.#isClosed) await this.close(error.closeCode, error.message);
+      // Any other failure means that the connection is gone, which ending it says already.
+      return null;
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  /** Completes the handshake that the client began: the same code back, or none (protocol.md 3.8). */
+  async #answerClose(payload: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (this.#closeSent === null) {
+      this.#writer.dropMessages();
+      const answer = isValidClose(payload) ? payload.slice(0, 2) : closePayload(CLOSE_CODES.protocolError, "");
+      this.#closeSent = this.#writer.sendControl(OPCODES.close, answer);
+      this.#stopCloseTimer = startTimer(CLOSE_TIMEOUT_MS, () => this.#end());
+    }
+    await this.#closeSent;
+    this.#end();
+  }
+
+  #ping(): void {
+    if (this.#closeSent !== null) return;
+    if (this.#missedPings >= MAX_MISSED_PINGS) {
+      void this.close(CLOSE_CODES.goingAway, "the client does not answer pings");
+      return;
+    }
+    // While the agent itself holds back reading, a missing answer says nothing about the client.
+    if (this.#isReading) this.#missedPings += 1;
+    void this.#writer.sendControl(OPCODES.ping, new Uint8Array());
+  }
+
+  #end(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#closeSent ??= Promise.resolve(false);
+    this.#stopPings();
+    this.#stopCloseTimer();
+    this.#writer.dropMessages();
+    this.#stream.close();
+  }
+}
+
+function closePayload(code: number, reason: string): Uint8Array<ArrayBuffer> {
+  const text = new Uint8Array(MAX_CLOSE_REASON_BYTES);
+  const { written } = new TextEncoder().encodeInto(reason, text);
+  const payload = new Uint8Array(2 + written);
+  new DataView(payload.buffer).setUint16(0, code);
+  payload.set(text.subarray(0, written), 2);
+  return payload;
+}
+
+/** No code at all, or one that may stand in a close frame (RFC 6455 section 7.4). */
+function isValidClose(payload: Uint8Array<ArrayBuffer>): boolean {
+  if (payload.length === 0) return true;
+  if (payload.length === 1) return false;
+  const code = new DataView(payload.buffer, payload.byteOffset).getUint16(0);
+  return (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code <= 4999);
+}
