@@ -4,11 +4,25 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
+import { PACKAGES } from "../packages/server/src/base-image/debian-13-recipe.ts";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
 /** Where the administrator of a Debian host puts certificates. */
 const HOST_CERTIFICATES = "/usr/local/share/ca-certificates";
+
+const DOCUMENT = join(import.meta.dirname, "../docs/inside.md");
+
+/** A package for pip, without the tools that build one. */
+const MAKE_WHEEL = `
+python3 - <<'END'
+import zipfile
+with zipfile.ZipFile("/tmp/greeting-1.0-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("greeting.py", "TEXT = 'hello'\\n")
+    wheel.writestr("greeting-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: greeting\\nVersion: 1.0\\n")
+    wheel.writestr("greeting-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr("greeting-1.0.dist-info/RECORD", "greeting.py,,\\ngreeting-1.0.dist-info/METADATA,,\\ngreeting-1.0.dist-info/WHEEL,,\\ngreeting-1.0.dist-info/RECORD,,\\n")
+END`;
 
 /** A certificate authority, a certificate for localhost, and a web server with it, made inside. */
 const MAKE_SERVER = `
@@ -53,6 +67,37 @@ suite("environment inside", () => {
     return (stdoutText ?? "").trim();
   };
 
+  test("every documented package is in the image, every package of the recipe is documented, and the commands are there", async () => {
+    const rows = [...(await readFile(DOCUMENT, "utf8")).matchAll(/^\| `([a-z0-9.-]+)` \| (.*) \|$/gm)];
+    const documented = rows.map(([, name = ""]) => name);
+    assert.deepEqual(documented, PACKAGES);
+    await sh(`dpkg-query --show ${documented.join(" ")}`);
+    const commands = rows.flatMap(([, , text = ""]) => [...(text.split(";", 1)[0]?.matchAll(/`([^`]+)`/g) ?? [])]);
+    assert.ok(commands.length > 30);
+    await sh(
+      `for name in ${commands.map(([, name]) => name).join(" ")}; do command -v $name || { echo no $name >&2; exit 1; }; done`,
+    );
+  });
+
+  test("versions are the documented ones", async () => {
+    const text = await readFile(DOCUMENT, "utf8");
+    const node = /^v(\d+)/.exec(await sh("node --version"))?.[1];
+    const python = /^Python (\d+\.\d+)/.exec(await sh("python3 --version"))?.[1];
+    assert.ok(text.includes(`\nNode ${node} with \`npm\` and \`npx\`, Python ${python}, and Deno`));
+  });
+
+  test("the variables are the documented ones", async () => {
+    const text = await readFile(DOCUMENT, "utf8");
+    for (const [name, value] of Object.entries({
+      PATH: await sh("echo $PATH"),
+      LANG: await sh("echo $LANG"),
+      IS_SANDBOX: await sh("echo $IS_SANDBOX"),
+      DEBIAN_FRONTEND: await sh("echo $DEBIAN_FRONTEND"),
+    })) {
+      assert.ok(text.includes(`| \`${name}\` | \`${value}\``), `${name}=${value}`);
+    }
+  });
+
   for (const tool of [
     "bash --version",
     "sudo --version",
@@ -60,6 +105,7 @@ suite("environment inside", () => {
     "git --version",
     "curl --version",
     "python3 --version",
+    "pip --version",
     "node --version",
     "npm --version",
     "npx --version",
@@ -72,6 +118,24 @@ suite("environment inside", () => {
       assert.match(await sh(tool), /\d+\.\d+/);
     });
   }
+
+  test("pip installs for the whole system, and in a virtual environment", async () => {
+    await sh(MAKE_WHEEL);
+    await sh("cd /tmp && pip install --no-index ./greeting-1.0-py3-none-any.whl");
+    assert.equal(await sh("python3 -c 'import greeting; print(greeting.__file__)' | cut -d/ -f1-3"), "/usr/local");
+    await sh(
+      "cd /tmp && pip uninstall -y greeting && python3 -m venv v && v/bin/pip install --no-index ./greeting-1.0-py3-none-any.whl",
+    );
+    assert.equal(await sh("/tmp/v/bin/python -c 'import greeting; print(greeting.TEXT)'"), "hello");
+    await assert.rejects(sh("python3 -c 'import greeting'"), /ModuleNotFoundError/);
+  });
+
+  test("what npm installs globally is on the PATH, also after a login", async () => {
+    await sh(
+      `mkdir -p /tmp/greet && cd /tmp/greet && printf '#!/usr/bin/env node\\nconsole.log("hello")\\n' >greet.js && echo '{"name":"greet","version":"1.0.0","bin":"greet.js"}' >package.json && npm install --offline --global .`,
+    );
+    assert.equal(await sh("greet; su - -c greet; sudo -i greet"), "hello\nhello\nhello");
+  });
 
   test("the working directory and the home of every command are /home/app", async () => {
     assert.equal(await sh("pwd; echo $HOME; echo ~"), "/home/app\n/home/app\n/home/app");
@@ -87,7 +151,7 @@ suite("environment inside", () => {
   test("sudo asks for no password and changes nothing, whichever variables are set", async () => {
     assert.equal(
       await sh("KEPT=yes sudo sh -c 'id -u; pwd; echo $KEPT $HOME; command -v npx'"),
-      "0\n/home/app\nyes /home/app\n/opt/node/bin/npx",
+      "0\n/home/app\nyes /home/app\n/usr/local/bin/npx",
     );
   });
 

@@ -84,7 +84,7 @@ suite("built-in image", () => {
       "/app",
       "/home/app",
       "/.caisson",
-      "/opt/node/bin/node",
+      "/usr/local/bin/node",
       "/usr/local/bin/deno",
       "/usr/bin/git",
       "/usr/bin/sudo",
