@@ -2,15 +2,14 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { openSqliteStore } from "@caisson/database";
-import { type FileLock, KeyedLock, lockFile } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
+import { type FileLock, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks } from "@caisson/storage";
 import type { Logger } from "pino";
 import { importBaseImage } from "./app/base-image-import.ts";
 import type { AppContext } from "./app/context.ts";
 import { LiveSandboxes } from "./app/live-sandboxes.ts";
-import { PreparedScratch } from "./app/prepared-scratch.ts";
 import type { Region } from "./app/region.ts";
 import { RootMounts } from "./app/root-mounts.ts";
 import { endSandbox } from "./app/sandbox-end.ts";
@@ -64,7 +63,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), logger };
   await recover(app);
   await purgeExpired(app);
-  for (const region of regions.values()) region.scratch.prepare();
+  for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
   const http = await buildHttp(app);
@@ -142,8 +141,9 @@ async function openRegion(
   const roots = new RootMounts(storage, mountRoot, locks);
   undo.defer(() => roots.close());
   const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes });
-  const scratch = new PreparedScratch(scratchDisks, config.sandboxes.preparedScratchDisks);
-  undo.defer(() => scratch.close());
+  const scratch = undo.use(
+    new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
+  );
   const base = await importBaseImage(storage, baseImageFile);
   return {
     name,

@@ -1,6 +1,6 @@
 import { type Cgroups, hierarchyOf, type IdRange } from "@caisson/linux";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
-import { AGENT_RUN_TARGET, KIT_TARGET, type Kit } from "./agent/agent-bundle.ts";
+import { AGENT_RUN_TARGET, AGENT_TARGET, type AgentBundle } from "./agent/agent-bundle.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
 
@@ -58,7 +58,7 @@ const MIB = 2 ** 20;
 export interface ConfigInput {
   readonly hostname: string;
   readonly rootPath: string;
-  readonly kit: Kit;
+  readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
   /** Files of the host shown inside, by their path inside. */
@@ -101,7 +101,7 @@ export function ociConfig(input: ConfigInput): object {
       terminal: false,
       user: { uid: 0, gid: 0 },
       cwd: HOME,
-      args: input.kit.command,
+      args: input.agent.command,
       env: agentEnvironment(input.env),
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       // A privileged server may leave no core files, nor wake a core handler of the host, on a sandbox's behalf.
@@ -119,9 +119,9 @@ export function ociConfig(input: ConfigInput): object {
       { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
       pseudo("/sys", "sysfs", "nodev", "ro"),
       ...cgroupMounts(input.cgroups, input.cgroupPath),
-      bind(input.kit.directory, KIT_TARGET, "ro"),
+      bind(input.agent.directory, AGENT_TARGET, "ro"),
       bind(input.agentRunPath, AGENT_RUN_TARGET, "noexec"),
-      bind(input.kit.denoPath, "/usr/local/bin/deno", "ro"),
+      bind(input.agent.denoPath, "/usr/local/bin/deno", "ro"),
       ...Object.entries(input.files).map(([target, source]) => bind(source, target, "ro", "noexec")),
       ...input.mounts.map(({ sourcePath, targetPath, isReadOnly }) =>
         bind(sourcePath, targetPath, isReadOnly ? "ro" : "rw"),

@@ -14,14 +14,14 @@ import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
 import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
-import type { Kit } from "./agent/agent-bundle.ts";
+import type { AgentBundle } from "./agent/agent-bundle.ts";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
-import type { Launcher } from "./container-process.ts";
+import type { ContainerProcess } from "./container-process.ts";
 import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
-import type { Place } from "./prepared-environment.ts";
+import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
 import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
@@ -36,12 +36,12 @@ export interface SharedParts {
   readonly runDirectory: string;
   readonly sandboxesDirectory: string;
   readonly cgroups: Cgroups;
-  readonly kit: Kit;
+  readonly agent: AgentBundle;
   readonly seccomp: SeccompProfile;
   /** The text of `/etc/resolv.conf`. */
   readonly resolvConf: string;
   readonly egress: EgressGuard;
-  readonly places: ReadyQueue<Place>;
+  readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
   readonly startTimeoutMs: number;
@@ -109,8 +109,8 @@ export class Sandbox {
     const trace = new Trace();
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
     this.#undo.defer(() => directory.remove());
-    const { namespaces, launcher, cgroupPath } = await trace.run("place", async () =>
-      this.#undo.use(await shared.places.take(signal)),
+    const { namespaces, containerProcess, cgroupPath } = await trace.run("environment", async () =>
+      this.#undo.use(await shared.environments.take(signal)),
     );
     const { ids, address } = namespaces.slot;
     const hostname = id.replaceAll("_", "-");
@@ -138,7 +138,7 @@ export class Sandbox {
           ociConfig({
             hostname,
             rootPath,
-            kit: shared.kit,
+            agent: shared.agent,
             agentRunPath,
             files: { ...files, ...certificates },
             mounts: dataMounts,
@@ -158,13 +158,13 @@ export class Sandbox {
     signal.throwIfAborted();
     this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
     const pidPath = join(directory.path, "pid");
-    this.#undo.defer(() => killContainer({ launcher, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
+    this.#undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
-      launcher.launch({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
-      return this.#undo.use(await this.#waitForAgent(launcher, agentRunPath, signal, log));
+      containerProcess.start({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
+      return this.#undo.use(await this.#waitForAgent(containerProcess, agentRunPath, signal, log));
     });
     this.#agent = agent;
-    return { id, agentSocketPath: agent.path, exited: launcher.exited, trace: trace.entries };
+    return { id, agentSocketPath: agent.path, exited: containerProcess.exited, trace: trace.entries };
   }
 
   /**
@@ -207,13 +207,13 @@ export class Sandbox {
   }
 
   async #waitForAgent(
-    launcher: Launcher,
+    containerProcess: ContainerProcess,
     agentRunPath: string,
     signal: AbortSignal,
     log: { read: ReadAt },
   ): Promise<AgentSocket> {
     const gone = new AbortController();
-    void launcher.exited.then(() => gone.abort(new Error("its first process ended")));
+    void containerProcess.exited.then(() => gone.abort(new Error("its first process ended")));
     try {
       return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
     } catch (error) {

@@ -1,5 +1,5 @@
-import type { StorageDriver } from "@caisson/storage";
-import type { PreparedScratch } from "./prepared-scratch.ts";
+import type { ReadyQueue } from "@caisson/linux";
+import type { ScratchDisk, StorageDriver } from "@caisson/storage";
 import type { RootMounts } from "./root-mounts.ts";
 import type { VolumeMounts } from "./volume-mounts.ts";
 
@@ -11,7 +11,8 @@ export interface Region {
   readonly baseImages: ReadonlyMap<string, BaseImage>;
   readonly roots: RootMounts;
   readonly volumes: VolumeMounts;
-  readonly scratch: PreparedScratch;
+  /** Making one takes several milliseconds, and one that waits costs only its metadata. */
+  readonly scratch: ReadyQueue<ScratchDisk>;
   /** Images in the pool that belong to the server itself. */
   readonly ownImageIds: ReadonlySet<string>;
 }

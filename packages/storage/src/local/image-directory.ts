@@ -6,13 +6,13 @@ import { hasErrorCode, openFile, renameFile, syncDirectory, syncFile, unlinkFile
 import type { BlockImage, ImageId } from "../driver.ts";
 
 /**
- * The images as files of one directory, and what their directories say:
+ * Images are files, and the directory that holds one tells its state:
  *
  * - `images/<id>`   writable images
  * - `sealed/<id>`   immutable images
  * - `scratch/<id>`  ephemeral images, worthless after a restart
- * - `incoming/…`    images being made; one takes its place by a single rename when it is whole and on stable storage
- * - `trash/…`       images being removed; a rename takes one out of its place, then its space is freed
+ * - `incoming/…`    images being made; a single rename moves one out when it is whole and on stable storage
+ * - `trash/…`       images being removed; a rename moves one in, then its space is freed
  *
  * So an image exists or does not, whenever the power fails, and the last three can be emptied at every start.
  */
@@ -30,22 +30,22 @@ export interface StoredImage {
 export class IncomingImage implements AsyncDisposable {
   readonly path: string;
   readonly file: FileHandle;
-  #isPlaced = false;
+  #isCommitted = false;
 
   constructor(path: string, file: FileHandle) {
     this.path = path;
     this.file = file;
   }
 
-  /** Puts it in its place. Whether that lasts is for the caller to make sure. */
-  async place(path: string): Promise<void> {
+  /** Makes it visible as `path`. The caller makes sure that this lasts. */
+  async commit(path: string): Promise<void> {
     await renameFile(this.path, path);
-    this.#isPlaced = true;
+    this.#isCommitted = true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.file.close();
-    if (!this.#isPlaced) await rm(this.path, { force: true });
+    if (!this.#isCommitted) await rm(this.path, { force: true });
   }
 }
 
@@ -109,12 +109,12 @@ export class ImageDirectory {
     );
   }
 
-  /** Puts the directory of a state on stable storage. */
+  /** Puts the names of the images in one state on stable storage. */
   async sync(state: ImageState): Promise<void> {
     await syncDirectory(join(this.path, state));
   }
 
-  /** Puts an image that is in its place on stable storage, for a caller who repeats an operation whose end was not certain. */
+  /** Puts a visible image on stable storage, for a caller that repeats an operation whose end was not certain. */
   async makeDurable({ state, path }: StoredImage): Promise<void> {
     if (state === "scratch") return;
     await using file = await openFile(path, "r");
@@ -122,7 +122,7 @@ export class ImageDirectory {
     await this.sync(state);
   }
 
-  /** Takes the image out of its place for good, then frees its space. Ends also what an earlier removal did not get to. */
+  /** Removes the image for good, then frees its space. Also finishes an earlier removal. */
   async remove(id: ImageId, image: StoredImage | null): Promise<void> {
     const trash = join(this.path, "trash", id);
     if (image !== null) await renameFile(image.path, trash);

@@ -28,7 +28,7 @@ import type {
 } from "../driver.ts";
 import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
-import { Attachments } from "./loop-devices.ts";
+import { LoopDevices } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
 import { hasReflink } from "./reflink.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
@@ -70,7 +70,7 @@ export class LocalStorage implements StorageDriver {
   readonly #lock: FileLock;
   readonly #turns = new KeyedLock();
   readonly #watch: SyncedWriteWatch | null;
-  readonly #attachments: Attachments;
+  readonly #loopDevices: LoopDevices;
   #isClosed = false;
 
   private constructor(
@@ -88,7 +88,7 @@ export class LocalStorage implements StorageDriver {
     this.#pool = parts.pool;
     this.#lock = parts.lock;
     this.#watch = parts.watch;
-    this.#attachments = new Attachments(parts.watch);
+    this.#loopDevices = new LoopDevices(parts.watch);
   }
 
   static async open(options: LocalStorageOptions): Promise<LocalStorage> {
@@ -142,11 +142,11 @@ export class LocalStorage implements StorageDriver {
       if (source !== null) await step("storage.create.clone", () => cloneFile(source, file, path));
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
-        await incoming.place(this.#images.pathOf("scratch", id));
+        await incoming.commit(this.#images.pathOf("scratch", id));
         return;
       }
       await step("storage.create.sync", () => syncFile(file, path));
-      await step("storage.create.place", () => incoming.place(this.#images.pathOf("images", id)));
+      await step("storage.create.commit", () => incoming.commit(this.#images.pathOf("images", id)));
       await step("storage.create.sync-directory", () => this.#images.sync("images"));
     });
   }
@@ -170,7 +170,7 @@ export class LocalStorage implements StorageDriver {
       await onSealed?.();
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
-      await step("storage.seal.place", () => incoming.place(this.#images.pathOf("sealed", id)));
+      await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
       await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
     });
   }
@@ -211,14 +211,14 @@ export class LocalStorage implements StorageDriver {
           "it is sealed and can only be attached read-only. Create an image from it and attach that",
         );
       }
-      return this.#attachments.attach(id, image, mode);
+      return this.#loopDevices.attach(id, image, mode);
     });
   }
 
   async detach(device: BlockDevice): Promise<void> {
     // Closing has detached everything.
     if (this.#isClosed) return;
-    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#attachments.detach(device));
+    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#loopDevices.detach(device));
   }
 
   async usage(id: ImageId): Promise<ImageUsage> {
@@ -254,7 +254,7 @@ export class LocalStorage implements StorageDriver {
     this.#isClosed = true;
     try {
       await this.#turns.idle();
-      await this.#attachments.detachAll();
+      await this.#loopDevices.detachAll();
       await this.#watch?.close();
       await this.#pool?.close();
       await this.#lock[Symbol.asyncDispose]();
@@ -300,7 +300,7 @@ export class LocalStorage implements StorageDriver {
   }
 
   #requireDetached(action: string, id: ImageId): void {
-    if (!this.#attachments.isAttached(id)) return;
+    if (!this.#loopDevices.isAttached(id)) return;
     throw new CaissonError("VOLUME_IN_USE", `Cannot ${action}: it is attached. Detach it first`);
   }
 

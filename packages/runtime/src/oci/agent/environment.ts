@@ -1,5 +1,5 @@
 import { CERTIFICATES } from "../root/certificate-bundle.ts";
-import { AGENT_RUN_TARGET, KIT_TARGET } from "./agent-bundle.ts";
+import { AGENT_RUN_TARGET, AGENT_TARGET } from "./agent-bundle.ts";
 
 export const HOME = "/home/app";
 
@@ -35,7 +35,7 @@ export function agentEnvironment(sandbox: Readonly<Record<string, string>>): rea
     CAISSON_AGENT_SOCKET: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
     CAISSON_AGENT_ENV: JSON.stringify(environment),
     // The agent's Deno must not write caches into the user's home, which may be a volume where each of them costs a disk flush.
-    DENO_DIR: `${KIT_TARGET}/deno`,
+    DENO_DIR: `${AGENT_TARGET}/deno`,
     DENO_NO_UPDATE_CHECK: "1",
   };
   return Object.entries({ ...environment, ...own }).map(([name, value]) => `${name}=${value}`);
