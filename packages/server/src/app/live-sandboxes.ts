@@ -35,11 +35,14 @@ export interface LiveSandbox {
 }
 
 /** Ends a creation; carried by its signal. */
-export class CreationEnded extends Error {
+export class CreationEnded extends CaissonError {
   readonly reason: StopReason;
 
   constructor(reason: StopReason) {
-    super(`The sandbox was ended before it was ready: ${reason}`);
+    super(
+      reason === "server-stopped" ? "SHUTTING_DOWN" : "SANDBOX_START_FAILED",
+      `The sandbox was ended before it was ready: ${reason}`,
+    );
     this.name = "CreationEnded";
     this.reason = reason;
   }
