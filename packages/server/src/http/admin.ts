@@ -6,7 +6,7 @@ import type { Actor, AppContext } from "../app/context.ts";
 import { createOrganization, createToken } from "../app/tokens.ts";
 import { ADMIN_ORGANIZATION } from "../credentials.ts";
 import { IdParams } from "./disk-routes.ts";
-import type { Http } from "./server.ts";
+import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["administration"];

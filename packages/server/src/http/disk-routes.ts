@@ -11,7 +11,7 @@ import { refreshUsage } from "../app/usage.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue, nextLink, parsePage } from "./pagination.ts";
 import { descendant } from "./representations.ts";
-import { type Http, isExtended, originOf } from "./server.ts";
+import { type Http, isExtended, originOf } from "./request.ts";
 
 export const IdParams = Type.Object({ id: Type.String({ description: "Id or slug" }) });
 

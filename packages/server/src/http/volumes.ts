@@ -7,7 +7,7 @@ import { createVolume } from "../app/volume-create.ts";
 import { growVolume } from "../app/volume-grow.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedVolume, wireVolume } from "./representations.ts";
-import { type Http, isExtended } from "./server.ts";
+import { type Http, isExtended } from "./request.ts";
 
 const Volume = Type.Union([VolumeSchema, ExtendedVolumeSchema]);
 const tags = ["volumes"];
