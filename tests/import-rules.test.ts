@@ -22,7 +22,15 @@ const RULES: ImportRules = {
     names: { OciRuntime: "runtime", LocalStorage: "storage", openSqliteStore: "database" },
     composition: ["packages/server/src/server.ts"],
   },
-  closed: {},
+  edges: {
+    folders: ["packages/server/src/http", "packages/server/src/gateway"],
+    siblings: ["linux", "storage", "runtime", "database"],
+    context: {
+      path: "packages/server/src/app/context.ts",
+      variable: "app",
+      members: ["store", "runtime", "regions", "locks", "live"],
+    },
+  },
 };
 
 const root = join(import.meta.dirname, "..");
@@ -51,7 +59,11 @@ suite("the check of imports", () => {
   const rules: ImportRules = {
     allowed: { lower: [], upper: ["lower"] },
     drivers: { names: { Driver: "lower" }, composition: ["packages/upper/src/main.ts"] },
-    closed: { "packages/upper/src/http": ["lower"] },
+    edges: {
+      folders: ["packages/upper/src/http"],
+      siblings: ["lower"],
+      context: { path: "packages/upper/src/context.ts", variable: "app", members: ["store"] },
+    },
   };
   let sources: Map<string, string>;
   let manifests: Map<string, Manifest>;
@@ -61,6 +73,7 @@ suite("the check of imports", () => {
       ["packages/lower/src/index.ts", "export { Driver } from './driver.ts';"],
       ["packages/lower/testing/index.ts", 'import { Driver } from "../src/index.ts";'],
       ["packages/upper/src/main.ts", 'import { Driver } from "@caisson/lower";'],
+      ["packages/upper/src/context.ts", "export interface Context {\n  readonly store: Store;\n}"],
       ["packages/upper/src/http/routes.ts", 'import { main } from "../main.ts";'],
       ["packages/upper/src/main.test.ts", 'import { Fake } from "@caisson/lower/testing";'],
     ]);
@@ -143,10 +156,15 @@ suite("the check of imports", () => {
       text: "export const a = new Driver();",
       problem: /names the concrete driver Driver/,
     },
-    "a seam where a folder is closed to it": {
+    "an edge that imports a seam": {
       path: "packages/upper/src/http/a.ts",
-      text: 'import { a } from "@caisson/lower";',
-      problem: /packages\/upper\/src\/http\/a.ts may not import/,
+      text: 'import type { A } from "@caisson/lower";',
+      problem: /packages\/upper\/src\/http\/a.ts reaches into a seam by @caisson\/lower/,
+    },
+    "an edge that goes to a seam through the context": {
+      path: "packages/upper/src/http/a.ts",
+      text: "export const find = (app: Context) => app.store.find();",
+      problem: /reaches into a seam by app\.store/,
     },
   })) {
     test(`finds ${name}`, () => {
@@ -174,9 +192,13 @@ suite("the check of imports", () => {
       changed: { drivers: { ...rules.drivers, composition: ["packages/upper/src/gone.ts"] } },
       problem: /names packages\/upper\/src\/gone.ts, which does not exist/,
     },
-    "a closed folder that is gone": {
-      changed: { closed: { "packages/upper/src/gone": ["lower"] } },
+    "an edge that is gone": {
+      changed: { edges: { ...rules.edges, folders: ["packages/upper/src/gone"] } },
       problem: /names folder packages\/upper\/src\/gone, which does not exist/,
+    },
+    "a member of the context that is gone": {
+      changed: { edges: { ...rules.edges, context: { ...rules.edges.context, members: ["store", "gone"] } } },
+      problem: /names gone, which packages\/upper\/src\/context.ts does not have/,
     },
   } satisfies Record<string, { changed: Partial<ImportRules>; problem: RegExp }>)) {
     test(`finds a rule about ${name}`, () => {

@@ -9,8 +9,12 @@ export interface ImportRules {
     readonly names: Readonly<Record<string, string>>;
     readonly composition: readonly string[];
   };
-  /** Folders whose code must not import these siblings, not even where their package may. */
-  readonly closed: Readonly<Record<string, readonly string[]>>;
+  /** Folders that call use cases only: closed to these siblings, and to the members of the context that lead to one. */
+  readonly edges: {
+    readonly folders: readonly string[];
+    readonly siblings: readonly string[];
+    readonly context: { readonly path: string; readonly variable: string; readonly members: readonly string[] };
+  };
 }
 
 /** What the rules are checked on: texts of source files and manifests, both by path from the repository's root. */
@@ -45,7 +49,16 @@ export function findViolations(repository: Repository, rules: ImportRules): read
       if (owner === home || owner === null || isForTests(path) || rules.drivers.composition.includes(path)) continue;
       if (new RegExp(`\\b${name}\\b`).test(text)) problems.push(`${path} names the concrete driver ${name}`);
     }
+    if (isEdge(path)) {
+      const { variable, members } = rules.edges.context;
+      const found = new RegExp(`\\b${variable}\\.(?:${members.join("|")})\\b`).exec(text);
+      if (found !== null) problems.push(`${path} reaches into a seam by ${found[0]}`);
+    }
     return problems;
+  }
+
+  function isEdge(path: string): boolean {
+    return !isForTests(path) && rules.edges.folders.some((folder) => path.startsWith(`${folder}/`));
   }
 
   function checkSibling(path: string, owner: string | null, target: string): readonly string[] {
@@ -65,10 +78,8 @@ export function findViolations(repository: Repository, rules: ImportRules): read
     if (subpath === "./testing") problems.push(`${path} is no test and imports ${target}`);
     if (sibling === owner) problems.push(`${path} imports its own package by name: ${target}`);
     else if (!(rules.allowed[owner] ?? []).includes(sibling)) problems.push(`${path} may not import ${target}`);
-    for (const [folder, closedTo] of Object.entries(rules.closed)) {
-      if (path.startsWith(`${folder}/`) && closedTo.includes(sibling))
-        problems.push(`${path} may not import ${target}`);
-    }
+    if (isEdge(path) && rules.edges.siblings.includes(sibling))
+      problems.push(`${path} reaches into a seam by ${target}`);
     return problems;
   }
 
@@ -88,23 +99,26 @@ export function findViolations(repository: Repository, rules: ImportRules): read
 function findStaleRules({ sources, manifests }: Repository, rules: ImportRules): readonly string[] {
   const packages = [...manifests.keys()].map(packageOf).filter((name) => name !== null);
   const named = Object.values(rules.allowed).flat();
-  const closed = Object.entries(rules.closed);
+  const { folders, siblings, context } = rules.edges;
+  const contextText = sources.get(context.path) ?? "";
   const folderExists = (folder: string): boolean => [...sources.keys()].some((path) => path.startsWith(`${folder}/`));
   return [
     ...packages.filter((name) => rules.allowed[name] === undefined).map((name) => `no rule for package ${name}`),
-    ...[...Object.keys(rules.allowed), ...named, ...closed.flatMap(([, siblings]) => siblings)]
+    ...[...Object.keys(rules.allowed), ...named, ...siblings]
       .filter((name) => !packages.includes(name))
       .map((name) => `a rule names package ${name}, which does not exist`),
-    ...rules.drivers.composition
+    ...[...rules.drivers.composition, context.path]
       .filter((path) => !sources.has(path))
       .map((path) => `a rule names ${path}, which does not exist`),
     ...Object.entries(rules.drivers.names)
       .filter(([name, home]) => !new RegExp(`\\b${name}\\b`).test(sources.get(`packages/${home}/src/index.ts`) ?? ""))
       .map(([name, home]) => `a rule names driver ${name}, which package ${home} does not export`),
-    ...closed
-      .map(([folder]) => folder)
+    ...folders
       .filter((folder) => !folderExists(folder))
       .map((folder) => `a rule names folder ${folder}, which does not exist`),
+    ...context.members
+      .filter((member) => !contextText.includes(`readonly ${member}: `))
+      .map((member) => `a rule names ${member}, which ${context.path} does not have`),
   ];
 }
 

@@ -36,8 +36,8 @@ export interface OrganizationStore {
   get(idOrSlug: string): Promise<Organization | null>;
   list(): Promise<readonly Organization[]>;
   createToken(token: Token, hash: Uint8Array): Promise<void>;
-  /** The token with this hash, unless it is revoked. */
-  findToken(hash: Uint8Array): Promise<Token | null>;
+  /** The token with this hash and whose it is, unless it is revoked. */
+  findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
   revokeToken(organizationId: string, tokenId: string, nowMs: number): Promise<boolean>;
@@ -196,6 +196,8 @@ export interface SandboxStore {
   holds(sandboxId: string): Promise<readonly Hold[]>;
   /** Who holds the volume now. */
   holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;
+  /** The sandbox that holds each of these volumes for itself alone, by volume id; volumes without one are absent. */
+  writers(volumeIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
   /** Forgets stopped sandboxes that ended before this. */
   expire(beforeMs: number): Promise<void>;
 }

@@ -284,11 +284,14 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       }
       await assert.rejects(store.disks.delete(volume.id, 1, 2), fails("VOLUME_IN_USE"));
       await assert.rejects(store.disks.beginGrow(volume.id, 2e9), fails("VOLUME_IN_USE"));
+      const idle = await make("idle");
+      assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
       await store.sandboxes.finish(writer.id, "killed", 2000);
       for (let reader = 0; reader < 3; reader += 1) {
         assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), 10), { kind: "reserved" });
       }
       assert.equal((await store.sandboxes.reserve(sandbox(), hold(false), 10)).kind, "held");
+      assert.deepEqual(await store.sandboxes.writers([volume.id]), new Map());
     });
 
     test("a refused reservation leaves nothing, and the concurrency limit counts the organization's live sandboxes", async () => {
@@ -331,7 +334,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       const hash = Buffer.alloc(32, 7);
       const token = { id: "tok_1", organizationId, name: "laptop", createdAtMs: 5 };
       await store.organizations.createToken(token, hash);
-      assert.deepEqual(await store.organizations.findToken(hash), token);
+      assert.deepEqual(await store.organizations.findToken(hash), {
+        token,
+        organization: await store.organizations.get(organizationId),
+      });
       assert.equal(await store.organizations.revokeToken("org_b", "tok_1", 6), false);
       assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6), true);
       assert.equal(await store.organizations.findToken(hash), null);

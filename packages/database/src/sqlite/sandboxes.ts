@@ -115,6 +115,14 @@ export function createSandboxStore(connection: Connection): SandboxStore {
         .map((row) => ({ sandboxId: String(row.sandbox_id), isReadOnly: row.is_read_only === 1 }));
     },
 
+    async writers(volumeIds) {
+      const rows = connection.all(
+        "SELECT volume_id, sandbox_id FROM holds WHERE is_read_only = 0 AND volume_id IN (SELECT value FROM json_each(?))",
+        JSON.stringify(volumeIds),
+      );
+      return new Map(rows.map((row) => [String(row.volume_id), String(row.sandbox_id)]));
+    },
+
     async expire(beforeMs) {
       connection.run("DELETE FROM sandboxes WHERE status = 'stopped' AND stopped_at_ms < ?", beforeMs);
     },

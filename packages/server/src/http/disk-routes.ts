@@ -1,13 +1,15 @@
-import type { Disk, DiskKind } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import { DescendantSchema, ErrorSchema, HEADERS, RestoreSchema, UpdateLabelsSchema } from "@caisson/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type TSchema, Type } from "typebox";
-import { type AppContext, requireDisk } from "../app/context.ts";
+import type { AppContext } from "../app/context.ts";
 import { deleteDisk } from "../app/disk-delete.ts";
+import { listDescendants } from "../app/disk-descendants.ts";
+import { getDisk } from "../app/disk-get.ts";
 import { labelDisk } from "../app/disk-label.ts";
+import { listDisks } from "../app/disk-list.ts";
 import { restoreDisk } from "../app/disk-restore.ts";
-import { refreshUsage } from "../app/usage.ts";
+import type { Disk, DiskKind } from "../app/records.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue, nextLink, parsePage } from "./pagination.ts";
 import { descendant } from "./representations.ts";
@@ -26,14 +28,14 @@ const ListQuery = Type.Object({
 });
 
 export const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
-const MAX_DESCENDANTS = 1000;
 
 /** What differs between volumes and snapshots in the routes that both have. */
 export interface DiskRoutes {
   readonly kind: DiskKind;
   /** Schema of the representations that `show` makes. */
   readonly schema: TSchema;
-  readonly show: (request: FastifyRequest, disk: Disk) => Promise<object>;
+  /** Each in the form that the client asked for, in the same order. */
+  readonly show: (request: FastifyRequest, disks: readonly Disk[]) => Promise<object[]>;
   /** What a deletion means, for the description. */
   readonly deletion: string;
 }
@@ -41,6 +43,7 @@ export interface DiskRoutes {
 /** The routes that volumes and snapshots share (protocol.md 2.2), and what Caisson adds to both: labels, restore, descendants. */
 export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): void {
   const { kind, schema: DiskSchema, show, deletion } = routes;
+  const showOne = async (request: FastifyRequest, disk: Disk) => (await show(request, [disk]))[0];
   const path = `/api/v2/${kind}s`;
   const tags = [`${kind}s`];
 
@@ -54,7 +57,7 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
         response: { 200: Type.Array(DiskSchema), ...errors },
       },
     },
-    (request, reply) => listDisks(app, request, reply, kind, show),
+    async (request, reply) => show(request, await requestedPage(app, request, reply, kind)),
   );
   http.get(
     `${path}/:id`,
@@ -67,8 +70,8 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
       },
     },
     async (request) => {
-      const disk = await requireDisk(app, request.actor, kind, request.params.id);
-      return show(request, isExtended(request) ? await refreshUsage(app, disk) : disk);
+      const isMeasured = isExtended(request);
+      return showOne(request, await getDisk(app, request.actor, kind, request.params.id, { isMeasured }));
     },
   );
   http.patch(
@@ -82,7 +85,8 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
         response: { 200: DiskSchema, ...errors },
       },
     },
-    async (request) => show(request, await labelDisk(app, request.actor, kind, request.params.id, request.body.labels)),
+    async (request) =>
+      showOne(request, await labelDisk(app, request.actor, kind, request.params.id, request.body.labels)),
   );
   http.delete(
     `${path}/:id`,
@@ -103,7 +107,8 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
         response: { 200: DiskSchema, ...errors },
       },
     },
-    async (request) => show(request, await restoreDisk(app, request.actor, kind, request.params.id, request.body.slug)),
+    async (request) =>
+      showOne(request, await restoreDisk(app, request.actor, kind, request.params.id, request.body.slug)),
   );
   http.get(
     `${path}/:id/descendants`,
@@ -115,40 +120,30 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
         response: { 200: Type.Array(DescendantSchema), ...errors },
       },
     },
-    async (request) => {
-      const { id, organizationId } = await requireDisk(app, request.actor, kind, request.params.id);
-      return (await app.store.disks.descendants(organizationId, id, MAX_DESCENDANTS)).map(descendant);
-    },
+    async ({ actor, params }) => (await listDescendants(app, actor, kind, params.id)).map(descendant),
   );
 }
 
-/** One page of volumes or snapshots, with the link to the next one. */
-async function listDisks<T extends object>(
+/** The page of volumes or snapshots that the query asks for; the answer gets the link to the next one. */
+async function requestedPage(
   app: AppContext,
   request: FastifyRequest,
   reply: FastifyReply,
   kind: DiskKind,
-  show: (request: FastifyRequest, disk: Disk) => Promise<T>,
-): Promise<T[]> {
+): Promise<readonly Disk[]> {
   const query = request.query as Readonly<Record<string, unknown>>;
   const page = parsePage(query);
-  const disks = await app.store.disks.list({
-    organizationId: request.actor.organization.id,
-    kind,
+  const { disks, nextSequence } = await listDisks(app, request.actor, kind, {
     isDeleted: lastValue(query.deleted) === "true",
     labels: parseLabelFilter(query),
     search: lastValue(query.search) ?? "",
     ...page,
-    // One more than asked for tells whether there is a next page.
-    limit: page.limit + 1,
   });
-  const shown = disks.slice(0, page.limit);
-  const last = shown.at(-1);
-  if (disks.length > page.limit && last !== undefined) {
+  if (nextSequence !== null) {
     const path = request.url.split("?")[0] ?? "";
-    reply.header("Link", nextLink(originOf(app, request), path, query, last.sequence, page.limit));
+    reply.header("Link", nextLink(originOf(app, request), path, query, nextSequence, page.limit));
   }
-  return Promise.all(shown.map((disk) => show(request, disk)));
+  return disks;
 }
 
 const MAX_KEY_LENGTH = 255;

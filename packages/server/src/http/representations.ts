@@ -1,4 +1,3 @@
-import type { Disk, SandboxRecord } from "@caisson/database";
 import type {
   ExtendedSnapshot,
   ExtendedVolume,
@@ -7,6 +6,7 @@ import type {
   WireSnapshot,
   WireVolume,
 } from "@caisson/protocol";
+import type { Disk, SandboxRecord } from "../app/records.ts";
 
 /** Exactly the eight keys that the official clients know (protocol.md 2.2). */
 export function wireVolume(volume: Disk): WireVolume {
