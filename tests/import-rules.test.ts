@@ -19,6 +19,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 /** Files that compose the server and may name concrete drivers. */
 const COMPOSITION = new Set(["server.ts", "main.ts", "openapi.ts"]);
 const CONCRETE = /\b(OciRuntime|openLocalPool|openSqliteStore)\b/;
+/** The edges of the server: they call use cases of `app/` and show what those answer. */
+const EDGES = ["http", "gateway"];
+/** The packages that are seams, and the members of `AppContext` that lead to one. */
+const SEAM = /"@caisson\/(database|storage|runtime|linux)|\bapp\.(store|runtime|regions|locks|live)\b/;
 
 const packagesDirectory = join(import.meta.dirname, "../packages");
 
@@ -62,6 +66,27 @@ suite("import rules", () => {
         COMPOSITION.has(path) || isTest(path) || !CONCRETE.test(text),
         `server/src/${path} names a concrete driver`,
       );
+    }
+  });
+
+  for (const edge of EDGES) {
+    test(`server/src/${edge} calls use cases and names no seam`, async () => {
+      const files = (await sources("server")).filter(({ path }) => path.startsWith(`${edge}/`));
+      assert.notEqual(files.length, 0, `server/src/${edge} is gone: change the rule`);
+      for (const { path, text } of files) {
+        assert.equal(
+          isTest(path) ? undefined : SEAM.exec(text)?.[0],
+          undefined,
+          `server/src/${path} reaches into a seam`,
+        );
+      }
+    });
+  }
+
+  test("the members that lead to a seam are those of the context", async () => {
+    const context = (await sources("server")).find(({ path }) => path === "app/context.ts")?.text ?? "";
+    for (const member of ["store", "runtime", "regions", "locks", "live"]) {
+      assert.match(context, new RegExp(`readonly ${member}: `), `AppContext has no ${member}: change the rule`);
     }
   });
 });

@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
-import type { ImageRecord, NewImage, NewSandbox, Store } from "../src/store.ts";
+import type { Disk, NewDisk, NewSandbox, Store } from "../src/store.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -26,7 +26,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     });
     afterEach(() => harness.dispose());
 
-    const image = (slug: string, values: Partial<NewImage> = {}): NewImage => ({
+    const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
       kind: "volume",
       id: newId(values.kind === "snapshot" ? "snp" : "vol", "ord"),
       organizationId,
@@ -42,10 +42,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       ...values,
     });
 
-    const make = async (slug: string, values: Partial<NewImage> = {}): Promise<ImageRecord> => {
-      const created = image(slug, values);
-      await store.images.reserve(created);
-      return store.images.commit(created.id, {
+    const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
+      const created = disk(slug, values);
+      await store.disks.reserve(created);
+      return store.disks.commit(created.id, {
         consistency: created.consistency,
         allocatedBytes: 5,
         flattenedBytes: 7,
@@ -64,54 +64,54 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     });
 
     const fails = (code: ErrorCode) => (error: unknown) => error instanceof CaissonError && error.code === code;
-    const slugs = async (query: Partial<Parameters<Store["images"]["list"]>[0]> = {}) =>
-      (await store.images.list({ organizationId, kind: "volume", isDeleted: false, limit: 100, ...query })).map(
+    const slugs = async (query: Partial<Parameters<Store["disks"]["list"]>[0]> = {}) =>
+      (await store.disks.list({ organizationId, kind: "volume", isDeleted: false, limit: 100, ...query })).map(
         (found) => found.slug,
       );
 
-    test("an image is found by id and by slug only after it is committed, and only by its organization", async () => {
-      const created = image("cache");
-      await store.images.reserve(created);
-      assert.equal(await store.images.find(organizationId, "volume", "cache"), null);
-      const committed = await store.images.commit(created.id, {
+    test("a disk is found by id and by slug only after it is committed, and only by its organization", async () => {
+      const created = disk("cache");
+      await store.disks.reserve(created);
+      assert.equal(await store.disks.find(organizationId, "volume", "cache"), null);
+      const committed = await store.disks.commit(created.id, {
         consistency: null,
         allocatedBytes: 5,
         flattenedBytes: 7,
       });
-      assert.deepEqual(await store.images.find(organizationId, "volume", "cache"), committed);
-      assert.deepEqual(await store.images.find(organizationId, "volume", created.id), committed);
-      assert.equal(await store.images.find("org_b", "volume", created.id), null);
-      assert.equal(await store.images.find(organizationId, "snapshot", "cache"), null);
+      assert.deepEqual(await store.disks.find(organizationId, "volume", "cache"), committed);
+      assert.deepEqual(await store.disks.find(organizationId, "volume", created.id), committed);
+      assert.equal(await store.disks.find("org_b", "volume", created.id), null);
+      assert.equal(await store.disks.find(organizationId, "snapshot", "cache"), null);
       assert.equal(committed.flattenedBytes, 7);
     });
 
     test("volumes and snapshots of an organization share one name space, from the reservation on", async () => {
-      await store.images.reserve(image("cache"));
-      await assert.rejects(store.images.reserve(image("cache", { kind: "snapshot" })), fails("SLUG_ALREADY_IN_USE"));
-      await store.images.reserve(image("cache", { organizationId: "org_b" }));
+      await store.disks.reserve(disk("cache"));
+      await assert.rejects(store.disks.reserve(disk("cache", { kind: "snapshot" })), fails("SLUG_ALREADY_IN_USE"));
+      await store.disks.reserve(disk("cache", { organizationId: "org_b" }));
     });
 
     test("of many reservations of one slug exactly one wins", async () => {
-      const results = await Promise.allSettled(Array.from({ length: 50 }, () => store.images.reserve(image("race"))));
+      const results = await Promise.allSettled(Array.from({ length: 50 }, () => store.disks.reserve(disk("race"))));
       assert.equal(results.filter((result) => result.status === "fulfilled").length, 1);
     });
 
-    test("forgetting a reservation frees its slug and leaves committed images alone", async () => {
-      const undone = image("cache");
-      await store.images.reserve(undone);
-      await store.images.forget(undone.id);
+    test("forgetting a reservation frees its slug and leaves committed disks alone", async () => {
+      const undone = disk("cache");
+      await store.disks.reserve(undone);
+      await store.disks.forget(undone.id);
       const kept = await make("cache");
-      await store.images.forget(kept.id);
-      assert.equal((await store.images.get(kept.id))?.state, "ready");
+      await store.disks.forget(kept.id);
+      assert.equal((await store.disks.get(kept.id))?.state, "ready");
     });
 
     test("a list is newest first, pages by sequence and keeps organizations, kinds and states apart", async () => {
       for (const slug of ["one", "two", "three"]) await make(slug);
       await make("snap", { kind: "snapshot", consistency: "clean" });
       await make("other", { organizationId: "org_b" });
-      await store.images.reserve(image("unfinished"));
+      await store.disks.reserve(disk("unfinished"));
       assert.deepEqual(await slugs(), ["three", "two", "one"]);
-      const [newest] = await store.images.list({ organizationId, kind: "volume", isDeleted: false, limit: 1 });
+      const [newest] = await store.disks.list({ organizationId, kind: "volume", isDeleted: false, limit: 1 });
       assert.ok(newest);
       assert.deepEqual(await slugs({ beforeSequence: newest.sequence, limit: 1 }), ["two"]);
     });
@@ -123,7 +123,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await slugs({ search: "-2" }), ["cache-2"]);
       assert.deepEqual(await slugs({ search: "he-" }), ["cache-2"]);
       assert.deepEqual(await slugs({ search: '"%_*' }), []);
-      const [first] = await store.images.list({
+      const [first] = await store.disks.list({
         organizationId,
         kind: "volume",
         isDeleted: false,
@@ -165,10 +165,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
 
     test("search follows deletion, restoring and renaming", async () => {
       const volume = await make("cache");
-      await store.images.delete(volume.id, 10, 20);
+      await store.disks.delete(volume.id, 10, 20);
       assert.deepEqual(await slugs({ search: "cache" }), []);
       assert.deepEqual(await slugs({ search: "cache", isDeleted: true }), ["cache"]);
-      await store.images.restore(volume.id, "renamed");
+      await store.disks.restore(volume.id, "renamed");
       assert.deepEqual(await slugs({ search: "cache" }), []);
       assert.deepEqual(await slugs({ search: "named" }), ["renamed"]);
     });
@@ -186,46 +186,46 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await slugs({ labels: { é: "日本" } }), ["three"]);
     });
 
-    test("a deleted image frees its slug, can be restored once, and not over a slug that is taken", async () => {
+    test("a deleted disk frees its slug, can be restored once, and not over a slug that is taken", async () => {
       const volume = await make("cache");
-      await store.images.delete(volume.id, 10, 20);
-      assert.equal(await store.images.find(organizationId, "volume", volume.id), null);
-      await assert.rejects(store.images.delete(volume.id, 10, 20), fails("VOLUME_NOT_FOUND"));
+      await store.disks.delete(volume.id, 10, 20);
+      assert.equal(await store.disks.find(organizationId, "volume", volume.id), null);
+      await assert.rejects(store.disks.delete(volume.id, 10, 20), fails("VOLUME_NOT_FOUND"));
       await make("cache");
-      await assert.rejects(store.images.restore(volume.id, "cache"), fails("SLUG_ALREADY_IN_USE"));
-      assert.equal((await store.images.restore(volume.id, "cache-old")).state, "ready");
-      await assert.rejects(store.images.restore(volume.id, "cache-older"), fails("VOLUME_NOT_FOUND"));
+      await assert.rejects(store.disks.restore(volume.id, "cache"), fails("SLUG_ALREADY_IN_USE"));
+      assert.equal((await store.disks.restore(volume.id, "cache-old")).state, "ready");
+      await assert.rejects(store.disks.restore(volume.id, "cache-older"), fails("VOLUME_NOT_FOUND"));
     });
 
     test("a purge takes what is due, and repeats until it is forgotten", async () => {
       const [early, late] = [await make("early"), await make("late")];
-      await store.images.delete(early.id, 10, 20);
-      await store.images.delete(late.id, 10, 30);
+      await store.disks.delete(early.id, 10, 20);
+      await store.disks.delete(late.id, 10, 30);
       assert.deepEqual(
-        (await store.images.beginPurge(20)).map((found) => found.id),
+        (await store.disks.beginPurge(20)).map((found) => found.id),
         [early.id],
       );
       assert.deepEqual(
-        (await store.images.beginPurge(20)).map((found) => found.id),
+        (await store.disks.beginPurge(20)).map((found) => found.id),
         [early.id],
       );
-      await assert.rejects(store.images.restore(early.id, "early"), fails("VOLUME_NOT_FOUND"));
-      await store.images.forget(early.id);
-      assert.deepEqual(await store.images.beginPurge(20), []);
+      await assert.rejects(store.disks.restore(early.id, "early"), fails("VOLUME_NOT_FOUND"));
+      await store.disks.forget(early.id);
+      assert.deepEqual(await store.disks.beginPurge(20), []);
     });
 
     test("growing records its intent, and takes effect when it is finished", async () => {
       const volume = await make("cache");
-      await store.images.beginGrow(volume.id, 2e9);
+      await store.disks.beginGrow(volume.id, 2e9);
       assert.deepEqual(
-        (await store.images.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
+        (await store.disks.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
         [[volume.id, 1e9, 2e9]],
       );
-      const grown = await store.images.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 });
+      const grown = await store.disks.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 });
       assert.deepEqual([grown.capacityBytes, grown.growToBytes, grown.allocatedBytes], [2e9, null, 1]);
-      await store.images.beginGrow(volume.id, 3e9);
-      await store.images.cancelGrow(volume.id);
-      assert.deepEqual(await store.images.listUnsettled(), []);
+      await store.disks.beginGrow(volume.id, 3e9);
+      await store.disks.cancelGrow(volume.id);
+      assert.deepEqual(await store.disks.listUnsettled(), []);
     });
 
     test("descendants follow the lineage through deleted and purged ancestors' children", async () => {
@@ -236,59 +236,62 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         parent: { kind: "snapshot", id: snapshot.id, slug: "snap" },
         baseSnapshot: { id: snapshot.id, slug: "snap" },
       });
-      await store.images.delete(snapshot.id, 1, 2);
+      await store.disks.delete(snapshot.id, 1, 2);
       assert.deepEqual(
-        (await store.images.descendants(organizationId, root.id, 10)).map((found) => found.slug),
+        (await store.disks.descendants(organizationId, root.id, 10)).map((found) => found.slug),
         ["fork"],
       );
-      assert.deepEqual((await store.images.get(fork.id))?.baseSnapshot, { id: snapshot.id, slug: "snap" });
-      assert.deepEqual(await store.images.descendants("org_b", root.id, 10), []);
+      assert.deepEqual((await store.disks.get(fork.id))?.baseSnapshot, { id: snapshot.id, slug: "snap" });
+      assert.deepEqual(await store.disks.descendants("org_b", root.id, 10), []);
     });
 
     test("an idempotency key finds the first request's object, refuses another request, and goes with the object", async () => {
       const hash = (text: string) => createHash("sha256").update(text).digest();
-      const first = image("cache");
-      assert.deepEqual(await store.images.reserve(first, { key: "k", requestHash: hash("x") }), { existingId: null });
-      assert.deepEqual(await store.images.reserve(image("cache"), { key: "k", requestHash: hash("x") }), {
+      const first = disk("cache");
+      assert.deepEqual(await store.disks.reserve(first, { key: "k", requestHash: hash("x") }), { existingId: null });
+      assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("x") }), {
         existingId: first.id,
       });
       await assert.rejects(
-        store.images.reserve(image("b2"), { key: "k", requestHash: hash("y") }),
+        store.disks.reserve(disk("b2"), { key: "k", requestHash: hash("y") }),
         fails("IDEMPOTENCY_KEY_REUSED"),
       );
-      await store.images.forget(first.id);
-      assert.deepEqual(await store.images.reserve(image("cache"), { key: "k", requestHash: hash("y") }), {
+      await store.disks.forget(first.id);
+      assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("y") }), {
         existingId: null,
       });
-      await store.images.expireIdempotencyKeys(5000);
-      assert.deepEqual(await store.images.reserve(image("b3"), { key: "k", requestHash: hash("z") }), {
+      await store.disks.expireIdempotencyKeys(5000);
+      assert.deepEqual(await store.disks.reserve(disk("b3"), { key: "k", requestHash: hash("z") }), {
         existingId: null,
       });
     });
 
     test("a failed reservation does not keep its idempotency key", async () => {
       await make("cache");
-      const claim = { key: "k", requestHash: Buffer.from("x") };
-      await assert.rejects(store.images.reserve(image("cache"), claim), fails("SLUG_ALREADY_IN_USE"));
-      assert.deepEqual(await store.images.reserve(image("cache-2"), claim), { existingId: null });
+      const key = { key: "k", requestHash: Buffer.from("x") };
+      await assert.rejects(store.disks.reserve(disk("cache"), key), fails("SLUG_ALREADY_IN_USE"));
+      assert.deepEqual(await store.disks.reserve(disk("cache-2"), key), { existingId: null });
     });
 
     test("a volume has one writer or many readers, and the one who is refused learns who holds it", async () => {
       const volume = await make("cache");
-      const claim = (isReadOnly: boolean) => [{ volumeId: volume.id, isReadOnly }];
+      const hold = (isReadOnly: boolean) => [{ volumeId: volume.id, isReadOnly }];
       const writer = sandbox();
-      assert.deepEqual(await store.sandboxes.reserve(writer, claim(false), 10), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(writer, hold(false), 10), { kind: "reserved" });
       for (const isReadOnly of [true, false]) {
-        const outcome = await store.sandboxes.reserve(sandbox(), claim(isReadOnly), 10);
+        const outcome = await store.sandboxes.reserve(sandbox(), hold(isReadOnly), 10);
         assert.equal(outcome.kind === "held" && outcome.holders[0]?.id, writer.id);
       }
-      await assert.rejects(store.images.delete(volume.id, 1, 2), fails("VOLUME_IN_USE"));
-      await assert.rejects(store.images.beginGrow(volume.id, 2e9), fails("VOLUME_IN_USE"));
+      await assert.rejects(store.disks.delete(volume.id, 1, 2), fails("VOLUME_IN_USE"));
+      await assert.rejects(store.disks.beginGrow(volume.id, 2e9), fails("VOLUME_IN_USE"));
+      const idle = await make("idle");
+      assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
       await store.sandboxes.finish(writer.id, "killed", 2000);
       for (let reader = 0; reader < 3; reader += 1) {
-        assert.deepEqual(await store.sandboxes.reserve(sandbox(), claim(true), 10), { kind: "reserved" });
+        assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), 10), { kind: "reserved" });
       }
-      assert.equal((await store.sandboxes.reserve(sandbox(), claim(false), 10)).kind, "held");
+      assert.equal((await store.sandboxes.reserve(sandbox(), hold(false), 10)).kind, "held");
+      assert.deepEqual(await store.sandboxes.writers([volume.id]), new Map());
     });
 
     test("a refused reservation leaves nothing, and the concurrency limit counts the organization's live sandboxes", async () => {
@@ -331,7 +334,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       const hash = Buffer.alloc(32, 7);
       const token = { id: "tok_1", organizationId, name: "laptop", createdAtMs: 5 };
       await store.organizations.createToken(token, hash);
-      assert.deepEqual(await store.organizations.findToken(hash), token);
+      assert.deepEqual(await store.organizations.findToken(hash), {
+        token,
+        organization: await store.organizations.get(organizationId),
+      });
       assert.equal(await store.organizations.revokeToken("org_b", "tok_1", 6), false);
       assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6), true);
       assert.equal(await store.organizations.findToken(hash), null);
@@ -354,7 +360,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         detail: { slug: "cache" },
       });
       store = await harness.reopen();
-      assert.deepEqual(await store.images.get(volume.id), volume);
+      assert.deepEqual(await store.disks.get(volume.id), volume);
       assert.equal((await store.events.list(organizationId, volume.id, 10))[0]?.detail.slug, "cache");
       assert.deepEqual(await slugs({ search: "cac" }), ["cache"]);
     });

@@ -3,19 +3,21 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import type { Bench } from "./conformance.ts";
+import type { Harness } from "./conformance.ts";
 import { readScript } from "./test-sandbox.ts";
 
 /** Failures and crashes in the middle. The process must have been started with a fault plan. */
-export function describeFaultConformance(bench: () => Bench): void {
+export function describeFaultConformance(harness: () => Harness): void {
   describe("faults", () => {
     const planPath = process.env.CAISSON_FAULT_PLAN ?? "";
     const tracePath = process.env.CAISSON_FAULT_TRACE ?? "";
 
     const startAndStop = async (): Promise<void> => {
-      const source = await bench().host.newDirectory();
+      const source = await harness().host.newDirectory();
       const mounts = [{ sourcePath: source, targetPath: "/data", isReadOnly: false }];
-      await bench().with({ mounts }, async (sandbox) => assert.equal(await readScript(sandbox, "echo works"), "works"));
+      await harness().with({ mounts }, async (sandbox) =>
+        assert.equal(await readScript(sandbox, "echo works"), "works"),
+      );
     };
 
     /** Fault points of a start and its stop, in their order, as `<tag> <occurrence>`. */
@@ -33,19 +35,19 @@ export function describeFaultConformance(bench: () => Bench): void {
       let failures = 0;
       for (const point of points) {
         await writeFile(planPath, `${point} fail:EIO\n`);
-        const spec = await bench().newSpec({
-          mounts: [{ sourcePath: await bench().host.newDirectory(), targetPath: "/data", isReadOnly: false }],
+        const spec = await harness().newSpec({
+          mounts: [{ sourcePath: await harness().host.newDirectory(), targetPath: "/data", isReadOnly: false }],
         });
         try {
-          await bench().runtime.start(spec);
+          await harness().runtime.start(spec);
         } catch {
           failures += 1;
         }
         // A stop that fails is tried again, as the server does.
-        await bench()
+        await harness()
           .runtime.stop(spec.id)
-          .catch(() => bench().runtime.stop(spec.id));
-        assert.deepEqual(await bench().host.findDebris(), [], `after ${point}`);
+          .catch(() => harness().runtime.stop(spec.id));
+        assert.deepEqual(await harness().host.findDebris(), [], `after ${point}`);
       }
       await writeFile(planPath, "");
       assert.ok(failures > points.length / 3, `only ${failures} of ${points.length} faults made a start fail`);
@@ -54,9 +56,9 @@ export function describeFaultConformance(bench: () => Bench): void {
 
     test("what a killed server leaves is removed by the next one", async () => {
       await writeFile(planPath, "");
-      const { host } = bench();
-      const spec = await bench().newSpec();
-      await bench().runtime.close();
+      const { host } = harness();
+      const spec = await harness().newSpec();
+      await harness().runtime.close();
       const [command = "", ...args] = host.crashCommand;
       const child = spawn(command, [...args, JSON.stringify(spec)], { stdio: ["ignore", "pipe", "inherit"] });
       const killed = once(child, "exit");
@@ -74,7 +76,7 @@ export function describeFaultConformance(bench: () => Bench): void {
   });
 }
 
-async function openAgain(host: Bench["host"]): Promise<Awaited<ReturnType<typeof host.open>> & AsyncDisposable> {
+async function openAgain(host: Harness["host"]): Promise<Awaited<ReturnType<typeof host.open>> & AsyncDisposable> {
   const runtime = await host.open();
   return Object.assign(runtime, { [Symbol.asyncDispose]: () => runtime.close() });
 }

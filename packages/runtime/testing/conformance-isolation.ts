@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { readlink } from "node:fs/promises";
 import { hostname } from "node:os";
 import { describe, test } from "node:test";
-import type { Bench } from "./conformance.ts";
+import type { Harness } from "./conformance.ts";
 import { readScript } from "./test-sandbox.ts";
 
 /** What a sandbox is and sees. Attempts to get out of one are in the end-to-end tests. */
-export function describeIsolationConformance(bench: () => Bench): void {
+export function describeIsolationConformance(harness: () => Harness): void {
   describe("isolation", () => {
     test("root is an unprivileged user of the host, in namespaces of its own", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         const [inside, outside, count] = (await readScript(sandbox, "cat /proc/self/uid_map"))
           .trim()
           .split(/\s+/)
@@ -28,7 +28,7 @@ export function describeIsolationConformance(bench: () => Bench): void {
     });
 
     test("capabilities are the documented set, without ways to gain more", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         const capabilities = await readScript(
           sandbox,
           "grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status | cut -f2 | sort -u",
@@ -39,7 +39,7 @@ export function describeIsolationConformance(bench: () => Bench): void {
     });
 
     test("only the sandbox's own processes are visible", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         const commands = await readScript(sandbox, "ps -eo args= | cut -d' ' -f1 | sort -u");
         assert.match(commands, /^\/\.caisson\/bin\/tini$/m);
         assert.ok(commands.split("\n").length < 8, commands);
@@ -47,8 +47,8 @@ export function describeIsolationConformance(bench: () => Bench): void {
     });
 
     test("no path of the host shows in the mounts", async () => {
-      await bench().with(
-        { mounts: [{ sourcePath: await bench().host.newDirectory(), targetPath: "/data", isReadOnly: false }] },
+      await harness().with(
+        { mounts: [{ sourcePath: await harness().host.newDirectory(), targetPath: "/data", isReadOnly: false }] },
         async (sandbox) => {
           const mounts = await readScript(sandbox, "cat /proc/self/mounts");
           assert.doesNotMatch(mounts, /caisson-runtime-|\/tmp\//);
@@ -57,7 +57,7 @@ export function describeIsolationConformance(bench: () => Bench): void {
     });
 
     test("packages install, as root and through sudo, and other users work", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         assert.equal(
           await readScript(sandbox, "sudo id -u; sudo sh -c 'echo $HOME'; sudo -u nobody id -un"),
           "0\n/home/app\nnobody",
@@ -78,7 +78,7 @@ export function describeIsolationConformance(bench: () => Bench): void {
     });
 
     test("the ordinary tools are there and work", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         const script =
           "git --version; python3 -c 'print(1)'; curl --version; unzip -v; ps; deno --version; node --version; npm --version; npx --version; ping -c1 127.0.0.1";
         for (const command of script.split("; ")) await readScript(sandbox, command);
@@ -91,7 +91,7 @@ export function describeIsolationConformance(bench: () => Bench): void {
     });
 
     test("a replaced agent socket leads nobody anywhere", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         await readScript(sandbox, "rm /.caisson/run/agent.sock && ln -s /run/host.sock /.caisson/run/agent.sock");
         assert.equal(await readScript(sandbox, "echo still here"), "still here");
       });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Bench } from "./conformance.ts";
+import type { Harness } from "./conformance.ts";
 import { readScript, runScript } from "./test-sandbox.ts";
 
 const MIB = 2 ** 20;
@@ -22,12 +22,12 @@ except OSError:
 `;
 
 /** What one sandbox can take from the host and from others. */
-export function describeLimitConformance(bench: () => Bench): void {
+export function describeLimitConformance(harness: () => Harness): void {
   describe("limits", () => {
     test("a memory bomb is killed alone", async () => {
       const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100 };
-      await bench().with({}, (neighbour) =>
-        bench().with({ limits }, async (sandbox) => {
+      await harness().with({}, (neighbour) =>
+        harness().with({ limits }, async (sandbox) => {
           const bomb =
             "echo 1000 >/proc/self/oom_score_adj; exec python3 -c 'a = [bytearray(1 << 20) for _ in range(100000)]'";
           const { code } = await runScript(sandbox, `(${bomb}); exit $?`);
@@ -40,7 +40,7 @@ export function describeLimitConformance(bench: () => Bench): void {
 
     test("shared memory and temporary file systems count as memory and are bounded", async () => {
       const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100 };
-      await bench().with({ limits }, async (sandbox) => {
+      await harness().with({ limits }, async (sandbox) => {
         assert.match((await runScript(sandbox, "head -c 200M /dev/zero >/dev/shm/x")).stderr, /No space left/);
         assert.match((await runScript(sandbox, "head -c 100M /dev/zero >/run/x")).stderr, /No space left/);
         assert.match((await runScript(sandbox, "head -c 1M /dev/zero >/.caisson/run/x")).stderr, /No space left/);
@@ -50,30 +50,30 @@ export function describeLimitConformance(bench: () => Bench): void {
 
     test("forking ends at the limit of processes", async () => {
       const limits = { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64 };
-      await bench().with({ limits }, async (sandbox) => {
+      await harness().with({ limits }, async (sandbox) => {
         const count = Number(await readScript(sandbox, `python3 -c '${FORK_UNTIL_REFUSED}'`));
         assert.ok(count > 10 && count < limits.pidsMax, `${count} processes`);
       });
     });
 
     test("a sandbox in which processes multiply without end can be stopped, and its neighbour works on", async () => {
-      await bench().with({}, async (neighbour) => {
-        const sandbox = await bench().start({ limits: { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64 } });
+      await harness().with({}, async (neighbour) => {
+        const sandbox = await harness().start({ limits: { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64 } });
         try {
           // Whether its agent can still answer does not matter; the socket closes at the latest when the sandbox ends.
           const bomb = runScript(sandbox, "bomb() { bomb | bomb & }; bomb >/dev/null 2>&1").catch(() => undefined);
           await Promise.race([bomb, new Promise((resolve) => setTimeout(resolve, 500))]);
           assert.equal(await readScript(neighbour, "echo alive"), "alive");
         } finally {
-          await bench().runtime.stop(sandbox.id);
+          await harness().runtime.stop(sandbox.id);
         }
       });
-      assert.deepEqual(await bench().host.findDebris(), []);
+      assert.deepEqual(await harness().host.findDebris(), []);
     });
 
     test("programs see the limits that they have", async () => {
       const limits = { memoryBytes: 300 * MIB, cpuCount: 1.5, pidsMax: 100 };
-      await bench().with({ limits }, async (sandbox) => {
+      await harness().with({ limits }, async (sandbox) => {
         const memory = await readScript(
           sandbox,
           "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null || true",
@@ -88,7 +88,7 @@ export function describeLimitConformance(bench: () => Bench): void {
     });
 
     test("a flood of log lines takes nothing but the little space that the log has", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         const { stderr } = await runScript(sandbox, ": >/.caisson/run/agent.log; head -c 10M /dev/zero >/proc/1/fd/2");
         assert.match(stderr, /agent\.log: Permission denied/);
         const sizeBytes = Number(await readScript(sandbox, "stat -c %s /.caisson/run/agent.log"));
@@ -97,7 +97,7 @@ export function describeLimitConformance(bench: () => Bench): void {
     });
 
     test("no core dump wakes the host", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         assert.equal(await readScript(sandbox, "ulimit -Sc; ulimit -Hc"), "0\n0");
       });
     });

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import type { RunningSandbox } from "../src/runtime.ts";
-import type { Bench } from "./conformance.ts";
+import type { Harness } from "./conformance.ts";
 import { WORLD } from "./test-internet.ts";
 import { readScript, runScript } from "./test-sandbox.ts";
 
@@ -11,17 +11,17 @@ import { readScript, runScript } from "./test-sandbox.ts";
 const fetchUrl = (url: string): string => `curl -sS --max-time 2 ${url}`;
 
 /** What a sandbox reaches, in the world of `test-internet.ts`. */
-export function describeNetworkConformance(bench: () => Bench): void {
+export function describeNetworkConformance(harness: () => Harness): void {
   describe("network", () => {
     let sandbox: RunningSandbox;
     let neighbour: RunningSandbox;
 
     before(async () => {
-      [sandbox, neighbour] = await Promise.all([bench().start(), bench().start()]);
+      [sandbox, neighbour] = await Promise.all([harness().start(), harness().start()]);
     });
 
     after(async () => {
-      await Promise.all([sandbox, neighbour].map(({ id }) => bench().runtime.stop(id)));
+      await Promise.all([sandbox, neighbour].map(({ id }) => harness().runtime.stop(id)));
     });
 
     const assertUnreachable = async (from: RunningSandbox, url: string): Promise<void> => {

@@ -28,7 +28,7 @@ export interface TestHost {
 }
 
 /** What the parts of the suite share. */
-export interface Bench {
+export interface Harness {
   readonly host: TestHost;
   readonly runtime: SandboxRuntime;
   /** Starts a sandbox with an ephemeral root and modest limits, if nothing else is said. */
@@ -43,30 +43,30 @@ const MIB = 2 ** 20;
 /** The promises of `SandboxRuntime`, checked on one implementation. */
 export function describeRuntimeConformance(name: string, makeHost: () => Promise<TestHost>): void {
   describe(`runtime conformance: ${name}`, () => {
-    let bench: Bench;
+    let harness: Harness;
 
     before(async () => {
       const host = await makeHost();
-      bench = makeBench(host, await host.open());
+      harness = makeHarness(host, await host.open());
     });
 
     after(async () => {
-      await bench.runtime.close();
-      const debris = await bench.host.findDebris();
-      await bench.host.dispose();
+      await harness.runtime.close();
+      const debris = await harness.host.findDebris();
+      await harness.host.dispose();
       assert.deepEqual(debris, [], "closing the runtime leaves nothing");
     });
 
-    describeLifeConformance(() => bench);
-    describeRootConformance(() => bench);
-    describeIsolationConformance(() => bench);
-    describeLimitConformance(() => bench);
-    describeNetworkConformance(() => bench);
-    describeFaultConformance(() => bench);
+    describeLifeConformance(() => harness);
+    describeRootConformance(() => harness);
+    describeIsolationConformance(() => harness);
+    describeLimitConformance(() => harness);
+    describeNetworkConformance(() => harness);
+    describeFaultConformance(() => harness);
   });
 }
 
-export function makeBench(host: TestHost, runtime: SandboxRuntime): Bench {
+export function makeHarness(host: TestHost, runtime: SandboxRuntime): Harness {
   const newSpec = async (overrides: Partial<SandboxSpec> = {}): Promise<SandboxSpec> => ({
     id: newId("sbx", "ord"),
     root: overrides.root ?? (await host.newRoot("ephemeral")),
@@ -93,10 +93,10 @@ export function makeBench(host: TestHost, runtime: SandboxRuntime): Bench {
   };
 }
 
-function describeLifeConformance(bench: () => Bench): void {
+function describeLifeConformance(harness: () => Harness): void {
   describe("life", () => {
     test("a started sandbox answers, with its own name, defaults and variables", async () => {
-      await bench().with({ env: { GREETING: "good day", PATH: "/opt/mine:/usr/bin:/bin" } }, async (sandbox) => {
+      await harness().with({ env: { GREETING: "good day", PATH: "/opt/mine:/usr/bin:/bin" } }, async (sandbox) => {
         const lines = (
           await readScript(sandbox, 'id -u; pwd; hostname; echo "$HOME $LANG $GREETING $PATH"; env')
         ).split("\n");
@@ -116,75 +116,75 @@ function describeLifeConformance(bench: () => Bench): void {
     });
 
     test("stopping lets the agent say good-bye, ends every process and gives the directories back", async () => {
-      const root = await bench().host.newRoot("ephemeral");
-      const sandbox = await bench().start({ root });
+      const root = await harness().host.newRoot("ephemeral");
+      const sandbox = await harness().start({ root });
       await readScript(sandbox, "setsid sleep 1000 >/dev/null 2>&1 &");
-      assert.deepEqual(await bench().runtime.list(), [sandbox.id]);
-      await bench().runtime.stop(sandbox.id);
+      assert.deepEqual(await harness().runtime.list(), [sandbox.id]);
+      await harness().runtime.stop(sandbox.id);
       await sandbox.exited;
       assert.ok(root.kind === "ephemeral");
       await lstat(join(root.scratchPath, "upper/home/app/said-good-bye"));
-      assert.deepEqual(await bench().host.findDebris(), []);
-      assert.deepEqual(await bench().runtime.list(), []);
+      assert.deepEqual(await harness().host.findDebris(), []);
+      assert.deepEqual(await harness().runtime.list(), []);
     });
 
     test("stopping twice, at the same time, or what never started, is success", async () => {
-      const sandbox = await bench().start();
-      await Promise.all([bench().runtime.stop(sandbox.id), bench().runtime.stop(sandbox.id)]);
-      await bench().runtime.stop(sandbox.id);
-      await bench().runtime.stop(newId("sbx", "ord"));
-      assert.deepEqual(await bench().host.findDebris(), []);
+      const sandbox = await harness().start();
+      await Promise.all([harness().runtime.stop(sandbox.id), harness().runtime.stop(sandbox.id)]);
+      await harness().runtime.stop(sandbox.id);
+      await harness().runtime.stop(newId("sbx", "ord"));
+      assert.deepEqual(await harness().host.findDebris(), []);
     });
 
     test("one id cannot be started twice", async () => {
-      await bench().with({}, async ({ id }) => {
-        const again = await bench().newSpec({ id });
-        await assert.rejects(bench().runtime.start(again), /started already/);
-        assert.deepEqual(await bench().runtime.list(), [id], "the first one runs on");
+      await harness().with({}, async ({ id }) => {
+        const again = await harness().newSpec({ id });
+        await assert.rejects(harness().runtime.start(again), /started already/);
+        assert.deepEqual(await harness().runtime.list(), [id], "the first one runs on");
       });
     });
 
     test("exited resolves when everything inside is killed from inside", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         void runScript(sandbox, "kill -KILL $PPID").catch(() => undefined);
         await sandbox.exited;
       });
-      assert.deepEqual(await bench().host.findDebris(), []);
+      assert.deepEqual(await harness().host.findDebris(), []);
     });
 
     test("an aborted start leaves nothing and rejects with the reason", async () => {
       const controller = new AbortController();
-      const starting = bench().runtime.start(await bench().newSpec(), controller.signal);
+      const starting = harness().runtime.start(await harness().newSpec(), controller.signal);
       setTimeout(() => controller.abort(new Error("changed my mind")), 5);
       await assert.rejects(starting, /changed my mind/);
-      assert.deepEqual(await bench().host.findDebris(), []);
+      assert.deepEqual(await harness().host.findDebris(), []);
     });
 
     test("stop during a start ends it", async () => {
-      const spec = await bench().newSpec();
-      const starting = bench().runtime.start(spec);
+      const spec = await harness().newSpec();
+      const starting = harness().runtime.start(spec);
       const outcome = assert.rejects(starting, { code: "SANDBOX_START_FAILED" });
       await new Promise((resolve) => setTimeout(resolve, 10));
-      await bench().runtime.stop(spec.id);
+      await harness().runtime.stop(spec.id);
       await outcome;
-      assert.deepEqual(await bench().host.findDebris(), []);
+      assert.deepEqual(await harness().host.findDebris(), []);
     });
 
     test("ten starts at a time all succeed", async () => {
-      const sandboxes = await Promise.all(Array.from({ length: 10 }, () => bench().start()));
+      const sandboxes = await Promise.all(Array.from({ length: 10 }, () => harness().start()));
       const maps = await Promise.all(sandboxes.map((sandbox) => readScript(sandbox, "cat /proc/self/uid_map")));
       assert.equal(new Set(maps).size, 10, "every sandbox has ids of its own");
-      await Promise.all(sandboxes.map(({ id }) => bench().runtime.stop(id)));
-      assert.deepEqual(await bench().host.findDebris(), []);
+      await Promise.all(sandboxes.map(({ id }) => harness().runtime.stop(id)));
+      assert.deepEqual(await harness().host.findDebris(), []);
     });
   });
 }
 
-function describeRootConformance(bench: () => Bench): void {
+function describeRootConformance(harness: () => Harness): void {
   describe("root and mounts", () => {
     test("an ephemeral root takes writes, and the root below it does not change", async () => {
-      const before = await lstat(join(bench().host.lowerPath, "etc/passwd"));
-      await bench().with({}, async (sandbox) => {
+      const before = await lstat(join(harness().host.lowerPath, "etc/passwd"));
+      await harness().with({}, async (sandbox) => {
         await readScript(
           sandbox,
           "echo x >>/etc/passwd; rm /etc/fstab; mkdir /new; touch /new/file; chown 33:33 /new/file",
@@ -194,24 +194,24 @@ function describeRootConformance(bench: () => Bench): void {
           "root:root\nroot:root\nwww-data:www-data",
         );
       });
-      const afterwards = await lstat(join(bench().host.lowerPath, "etc/passwd"));
+      const afterwards = await lstat(join(harness().host.lowerPath, "etc/passwd"));
       assert.deepEqual([afterwards.mtimeMs, afterwards.size], [before.mtimeMs, before.size]);
-      await lstat(join(bench().host.lowerPath, "etc/fstab"));
+      await lstat(join(harness().host.lowerPath, "etc/fstab"));
     });
 
     test("a persistent root keeps what is written, with ordinary owners on disk", async () => {
-      const root = await bench().host.newRoot("persistent");
-      await bench().with({ root }, (sandbox) =>
+      const root = await harness().host.newRoot("persistent");
+      await harness().with({ root }, (sandbox) =>
         readScript(sandbox, "echo kept >~/file; touch /srv/a; chown www-data /srv/a"),
       );
       assert.ok(root.kind === "persistent");
       const file = await lstat(join(root.path, "home/app/file"));
       assert.deepEqual([file.uid, (await lstat(join(root.path, "srv/a"))).uid], [0, 33]);
-      await bench().with({ root }, async (sandbox) => assert.equal(await readScript(sandbox, "cat ~/file"), "kept"));
+      await harness().with({ root }, async (sandbox) => assert.equal(await readScript(sandbox, "cat ~/file"), "kept"));
     });
 
     test("data mounts are made where they are wanted, nested ones and read-only ones too", async () => {
-      const [outer, inner, readOnly] = await Promise.all([1, 2, 3].map(() => bench().host.newDirectory()));
+      const [outer, inner, readOnly] = await Promise.all([1, 2, 3].map(() => harness().host.newDirectory()));
       assert.ok(outer !== undefined && inner !== undefined && readOnly !== undefined);
       await writeFile(join(readOnly, "given"), "content");
       const mounts: readonly MountSpec[] = [
@@ -219,7 +219,7 @@ function describeRootConformance(bench: () => Bench): void {
         { sourcePath: inner, targetPath: "/data/outer/deep/inner", isReadOnly: false },
         { sourcePath: readOnly, targetPath: "/read only", isReadOnly: true },
       ];
-      await bench().with({ mounts }, async (sandbox) => {
+      await harness().with({ mounts }, async (sandbox) => {
         await readScript(
           sandbox,
           "echo 1 >/data/outer/one; echo 2 >/data/outer/deep/inner/two; chown 1000 /data/outer/one",
@@ -235,15 +235,15 @@ function describeRootConformance(bench: () => Bench): void {
     });
 
     test("a link in the root cannot lead a mount out of the root", async () => {
-      const root = await bench().host.newRoot("persistent");
+      const root = await harness().host.newRoot("persistent");
       assert.ok(root.kind === "persistent");
-      const outside = await bench().host.newDirectory();
-      const source = await bench().host.newDirectory();
+      const outside = await harness().host.newDirectory();
+      const source = await harness().host.newDirectory();
       await writeFile(join(source, "mine"), "");
       await symlink(outside, join(root.path, "trap"));
       const mounts = [{ sourcePath: source, targetPath: "/trap/inside", isReadOnly: false }];
       // Whether the start is refused or the link is followed below the root is up to the implementation.
-      await bench()
+      await harness()
         .with({ root, mounts }, async () => undefined)
         .catch((error: unknown) => {
           assert.ok(error instanceof CaissonError && error.code === "SANDBOX_START_FAILED", String(error));
@@ -251,21 +251,21 @@ function describeRootConformance(bench: () => Bench): void {
       assert.deepEqual(await readdir(outside), []);
       await symlink("/srv", join(root.path, "shortcut"));
       const inside = [{ sourcePath: source, targetPath: "/shortcut/inside", isReadOnly: false }];
-      await bench().with({ root, mounts: inside }, async (sandbox) => {
+      await harness().with({ root, mounts: inside }, async (sandbox) => {
         assert.equal(await readScript(sandbox, "ls /srv/inside"), "mine");
       });
     });
 
     test("a root that has lost its C library still boots", async () => {
-      const root = await bench().host.newRoot("persistent");
+      const root = await harness().host.newRoot("persistent");
       assert.ok(root.kind === "persistent");
       await rm(join(root.path, "usr/lib/x86_64-linux-gnu/libc.so.6"));
       // The start resolves when the agent accepts connections, so that it has succeeded here is the whole test.
-      await bench().with({ root }, async ({ trace }) => assert.ok(trace.length > 0));
+      await harness().with({ root }, async ({ trace }) => assert.ok(trace.length > 0));
     });
 
     test("the agent and its runtime cannot be changed from inside", async () => {
-      await bench().with({}, async (sandbox) => {
+      await harness().with({}, async (sandbox) => {
         const { stderr } = await runScript(
           sandbox,
           "echo x >/.caisson/agent.js; rm /.caisson/bin/tini; echo x >>/usr/local/bin/deno; echo x >>/etc/resolv.conf",

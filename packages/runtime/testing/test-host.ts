@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { readMounts, runTool, unmount } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { randomCharacters } from "@caisson/model";
-import { ensureImage } from "@caisson/server/images";
+import { ensureBaseImage } from "@caisson/server/base-image";
 import type { NetworkOptions } from "../src/network/sandbox-network.ts";
 import { OciRuntime } from "../src/oci/oci-runtime.ts";
 import type { RootSpec } from "../src/runtime.ts";
@@ -35,7 +35,7 @@ export interface TestHostOptions {
 
 /** Directories with real roots, mounted as the server would mount them, in a directory of their own. */
 export async function makeOciTestHost({ runtimePath, network }: TestHostOptions): Promise<TestHost> {
-  const image = await ensureImage();
+  const image = await ensureBaseImage();
   const base = await mkdtemp(join(tmpdir(), "caisson-runtime-"));
   const instance = `test-${randomCharacters(8)}`;
   const runDirectory = join(base, "run");

@@ -2,24 +2,23 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { openSqliteStore } from "@caisson/database";
-import { type FileLock, KeyedLock, lockFile } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
+import { type FileLock, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks } from "@caisson/storage";
 import type { Logger } from "pino";
-import { importBuiltin } from "./app/builtin-import.ts";
+import { importBaseImage } from "./app/base-image-import.ts";
 import type { AppContext } from "./app/context.ts";
 import { LiveSandboxes } from "./app/live-sandboxes.ts";
-import { PreparedScratch } from "./app/prepared-scratch.ts";
 import type { Region } from "./app/region.ts";
 import { RootMounts } from "./app/root-mounts.ts";
 import { endSandbox } from "./app/sandbox-end.ts";
 import { VolumeMounts } from "./app/volume-mounts.ts";
+import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, ensureCredentials } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { buildHttp } from "./http/server.ts";
-import { type BuiltImage, ensureImage } from "./images/index.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 
@@ -44,12 +43,13 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   undo.defer(() => store.close());
 
   const locks = new KeyedLock();
-  const image = await ensureImage({
+  const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
   });
   const regions = new Map<string, Region>();
-  for (const name of config.regions) regions.set(name, await openRegion(config, name, { image, locks, logger, undo }));
+  for (const name of config.regions)
+    regions.set(name, await openRegion(config, name, { baseImageFile, locks, logger, undo }));
 
   const { diskLimits } = config.sandboxes;
   const runtime = await OciRuntime.open({
@@ -63,7 +63,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), logger };
   await recover(app);
   await purgeExpired(app);
-  for (const region of regions.values()) region.scratch.prepare();
+  for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
   const http = await buildHttp(app);
@@ -118,12 +118,12 @@ async function openRegion(
   config: Config,
   name: string,
   {
-    image,
+    baseImageFile,
     locks,
     logger,
     undo,
   }: {
-    readonly image: BuiltImage;
+    readonly baseImageFile: BaseImageFile;
     readonly locks: KeyedLock;
     readonly logger: Logger;
     readonly undo: AsyncDisposableStack;
@@ -141,17 +141,18 @@ async function openRegion(
   const roots = new RootMounts(storage, mountRoot, locks);
   undo.defer(() => roots.close());
   const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes });
-  const scratch = new PreparedScratch(scratchDisks, config.sandboxes.preparedScratchDisks);
-  undo.defer(() => scratch.close());
-  const builtin = await importBuiltin(storage, image);
+  const scratch = undo.use(
+    new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
+  );
+  const base = await importBaseImage(storage, baseImageFile);
   return {
     name,
     storage,
-    builtins: new Map([[builtin.name, builtin]]),
+    baseImages: new Map([[base.name, base]]),
     roots,
     volumes: new VolumeMounts(storage, mountRoot, locks, logger),
     scratch,
-    ownImageIds: new Set([builtin.imageId, await scratchDisks.prepare()]),
+    ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
   };
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { CaissonError } from "@caisson/model";
-import type { AttachMode, BlockDevice, ImageId, ImageInfo, StorageDriver } from "../src/driver.ts";
+import type { AttachMode, BlockDevice, BlockImage, ImageId, StorageDriver } from "../src/driver.ts";
 import { describeCrashConformance } from "./conformance-crash.ts";
 import { discardDevice, hashDevice, MIB, patternOf, readDevice, writeDevice } from "./device-io.ts";
 
@@ -99,7 +99,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       await reopen();
       assert.deepEqual([await hash("vol_a"), await hash("snp_a")], hashes);
       const images = await collect(driver.listImages());
-      const byId = (a: ImageInfo, b: ImageInfo): number => (a.id < b.id ? -1 : 1);
+      const byId = (a: BlockImage, b: BlockImage): number => (a.id < b.id ? -1 : 1);
       assert.deepEqual(images.toSorted(byId), [
         { id: "snp_a", sizeBytes: 16 * MIB, isSealed: true },
         { id: "vol_a", sizeBytes: 16 * MIB, isSealed: false },

@@ -45,8 +45,18 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
     },
 
     async findToken(hash) {
-      const row = connection.get("SELECT * FROM tokens WHERE hash = ? AND revoked_at_ms IS NULL", hash);
-      return row === undefined ? null : toToken(row);
+      const row = connection.get(
+        `SELECT tokens.*, organizations.slug AS organization_slug, organizations.created_at_ms AS organization_created_at_ms
+         FROM tokens JOIN organizations ON organizations.id = tokens.organization_id WHERE hash = ? AND revoked_at_ms IS NULL`,
+        hash,
+      );
+      if (row === undefined) return null;
+      const organization = {
+        id: String(row.organization_id),
+        slug: String(row.organization_slug),
+        createdAtMs: Number(row.organization_created_at_ms),
+      };
+      return { token: toToken(row), organization };
     },
 
     async listTokens(organizationId) {

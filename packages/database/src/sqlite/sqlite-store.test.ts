@@ -41,19 +41,19 @@ test("what an older program stored can be searched after the change of the index
     database.close();
     const store = openSqliteStore(path);
     const find = async (query: object) => {
-      const images = await store.images.list({
+      const disks = await store.disks.list({
         organizationId: "org_a",
         kind: "volume",
         isDeleted: false,
         limit: 9,
         ...query,
       });
-      return images.map(({ slug }) => slug);
+      return disks.map(({ slug }) => slug);
     };
     for (const query of [{ search: "c" }, { search: "he" }, { search: "cache" }, { labels: { team: "red" } }]) {
       assert.deepEqual(await find(query), ["cache"]);
     }
-    await store.images.restore("vol_2", "cached-too");
+    await store.disks.restore("vol_2", "cached-too");
     assert.deepEqual(await find({ search: "cache" }), ["cached-too", "cache"]);
     await store.close();
   } finally {

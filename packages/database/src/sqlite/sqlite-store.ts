@@ -1,7 +1,7 @@
 import type { Store } from "../store.ts";
 import { Connection } from "./connection.ts";
+import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
-import { createImageStore } from "./images.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
 
@@ -10,7 +10,7 @@ export function openSqliteStore(path: string): Store {
   const connection = new Connection(path);
   return {
     organizations: createOrganizationStore(connection),
-    images: createImageStore(connection),
+    disks: createDiskStore(connection),
     sandboxes: createSandboxStore(connection),
     events: createEventStore(connection),
     async close() {

@@ -16,10 +16,24 @@ suite("ready queue", () => {
   test("more can be taken at a time than are kept ready, and closing ends what nobody took", async () => {
     Item.open = 0;
     const queue = new ReadyQueue(2, async () => new Item());
+    queue.fill();
     const taken = await Promise.all(Array.from({ length: 7 }, () => queue.take()));
     assert.equal(new Set(taken).size, 7);
     await queue[Symbol.asyncDispose]();
     assert.equal(Item.open, 7, "only those that were taken are left");
+  });
+
+  test("nothing is made before the queue is told to fill, except what is asked for", async () => {
+    Item.open = 0;
+    const queue = new ReadyQueue(2, async () => new Item());
+    await queue.take();
+    await new Promise(setImmediate);
+    assert.equal(Item.open, 1);
+    queue.fill();
+    await new Promise(setImmediate);
+    assert.equal(Item.open, 3);
+    await queue[Symbol.asyncDispose]();
+    assert.equal(Item.open, 1);
   });
 
   test("whoever waits learns why nothing comes, and the next one may succeed", async () => {

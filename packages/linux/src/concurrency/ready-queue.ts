@@ -9,7 +9,9 @@ interface Waiter<T> {
   reject(error: unknown): void;
 }
 
-/** Keeps `size` items ready and makes new ones in the background. Items that were taken belong to those who took them. */
+/**
+ * Keeps `size` items ready, from the call of `fill` on, and makes new ones in the background. An item that was taken belongs to the caller.
+ */
 export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
   readonly #make: () => Promise<T>;
   readonly #size: number;
@@ -17,11 +19,17 @@ export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
   readonly #waiting: Waiter<T>[] = [];
   readonly #making = new Set<Promise<void>>();
   #refillTimer: NodeJS.Timeout | null = null;
+  #isFilling = false;
   #isClosed = false;
 
   constructor(size: number, make: () => Promise<T>) {
     this.#size = size;
     this.#make = make;
+  }
+
+  /** Begins to make items ready. A failure here is not lost: the next `take` meets it itself. */
+  fill(): void {
+    this.#isFilling = true;
     this.#refill();
   }
 
@@ -75,7 +83,7 @@ export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
     while (!this.#isClosed && this.#making.size < CONCURRENCY && this.#wanted() > this.#making.size) {
       const making = this.#makeOne().then((isMade) => {
         this.#making.delete(making);
-        // After a failure only somebody who waits is a reason to try again at once.
+        // After a failure, only a waiting caller is a reason to try again at once.
         if (isMade || this.#waiting.length > 0) this.#refill();
       });
       this.#making.add(making);
@@ -83,7 +91,7 @@ export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
   }
 
   #wanted(): number {
-    return this.#waiting.length + this.#size - this.#ready.length;
+    return this.#waiting.length + (this.#isFilling ? this.#size : 0) - this.#ready.length;
   }
 
   async #makeOne(): Promise<boolean> {
@@ -94,7 +102,7 @@ export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
       else waiter.resolve(item);
       return true;
     } catch (error) {
-      // Whoever waits learns the reason; when nobody does, the next one who asks makes it try anew and learns it then.
+      // The caller that waits longest learns the reason. When none waits, the next one to ask tries again and learns it then.
       this.#waiting.shift()?.reject(error);
       return false;
     }

@@ -9,8 +9,8 @@ IFS= read -r bundle && IFS= read -r log && IFS= read -r id || exit 1
 exec "$0" "$@" run --bundle "$bundle" --pid-file "$bundle/pid" "$id" </dev/null >>"$log" 2>&1
 `;
 
-/** What the launcher has to start. */
-export interface Launch {
+/** The container that the process is to become. */
+export interface Container {
   readonly bundlePath: string;
   readonly logPath: string;
   readonly id: string;
@@ -20,7 +20,7 @@ export interface Launch {
  * A waiting shell that becomes the OCI runtime of one sandbox. It is started, and put into the sandbox's cgroup, ahead of time: the kernel
  * lets a process change its cgroup only after a grace period of 10 to 25 ms, in which a sandbox would wait.
  */
-export class Launcher implements AsyncDisposable {
+export class ContainerProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   /** Resolves when the process is gone, as a shell or as the OCI runtime. Never rejects. */
   readonly exited: Promise<void>;
@@ -37,12 +37,12 @@ export class Launcher implements AsyncDisposable {
       // A program that cannot be started gives this event alone.
       child.once("error", end);
     });
-    // A launcher that was killed cannot read its lines; its end says so already.
+    // A process that was killed cannot read its lines; its end says so already.
     child.stdin?.on("error", () => undefined);
   }
 
-  static start(runtimePath: string, runtimeArgs: readonly string[]): Launcher {
-    return new Launcher(
+  static prepare(runtimePath: string, runtimeArgs: readonly string[]): ContainerProcess {
+    return new ContainerProcess(
       spawn("sh", ["-c", SCRIPT, runtimePath, ...runtimeArgs], { stdio: ["pipe", "ignore", "ignore"] }),
     );
   }
@@ -56,7 +56,7 @@ export class Launcher implements AsyncDisposable {
     return this.#hasExited;
   }
 
-  launch({ bundlePath, logPath, id }: Launch): void {
+  start({ bundlePath, logPath, id }: Container): void {
     this.#child.stdin?.end(`${bundlePath}\n${logPath}\n${id}\n`);
   }
 

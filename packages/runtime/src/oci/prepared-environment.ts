@@ -10,7 +10,7 @@ import {
 import type { PreparedNamespaces } from "../network/namespaces.ts";
 import type { SandboxNetwork } from "../network/sandbox-network.ts";
 import { killCgroup } from "./container.ts";
-import { Launcher } from "./container-process.ts";
+import { ContainerProcess } from "./container-process.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
 
 /**
@@ -21,15 +21,15 @@ const DEVICES: readonly string[] = ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5
 
 /**
  * What can be made for a sandbox before it is known which one it will be: namespaces, a cgroup, and a process in it that is about to become
- * the OCI runtime. A waiting place costs about 0.3 MB of kernel memory and an idle shell. It is used once.
+ * the OCI runtime. One that waits costs about 0.3 MB of kernel memory and an idle shell. It is used once.
  */
-export interface Place extends AsyncDisposable {
+export interface PreparedEnvironment extends AsyncDisposable {
   readonly namespaces: PreparedNamespaces;
-  readonly launcher: Launcher;
+  readonly containerProcess: ContainerProcess;
   readonly cgroupPath: string;
 }
 
-export interface PlaceOptions {
+export interface EnvironmentOptions {
   readonly program: OciProgram;
   readonly stateDirectory: string;
   readonly cgroups: Cgroups;
@@ -37,7 +37,7 @@ export interface PlaceOptions {
   readonly network: SandboxNetwork;
 }
 
-export async function preparePlace(options: PlaceOptions): Promise<Place> {
+export async function prepareEnvironment(options: EnvironmentOptions): Promise<PreparedEnvironment> {
   const { program, stateDirectory, cgroups, cgroupParent, network } = options;
   await using undo = new UndoStack();
   const namespaces = undo.use(await network.prepare());
@@ -47,11 +47,13 @@ export async function preparePlace(options: PlaceOptions): Promise<Place> {
     await killCgroup(cgroups, cgroupPath);
     await removeCgroup(cgroups, cgroupPath);
   });
-  await step("runtime.place.cgroup", () => createCgroup(cgroups, cgroupParent, name));
-  const launcher = undo.use(Launcher.start(program.path, ["--root", stateDirectory, ...program.args]));
-  if (launcher.pid === 0) throw new Error("Cannot prepare a sandbox: sh cannot be started");
-  await step("runtime.place.join", () => joinCgroup(cgroups, cgroupPath, launcher.pid));
+  await step("runtime.environment.cgroup", () => createCgroup(cgroups, cgroupParent, name));
+  const containerProcess = undo.use(
+    ContainerProcess.prepare(program.path, ["--root", stateDirectory, ...program.args]),
+  );
+  if (containerProcess.pid === 0) throw new Error("Cannot prepare a sandbox: sh cannot be started");
+  await step("runtime.environment.join", () => joinCgroup(cgroups, cgroupPath, containerProcess.pid));
   await limitCgroupDevices(cgroups, cgroupPath, DEVICES);
   const resources = undo.move();
-  return { namespaces, launcher, cgroupPath, [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose]() };
+  return { namespaces, containerProcess, cgroupPath, [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose]() };
 }

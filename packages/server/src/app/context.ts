@@ -1,4 +1,4 @@
-import type { ImageKind, ImageRecord, Organization, Store, Token } from "@caisson/database";
+import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
 import type { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
@@ -36,14 +36,9 @@ export function requireRegion(app: AppContext, name: string): Region {
 }
 
 /** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */
-export async function requireImage(
-  app: AppContext,
-  actor: Actor,
-  kind: ImageKind,
-  idOrSlug: string,
-): Promise<ImageRecord> {
-  const image = await app.store.images.find(actor.organization.id, kind, idOrSlug);
-  if (image !== null) return image;
+export async function requireDisk(app: AppContext, actor: Actor, kind: DiskKind, idOrSlug: string): Promise<Disk> {
+  const disk = await app.store.disks.find(actor.organization.id, kind, idOrSlug);
+  if (disk !== null) return disk;
   const code = kind === "volume" ? "VOLUME_NOT_FOUND" : "SNAPSHOT_NOT_FOUND";
   throw new CaissonError(code, `There is no ${kind} ${JSON.stringify(idOrSlug.slice(0, 64))}`);
 }
@@ -53,15 +48,15 @@ export async function recordEvent(
   app: AppContext,
   actor: Actor | null,
   verb: string,
-  image: { id: string; organizationId: string },
+  subject: { id: string; organizationId: string },
   detail = {},
 ): Promise<void> {
   await app.store.events.append({
-    organizationId: image.organizationId,
+    organizationId: subject.organizationId,
     atMs: Date.now(),
     actor: actor?.token.id ?? "server",
     verb,
-    objectId: image.id,
+    objectId: subject.id,
     outcome: "ok",
     detail,
   });

@@ -14,7 +14,7 @@ interface MountedRoot {
 const IDLE_MS = 30_000;
 
 /**
- * Snapshots and built-in images that sandboxes run from: each attached and mounted read-only once per host, however many sandboxes share it,
+ * Snapshots and base images that sandboxes run from: each attached and mounted read-only once per host, however many sandboxes share it,
  * so that they share its page cache too.
  */
 export class RootMounts {

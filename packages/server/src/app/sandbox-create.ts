@@ -1,4 +1,4 @@
-import type { NewSandbox, ReserveOutcome, SandboxRecord, VolumeClaim } from "@caisson/database";
+import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, newId } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
@@ -9,12 +9,12 @@ import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
 import { mountForSandbox } from "./sandbox-mounts.ts";
 import { planSandbox } from "./sandbox-plan.ts";
-import { waitForHolders } from "./volume-holders.ts";
+import { waitForEndings } from "./volume-holders.ts";
 
 const MIB = 2 ** 20;
 
 /**
- * Creates a sandbox and resolves when its agent answers. The order: plan (nothing touched yet), reserve (row, attachments and limits in one
+ * Creates a sandbox and resolves when its agent answers. The order: plan (nothing touched yet), reserve (row, holds and limits in one
  * transaction), then root, volumes and scratch disk side by side, then the runtime. A failure undoes what was made, in reverse, and the row says so;
  * a crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
  */
@@ -36,7 +36,7 @@ export async function createSandbox(
     createdAtMs: Date.now(),
     stopAtMs: config.stopAtMs,
   };
-  await reserve(app, sandbox, plan.claims);
+  await reserve(app, sandbox, plan.holds);
   const reservedMs = performance.now();
   const undo = new AsyncDisposableStack();
   try {
@@ -60,7 +60,7 @@ export async function createSandbox(
     logTrace(app, sandbox.id, { startedMs, reservedMs, mountedMs }, running);
     await recordEvent(app, actor, "sandbox-create", sandbox, {
       memoryMib: config.memoryMb,
-      volumes: plan.claims.map((claim) => claim.volumeId),
+      volumes: plan.holds.map((hold) => hold.volumeId),
     });
     return await adopt(app, actor, sandbox, running, undo);
   } catch (error) {
@@ -105,12 +105,12 @@ async function adopt(
 }
 
 /** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
-async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly VolumeClaim[]): Promise<void> {
+async function reserve(app: AppContext, sandbox: NewSandbox, holds: readonly Hold[]): Promise<void> {
   const { maxPerOrganization } = app.config.sandboxes;
   const startedMs = performance.now();
   for (;;) {
     const outcome = await step("sandbox-create.reserve", () =>
-      app.store.sandboxes.reserve(sandbox, claims, maxPerOrganization),
+      app.store.sandboxes.reserve(sandbox, holds, maxPerOrganization),
     );
     if (outcome.kind === "reserved") return;
     if (outcome.kind === "limit") {
@@ -120,12 +120,12 @@ async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly Vo
       );
     }
     const holderIds = outcome.holders.map((holder) => holder.id);
-    if (!(await waitForHolders(app, holderIds, startedMs))) throw await volumeInUse(app, outcome);
+    if (!(await waitForEndings(app, holderIds, startedMs))) throw await volumeInUse(app, outcome);
   }
 }
 
 async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {
-  const volume = await app.store.images.get(outcome.volumeId);
+  const volume = await app.store.disks.get(outcome.volumeId);
   const [holder] = outcome.holders;
   return new CaissonError(
     "VOLUME_IN_USE",

@@ -18,7 +18,7 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
   if (live.timer !== null) clearTimeout(live.timer);
   try {
     await step("sandbox-end.intent", () => app.store.sandboxes.setStatus(id, "stopping", reason));
-    const attachments = await app.store.sandboxes.attachments(id);
+    const holds = await app.store.sandboxes.holds(id);
     await step("sandbox-end.release", () => live.release());
     await step("sandbox-end.commit", () => app.store.sandboxes.finish(id, reason, Date.now()));
     app.live.remove(id);
@@ -27,7 +27,7 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
     await measureUsage(
       app,
       live.record.region,
-      attachments.map((attachment) => attachment.volumeId),
+      holds.map((hold) => hold.volumeId),
     );
     await recordEvent(app, null, "sandbox-end", live.record, { reason });
   } catch (error) {
@@ -44,7 +44,7 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
 export async function measureUsage(app: AppContext, regionName: string, volumeIds: readonly string[]): Promise<void> {
   const storage = app.regions.get(regionName)?.storage;
   if (storage === undefined) return;
-  for (const volumeId of volumeIds) await app.store.images.setUsage(volumeId, await storage.usage(volumeId));
+  for (const volumeId of volumeIds) await app.store.disks.setUsage(volumeId, await storage.usage(volumeId));
 }
 
 /** Ends the sandbox at `atMs` unless it ends before; replaces an earlier time. A failing end is logged there. */

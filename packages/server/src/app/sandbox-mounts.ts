@@ -23,7 +23,7 @@ export async function mountForSandbox(
   };
   const takeScratch = async (): Promise<string> => {
     const scratch = await region.scratch.take();
-    releases.push(() => region.scratch.discard(scratch));
+    releases.push(async () => scratch[Symbol.asyncDispose]());
     return scratch.path;
   };
   const mountRoot = async (): Promise<RootSpec> => {

@@ -1,7 +1,7 @@
-import type { ImageRecord, NewImage } from "@caisson/database";
+import type { Disk, NewDisk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
-import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
+import { type Actor, type AppContext, recordEvent, requireDisk, requireRegion } from "./context.ts";
 import type { Region } from "./region.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
@@ -21,19 +21,19 @@ export async function createSnapshot(
   volumeIdOrSlug: string,
   input: CreateSnapshotInput,
   idempotencyKey?: string,
-): Promise<ImageRecord> {
+): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const labels = requireLabels(input.labels ?? {});
-  const { id: volumeId } = await requireImage(app, actor, "volume", volumeIdOrSlug);
-  const claim =
+  const { id: volumeId } = await requireDisk(app, actor, "volume", volumeIdOrSlug);
+  const key =
     idempotencyKey === undefined
       ? undefined
       : { key: idempotencyKey, requestHash: hashRequest("snapshot", { ...input, volumeId }) };
   return app.locks.run(volumeId, async () => {
-    const volume = await requireImage(app, actor, "volume", volumeId);
+    const volume = await requireDisk(app, actor, "volume", volumeId);
     const region = requireRegion(app, volume.region);
     const isWritable = region.volumes.isWritable(volumeId);
-    const snapshot: NewImage = {
+    const snapshot: NewDisk = {
       kind: "snapshot",
       id: newId("snp", volume.region),
       organizationId: volume.organizationId,
@@ -47,19 +47,19 @@ export async function createSnapshot(
       labels,
       createdAtMs: Date.now(),
     };
-    const { existingId } = await step("snapshot-create.reserve", () => app.store.images.reserve(snapshot, claim));
+    const { existingId } = await step("snapshot-create.reserve", () => app.store.disks.reserve(snapshot, key));
     if (existingId !== null) return findEarlier(app, existingId);
     try {
       await seal(region, volumeId, snapshot.id);
       const usage = await region.storage.usage(snapshot.id);
       const values = { consistency: snapshot.consistency, ...usage };
-      const record = await step("snapshot-create.commit", () => app.store.images.commit(snapshot.id, values));
-      await app.store.images.setUsage(volumeId, await region.storage.usage(volumeId));
+      const record = await step("snapshot-create.commit", () => app.store.disks.commit(snapshot.id, values));
+      await app.store.disks.setUsage(volumeId, await region.storage.usage(volumeId));
       await recordEvent(app, actor, "snapshot-create", record, { slug, volumeId, consistency: record.consistency });
       return record;
     } catch (error) {
       await region.storage.deleteImage(snapshot.id);
-      await app.store.images.forget(snapshot.id);
+      await app.store.disks.forget(snapshot.id);
       throw error;
     }
   });

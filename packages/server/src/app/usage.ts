@@ -1,10 +1,10 @@
-import type { ImageRecord } from "@caisson/database";
+import type { Disk } from "@caisson/database";
 import { type AppContext, requireRegion } from "./context.ts";
 
-/** Measures the image now, on demand, and returns the record with the new figures. */
-export async function refreshUsage(app: AppContext, image: ImageRecord): Promise<ImageRecord> {
-  const usage = await requireRegion(app, image.region).storage.usage(image.id);
-  if (usage.allocatedBytes === image.allocatedBytes && usage.flattenedBytes === image.flattenedBytes) return image;
-  await app.store.images.setUsage(image.id, usage);
-  return { ...image, ...usage };
+/** Measures the disk now, on demand, and returns the record with the new figures. */
+export async function refreshUsage(app: AppContext, disk: Disk): Promise<Disk> {
+  const usage = await requireRegion(app, disk.region).storage.usage(disk.id);
+  if (usage.allocatedBytes === disk.allocatedBytes && usage.flattenedBytes === disk.flattenedBytes) return disk;
+  await app.store.disks.setUsage(disk.id, usage);
+  return { ...disk, ...usage };
 }

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
-import type { ImageRecord, NewImage, ObjectReference, ParentReference } from "@caisson/database";
+import type { Disk, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, recordEvent, requireRegion } from "./context.ts";
-import { fillVolume } from "./image-content.ts";
 import type { Region } from "./region.ts";
+import { fillVolume } from "./volume-content.ts";
 
 export interface CreateVolumeInput {
   readonly slug: string;
@@ -32,7 +32,7 @@ export async function createVolume(
   actor: Actor,
   input: CreateVolumeInput,
   idempotencyKey?: string,
-): Promise<ImageRecord> {
+): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const region = requireRegion(app, input.region);
   const capacityBytes = requireCapacity(app, input.capacity);
@@ -45,7 +45,7 @@ export async function createVolume(
         `give at least ${source.sizeBytes} bytes (${formatSize(source.sizeBytes)})`,
     );
   }
-  const volume: NewImage = {
+  const volume: NewDisk = {
     kind: "volume",
     id: newId("vol", region.name),
     organizationId: actor.organization.id,
@@ -59,22 +59,22 @@ export async function createVolume(
     labels,
     createdAtMs: Date.now(),
   };
-  const claim =
+  const key =
     idempotencyKey === undefined ? undefined : { key: idempotencyKey, requestHash: hashRequest("volume", input) };
   return app.locks.run(volume.id, async () => {
-    const { existingId } = await step("volume-create.reserve", () => app.store.images.reserve(volume, claim));
+    const { existingId } = await step("volume-create.reserve", () => app.store.disks.reserve(volume, key));
     if (existingId !== null) return findEarlier(app, existingId);
     try {
       await fillVolume(region, volume.id, capacityBytes, source, app.locks);
       const usage = await region.storage.usage(volume.id);
       const record = await step("volume-create.commit", () =>
-        app.store.images.commit(volume.id, { consistency: null, ...usage }),
+        app.store.disks.commit(volume.id, { consistency: null, ...usage }),
       );
       await recordEvent(app, actor, "volume-create", record, { slug, capacityBytes, from: input.from ?? null });
       return record;
     } catch (error) {
       await region.storage.deleteImage(volume.id);
-      await app.store.images.forget(volume.id);
+      await app.store.disks.forget(volume.id);
       throw error;
     }
   });
@@ -92,8 +92,8 @@ export function requireCapacity(app: AppContext, capacity: string | number): num
 }
 
 /** The object of an earlier request with the same idempotency key, once that request is done. */
-export async function findEarlier(app: AppContext, id: string): Promise<ImageRecord> {
-  const record = await app.locks.run(id, () => app.store.images.get(id));
+export async function findEarlier(app: AppContext, id: string): Promise<Disk> {
+  const record = await app.locks.run(id, () => app.store.disks.get(id));
   if (record !== null && record.state !== "purging") return record;
   throw new CaissonError(
     "IDEMPOTENCY_KEY_REUSED",
@@ -112,18 +112,18 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 
 async function findSource(app: AppContext, actor: Actor, region: Region, from: string): Promise<Source> {
   if (from.startsWith("builtin:")) {
-    const image = region.builtins.get(from);
-    if (image === undefined) {
-      const names = [...region.builtins.keys()].join(", ");
+    const base = region.baseImages.get(from);
+    if (base === undefined) {
+      const names = [...region.baseImages.keys()].join(", ");
       throw new CaissonError(
         "SNAPSHOT_NOT_FOUND",
         `There is no built-in image ${JSON.stringify(from.slice(0, 64))}: choose one of ${names}`,
       );
     }
-    const parent: ParentReference = { kind: "builtin", id: image.imageId, slug: image.name };
-    return { imageId: image.imageId, sizeBytes: image.sizeBytes, isBootable: true, parent, baseSnapshot: null };
+    const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
+    return { imageId: base.imageId, sizeBytes: base.sizeBytes, isBootable: true, parent, baseSnapshot: null };
   }
-  const snapshot = await app.store.images.find(actor.organization.id, "snapshot", from);
+  const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
   if (snapshot === null)
     throw new CaissonError(
       "SNAPSHOT_NOT_FOUND",

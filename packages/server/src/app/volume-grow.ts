@@ -1,11 +1,11 @@
-import type { ImageRecord } from "@caisson/database";
+import type { Disk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
-import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
-import { withDevice } from "./image-content.ts";
+import { type Actor, type AppContext, recordEvent, requireDisk, requireRegion } from "./context.ts";
 import { requireCapacity } from "./volume-create.ts";
-import { letHoldersEnd } from "./volume-holders.ts";
+import { waitForHolders } from "./volume-holders.ts";
+import { withDevice } from "./with-device.ts";
 
 /**
  * Grows a detached volume, its file system included. The intent is recorded first, then the image grows, then the file system; each step can be
@@ -16,12 +16,12 @@ export async function growVolume(
   actor: Actor,
   idOrSlug: string,
   capacity: string | number,
-): Promise<ImageRecord> {
-  const { id } = await requireImage(app, actor, "volume", idOrSlug);
+): Promise<Disk> {
+  const { id } = await requireDisk(app, actor, "volume", idOrSlug);
   const capacityBytes = requireCapacity(app, capacity);
-  await letHoldersEnd(app, id);
+  await waitForHolders(app, id);
   return app.locks.run(id, async () => {
-    const volume = await requireImage(app, actor, "volume", id);
+    const volume = await requireDisk(app, actor, "volume", id);
     if (capacityBytes < volume.capacityBytes) {
       throw new CaissonError(
         "INVALID_CAPACITY",
@@ -29,7 +29,7 @@ export async function growVolume(
       );
     }
     if (capacityBytes === volume.capacityBytes) return volume;
-    await step("volume-grow.intent", () => app.store.images.beginGrow(id, capacityBytes));
+    await step("volume-grow.intent", () => app.store.disks.beginGrow(id, capacityBytes));
     const grown = await finishGrow(app, { ...volume, growToBytes: capacityBytes });
     await recordEvent(app, actor, "volume-grow", grown, { fromBytes: volume.capacityBytes, capacityBytes });
     return grown;
@@ -37,17 +37,17 @@ export async function growVolume(
 }
 
 /** Carries out a recorded grow; the caller holds the volume's lock, or nothing else runs yet. */
-export async function finishGrow(app: AppContext, volume: ImageRecord): Promise<ImageRecord> {
+export async function finishGrow(app: AppContext, volume: Disk): Promise<Disk> {
   const region = requireRegion(app, volume.region);
   const growToBytes = volume.growToBytes ?? volume.capacityBytes;
   try {
     await step("volume-grow.image", () => region.storage.growImage(volume.id, growToBytes));
   } catch (error) {
     // The image kept its size, so there is nothing to finish.
-    await app.store.images.cancelGrow(volume.id);
+    await app.store.disks.cancelGrow(volume.id);
     throw error;
   }
   await withDevice(region, volume.id, (path) => step("volume-grow.file-system", () => growFileSystem(path)));
   const usage = await region.storage.usage(volume.id);
-  return step("volume-grow.commit", () => app.store.images.finishGrow(volume.id, usage));
+  return step("volume-grow.commit", () => app.store.disks.finishGrow(volume.id, usage));
 }

@@ -11,7 +11,7 @@ const CLOSE_RACE_POLL_MS = 10;
  * Waits for sandboxes that hold a volume and are ending, or may be about to. Resolves to true when it is worth looking again, to false when a
  * holder stays or the configured time since `startedMs` is over.
  */
-export async function waitForHolders(
+export async function waitForEndings(
   app: AppContext,
   sandboxIds: readonly string[],
   startedMs: number,
@@ -33,13 +33,13 @@ export async function waitForHolders(
 }
 
 /** Lets holders of the volume that are ending come to their end. Whoever holds it then is for the caller's own check to refuse. */
-export async function letHoldersEnd(app: AppContext, volumeId: string): Promise<void> {
+export async function waitForHolders(app: AppContext, volumeId: string): Promise<void> {
   const startedMs = performance.now();
   for (;;) {
     const holders = await app.store.sandboxes.holders(volumeId);
     if (holders.length === 0) return;
     if (
-      !(await waitForHolders(
+      !(await waitForEndings(
         app,
         holders.map((holder) => holder.sandboxId),
         startedMs,

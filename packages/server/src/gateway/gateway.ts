@@ -7,6 +7,7 @@ import type { Actor, AppContext } from "../app/context.ts";
 import type { LiveSandbox } from "../app/live-sandboxes.ts";
 import { createSandbox } from "../app/sandbox-create.ts";
 import { primaryLeft } from "../app/sandbox-end.ts";
+import { requireLiveSandbox } from "../app/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
 import { errorBody, toCaissonError } from "../http/errors.ts";
 import { forwardUpgrade } from "./forward-upgrade.ts";
@@ -59,11 +60,7 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
 }
 
 async function connect(app: AppContext, actor: Actor, id: string, upgrade: Upgrade): Promise<void> {
-  const live = app.live.get(id);
-  if (live === undefined || live.ending !== null || live.record.organizationId !== actor.organization.id) {
-    throw new CaissonError("SANDBOX_NOT_FOUND", `There is no running sandbox ${JSON.stringify(id.slice(0, 64))}`);
-  }
-  await forward(app, live, upgrade);
+  await forward(app, requireLiveSandbox(app, actor, id), upgrade);
 }
 
 async function forward(app: AppContext, live: LiveSandbox, { request, socket, head, traceId }: Upgrade): Promise<void> {
@@ -77,7 +74,7 @@ async function forward(app: AppContext, live: LiveSandbox, { request, socket, he
 /** The JavaScript client says its region only through the host name (protocol.md 1.5). */
 function hostRegion(app: AppContext, host: string | undefined): string | null {
   const label = host?.split(".")[0] ?? "";
-  return app.regions.has(label) ? label : null;
+  return app.config.regions.includes(label) ? label : null;
 }
 
 function refuse(socket: Duplex, error: CaissonError, traceId: string): void {

@@ -2,9 +2,9 @@ import { step } from "@caisson/linux";
 import { recoverFileSystem } from "@caisson/storage";
 import type { AppContext } from "../app/context.ts";
 import { requireRegion } from "../app/context.ts";
-import { withDevice } from "../app/image-content.ts";
-import { purgeImage } from "../app/image-delete.ts";
+import { purgeDisk } from "../app/disk-purge.ts";
 import { finishGrow } from "../app/volume-grow.ts";
+import { withDevice } from "../app/with-device.ts";
 
 /**
  * Settles what the last run left, before the server takes requests. In this order: sandboxes first, since their end frees volumes; then intents,
@@ -14,26 +14,23 @@ import { finishGrow } from "../app/volume-grow.ts";
 export async function recover(app: AppContext): Promise<void> {
   for (const id of await app.runtime.list()) await app.runtime.stop(id);
   for (const sandbox of await app.store.sandboxes.listLive()) {
-    for (const { volumeId, isReadOnly } of await app.store.sandboxes.attachments(sandbox.id)) {
+    for (const { volumeId, isReadOnly } of await app.store.sandboxes.holds(sandbox.id)) {
       if (!isReadOnly) await recoverVolume(app, volumeId);
     }
     await app.store.sandboxes.finish(sandbox.id, "server-restart", Date.now());
     app.logger.info({ sandboxId: sandbox.id }, "sandbox ended with the server that ran it");
   }
-  for (const image of await app.store.images.listUnsettled()) {
-    const { storage } = requireRegion(app, image.region);
-    if (image.state === "purging") {
-      await purgeImage(app, image);
-    } else if (image.state === "creating") {
-      await storage.deleteImage(image.id);
-      await app.store.images.forget(image.id);
-      app.logger.info({ id: image.id, slug: image.slug }, "undid an unfinished creation");
+  for (const disk of await app.store.disks.listUnsettled()) {
+    const { storage } = requireRegion(app, disk.region);
+    if (disk.state === "purging") {
+      await purgeDisk(app, disk);
+    } else if (disk.state === "creating") {
+      await storage.deleteImage(disk.id);
+      await app.store.disks.forget(disk.id);
+      app.logger.info({ id: disk.id, slug: disk.slug }, "undid an unfinished creation");
     } else {
-      await finishGrow(app, image);
-      app.logger.info(
-        { id: image.id, slug: image.slug, capacityBytes: image.growToBytes },
-        "finished growing a volume",
-      );
+      await finishGrow(app, disk);
+      app.logger.info({ id: disk.id, slug: disk.slug, capacityBytes: disk.growToBytes }, "finished growing a volume");
     }
   }
   await reconcilePools(app);
@@ -41,21 +38,21 @@ export async function recover(app: AppContext): Promise<void> {
 
 /** Brings a volume whose writer died into the state that a proper unmount leaves, so that it can be snapshot and mounted read-only. */
 async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
-  const volume = await app.store.images.get(volumeId);
+  const volume = await app.store.disks.get(volumeId);
   if (volume === null) return;
   const region = requireRegion(app, volume.region);
   try {
     await withDevice(region, volumeId, (path) => step("recover.file-system", () => recoverFileSystem(path)));
-    await app.store.images.setUsage(volumeId, await region.storage.usage(volumeId));
+    await app.store.disks.setUsage(volumeId, await region.storage.usage(volumeId));
   } catch (error) {
     // One damaged volume must not keep the others away; mounting it tries again and tells its user.
     app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");
   }
 }
 
-/** Compares each pool with the database: scratch disks and old built-in images go, what cannot be explained is reported and kept. */
+/** Compares each pool with the database: scratch disks and old base images go, what cannot be explained is reported and kept. */
 async function reconcilePools(app: AppContext): Promise<void> {
-  const known = new Map((await app.store.images.listIds()).map(({ id, region }) => [id, region]));
+  const known = new Map((await app.store.disks.listIds()).map(({ id, region }) => [id, region]));
   for (const region of app.regions.values()) {
     const present = new Set<string>();
     for await (const image of region.storage.listImages()) {

@@ -19,7 +19,7 @@ interface Attachment {
  * The loop devices over images, by image: one for a writer, or one for any number of readers. The caller makes sure that two calls for one
  * image never overlap.
  */
-export class Attachments {
+export class LoopDevices {
   readonly #byImage = new Map<ImageId, Attachment>();
   readonly #watch: SyncedWriteWatch | null;
 
@@ -42,7 +42,7 @@ export class Attachments {
     }
     const attachment = existing ?? {
       mode,
-      isDiscarded: image.place === "scratch",
+      isDiscarded: image.state === "scratch",
       device: await openDevice(image, mode),
       holders: new Set<BlockDevice>(),
     };

@@ -4,11 +4,11 @@ import { basename, join } from "node:path";
 import { createFileSystemMount, hasErrorCode, moveMount, readMounts, runTool, unmount } from "@caisson/linux";
 import { openLayer } from "../root/layer.ts";
 
-/** Where the kit is mounted inside, read-only, and below it the directory where the agent may write its socket and its log. */
-export const KIT_TARGET = "/.caisson";
-export const AGENT_RUN_TARGET = `${KIT_TARGET}/run`;
+/** Where the bundle is mounted inside, read-only, and below it the directory where the agent may write its socket and its log. */
+export const AGENT_TARGET = "/.caisson";
+export const AGENT_RUN_TARGET = `${AGENT_TARGET}/run`;
 
-export interface KitSources {
+export interface AgentSources {
   /** The agent, bundled to one file. */
   readonly agentPath: string;
   readonly denoPath: string;
@@ -17,15 +17,15 @@ export interface KitSources {
 }
 
 /** A directory with all that the agent needs, whatever the root contains. */
-export interface Kit {
+export interface AgentBundle {
   readonly directory: string;
   readonly denoPath: string;
   /** The first process of a sandbox, by its paths inside. */
   readonly command: readonly string[];
 }
 
-/** The kit as sandboxes get it. Disposing it unmounts it. */
-export interface MountedKit extends Kit, AsyncDisposable {}
+/** The bundle as sandboxes get it. Disposing it unmounts it. */
+export interface MountedAgentBundle extends AgentBundle, AsyncDisposable {}
 
 /**
  * Flags of the agent's own Deno: no look at the network, at a configuration, a lock file or packages. `--allow-all` because it is the
@@ -43,42 +43,46 @@ const DENO_FLAGS = [
 ];
 
 /**
- * Makes (or finds) the kit below `directory`, under a name made from its content. Deno is started through a copy of the dynamic linker with
+ * Makes (or finds) the bundle below `directory`, under a name made from its content. Deno is started through a copy of the dynamic linker with
  * copies of its libraries, so that a root without them, or with broken ones, still boots.
  */
-export async function ensureKit(directory: string, sources: KitSources): Promise<Kit> {
+export async function ensureAgentBundle(directory: string, sources: AgentSources): Promise<AgentBundle> {
   const libraries = await listLibraries(sources.denoPath);
   const linker = libraries.find((path) => basename(path).startsWith("ld-linux"));
   if (linker === undefined) throw new Error(`Cannot prepare the agent: ${sources.denoPath} names no dynamic linker`);
-  const kit = join(directory, `kit-${await contentKey(sources, libraries)}`);
-  if (!(await exists(kit))) await makeKit(directory, kit, sources, libraries);
+  const bundle = join(directory, `agent-${await contentKey(sources, libraries)}`);
+  if (!(await exists(bundle))) await makeAgentBundle(directory, bundle, sources, libraries);
   return {
-    directory: kit,
-    denoPath: join(kit, "bin/deno"),
+    directory: bundle,
+    denoPath: join(bundle, "bin/deno"),
     command: [
-      `${KIT_TARGET}/bin/tini`,
+      `${AGENT_TARGET}/bin/tini`,
       "--",
-      `${KIT_TARGET}/lib/${basename(linker)}`,
+      `${AGENT_TARGET}/lib/${basename(linker)}`,
       "--library-path",
-      `${KIT_TARGET}/lib`,
-      `${KIT_TARGET}/bin/deno`,
+      `${AGENT_TARGET}/lib`,
+      `${AGENT_TARGET}/bin/deno`,
       ...DENO_FLAGS,
-      `${KIT_TARGET}/agent.js`,
+      `${AGENT_TARGET}/agent.js`,
     ],
   };
 }
 
 /**
- * Mounts the kit at `target` as the top of a file system, because a sandbox sees where on a file system a directory lies that is mounted into
+ * Mounts the bundle at `target` as the top of a file system, because a sandbox sees where on a file system a directory lies that is mounted into
  * it, and the host's paths are none of its business. An overlay of two layers, the second one empty, is such a file system and shares its
- * files' memory with the kit below.
+ * files' memory with the bundle below.
  */
-export async function mountKit(kit: Kit, target: string, emptyDirectory: string): Promise<MountedKit> {
+export async function mountAgentBundle(
+  bundle: AgentBundle,
+  target: string,
+  emptyDirectory: string,
+): Promise<MountedAgentBundle> {
   for (const path of [target, emptyDirectory]) await mkdir(path, { recursive: true, mode: 0o711 });
   // Left by a server that was killed without namespaces of its own.
   if ((await readMounts()).some((mount) => mount.target === target)) await unmount(target);
   await using layers = new AsyncDisposableStack();
-  const names = await Promise.all([kit.directory, emptyDirectory].map((path) => openLayer(path, layers)));
+  const names = await Promise.all([bundle.directory, emptyDirectory].map((path) => openLayer(path, layers)));
   await using overlay = await createFileSystemMount(
     { type: "overlay", source: "caisson", options: { lowerdir: names.join(":") } },
     { isReadOnly: true, noDev: true, noSuid: true },
@@ -87,18 +91,18 @@ export async function mountKit(kit: Kit, target: string, emptyDirectory: string)
   return {
     directory: target,
     denoPath: join(target, "bin/deno"),
-    command: kit.command,
+    command: bundle.command,
     [Symbol.asyncDispose]: () => unmount(target),
   };
 }
 
-async function makeKit(
+async function makeAgentBundle(
   directory: string,
-  kit: string,
-  sources: KitSources,
+  bundle: string,
+  sources: AgentSources,
   libraries: readonly string[],
 ): Promise<void> {
-  const work = await mkdtemp(join(directory, ".kit-"));
+  const work = await mkdtemp(join(directory, ".agent-"));
   try {
     for (const name of ["bin", "lib", "run", "deno"]) await mkdir(join(work, name), { mode: 0o755 });
     await copyFile(sources.agentPath, join(work, "agent.js"));
@@ -107,10 +111,10 @@ async function makeKit(
     for (const path of libraries) await copyExecutable(path, join(work, "lib", basename(path)));
     await chmod(join(work, "agent.js"), 0o644);
     await chmod(work, 0o755);
-    await rename(work, kit);
+    await rename(work, bundle);
   } catch (error) {
     await rm(work, { recursive: true, force: true });
-    // Another server with the same directory was faster; its kit has the same content.
+    // Another server with the same directory was faster; its bundle has the same content.
     if (!hasErrorCode(error, "ENOTEMPTY", "EEXIST")) throw error;
   }
 }
@@ -127,7 +131,7 @@ async function listLibraries(program: string): Promise<readonly string[]> {
 }
 
 /** Large files count by size and time of change, which is what tells versions of an installed program apart. */
-async function contentKey(sources: KitSources, libraries: readonly string[]): Promise<string> {
+async function contentKey(sources: AgentSources, libraries: readonly string[]): Promise<string> {
   const hash = createHash("sha256")
     .update(JSON.stringify(DENO_FLAGS))
     .update(await readFile(sources.agentPath));

@@ -1,6 +1,7 @@
 import { type KeyedLock, step } from "@caisson/linux";
 import { formatFileSystem, growFileSystem } from "@caisson/storage";
 import type { Region } from "./region.ts";
+import { withDevice } from "./with-device.ts";
 
 /**
  * Makes a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger. The clone is
@@ -23,19 +24,5 @@ export async function fillVolume(
   await locks.run(source.imageId, () => step("volume-create.image", clone));
   if (capacityBytes > source.sizeBytes) {
     await withDevice(region, volumeId, (path) => step("volume-create.grow", () => growFileSystem(path)));
-  }
-}
-
-/** Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. */
-export async function withDevice<T>(
-  region: Region,
-  imageId: string,
-  work: (devicePath: string) => Promise<T>,
-): Promise<T> {
-  const device = await region.storage.attach(imageId, "rw");
-  try {
-    return await work(device.path);
-  } finally {
-    await region.storage.detach(device);
   }
 }

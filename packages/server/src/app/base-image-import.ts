@@ -1,12 +1,12 @@
 import { open } from "node:fs/promises";
 import { step } from "@caisson/linux";
 import type { StorageDriver } from "@caisson/storage";
-import { type BuiltinImage, DEFAULT_BUILTIN } from "./region.ts";
+import { type BaseImage, DEFAULT_BASE_IMAGE } from "./region.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 
-/** A built-in image as the image builder left it: one ext4 file system in a file. */
-export interface BuiltinSource {
+/** The base image as the image builder left it: one ext4 file system in a file. */
+export interface BaseImageSource {
   readonly path: string;
   /** Hash of what it was made from. */
   readonly key: string;
@@ -14,28 +14,28 @@ export interface BuiltinSource {
 }
 
 /**
- * Brings the built-in image into a pool, once: its id carries the key, so an unchanged one is found there. It is written to an image that is still
+ * Brings the base image into a pool, once: its id carries the key, so an unchanged one is found there. It is written to an image that is still
  * writable and becomes visible under its id only by sealing, so a crash leaves nothing that looks finished.
  */
-export async function importBuiltin(storage: StorageDriver, source: BuiltinSource): Promise<BuiltinImage> {
+export async function importBaseImage(storage: StorageDriver, source: BaseImageSource): Promise<BaseImage> {
   const imageId = `img_${source.key}`;
-  const builtin: BuiltinImage = { name: DEFAULT_BUILTIN, imageId, sizeBytes: source.sizeBytes };
-  if ((await storage.getImage(imageId)) !== null) return builtin;
+  const base: BaseImage = { name: DEFAULT_BASE_IMAGE, imageId, sizeBytes: source.sizeBytes };
+  if ((await storage.getImage(imageId)) !== null) return base;
   const partialId = `${imageId}-importing`;
   await storage.deleteImage(partialId);
   await storage.createImage(partialId, { sizeBytes: source.sizeBytes });
   try {
     const device = await storage.attach(partialId, "rw");
     try {
-      await step("builtin-import.copy", () => copySparse(source.path, device.path));
+      await step("base-image-import.copy", () => copySparse(source.path, device.path));
     } finally {
       await storage.detach(device);
     }
-    await step("builtin-import.seal", () => storage.sealImage(partialId, imageId));
+    await step("base-image-import.seal", () => storage.sealImage(partialId, imageId));
   } finally {
     await storage.deleteImage(partialId);
   }
-  return builtin;
+  return base;
 }
 
 /** Copies a file to a device of zeroes, leaving out what is zero in the file, and makes it durable. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { lockFile, runTool } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
-import { ensureImage } from "./ensure-image.ts";
+import { ensureBaseImage } from "./ensure-base-image.ts";
 import { type ImageInputs, imageKey, readImageInputs } from "./host-inputs.ts";
 
 suite("built-in image", () => {
@@ -39,7 +39,7 @@ suite("built-in image", () => {
     await mkdir(cacheDirectory);
     await writeFile(join(cacheDirectory, `${imageKey(inputs)}.ext4`), "content");
     const phases: string[] = [];
-    const image = await ensureImage({ cacheDirectory, inputs, onProgress: ({ phase }) => phases.push(phase) });
+    const image = await ensureBaseImage({ cacheDirectory, inputs, onProgress: ({ phase }) => phases.push(phase) });
     assert.deepEqual([image.key, image.sizeBytes, phases], [imageKey(inputs), 7, ["done"]]);
   });
 
@@ -48,7 +48,7 @@ suite("built-in image", () => {
     await mkdir(cacheDirectory);
     const { promise: waiting, resolve } = Promise.withResolvers<void>();
     const lock = await lockFile(join(cacheDirectory, ".lock"));
-    const building = ensureImage({
+    const building = ensureBaseImage({
       cacheDirectory,
       inputs,
       onProgress: ({ phase }) => phase === "waiting" && resolve(),
@@ -63,7 +63,7 @@ suite("built-in image", () => {
     const cacheDirectory = join(directory, "aborted");
     await mkdir(join(cacheDirectory, ".build-killed"), { recursive: true });
     const controller = new AbortController();
-    const building = ensureImage({
+    const building = ensureBaseImage({
       cacheDirectory,
       inputs,
       signal: controller.signal,
@@ -76,7 +76,7 @@ suite("built-in image", () => {
   });
 
   test("a whole image is a clean ext4 file system with what sandboxes need", async () => {
-    const { path, sizeBytes } = await ensureImage({ inputs });
+    const { path, sizeBytes } = await ensureBaseImage({ inputs });
     assert.ok(sizeBytes < 2 * 2 ** 30);
     await runTool("e2fsck", ["-fn", path]);
     const stat = async (name: string): Promise<string> => runTool("debugfs", ["-R", `stat ${name}`, path]);
@@ -84,7 +84,7 @@ suite("built-in image", () => {
       "/app",
       "/home/app",
       "/.caisson",
-      "/opt/node/bin/node",
+      "/usr/local/bin/node",
       "/usr/local/bin/deno",
       "/usr/bin/git",
       "/usr/bin/sudo",

@@ -1,4 +1,4 @@
-import type { ImageQuery } from "../store.ts";
+import type { DiskQuery } from "../store.ts";
 
 /** Slugs have no other characters, so a term with one matches nothing. */
 const SLUG_CHARACTERS = /^[a-z0-9-]*$/;
@@ -11,11 +11,11 @@ export function isSearchable(term: string): boolean {
 }
 
 /**
- * The expression that finds the images of a query in the table `image_search` (migration 0002), or `null` for a query without a term and
+ * The expression that finds the disks of a query in the table `disk_search` (migration 0002), or `null` for a query without a term and
  * labels. Slugs are matched exactly. Labels are compared as one text of key and value, which different labels may share ("a=b" and "c",
  * "a" and "b=c"), so they need a second look.
  */
-export function searchExpression({ organizationId, kind, search = "", labels = {} }: ImageQuery): string | null {
+export function searchExpression({ organizationId, kind, search = "", labels = {} }: DiskQuery): string | null {
   const parts = Object.entries(labels).map(
     ([key, value]) => `labels : "${Buffer.from(`${key}=${value}`).toString("hex")}"`,
   );

@@ -1,17 +1,17 @@
 import { mkdir, mkdtemp, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { hasErrorCode, lockFile, step } from "@caisson/linux";
-import { type BuildOptions, buildImage, type ImageProgress } from "./build-image.ts";
+import { type BuildOptions, buildBaseImage, type ImageProgress } from "./build-base-image.ts";
 import { type ImageInputs, imageKey, readImageInputs } from "./host-inputs.ts";
 
-export interface EnsureImageOptions extends BuildOptions {
+export interface EnsureBaseImageOptions extends BuildOptions {
   /** Holds finished images as `<key>.ext4`. Default: `$CAISSON_CACHE/images` or `/var/cache/caisson/images`. */
   readonly cacheDirectory?: string;
   /** Default: read from the host. */
   readonly inputs?: ImageInputs;
 }
 
-export interface BuiltImage {
+export interface BaseImageFile {
   /** An ext4 file system, never written to again. */
   readonly path: string;
   /** Names the content: the same key means the same packages, mirrors, certificates and versions. */
@@ -26,7 +26,7 @@ const BUILD_PREFIX = ".build-";
  * wait for it and find its image. A build that was interrupted, even by a power cut, leaves nothing that would be taken for an image,
  * and the next builder removes what it did leave.
  */
-export async function ensureImage(options: EnsureImageOptions = {}): Promise<BuiltImage> {
+export async function ensureBaseImage(options: EnsureBaseImageOptions = {}): Promise<BaseImageFile> {
   const directory = options.cacheDirectory ?? defaultCacheDirectory();
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const inputs = options.inputs ?? (await readImageInputs());
@@ -45,8 +45,8 @@ async function buildLocked(
   directory: string,
   path: string,
   inputs: ImageInputs,
-  options: EnsureImageOptions,
-): Promise<BuiltImage> {
+  options: EnsureBaseImageOptions,
+): Promise<BaseImageFile> {
   const waiting: ImageProgress = { phase: "waiting", fraction: 0, message: "Waiting for another build of this image" };
   await using _lock = await lockFile(join(directory, ".lock"), {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -60,7 +60,7 @@ async function buildLocked(
   }
   const work = await mkdtemp(join(directory, BUILD_PREFIX));
   try {
-    const image = await buildImage(work, inputs, options);
+    const image = await buildBaseImage(work, inputs, options);
     await step("image.commit", async () => {
       await rename(image, path);
       await syncDirectory(directory);
@@ -72,7 +72,7 @@ async function buildLocked(
   return { path, key, sizeBytes: (await stat(path)).size };
 }
 
-async function findImage(path: string, key: string): Promise<BuiltImage | null> {
+async function findImage(path: string, key: string): Promise<BaseImageFile | null> {
   try {
     return { path, key, sizeBytes: (await stat(path)).size };
   } catch (error) {

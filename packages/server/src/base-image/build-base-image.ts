@@ -14,7 +14,7 @@ import {
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { runTool } from "@caisson/linux";
-import { DIRECTORIES, HOME, imageFiles, NODE_DIRECTORY, PACKAGES, RELEASE } from "./debian-13-recipe.ts";
+import { DIRECTORIES, HOME, imageFiles, NODE_PREFIX, PACKAGES, RELEASE } from "./debian-13-recipe.ts";
 import type { ImageInputs } from "./host-inputs.ts";
 
 export interface ImageProgress {
@@ -56,7 +56,11 @@ const GROUPS_PER_BUNDLE = 4;
  * Makes the Debian root in `directory/root` and then, as an ext4 file system no larger than it must be, the file `directory/image.ext4`.
  * The caller owns `directory` and removes it. Aborting kills every process of the build at once.
  */
-export async function buildImage(directory: string, inputs: ImageInputs, options: BuildOptions = {}): Promise<string> {
+export async function buildBaseImage(
+  directory: string,
+  inputs: ImageInputs,
+  options: BuildOptions = {},
+): Promise<string> {
   const root = join(directory, "root");
   const image = join(directory, "image.ext4");
   const report = (phase: ImageProgress["phase"], fraction: number, message: string): void =>
@@ -75,7 +79,8 @@ export async function buildImage(directory: string, inputs: ImageInputs, options
   await addFiles(root, inputs);
   await addNode(root, inputs);
   await runTool("chroot", [root, "update-ca-certificates"], signal);
-  await runTool("chroot", [root, `${NODE_DIRECTORY}/bin/node`, "--version"], signal);
+  await runTool("chroot", [root, `${NODE_PREFIX}/bin/node`, "--version"], signal);
+  await openPython(root, signal);
   report("format", 0.9, "Writing the file system");
   await format(root, image, signal);
   return image;
@@ -121,6 +126,7 @@ async function addFiles(root: string, inputs: ImageInputs): Promise<void> {
   }
   for (const name of await readdir(join(root, "dev"))) await rm(join(root, "dev", name), { recursive: true });
   for (const { path, content, mode } of imageFiles(inputs.apt)) {
+    await mkdir(dirname(join(root, path)), { recursive: true });
     // Packages may have left a link in its place, for example to a file that only a running system has.
     await rm(join(root, path), { force: true });
     await writeFile(join(root, path), content);
@@ -136,13 +142,24 @@ async function addFiles(root: string, inputs: ImageInputs): Promise<void> {
 }
 
 async function addNode(root: string, { node, npm }: ImageInputs): Promise<void> {
-  const target = join(root, NODE_DIRECTORY);
-  await mkdir(join(target, "bin"), { recursive: true });
+  const target = join(root, NODE_PREFIX);
   await copyFile(node.binaryPath, join(target, "bin/node"));
   await chmod(join(target, "bin/node"), 0o755);
   await cp(npm.directory, join(target, "lib/node_modules/npm"), { recursive: true });
   for (const name of ["npm", "npx"])
     await symlink(`../lib/node_modules/npm/bin/${name}-cli.js`, join(target, "bin", name));
+}
+
+/**
+ * Lets pip install for the whole system, as in the Docker images of Python: it installs below /usr/local, where no package of the distribution
+ * has files. A diversion, unlike a removed file, survives an upgrade of Python (PEP 668 names this file).
+ */
+async function openPython(root: string, options: { readonly signal?: AbortSignal }): Promise<void> {
+  const versions = (await readdir(join(root, "usr/lib"))).filter((name) => /^python3\.\d+$/.test(name));
+  for (const version of versions) {
+    const marker = `/usr/lib/${version}/EXTERNALLY-MANAGED`;
+    await runTool("chroot", [root, "dpkg-divert", "--local", "--rename", "--add", marker], options);
+  }
 }
 
 async function format(root: string, image: string, options: { readonly signal?: AbortSignal }): Promise<void> {

@@ -1,11 +1,15 @@
-import type { ImageKind, ImageRecord } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import { DescendantSchema, ErrorSchema, HEADERS, RestoreSchema, UpdateLabelsSchema } from "@caisson/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type TSchema, Type } from "typebox";
-import { type AppContext, requireImage } from "../app/context.ts";
-import { deleteImage, labelImage, restoreImage } from "../app/image-delete.ts";
-import { refreshUsage } from "../app/usage.ts";
+import type { AppContext } from "../app/context.ts";
+import { deleteDisk } from "../app/disk-delete.ts";
+import { listDescendants } from "../app/disk-descendants.ts";
+import { getDisk } from "../app/disk-get.ts";
+import { labelDisk } from "../app/disk-label.ts";
+import { listDisks } from "../app/disk-list.ts";
+import { restoreDisk } from "../app/disk-restore.ts";
+import type { Disk, DiskKind } from "../app/records.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue, nextLink, parsePage } from "./pagination.ts";
 import { descendant } from "./representations.ts";
@@ -24,21 +28,22 @@ const ListQuery = Type.Object({
 });
 
 export const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
-const MAX_DESCENDANTS = 1000;
 
 /** What differs between volumes and snapshots in the routes that both have. */
-export interface ImageRoutes {
-  readonly kind: ImageKind;
+export interface DiskRoutes {
+  readonly kind: DiskKind;
   /** Schema of the representations that `show` makes. */
   readonly schema: TSchema;
-  readonly show: (request: FastifyRequest, image: ImageRecord) => Promise<object>;
+  /** Each in the form that the client asked for, in the same order. */
+  readonly show: (request: FastifyRequest, disks: readonly Disk[]) => Promise<object[]>;
   /** What a deletion means, for the description. */
   readonly deletion: string;
 }
 
 /** The routes that volumes and snapshots share (protocol.md 2.2), and what Caisson adds to both: labels, restore, descendants. */
-export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): void {
-  const { kind, schema: Image, show, deletion } = routes;
+export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): void {
+  const { kind, schema: DiskSchema, show, deletion } = routes;
+  const showOne = async (request: FastifyRequest, disk: Disk) => (await show(request, [disk]))[0];
   const path = `/api/v2/${kind}s`;
   const tags = [`${kind}s`];
 
@@ -49,17 +54,24 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         tags,
         summary: `List ${kind}s, newest first`,
         querystring: ListQuery,
-        response: { 200: Type.Array(Image), ...errors },
+        response: { 200: Type.Array(DiskSchema), ...errors },
       },
     },
-    (request, reply) => listImages(app, request, reply, kind, show),
+    async (request, reply) => show(request, await requestedPage(app, request, reply, kind)),
   );
   http.get(
     `${path}/:id`,
-    { schema: { tags, summary: `Get a ${kind} by id or slug`, params: IdParams, response: { 200: Image, ...errors } } },
+    {
+      schema: {
+        tags,
+        summary: `Get a ${kind} by id or slug`,
+        params: IdParams,
+        response: { 200: DiskSchema, ...errors },
+      },
+    },
     async (request) => {
-      const image = await requireImage(app, request.actor, kind, request.params.id);
-      return show(request, isExtended(request) ? await refreshUsage(app, image) : image);
+      const isMeasured = isExtended(request);
+      return showOne(request, await getDisk(app, request.actor, kind, request.params.id, { isMeasured }));
     },
   );
   http.patch(
@@ -70,17 +82,17 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         summary: `Replace a ${kind}'s labels`,
         params: IdParams,
         body: UpdateLabelsSchema,
-        response: { 200: Image, ...errors },
+        response: { 200: DiskSchema, ...errors },
       },
     },
     async (request) =>
-      show(request, await labelImage(app, request.actor, kind, request.params.id, request.body.labels)),
+      showOne(request, await labelDisk(app, request.actor, kind, request.params.id, request.body.labels)),
   );
   http.delete(
     `${path}/:id`,
     { schema: { tags, summary: deletion, params: IdParams, response: { 204: Type.Null(), ...errors } } },
     async (request, reply) => {
-      await deleteImage(app, request.actor, kind, request.params.id);
+      await deleteDisk(app, request.actor, kind, request.params.id);
       return reply.status(204).send(null);
     },
   );
@@ -92,11 +104,11 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         summary: `Restore a deleted ${kind} by id`,
         params: IdParams,
         body: RestoreSchema,
-        response: { 200: Image, ...errors },
+        response: { 200: DiskSchema, ...errors },
       },
     },
     async (request) =>
-      show(request, await restoreImage(app, request.actor, kind, request.params.id, request.body.slug)),
+      showOne(request, await restoreDisk(app, request.actor, kind, request.params.id, request.body.slug)),
   );
   http.get(
     `${path}/:id/descendants`,
@@ -108,40 +120,30 @@ export function imageRoutes(app: AppContext, http: Http, routes: ImageRoutes): v
         response: { 200: Type.Array(DescendantSchema), ...errors },
       },
     },
-    async (request) => {
-      const { id, organizationId } = await requireImage(app, request.actor, kind, request.params.id);
-      return (await app.store.images.descendants(organizationId, id, MAX_DESCENDANTS)).map(descendant);
-    },
+    async ({ actor, params }) => (await listDescendants(app, actor, kind, params.id)).map(descendant),
   );
 }
 
-/** One page of volumes or snapshots, with the link to the next one. */
-async function listImages<T extends object>(
+/** The page of volumes or snapshots that the query asks for; the answer gets the link to the next one. */
+async function requestedPage(
   app: AppContext,
   request: FastifyRequest,
   reply: FastifyReply,
-  kind: ImageKind,
-  show: (request: FastifyRequest, image: ImageRecord) => Promise<T>,
-): Promise<T[]> {
+  kind: DiskKind,
+): Promise<readonly Disk[]> {
   const query = request.query as Readonly<Record<string, unknown>>;
   const page = parsePage(query);
-  const images = await app.store.images.list({
-    organizationId: request.actor.organization.id,
-    kind,
+  const { disks, nextSequence } = await listDisks(app, request.actor, kind, {
     isDeleted: lastValue(query.deleted) === "true",
     labels: parseLabelFilter(query),
     search: lastValue(query.search) ?? "",
     ...page,
-    // One more than asked for tells whether there is a next page.
-    limit: page.limit + 1,
   });
-  const shown = images.slice(0, page.limit);
-  const last = shown.at(-1);
-  if (images.length > page.limit && last !== undefined) {
+  if (nextSequence !== null) {
     const path = request.url.split("?")[0] ?? "";
-    reply.header("Link", nextLink(originOf(app, request), path, query, last.sequence, page.limit));
+    reply.header("Link", nextLink(originOf(app, request), path, query, nextSequence, page.limit));
   }
-  return Promise.all(shown.map((image) => show(request, image)));
+  return disks;
 }
 
 const MAX_KEY_LENGTH = 255;

@@ -1,107 +1,108 @@
 import { CaissonError, type Labels } from "@caisson/model";
 import type {
   Consistency,
-  IdempotencyClaim,
-  ImageKind,
-  ImageQuery,
-  ImageRecord,
-  ImageState,
-  ImageStore,
-  NewImage,
+  Disk,
+  DiskKind,
+  DiskQuery,
+  DiskState,
+  DiskStore,
+  IdempotencyKey,
+  NewDisk,
   ObjectReference,
   ParentReference,
 } from "../store.ts";
 import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
-import { isSearchable, searchExpression } from "./image-search.ts";
+import { isSearchable, searchExpression } from "./disk-search.ts";
 import { labelConditions } from "./labels.ts";
 
-export function createImageStore(connection: Connection): ImageStore {
-  const get = (id: string): ImageRecord | null => {
-    const row = connection.get("SELECT * FROM images WHERE id = ?", id);
-    return row === undefined ? null : toImage(row);
+export function createDiskStore(connection: Connection): DiskStore {
+  const get = (id: string): Disk | null => {
+    const row = connection.get("SELECT * FROM disks WHERE id = ?", id);
+    return row === undefined ? null : toDisk(row);
   };
 
-  const mustGet = (id: string): ImageRecord => {
-    const image = get(id);
-    if (image === null) throw notFound("image", id);
-    return image;
+  const mustGet = (id: string): Disk => {
+    const disk = get(id);
+    if (disk === null) throw notFound("disk", id);
+    return disk;
   };
 
   /** Throws `VOLUME_IN_USE` naming a sandbox that holds the volume. */
-  const requireDetached = (verb: string, image: ImageRecord): void => {
-    const holder = connection.get("SELECT sandbox_id FROM attachments WHERE volume_id = ? LIMIT 1", image.id);
+  const requireDetached = (verb: string, disk: Disk): void => {
+    const holder = connection.get("SELECT sandbox_id FROM holds WHERE volume_id = ? LIMIT 1", disk.id);
     if (holder === undefined) return;
     throw new CaissonError(
       "VOLUME_IN_USE",
-      `Cannot ${verb} volume ${JSON.stringify(image.slug)}: it is attached to sandbox ${holder.sandbox_id}. End that sandbox first`,
+      `Cannot ${verb} volume ${JSON.stringify(disk.slug)}: it is attached to sandbox ${holder.sandbox_id}. End that sandbox first`,
     );
   };
 
-  const insert = (image: NewImage): void => {
+  const insert = (disk: NewDisk): void => {
     connection.run(
-      `INSERT INTO images (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
+      `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
          parent_slug, base_snapshot_id, base_snapshot_slug, labels, created_at_ms)
        VALUES (?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      image.kind,
-      image.id,
-      image.organizationId,
-      image.slug,
-      image.region,
-      image.capacityBytes,
-      image.isBootable ? 1 : 0,
-      image.consistency,
-      image.parent?.kind ?? null,
-      image.parent?.id ?? null,
-      image.parent?.slug ?? null,
-      image.baseSnapshot?.id ?? null,
-      image.baseSnapshot?.slug ?? null,
-      JSON.stringify(image.labels),
-      image.createdAtMs,
+      disk.kind,
+      disk.id,
+      disk.organizationId,
+      disk.slug,
+      disk.region,
+      disk.capacityBytes,
+      disk.isBootable ? 1 : 0,
+      disk.consistency,
+      disk.parent?.kind ?? null,
+      disk.parent?.id ?? null,
+      disk.parent?.slug ?? null,
+      disk.baseSnapshot?.id ?? null,
+      disk.baseSnapshot?.slug ?? null,
+      JSON.stringify(disk.labels),
+      disk.createdAtMs,
     );
   };
 
-  /** The object of an earlier request with the same key, or null when the key is new and now claimed for `image`. */
-  const claimKey = (image: NewImage, claim: IdempotencyClaim): string | null => {
+  /** The object of an earlier request with the same key, or null when the key is new and now taken by `disk`. */
+  const takeKey = (disk: NewDisk, idempotency: IdempotencyKey): string | null => {
     const earlier = connection.get(
       "SELECT request_hash, object_id FROM idempotency_keys WHERE organization_id = ? AND key = ?",
-      image.organizationId,
-      claim.key,
+      disk.organizationId,
+      idempotency.key,
     );
     if (earlier === undefined) {
       connection.run(
         "INSERT INTO idempotency_keys (organization_id, key, request_hash, object_id, created_at_ms) VALUES (?, ?, ?, ?, ?)",
-        image.organizationId,
-        claim.key,
-        claim.requestHash,
-        image.id,
-        image.createdAtMs,
+        disk.organizationId,
+        idempotency.key,
+        idempotency.requestHash,
+        disk.id,
+        disk.createdAtMs,
       );
       return null;
     }
-    if (Buffer.compare(earlier.request_hash as Uint8Array, claim.requestHash) === 0) return String(earlier.object_id);
+    if (Buffer.compare(earlier.request_hash as Uint8Array, idempotency.requestHash) === 0)
+      return String(earlier.object_id);
     throw new CaissonError(
       "IDEMPOTENCY_KEY_REUSED",
-      `The idempotency key ${JSON.stringify(claim.key)} was used for a different request: use a new key`,
+      `The idempotency key ${JSON.stringify(idempotency.key)} was used for a different request: use a new key`,
     );
   };
 
   return {
-    async reserve(image, claim) {
+    async reserve(disk, idempotency) {
       try {
         return connection.transaction(() => {
-          const existingId = claim === undefined ? null : claimKey(image, claim);
-          if (existingId === null) insert(image);
+          const existingId = idempotency === undefined ? null : takeKey(disk, idempotency);
+          if (existingId === null) insert(disk);
           return { existingId };
         });
       } catch (error) {
-        throw slugConflict(error, image.slug);
+        throw slugConflict(error, disk.slug);
       }
     },
 
     async commit(id, values) {
       return connection.transaction(() => {
         connection.run(
-          "UPDATE images SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ? WHERE id = ? AND state = 'creating'",
+          "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ? WHERE id = ? AND state = 'creating'",
           values.consistency,
           values.allocatedBytes,
           values.flattenedBytes,
@@ -113,27 +114,27 @@ export function createImageStore(connection: Connection): ImageStore {
 
     async forget(id) {
       connection.transaction(() => {
-        connection.run("DELETE FROM images WHERE id = ? AND state IN ('creating', 'purging')", id);
+        connection.run("DELETE FROM disks WHERE id = ? AND state IN ('creating', 'purging')", id);
         connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
       });
     },
 
     async find(organizationId, kind, idOrSlug) {
-      // The IN term repeats the condition of the partial index `images_slug`, without which SQLite would not use it.
+      // The IN term repeats the condition of the partial index `disks_slug`, without which SQLite would not use it.
       const row =
         connection.get(
-          "SELECT * FROM images WHERE organization_id = ? AND kind = ? AND id = ? AND state = 'ready'",
+          "SELECT * FROM disks WHERE organization_id = ? AND kind = ? AND id = ? AND state = 'ready'",
           organizationId,
           kind,
           idOrSlug,
         ) ??
         connection.get(
-          "SELECT * FROM images WHERE organization_id = ? AND slug = ? AND kind = ? AND state IN ('creating', 'ready') AND state = 'ready'",
+          "SELECT * FROM disks WHERE organization_id = ? AND slug = ? AND kind = ? AND state IN ('creating', 'ready') AND state = 'ready'",
           organizationId,
           idOrSlug,
           kind,
         );
-      return row === undefined ? null : toImage(row);
+      return row === undefined ? null : toDisk(row);
     },
 
     async get(id) {
@@ -142,31 +143,31 @@ export function createImageStore(connection: Connection): ImageStore {
 
     async list(query) {
       if (!isSearchable(query.search ?? "")) return [];
-      return connection.all(...listStatement(query)).map(toImage);
+      return connection.all(...listStatement(query)).map(toDisk);
     },
 
     async descendants(organizationId, id, limit) {
       return connection
         .all(
           `WITH RECURSIVE tree (id) AS (
-             SELECT id FROM images WHERE parent_id = ? UNION SELECT images.id FROM images JOIN tree ON images.parent_id = tree.id
+             SELECT id FROM disks WHERE parent_id = ? UNION SELECT disks.id FROM disks JOIN tree ON disks.parent_id = tree.id
            )
-           SELECT images.* FROM images JOIN tree USING (id)
+           SELECT disks.* FROM disks JOIN tree USING (id)
            WHERE organization_id = ? AND state = 'ready' ORDER BY sequence LIMIT ?`,
           id,
           organizationId,
           limit,
         )
-        .map(toImage);
+        .map(toDisk);
     },
 
     async delete(id, nowMs, purgeAtMs) {
       connection.transaction(() => {
-        const image = mustGet(id);
-        if (image.state !== "ready") throw notFound(image.kind, id);
-        requireDetached("delete", image);
+        const disk = mustGet(id);
+        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        requireDetached("delete", disk);
         connection.run(
-          "UPDATE images SET state = 'deleted', deleted_at_ms = ?, purge_at_ms = ? WHERE id = ?",
+          "UPDATE disks SET state = 'deleted', deleted_at_ms = ?, purge_at_ms = ? WHERE id = ?",
           nowMs,
           purgeAtMs,
           id,
@@ -178,11 +179,11 @@ export function createImageStore(connection: Connection): ImageStore {
       try {
         return connection.transaction(() => {
           const changed = connection.run(
-            "UPDATE images SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = ? AND state = 'deleted'",
+            "UPDATE disks SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = ? AND state = 'deleted'",
             slug,
             id,
           );
-          if (changed === 0) throw notFound("image", id);
+          if (changed === 0) throw notFound("disk", id);
           return mustGet(id);
         });
       } catch (error) {
@@ -192,14 +193,14 @@ export function createImageStore(connection: Connection): ImageStore {
 
     async setLabels(id, labels) {
       return connection.transaction(() => {
-        connection.run("UPDATE images SET labels = ? WHERE id = ?", JSON.stringify(labels), id);
+        connection.run("UPDATE disks SET labels = ? WHERE id = ?", JSON.stringify(labels), id);
         return mustGet(id);
       });
     },
 
     async setUsage(id, usage) {
       connection.run(
-        "UPDATE images SET allocated_bytes = ?, flattened_bytes = ? WHERE id = ?",
+        "UPDATE disks SET allocated_bytes = ?, flattened_bytes = ? WHERE id = ?",
         usage.allocatedBytes,
         usage.flattenedBytes,
         id,
@@ -208,17 +209,17 @@ export function createImageStore(connection: Connection): ImageStore {
 
     async beginGrow(id, growToBytes) {
       connection.transaction(() => {
-        const image = mustGet(id);
-        if (image.state !== "ready") throw notFound(image.kind, id);
-        requireDetached("grow", image);
-        connection.run("UPDATE images SET grow_to_bytes = ? WHERE id = ?", growToBytes, id);
+        const disk = mustGet(id);
+        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        requireDetached("grow", disk);
+        connection.run("UPDATE disks SET grow_to_bytes = ? WHERE id = ?", growToBytes, id);
       });
     },
 
     async finishGrow(id, usage) {
       return connection.transaction(() => {
         connection.run(
-          `UPDATE images SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
+          `UPDATE disks SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
              allocated_bytes = ?, flattened_bytes = ? WHERE id = ?`,
           usage.allocatedBytes,
           usage.flattenedBytes,
@@ -229,27 +230,27 @@ export function createImageStore(connection: Connection): ImageStore {
     },
 
     async cancelGrow(id) {
-      connection.run("UPDATE images SET grow_to_bytes = NULL WHERE id = ?", id);
+      connection.run("UPDATE disks SET grow_to_bytes = NULL WHERE id = ?", id);
     },
 
     async beginPurge(nowMs) {
       return connection.transaction(() => {
-        connection.run("UPDATE images SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= ?", nowMs);
-        return connection.all("SELECT * FROM images WHERE state = 'purging' ORDER BY sequence").map(toImage);
+        connection.run("UPDATE disks SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= ?", nowMs);
+        return connection.all("SELECT * FROM disks WHERE state = 'purging' ORDER BY sequence").map(toDisk);
       });
     },
 
     async listUnsettled() {
       return connection
         .all(
-          "SELECT * FROM images WHERE state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL ORDER BY sequence",
+          "SELECT * FROM disks WHERE state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL ORDER BY sequence",
         )
-        .map(toImage);
+        .map(toDisk);
     },
 
     async listIds() {
       return connection
-        .all("SELECT id, region FROM images")
+        .all("SELECT id, region FROM disks")
         .map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
 
@@ -259,10 +260,10 @@ export function createImageStore(connection: Connection): ImageStore {
   };
 }
 
-/** Terms and labels of ready images go through the search index, in its own row order; deleted ones are few and gone after a day. */
-function listStatement(query: ImageQuery): [string, ...(string | number)[]] {
+/** Terms and labels of ready disks go through the search index, in its own row order; deleted ones are few and gone after a day. */
+function listStatement(query: DiskQuery): [string, ...(string | number)[]] {
   const expression = query.isDeleted ? null : searchExpression(query);
-  const sequence = expression === null ? "images.sequence" : "image_search.rowid";
+  const sequence = expression === null ? "disks.sequence" : "disk_search.rowid";
   const conditions = ["organization_id = ?", "kind = ?", "state = ?"];
   const values: (string | number)[] = [query.organizationId, query.kind, query.isDeleted ? "deleted" : "ready"];
   if (query.beforeSequence !== undefined) {
@@ -270,32 +271,31 @@ function listStatement(query: ImageQuery): [string, ...(string | number)[]] {
     values.push(query.beforeSequence);
   }
   if (expression !== null) {
-    conditions.push("image_search MATCH ?");
+    conditions.push("disk_search MATCH ?");
     values.push(expression);
   } else if (query.search !== undefined) {
-    conditions.push("instr(images.slug, ?) > 0");
+    conditions.push("instr(disks.slug, ?) > 0");
     values.push(query.search.toLowerCase());
   }
-  const labels = labelConditions("images.labels", query.labels);
+  const labels = labelConditions("disks.labels", query.labels);
   conditions.push(...labels.conditions);
   values.push(...labels.values, query.limit);
-  const source =
-    expression === null ? "images" : "image_search CROSS JOIN images ON images.sequence = image_search.rowid";
+  const source = expression === null ? "disks" : "disk_search CROSS JOIN disks ON disks.sequence = disk_search.rowid";
   return [
-    `SELECT images.* FROM ${source} WHERE ${conditions.join(" AND ")} ORDER BY ${sequence} DESC LIMIT ?`,
+    `SELECT disks.* FROM ${source} WHERE ${conditions.join(" AND ")} ORDER BY ${sequence} DESC LIMIT ?`,
     ...values,
   ];
 }
 
-function toImage(row: Row): ImageRecord {
+function toDisk(row: Row): Disk {
   return {
     sequence: Number(row.sequence),
-    kind: row.kind as ImageKind,
+    kind: row.kind as DiskKind,
     id: String(row.id),
     organizationId: String(row.organization_id),
     slug: String(row.slug),
     region: String(row.region),
-    state: row.state as ImageState,
+    state: row.state as DiskState,
     capacityBytes: Number(row.capacity_bytes),
     growToBytes: row.grow_to_bytes as number | null,
     isBootable: row.is_bootable === 1,
@@ -318,13 +318,13 @@ function toReference<T extends ObjectReference>(row: Row, prefix: "parent" | "ba
   return (prefix === "parent" ? { kind: row.parent_kind, ...reference } : reference) as T;
 }
 
-function notFound(kind: ImageKind | "image", id: string): CaissonError {
+function notFound(kind: DiskKind | "disk", id: string): CaissonError {
   const code = kind === "snapshot" || id.startsWith("snp_") ? "SNAPSHOT_NOT_FOUND" : "VOLUME_NOT_FOUND";
   return new CaissonError(code, `There is no such ${kind}: ${JSON.stringify(id)}`);
 }
 
 function slugConflict(error: unknown, slug: string): unknown {
-  if (!isUniqueViolation(error, "images.slug")) return error;
+  if (!isUniqueViolation(error, "disks.slug")) return error;
   return new CaissonError(
     "SLUG_ALREADY_IN_USE",
     `The slug ${JSON.stringify(slug)} is already in use by a volume or snapshot of this organization: choose another, or delete that one first`,
