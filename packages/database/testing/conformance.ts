@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
-import type { Disk, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import type { Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -37,9 +37,17 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       consistency: null,
       parent: null,
       baseSnapshot: null,
+      baseImageId: null,
       labels: {},
       createdAtMs: 1000,
       ...values,
+    });
+
+    const measured = (usageMeasuredAtMs: number | null): DiskUsage => ({
+      allocatedBytes: 5,
+      flattenedBytes: 7,
+      exclusiveBytes: 3,
+      usageMeasuredAtMs,
     });
 
     const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
@@ -47,8 +55,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.reserve(created);
       return store.disks.commit(created.id, {
         consistency: created.consistency,
-        allocatedBytes: 5,
-        flattenedBytes: 7,
+        ...measured(1000),
       });
     };
 
@@ -75,14 +82,14 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.equal(await store.disks.find(organizationId, "volume", "cache"), null);
       const committed = await store.disks.commit(created.id, {
         consistency: null,
-        allocatedBytes: 5,
-        flattenedBytes: 7,
+        ...measured(1000),
       });
       assert.deepEqual(await store.disks.find(organizationId, "volume", "cache"), committed);
       assert.deepEqual(await store.disks.find(organizationId, "volume", created.id), committed);
       assert.equal(await store.disks.find("org_b", "volume", created.id), null);
       assert.equal(await store.disks.find(organizationId, "snapshot", "cache"), null);
-      assert.equal(committed.flattenedBytes, 7);
+      const { allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs } = committed;
+      assert.deepEqual({ allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs }, measured(1000));
     });
 
     test("volumes and snapshots of an organization share one name space, from the reservation on", async () => {
@@ -221,11 +228,27 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         (await store.disks.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
         [[volume.id, 1e9, 2e9]],
       );
-      const grown = await store.disks.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 });
+      const grown = await store.disks.finishGrow(volume.id, { ...measured(2000), allocatedBytes: 1 });
       assert.deepEqual([grown.capacityBytes, grown.growToBytes, grown.allocatedBytes], [2e9, null, 1]);
       await store.disks.beginGrow(volume.id, 3e9);
       await store.disks.cancelGrow(volume.id);
       assert.deepEqual(await store.disks.listUnsettled(), []);
+    });
+
+    test("the latest measurement stays, and what was measured longest ago is listed first", async () => {
+      const [old, never, fresh] = [await make("old"), await make("never"), await make("fresh")];
+      await store.disks.setUsage(old.id, { ...measured(2000), flattenedBytes: 20 });
+      await store.disks.setUsage(old.id, { ...measured(1500), flattenedBytes: 15 });
+      await store.disks.setUsage(fresh.id, measured(9000));
+      const deleted = await make("deleted");
+      await store.disks.delete(deleted.id, 10, 20);
+      assert.equal((await store.disks.get(old.id))?.flattenedBytes, 20);
+      const unmeasured = async (beforeMs: number, limit = 10) =>
+        (await store.disks.listUnmeasured(["ord"], beforeMs, limit)).map(({ slug }) => slug);
+      assert.deepEqual(await unmeasured(5000), ["never", "old"]);
+      assert.deepEqual(await unmeasured(5000, 1), ["never"]);
+      assert.deepEqual(await unmeasured(never.createdAtMs), []);
+      assert.deepEqual(await store.disks.listUnmeasured(["ams"], 5000, 10), []);
     });
 
     test("descendants follow the lineage through deleted and purged ancestors' children", async () => {

@@ -19,6 +19,7 @@ import type { Config } from "./config.ts";
 import { type Credentials, ensureCredentials } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { buildHttp } from "./http/server.ts";
+import { explainListening, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 
@@ -39,6 +40,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
+  await requireFreeAddress(config.listenHost, config.listenPort);
   const store = openSqliteStore(join(directory, "database", "caisson.db"));
   undo.defer(() => store.close());
 
@@ -74,7 +76,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     await Promise.allSettled(app.live.all().map((live) => endSandbox(app, live, "server-stopped")));
   });
   http.server.on("upgrade", (request, socket, head) => void handleUpgrade(app, request, socket, head));
-  await http.listen({ host: config.listenHost, port: config.listenPort });
+  const { listenHost: host, listenPort: port } = config;
+  await explainListening(host, port, () => http.listen({ host, port }));
   const credentials = await ensureCredentials(
     store,
     directory,

@@ -2,6 +2,7 @@ import { step } from "@caisson/linux";
 import { MAX_LIFETIME_MS } from "@caisson/protocol";
 import { type AppContext, recordEvent } from "./context.ts";
 import type { LiveSandbox, StopReason } from "./live-sandboxes.ts";
+import { measureUsage } from "./usage.ts";
 
 /**
  * Ends a sandbox, once, whoever asks and how often: kill the processes, close the clients, unmount and detach the volumes, wipe the scratch disk,
@@ -26,7 +27,6 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
     app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
     await measureUsage(
       app,
-      live.record.region,
       holds.map((hold) => hold.volumeId),
     );
     await recordEvent(app, null, "sandbox-end", live.record, { reason });
@@ -38,13 +38,6 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
     );
     throw error;
   }
-}
-
-/** Measures how much the volumes hold now and remembers it. */
-export async function measureUsage(app: AppContext, regionName: string, volumeIds: readonly string[]): Promise<void> {
-  const storage = app.regions.get(regionName)?.storage;
-  if (storage === undefined) return;
-  for (const volumeId of volumeIds) await app.store.disks.setUsage(volumeId, await storage.usage(volumeId));
 }
 
 /** Ends the sandbox at `atMs` unless it ends before; replaces an earlier time. A failing end is logged there. */

@@ -2,7 +2,9 @@ import type { Disk, NewDisk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, recordEvent, requireDisk, requireRegion } from "./context.ts";
+import { measureDisk } from "./disk-measure.ts";
 import type { Region } from "./region.ts";
+import { measureUsage } from "./usage.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -44,6 +46,7 @@ export async function createSnapshot(
       consistency: isWritable ? "frozen" : "clean",
       parent: { kind: "volume", id: volume.id, slug: volume.slug },
       baseSnapshot: volume.baseSnapshot,
+      baseImageId: volume.baseImageId,
       labels,
       createdAtMs: Date.now(),
     };
@@ -51,10 +54,10 @@ export async function createSnapshot(
     if (existingId !== null) return findEarlier(app, existingId);
     try {
       await seal(region, volumeId, snapshot.id);
-      const usage = await region.storage.usage(snapshot.id);
+      const usage = await measureDisk(region, snapshot, volume);
       const values = { consistency: snapshot.consistency, ...usage };
       const record = await step("snapshot-create.commit", () => app.store.disks.commit(snapshot.id, values));
-      await app.store.disks.setUsage(volumeId, await region.storage.usage(volumeId));
+      await measureUsage(app, [volumeId]);
       await recordEvent(app, actor, "snapshot-create", record, { slug, volumeId, consistency: record.consistency });
       return record;
     } catch (error) {

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import type { Disk, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
+import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, recordEvent, requireRegion } from "./context.ts";
+import { measureDisk, NO_USAGE } from "./disk-measure.ts";
 import type { Region } from "./region.ts";
 import { fillVolume } from "./volume-content.ts";
 
@@ -21,6 +22,8 @@ interface Source {
   readonly isBootable: boolean;
   readonly parent: ParentReference;
   readonly baseSnapshot: ObjectReference | null;
+  /** What is known of a clone before it is measured. */
+  readonly usage: DiskUsage;
 }
 
 /**
@@ -56,6 +59,7 @@ export async function createVolume(
     consistency: null,
     parent: source?.parent ?? null,
     baseSnapshot: source?.baseSnapshot ?? null,
+    baseImageId: source?.imageId ?? null,
     labels,
     createdAtMs: Date.now(),
   };
@@ -66,7 +70,7 @@ export async function createVolume(
     if (existingId !== null) return findEarlier(app, existingId);
     try {
       await fillVolume(region, volume.id, capacityBytes, source, app.locks);
-      const usage = await region.storage.usage(volume.id);
+      const usage = await measureDisk(region, volume, source?.usage ?? NO_USAGE);
       const record = await step("volume-create.commit", () =>
         app.store.disks.commit(volume.id, { consistency: null, ...usage }),
       );
@@ -121,7 +125,14 @@ async function findSource(app: AppContext, actor: Actor, region: Region, from: s
       );
     }
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
-    return { imageId: base.imageId, sizeBytes: base.sizeBytes, isBootable: true, parent, baseSnapshot: null };
+    return {
+      imageId: base.imageId,
+      sizeBytes: base.sizeBytes,
+      isBootable: true,
+      parent,
+      baseSnapshot: null,
+      usage: NO_USAGE,
+    };
   }
   const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
   if (snapshot === null)
@@ -142,5 +153,6 @@ async function findSource(app: AppContext, actor: Actor, region: Region, from: s
     isBootable: snapshot.isBootable,
     parent: { kind: "snapshot", ...reference },
     baseSnapshot: reference,
+    usage: { ...NO_USAGE, flattenedBytes: snapshot.flattenedBytes },
   };
 }

@@ -3,6 +3,7 @@ import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, recordEvent, requireDisk, requireRegion } from "./context.ts";
+import { measureDisk } from "./disk-measure.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
 import { withDevice } from "./with-device.ts";
@@ -48,6 +49,6 @@ export async function finishGrow(app: AppContext, volume: Disk): Promise<Disk> {
     throw error;
   }
   await withDevice(region, volume.id, (path) => step("volume-grow.file-system", () => growFileSystem(path)));
-  const usage = await region.storage.usage(volume.id);
+  const usage = await measureDisk(region, volume, volume);
   return step("volume-grow.commit", () => app.store.disks.finishGrow(volume.id, usage));
 }

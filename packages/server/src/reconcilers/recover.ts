@@ -3,6 +3,7 @@ import { recoverFileSystem } from "@caisson/storage";
 import type { AppContext } from "../app/context.ts";
 import { requireRegion } from "../app/context.ts";
 import { purgeDisk } from "../app/disk-purge.ts";
+import { refreshUsage } from "../app/usage.ts";
 import { finishGrow } from "../app/volume-grow.ts";
 import { withDevice } from "../app/with-device.ts";
 
@@ -43,7 +44,7 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
   const region = requireRegion(app, volume.region);
   try {
     await withDevice(region, volumeId, (path) => step("recover.file-system", () => recoverFileSystem(path)));
-    await app.store.disks.setUsage(volumeId, await region.storage.usage(volumeId));
+    await refreshUsage(app, volume);
   } catch (error) {
     // One damaged volume must not keep the others away; mounting it tries again and tells its user.
     app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");
