@@ -1,4 +1,3 @@
-export { assertNoLeaks, findLeaks, type LeakScope } from "../testing/leak-check.ts";
 export { readFlushCounts } from "./blocks/block-statistics.ts";
 export { type Extent, extents, type MappedBytes, type MeasureOptions, readMappedBytes } from "./blocks/extent-map.ts";
 export {

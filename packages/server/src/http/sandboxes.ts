@@ -10,7 +10,7 @@ import { IdParams } from "./disk-routes.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";
 import { wireSandbox } from "./representations.ts";
-import type { Http } from "./server.ts";
+import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["sandboxes"];
