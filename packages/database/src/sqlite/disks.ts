@@ -14,6 +14,7 @@ import type {
 } from "../store.ts";
 import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
 import { isSearchable, searchExpression } from "./disk-search.ts";
+import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
 export function createDiskStore(connection: Connection): DiskStore {
@@ -101,22 +102,35 @@ export function createDiskStore(connection: Connection): DiskStore {
       }
     },
 
-    async commit(id, values) {
+    async commit(id, values, event) {
       return connection.transaction(() => {
-        connection.run(
+        const changed = connection.run(
           "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ? WHERE id = ? AND state = 'creating'",
           values.consistency,
           ...usageValues(values),
           id,
         );
+        if (changed === 0) throw notFound("disk", id);
+        writeEvent(connection, event);
         return mustGet(id);
       });
     },
 
-    async forget(id) {
-      connection.transaction(() => {
-        connection.run("DELETE FROM disks WHERE id = ? AND state IN ('creating', 'purging')", id);
+    async withdraw(id) {
+      return connection.transaction(() => {
+        connection.run("UPDATE disks SET state = 'purging' WHERE id = ? AND state = 'creating'", id);
+        const disk = get(id);
+        if (disk !== null && disk.state !== "purging") return disk;
         connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+        return null;
+      });
+    },
+
+    async forget(id, event) {
+      connection.transaction(() => {
+        const changed = connection.run("DELETE FROM disks WHERE id = ? AND state = 'purging'", id);
+        connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+        if (changed > 0 && event !== null) writeEvent(connection, event);
       });
     },
 
@@ -162,7 +176,7 @@ export function createDiskStore(connection: Connection): DiskStore {
         .map(toDisk);
     },
 
-    async delete(id, nowMs, purgeAtMs) {
+    async delete(id, nowMs, purgeAtMs, event) {
       connection.transaction(() => {
         const disk = mustGet(id);
         if (disk.state !== "ready") throw notFound(disk.kind, id);
@@ -173,10 +187,11 @@ export function createDiskStore(connection: Connection): DiskStore {
           purgeAtMs,
           id,
         );
+        writeEvent(connection, event);
       });
     },
 
-    async restore(id, slug) {
+    async restore(id, slug, event) {
       try {
         return connection.transaction(() => {
           const changed = connection.run(
@@ -185,6 +200,7 @@ export function createDiskStore(connection: Connection): DiskStore {
             id,
           );
           if (changed === 0) throw notFound("disk", id);
+          writeEvent(connection, event);
           return mustGet(id);
         });
       } catch (error) {
@@ -192,9 +208,10 @@ export function createDiskStore(connection: Connection): DiskStore {
       }
     },
 
-    async setLabels(id, labels) {
+    async setLabels(id, labels, event) {
       return connection.transaction(() => {
         connection.run("UPDATE disks SET labels = ? WHERE id = ?", JSON.stringify(labels), id);
+        writeEvent(connection, event);
         return mustGet(id);
       });
     },
@@ -230,7 +247,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       });
     },
 
-    async finishGrow(id, usage) {
+    async finishGrow(id, usage, event) {
       return connection.transaction(() => {
         connection.run(
           `UPDATE disks SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
@@ -238,6 +255,7 @@ export function createDiskStore(connection: Connection): DiskStore {
           ...usageValues(usage),
           id,
         );
+        writeEvent(connection, event);
         return mustGet(id);
       });
     },

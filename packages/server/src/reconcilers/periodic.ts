@@ -1,4 +1,3 @@
-import type { Disk } from "@caisson/database";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disk-measure.ts";
 import { purgeDisk } from "../app/disk-purge.ts";
@@ -15,7 +14,12 @@ const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 /** Frees the storage of volumes and snapshots whose retention is over, and forgets what is only kept for a time. */
 export async function purgeExpired(app: AppContext): Promise<void> {
   const nowMs = Date.now();
-  for (const disk of await app.store.disks.beginPurge(nowMs)) await purgeDisk(app, disk);
+  for (const disk of await app.store.disks.beginPurge(nowMs)) {
+    if (!app.regions.has(disk.region)) continue;
+    await purgeDisk(app, disk).catch((error: unknown) =>
+      app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a disk; the next purge tries again"),
+    );
+  }
   await app.store.disks.expireIdempotencyKeys(nowMs - IDEMPOTENCY_MS);
   await app.store.sandboxes.expire(nowMs - app.config.sandboxes.historyMs);
   await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
@@ -27,21 +31,21 @@ export async function purgeExpired(app: AppContext): Promise<void> {
  */
 export async function measureDisks(app: AppContext): Promise<void> {
   const startedMs = Date.now();
-  const measure = (disk: Disk) =>
-    measureFully(app, disk).catch((error: unknown) =>
-      app.logger.warn({ err: error, id: disk.id, slug: disk.slug }, "cannot measure a disk"),
-    );
+  const attempt = (id: string, measure: () => Promise<void>) =>
+    measure().catch((error: unknown) => app.logger.warn({ err: error, id }, "cannot measure a disk"));
   for (const region of app.regions.values()) {
     for (const volumeId of region.volumes.ids()) {
-      await region.volumes.trim(volumeId);
-      const volume = await app.store.disks.get(volumeId);
-      if (volume !== null) await measure(volume);
+      await attempt(volumeId, async () => {
+        await region.volumes.trim(volumeId);
+        const volume = await app.store.disks.get(volumeId);
+        if (volume !== null) await measureFully(app, volume);
+      });
     }
   }
   const due = await app.store.disks.listUnmeasured([...app.regions.keys()], startedMs - USAGE_AGE_MS, MEASURE_BATCH);
   for (const disk of due) {
     if (Date.now() - startedMs > MEASURE_BUDGET_MS) return;
-    await measure(disk);
+    await attempt(disk.id, () => measureFully(app, disk));
   }
 }
 
