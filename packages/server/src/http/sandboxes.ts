@@ -10,7 +10,7 @@ import { IdParams } from "./disk-routes.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";
 import { wireSandbox } from "./representations.ts";
-import type { Http } from "./server.ts";
+import { type Http, isExtended } from "./server.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["sandboxes"];
@@ -28,6 +28,12 @@ const DetailedSandboxSchema = Type.Object({
   memoryMib: Type.Integer(),
 });
 
+const ListedSandboxSchema = Type.Object({
+  ...SandboxSchema.properties,
+  stopReason: DetailedSandboxSchema.properties.stopReason,
+  stopAt: DetailedSandboxSchema.properties.stopAt,
+});
+
 /** Control of sandboxes over REST (protocol.md 2.4, 2.5). Creating and connecting are upgrades: see the gateway. */
 export function sandboxRoutes(app: AppContext, http: Http): void {
   for (const url of ["/api/v2/sandboxes", "/api/v3/sandboxes"]) {
@@ -37,12 +43,13 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
         schema: {
           tags,
           summary: "List sandboxes; filter with labels[key]=value",
-          response: { 200: Type.Array(SandboxSchema), ...errors },
+          response: { 200: Type.Array(Type.Union([SandboxSchema, ListedSandboxSchema])), ...errors },
         },
       },
       async (request) => {
         const labels = parseLabelFilter(request.query as Readonly<Record<string, unknown>>);
-        return (await listSandboxes(app, request.actor, labels)).map(wireSandbox);
+        const sandboxes = await listSandboxes(app, request.actor, labels);
+        return sandboxes.map(isExtended(request) ? listedSandbox : wireSandbox);
       },
     );
   }
@@ -96,6 +103,11 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
       stop_at_ms: await extendSandbox(app, requireLiveSandbox(app, actor, params.id), body.stop_at_ms),
     }),
   );
+}
+
+function listedSandbox(sandbox: SandboxRecord) {
+  const { stopReason, stopAt } = detailedSandbox(sandbox);
+  return { ...wireSandbox(sandbox), stopReason, stopAt };
 }
 
 function detailedSandbox(sandbox: SandboxRecord) {
