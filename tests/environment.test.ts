@@ -3,8 +3,8 @@ import { X509Certificate } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { PACKAGES } from "@caisson/server/base-image";
 import { Sandbox } from "@deno/sandbox";
-import { PACKAGES } from "../packages/server/src/base-image/debian-13-recipe.ts";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
@@ -51,7 +51,7 @@ suite("environment inside", () => {
   let sandbox: Sandbox;
 
   before(async () => {
-    server = await TestServer.start();
+    server = await TestServer.start({ settings: "[sandboxes]\npids = 700\n" });
     Object.assign(process.env, server.clientEnv());
     sandbox = await Sandbox.create();
   });
@@ -176,6 +176,42 @@ suite("environment inside", () => {
     assert.equal(await sh("hostname; cat /etc/hostname"), `${hostname}\n${hostname}`);
     assert.equal(await sh("getent ahostsv4 localhost | head -1 | cut -d' ' -f1"), "127.0.0.1");
     assert.equal(await sh("getent hosts $(hostname) | cut -d' ' -f1"), await sh("hostname -I"));
+  });
+
+  test("root can add names to /etc/hosts and choose its own name servers, and the next sandbox knows nothing of it", async () => {
+    await sh("cp /etc/hosts /tmp/hosts && echo '192.0.2.7 elsewhere.example' >>/etc/hosts");
+    assert.equal(await sh("getent hosts elsewhere.example | cut -d' ' -f1"), "192.0.2.7");
+    await sh(
+      "cp /etc/resolv.conf /tmp/resolv.conf && echo 'options ndots:2' >>/etc/resolv.conf && grep -q ndots:2 /etc/resolv.conf",
+    );
+    await using other = await Sandbox.create();
+    assert.equal(
+      (await other.sh`cat /etc/hosts /etc/resolv.conf | grep -c -E "elsewhere|ndots:2" || true`.text()).trim(),
+      "0",
+    );
+    await sh("cat /tmp/hosts >/etc/hosts; cat /tmp/resolv.conf >/etc/resolv.conf");
+    await assert.rejects(sh("sudo -u nobody sh -c 'echo x >>/etc/hosts'"), /Permission denied/);
+  });
+
+  test("the process limit is what ulimit shows, and what cannot be passed", async () => {
+    assert.equal(await sh("ulimit -Hu; ulimit -Su"), "700\n700");
+  });
+
+  test("files of Docker images that programs count on are there", async () => {
+    assert.equal(
+      await sh("echo out >/dev/stdout; echo err 2>/dev/null >/dev/stderr; readlink /dev/fd"),
+      "out\n/proc/self/fd",
+    );
+    assert.equal(await sh("stat -c %a /run/lock; touch /var/lock/x && echo yes"), "1777\nyes");
+    assert.equal(
+      await sh("cat /proc/sys/kernel/ostype; date +%Z; TZ=Europe/Paris date +%Z | grep -c CE"),
+      "Linux\nUTC\n1",
+    );
+    assert.equal(
+      await sh("su -c 'id -un'; su nobody -s /bin/sh -c 'id -un'; sudo -u nobody id -un"),
+      "root\nnobody\nnobody",
+    );
+    assert.match(await sh("ping -c1 -W5 localhost"), /1 received/);
   });
 
   test("temporary directories are open to everybody and sticky", async () => {

@@ -8,7 +8,7 @@ import { ensureBaseImage } from "@caisson/server/base-image";
 import type { NetworkOptions } from "../src/network/sandbox-network.ts";
 import { OciRuntime } from "../src/oci/oci-runtime.ts";
 import type { RootSpec } from "../src/runtime.ts";
-import type { TestHost } from "./conformance.ts";
+import type { TestHost } from "./harness.ts";
 
 /** An agent that does nothing but run shell scripts: enough to look around in a sandbox. */
 const TEST_AGENT = `

@@ -61,8 +61,10 @@ export interface ConfigInput {
   readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
-  /** Files of the host shown inside, by their path inside. */
+  /** Files of this sandbox alone, by their path inside, where root may write to them. */
   readonly files: Readonly<Record<string, string>>;
+  /** The same for files that nobody inside may change. */
+  readonly readOnlyFiles: Readonly<Record<string, string>>;
   /** Data mounts, with owners translated already. */
   readonly mounts: readonly MountSpec[];
   readonly limits: SandboxLimits;
@@ -105,7 +107,7 @@ export function ociConfig(input: ConfigInput): object {
       env: agentEnvironment(input.env),
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       // A privileged server may leave no core files, nor wake a core handler of the host, on a sandbox's behalf.
-      rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }],
+      rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }, showProcessLimit(input.limits)],
       oomScoreAdj: OOM_SCORE_ADJUSTMENT,
       // sudo and su must be able to change users; no gain is possible beyond the bounding set and the user namespace.
       noNewPrivileges: false,
@@ -117,12 +119,14 @@ export function ociConfig(input: ConfigInput): object {
       pseudo("/dev/shm", "tmpfs", "nodev", "mode=1777", `size=${Math.floor(input.limits.memoryBytes / 2)}`),
       pseudo("/dev/mqueue", "mqueue", "nodev"),
       { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
+      pseudo("/run/lock", "tmpfs", "nodev", "mode=1777", `size=${MIB}`),
       pseudo("/sys", "sysfs", "nodev", "ro"),
       ...cgroupMounts(input.cgroups, input.cgroupPath),
       bind(input.agent.directory, AGENT_TARGET, "ro"),
       bind(input.agentRunPath, AGENT_RUN_TARGET, "noexec"),
       bind(input.agent.denoPath, "/usr/local/bin/deno", "ro"),
-      ...Object.entries(input.files).map(([target, source]) => bind(source, target, "ro", "noexec")),
+      ...Object.entries(input.files).map(([target, source]) => bind(source, target, "noexec")),
+      ...Object.entries(input.readOnlyFiles).map(([target, source]) => bind(source, target, "ro", "noexec")),
       ...input.mounts.map(({ sourcePath, targetPath, isReadOnly }) =>
         bind(sourcePath, targetPath, isReadOnly ? "ro" : "rw"),
       ),
@@ -172,6 +176,11 @@ function cgroupMounts(cgroups: Cgroups, cgroupPath: string): readonly object[] {
       options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
     })),
   ];
+}
+
+/** The cgroup's limit as programs ask for it (`ulimit -u`). Root inside has no capability that goes beyond it. */
+function showProcessLimit({ pidsMax }: SandboxLimits): object {
+  return { type: "RLIMIT_NPROC", soft: pidsMax, hard: pidsMax };
 }
 
 function idMappings({ firstHostId, count }: IdRange): object {

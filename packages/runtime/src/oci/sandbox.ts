@@ -1,10 +1,11 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
+import { chown, type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   type Cgroups,
   cloneTree,
   type DiskLimits,
+  type IdRange,
   limitCgroup,
   type ReadyQueue,
   settleAll,
@@ -140,7 +141,8 @@ export class Sandbox {
             rootPath,
             agent: shared.agent,
             agentRunPath,
-            files: { ...files, ...certificates },
+            files,
+            readOnlyFiles: certificates,
             mounts: dataMounts,
             limits,
             env,
@@ -179,7 +181,7 @@ export class Sandbox {
     extraBytes: number,
   ): Promise<AgentRun> {
     const agentRunPath = await mountAgentRun(directory, ids, extraBytes);
-    const files = await writeFiles(agentRunPath, hostname, address, this.#shared.resolvConf);
+    const files = await writeFiles(agentRunPath, ids, hostname, address, this.#shared.resolvConf);
     await using unattached = await cloneTree(agentRunPath);
     const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
     this.#undo.defer(() => log.close());
@@ -242,14 +244,15 @@ async function readTail(log: { read: ReadAt }): Promise<string> {
 
 interface AgentRun {
   readonly agentRunPath: string;
-  /** Files of the host shown inside, by their path inside. */
+  /** Shown elsewhere inside, by their path there. */
   readonly files: Readonly<Record<string, string>>;
   readonly log: FileHandle;
 }
 
-/** Files that hold the sandbox's own names; the same for a root that lasts and for one that does not. */
+/** Files that hold the sandbox's own names, which its root may change; the same for a root that lasts and for one that does not. */
 async function writeFiles(
   directory: string,
+  { firstHostId }: IdRange,
   hostname: string,
   address: string,
   resolvConf: string,
@@ -260,6 +263,7 @@ async function writeFiles(
     Object.entries(contents).map(async ([name, content]) => {
       const path = join(directory, name);
       await writeFile(path, content, { mode: 0o644 });
+      await chown(path, firstHostId, firstHostId);
       return [`/etc/${name}`, path] as const;
     }),
   );

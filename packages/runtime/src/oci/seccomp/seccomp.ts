@@ -24,11 +24,13 @@ export const DIFFERENCES = {
   },
   /** Allowed only with some arguments. */
   conditional: {
-    clone: "without flags for new namespaces: nested user namespaces are the way into most kernel privilege bugs",
-    unshare: "without flags for new namespaces, time namespaces included",
+    clone:
+      "without flags for new namespaces, which give EPERM: nested user namespaces are the way into most kernel privilege bugs",
+    unshare: "without flags for new namespaces, time namespaces included, which give EPERM",
+    personality: "as in the profile; ADDR_NO_RANDOMIZE, which debuggers ask for, gives EPERM",
     socket:
       "AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (not the audit family, as in the profile); others, such as AF_VSOCK, which reaches the machine's hypervisor, AF_ALG and AF_PACKET, give EAFNOSUPPORT",
-    socketpair: "AF_UNIX, the only family with a use for it",
+    socketpair: "AF_UNIX, the only family with a use for it; others give EOPNOTSUPP, as from the kernel",
   },
   /** Calls of 32-bit and foreign architectures are not named: only the native architecture may make system calls at all. */
   architectures: "native only; 32-bit programs are killed at their first system call",
