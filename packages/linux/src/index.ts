@@ -46,7 +46,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
-export { faultPoint, InjectedFault, step } from "./operations/fault.ts";
+export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
   type CgroupHierarchy,

@@ -65,7 +65,7 @@ export async function getSandbox(
       origin,
       path: path`/api/v3/sandbox/${id}`,
       query: { wait: isWaiting ? "stopped" : undefined },
-      options: isWaiting ? { ...options, timeoutMs: 45_000 } : options,
+      options: isWaiting ? { timeoutMs: 45_000, ...options } : options,
     });
     return toSandboxDetails(response.body);
   } catch (error) {

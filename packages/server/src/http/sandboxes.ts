@@ -28,6 +28,9 @@ const DetailedSandboxSchema = Type.Object({
   memoryMib: Type.Integer(),
 });
 
+/** An end that takes longer than a client should wait. */
+const StoppingSchema = Type.Object({ id: Type.String(), status: Type.Literal("stopping") });
+
 /** Control of sandboxes over REST (protocol.md 2.4, 2.5). Creating and connecting are upgrades: see the gateway. */
 export function sandboxRoutes(app: AppContext, http: Http): void {
   for (const url of ["/api/v2/sandboxes", "/api/v3/sandboxes"]) {
@@ -52,14 +55,16 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
       {
         schema: {
           tags,
-          summary: "End a sandbox; its volumes are free when this answers",
+          summary:
+            "End a sandbox; its volumes are free when this answers 204. With 202 the end goes on until it is done",
           params: IdParams,
-          response: { 204: Type.Null(), ...errors },
+          response: { 202: StoppingSchema, 204: Type.Null(), ...errors },
         },
       },
       async (request, reply) => {
-        await killSandbox(app, request.actor, request.params.id);
-        return reply.status(204).send(null);
+        const { id } = request.params;
+        const status = await killSandbox(app, request.actor, id);
+        return status === "stopped" ? reply.status(204).send(null) : reply.status(202).send({ id, status });
       },
     );
   }
