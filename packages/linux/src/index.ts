@@ -47,6 +47,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
@@ -64,6 +65,7 @@ export {
   limitCgroupDevices,
   listCgroups,
   readCgroups,
+  readProcessors,
   removeCgroup,
 } from "./processes/cgroup.ts";
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";

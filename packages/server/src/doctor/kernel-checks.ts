@@ -12,6 +12,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
     checkVersion(release()),
     await checkFileSystems(await readFile("/proc/filesystems", "utf8")),
     await checkFile("loop devices", "/dev/loop-control", "Load the module: modprobe loop"),
+    await checkFuse(),
     await checkUserNamespaces(),
     await checkProgram("virtual interfaces", "ip", ["link", "add", "type", "veth"], "Load the module: modprobe veth"),
     await checkProgram(
@@ -63,6 +64,13 @@ async function isModuleLoadable(name: string): Promise<boolean> {
   );
 }
 
+async function checkFuse(): Promise<Check> {
+  return stat("/dev/fuse").then(
+    () => ok("FUSE", "/dev/fuse"),
+    () => warning("FUSE", "no /dev/fuse", "Programs in sandboxes see the host's memory and processors: modprobe fuse"),
+  );
+}
+
 async function checkUserNamespaces(): Promise<Check> {
   const text = await readFile("/proc/sys/user/max_user_namespaces", "utf8").catch(() => "0");
   const limit = Number(text);
@@ -72,7 +80,7 @@ async function checkUserNamespaces(): Promise<Check> {
 
 async function checkCgroups(): Promise<readonly Check[]> {
   const cgroups = await readCgroups();
-  const absent = ["memory", "cpu", "pids"].filter((name) => hierarchyOf(cgroups, name) === null);
+  const absent = ["memory", "cpu", "cpuset", "pids"].filter((name) => hierarchyOf(cgroups, name) === null);
   const found = { v2: "version 2", v1: "version 1", hybrid: "hybrid of versions 1 and 2", none: "none" }[
     cgroups.layout
   ];
@@ -83,7 +91,7 @@ async function checkCgroups(): Promise<readonly Check[]> {
     const remedy = `Sandboxes have no limit on ${absent.join(", ")}: boot with these controllers (cgroup_enable=${absent[0]})`;
     return [warning("cgroups", found, remedy)];
   }
-  return [ok("cgroups", `${found}, with memory, cpu and pids`)];
+  return [ok("cgroups", `${found}, with memory, cpu, cpuset and pids`)];
 }
 
 async function checkProcessors(): Promise<Check> {
