@@ -51,6 +51,8 @@ export class Lxcfs implements AsyncDisposable {
   /** Resolves when its files can be read, or when it has failed, for example because it is not installed. */
   static async open(options: LxcfsOptions): Promise<Lxcfs> {
     const lxcfs = new Lxcfs(options);
+    // Left by a server that was killed.
+    await unmount(options.directory, { isLazy: true });
     await mkdir(options.directory, { recursive: true, mode: 0o711 });
     await lxcfs.#start();
     return lxcfs;
@@ -74,8 +76,6 @@ export class Lxcfs implements AsyncDisposable {
   async #start(): Promise<void> {
     const { program = "lxcfs", directory, pidPath, onFailure } = this.#options;
     try {
-      // Left by one that died.
-      await unmount(directory, { isLazy: true });
       const child = spawn("setpriv", [
         ...["--pdeathsig", "KILL", "--", program, "--foreground", "--enable-cfs", "--enable-loadavg"],
         ...["--pidfile", pidPath, directory],
