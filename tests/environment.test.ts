@@ -3,7 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { Sandbox } from "@deno/sandbox";
+import { Client, Sandbox } from "@deno/sandbox";
 import { PACKAGES } from "../packages/server/src/base-image/debian-13-recipe.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -195,6 +195,24 @@ suite("environment inside", () => {
 
   test("the process limit is what ulimit shows, and what cannot be passed", async () => {
     assert.equal(await sh("ulimit -Hu; ulimit -Su"), "700\n700");
+  });
+
+  test("root unpacks an archive whose owners have large ids, and they are the same in the next sandbox", async () => {
+    const client = new Client();
+    const volume = await client.volumes.create({ slug: "owners", region: "ord", capacity: "300MB" });
+    {
+      await using writer = await Sandbox.create({ volumes: { "/v": volume.id } });
+      const script =
+        "cd /tmp && touch file && tar --owner=:197609 --group=:1000620000 -cf a.tar file && tar -xf a.tar -C /v";
+      await writer.sh`bash -c ${script}`;
+      assert.equal(await writer.sh`stat -c %u:%g /v/file`.text(), "197609:1000620000\n");
+    }
+    {
+      await using reader = await Sandbox.create({ volumes: { "/v": volume.id } });
+      assert.equal(await reader.sh`stat -c %u:%g /v/file`.text(), "197609:1000620000\n");
+      await assert.rejects(async () => reader.sh`setpriv --reuid 1000 --clear-groups rm -f /v/file`.stderr("null"));
+    }
+    await client.volumes.delete(volume.id);
   });
 
   test("files of Docker images that programs count on are there", async () => {

@@ -71,4 +71,10 @@ export {
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
 export { runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
-export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./processes/user-namespace.ts";
+export {
+  holdNewNamespaces,
+  type IdMapping,
+  type IdRange,
+  type NamespaceHolder,
+  openNamespace,
+} from "./processes/user-namespace.ts";
