@@ -3,8 +3,8 @@ import { X509Certificate } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { PACKAGES } from "@caisson/server/base-image";
 import { Client, Sandbox } from "@deno/sandbox";
-import { PACKAGES } from "../packages/server/src/base-image/debian-13-recipe.ts";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";

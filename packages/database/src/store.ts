@@ -5,6 +5,7 @@ import type { Labels } from "@caisson/model";
  *
  * Contract of every method
  * - One method is one transaction; it is durable when its promise resolves.
+ * - A change that the audit trail tells of takes its event, which is written in the same transaction: both happen or neither. A refusal writes none.
  * - A rule that must hold under concurrency (one slug, one writer, the concurrency limit) is enforced inside the transaction and answers
  *   with a `CaissonError` or with the conflict as data where the caller goes on from it.
  * - Times are epoch milliseconds. Lists are newest first.
@@ -32,15 +33,15 @@ export interface Token {
 
 export interface OrganizationStore {
   /** Throws `SLUG_ALREADY_IN_USE`. */
-  create(organization: Organization): Promise<void>;
+  create(organization: Organization, event: AuditEvent): Promise<void>;
   get(idOrSlug: string): Promise<Organization | null>;
   list(): Promise<readonly Organization[]>;
-  createToken(token: Token, hash: Uint8Array): Promise<void>;
+  createToken(token: Token, hash: Uint8Array, event: AuditEvent): Promise<void>;
   /** The token with this hash and whose it is, unless it is revoked. */
   findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
-  revokeToken(organizationId: string, tokenId: string, nowMs: number): Promise<boolean>;
+  revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
 }
 
 export type DiskKind = "volume" | "snapshot";
@@ -112,10 +113,19 @@ export interface DiskStore {
    * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs.
    */
   reserve(disk: NewDisk, key?: IdempotencyKey): Promise<{ readonly existingId: string | null }>;
-  /** `creating` to `ready`: the creation is acknowledged. */
-  commit(id: string, values: { readonly consistency: Consistency | null } & DiskUsage): Promise<Disk>;
-  /** Forgets a disk whose creation was undone or whose purge is finished, and its idempotency key. */
-  forget(id: string): Promise<void>;
+  /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
+  commit(
+    id: string,
+    values: { readonly consistency: Consistency | null } & DiskUsage,
+    event: AuditEvent,
+  ): Promise<Disk>;
+  /**
+   * `creating` to `purging`, with which slug and idempotency key are free: comes before the bytes of a creation that failed are deleted, since a
+   * commit that failed may have happened. Resolves to the disk, unchanged, when it did. Absent or `purging` already is success.
+   */
+  withdraw(id: string): Promise<Disk | null>;
+  /** Forgets a disk in `purging` whose bytes are gone, and its idempotency key. An undone creation has no event. Absent is success. */
+  forget(id: string, event: AuditEvent | null): Promise<void>;
   /** A live disk of the organization by id or slug. */
   find(organizationId: string, kind: DiskKind, idOrSlug: string): Promise<Disk | null>;
   /** Any disk by id, whatever its state. */
@@ -124,14 +134,14 @@ export interface DiskStore {
   /** Volumes and snapshots made from this one, directly or through others, oldest first; at most `limit`. */
   descendants(organizationId: string, id: string, limit: number): Promise<readonly Disk[]>;
   /** `ready` to `deleted`: the slug is free. Throws `VOLUME_IN_USE` when it is attached, and `*_NOT_FOUND` when it is not ready. */
-  delete(id: string, nowMs: number, purgeAtMs: number): Promise<void>;
+  delete(id: string, nowMs: number, purgeAtMs: number, event: AuditEvent): Promise<void>;
   /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted. */
-  restore(id: string, slug: string): Promise<Disk>;
-  setLabels(id: string, labels: Labels): Promise<Disk>;
+  restore(id: string, slug: string, event: AuditEvent): Promise<Disk>;
+  setLabels(id: string, labels: Labels, event: AuditEvent): Promise<Disk>;
   setUsage(id: string, usage: DiskUsage): Promise<void>;
   /** Records or clears the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
   beginGrow(id: string, growToBytes: number): Promise<void>;
-  finishGrow(id: string, usage: DiskUsage): Promise<Disk>;
+  finishGrow(id: string, usage: DiskUsage, event: AuditEvent): Promise<Disk>;
   cancelGrow(id: string): Promise<void>;
   /** `deleted` to `purging`, for every disk whose time has come; returns all that are purging. */
   beginPurge(nowMs: number): Promise<readonly Disk[]>;
@@ -184,10 +194,13 @@ export type ReserveOutcome =
 export interface SandboxStore {
   /** One transaction: the sandbox row in `starting`, its holds, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
   reserve(sandbox: NewSandbox, volumes: readonly Hold[], maxLive: number): Promise<ReserveOutcome>;
-  setStatus(id: string, status: "running" | "stopping", stopReason?: string): Promise<void>;
+  /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
+  commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
+  /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
+  beginEnd(id: string, stopReason: string): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
   /** `stopped`, and its holds are gone: the volumes are free. Repeating it changes nothing. */
-  finish(id: string, stopReason: string, nowMs: number): Promise<void>;
+  finish(id: string, stopReason: string, nowMs: number, event: AuditEvent): Promise<void>;
   get(organizationId: string, id: string): Promise<SandboxRecord | null>;
   /** Live ones and the newest stopped ones, at most `limit` in all. */
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
@@ -215,8 +228,8 @@ export interface AuditEvent {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
+/** The audit trail. Its lines are written by the changes that they tell of. */
 export interface EventStore {
-  append(event: AuditEvent): Promise<void>;
   list(organizationId: string, objectId: string | null, limit: number): Promise<readonly AuditEvent[]>;
   expire(beforeMs: number): Promise<void>;
 }

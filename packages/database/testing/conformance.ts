@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
-import type { Disk, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../src/store.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -19,10 +19,23 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     let store: Store;
     const organizationId = "org_a";
 
+    const event = (objectId: string, verb = "test"): AuditEvent => ({
+      organizationId,
+      atMs: 1,
+      actor: "tok_1",
+      verb,
+      objectId,
+      outcome: "ok",
+      detail: { verb },
+    });
+    const recorded = async (objectId: string) =>
+      (await store.events.list(organizationId, objectId, 100)).map(({ verb }) => verb);
+
     beforeEach(async () => {
       harness = await open();
       store = harness.store;
-      for (const slug of ["a", "b"]) await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 });
+      for (const slug of ["a", "b"])
+        await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 }, event(`org_${slug}`));
     });
     afterEach(() => harness.dispose());
 
@@ -45,11 +58,8 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
       const created = disk(slug, values);
       await store.disks.reserve(created);
-      return store.disks.commit(created.id, {
-        consistency: created.consistency,
-        allocatedBytes: 5,
-        flattenedBytes: 7,
-      });
+      const committed = { consistency: created.consistency, allocatedBytes: 5, flattenedBytes: 7 };
+      return store.disks.commit(created.id, committed, event(created.id));
     };
 
     const sandbox = (values: Partial<NewSandbox> = {}): NewSandbox => ({
@@ -73,11 +83,8 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       const created = disk("cache");
       await store.disks.reserve(created);
       assert.equal(await store.disks.find(organizationId, "volume", "cache"), null);
-      const committed = await store.disks.commit(created.id, {
-        consistency: null,
-        allocatedBytes: 5,
-        flattenedBytes: 7,
-      });
+      const values = { consistency: null, allocatedBytes: 5, flattenedBytes: 7 };
+      const committed = await store.disks.commit(created.id, values, event(created.id));
       assert.deepEqual(await store.disks.find(organizationId, "volume", "cache"), committed);
       assert.deepEqual(await store.disks.find(organizationId, "volume", created.id), committed);
       assert.equal(await store.disks.find("org_b", "volume", created.id), null);
@@ -96,13 +103,55 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.equal(results.filter((result) => result.status === "fulfilled").length, 1);
     });
 
-    test("forgetting a reservation frees its slug and leaves committed disks alone", async () => {
+    test("a creation that is withdrawn frees its slug, cannot be committed any more, and is known until it is forgotten", async () => {
       const undone = disk("cache");
       await store.disks.reserve(undone);
-      await store.disks.forget(undone.id);
+      assert.equal(await store.disks.withdraw(undone.id), null);
+      assert.equal(await store.disks.withdraw(undone.id), null);
+      const values = { consistency: null, allocatedBytes: 5, flattenedBytes: 7 };
+      await assert.rejects(store.disks.commit(undone.id, values, event(undone.id)), fails("VOLUME_NOT_FOUND"));
+      await make("cache");
+      assert.deepEqual(
+        (await store.disks.listUnsettled()).map(({ id, state }) => [id, state]),
+        [[undone.id, "purging"]],
+      );
+      await store.disks.forget(undone.id, null);
+      await store.disks.forget(undone.id, event(undone.id));
+      assert.equal(await store.disks.get(undone.id), null);
+      assert.deepEqual(await recorded(undone.id), []);
+    });
+
+    test("a creation that was committed is not withdrawn, and not forgotten", async () => {
       const kept = await make("cache");
-      await store.disks.forget(kept.id);
+      assert.deepEqual(await store.disks.withdraw(kept.id), kept);
+      await store.disks.forget(kept.id, null);
       assert.equal((await store.disks.get(kept.id))?.state, "ready");
+      assert.equal(await store.disks.withdraw("vol_ord_absent"), null);
+    });
+
+    test("each change writes its line of the trail, and a refused one writes none", async () => {
+      const volume = disk("cache");
+      const { id } = volume;
+      await store.disks.reserve(volume);
+      await store.disks.commit(id, { consistency: null, allocatedBytes: 5, flattenedBytes: 7 }, event(id, "create"));
+      await store.disks.setLabels(id, { team: "red" }, event(id, "label"));
+      await store.disks.beginGrow(id, 2e9);
+      await store.disks.finishGrow(id, { allocatedBytes: 1, flattenedBytes: 2 }, event(id, "grow"));
+      const holder = sandbox();
+      await store.sandboxes.reserve(holder, [{ volumeId: id, isReadOnly: false }], 10);
+      await store.sandboxes.commit(holder.id, event(holder.id, "create"));
+      await assert.rejects(store.disks.delete(id, 1, 2, event(id, "delete")), fails("VOLUME_IN_USE"));
+      await store.sandboxes.finish(holder.id, "killed", 5, event(holder.id, "end"));
+      await store.sandboxes.finish(holder.id, "killed", 6, event(holder.id, "end"));
+      assert.deepEqual(await recorded(holder.id), ["end", "create"]);
+      await store.disks.delete(id, 1, 2, event(id, "delete"));
+      await make("cache");
+      await assert.rejects(store.disks.restore(id, "cache", event(id, "restore")), fails("SLUG_ALREADY_IN_USE"));
+      await store.disks.restore(id, "cache-2", event(id, "restore"));
+      await store.disks.delete(id, 1, 2, event(id, "delete"));
+      await store.disks.beginPurge(2);
+      await store.disks.forget(id, event(id, "purge"));
+      assert.deepEqual(await recorded(id), ["purge", "delete", "restore", "delete", "grow", "label", "create"]);
     });
 
     test("a list is newest first, pages by sequence and keeps organizations, kinds and states apart", async () => {
@@ -165,10 +214,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
 
     test("search follows deletion, restoring and renaming", async () => {
       const volume = await make("cache");
-      await store.disks.delete(volume.id, 10, 20);
+      await store.disks.delete(volume.id, 10, 20, event(volume.id));
       assert.deepEqual(await slugs({ search: "cache" }), []);
       assert.deepEqual(await slugs({ search: "cache", isDeleted: true }), ["cache"]);
-      await store.disks.restore(volume.id, "renamed");
+      await store.disks.restore(volume.id, "renamed", event(volume.id));
       assert.deepEqual(await slugs({ search: "cache" }), []);
       assert.deepEqual(await slugs({ search: "named" }), ["renamed"]);
     });
@@ -188,19 +237,19 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
 
     test("a deleted disk frees its slug, can be restored once, and not over a slug that is taken", async () => {
       const volume = await make("cache");
-      await store.disks.delete(volume.id, 10, 20);
+      await store.disks.delete(volume.id, 10, 20, event(volume.id));
       assert.equal(await store.disks.find(organizationId, "volume", volume.id), null);
-      await assert.rejects(store.disks.delete(volume.id, 10, 20), fails("VOLUME_NOT_FOUND"));
+      await assert.rejects(store.disks.delete(volume.id, 10, 20, event(volume.id)), fails("VOLUME_NOT_FOUND"));
       await make("cache");
-      await assert.rejects(store.disks.restore(volume.id, "cache"), fails("SLUG_ALREADY_IN_USE"));
-      assert.equal((await store.disks.restore(volume.id, "cache-old")).state, "ready");
-      await assert.rejects(store.disks.restore(volume.id, "cache-older"), fails("VOLUME_NOT_FOUND"));
+      await assert.rejects(store.disks.restore(volume.id, "cache", event(volume.id)), fails("SLUG_ALREADY_IN_USE"));
+      assert.equal((await store.disks.restore(volume.id, "cache-old", event(volume.id))).state, "ready");
+      await assert.rejects(store.disks.restore(volume.id, "cache-older", event(volume.id)), fails("VOLUME_NOT_FOUND"));
     });
 
     test("a purge takes what is due, and repeats until it is forgotten", async () => {
       const [early, late] = [await make("early"), await make("late")];
-      await store.disks.delete(early.id, 10, 20);
-      await store.disks.delete(late.id, 10, 30);
+      await store.disks.delete(early.id, 10, 20, event(early.id));
+      await store.disks.delete(late.id, 10, 30, event(late.id));
       assert.deepEqual(
         (await store.disks.beginPurge(20)).map((found) => found.id),
         [early.id],
@@ -209,8 +258,8 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         (await store.disks.beginPurge(20)).map((found) => found.id),
         [early.id],
       );
-      await assert.rejects(store.disks.restore(early.id, "early"), fails("VOLUME_NOT_FOUND"));
-      await store.disks.forget(early.id);
+      await assert.rejects(store.disks.restore(early.id, "early", event(early.id)), fails("VOLUME_NOT_FOUND"));
+      await store.disks.forget(early.id, event(early.id));
       assert.deepEqual(await store.disks.beginPurge(20), []);
     });
 
@@ -221,7 +270,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         (await store.disks.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
         [[volume.id, 1e9, 2e9]],
       );
-      const grown = await store.disks.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 });
+      const grown = await store.disks.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 }, event(volume.id));
       assert.deepEqual([grown.capacityBytes, grown.growToBytes, grown.allocatedBytes], [2e9, null, 1]);
       await store.disks.beginGrow(volume.id, 3e9);
       await store.disks.cancelGrow(volume.id);
@@ -236,7 +285,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         parent: { kind: "snapshot", id: snapshot.id, slug: "snap" },
         baseSnapshot: { id: snapshot.id, slug: "snap" },
       });
-      await store.disks.delete(snapshot.id, 1, 2);
+      await store.disks.delete(snapshot.id, 1, 2, event(snapshot.id));
       assert.deepEqual(
         (await store.disks.descendants(organizationId, root.id, 10)).map((found) => found.slug),
         ["fork"],
@@ -256,7 +305,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         store.disks.reserve(disk("b2"), { key: "k", requestHash: hash("y") }),
         fails("IDEMPOTENCY_KEY_REUSED"),
       );
-      await store.disks.forget(first.id);
+      await store.disks.withdraw(first.id);
       assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("y") }), {
         existingId: null,
       });
@@ -282,11 +331,11 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         const outcome = await store.sandboxes.reserve(sandbox(), hold(isReadOnly), 10);
         assert.equal(outcome.kind === "held" && outcome.holders[0]?.id, writer.id);
       }
-      await assert.rejects(store.disks.delete(volume.id, 1, 2), fails("VOLUME_IN_USE"));
+      await assert.rejects(store.disks.delete(volume.id, 1, 2, event(volume.id)), fails("VOLUME_IN_USE"));
       await assert.rejects(store.disks.beginGrow(volume.id, 2e9), fails("VOLUME_IN_USE"));
       const idle = await make("idle");
       assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
-      await store.sandboxes.finish(writer.id, "killed", 2000);
+      await store.sandboxes.finish(writer.id, "killed", 2000, event(writer.id));
       for (let reader = 0; reader < 3; reader += 1) {
         assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), 10), { kind: "reserved" });
       }
@@ -306,7 +355,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], 1), {
         kind: "reserved",
       });
-      await store.sandboxes.finish(first.id, "killed", 2000);
+      await store.sandboxes.finish(first.id, "killed", 2000, event(first.id));
       assert.deepEqual(await store.sandboxes.reserve(sandbox(), [], 1), { kind: "reserved" });
       await assert.rejects(
         store.sandboxes.reserve(sandbox(), [{ volumeId: randomUUID(), isReadOnly: false }], 5),
@@ -317,11 +366,13 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     test("the first reason for stopping stays, and a stopped sandbox does not come back", async () => {
       const created = sandbox({ labels: { job: "x" } });
       await store.sandboxes.reserve(created, [], 10);
-      await store.sandboxes.setStatus(created.id, "running");
-      await store.sandboxes.setStatus(created.id, "stopping", "timeout");
-      await store.sandboxes.finish(created.id, "killed", 2000);
-      await store.sandboxes.finish(created.id, "server-restart", 3000);
-      await store.sandboxes.setStatus(created.id, "running");
+      assert.equal((await store.sandboxes.commit(created.id, event(created.id))).status, "running");
+      await assert.rejects(store.sandboxes.commit(created.id, event(created.id)));
+      await store.sandboxes.beginEnd(created.id, "timeout");
+      await store.sandboxes.beginEnd(created.id, "killed");
+      await store.sandboxes.finish(created.id, "killed", 2000, event(created.id));
+      await store.sandboxes.finish(created.id, "server-restart", 3000, event(created.id));
+      await store.sandboxes.beginEnd(created.id, "killed");
       const found = await store.sandboxes.get(organizationId, created.id);
       assert.deepEqual([found?.status, found?.stopReason, found?.stoppedAtMs], ["stopped", "timeout", 2000]);
       assert.equal(await store.sandboxes.get("org_b", created.id), null);
@@ -333,35 +384,28 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     test("a token is found by its hash until it is revoked, and only its organization may revoke it", async () => {
       const hash = Buffer.alloc(32, 7);
       const token = { id: "tok_1", organizationId, name: "laptop", createdAtMs: 5 };
-      await store.organizations.createToken(token, hash);
+      await store.organizations.createToken(token, hash, event(token.id));
       assert.deepEqual(await store.organizations.findToken(hash), {
         token,
         organization: await store.organizations.get(organizationId),
       });
-      assert.equal(await store.organizations.revokeToken("org_b", "tok_1", 6), false);
-      assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6), true);
+      assert.equal(await store.organizations.revokeToken("org_b", "tok_1", 6, event("tok_1")), false);
+      assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6, event("tok_1")), true);
       assert.equal(await store.organizations.findToken(hash), null);
-      assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6), false);
+      assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6, event("tok_1")), false);
       await assert.rejects(
-        store.organizations.create({ id: "org_c", slug: "a", createdAtMs: 1 }),
+        store.organizations.create({ id: "org_c", slug: "a", createdAtMs: 1 }, event("org_c")),
         fails("SLUG_ALREADY_IN_USE"),
       );
+      assert.equal((await recorded("tok_1")).length, 2, "one for the creation, one for the revocation");
+      assert.deepEqual(await recorded("org_c"), []);
     });
 
     test("everything survives closing and opening again", async () => {
       const volume = await make("cache", { labels: { team: "red" } });
-      await store.events.append({
-        organizationId,
-        atMs: 1,
-        actor: "tok_1",
-        verb: "volume-create",
-        objectId: volume.id,
-        outcome: "ok",
-        detail: { slug: "cache" },
-      });
       store = await harness.reopen();
       assert.deepEqual(await store.disks.get(volume.id), volume);
-      assert.equal((await store.events.list(organizationId, volume.id, 10))[0]?.detail.slug, "cache");
+      assert.equal((await store.events.list(organizationId, volume.id, 10))[0]?.detail.verb, "test");
       assert.deepEqual(await slugs({ search: "cac" }), ["cache"]);
     });
   });

@@ -1,4 +1,3 @@
-export { assertNoLeaks, findLeaks, type LeakScope } from "../testing/leak-check.ts";
 export { readFlushCounts } from "./blocks/block-statistics.ts";
 export { type Extent, extents, type MappedBytes, readMappedBytes } from "./blocks/extent-map.ts";
 export {
@@ -48,7 +47,7 @@ export {
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
-export { faultPoint, InjectedFault, step } from "./operations/fault.ts";
+export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
   type CgroupHierarchy,

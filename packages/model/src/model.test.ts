@@ -69,13 +69,13 @@ suite("sizes", () => {
 
   test("printing keeps two decimals of binary units", () => {
     assert.deepEqual([0, 1023, 1024, 1536, 300e6, 1e9, 20e9].map(formatSize), [
-      "0B",
-      "1023B",
-      "1KiB",
-      "1.5KiB",
-      "286.1MiB",
-      "953.67MiB",
-      "18.63GiB",
+      "0 B",
+      "1023 B",
+      "1 KiB",
+      "1.5 KiB",
+      "286.1 MiB",
+      "953.67 MiB",
+      "18.63 GiB",
     ]);
   });
 

@@ -26,16 +26,16 @@ export function parseSize(value: string | number): number {
   throw invalidSize(JSON.stringify(value.slice(0, 64)));
 }
 
-/** Prints a size in binary units with up to two decimals, as the command line does: `1.5GiB`, `300MiB`, `12B`. */
+/** Prints a size in binary units with up to two decimals, as the documentation does: `1.5 GiB`, `217.05 MiB`, `12 B`. */
 export function formatSize(bytes: number): string {
   for (const [unit, factor] of [
     ["GiB", 2 ** 30],
     ["MiB", 2 ** 20],
     ["KiB", 2 ** 10],
   ] as const) {
-    if (bytes >= factor) return `${Number((bytes / factor).toFixed(2))}${unit}`;
+    if (bytes >= factor) return `${Number((bytes / factor).toFixed(2))} ${unit}`;
   }
-  return `${bytes}B`;
+  return `${bytes} B`;
 }
 
 function invalidSize(shown: string): CaissonError {

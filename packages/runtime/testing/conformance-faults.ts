@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import type { Harness } from "./conformance.ts";
+import type { Harness } from "./harness.ts";
 import { readScript } from "./test-sandbox.ts";
 
 /** Failures and crashes in the middle. The process must have been started with a fault plan. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readlink } from "node:fs/promises";
 import { hostname } from "node:os";
 import { describe, test } from "node:test";
-import type { Harness } from "./conformance.ts";
+import type { Harness } from "./harness.ts";
 import { readScript } from "./test-sandbox.ts";
 
 /** What a sandbox is and sees. Attempts to get out of one are in the end-to-end tests. */

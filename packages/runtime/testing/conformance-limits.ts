@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Harness } from "./conformance.ts";
+import type { Harness } from "./harness.ts";
 import { readScript, runScript } from "./test-sandbox.ts";
 
 const MIB = 2 ** 20;

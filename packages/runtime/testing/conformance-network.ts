@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import type { RunningSandbox } from "../src/runtime.ts";
-import type { Harness } from "./conformance.ts";
+import type { Harness } from "./harness.ts";
 import { WORLD } from "./test-internet.ts";
 import { readScript, runScript } from "./test-sandbox.ts";
 

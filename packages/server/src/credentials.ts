@@ -19,8 +19,8 @@ export async function ensureCredentials(store: Store, dataDirectory: string, end
   const path = join(dataDirectory, "credentials.json");
   const existing = await readCredentials(path);
   const organization =
-    (await store.organizations.get(ADMIN_ORGANIZATION)) ?? (await addOrganization({ store }, ADMIN_ORGANIZATION));
-  const token = existing?.token ?? (await createOrganizationToken({ store }, organization.id, "local")).text;
+    (await store.organizations.get(ADMIN_ORGANIZATION)) ?? (await addOrganization({ store }, null, ADMIN_ORGANIZATION));
+  const token = existing?.token ?? (await createOrganizationToken({ store }, null, organization.id, "local")).text;
   const credentials: Credentials = { organization: organization.slug, token, endpoint };
   const file = await open(`${path}.new`, "w", 0o600);
   try {

@@ -7,7 +7,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { findMount, runTool, syncFileSystem } from "@caisson/linux";
 import { MIB } from "../testing/device-io.ts";
-import { TestDisk } from "../testing/test-pool.ts";
+import { TestDisk } from "../testing/local-test-pool.ts";
 import {
   formatFileSystem,
   growFileSystem,

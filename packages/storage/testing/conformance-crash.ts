@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import type { ImageId, StorageDriver } from "../src/driver.ts";
-import type { TestPool } from "./conformance.ts";
 import { hashDevice, MIB, patternOf, writeDevice } from "./device-io.ts";
+import type { TestPool } from "./test-pool.ts";
 
 /**
  * What a crash leaves. Each operation runs in a process of its own, which a fault point kills; then the pool is opened again, and the

@@ -4,20 +4,7 @@ import { CaissonError } from "@caisson/model";
 import type { AttachMode, BlockDevice, BlockImage, ImageId, StorageDriver } from "../src/driver.ts";
 import { describeCrashConformance } from "./conformance-crash.ts";
 import { discardDevice, hashDevice, MIB, patternOf, readDevice, writeDevice } from "./device-io.ts";
-
-/** A pool made for one run of the suite, about 1 GiB large. */
-export interface TestPool {
-  /** Opens the driver over the pool; what an earlier one left is there. The suite closes it before it opens the next. */
-  open(): Promise<StorageDriver>;
-  /** Names what the pool holds besides whole images, in the driver's own terms: nothing, after any operation. */
-  findDebris(): Promise<readonly string[]>;
-  /** A command that opens the same pool in a process of its own and runs one operation; see `conformance-crash.ts`. */
-  readonly crashCommand: readonly string[];
-  /** Loses everything that is not on stable storage, as a power cut does, and closes the driver. Where that cannot be simulated, why. */
-  readonly cutPower: ((driver: StorageDriver) => Promise<void>) | string;
-  /** Removes the pool. Fails when anything of it is left on the host. */
-  dispose(): Promise<void>;
-}
+import type { TestPool } from "./test-pool.ts";
 
 /** The promises of `StorageDriver`, checked on one driver. */
 export function describeStorageConformance(name: string, makePool: () => Promise<TestPool>): void {

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { faultPoint } from "@caisson/linux";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
-import { findDebris } from "./test-pool.ts";
+import { findDebris } from "./local-test-pool.ts";
 
 /**
  * The process that the crash tests kill: opens a pool, runs one operation under a plan of faults, and reports. Where the operation fails, it

@@ -1,2 +1,3 @@
-export { describeStorageConformance, type TestPool } from "./conformance.ts";
-export { makeLocalTestPool, TestDisk } from "./test-pool.ts";
+export { describeStorageConformance } from "./conformance.ts";
+export { makeLocalTestPool, TestDisk } from "./local-test-pool.ts";
+export type { TestPool } from "./test-pool.ts";

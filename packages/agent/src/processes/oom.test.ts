@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { TestAgent } from "../../testing/test-agent.ts";
 import { eventually } from "../../tests/eventually.ts";
 import { RpcClient } from "../../tests/rpc-client.ts";
-import { TestAgent } from "../../tests/test-agent.ts";
 
 const LIMIT_BYTES = 200 * 1024 * 1024;
 

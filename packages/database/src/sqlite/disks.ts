@@ -13,6 +13,7 @@ import type {
 } from "../store.ts";
 import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
 import { isSearchable, searchExpression } from "./disk-search.ts";
+import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
 export function createDiskStore(connection: Connection): DiskStore {
@@ -99,23 +100,36 @@ export function createDiskStore(connection: Connection): DiskStore {
       }
     },
 
-    async commit(id, values) {
+    async commit(id, values, event) {
       return connection.transaction(() => {
-        connection.run(
+        const changed = connection.run(
           "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ? WHERE id = ? AND state = 'creating'",
           values.consistency,
           values.allocatedBytes,
           values.flattenedBytes,
           id,
         );
+        if (changed === 0) throw notFound("disk", id);
+        writeEvent(connection, event);
         return mustGet(id);
       });
     },
 
-    async forget(id) {
-      connection.transaction(() => {
-        connection.run("DELETE FROM disks WHERE id = ? AND state IN ('creating', 'purging')", id);
+    async withdraw(id) {
+      return connection.transaction(() => {
+        connection.run("UPDATE disks SET state = 'purging' WHERE id = ? AND state = 'creating'", id);
+        const disk = get(id);
+        if (disk !== null && disk.state !== "purging") return disk;
         connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+        return null;
+      });
+    },
+
+    async forget(id, event) {
+      connection.transaction(() => {
+        const changed = connection.run("DELETE FROM disks WHERE id = ? AND state = 'purging'", id);
+        connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+        if (changed > 0 && event !== null) writeEvent(connection, event);
       });
     },
 
@@ -161,7 +175,7 @@ export function createDiskStore(connection: Connection): DiskStore {
         .map(toDisk);
     },
 
-    async delete(id, nowMs, purgeAtMs) {
+    async delete(id, nowMs, purgeAtMs, event) {
       connection.transaction(() => {
         const disk = mustGet(id);
         if (disk.state !== "ready") throw notFound(disk.kind, id);
@@ -172,10 +186,11 @@ export function createDiskStore(connection: Connection): DiskStore {
           purgeAtMs,
           id,
         );
+        writeEvent(connection, event);
       });
     },
 
-    async restore(id, slug) {
+    async restore(id, slug, event) {
       try {
         return connection.transaction(() => {
           const changed = connection.run(
@@ -184,6 +199,7 @@ export function createDiskStore(connection: Connection): DiskStore {
             id,
           );
           if (changed === 0) throw notFound("disk", id);
+          writeEvent(connection, event);
           return mustGet(id);
         });
       } catch (error) {
@@ -191,9 +207,10 @@ export function createDiskStore(connection: Connection): DiskStore {
       }
     },
 
-    async setLabels(id, labels) {
+    async setLabels(id, labels, event) {
       return connection.transaction(() => {
         connection.run("UPDATE disks SET labels = ? WHERE id = ?", JSON.stringify(labels), id);
+        writeEvent(connection, event);
         return mustGet(id);
       });
     },
@@ -216,7 +233,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       });
     },
 
-    async finishGrow(id, usage) {
+    async finishGrow(id, usage, event) {
       return connection.transaction(() => {
         connection.run(
           `UPDATE disks SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
@@ -225,6 +242,7 @@ export function createDiskStore(connection: Connection): DiskStore {
           usage.flattenedBytes,
           id,
         );
+        writeEvent(connection, event);
         return mustGet(id);
       });
     },

@@ -1,6 +1,7 @@
 import { CaissonError, type Labels } from "@caisson/model";
 import type { Hold, ReserveOutcome, SandboxRecord, SandboxStatus, SandboxStore } from "../store.ts";
 import type { Connection, Row } from "./connection.ts";
+import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
 export function createSandboxStore(connection: Connection): SandboxStore {
@@ -56,11 +57,22 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       });
     },
 
-    async setStatus(id, status, stopReason) {
+    async commit(id, event) {
+      return connection.transaction(() => {
+        const row = connection.get(
+          "UPDATE sandboxes SET status = 'running' WHERE id = ? AND status = 'starting' RETURNING *",
+          id,
+        );
+        if (row === undefined) throw new Error(`The sandbox ${id} is not starting any more`);
+        writeEvent(connection, event);
+        return toSandbox(row);
+      });
+    },
+
+    async beginEnd(id, stopReason) {
       connection.run(
-        "UPDATE sandboxes SET status = ?, stop_reason = coalesce(?, stop_reason) WHERE id = ? AND status <> 'stopped'",
-        status,
-        stopReason ?? null,
+        "UPDATE sandboxes SET status = 'stopping', stop_reason = coalesce(stop_reason, ?) WHERE id = ? AND status <> 'stopped'",
+        stopReason,
         id,
       );
     },
@@ -69,15 +81,16 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       connection.run("UPDATE sandboxes SET stop_at_ms = ? WHERE id = ? AND status <> 'stopped'", stopAtMs, id);
     },
 
-    async finish(id, stopReason, nowMs) {
+    async finish(id, stopReason, nowMs, event) {
       connection.transaction(() => {
         connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);
-        connection.run(
+        const changed = connection.run(
           "UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ? WHERE id = ? AND status <> 'stopped'",
           stopReason,
           nowMs,
           id,
         );
+        if (changed > 0) writeEvent(connection, event);
       });
     },
 

@@ -27,7 +27,18 @@ let passed = new Map<string, number>();
 
 /** Passes the fault point `tag`: returns at once unless the test's plan says otherwise. */
 export async function faultPoint(tag: string): Promise<void> {
-  if (planPath === undefined) return;
+  const delayMs = pass(tag);
+  if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+}
+
+/** The same for code that cannot wait: a delay is ignored. */
+export function faultPointSync(tag: string): void {
+  pass(tag);
+}
+
+/** Fails or kills where the plan says so. Returns how long it says to wait. */
+function pass(tag: string): number {
+  if (planPath === undefined) return 0;
   const text = readFileSync(planPath, "utf8");
   if (text !== planText) {
     planText = text;
@@ -41,9 +52,9 @@ export async function faultPoint(tag: string): Promise<void> {
     if (plannedTag !== tag || Number(plannedOccurrence) !== occurrence || action === undefined) continue;
     if (action === "kill") process.kill(process.pid, "SIGKILL");
     if (action.startsWith("fail:")) throw new InjectedFault(tag, action.slice("fail:".length));
-    if (action.startsWith("delay:"))
-      await new Promise((resolve) => setTimeout(resolve, Number(action.slice("delay:".length))));
+    if (action.startsWith("delay:")) return Number(action.slice("delay:".length));
   }
+  return 0;
 }
 
 /** Runs one step between two fault points, `<tag>:before` and `<tag>:after`, so that a crash on either side can be tested. */

@@ -110,6 +110,8 @@ export class OciRuntime implements SandboxRuntime {
       }),
       readSeccompProfile(),
     ]);
+    // Also what the OCI runtime keeps there for itself: crun 1.21 caches compiled seccomp filters below its state directory.
+    undo.defer(() => rm(directories.state, { recursive: true, force: true }));
     await shareMounts();
     await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
     const agent = undo.use(

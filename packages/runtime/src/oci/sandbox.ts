@@ -18,7 +18,7 @@ import type { Slot } from "../network/namespaces.ts";
 import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
 import type { AgentBundle } from "./agent/agent-bundle.ts";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
-import { ociConfig } from "./config.ts";
+import { namespacePath, ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
 import type { ContainerProcess } from "./container-process.ts";
 import { disksOf } from "./disks.ts";
@@ -167,8 +167,8 @@ export class Sandbox {
             isRunc: shared.program.isRunc,
             ids,
             cgroups: shared.cgroups,
-            userNamespacePath: `/proc/${process.pid}/fd/${namespaces.user.fd}`,
-            networkNamespacePath: `/proc/${process.pid}/fd/${namespaces.network.fd}`,
+            userNamespacePath: namespacePath(namespaces.user),
+            networkNamespacePath: namespacePath(namespaces.network),
             seccomp: shared.seccomp,
           }),
         ),

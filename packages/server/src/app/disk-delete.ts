@@ -1,6 +1,7 @@
 import type { DiskKind } from "@caisson/database";
 import { step } from "@caisson/linux";
-import { type Actor, type AppContext, recordEvent, requireDisk } from "./context.ts";
+import { auditEvent } from "./audit-event.ts";
+import { type Actor, type AppContext, requireDisk } from "./context.ts";
 import { waitForHolders } from "./volume-holders.ts";
 
 /**
@@ -13,9 +14,9 @@ export async function deleteDisk(app: AppContext, actor: Actor, kind: DiskKind, 
   await app.locks.run(id, async () => {
     const disk = await requireDisk(app, actor, kind, id);
     const nowMs = Date.now();
+    const event = auditEvent(actor, `${kind}-delete`, disk, { slug: disk.slug });
     await step(`${kind}-delete.commit`, () =>
-      app.store.disks.delete(id, nowMs, nowMs + app.config.volumes.retentionMs),
+      app.store.disks.delete(id, nowMs, nowMs + app.config.volumes.retentionMs, event),
     );
-    await recordEvent(app, actor, `${kind}-delete`, disk, { slug: disk.slug });
   });
 }

@@ -1,5 +1,7 @@
 import type { Disk, DiskKind } from "@caisson/database";
+import { step } from "@caisson/linux";
 import { type Labels, requireLabels } from "@caisson/model";
+import { auditEvent } from "./audit-event.ts";
 import { type Actor, type AppContext, requireDisk } from "./context.ts";
 
 /** Replaces the labels of a volume or snapshot. */
@@ -11,5 +13,7 @@ export async function labelDisk(
   labels: Labels,
 ): Promise<Disk> {
   const disk = await requireDisk(app, actor, kind, idOrSlug);
-  return app.store.disks.setLabels(disk.id, requireLabels(labels));
+  const checked = requireLabels(labels);
+  const event = auditEvent(actor, `${kind}-label`, disk, { labels: checked });
+  return step(`${kind}-label.commit`, () => app.store.disks.setLabels(disk.id, checked, event));
 }

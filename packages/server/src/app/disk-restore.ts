@@ -1,7 +1,8 @@
 import type { Disk, DiskKind } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, requireSlug } from "@caisson/model";
-import { type Actor, type AppContext, recordEvent } from "./context.ts";
+import { auditEvent } from "./audit-event.ts";
+import type { Actor, AppContext } from "./context.ts";
 
 /** Brings back a deleted volume or snapshot, by id, under its old slug or a new one. Throws `SLUG_ALREADY_IN_USE` when that is taken. */
 export async function restoreDisk(
@@ -24,10 +25,8 @@ export async function restoreDisk(
         `There is no deleted ${kind} with the id ${JSON.stringify(id.slice(0, 64))}: list the deleted ones; after the retention they are gone`,
       );
     }
-    const restored = await step(`${kind}-restore.commit`, () =>
-      app.store.disks.restore(id, slug == null ? disk.slug : requireSlug(slug)),
-    );
-    await recordEvent(app, actor, `${kind}-restore`, restored, { slug: restored.slug });
-    return restored;
+    const newSlug = slug == null ? disk.slug : requireSlug(slug);
+    const event = auditEvent(actor, `${kind}-restore`, disk, { slug: newSlug });
+    return step(`${kind}-restore.commit`, () => app.store.disks.restore(id, newSlug, event));
   });
 }

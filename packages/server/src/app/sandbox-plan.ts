@@ -1,7 +1,7 @@
 import type { Disk, Hold } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
-import { type Actor, type AppContext, requireDisk, requireRegion } from "./context.ts";
+import { type Actor, type AppContext, requireDisk, requireRegion, requireRegionOf } from "./context.ts";
 import { DEFAULT_BASE_IMAGE, type Region } from "./region.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
@@ -107,7 +107,7 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
         "use what lies in one region",
     );
   }
-  return requireRegion(app, first.region);
+  return requireRegionOf(app, first);
 }
 
 function requireBaseImage(region: Region, name: string): string {

@@ -1,6 +1,8 @@
 import type { Token } from "@caisson/database";
+import { step } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { requireAdmin } from "./administrator.ts";
+import { auditEvent } from "./audit-event.ts";
 import type { Actor, AppContext } from "./context.ts";
 import { hashToken } from "./token-hash.ts";
 
@@ -25,12 +27,13 @@ export async function createToken(
   name: string,
   organizationIdOrSlug: string | null,
 ): Promise<CreatedToken> {
-  return createOrganizationToken(app, await targetOrganization(app, actor, organizationIdOrSlug), name);
+  return createOrganizationToken(app, actor, await targetOrganization(app, actor, organizationIdOrSlug), name);
 }
 
 /** Makes a token of an organization, whoever asks: for the server's own first token. */
 export async function createOrganizationToken(
   app: Pick<AppContext, "store">,
+  actor: Actor | null,
   organizationId: string,
   name: string,
 ): Promise<CreatedToken> {
@@ -39,7 +42,8 @@ export async function createOrganizationToken(
   }
   const text = `${TOKEN_PREFIX}${randomCharacters(TOKEN_LENGTH)}`;
   const token: Token = { id: `tok_${randomCharacters(20)}`, organizationId, name, createdAtMs: Date.now() };
-  await app.store.organizations.createToken(token, hashToken(text));
+  const event = auditEvent(actor, "token-create", token, { name });
+  await step("token-create.commit", () => app.store.organizations.createToken(token, hashToken(text), event));
   return { token, text };
 }
 

@@ -1,28 +1,29 @@
-import { type KeyedLock, step } from "@caisson/linux";
 import { formatFileSystem, growFileSystem } from "@caisson/storage";
+import type { AppContext } from "./context.ts";
+import { Step } from "./operation.ts";
 import type { Region } from "./region.ts";
 import { withDevice } from "./with-device.ts";
 
 /**
- * Makes a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger. The clone is
- * taken under the source's lock, so that a purge cannot remove the source in between. Repeating it after a crash needs the image deleted first.
+ * The steps that make a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger.
+ * The clone is taken under the source's lock, so that a purge cannot remove the source in between.
  */
-export async function fillVolume(
+export function volumeContentSteps(
+  app: AppContext,
   region: Region,
-  volumeId: string,
-  capacityBytes: number,
+  { id, capacityBytes }: { readonly id: string; readonly capacityBytes: number },
   source: { readonly imageId: string; readonly sizeBytes: number } | null,
-  locks: KeyedLock,
-): Promise<void> {
+): readonly Step[] {
   const { storage } = region;
+  const undo = () => storage.deleteImage(id);
   if (source === null) {
-    await step("volume-create.image", () => storage.createImage(volumeId, { sizeBytes: capacityBytes }));
-    await withDevice(region, volumeId, (path) => step("volume-create.format", () => formatFileSystem(path, "data")));
-    return;
+    return [
+      new Step("image", { run: () => storage.createImage(id, { sizeBytes: capacityBytes }), undo }),
+      new Step("format", { run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data")) }),
+    ];
   }
-  const clone = () => storage.createImage(volumeId, { sizeBytes: capacityBytes, parent: source.imageId });
-  await locks.run(source.imageId, () => step("volume-create.image", clone));
-  if (capacityBytes > source.sizeBytes) {
-    await withDevice(region, volumeId, (path) => step("volume-create.grow", () => growFileSystem(path)));
-  }
+  const clone = () => storage.createImage(id, { sizeBytes: capacityBytes, parent: source.imageId });
+  const image = new Step("image", { run: () => app.locks.run(source.imageId, clone), undo });
+  if (capacityBytes === source.sizeBytes) return [image];
+  return [image, new Step("grow", { run: () => withDevice(app, storage, id, growFileSystem) })];
 }

@@ -1,4 +1,5 @@
 export type { ImageProgress } from "./build-base-image.ts";
+export { PACKAGES } from "./debian-13-recipe.ts";
 export {
   type BaseImageFile,
   defaultCacheDirectory,

@@ -9,7 +9,7 @@ import { createToken } from "../app/token-create.ts";
 import { listTokens } from "../app/token-list.ts";
 import { revokeToken } from "../app/token-revoke.ts";
 import { IdParams } from "./disk-routes.ts";
-import type { Http } from "./server.ts";
+import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["administration"];

@@ -13,7 +13,7 @@ import type { Disk, DiskKind } from "../app/records.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue, nextLink, parsePage } from "./pagination.ts";
 import { descendant } from "./representations.ts";
-import { type Http, isExtended, originOf } from "./server.ts";
+import { type Http, isExtended, originOf } from "./request.ts";
 
 export const IdParams = Type.Object({ id: Type.String({ description: "Id or slug" }) });
 

@@ -6,7 +6,7 @@ import type { Disk } from "../app/records.ts";
 import { createSnapshot } from "../app/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
-import { type Http, isExtended } from "./server.ts";
+import { type Http, isExtended } from "./request.ts";
 
 const Snapshot = Type.Union([SnapshotSchema, ExtendedSnapshotSchema]);
 const tags = ["snapshots"];

@@ -8,7 +8,7 @@ import { growVolume } from "../app/volume-grow.ts";
 import { listWriters } from "../app/volume-writers.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedVolume, wireVolume } from "./representations.ts";
-import { type Http, isExtended } from "./server.ts";
+import { type Http, isExtended } from "./request.ts";
 
 const Volume = Type.Union([VolumeSchema, ExtendedVolumeSchema]);
 const tags = ["volumes"];

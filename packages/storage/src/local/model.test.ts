@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import { MIB, patternOf, readDevice, writeDevice } from "../../testing/device-io.ts";
-import { makeLocalTestPool } from "../../testing/test-pool.ts";
+import { makeLocalTestPool } from "../../testing/local-test-pool.ts";
 import type { ImageId } from "../driver.ts";
 import type { LocalStorage } from "./local-storage.ts";
 

@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { allocateRange, LoopDevice, listLoopDevices, openFile, readSpace } from "@caisson/linux";
 import { MIB, patternOf, writeDevice } from "../../testing/device-io.ts";
-import { TestDisk } from "../../testing/test-pool.ts";
+import { TestDisk } from "../../testing/local-test-pool.ts";
 import { mountVolume, unmountVolume } from "../file-system.ts";
 import { findDevicesOfPool } from "./leftover-devices.ts";
 import { LocalStorage, type LocalStorageOptions } from "./local-storage.ts";
