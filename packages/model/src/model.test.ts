@@ -43,6 +43,8 @@ suite("sizes", () => {
       ["1.0001kB", 1000],
       ["1.9B", 1],
     ];
+    assert.equal(parseSize("300000000"), 300e6, "digits are bytes");
+    assert.equal(parseSize(" 2147483648 "), 2 ** 31);
     for (const [text, bytes] of cases) assert.equal(parseSize(text), bytes, String(text));
   });
 
@@ -50,7 +52,8 @@ suite("sizes", () => {
     for (const text of [
       "",
       "GB",
-      "1",
+      "1.5",
+      "99999999999999999999",
       "-1GB",
       "1e3GB",
       "1 TB",

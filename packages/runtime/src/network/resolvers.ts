@@ -33,7 +33,7 @@ export function formatResolvConf(servers: readonly string[], searchLines: readon
   return lines.map((line) => `${line}\n`).join("");
 }
 
-export function reachableServers(resolvConf: string): readonly string[] {
+function reachableServers(resolvConf: string): readonly string[] {
   const servers = [...resolvConf.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)].map(
     ([, address = ""]) => address,
   );

@@ -6,6 +6,7 @@ import { EgressGuard } from "../egress/egress-guard.ts";
 import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "./address.ts";
 import { type HostClaim, tryHostClaim } from "./host-claim.ts";
 import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
+import { changePacketFilter } from "./packet-filter.ts";
 import { formatResolvConf, readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";
 
@@ -96,7 +97,7 @@ export class SandboxNetwork implements AsyncDisposable {
         nameServers: nameServersOf(block.subnet, resolvers),
         blockedNetworks,
       });
-      await step("network.rules", () => runTool("nft", ["-f", "-"], { input: rules }));
+      await step("network.rules", () => changePacketFilter(rules));
       await enableForwarding();
       const resolvConf = formatResolvConf([...nameServersOf(block.subnet, resolvers).keys()], await readSearchLines());
       const egress = new EgressGuard({
@@ -143,7 +144,7 @@ export class SandboxNetwork implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.egress[Symbol.asyncDispose]();
-    await runTool("nft", ["-f", "-"], { input: `table inet ${this.#table}\ndelete table inet ${this.#table}\n` });
+    await changePacketFilter(`table inet ${this.#table}\ndelete table inet ${this.#table}\n`);
     await this.#block.claim[Symbol.asyncDispose]();
   }
 }

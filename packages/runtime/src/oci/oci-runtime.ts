@@ -174,7 +174,10 @@ export class OciRuntime implements SandboxRuntime {
       this.#logger?.debug({ sandbox: spec.id, trace: running.trace }, "Sandbox started");
       return running;
     } catch (error) {
-      await this.stop(spec.id);
+      // Where that fails too, the sandbox stays known, and the caller's own `stop` goes on with it.
+      await this.stop(spec.id).catch((stopError: unknown) =>
+        this.#logger?.warn({ err: stopError, sandbox: spec.id }, "Cannot undo the start of a sandbox yet"),
+      );
       throw error;
     }
   }

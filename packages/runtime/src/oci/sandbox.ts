@@ -73,6 +73,7 @@ export class Sandbox {
     this.#spec = spec;
   }
 
+  /** After a failure `stop` undoes what was made. */
   async start(signal?: AbortSignal): Promise<RunningSandbox> {
     const timeout = AbortSignal.timeout(this.#shared.startTimeoutMs);
     const signals = [this.#aborted.signal, timeout, ...(signal === undefined ? [] : [signal])];
@@ -80,7 +81,6 @@ export class Sandbox {
     try {
       return await this.#starting;
     } catch (error) {
-      await this.stop();
       signal?.throwIfAborted();
       if (error instanceof CaissonError) throw error;
       const reason = timeout.aborted
