@@ -4,3 +4,4 @@ await import("./copies.ts");
 await import("./storage.ts");
 await import("./million-volumes.ts");
 await import("./idle.ts");
+await import("./command-line.ts");
