@@ -16,9 +16,9 @@ try {
   fill(path);
   const store = openSqliteStore(path);
   const list = (query: object) => () =>
-    store.images.list({ organizationId: "org", kind: "volume", isDeleted: false, limit: 31, ...query });
+    store.disks.list({ organizationId: "org", kind: "volume", isDeleted: false, limit: 31, ...query });
   const cases: Readonly<Record<string, () => Promise<unknown>>> = {
-    "get by slug": () => store.images.find("org", "volume", "build-cache-500000"),
+    "get by slug": () => store.disks.find("org", "volume", "build-cache-500000"),
     "newest page": list({}),
     "page in the middle": list({ beforeSequence: COUNT / 2 }),
     "search, every slug matches": list({ search: "cache" }),
@@ -56,12 +56,12 @@ function fill(path: string): void {
     "PRAGMA synchronous = OFF; INSERT INTO organizations VALUES ('org', 'org', 0), ('small', 'small', 0); BEGIN",
   );
   database.exec(`
-    INSERT INTO images (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, created_at_ms)
+    INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, created_at_ms)
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ${COUNT})
     SELECT 'volume', 'vol_ord_small', 'small', 'data', 'ord', 'creating', 1000000000, 0, '{}', 0 UNION ALL
     SELECT 'volume', 'vol_ord_' || n, 'org', 'build-cache-' || n, 'ord', 'creating', 1000000000, 0,
            CASE WHEN n % 1000 = 7 THEN '{"shard":"7"}' ELSE '{}' END, n FROM numbers;
-    UPDATE images SET state = 'ready';
+    UPDATE disks SET state = 'ready';
     COMMIT`);
   database.exec("INSERT INTO image_search (image_search) VALUES ('optimize')");
   database.close();

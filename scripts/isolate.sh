@@ -5,6 +5,10 @@
 # has controllers. An unmount inside also reaches namespaces that were made from this one, which would otherwise keep a volume's device busy.
 set -eu
 
+# A root shell that plain su has made lacks the directories of the tools that it calls.
+PATH="$PATH:/usr/sbin:/sbin"
+export PATH
+
 # Kernel calls that may block run on Node's worker threads; four, its default, are too few for several volumes at once.
 export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
 

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findLeaks } from "@caisson/linux";
+import { findLeaks } from "@caisson/linux/testing";
 
 /** Ends the suite, which had a directory for temporary files to itself: nothing that a test made there may be left on the host. */
 const names = await readdir(tmpdir());

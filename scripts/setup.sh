@@ -28,23 +28,22 @@ install_npm() {
   cp "$here/package-lock.json" "$stamp"
 }
 
-# A line for each: what succeeds where it is installed; Debian package; what for.
-debian_packages='command -v crun; crun; starts sandboxes
-command -v mkfs.ext4; e2fsprogs; makes and checks the file systems of volumes
-command -v mkfs.xfs; xfsprogs; makes the storage pool
-command -v mmdebstrap; mmdebstrap; makes the Debian 13 image
-command -v nft; nftables; separates the networks of sandboxes
-command -v ip; iproute2; connects the networks of sandboxes
-command -v tini-static; tini; is the first process of server and sandboxes
-command -v unshare; util-linux; gives the server namespaces of its own
-command -v pgrep; procps; passes signals on to the server'
-test_packages='command -v mkfs.btrfs; btrfs-progs; makes a second kind of pool for the tests
-python3 -c "import ensurepip, venv"; python3-venv; runs the tests of the Python SDK'
+# The lines of host-tools.txt for `server` or `tests` whose program is not there, as `package: what for`.
+list_missing() {
+  while IFS=';' read -r needed_by program package reason; do
+    program=${program# }
+    [ "$needed_by" = "$1" ] || continue
+    case "$program" in
+      # Debian has Python without what makes virtual environments.
+      python3) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+      /*) [ -e "$program" ] ;;
+      *) command -v "$program" >/dev/null ;;
+    esac || echo "$package:$reason"
+  done <"$here/scripts/host-tools.txt"
+}
 
 install_debian() {
-  missing=$(echo "$1" | while IFS=';' read -r check package reason; do
-    sh -c "$check" >/dev/null 2>&1 || echo "$package:$reason"
-  done)
+  missing=$(list_missing "$1")
   [ -n "$missing" ] || return 0
   echo "Installing Debian packages with apt-get:" >&2
   echo "$missing" >&2
@@ -54,18 +53,26 @@ install_debian() {
   fi
   packages=$(echo "$missing" | cut -d: -f1 | sort -u)
   export DEBIAN_FRONTEND=noninteractive
+  # apt talks a lot while all is well; what it said is shown when it fails. A root without package lists, or with old ones, gets new ones.
+  log=$(mktemp)
   # shellcheck disable=SC2086  # one word for each package
-  apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 || {
-    apt-get update -qq >&2
-    # shellcheck disable=SC2086
-    apt-get install -y -qq --no-install-recommends $packages >&2
-  }
+  if ! { apt_get install -y --no-install-recommends $packages ||
+    { apt_get update && apt_get install -y --no-install-recommends $packages; }; } >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    echo "caisson: apt-get could not install$(echo "$missing" | cut -d: -f1 | sort -u | tr '\n' ' '). Mend what it says above, then run the same command again." >&2
+    exit 1
+  fi
+  rm -f "$log"
 }
+
+# Another apt-get, for example of a machine's first minutes, is waited for.
+apt_get() { apt-get -q -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null; }
 
 PATH="$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
   npm) install_npm ;;
-  debian) install_debian "$debian_packages" ;;
-  tests) install_debian "$test_packages" ;;
+  debian) install_debian server ;;
+  tests) install_debian tests ;;
   *) echo "usage: setup.sh npm|debian|tests" >&2; exit 2 ;;
 esac

@@ -3,12 +3,26 @@ import { X509Certificate } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { PACKAGES } from "@caisson/server/base-image";
 import { Sandbox } from "@deno/sandbox";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
 /** Where the administrator of a Debian host puts certificates. */
 const HOST_CERTIFICATES = "/usr/local/share/ca-certificates";
+
+const DOCUMENT = join(import.meta.dirname, "../docs/inside.md");
+
+/** A package for pip, without the tools that build one. */
+const MAKE_WHEEL = `
+python3 - <<'END'
+import zipfile
+with zipfile.ZipFile("/tmp/greeting-1.0-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("greeting.py", "TEXT = 'hello'\\n")
+    wheel.writestr("greeting-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: greeting\\nVersion: 1.0\\n")
+    wheel.writestr("greeting-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr("greeting-1.0.dist-info/RECORD", "greeting.py,,\\ngreeting-1.0.dist-info/METADATA,,\\ngreeting-1.0.dist-info/WHEEL,,\\ngreeting-1.0.dist-info/RECORD,,\\n")
+END`;
 
 /** A certificate authority, a certificate for localhost, and a web server with it, made inside. */
 const MAKE_SERVER = `
@@ -37,7 +51,7 @@ suite("environment inside", () => {
   let sandbox: Sandbox;
 
   before(async () => {
-    server = await TestServer.start();
+    server = await TestServer.start({ settings: "[sandboxes]\npids = 700\n" });
     Object.assign(process.env, server.clientEnv());
     sandbox = await Sandbox.create();
   });
@@ -53,6 +67,37 @@ suite("environment inside", () => {
     return (stdoutText ?? "").trim();
   };
 
+  test("every documented package is in the image, every package of the recipe is documented, and the commands are there", async () => {
+    const rows = [...(await readFile(DOCUMENT, "utf8")).matchAll(/^\| `([a-z0-9.-]+)` \| (.*) \|$/gm)];
+    const documented = rows.map(([, name = ""]) => name);
+    assert.deepEqual(documented, PACKAGES);
+    await sh(`dpkg-query --show ${documented.join(" ")}`);
+    const commands = rows.flatMap(([, , text = ""]) => [...(text.split(";", 1)[0]?.matchAll(/`([^`]+)`/g) ?? [])]);
+    assert.ok(commands.length > 30);
+    await sh(
+      `for name in ${commands.map(([, name]) => name).join(" ")}; do command -v $name || { echo no $name >&2; exit 1; }; done`,
+    );
+  });
+
+  test("versions are the documented ones", async () => {
+    const text = await readFile(DOCUMENT, "utf8");
+    const node = /^v(\d+)/.exec(await sh("node --version"))?.[1];
+    const python = /^Python (\d+\.\d+)/.exec(await sh("python3 --version"))?.[1];
+    assert.ok(text.includes(`\nNode ${node} with \`npm\` and \`npx\`, Python ${python}, and Deno`));
+  });
+
+  test("the variables are the documented ones", async () => {
+    const text = await readFile(DOCUMENT, "utf8");
+    for (const [name, value] of Object.entries({
+      PATH: await sh("echo $PATH"),
+      LANG: await sh("echo $LANG"),
+      IS_SANDBOX: await sh("echo $IS_SANDBOX"),
+      DEBIAN_FRONTEND: await sh("echo $DEBIAN_FRONTEND"),
+    })) {
+      assert.ok(text.includes(`| \`${name}\` | \`${value}\``), `${name}=${value}`);
+    }
+  });
+
   for (const tool of [
     "bash --version",
     "sudo --version",
@@ -60,6 +105,7 @@ suite("environment inside", () => {
     "git --version",
     "curl --version",
     "python3 --version",
+    "pip --version",
     "node --version",
     "npm --version",
     "npx --version",
@@ -72,6 +118,24 @@ suite("environment inside", () => {
       assert.match(await sh(tool), /\d+\.\d+/);
     });
   }
+
+  test("pip installs for the whole system, and in a virtual environment", async () => {
+    await sh(MAKE_WHEEL);
+    await sh("cd /tmp && pip install --no-index ./greeting-1.0-py3-none-any.whl");
+    assert.equal(await sh("python3 -c 'import greeting; print(greeting.__file__)' | cut -d/ -f1-3"), "/usr/local");
+    await sh(
+      "cd /tmp && pip uninstall -y greeting && python3 -m venv v && v/bin/pip install --no-index ./greeting-1.0-py3-none-any.whl",
+    );
+    assert.equal(await sh("/tmp/v/bin/python -c 'import greeting; print(greeting.TEXT)'"), "hello");
+    await assert.rejects(sh("python3 -c 'import greeting'"), /ModuleNotFoundError/);
+  });
+
+  test("what npm installs globally is on the PATH, also after a login", async () => {
+    await sh(
+      `mkdir -p /tmp/greet && cd /tmp/greet && printf '#!/usr/bin/env node\\nconsole.log("hello")\\n' >greet.js && echo '{"name":"greet","version":"1.0.0","bin":"greet.js"}' >package.json && npm install --offline --global .`,
+    );
+    assert.equal(await sh("greet; su - -c greet; sudo -i greet"), "hello\nhello\nhello");
+  });
 
   test("the working directory and the home of every command are /home/app", async () => {
     assert.equal(await sh("pwd; echo $HOME; echo ~"), "/home/app\n/home/app\n/home/app");
@@ -87,7 +151,7 @@ suite("environment inside", () => {
   test("sudo asks for no password and changes nothing, whichever variables are set", async () => {
     assert.equal(
       await sh("KEPT=yes sudo sh -c 'id -u; pwd; echo $KEPT $HOME; command -v npx'"),
-      "0\n/home/app\nyes /home/app\n/opt/node/bin/npx",
+      "0\n/home/app\nyes /home/app\n/usr/local/bin/npx",
     );
   });
 
@@ -112,6 +176,42 @@ suite("environment inside", () => {
     assert.equal(await sh("hostname; cat /etc/hostname"), `${hostname}\n${hostname}`);
     assert.equal(await sh("getent ahostsv4 localhost | head -1 | cut -d' ' -f1"), "127.0.0.1");
     assert.equal(await sh("getent hosts $(hostname) | cut -d' ' -f1"), await sh("hostname -I"));
+  });
+
+  test("root can add names to /etc/hosts and choose its own name servers, and the next sandbox knows nothing of it", async () => {
+    await sh("cp /etc/hosts /tmp/hosts && echo '192.0.2.7 elsewhere.example' >>/etc/hosts");
+    assert.equal(await sh("getent hosts elsewhere.example | cut -d' ' -f1"), "192.0.2.7");
+    await sh(
+      "cp /etc/resolv.conf /tmp/resolv.conf && echo 'options ndots:2' >>/etc/resolv.conf && grep -q ndots:2 /etc/resolv.conf",
+    );
+    await using other = await Sandbox.create();
+    assert.equal(
+      (await other.sh`cat /etc/hosts /etc/resolv.conf | grep -c -E "elsewhere|ndots:2" || true`.text()).trim(),
+      "0",
+    );
+    await sh("cat /tmp/hosts >/etc/hosts; cat /tmp/resolv.conf >/etc/resolv.conf");
+    await assert.rejects(sh("sudo -u nobody sh -c 'echo x >>/etc/hosts'"), /Permission denied/);
+  });
+
+  test("the process limit is what ulimit shows, and what cannot be passed", async () => {
+    assert.equal(await sh("ulimit -Hu; ulimit -Su"), "700\n700");
+  });
+
+  test("files of Docker images that programs count on are there", async () => {
+    assert.equal(
+      await sh("echo out >/dev/stdout; echo err 2>/dev/null >/dev/stderr; readlink /dev/fd"),
+      "out\n/proc/self/fd",
+    );
+    assert.equal(await sh("stat -c %a /run/lock; touch /var/lock/x && echo yes"), "1777\nyes");
+    assert.equal(
+      await sh("cat /proc/sys/kernel/ostype; date +%Z; TZ=Europe/Paris date +%Z | grep -c CE"),
+      "Linux\nUTC\n1",
+    );
+    assert.equal(
+      await sh("su -c 'id -un'; su nobody -s /bin/sh -c 'id -un'; sudo -u nobody id -un"),
+      "root\nnobody\nnobody",
+    );
+    assert.match(await sh("ping -c1 -W5 localhost"), /1 received/);
   });
 
   test("temporary directories are open to everybody and sticky", async () => {

@@ -13,6 +13,14 @@ suite("documented workflow", { timeout: 900_000 }, () => {
   });
   after(() => server[Symbol.asyncDispose]());
 
+  test("install tools in a sandbox and use them there", async () => {
+    await using sandbox = await Sandbox.create();
+    await shell(sandbox, "sudo apt-get update && sudo apt-get install -y nodejs npm");
+    await shell(sandbox, "npm install -g typescript");
+    assert.match(await sandbox.sh`tsc --version`.text(), /^Version \d/);
+    assert.match(await sandbox.sh`node --version`.text(), /^v24\./);
+  });
+
   test("install tools on a bootable volume, snapshot it, boot from the snapshot, fork, change the fork", async () => {
     const client = new Client();
     const volume = await client.volumes.create({
@@ -31,8 +39,9 @@ suite("documented workflow", { timeout: 900_000 }, () => {
     {
       await using sandbox = await Sandbox.create({ region: "ord", root: "toolchain-v1" });
       assert.match(await sandbox.sh`tsc --version`.text(), /^Version \d/);
-      // Debian's own, not the one that the image brings: what the user installs wins.
-      assert.match(await sandbox.sh`node --version`.text(), /^v20\./);
+      // The one that the image brings, not Debian's older one, which is there too.
+      assert.match(await sandbox.sh`node --version`.text(), /^v24\./);
+      assert.match(await sandbox.sh`/usr/bin/node --version`.text(), /^v20\./);
     }
     const page = await client.snapshots.list({ search: "toolchain" });
     assert.deepEqual(

@@ -8,11 +8,16 @@ import { rollup } from "rollup";
 import { dts } from "rollup-plugin-dts";
 
 const root = dirname(fileURLToPath(import.meta.url));
+/**
+ * What the package is called when it is published. In the workspace it is `@caisson/sdk`, as its siblings are; that name must not be
+ * published or shown to users, because the scope on the registry is not ours (docs/adr/0002-names-on-the-registries.md).
+ */
+export const PUBLISHED_NAME = "caisson-sandbox";
+
 /** Where the package is built unless told otherwise. */
 const DEFAULT_DIRECTORY = join(root, "dist");
 
 interface Manifest {
-  readonly name: string;
   readonly version: string;
   readonly description: string;
   readonly license: string;
@@ -34,9 +39,9 @@ export async function buildSdk(directory: string = DEFAULT_DIRECTORY): Promise<s
   return directory;
 }
 
-function publishedManifest({ name, version, description, license, dependencies }: Manifest): object {
+function publishedManifest({ version, description, license, dependencies }: Manifest): object {
   return {
-    name,
+    name: PUBLISHED_NAME,
     version,
     description,
     license,

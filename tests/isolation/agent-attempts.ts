@@ -37,7 +37,16 @@ export const agentAttempts: readonly Attempt[] = [
     run: `(os.symlink("/bin/true", "/.caisson/run/link"), os.path.exists("/.caisson/run/link"), open("/.caisson/run/program", "w").close(), os.chmod("/.caisson/run/program", 0o755), os.execv("/.caisson/run/program", ["x"]))`,
     meets: "EACCES",
   },
-  { name: "/etc/hosts cannot be written", run: `os.open("/etc/hosts", os.O_WRONLY)`, meets: "EACCES" },
+  {
+    name: "an unprivileged user cannot write to /etc/hosts",
+    run: `(os.setuid(1000), os.open("/etc/hosts", os.O_WRONLY))`,
+    meets: "EACCES",
+  },
+  {
+    name: "/etc/hosts holds no more than the place of the agent's socket",
+    run: `open("/etc/hosts", "ab").write(b"#" * (1 << 20))`,
+    meets: "ENOSPC",
+  },
   {
     name: "/etc/resolv.conf cannot be replaced",
     run: `os.rename("/etc/hostname", "/etc/resolv.conf")`,
@@ -54,7 +63,7 @@ export const hostAttempts: readonly Attempt[] = [
   },
   { name: "no descriptor shows a path of the host", run: `links_that_name(host_directory)`, meets: "[]" },
   {
-    name: "every mount is of the sandbox's own root, of the agent's kit, or of the kernel's file systems",
+    name: "every mount is of the sandbox's own root, of the agent's bundle, or of the kernel's file systems",
     run: `sorted({line.split(" - ")[1].split()[0] for line in open("/proc/self/mountinfo")} - {"cgroup", "cgroup2"})`,
     meets: "['devpts', 'devtmpfs', 'mqueue', 'overlay', 'proc', 'sysfs', 'tmpfs']",
   },

@@ -11,7 +11,7 @@ const COUNT_MIB = 24;
 const LEAST_MS = ((COUNT_MIB * MIB) / BYTES_PER_SECOND) * 1000 * 0.8;
 
 const isLimitable = diskHierarchy(await readCgroups({ isDiskLimited: true })) !== null;
-const skip = isLimitable ? false : "this host has no cgroup controller for disks";
+const skip = isLimitable ? false : "the kernel has no cgroup controller for disks";
 
 suite("limits of a sandbox's disks", { skip }, () => {
   let server: TestServer;

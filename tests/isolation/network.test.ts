@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { after, before, suite, test } from "node:test";
+import { isInPrivateNetwork, TestInternet, WORLD } from "@caisson/runtime/testing";
 import { Sandbox } from "@deno/sandbox";
-import { TestInternet, WORLD } from "../../packages/runtime/src/test-internet.ts";
-import { isInPrivateNetwork } from "../../packages/runtime/src/test-private-network.ts";
 import { TestServer } from "../support/server.ts";
 import { type Attempt, carryOut, testAttempts } from "./attempts.ts";
 

@@ -4,8 +4,8 @@ import { createServer as createHttp, type IncomingMessage, type ServerResponse }
 import { createServer as createHttps } from "node:https";
 import { createServer, type Server } from "node:net";
 import type { Duplex } from "node:stream";
+import { CertificateAuthority } from "@caisson/runtime/testing";
 import { type Answer, decode, encode } from "dns-packet";
-import { CertificateAuthority } from "../../packages/runtime/src/egress/certificate-authority.ts";
 import { EGRESS_WORLD } from "./egress-world.ts";
 
 /** The servers of the test's internet; run by egress-world.ts in a network namespace of its own. */

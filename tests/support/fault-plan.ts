@@ -7,7 +7,10 @@ export interface FaultPoint {
   readonly occurrence: number;
 }
 
-/** Steers the fault injection of a server that was started with `env` (packages/linux/src/fault.ts). */
+/** What happens at a point. */
+export type FaultAction = "kill" | `fail:${string}` | `delay:${number}`;
+
+/** Steers the fault injection of a server that was started with `env` (packages/linux/src/operations/fault.ts). */
 export class FaultPlan {
   readonly #planPath: string;
   readonly #tracePath: string;
@@ -24,11 +27,16 @@ export class FaultPlan {
 
   /** Nothing fails; counting and the trace begin again. */
   async reset(): Promise<void> {
-    await this.#write("");
+    await this.at([], "kill");
   }
 
-  async killAt(point: FaultPoint): Promise<void> {
-    await this.#write(`${point.tag} ${point.occurrence} kill\n`);
+  /** The same happens at each of the points; counting and the trace begin again. */
+  async at(points: readonly FaultPoint[], action: FaultAction): Promise<void> {
+    this.#revision += 1;
+    await writeFile(this.#tracePath, "");
+    const lines = points.map(({ tag, occurrence }) => `${tag} ${occurrence} ${action}\n`);
+    // A new text makes the server count from one again.
+    await writeFile(this.#planPath, `revision ${this.#revision}\n${lines.join("")}`);
   }
 
   /** What was passed since the plan was last written. */
@@ -38,12 +46,5 @@ export class FaultPlan {
       const [tag = "", occurrence = "0"] = line.split(" ");
       return { tag, occurrence: Number(occurrence) };
     });
-  }
-
-  async #write(text: string): Promise<void> {
-    this.#revision += 1;
-    await writeFile(this.#tracePath, "");
-    // A new text makes the server count from one again.
-    await writeFile(this.#planPath, `revision ${this.#revision}\n${text}`);
   }
 }

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-import { assertNoLeaks } from "@caisson/linux";
+import { assertNoLeaks } from "@caisson/linux/testing";
+import { openServerLog } from "./server-log.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** A first start on a machine makes the built-in image. */
@@ -64,7 +65,11 @@ export class TestServer implements AsyncDisposable {
     );
     this.#process = child;
     this.#output = [];
-    createInterface({ input: child.stderr }).on("line", (line) => this.#output.push(line));
+    const keep = openServerLog();
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      this.#output.push(line);
+      keep(line);
+    });
     const ready = Promise.withResolvers<string>();
     createInterface({ input: child.stdout }).on("line", (line) => {
       const endpoint = /^Caisson is ready at (\S+)/.exec(line)?.[1];

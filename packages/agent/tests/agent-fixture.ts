@@ -1,8 +1,8 @@
 import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach } from "node:test";
+import { TestAgent } from "../testing/test-agent.ts";
 import { RpcClient } from "./rpc-client.ts";
-import { TestAgent } from "./test-agent.ts";
 
 export interface AgentFixture {
   readonly agent: TestAgent;

@@ -9,7 +9,7 @@ import WebSocket from "ws";
 import { eventually } from "./eventually.ts";
 import { MemoryCgroup } from "./memory-cgroup.ts";
 import { RpcClient } from "./rpc-client.ts";
-import { TestAgent } from "./test-agent.ts";
+import { TestAgent } from "../testing/test-agent.ts";
 import { TestGateway } from "./test-gateway.ts";
 
 /** However much clients ask for and send at once, the agent stays small: what does not fit waits, on the disk if it must. */

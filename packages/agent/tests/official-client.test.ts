@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
-import { TestAgent } from "./test-agent.ts";
+import { TestAgent } from "../testing/test-agent.ts";
 import { TEST_SANDBOX_ID, TestGateway } from "./test-gateway.ts";
 
 /** The lines of protocol.md 9.A about processes, environment and connections, through the unmodified JavaScript client. */

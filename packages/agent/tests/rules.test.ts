@@ -3,10 +3,10 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { TestAgent } from "../testing/test-agent.ts";
 import { useAgent } from "./agent-fixture.ts";
 import { eventually } from "./eventually.ts";
 import { RpcClient } from "./rpc-client.ts";
-import { TestAgent } from "./test-agent.ts";
 
 /**
  * The rules of protocol.md section 0 that the agent keeps: 1 to 7. The others are the server's.

@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import { type Command, type CommanderError, Option } from "commander";
 import { type CommonFlags, Context } from "./context.ts";
 import { Output } from "./output/output.ts";
 
@@ -72,6 +72,11 @@ export function createContext(command: Command): Context {
   const { json = false, quiet = false, debug = false } = flags;
   latestOutput = new Output({ isJson: json, isQuiet: quiet, isDebug: debug }, process.env);
   return new Context(latestOutput, flags, process.env);
+}
+
+/** The framework reports help and version, which it has printed, as errors. */
+export function isHelp({ code }: CommanderError): boolean {
+  return code === "commander.help" || code === "commander.helpDisplayed" || code === "commander.version";
 }
 
 /** Collects the values of an option that may be given several times. */

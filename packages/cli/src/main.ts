@@ -1,36 +1,48 @@
 import { CommanderError } from "commander";
 import { sdkIfLoaded } from "./context.ts";
-import { outputInUse } from "./define.ts";
+import { isHelp, outputInUse } from "./define.ts";
+import { EXIT, exitCodeOfSignal } from "./exit-codes.ts";
 import { describeError } from "./output/describe-error.ts";
 import { Output } from "./output/output.ts";
+import { BrokenPipeError, flushOutputs, watchOutputs } from "./output/standard-outputs.ts";
 import { buildProgram } from "./program.ts";
+import { NotRunError } from "./terminal/not-run-error.ts";
 import { InterruptedError } from "./terminal/until-interrupted.ts";
 
-/** Exit codes of processes that a signal ended. */
-const SIGNAL_EXIT: Readonly<Partial<Record<NodeJS.Signals, number>>> = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
-
-/** Entry of the command line: runs one command and ends with its exit code. */
+/** Entry of the command line: runs one command and returns its exit code, with everything printed. */
 async function main(words: readonly string[]): Promise<number> {
-  // A reader that has seen enough, such as `head`, is no reason to complain.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-  });
+  watchOutputs();
   try {
     await buildProgram().parseAsync([...words], { from: "user" });
-    return Number(process.exitCode ?? 0);
+    return await finish(Number(process.exitCode ?? EXIT.ok));
   } catch (error) {
-    if (error instanceof CommanderError && isHelp(error)) return error.exitCode === 0 ? 0 : 2;
-    if (error instanceof InterruptedError) return SIGNAL_EXIT[error.signal] ?? 1;
-    const description = describeError(error, sdkIfLoaded());
-    const output = outputInUse() ?? new Output(readOutputFlags(words), process.env);
-    output.error(description, error);
-    return description.exitCode;
+    if (error instanceof CommanderError && isHelp(error))
+      return await finish(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
+    if (error instanceof InterruptedError) return exitCodeOfSignal(error.signal);
+    if (error instanceof BrokenPipeError) return exitCodeOfSignal("SIGPIPE");
+    const code = report(words, error);
+    return await finish(code);
   }
 }
 
-/** The framework reports help and version, which it has printed, as errors. */
-function isHelp({ code }: CommanderError): boolean {
-  return code === "commander.help" || code === "commander.helpDisplayed" || code === "commander.version";
+/** Shows an error and returns its exit code. */
+function report(words: readonly string[], error: unknown): number {
+  const cause = error instanceof NotRunError ? error.cause : error;
+  const description = describeError(cause, sdkIfLoaded());
+  const output = outputInUse() ?? new Output(readOutputFlags(words), process.env);
+  output.error(description, cause);
+  return error instanceof NotRunError ? error.exitCode : description.exitCode;
+}
+
+/** Waits for slow readers. The exit code stays unless it was success and not everything could be printed. */
+async function finish(code: number): Promise<number> {
+  try {
+    await flushOutputs();
+    return code;
+  } catch (error) {
+    if (code !== EXIT.ok) return code;
+    return error instanceof BrokenPipeError ? exitCodeOfSignal("SIGPIPE") : report([], error);
+  }
 }
 
 /** What was typed may not have been understood, so these are looked for, not parsed. */
@@ -39,5 +51,5 @@ function readOutputFlags(words: readonly string[]) {
   return { isJson: has("--json", "-j"), isQuiet: has("--quiet", "-q"), isDebug: has("--debug") };
 }
 
-// Standard output and error are written synchronously on Linux, so nothing is lost; an open input must not keep the process.
+// An open input or connection must not keep the process.
 process.exit(await main(process.argv.slice(2)));

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { normalize } from "./support/normalize.ts";
-import { finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
+import { startCaisson } from "./support/run-caisson.ts";
 import { TestServer } from "./support/test-server.ts";
 
 let server: TestServer;
@@ -81,87 +80,6 @@ test("a failed preparation leaves no sandbox behind", async () => {
     items.map(({ status }: { status: string }) => status),
     ["stopped"],
   );
-});
-
-test("exec passes input, both outputs and the exit code, and takes options on either side of the id", async () => {
-  const both = await server.run(["exec", sandbox, "cat; echo problem >&2; exit 7"], "through\n");
-  assert.deepEqual(both, { stdout: "through\n", stderr: "problem\n", code: 7 });
-  assert.equal(await server.succeed("exec", "--cwd", "/tmp", sandbox, "pwd"), "/tmp");
-  assert.equal(await server.succeed("exec", sandbox, "--cwd=/usr", "pwd"), "/usr");
-  assert.equal(await server.succeed("exec", sandbox, "--", "echo", "--quiet"), "--quiet");
-});
-
-test("exec reads the id from SANDBOX_ID, and the words from there on are the command's", async () => {
-  const environment = { ...server.environment, SANDBOX_ID: sandbox };
-  assert.equal((await runCaisson(["exec", "echo", "-n", "--json"], environment)).stdout, "--json");
-  const { stdout, code } = await runCaisson(["extend", "20m", "--quiet"], environment);
-  assert.equal(code, 0);
-  assert.ok(Date.parse(stdout.trim()) > Date.now() + 19 * 60_000, stdout);
-  const none = await server.run(["exec", "ls"]);
-  assert.equal(none.code, 2);
-  assert.equal(
-    none.stderr,
-    'error: Not a sandbox id: "ls"\nhint: List sandboxes with `caisson list`, or set SANDBOX_ID.\n',
-  );
-});
-
-test("exec in JSON mode prints one object with both outputs", async () => {
-  const { stdout, stderr, code } = await server.run(["exec", "--json", sandbox, "echo out; echo err >&2; kill -9 $$"]);
-  assert.deepEqual(JSON.parse(stdout), {
-    success: false,
-    code: 137,
-    signal: "SIGKILL",
-    oom: false,
-    stdout: "out\n",
-    stderr: "err\n",
-  });
-  assert.deepEqual({ stderr, code }, { stderr: "", code: 137 });
-});
-
-test("signals reach the program, which decides what they mean", async () => {
-  const child = startCaisson(
-    ["exec", sandbox, "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"],
-    server.environment,
-  );
-  child.stdout.once("data", () => child.kill("SIGTERM"));
-  // Bash may also say that its own child was terminated.
-  const { stdout, code } = await finish(child);
-  assert.deepEqual({ stdout, code }, { stdout: "ready\ncaught\n", code: 5 });
-});
-
-test("a third interrupt ends the wait for a program that ignores them", async () => {
-  const child = startCaisson(
-    ["exec", sandbox, "trap 'echo no' INT; echo ready; while :; do sleep 0.05; done"],
-    server.environment,
-  );
-  let sent = 0;
-  child.stdout.on("data", () => {
-    sent += 1;
-    if (sent <= 3) child.kill("SIGINT");
-  });
-  const { code, stderr } = await finish(child);
-  assert.equal(code, 130);
-  assert.equal(stderr, "Not waiting any longer. The program goes on in the sandbox as long as that lives.\n");
-});
-
-test("a program whose reader goes away is told so, as a local one is", async () => {
-  const child = startCaisson(["exec", sandbox, "yes caisson-test-$((40 + 2))"], server.environment);
-  child.stdout.once("data", () => child.stdout.destroy());
-  const [code] = await once(child, "exit");
-  assert.equal(code, 141);
-  assert.equal(await server.succeed("exec", sandbox, "pgrep -c -f '[c]aisson-test-42' || true"), "0");
-});
-
-test("large input and output pass unchanged", async () => {
-  const data = randomBytes(20_000_000);
-  const sum = createHash("sha256").update(data).digest("hex");
-  const { stdout } = await server.run(["exec", sandbox, "tee /tmp/large | sha256sum"], data);
-  assert.equal(stdout, `${sum}  -\n`);
-  const child = startCaisson(["exec", sandbox, "cat /tmp/large"], server.environment);
-  child.stdin.end();
-  const hash = createHash("sha256");
-  for await (const chunk of child.stdout) hash.update(chunk);
-  assert.equal(hash.digest("hex"), sum);
 });
 
 test("copy follows the rules of cp in every direction", async () => {

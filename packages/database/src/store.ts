@@ -5,13 +5,14 @@ import type { Labels } from "@caisson/model";
  *
  * Contract of every method
  * - One method is one transaction; it is durable when its promise resolves.
+ * - A change that the audit trail tells of takes its event, which is written in the same transaction: both happen or neither. A refusal writes none.
  * - A rule that must hold under concurrency (one slug, one writer, the concurrency limit) is enforced inside the transaction and answers
  *   with a `CaissonError` or with the conflict as data where the caller goes on from it.
  * - Times are epoch milliseconds. Lists are newest first.
  */
 export interface Store {
   readonly organizations: OrganizationStore;
-  readonly images: ImageStore;
+  readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
   readonly events: EventStore;
   close(): Promise<void>;
@@ -32,20 +33,20 @@ export interface Token {
 
 export interface OrganizationStore {
   /** Throws `SLUG_ALREADY_IN_USE`. */
-  create(organization: Organization): Promise<void>;
+  create(organization: Organization, event: AuditEvent): Promise<void>;
   get(idOrSlug: string): Promise<Organization | null>;
   list(): Promise<readonly Organization[]>;
-  createToken(token: Token, hash: Uint8Array): Promise<void>;
-  /** The token with this hash, unless it is revoked. */
-  findToken(hash: Uint8Array): Promise<Token | null>;
+  createToken(token: Token, hash: Uint8Array, event: AuditEvent): Promise<void>;
+  /** The token with this hash and whose it is, unless it is revoked. */
+  findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
-  revokeToken(organizationId: string, tokenId: string, nowMs: number): Promise<boolean>;
+  revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
 }
 
-export type ImageKind = "volume" | "snapshot";
+export type DiskKind = "volume" | "snapshot";
 /** `creating` and `purging` are intents that a restart undoes or finishes; `deleted` can be restored until `purgeAtMs`. */
-export type ImageState = "creating" | "ready" | "deleted" | "purging";
+export type DiskState = "creating" | "ready" | "deleted" | "purging";
 /** How a snapshot's source stood still: `clean`, it was not attached; `frozen`, it was attached and quiesced. */
 export type Consistency = "clean" | "frozen";
 
@@ -55,11 +56,11 @@ export interface ObjectReference {
 }
 
 export interface ParentReference extends ObjectReference {
-  readonly kind: ImageKind | "builtin";
+  readonly kind: DiskKind | "builtin";
 }
 
-export interface NewImage {
-  readonly kind: ImageKind;
+export interface NewDisk {
+  readonly kind: DiskKind;
   readonly id: string;
   readonly organizationId: string;
   readonly slug: string;
@@ -68,7 +69,7 @@ export interface NewImage {
   readonly isBootable: boolean;
   /** Of a snapshot only. */
   readonly consistency: Consistency | null;
-  /** A volume's snapshot or built-in image; a snapshot's source volume. Kept as recorded when the parent is deleted. */
+  /** A volume's snapshot or base image; a snapshot's source volume. Kept as recorded when the parent is deleted. */
   readonly parent: ParentReference | null;
   /** The nearest snapshot above. */
   readonly baseSnapshot: ObjectReference | null;
@@ -76,9 +77,9 @@ export interface NewImage {
   readonly createdAtMs: number;
 }
 
-export interface ImageRecord extends NewImage {
+export interface Disk extends NewDisk {
   readonly sequence: number;
-  readonly state: ImageState;
+  readonly state: DiskState;
   /** The recorded intent of an unfinished grow. */
   readonly growToBytes: number | null;
   readonly allocatedBytes: number;
@@ -87,12 +88,12 @@ export interface ImageRecord extends NewImage {
   readonly purgeAtMs: number | null;
 }
 
-export interface ImageQuery {
+export interface DiskQuery {
   readonly organizationId: string;
-  readonly kind: ImageKind;
+  readonly kind: DiskKind;
   readonly isDeleted: boolean;
   readonly limit: number;
-  /** Only images older than this sequence number: the cursor. */
+  /** Only disks older than this sequence number: the cursor. */
   readonly beforeSequence?: number;
   /** Case-insensitive substring of the slug. */
   readonly search?: string;
@@ -101,49 +102,58 @@ export interface ImageQuery {
 }
 
 /** Ties a creation to the key its client sent, so that a repeated request finds the first one's object. */
-export interface IdempotencyClaim {
+export interface IdempotencyKey {
   readonly key: string;
   readonly requestHash: Uint8Array;
 }
 
-export interface ImageStore {
+export interface DiskStore {
   /**
-   * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a claim, a key used before returns the
+   * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
    * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs.
    */
-  reserve(image: NewImage, claim?: IdempotencyClaim): Promise<{ readonly existingId: string | null }>;
-  /** `creating` to `ready`: the creation is acknowledged. */
-  commit(id: string, values: { readonly consistency: Consistency | null } & ImageUsageValues): Promise<ImageRecord>;
-  /** Forgets an image whose creation was undone or whose purge is finished, and its idempotency key. */
-  forget(id: string): Promise<void>;
-  /** A live image of the organization by id or slug. */
-  find(organizationId: string, kind: ImageKind, idOrSlug: string): Promise<ImageRecord | null>;
-  /** Any image by id, whatever its state. */
-  get(id: string): Promise<ImageRecord | null>;
-  list(query: ImageQuery): Promise<readonly ImageRecord[]>;
+  reserve(disk: NewDisk, key?: IdempotencyKey): Promise<{ readonly existingId: string | null }>;
+  /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
+  commit(
+    id: string,
+    values: { readonly consistency: Consistency | null } & DiskUsage,
+    event: AuditEvent,
+  ): Promise<Disk>;
+  /**
+   * `creating` to `purging`, with which slug and idempotency key are free: comes before the bytes of a creation that failed are deleted, since a
+   * commit that failed may have happened. Resolves to the disk, unchanged, when it did. Absent or `purging` already is success.
+   */
+  withdraw(id: string): Promise<Disk | null>;
+  /** Forgets a disk in `purging` whose bytes are gone, and its idempotency key. An undone creation has no event. Absent is success. */
+  forget(id: string, event: AuditEvent | null): Promise<void>;
+  /** A live disk of the organization by id or slug. */
+  find(organizationId: string, kind: DiskKind, idOrSlug: string): Promise<Disk | null>;
+  /** Any disk by id, whatever its state. */
+  get(id: string): Promise<Disk | null>;
+  list(query: DiskQuery): Promise<readonly Disk[]>;
   /** Volumes and snapshots made from this one, directly or through others, oldest first; at most `limit`. */
-  descendants(organizationId: string, id: string, limit: number): Promise<readonly ImageRecord[]>;
+  descendants(organizationId: string, id: string, limit: number): Promise<readonly Disk[]>;
   /** `ready` to `deleted`: the slug is free. Throws `VOLUME_IN_USE` when it is attached, and `*_NOT_FOUND` when it is not ready. */
-  delete(id: string, nowMs: number, purgeAtMs: number): Promise<void>;
+  delete(id: string, nowMs: number, purgeAtMs: number, event: AuditEvent): Promise<void>;
   /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted. */
-  restore(id: string, slug: string): Promise<ImageRecord>;
-  setLabels(id: string, labels: Labels): Promise<ImageRecord>;
-  setUsage(id: string, usage: ImageUsageValues): Promise<void>;
+  restore(id: string, slug: string, event: AuditEvent): Promise<Disk>;
+  setLabels(id: string, labels: Labels, event: AuditEvent): Promise<Disk>;
+  setUsage(id: string, usage: DiskUsage): Promise<void>;
   /** Records or clears the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
   beginGrow(id: string, growToBytes: number): Promise<void>;
-  finishGrow(id: string, usage: ImageUsageValues): Promise<ImageRecord>;
+  finishGrow(id: string, usage: DiskUsage, event: AuditEvent): Promise<Disk>;
   cancelGrow(id: string): Promise<void>;
-  /** `deleted` to `purging`, for every image whose time has come; returns all that are purging. */
-  beginPurge(nowMs: number): Promise<readonly ImageRecord[]>;
+  /** `deleted` to `purging`, for every disk whose time has come; returns all that are purging. */
+  beginPurge(nowMs: number): Promise<readonly Disk[]>;
   /** What a restart must settle: creations, purges and grows that were under way. */
-  listUnsettled(): Promise<readonly ImageRecord[]>;
-  /** Ids of all images in any state, with their region, for reconciliation with the pool. */
+  listUnsettled(): Promise<readonly Disk[]>;
+  /** Ids of all disks in any state, with their region, for reconciliation with the pool. */
   listIds(): Promise<readonly { readonly id: string; readonly region: string }[]>;
   /** Drops idempotency keys older than this. */
   expireIdempotencyKeys(beforeMs: number): Promise<void>;
 }
 
-export interface ImageUsageValues {
+export interface DiskUsage {
   readonly allocatedBytes: number;
   readonly flattenedBytes: number;
 }
@@ -169,7 +179,8 @@ export interface SandboxRecord extends NewSandbox {
   readonly stoppedAtMs: number | null;
 }
 
-export interface VolumeClaim {
+/** A sandbox's use of a volume: for itself alone, or shared with other readers. */
+export interface Hold {
   readonly volumeId: string;
   readonly isReadOnly: boolean;
 }
@@ -181,20 +192,25 @@ export type ReserveOutcome =
   | { readonly kind: "limit"; readonly live: number };
 
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its attachments, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
-  reserve(sandbox: NewSandbox, volumes: readonly VolumeClaim[], maxLive: number): Promise<ReserveOutcome>;
-  setStatus(id: string, status: "running" | "stopping", stopReason?: string): Promise<void>;
+  /** One transaction: the sandbox row in `starting`, its holds, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
+  reserve(sandbox: NewSandbox, volumes: readonly Hold[], maxLive: number): Promise<ReserveOutcome>;
+  /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
+  commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
+  /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
+  beginEnd(id: string, stopReason: string): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
-  /** `stopped`, and its attachments are gone: the volumes are free. Repeating it changes nothing. */
-  finish(id: string, stopReason: string, nowMs: number): Promise<void>;
+  /** `stopped`, and its holds are gone: the volumes are free. Repeating it changes nothing. */
+  finish(id: string, stopReason: string, nowMs: number, event: AuditEvent): Promise<void>;
   get(organizationId: string, id: string): Promise<SandboxRecord | null>;
   /** Live ones and the newest stopped ones, at most `limit` in all. */
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
   /** Everything not `stopped`, of all organizations. */
   listLive(): Promise<readonly SandboxRecord[]>;
-  attachments(sandboxId: string): Promise<readonly VolumeClaim[]>;
+  holds(sandboxId: string): Promise<readonly Hold[]>;
   /** Who holds the volume now. */
   holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;
+  /** The sandbox that holds each of these volumes for itself alone, by volume id; volumes without one are absent. */
+  writers(volumeIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
   /** Forgets stopped sandboxes that ended before this. */
   expire(beforeMs: number): Promise<void>;
 }
@@ -212,8 +228,8 @@ export interface AuditEvent {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
+/** The audit trail. Its lines are written by the changes that they tell of. */
 export interface EventStore {
-  append(event: AuditEvent): Promise<void>;
   list(organizationId: string, objectId: string | null, limit: number): Promise<readonly AuditEvent[]>;
   expire(beforeMs: number): Promise<void>;
 }

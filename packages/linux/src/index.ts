@@ -1,4 +1,53 @@
-export { readFlushCounts } from "./block-statistics.ts";
+export { readFlushCounts } from "./blocks/block-statistics.ts";
+export { type Extent, extents, type MappedBytes, readMappedBytes } from "./blocks/extent-map.ts";
+export {
+  LoopDevice,
+  type LoopOptions,
+  type LoopStatus,
+  listLoopDevices,
+  readBackingFile,
+  readLoopStatus,
+} from "./blocks/loop-device.ts";
+export { Descriptor, type HasDescriptor } from "./calls/descriptor.ts";
+export { FileLock, lockFile, tryLockFile } from "./calls/file-lock.ts";
+export {
+  allocateRange,
+  changeMode,
+  cloneFile,
+  type FileSystemSpace,
+  openFile,
+  punchHole,
+  readSpace,
+  renameFile,
+  sameFile,
+  syncDirectory,
+  syncFile,
+  syncFileSystem,
+  truncateFile,
+  unlinkFile,
+} from "./calls/files.ts";
+export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
+export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
+export { openUntimed } from "./calls/untimed-file.ts";
+export { KeyedLock } from "./concurrency/keyed-lock.ts";
+export { ReadyQueue } from "./concurrency/ready-queue.ts";
+export { settleAll } from "./concurrency/settle-all.ts";
+export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
+export {
+  bindMount,
+  cloneTree,
+  createFileSystemMount,
+  type FileSystemMount,
+  type MountAttributes,
+  mountFileSystem,
+  moveMount,
+  setMountAttributes,
+  type TreeAttributes,
+  unmount,
+} from "./mounts/mount.ts";
+export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
+export { UndoStack } from "./operations/undo-stack.ts";
 export {
   type CgroupHierarchy,
   type CgroupLayout,
@@ -15,54 +64,8 @@ export {
   listCgroups,
   readCgroups,
   removeCgroup,
-} from "./cgroup.ts";
-export { Descriptor, type HasDescriptor } from "./descriptor.ts";
-export { withExpeditedRcu } from "./expedited-rcu.ts";
-export { type Extent, extents, type MappedBytes, readMappedBytes } from "./extent-map.ts";
-export { faultPoint, InjectedFault, step } from "./fault.ts";
-export { FileLock, lockFile, tryLockFile } from "./file-lock.ts";
-export {
-  allocateRange,
-  changeMode,
-  cloneFile,
-  type FileSystemSpace,
-  openFile,
-  punchHole,
-  readSpace,
-  renameFile,
-  sameFile,
-  syncDirectory,
-  syncFile,
-  syncFileSystem,
-  truncateFile,
-  unlinkFile,
-} from "./files.ts";
-export { freeze, shutDown, thaw, trim } from "./freeze.ts";
-export { hasErrorCode, KernelError } from "./kernel-error.ts";
-export { assertNoLeaks, findLeaks, type LeakScope } from "./leak-check.ts";
-export {
-  LoopDevice,
-  type LoopOptions,
-  type LoopStatus,
-  listLoopDevices,
-  readBackingFile,
-  readLoopStatus,
-} from "./loop-device.ts";
-export {
-  bindMount,
-  cloneTree,
-  createFileSystemMount,
-  type FileSystemMount,
-  type MountAttributes,
-  mountFileSystem,
-  moveMount,
-  setMountAttributes,
-  type TreeAttributes,
-  unmount,
-} from "./mount.ts";
-export { findMount, type MountInfo, readMounts } from "./mount-info.ts";
-export { type Ipv4Endpoint, readOriginalDestination } from "./original-destination.ts";
-export { haltsWhenIdle, keepProcessorsAwake } from "./processor-idle.ts";
-export { runTool, ToolError, type ToolOptions } from "./run-tool.ts";
-export { openUntimed } from "./untimed-file.ts";
-export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./user-namespace.ts";
+} from "./processes/cgroup.ts";
+export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
+export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
+export { runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
+export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./processes/user-namespace.ts";

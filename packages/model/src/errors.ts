@@ -27,6 +27,7 @@ export const ERRORS = {
   CONCURRENCY_LIMIT_EXCEEDED: { status: 429, recovery: "End a sandbox, or raise the organization's limit." },
   NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
   SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
+  REGION_UNAVAILABLE: { status: 503, recovery: "Add the region to the server's settings and start it again." },
   SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up." },
   STORAGE_FULL: { status: 507, recovery: "Delete volumes or snapshots, or enlarge the pool." },
   INTERNAL_ERROR: { status: 500, recovery: "Report it with the trace id; the server's log has the cause." },

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, createConnection, type Socket } from "node:net";
-import { TestAgent } from "../../agent/tests/test-agent.ts";
+import { TestAgent } from "@caisson/agent/testing";
 import { poll } from "./poll.ts";
 
 /** The id under which every sandbox of a gateway is known. */

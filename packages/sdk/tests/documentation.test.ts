@@ -26,22 +26,13 @@ const EXPECTED: Readonly<Record<string, string>> = {
   "older-node": "Works",
 };
 
-/** The first program of this name on the path whose version begins as given; none is a reason to skip a test. */
-async function findProgram(name: string, version: string): Promise<string | null> {
-  const candidates = (process.env.PATH ?? "").split(":").map((directory) => join(directory, name));
-  for (const path of candidates) {
-    const found = await run(path, ["--version"]).then(
-      ({ stdout }) => stdout,
-      () => "",
-    );
-    if (found.startsWith(version)) return path;
-  }
-  return null;
-}
+const runtimes = join(import.meta.dirname, "../../../tests/runtimes");
+const node20Path = join(runtimes, "node_modules/node/bin/node");
+const bunPath = join(dirname(createRequire(join(runtimes, "package.json")).resolve("bun/package.json")), "bin/bun.exe");
 
 /**
  * Programs written for `@deno/sandbox`, in which that name stands for the published form of this package, as with
- * `"@deno/sandbox": "npm:@caisson/sdk"` in a package.json.
+ * `"@deno/sandbox": "npm:caisson-sandbox"` in a package.json.
  */
 suite("examples of the documentation run with the import unchanged", () => {
   let server: TestServer;
@@ -56,7 +47,7 @@ suite("examples of the documentation run with the import unchanged", () => {
     await symlink(dirname(require.resolve("ws/package.json")), join(project, "node_modules/ws"));
     await writeFile(
       join(project, "package.json"),
-      '{ "type": "module", "dependencies": { "@deno/sandbox": "npm:@caisson/sdk" } }',
+      '{ "type": "module", "dependencies": { "@deno/sandbox": "npm:caisson-sandbox" } }',
     );
     await cp(examples, join(project, "examples"), { recursive: true });
     env = { PATH: process.env.PATH ?? "", HOME: project, ...server.clientEnv() };
@@ -93,28 +84,21 @@ suite("examples of the documentation run with the import unchanged", () => {
     });
   }
 
-  test("older-node on Node.js 20, from both kinds of modules", async (context) => {
-    const node = await findProgram("node", "v20.");
-    if (node === null) return context.skip("there is no Node.js 20 on this machine");
+  test("older-node on Node.js 20, from both kinds of modules", async () => {
+    assert.match((await run(node20Path, ["--version"])).stdout, /^v20\./);
     const source = await readFile(join(examples, "older-node.ts"), "utf8");
     await writeFile(join(project, "older.mjs"), source);
     const body = source.replace(/import (.*) from (".*");/, "const $1 = require($2);\n(async () => {");
     await writeFile(join(project, "older.cjs"), `${body}})();`);
     for (const file of ["older.mjs", "older.cjs"]) {
-      const { stdout }: { stdout: string } = await run(node, [join(project, file)], { env });
+      const { stdout } = await run(node20Path, [join(project, file)], { env });
       assert.equal(lastLine(stdout), "Works", basename(file));
     }
   });
 
   for (const name of ["volumes", "processes", "files", "errors"]) {
-    test(`${name} on Bun`, async (context) => {
-      const bun = await findProgram("bun", "1.");
-      if (bun === null) return context.skip("there is no Bun on this machine");
-      const { stdout, stderr }: { stdout: string; stderr: string } = await run(
-        bun,
-        [join(project, `examples/${name}.ts`)],
-        { env },
-      );
+    test(`${name} on Bun`, async () => {
+      const { stdout, stderr } = await run(bunPath, [join(project, `examples/${name}.ts`)], { env });
       assert.equal(lastLine(stdout), EXPECTED[name], stderr);
     });
   }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { publint } from "publint";
-import { buildSdk } from "../build.ts";
+import { buildSdk, PUBLISHED_NAME } from "../build.ts";
 
 const sdk = join(import.meta.dirname, "..");
 const root = join(sdk, "../..");
@@ -67,11 +67,55 @@ suite("the published form", () => {
     assert.deepEqual(Object.keys(createRequire(import.meta.url)(join(built, "index.cjs"))).sort(), promised);
   });
 
+  test("is installed from its file without a registry, under its own name and in the place of others, and loads", () => {
+    const project = join(directory, "project");
+    mkdirSync(project);
+    writeFileSync(join(project, "package.json"), '{ "name": "empty", "private": true }');
+    execFileSync("npm", ["pack", "--ignore-scripts", "--pack-destination", project, join(root, "node_modules/ws")], {
+      cwd: project,
+      stdio: "pipe",
+    });
+    const ws = readdirSync(project).find((name) => name.endsWith(".tgz")) ?? "";
+    const names = [PUBLISHED_NAME, "@caisson/sdk", "@deno/sandbox"];
+    const sources = [`./${ws}`, ...names.map((name) => `${name}@file:${tarball}`)];
+    const env = { PATH: process.env.PATH ?? "", HOME: project };
+    execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", ...sources], {
+      cwd: project,
+      env,
+      stdio: "pipe",
+    });
+    for (const name of names) {
+      for (const [type, load] of [
+        ["module", `const { Sandbox } = await import("${name}")`],
+        ["commonjs", `const { Sandbox } = require("${name}")`],
+      ] as const) {
+        const words = [`--input-type=${type}`, "--eval", `${load}; console.log(typeof Sandbox.create)`];
+        assert.equal(execFileSync(process.execPath, words, { cwd: project, encoding: "utf8" }), "function\n", name);
+      }
+    }
+  });
+
   test("has every name that @deno/sandbox exports, but those of apps", async () => {
     const ours = await import(join(built, "index.js"));
     const missing = Object.keys(await import("@deno/sandbox")).filter((name) => !(name in ours));
     assert.deepEqual(missing, []);
   });
+});
+
+test("no document shows users a name on the registry that a stranger could own", () => {
+  const guides = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));
+  const documents = [
+    "README.md",
+    "packages/sdk/README.md",
+    "python/README.md",
+    ...guides.map((name) => `docs/${name}`),
+  ];
+  for (const document of documents) {
+    const text = readFileSync(join(root, document), "utf8");
+    assert.doesNotMatch(text, /@caisson\//, document);
+    // Until it is published it is installed from a file only: see docs/adr/0002-names-on-the-registries.md.
+    assert.doesNotMatch(text, new RegExp(`npm (i|install|add) [^\\n]*${PUBLISHED_NAME}(?!-[\\d.]+tgz)`), document);
+  }
 });
 
 test("programs that are typed for @deno/sandbox are right with our types too", () => {

@@ -2,10 +2,9 @@ import { chmod, open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { Store } from "@caisson/database";
 import { syncDirectory } from "@caisson/linux";
-import { createOrganization, createToken } from "./app/tokens.ts";
-
-/** The organization that a server is set up with; its tokens administer the server. */
-export const ADMIN_ORGANIZATION = "default";
+import { ADMIN_ORGANIZATION } from "./app/administrator.ts";
+import { addOrganization } from "./app/organization-create.ts";
+import { createOrganizationToken } from "./app/token-create.ts";
 
 /** What `caisson env` hands to clients on this machine. Readable by the server's user only. */
 export interface Credentials {
@@ -20,8 +19,8 @@ export async function ensureCredentials(store: Store, dataDirectory: string, end
   const path = join(dataDirectory, "credentials.json");
   const existing = await readCredentials(path);
   const organization =
-    (await store.organizations.get(ADMIN_ORGANIZATION)) ?? (await createOrganization({ store }, ADMIN_ORGANIZATION));
-  const token = existing?.token ?? (await createToken({ store }, organization.id, "local")).text;
+    (await store.organizations.get(ADMIN_ORGANIZATION)) ?? (await addOrganization({ store }, null, ADMIN_ORGANIZATION));
+  const token = existing?.token ?? (await createOrganizationToken({ store }, null, organization.id, "local")).text;
   const credentials: Credentials = { organization: organization.slug, token, endpoint };
   const file = await open(`${path}.new`, "w", 0o600);
   try {

@@ -2,29 +2,31 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { openSqliteStore } from "@caisson/database";
-import { type FileLock, lockFile } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
+import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks } from "@caisson/storage";
 import type { Logger } from "pino";
-import { importBuiltin } from "./app/builtin-import.ts";
+import { importBaseImage } from "./app/base-image-import.ts";
 import type { AppContext } from "./app/context.ts";
-import { KeyedMutex } from "./app/keyed-mutex.ts";
 import { LiveSandboxes } from "./app/live-sandboxes.ts";
-import { PreparedScratch } from "./app/prepared-scratch.ts";
+import { isDoneWithin } from "./app/operation.ts";
+import { PersistentWork } from "./app/persistent-work.ts";
 import type { Region } from "./app/region.ts";
 import { RootMounts } from "./app/root-mounts.ts";
 import { endSandbox } from "./app/sandbox-end.ts";
 import { VolumeMounts } from "./app/volume-mounts.ts";
+import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, ensureCredentials } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { buildHttp } from "./http/server.ts";
-import { type BuiltImage, ensureImage } from "./images/index.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 
 const LOCK_WAIT_MS = 5_000;
+/** How long the ends of sandboxes may take when the server ends. */
+const SHUTDOWN_WAIT_MS = 15_000;
 
 export interface Server {
   readonly credentials: Credentials;
@@ -41,16 +43,18 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
-  const store = openSqliteStore(join(directory, "database", "caisson.db"));
+  const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
   undo.defer(() => store.close());
 
-  const locks = new KeyedMutex();
-  const image = await ensureImage({
+  const locks = new KeyedLock();
+  const persistent = new PersistentWork(logger);
+  const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
   });
   const regions = new Map<string, Region>();
-  for (const name of config.regions) regions.set(name, await openRegion(config, name, { image, locks, logger, undo }));
+  for (const name of config.regions)
+    regions.set(name, await openRegion(config, name, { baseImageFile, locks, persistent, logger, undo }));
 
   const { diskLimits } = config.sandboxes;
   const runtime = await OciRuntime.open({
@@ -61,19 +65,17 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   undo.defer(() => runtime.close());
 
-  const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), logger };
+  const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), persistent, logger };
+  undo.defer(() => persistent.close());
   await recover(app);
-  await purgeExpired(app);
-  for (const region of regions.values()) region.scratch.prepare();
+  await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
+  for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
   const http = await buildHttp(app);
   undo.defer(() => http.close());
   // Before the listener closes, which waits for every client to be gone.
-  undo.defer(async () => {
-    app.live.refuseMore();
-    await Promise.allSettled(app.live.all().map((live) => endSandbox(app, live, "server-stopped")));
-  });
+  undo.defer(() => endAllSandboxes(app));
   http.server.on("upgrade", (request, socket, head) => void handleUpgrade(app, request, socket, head));
   await http.listen({ host: config.listenHost, port: config.listenPort });
   const credentials = await ensureCredentials(
@@ -83,6 +85,16 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   );
   const resources = undo.move();
   return { credentials, close: () => resources.disposeAsync() };
+}
+
+/** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */
+async function endAllSandboxes(app: AppContext): Promise<void> {
+  await app.live.refuseMore();
+  const ends = app.live.all().map((live) => endSandbox(app, live, "server-stopped"));
+  await isDoneWithin(
+    Promise.all(ends).then((all) => all.every(Boolean)),
+    SHUTDOWN_WAIT_MS,
+  );
 }
 
 /**
@@ -119,13 +131,15 @@ async function openRegion(
   config: Config,
   name: string,
   {
-    image,
+    baseImageFile,
     locks,
+    persistent,
     logger,
     undo,
   }: {
-    readonly image: BuiltImage;
-    readonly locks: KeyedMutex;
+    readonly baseImageFile: BaseImageFile;
+    readonly locks: KeyedLock;
+    readonly persistent: PersistentWork;
     readonly logger: Logger;
     readonly undo: AsyncDisposableStack;
   },
@@ -139,20 +153,22 @@ async function openRegion(
   });
   undo.defer(() => storage.close());
   const mountRoot = join(directory, "mounts");
-  const roots = new RootMounts(storage, mountRoot, locks);
+  const mounts = { storage, directory: mountRoot, locks, logger };
+  const roots = new RootMounts(mounts);
   undo.defer(() => roots.close());
   const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes });
-  const scratch = new PreparedScratch(scratchDisks, config.sandboxes.preparedScratchDisks);
-  undo.defer(() => scratch.close());
-  const builtin = await importBuiltin(storage, image);
+  const scratch = undo.use(
+    new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
+  );
+  const base = await importBaseImage({ persistent, locks }, storage, baseImageFile);
   return {
     name,
     storage,
-    builtins: new Map([[builtin.name, builtin]]),
+    baseImages: new Map([[base.name, base]]),
     roots,
-    volumes: new VolumeMounts(storage, mountRoot, locks, logger),
+    volumes: new VolumeMounts(mounts),
     scratch,
-    ownImageIds: new Set([builtin.imageId, await scratchDisks.prepare()]),
+    ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
   };
 }
 

@@ -26,9 +26,9 @@ export interface StorageDriver {
   /** Flushes and removes one attachment of the device; the last one removes it. Detached already is success. */
   detach(device: BlockDevice): Promise<void>;
   usage(id: ImageId): Promise<ImageUsage>;
-  getImage(id: ImageId): Promise<ImageInfo | null>;
+  getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
-  listImages(): AsyncIterable<ImageInfo>;
+  listImages(): AsyncIterable<BlockImage>;
   capacity(): Promise<{ readonly totalBytes: number; readonly availableBytes: number }>;
   /** Releases what the driver holds (devices, mounts). The images stay. */
   close(): Promise<void>;
@@ -58,7 +58,7 @@ export interface ImageUsage {
   readonly flattenedBytes: number;
 }
 
-export interface ImageInfo {
+export interface BlockImage {
   readonly id: ImageId;
   readonly sizeBytes: number;
   readonly isSealed: boolean;

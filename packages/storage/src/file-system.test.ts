@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { findMount, runTool, syncFileSystem } from "@caisson/linux";
-import { MIB } from "./device-io.ts";
+import { MIB } from "../testing/device-io.ts";
+import { TestDisk } from "../testing/local-test-pool.ts";
 import {
   formatFileSystem,
   growFileSystem,
@@ -20,7 +21,6 @@ import {
 } from "./file-system.ts";
 import { FrozenFileSystem } from "./frozen-file-system.ts";
 import { LocalStorage } from "./local/local-storage.ts";
-import { TestDisk } from "./local/test-pool.ts";
 import { ScratchDisks } from "./scratch-disks.ts";
 import { requireSuperblock } from "./superblock.ts";
 

@@ -6,7 +6,8 @@ import { abandonScratch, formatFileSystem, mountVolume } from "./file-system.ts"
 /** Part of the template's id: to be counted up when what `formatFileSystem` makes for scratch disks changes. */
 const TEMPLATE_VERSION = 1;
 
-export interface ScratchDisk {
+/** Disposing it wipes and removes it. */
+export interface ScratchDisk extends AsyncDisposable {
   readonly id: ImageId;
   /** Where it is mounted: an empty directory tree apart from `lost+found`. */
   readonly path: string;
@@ -48,7 +49,7 @@ export class ScratchDisks {
       this.#devices.set(id, device);
       await mkdir(path, { recursive: true, mode: 0o700 });
       await mountVolume({ device: device.path, target: path, kind: "scratch", isReadOnly: false });
-      return { id, path };
+      return { id, path, [Symbol.asyncDispose]: () => this.destroy(id) };
     } catch (error) {
       await this.destroy(id);
       throw error;

@@ -38,7 +38,7 @@ from ._sync.pages import PaginatedList
 from ._sync.process import ChildProcess
 from ._sync.sandbox import Sandbox
 from ._sync.streams import ByteSink, ByteStream
-from ._transfer import TransferProgress
+from ._transfer import SkippedFile, TransferProgress
 from ._version import __version__
 from .errors import (
     ApiError,
@@ -100,6 +100,7 @@ __all__ = [
     "SandboxError",
     "SandboxMeta",
     "SecretConfig",
+    "SkippedFile",
     "Snapshot",
     "SshAccess",
     "TransferProgress",

@@ -1,4 +1,4 @@
-"""What upload and download tell about their progress."""
+"""What upload and download tell about their progress, and about what they left out."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ class TransferProgress:
     total_bytes: int
 
 
+@dataclass(frozen=True)
+class SkippedFile:
+    """Something that was not transferred.
+
+    Attributes:
+        path: Where it is, on the side that it would have come from.
+        reason: Why it was left out, in words.
+    """
+
+    path: str
+    reason: str
+
+
 Progress = Callable[[TransferProgress], None]
 
 
@@ -31,6 +44,10 @@ class Meter:
         self._total_bytes = total_bytes
         self._transferred_bytes = 0
         self._report = report
+        self.skipped: list[SkippedFile] = []
+
+    def skip(self, path: str, reason: str) -> None:
+        self.skipped.append(SkippedFile(path, reason))
 
     def add(self, path: str, size: int) -> None:
         self._transferred_bytes += size

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    __version__ = version("caisson")
+    __version__ = version("caisson-sandbox")
 except PackageNotFoundError:  # Run from a source tree that was never installed.
     __version__ = "0+source"
 

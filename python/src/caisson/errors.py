@@ -157,7 +157,15 @@ class ConnectionClosedError(CaissonError, ConnectionError):
 
 
 class CallTimeoutError(CaissonError, TimeoutError):
-    """The sandbox did not answer a call within the time that was allowed."""
+    """The sandbox did not answer a call within the time that was allowed.
+
+    Attributes:
+        stdout: What a command had printed by then, when `sh` was given a timeout; else None.
+        stderr: The same for its error output.
+    """
+
+    stdout: bytes | None = None
+    stderr: bytes | None = None
 
 
 class RpcError(CaissonError):

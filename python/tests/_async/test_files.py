@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -179,6 +180,50 @@ async def test_trees_come_back_as_they_went_with_progress(sandbox: AsyncSandbox,
     assert (tmp_path / "one").exists()
     with pytest.raises(FileNotFoundError):
         await sandbox.fs.upload(str(tmp_path / "none"), "x")
+
+
+async def test_a_tree_may_be_uploaded_again(sandbox: AsyncSandbox, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("one")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "fixed").write_text("same")
+    (tmp_path / "sub" / "fixed").chmod(0o444)
+    (tmp_path / "sub").chmod(0o555)
+    for text in ("one", "two"):
+        (tmp_path / "file").write_text(text)
+        assert await sandbox.fs.upload(str(tmp_path), "again") == []
+        assert await sandbox.fs.read_text_file("again/link") == text
+    await sandbox.fs.remove("again/link")
+    await sandbox.fs.mkdir("again/link")
+    with pytest.raises(errors.AlreadyExists):
+        await sandbox.fs.upload(str(tmp_path), "again")
+    (tmp_path / "sub").chmod(0o755)
+
+
+async def test_what_cannot_be_copied_is_left_out_and_named(sandbox: AsyncSandbox, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "file").write_text("here")
+    os.mkfifo(source / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(source / "socket"))
+    os.mknod(os.fsencode(source) + b"/bad\xff")
+    skipped = await sandbox.fs.upload(str(source), "special")
+    assert sorted((os.path.basename(item.path), item.reason) for item in skipped) == [
+        ("bad\udcff", "its name is not UTF-8"),
+        ("pipe", "it is a named pipe, a socket or a device"),
+        ("socket", "it is a named pipe, a socket or a device"),
+    ]
+    assert [entry.name for entry in await sandbox.fs.read_dir("special")] == ["file"]
+    with pytest.raises(ValueError, match="named pipe"):
+        await sandbox.fs.upload(str(source / "pipe"), "pipe")
+
+    await sandbox.sh("mkfifo special/pipe && mkdir special/sub && touch special/sub/last")
+    skipped = await sandbox.fs.download(str(target), "special")
+    assert [item.path for item in skipped] == ["special/pipe"]
+    assert sorted(path.name for path in target.rglob("*")) == ["file", "last", "sub"]
+    with pytest.raises(ValueError, match="named pipe"):
+        await sandbox.fs.download(str(tmp_path / "pipe"), "special/pipe")
 
 
 async def test_a_download_does_not_follow_a_link_that_an_earlier_one_left(

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { TestAgent } from "../../testing/test-agent.ts";
 import { useAgent } from "../../tests/agent-fixture.ts";
 import { eventually } from "../../tests/eventually.ts";
 import { RpcClient } from "../../tests/rpc-client.ts";
-import { TestAgent } from "../../tests/test-agent.ts";
 
 const fixture = useAgent();
 const PYTHON = { "user-agent": "Python/3.13 websockets/15.0.1" };

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { TestAgent } from "../../testing/test-agent.ts";
 import { MemoryCgroup } from "../../tests/memory-cgroup.ts";
 import { RpcClient } from "../../tests/rpc-client.ts";
-import { TestAgent } from "../../tests/test-agent.ts";
 
 const LIMIT_BYTES = 200 * 1024 * 1024;
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { DENO_PATH, TestAgent } from "../test-agent.ts";
+import { DENO_PATH, TestAgent } from "../../testing/test-agent.ts";
 import { TestGateway } from "../test-gateway.ts";
 import { scenarios } from "./scenarios.ts";
 

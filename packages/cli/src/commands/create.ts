@@ -3,13 +3,17 @@ import { basename, posix } from "node:path";
 import type { Client, Duration, Memory, Sandbox, SandboxOptions, VolumeMountConfig } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
-import type { Context } from "../context.ts";
+import { type Context, loadSdk } from "../context.ts";
 import { addCommonOptions, addExamples, collect, createContext } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { flushOutputs } from "../output/standard-outputs.ts";
 import { parsePairs } from "../parse-pairs.ts";
+import { explainEnd } from "../terminal/explain-end.ts";
+import { asProgram } from "../terminal/not-run-error.ts";
 import { openShell } from "../terminal/open-shell.ts";
+import { isSeparated, readProgram } from "../terminal/program.ts";
 import { runCommand } from "../terminal/run-command.ts";
-import { untilInterrupted } from "../terminal/until-interrupted.ts";
+import { InterruptedError, untilInterrupted, withInterrupt } from "../terminal/until-interrupted.ts";
 import { notOffered } from "./not-offered.ts";
 
 /** Where `--copy` puts things, as `deno sandbox create` does. */
@@ -36,12 +40,12 @@ export function addCreateCommand(program: Command): void {
     .command("create")
     .alias("new")
     .description("Create a sandbox; with a command, run it there")
-    .argument("[command...]", "a shell command to run in it")
+    .argument("[command...]", "a program to run in it, as with `caisson exec`")
     .option("--timeout <duration>", "how long it lives: 90s, 20m, or session: until this command ends", "session")
     .option("--copy <path>", `copy a file or directory to ${COPY_TARGET} (repeatable)`, collect)
     .option("--cwd <path>", "working directory of the command (default: /home/app)")
     .option("--ssh", "not offered yet: see `caisson shell`")
-    .option("--expose-http <port>", "publish an HTTP port and print its address")
+    .option("--expose-http <port>", "not offered yet: publishing an HTTP port")
     .option("--memory <size>", "768MiB to 4096MiB (default: 1280MiB)")
     .option("--volume <volume:path>", "mount a volume, read-only with :ro at the end (repeatable)", collect)
     .option("--region <region>", "where to run (default: ord)")
@@ -52,9 +56,8 @@ export function addCreateCommand(program: Command): void {
     .passThroughOptions()
     .action(async (words: string[], flags: CreateFlags) => {
       const context = createContext(command);
-      const options = readOptions(flags);
-      const { client } = await context.connect();
-      process.exitCode = await createAndUse(context, client, words, flags, options);
+      const create = () => createAndUse(context, words, flags);
+      process.exitCode = await (words.length === 0 ? create() : asProgram(create));
     });
   addCommonOptions(command);
   addExamples(command, [
@@ -68,37 +71,66 @@ export function addCreateCommand(program: Command): void {
   ]);
 }
 
-async function createAndUse(
-  context: Context,
-  client: Client,
-  words: readonly string[],
-  flags: CreateFlags,
-  options: SandboxOptions,
-): Promise<number> {
-  const isSession = flags.timeout === "session";
-  const sandbox = await client.sandboxes.create(options);
+async function createAndUse(context: Context, words: readonly string[], flags: CreateFlags): Promise<number> {
+  const options = readOptions(flags);
+  const { client } = await context.connect();
+  const sandbox = await withInterrupt((signal) => prepare(client, options, flags, signal, context));
   try {
-    for (const path of flags.copy ?? []) await copyToApp(sandbox, path);
-    if (sandbox.url !== undefined) context.output.note(`Port ${flags.exposeHttp} is published at ${sandbox.url}`);
-    const code = words.length === 0 ? EXIT.ok : await runCommand(sandbox, words, context.output, flags);
-    if (!isSession) context.output.value(sandbox.id, { id: sandbox.id, url: sandbox.url ?? null });
-    else if (words.length === 0) return await staySession(context, sandbox, flags);
-    return code;
+    return await explainEnd(client, sandbox.id, () => use(context, sandbox, words, flags));
   } catch (error) {
-    // Nobody was told the id of a sandbox whose preparation failed, so nobody could end it.
-    await sandbox
-      .kill()
-      .catch((cause: unknown) => context.output.note(`Cannot end sandbox ${sandbox.id}: ${String(cause)}`));
+    await end(sandbox, context);
     throw error;
   } finally {
     await sandbox.close();
   }
 }
 
+/** Creates the sandbox with everything in it, or leaves none. */
+async function prepare(
+  client: Client,
+  options: SandboxOptions,
+  { copy }: CreateFlags,
+  signal: AbortSignal,
+  context: Context,
+): Promise<Sandbox> {
+  const sandbox = await client.sandboxes.create({ ...options, signal });
+  try {
+    for (const path of copy ?? []) await copyToApp(sandbox, path, signal);
+    // The interrupt may have come together with the answer.
+    signal.throwIfAborted();
+    return sandbox;
+  } catch (error) {
+    await end(sandbox, context);
+    throw error;
+  }
+}
+
+/** Runs the command, if there is one, and hands the sandbox over: its id is printed, or it is used here until it ends. */
+async function use(context: Context, sandbox: Sandbox, words: readonly string[], flags: CreateFlags): Promise<number> {
+  const isSession = flags.timeout === "session";
+  if (words.length === 0 && isSession) return await staySession(context, sandbox, flags);
+  const program = readProgram(words, isSeparated(process.argv, words));
+  const code = words.length === 0 ? EXIT.ok : await runCommand(sandbox, program, context.output, flags);
+  if (!isSession) await printId(context, sandbox);
+  return code;
+}
+
+/** Fails when the id is not taken over by its reader: then nobody could end the sandbox. */
+async function printId({ output }: Context, { id }: Sandbox): Promise<void> {
+  output.value(id, { id });
+  const signal = await untilInterrupted(flushOutputs());
+  if (signal !== null) throw new InterruptedError(signal);
+}
+
+/** Nobody was told the id of a sandbox whose preparation failed, so nobody else would end it. */
+async function end(sandbox: Sandbox, { output }: Context): Promise<void> {
+  await sandbox.kill().catch((cause: unknown) => output.note(`Cannot end sandbox ${sandbox.id}: ${String(cause)}`));
+}
+
 /** A directory is copied under its own name by the library; a file has to be given it. */
-async function copyToApp(sandbox: Sandbox, path: string): Promise<void> {
+async function copyToApp(sandbox: Sandbox, path: string, signal: AbortSignal): Promise<void> {
   const isDirectory = (await stat(path)).isDirectory();
-  await sandbox.fs.upload(path, isDirectory ? COPY_TARGET : posix.join(COPY_TARGET, basename(path)));
+  await sandbox.fs.upload(path, isDirectory ? COPY_TARGET : posix.join(COPY_TARGET, basename(path)), { signal });
 }
 
 /** A session sandbox lives as long as this process: in a terminal it is used through a shell, else until somebody interrupts. */
@@ -107,20 +139,23 @@ async function staySession(context: Context, sandbox: Sandbox, flags: CreateFlag
     context.output.note(`Sandbox ${sandbox.id}; it ends with this shell.`);
     return await openShell(sandbox, flags);
   }
-  context.output.value(sandbox.id, { id: sandbox.id, url: sandbox.url ?? null });
+  await printId(context, sandbox);
   context.output.note("The sandbox ends when this command is interrupted.");
-  const isInterrupted = await untilInterrupted(sandbox.closed);
-  if (!isInterrupted) context.output.note(`Sandbox ${sandbox.id} has ended.`);
-  return isInterrupted ? EXIT.ok : EXIT.failure;
+  if ((await untilInterrupted(sandbox.closed)) !== null) return EXIT.ok;
+  const { ConnectionClosedError } = await loadSdk();
+  throw new ConnectionClosedError();
 }
 
 function readOptions(flags: CreateFlags): SandboxOptions {
-  if (flags.ssh)
-    throw notOffered(
-      "caisson create --ssh",
-      "For an interactive terminal: caisson create, or caisson shell SANDBOX-ID",
-    );
-  const { timeout, memory, region, root, exposeHttp, volume, env, label, allowNet } = flags;
+  if (flags.ssh) {
+    const hint = "For an interactive terminal: caisson create, or caisson shell SANDBOX-ID";
+    throw notOffered("caisson create --ssh", hint);
+  }
+  if (flags.exposeHttp !== undefined) {
+    const hint = "To use a server in the sandbox from here: caisson exec SANDBOX-ID curl -s http://127.0.0.1:PORT/";
+    throw notOffered("caisson create --expose-http", hint);
+  }
+  const { timeout, memory, region, root, volume, env, label, allowNet } = flags;
   return {
     timeout: timeout as "session" | Duration,
     volumes: Object.fromEntries((volume ?? []).map(parseMount)),
@@ -129,7 +164,6 @@ function readOptions(flags: CreateFlags): SandboxOptions {
     ...(memory === undefined ? {} : { memory: memory as Memory }),
     ...(region === undefined ? {} : { region }),
     ...(root === undefined ? {} : { root }),
-    ...(exposeHttp === undefined ? {} : { port: parsePort(exposeHttp) }),
     ...(allowNet === undefined ? {} : { allowNet: [...allowNet] }),
   };
 }
@@ -143,10 +177,4 @@ function parseMount(text: string): [path: string, mount: VolumeMountConfig] {
     throw usageError(`Invalid --volume ${JSON.stringify(text)}`, hint);
   }
   return [path, { volume, readOnly: mode !== undefined }];
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (Number.isInteger(port) && port >= 1 && port <= 65_535) return port;
-  throw usageError(`Invalid --expose-http ${JSON.stringify(text)}`, "Give a port from 1 to 65535.");
 }

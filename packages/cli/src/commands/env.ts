@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { addExamples, addOutputOptions, run } from "../define.ts";
+import { quote } from "../quote.ts";
 import { DEFAULT_DATA_DIRECTORY, readCredentials, requireHealthy } from "../server-process/credentials.ts";
 
 /** `caisson env`. */
@@ -30,9 +31,4 @@ export function addEnvCommand(program: Command): void {
     ['eval "$(caisson env)"', "Use the server from this shell"],
     ["caisson env --data ./data", "One with another data directory"],
   ]);
-}
-
-/** Quotes a word for a POSIX shell. */
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

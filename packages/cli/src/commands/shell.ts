@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { requireSandboxId } from "../sandbox-argument.ts";
+import { explainEnd } from "../terminal/explain-end.ts";
 import { openShell } from "../terminal/open-shell.ts";
 
 /** `caisson shell`. */
@@ -22,7 +23,7 @@ export function addShellCommand(program: Command): void {
         }
         const { client } = await context.connect();
         await using sandbox = await client.sandboxes.connect(id);
-        process.exitCode = await openShell(sandbox, options);
+        process.exitCode = await explainEnd(client, id, () => openShell(sandbox, options));
       }),
     );
   addCommonOptions(command);

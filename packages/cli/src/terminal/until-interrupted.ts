@@ -1,14 +1,13 @@
 const ENDING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
-/** Waits for a signal that asks this process to end, and returns true; or for `other`, and returns false. */
-export async function untilInterrupted(other: Promise<unknown>): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const listener = (): void => resolve(true);
-  for (const signal of ENDING) process.on(signal, listener);
+/** Waits for a signal that asks this process to end, and returns it; or for `other`, and returns `null`. */
+export async function untilInterrupted(other: Promise<unknown>): Promise<NodeJS.Signals | null> {
+  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
+  for (const signal of ENDING) process.on(signal, resolve);
   try {
-    return await Promise.race([promise, other.then(() => false)]);
+    return await Promise.race([promise, other.then(() => null)]);
   } finally {
-    for (const signal of ENDING) process.off(signal, listener);
+    for (const signal of ENDING) process.off(signal, resolve);
   }
 }
 

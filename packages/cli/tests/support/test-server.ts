@@ -4,6 +4,7 @@ import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { openServerLog } from "../../../../tests/support/server-log.ts";
 import { type Environment, type Finished, runCaisson, startCaisson } from "./run-caisson.ts";
 
 /** Lines of the server's log that a failure shows. */
@@ -43,7 +44,11 @@ export class TestServer implements AsyncDisposable {
     const data = join(directory, "data");
     const child = startCaisson(["up", "--data", data, "--listen", "127.0.0.1:0"], { HOME: directory });
     const log: string[] = [];
-    createInterface({ input: child.stderr }).on("line", (line) => log.push(line));
+    const keep = openServerLog();
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      log.push(line);
+      keep(line);
+    });
     const failed = once(child, "close").then(async ([code]) => {
       await rm(directory, { recursive: true, force: true });
       throw new Error(`caisson up ended with ${code}:\n${log.join("\n")}`);

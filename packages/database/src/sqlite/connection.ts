@@ -2,14 +2,19 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 
+/** Passed before each commit; a test may throw there, or kill the process. */
+export type FaultPoint = (tag: string) => void;
+
 export type Row = Readonly<Record<string, unknown>>;
 
 /** One SQLite file with its prepared statements. Calls are synchronous; each takes well under a millisecond or is a bug. */
 export class Connection implements Disposable {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #faultPoint: FaultPoint;
 
-  constructor(path: string) {
+  constructor(path: string, faultPoint: FaultPoint = () => {}) {
+    this.#faultPoint = faultPoint;
     this.#database = new DatabaseSync(path);
     // FULL: a commit is on stable storage before the call returns. WAL keeps readers out of the writer's way.
     this.#database.exec(
@@ -28,6 +33,7 @@ export class Connection implements Disposable {
 
   /** Runs a statement and returns how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
+    if (!this.#database.isTransaction) this.#faultPoint("database.commit");
     return Number(this.#prepare(sql).run(...values).changes);
   }
 
@@ -36,10 +42,12 @@ export class Connection implements Disposable {
     this.#database.exec("BEGIN IMMEDIATE");
     try {
       const result = work();
+      this.#faultPoint("database.commit");
       this.#database.exec("COMMIT");
       return result;
     } catch (error) {
-      this.#database.exec("ROLLBACK");
+      // Some failures, of the disk among them, have rolled it back already.
+      if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw error;
     }
   }

@@ -3,19 +3,6 @@ import type { Connection, Row } from "./connection.ts";
 
 export function createEventStore(connection: Connection): EventStore {
   return {
-    async append(event) {
-      connection.run(
-        "INSERT INTO events (organization_id, at_ms, actor, verb, object_id, outcome, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        event.organizationId,
-        event.atMs,
-        event.actor,
-        event.verb,
-        event.objectId,
-        event.outcome,
-        JSON.stringify(event.detail),
-      );
-    },
-
     async list(organizationId, objectId, limit) {
       return connection
         .all(
@@ -32,6 +19,20 @@ export function createEventStore(connection: Connection): EventStore {
       connection.run("DELETE FROM events WHERE at_ms < ?", beforeMs);
     },
   };
+}
+
+/** Writes a line of the trail, in the transaction that is under way. */
+export function writeEvent(connection: Connection, event: AuditEvent): void {
+  connection.run(
+    "INSERT INTO events (organization_id, at_ms, actor, verb, object_id, outcome, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    event.organizationId,
+    event.atMs,
+    event.actor,
+    event.verb,
+    event.objectId,
+    event.outcome,
+    JSON.stringify(event.detail),
+  );
 }
 
 function toEvent(row: Row): AuditEvent {

@@ -1,17 +1,21 @@
 import { CaissonError } from "@caisson/model";
 import type { Organization, OrganizationStore, Token } from "../store.ts";
 import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
+import { writeEvent } from "./events.ts";
 
 export function createOrganizationStore(connection: Connection): OrganizationStore {
   return {
-    async create(organization) {
+    async create(organization, event) {
       try {
-        connection.run(
-          "INSERT INTO organizations (id, slug, created_at_ms) VALUES (?, ?, ?)",
-          organization.id,
-          organization.slug,
-          organization.createdAtMs,
-        );
+        connection.transaction(() => {
+          connection.run(
+            "INSERT INTO organizations (id, slug, created_at_ms) VALUES (?, ?, ?)",
+            organization.id,
+            organization.slug,
+            organization.createdAtMs,
+          );
+          writeEvent(connection, event);
+        });
       } catch (error) {
         if (!isUniqueViolation(error, "organizations.slug")) throw error;
         throw new CaissonError(
@@ -33,20 +37,33 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
       return connection.all("SELECT * FROM organizations ORDER BY slug").map(toOrganization);
     },
 
-    async createToken(token, hash) {
-      connection.run(
-        "INSERT INTO tokens (id, organization_id, name, hash, created_at_ms) VALUES (?, ?, ?, ?, ?)",
-        token.id,
-        token.organizationId,
-        token.name,
-        hash,
-        token.createdAtMs,
-      );
+    async createToken(token, hash, event) {
+      connection.transaction(() => {
+        connection.run(
+          "INSERT INTO tokens (id, organization_id, name, hash, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+          token.id,
+          token.organizationId,
+          token.name,
+          hash,
+          token.createdAtMs,
+        );
+        writeEvent(connection, event);
+      });
     },
 
     async findToken(hash) {
-      const row = connection.get("SELECT * FROM tokens WHERE hash = ? AND revoked_at_ms IS NULL", hash);
-      return row === undefined ? null : toToken(row);
+      const row = connection.get(
+        `SELECT tokens.*, organizations.slug AS organization_slug, organizations.created_at_ms AS organization_created_at_ms
+         FROM tokens JOIN organizations ON organizations.id = tokens.organization_id WHERE hash = ? AND revoked_at_ms IS NULL`,
+        hash,
+      );
+      if (row === undefined) return null;
+      const organization = {
+        id: String(row.organization_id),
+        slug: String(row.organization_slug),
+        createdAtMs: Number(row.organization_created_at_ms),
+      };
+      return { token: toToken(row), organization };
     },
 
     async listTokens(organizationId) {
@@ -58,14 +75,17 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
         .map(toToken);
     },
 
-    async revokeToken(organizationId, tokenId, nowMs) {
-      const changed = connection.run(
-        "UPDATE tokens SET revoked_at_ms = ? WHERE organization_id = ? AND id = ? AND revoked_at_ms IS NULL",
-        nowMs,
-        organizationId,
-        tokenId,
-      );
-      return changed > 0;
+    async revokeToken(organizationId, tokenId, nowMs, event) {
+      return connection.transaction(() => {
+        const changed = connection.run(
+          "UPDATE tokens SET revoked_at_ms = ? WHERE organization_id = ? AND id = ? AND revoked_at_ms IS NULL",
+          nowMs,
+          organizationId,
+          tokenId,
+        );
+        if (changed > 0) writeEvent(connection, event);
+        return changed > 0;
+      });
     },
   };
 }

@@ -1,17 +1,18 @@
 import { CaissonError, type Labels } from "@caisson/model";
-import type { ReserveOutcome, SandboxRecord, SandboxStatus, SandboxStore, VolumeClaim } from "../store.ts";
+import type { Hold, ReserveOutcome, SandboxRecord, SandboxStatus, SandboxStore } from "../store.ts";
 import type { Connection, Row } from "./connection.ts";
+import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
 export function createSandboxStore(connection: Connection): SandboxStore {
-  /** Live sandboxes whose hold on the volume excludes this claim: any for a writer, a writer for a reader. */
-  const conflicting = (claim: VolumeClaim): readonly SandboxRecord[] =>
+  /** Live sandboxes whose hold on the volume excludes this one: any for a writer, a writer for a reader. */
+  const conflicting = (hold: Hold): readonly SandboxRecord[] =>
     connection
       .all(
-        `SELECT sandboxes.* FROM attachments JOIN sandboxes ON sandboxes.id = attachments.sandbox_id
-         WHERE volume_id = ? AND (? = 0 OR attachments.is_read_only = 0)`,
-        claim.volumeId,
-        claim.isReadOnly ? 1 : 0,
+        `SELECT sandboxes.* FROM holds JOIN sandboxes ON sandboxes.id = holds.sandbox_id
+         WHERE volume_id = ? AND (? = 0 OR holds.is_read_only = 0)`,
+        hold.volumeId,
+        hold.isReadOnly ? 1 : 0,
       )
       .map(toSandbox);
 
@@ -24,13 +25,13 @@ export function createSandboxStore(connection: Connection): SandboxStore {
             sandbox.organizationId,
           )?.live,
         );
-        for (const claim of volumes) {
-          const volume = connection.get("SELECT state, grow_to_bytes FROM images WHERE id = ?", claim.volumeId);
+        for (const hold of volumes) {
+          const volume = connection.get("SELECT state, grow_to_bytes FROM disks WHERE id = ?", hold.volumeId);
           if (volume === undefined || volume.state !== "ready") {
-            throw new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(claim.volumeId)}`);
+            throw new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(hold.volumeId)}`);
           }
-          const holders = conflicting(claim);
-          if (holders.length > 0) return { kind: "held", volumeId: claim.volumeId, holders };
+          const holders = conflicting(hold);
+          if (holders.length > 0) return { kind: "held", volumeId: hold.volumeId, holders };
         }
         if (live >= maxLive) return { kind: "limit", live };
         connection.run(
@@ -44,23 +45,34 @@ export function createSandboxStore(connection: Connection): SandboxStore {
           sandbox.createdAtMs,
           sandbox.stopAtMs,
         );
-        for (const claim of volumes) {
+        for (const hold of volumes) {
           connection.run(
-            "INSERT INTO attachments (volume_id, sandbox_id, is_read_only) VALUES (?, ?, ?)",
-            claim.volumeId,
+            "INSERT INTO holds (volume_id, sandbox_id, is_read_only) VALUES (?, ?, ?)",
+            hold.volumeId,
             sandbox.id,
-            claim.isReadOnly ? 1 : 0,
+            hold.isReadOnly ? 1 : 0,
           );
         }
         return { kind: "reserved" };
       });
     },
 
-    async setStatus(id, status, stopReason) {
+    async commit(id, event) {
+      return connection.transaction(() => {
+        const row = connection.get(
+          "UPDATE sandboxes SET status = 'running' WHERE id = ? AND status = 'starting' RETURNING *",
+          id,
+        );
+        if (row === undefined) throw new Error(`The sandbox ${id} is not starting any more`);
+        writeEvent(connection, event);
+        return toSandbox(row);
+      });
+    },
+
+    async beginEnd(id, stopReason) {
       connection.run(
-        "UPDATE sandboxes SET status = ?, stop_reason = coalesce(?, stop_reason) WHERE id = ? AND status <> 'stopped'",
-        status,
-        stopReason ?? null,
+        "UPDATE sandboxes SET status = 'stopping', stop_reason = coalesce(stop_reason, ?) WHERE id = ? AND status <> 'stopped'",
+        stopReason,
         id,
       );
     },
@@ -69,15 +81,16 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       connection.run("UPDATE sandboxes SET stop_at_ms = ? WHERE id = ? AND status <> 'stopped'", stopAtMs, id);
     },
 
-    async finish(id, stopReason, nowMs) {
+    async finish(id, stopReason, nowMs, event) {
       connection.transaction(() => {
-        connection.run("DELETE FROM attachments WHERE sandbox_id = ?", id);
-        connection.run(
+        connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);
+        const changed = connection.run(
           "UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ? WHERE id = ? AND status <> 'stopped'",
           stopReason,
           nowMs,
           id,
         );
+        if (changed > 0) writeEvent(connection, event);
       });
     },
 
@@ -103,16 +116,24 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       return connection.all("SELECT * FROM sandboxes WHERE status <> 'stopped' ORDER BY sequence").map(toSandbox);
     },
 
-    async attachments(sandboxId) {
+    async holds(sandboxId) {
       return connection
-        .all("SELECT volume_id, is_read_only FROM attachments WHERE sandbox_id = ?", sandboxId)
+        .all("SELECT volume_id, is_read_only FROM holds WHERE sandbox_id = ?", sandboxId)
         .map((row) => ({ volumeId: String(row.volume_id), isReadOnly: row.is_read_only === 1 }));
     },
 
     async holders(volumeId) {
       return connection
-        .all("SELECT sandbox_id, is_read_only FROM attachments WHERE volume_id = ?", volumeId)
+        .all("SELECT sandbox_id, is_read_only FROM holds WHERE volume_id = ?", volumeId)
         .map((row) => ({ sandboxId: String(row.sandbox_id), isReadOnly: row.is_read_only === 1 }));
+    },
+
+    async writers(volumeIds) {
+      const rows = connection.all(
+        "SELECT volume_id, sandbox_id FROM holds WHERE is_read_only = 0 AND volume_id IN (SELECT value FROM json_each(?))",
+        JSON.stringify(volumeIds),
+      );
+      return new Map(rows.map((row) => [String(row.volume_id), String(row.sandbox_id)]));
     },
 
     async expire(beforeMs) {

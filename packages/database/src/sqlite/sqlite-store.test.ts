@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
-import { storeConformance } from "../conformance.ts";
+import { storeConformance } from "../../testing/conformance.ts";
+import type { AuditEvent } from "../store.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 
 storeConformance("SQLite", async () => {
@@ -41,24 +42,58 @@ test("what an older program stored can be searched after the change of the index
     database.close();
     const store = openSqliteStore(path);
     const find = async (query: object) => {
-      const images = await store.images.list({
+      const disks = await store.disks.list({
         organizationId: "org_a",
         kind: "volume",
         isDeleted: false,
         limit: 9,
         ...query,
       });
-      return images.map(({ slug }) => slug);
+      return disks.map(({ slug }) => slug);
     };
     for (const query of [{ search: "c" }, { search: "he" }, { search: "cache" }, { labels: { team: "red" } }]) {
       assert.deepEqual(await find(query), ["cache"]);
     }
-    await store.images.restore("vol_2", "cached-too");
+    await store.disks.restore("vol_2", "cached-too", event("vol_2"));
     assert.deepEqual(await find({ search: "cache" }), ["cached-too", "cache"]);
     await store.close();
   } finally {
     await rm(directory, { recursive: true });
   }
+});
+
+test("a commit that fails leaves neither the change nor its line of the trail, and the next one succeeds", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
+  try {
+    let failuresLeft = 0;
+    const store = openSqliteStore(join(directory, "caisson.db"), {
+      faultPoint: () => {
+        if (failuresLeft-- > 0) throw new Error("the disk is full");
+      },
+    });
+    const organization = { id: "org_a", slug: "a", createdAtMs: 0 };
+    failuresLeft = 1;
+    await assert.rejects(store.organizations.create(organization, event("org_a")), /the disk is full/);
+    assert.deepEqual(await store.organizations.list(), []);
+    assert.deepEqual(await store.events.list("org_a", null, 10), []);
+    await store.organizations.create(organization, event("org_a"));
+    assert.equal((await store.events.list("org_a", "org_a", 10)).length, 1);
+    failuresLeft = 1;
+    await assert.rejects(store.disks.setUsage("vol_1", { allocatedBytes: 1, flattenedBytes: 1 }), /the disk is full/);
+    await store.close();
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+const event = (objectId: string): AuditEvent => ({
+  organizationId: "org_a",
+  atMs: 0,
+  actor: "server",
+  verb: "test",
+  objectId,
+  outcome: "ok",
+  detail: {},
 });
 
 test("a database of a newer program is refused instead of being damaged", async () => {

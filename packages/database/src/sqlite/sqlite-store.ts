@@ -1,16 +1,16 @@
 import type { Store } from "../store.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type FaultPoint } from "./connection.ts";
+import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
-import { createImageStore } from "./images.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
 
 /** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
-export function openSqliteStore(path: string): Store {
-  const connection = new Connection(path);
+export function openSqliteStore(path: string, options: { readonly faultPoint?: FaultPoint } = {}): Store {
+  const connection = new Connection(path, options.faultPoint);
   return {
     organizations: createOrganizationStore(connection),
-    images: createImageStore(connection),
+    disks: createDiskStore(connection),
     sandboxes: createSandboxStore(connection),
     events: createEventStore(connection),
     async close() {

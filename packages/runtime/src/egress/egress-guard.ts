@@ -1,13 +1,12 @@
-import { runTool, step } from "@caisson/linux";
+import { runTool, step, UndoStack } from "@caisson/linux";
 import type { EgressPolicy } from "../runtime.ts";
-import { UndoStack } from "../undo-stack.ts";
 import { ClosedAddresses } from "./closed-addresses.ts";
-import { EgressProxy } from "./egress-proxy.ts";
 import { activationRules } from "./egress-rules.ts";
 import { EgressSandbox } from "./egress-sandbox.ts";
-import { NameForwarder } from "./name-forwarder.ts";
-import { answerByPolicy } from "./name-policy.ts";
-import { TlsInterceptor } from "./tls-interceptor.ts";
+import { NameForwarder } from "./names/name-forwarder.ts";
+import { answerByPolicy } from "./names/name-policy.ts";
+import { EgressProxy } from "./proxy/egress-proxy.ts";
+import { TlsInterceptor } from "./proxy/tls-interceptor.ts";
 
 export interface EgressGuardOptions {
   /** The instance's table, which has the sets and chains of egress-rules.ts. */

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { runTool } from "@caisson/linux";
+import { isInPrivateNetwork } from "../../testing/test-private-network.ts";
 import { ruleset } from "../network/ruleset.ts";
 import type { EgressPolicy } from "../runtime.ts";
-import { isInPrivateNetwork } from "../test-private-network.ts";
 import { EgressSandbox } from "./egress-sandbox.ts";
 
 const TABLE = "egress_test";

@@ -1,6 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
-import { holdNewNamespaces, type IdRange, openNamespace, runTool, step } from "@caisson/linux";
-import { UndoStack } from "../undo-stack.ts";
+import { holdNewNamespaces, type IdRange, openNamespace, runTool, step, UndoStack } from "@caisson/linux";
 
 export const IDS_PER_SANDBOX = 65536;
 

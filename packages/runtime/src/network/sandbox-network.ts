@@ -4,7 +4,7 @@ import { runTool, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { EgressGuard } from "../egress/egress-guard.ts";
 import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "./address.ts";
-import { type Claim, tryClaim } from "./claim.ts";
+import { type HostClaim, tryHostClaim } from "./host-claim.ts";
 import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
 import { readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";
@@ -36,7 +36,7 @@ const FIRST_HOST_ID = 0x70000000;
 interface Block {
   readonly subnet: Subnet;
   readonly firstHostId: number;
-  readonly claim: Claim;
+  readonly claim: HostClaim;
 }
 
 /** The network of one server instance: rules, addresses, name resolution. */
@@ -183,7 +183,7 @@ async function claimBlock(subnet: string | undefined): Promise<Block> {
   for (let index = 0; index < BLOCK_COUNT; index += 1) {
     const automatic = { base: AUTOMATIC_BASE + index * SANDBOXES_PER_BLOCK, prefixLength: AUTOMATIC_PREFIX_LENGTH };
     if (used.some((other) => overlaps(automatic, other))) continue;
-    const claim = await tryClaim(`block-${index}`);
+    const claim = await tryHostClaim(`block-${index}`);
     if (claim === null) continue;
     const firstHostId = FIRST_HOST_ID + index * SANDBOXES_PER_BLOCK * IDS_PER_SANDBOX;
     return { subnet: subnet === undefined ? automatic : parseSubnet(subnet), firstHostId, claim };

@@ -1,9 +1,8 @@
-import type { Cgroups } from "@caisson/linux";
-import { hierarchyOf, type IdRange } from "@caisson/linux";
+import { type Cgroups, hierarchyOf, type IdRange } from "@caisson/linux";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
-import { agentEnvironment, HOME } from "./environment.ts";
-import { AGENT_RUN_TARGET, KIT_TARGET, type Kit } from "./kit.ts";
-import type { SeccompProfile } from "./seccomp.ts";
+import { AGENT_RUN_TARGET, AGENT_TARGET, type AgentBundle } from "./agent/agent-bundle.ts";
+import { agentEnvironment, HOME } from "./agent/environment.ts";
+import type { SeccompProfile } from "./seccomp/seccomp.ts";
 
 /**
  * What root of the sandbox may do to things that belong to the sandbox. Docker's set without NET_RAW (ping works through unprivileged ICMP
@@ -59,11 +58,13 @@ const MIB = 2 ** 20;
 export interface ConfigInput {
   readonly hostname: string;
   readonly rootPath: string;
-  readonly kit: Kit;
+  readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
-  /** Files of the host shown inside, by their path inside. */
+  /** Files of this sandbox alone, by their path inside, where root may write to them. */
   readonly files: Readonly<Record<string, string>>;
+  /** The same for files that nobody inside may change. */
+  readonly readOnlyFiles: Readonly<Record<string, string>>;
   /** Data mounts, with owners translated already. */
   readonly mounts: readonly MountSpec[];
   readonly limits: SandboxLimits;
@@ -102,11 +103,11 @@ export function ociConfig(input: ConfigInput): object {
       terminal: false,
       user: { uid: 0, gid: 0 },
       cwd: HOME,
-      args: input.kit.command,
+      args: input.agent.command,
       env: agentEnvironment(input.env),
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       // A privileged server may leave no core files, nor wake a core handler of the host, on a sandbox's behalf.
-      rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }],
+      rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }, showProcessLimit(input.limits)],
       oomScoreAdj: OOM_SCORE_ADJUSTMENT,
       // sudo and su must be able to change users; no gain is possible beyond the bounding set and the user namespace.
       noNewPrivileges: false,
@@ -118,12 +119,14 @@ export function ociConfig(input: ConfigInput): object {
       pseudo("/dev/shm", "tmpfs", "nodev", "mode=1777", `size=${Math.floor(input.limits.memoryBytes / 2)}`),
       pseudo("/dev/mqueue", "mqueue", "nodev"),
       { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
+      pseudo("/run/lock", "tmpfs", "nodev", "mode=1777", `size=${MIB}`),
       pseudo("/sys", "sysfs", "nodev", "ro"),
       ...cgroupMounts(input.cgroups, input.cgroupPath),
-      bind(input.kit.directory, KIT_TARGET, "ro"),
+      bind(input.agent.directory, AGENT_TARGET, "ro"),
       bind(input.agentRunPath, AGENT_RUN_TARGET, "noexec"),
-      bind(input.kit.denoPath, "/usr/local/bin/deno", "ro"),
-      ...Object.entries(input.files).map(([target, source]) => bind(source, target, "ro", "noexec")),
+      bind(input.agent.denoPath, "/usr/local/bin/deno", "ro"),
+      ...Object.entries(input.files).map(([target, source]) => bind(source, target, "noexec")),
+      ...Object.entries(input.readOnlyFiles).map(([target, source]) => bind(source, target, "ro", "noexec")),
       ...input.mounts.map(({ sourcePath, targetPath, isReadOnly }) =>
         bind(sourcePath, targetPath, isReadOnly ? "ro" : "rw"),
       ),
@@ -173,6 +176,11 @@ function cgroupMounts(cgroups: Cgroups, cgroupPath: string): readonly object[] {
       options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
     })),
   ];
+}
+
+/** The cgroup's limit as programs ask for it (`ulimit -u`). Root inside has no capability that goes beyond it. */
+function showProcessLimit({ pidsMax }: SandboxLimits): object {
+  return { type: "RLIMIT_NPROC", soft: pidsMax, hard: pidsMax };
 }
 
 function idMappings({ firstHostId, count }: IdRange): object {

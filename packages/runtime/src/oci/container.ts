@@ -1,13 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { type Cgroups, cgroupProcesses, hasErrorCode } from "@caisson/linux";
-import type { Launcher } from "./launcher.ts";
+import type { ContainerProcess } from "./container-process.ts";
 
 const KILL_DEADLINE_MS = 10_000;
 const POLL_MS = 2;
 
 export interface ContainerOptions {
-  /** The process that is the OCI runtime in the foreground: it lives as long as the container and reaps its first process. */
-  readonly launcher: Launcher;
+  /** The OCI runtime in the foreground: it lives as long as the container and reaps its first process. */
+  readonly containerProcess: ContainerProcess;
   readonly id: string;
   /** The runtime writes the id of the first process there. */
   readonly pidPath: string;
@@ -20,15 +20,15 @@ export interface ContainerOptions {
  * and the runtime then tidies up and ends. Before there is a first process, the runtime itself is what there is to kill.
  */
 export async function killContainer(options: ContainerOptions): Promise<void> {
-  const { launcher, id, pidPath, cgroups, cgroupPath } = options;
+  const { containerProcess, id, pidPath, cgroups, cgroupPath } = options;
   const deadline = Date.now() + KILL_DEADLINE_MS;
-  while (!launcher.hasExited) {
+  while (!containerProcess.hasExited) {
     if (Date.now() > deadline) throw new Error(`Cannot end sandbox ${id}: processes of it survive SIGKILL`);
     const first = Number(await readFile(pidPath, "utf8").catch(() => ""));
-    if (launcher.hasExited) break;
-    for (const pid of first > 0 ? [first] : [...(await cgroupProcesses(cgroups, cgroupPath)), launcher.pid])
+    if (containerProcess.hasExited) break;
+    for (const pid of first > 0 ? [first] : [...(await cgroupProcesses(cgroups, cgroupPath)), containerProcess.pid])
       killProcess(pid);
-    await Promise.race([launcher.exited, new Promise((resolve) => setTimeout(resolve, POLL_MS))]);
+    await Promise.race([containerProcess.exited, new Promise((resolve) => setTimeout(resolve, POLL_MS))]);
   }
   // Killed while it started, the runtime could not look after what it had begun.
   await killCgroup(cgroups, cgroupPath);

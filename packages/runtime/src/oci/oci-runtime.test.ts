@@ -1,8 +1,8 @@
 import { after, before, suite } from "node:test";
-import { describeRuntimeConformance } from "../conformance.ts";
-import { TestInternet, WORLD } from "../test-internet.ts";
-import { isInPrivateNetwork } from "../test-private-network.ts";
-import { makeOciTestHost } from "./test-host.ts";
+import { describeRuntimeConformance } from "../../testing/conformance.ts";
+import { makeOciTestHost } from "../../testing/test-host.ts";
+import { TestInternet, WORLD } from "../../testing/test-internet.ts";
+import { isInPrivateNetwork } from "../../testing/test-private-network.ts";
 
 suite("OCI runtime", () => {
   if (!isInPrivateNetwork(import.meta.filename)) return;

@@ -7,23 +7,23 @@ import {
   type Cgroups,
   type DiskLimits,
   diskHierarchy,
+  ReadyQueue,
   readCgroups,
   removeCgroup,
   setMountAttributes,
+  UndoStack,
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { tryClaim } from "../network/claim.ts";
+import { tryHostClaim } from "../network/host-claim.ts";
 import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
-import { Pool } from "../pool.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
-import { UndoStack } from "../undo-stack.ts";
+import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
-import { ensureKit, mountKit } from "./kit.ts";
-import { type Place, preparePlace } from "./place.ts";
+import { type PreparedEnvironment, prepareEnvironment } from "./prepared-environment.ts";
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
-import { readSeccompProfile } from "./seccomp.ts";
+import { readSeccompProfile } from "./seccomp/seccomp.ts";
 
 export interface RuntimeLogger {
   debug(details: object, message: string): void;
@@ -74,7 +74,7 @@ export class OciRuntime implements SandboxRuntime {
     const instance = options.instance ?? createHash("sha256").update(options.runDirectory).digest("hex").slice(0, 10);
     requireInstanceName(instance);
     await using undo = new UndoStack();
-    const claim = await tryClaim(`instance-${instance}`);
+    const claim = await tryHostClaim(`instance-${instance}`);
     if (claim === null) {
       throw new CaissonError(
         "INTERNAL_ERROR",
@@ -92,9 +92,9 @@ export class OciRuntime implements SandboxRuntime {
     }
     const cgroupParent = `/caisson-${instance}`;
     const directories = await prepareDirectories(options.runDirectory);
-    const [program, ownKit, seccomp] = await Promise.all([
+    const [program, sourceBundle, seccomp] = await Promise.all([
       findOciRuntime(options.runtimePath),
-      ensureKit(directories.kits, {
+      ensureAgentBundle(directories.agents, {
         agentPath: options.agentPath ?? fileURLToPath(new URL("../../../agent/dist/agent.js", import.meta.url)),
         denoPath: options.denoPath ?? findDeno(),
         tiniPath: options.tiniPath ?? "/usr/bin/tini-static",
@@ -103,8 +103,8 @@ export class OciRuntime implements SandboxRuntime {
     ]);
     await shareMounts();
     await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
-    const kit = undo.use(
-      await mountKit(ownKit, join(options.runDirectory, "kit"), join(options.runDirectory, "empty")),
+    const agent = undo.use(
+      await mountAgentBundle(sourceBundle, join(options.runDirectory, "agent"), join(options.runDirectory, "empty")),
     );
     undo.defer(() => removeCgroup(cgroups, cgroupParent));
     const network = undo.use(await SandboxNetwork.open(instance, options.network));
@@ -115,19 +115,22 @@ export class OciRuntime implements SandboxRuntime {
       );
     }
     const stateDirectory = directories.state;
-    const placeOptions = { program, stateDirectory, cgroups, cgroupParent, network };
-    const places = undo.use(new Pool<Place>(options.preparedCount ?? 4, () => preparePlace(placeOptions)));
+    const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network };
+    const environments = undo.use(
+      new ReadyQueue<PreparedEnvironment>(options.preparedCount ?? 4, () => prepareEnvironment(environmentOptions)),
+    );
+    environments.fill();
     const shared = {
       program,
       stateDirectory,
       runDirectory: options.runDirectory,
       sandboxesDirectory: directories.sandboxes,
       cgroups,
-      kit,
+      agent,
       seccomp,
       resolvConf: network.resolvConf,
       egress: network.egress,
-      places,
+      environments,
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 20_000,
     };
@@ -171,13 +174,13 @@ export class OciRuntime implements SandboxRuntime {
 }
 
 interface Directories {
-  readonly kits: string;
+  readonly agents: string;
   readonly sandboxes: string;
   readonly state: string;
 }
 
 async function prepareDirectories(base: string): Promise<Directories> {
-  const directories = { kits: join(base, "kits"), sandboxes: join(base, "sandboxes"), state: join(base, "state") };
+  const directories = { agents: join(base, "agents"), sandboxes: join(base, "sandboxes"), state: join(base, "state") };
   // The processes of a sandbox pass through here as ids of their own when the runtime mounts on their behalf.
   for (const path of [base, ...Object.values(directories)]) await mkdir(path, { recursive: true, mode: 0o711 });
   // The OCI runtime's notes on containers, none of which can be alive.

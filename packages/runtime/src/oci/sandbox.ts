@@ -1,25 +1,32 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
+import { chown, type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Cgroups, cloneTree, type DiskLimits, limitCgroup } from "@caisson/linux";
+import {
+  type Cgroups,
+  cloneTree,
+  type DiskLimits,
+  type IdRange,
+  limitCgroup,
+  type ReadyQueue,
+  settleAll,
+  UndoStack,
+} from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
-import type { Pool } from "../pool.ts";
 import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
-import { UndoStack } from "../undo-stack.ts";
-import { type AgentSocket, waitForAgent } from "./agent-socket.ts";
-import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./certificate-bundle.ts";
+import type { AgentBundle } from "./agent/agent-bundle.ts";
+import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
+import type { ContainerProcess } from "./container-process.ts";
 import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
-import type { Kit } from "./kit.ts";
-import type { Launcher } from "./launcher.ts";
-import type { Place } from "./place.ts";
-import { mountAgentRun, mountData, mountRoot } from "./root-mount.ts";
+import type { PreparedEnvironment } from "./prepared-environment.ts";
+import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
+import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
-import type { SeccompProfile } from "./seccomp.ts";
+import type { SeccompProfile } from "./seccomp/seccomp.ts";
 import { Trace } from "./trace.ts";
 
 /** What the sandboxes of one runtime share. */
@@ -30,12 +37,12 @@ export interface SharedParts {
   readonly runDirectory: string;
   readonly sandboxesDirectory: string;
   readonly cgroups: Cgroups;
-  readonly kit: Kit;
+  readonly agent: AgentBundle;
   readonly seccomp: SeccompProfile;
   /** The text of `/etc/resolv.conf`. */
   readonly resolvConf: string;
   readonly egress: EgressGuard;
-  readonly places: Pool<Place>;
+  readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
   readonly startTimeoutMs: number;
@@ -103,8 +110,8 @@ export class Sandbox {
     const trace = new Trace();
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
     this.#undo.defer(() => directory.remove());
-    const { namespaces, launcher, cgroupPath } = await trace.run("place", async () =>
-      this.#undo.use(await shared.places.take(signal)),
+    const { namespaces, containerProcess, cgroupPath } = await trace.run("environment", async () =>
+      this.#undo.use(await shared.environments.take(signal)),
     );
     const { ids, address } = namespaces.slot;
     const hostname = id.replaceAll("_", "-");
@@ -112,7 +119,7 @@ export class Sandbox {
 
     await trace.run("directory", () => directory.create());
     const [rootPath, { agentRunPath, files, log }] = await trace.run("mounts", () =>
-      allDone([
+      settleAll([
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
         this.#limit(cgroupPath),
@@ -123,7 +130,7 @@ export class Sandbox {
       ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
       : {};
     const dataMounts = await trace.run("data mounts", () =>
-      allDone(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
+      settleAll(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
     );
     await trace.run("config", () =>
       directory.write(
@@ -132,9 +139,10 @@ export class Sandbox {
           ociConfig({
             hostname,
             rootPath,
-            kit: shared.kit,
+            agent: shared.agent,
             agentRunPath,
-            files: { ...files, ...certificates },
+            files,
+            readOnlyFiles: certificates,
             mounts: dataMounts,
             limits,
             env,
@@ -152,13 +160,13 @@ export class Sandbox {
     signal.throwIfAborted();
     this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
     const pidPath = join(directory.path, "pid");
-    this.#undo.defer(() => killContainer({ launcher, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
+    this.#undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
-      launcher.launch({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
-      return this.#undo.use(await this.#waitForAgent(launcher, agentRunPath, signal, log));
+      containerProcess.start({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
+      return this.#undo.use(await this.#waitForAgent(containerProcess, agentRunPath, signal, log));
     });
     this.#agent = agent;
-    return { id, agentSocketPath: agent.path, exited: launcher.exited, trace: trace.entries };
+    return { id, agentSocketPath: agent.path, exited: containerProcess.exited, trace: trace.entries };
   }
 
   /**
@@ -173,7 +181,7 @@ export class Sandbox {
     extraBytes: number,
   ): Promise<AgentRun> {
     const agentRunPath = await mountAgentRun(directory, ids, extraBytes);
-    const files = await writeFiles(agentRunPath, hostname, address, this.#shared.resolvConf);
+    const files = await writeFiles(agentRunPath, ids, hostname, address, this.#shared.resolvConf);
     await using unattached = await cloneTree(agentRunPath);
     const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
     this.#undo.defer(() => log.close());
@@ -201,13 +209,13 @@ export class Sandbox {
   }
 
   async #waitForAgent(
-    launcher: Launcher,
+    containerProcess: ContainerProcess,
     agentRunPath: string,
     signal: AbortSignal,
     log: { read: ReadAt },
   ): Promise<AgentSocket> {
     const gone = new AbortController();
-    void launcher.exited.then(() => gone.abort(new Error("its first process ended")));
+    void containerProcess.exited.then(() => gone.abort(new Error("its first process ended")));
     try {
       return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
     } catch (error) {
@@ -236,14 +244,15 @@ async function readTail(log: { read: ReadAt }): Promise<string> {
 
 interface AgentRun {
   readonly agentRunPath: string;
-  /** Files of the host shown inside, by their path inside. */
+  /** Shown elsewhere inside, by their path there. */
   readonly files: Readonly<Record<string, string>>;
   readonly log: FileHandle;
 }
 
-/** Files that hold the sandbox's own names; the same for a root that lasts and for one that does not. */
+/** Files that hold the sandbox's own names, which its root may change; the same for a root that lasts and for one that does not. */
 async function writeFiles(
   directory: string,
+  { firstHostId }: IdRange,
   hostname: string,
   address: string,
   resolvConf: string,
@@ -254,21 +263,11 @@ async function writeFiles(
     Object.entries(contents).map(async ([name, content]) => {
       const path = join(directory, name);
       await writeFile(path, content, { mode: 0o644 });
+      await chown(path, firstHostId, firstHostId);
       return [`/etc/${name}`, path] as const;
     }),
   );
   return Object.fromEntries(files);
-}
-
-/** Like `Promise.all`, but when one fails it still waits for the others, so that undoing does not run beside them. */
-async function allDone<T extends readonly unknown[]>(
-  work: {
-    readonly [K in keyof T]: Promise<T[K]>;
-  },
-): Promise<T> {
-  const promises: readonly Promise<unknown>[] = work;
-  await Promise.allSettled(promises);
-  return (await Promise.all(promises)) as unknown as T;
 }
 
 function messageOf(error: unknown): string {

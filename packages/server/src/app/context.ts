@@ -1,10 +1,11 @@
-import type { ImageKind, ImageRecord, Organization, Store, Token } from "@caisson/database";
+import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
+import type { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 import type { LiveSandboxes } from "./live-sandboxes.ts";
+import type { PersistentWork } from "./persistent-work.ts";
 import type { Region } from "./region.ts";
 
 /** Everything that a use case works with. Made once, in main.ts. */
@@ -14,8 +15,10 @@ export interface AppContext {
   readonly runtime: SandboxRuntime;
   readonly regions: ReadonlyMap<string, Region>;
   /** Serialises what happens to one volume or snapshot, by id. */
-  readonly locks: KeyedMutex;
+  readonly locks: KeyedLock;
   readonly live: LiveSandboxes;
+  /** Undoing and ending, tried again until they succeed. */
+  readonly persistent: PersistentWork;
   readonly logger: Logger;
 }
 
@@ -35,34 +38,23 @@ export function requireRegion(app: AppContext, name: string): Region {
   );
 }
 
-/** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */
-export async function requireImage(
-  app: AppContext,
-  actor: Actor,
-  kind: ImageKind,
-  idOrSlug: string,
-): Promise<ImageRecord> {
-  const image = await app.store.images.find(actor.organization.id, kind, idOrSlug);
-  if (image !== null) return image;
-  const code = kind === "volume" ? "VOLUME_NOT_FOUND" : "SNAPSHOT_NOT_FOUND";
-  throw new CaissonError(code, `There is no ${kind} ${JSON.stringify(idOrSlug.slice(0, 64))}`);
+/**
+ * The region of something that exists. Throws `REGION_UNAVAILABLE` when the settings do not name it any more: what lies there is kept, and can be
+ * used again when they do.
+ */
+export function requireRegionOf(app: AppContext, thing: { readonly id: string; readonly region: string }): Region {
+  const region = app.regions.get(thing.region);
+  if (region !== undefined) return region;
+  throw new CaissonError(
+    "REGION_UNAVAILABLE",
+    `Cannot use ${thing.id}: its region ${JSON.stringify(thing.region)} is not in the settings of this server. Add it to "regions" and start the server again`,
+  );
 }
 
-/** Writes one line of the audit trail. */
-export async function recordEvent(
-  app: AppContext,
-  actor: Actor | null,
-  verb: string,
-  image: { id: string; organizationId: string },
-  detail = {},
-): Promise<void> {
-  await app.store.events.append({
-    organizationId: image.organizationId,
-    atMs: Date.now(),
-    actor: actor?.token.id ?? "server",
-    verb,
-    objectId: image.id,
-    outcome: "ok",
-    detail,
-  });
+/** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */
+export async function requireDisk(app: AppContext, actor: Actor, kind: DiskKind, idOrSlug: string): Promise<Disk> {
+  const disk = await app.store.disks.find(actor.organization.id, kind, idOrSlug);
+  if (disk !== null) return disk;
+  const code = kind === "volume" ? "VOLUME_NOT_FOUND" : "SNAPSHOT_NOT_FOUND";
+  throw new CaissonError(code, `There is no ${kind} ${JSON.stringify(idOrSlug.slice(0, 64))}`);
 }

@@ -2,13 +2,14 @@ import type { SandboxRecord } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { RunningSandbox } from "@caisson/runtime";
 
-/** Why a sandbox ended; recorded on its row. */
+/** Why a sandbox ended; recorded on its row. `cancelled`: its creator left before it got an answer. */
 export type StopReason =
   | "killed"
   | "timeout"
   | "primary-left"
   | "exited"
   | "start-failed"
+  | "cancelled"
   | "server-stopped"
   | "server-restart";
 
@@ -16,7 +17,9 @@ export type StopReason =
 export interface LiveSandbox {
   record: SandboxRecord;
   readonly running: RunningSandbox;
-  /** Gives back volumes, root and scratch disk, after the runtime has stopped. */
+  /** The volumes that it holds. */
+  readonly volumeIds: readonly string[];
+  /** Ends the processes and gives back volumes, root and scratch disk. After a failure it goes on where it stopped. */
   readonly release: () => Promise<void>;
   /** A session ends with its primary connection, a duration at its time. */
   readonly mode: "session" | "duration";
@@ -24,35 +27,74 @@ export interface LiveSandbox {
   keepUntilMs: number;
   /** Ends a duration sandbox, or a session whose primary left during an extension. */
   timer: NodeJS.Timeout | null;
-  /** Set once the end has begun. */
-  ending: Promise<void> | null;
+  /** Set once the end has begun: resolves to true when it is over, and to false when the server closes before. */
+  ending: Promise<boolean> | null;
   /** Resolves when the end is over and the volumes are free. */
   readonly ended: Promise<void>;
   readonly markEnded: () => void;
 }
 
-/** The sandboxes that run on this host, by id. */
+/** Ends a creation; carried by its signal. */
+export class CreationEnded extends CaissonError {
+  readonly reason: StopReason;
+
+  constructor(reason: StopReason) {
+    super(
+      reason === "server-stopped" ? "SHUTTING_DOWN" : "SANDBOX_START_FAILED",
+      `The sandbox was ended before it was ready: ${reason}`,
+    );
+    this.name = "CreationEnded";
+    this.reason = reason;
+  }
+}
+
+interface Creation {
+  readonly controller: AbortController;
+  readonly settled: Promise<unknown>;
+}
+
+/** The sandboxes of this host, by id: those being created, those that run, and those that end. */
 export class LiveSandboxes {
+  readonly #creations = new Map<string, Creation>();
   readonly #byId = new Map<string, LiveSandbox>();
   /** Ends under way, also of sandboxes that failed to start, for those who wait for a volume. */
-  readonly #endings = new Map<string, Promise<void>>();
+  readonly #endings = new Map<string, Promise<boolean>>();
 
   #isRefusing = false;
 
-  /** Throws `SHUTTING_DOWN` once the server ends, so that a create under way is undone. */
-  add(sandbox: LiveSandbox): void {
-    this.requireOpen();
-    this.#byId.set(sandbox.record.id, sandbox);
-  }
-
-  refuseMore(): void {
-    this.#isRefusing = true;
-  }
-
-  /** Throws `SHUTTING_DOWN` once the server ends. */
-  requireOpen(): void {
+  /** Runs a creation that `cancel` can end. Throws `SHUTTING_DOWN` once the server ends. */
+  async create<T>(id: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#isRefusing)
       throw new CaissonError("SHUTTING_DOWN", "The server is shutting down: create the sandbox when it is up again");
+    const controller = new AbortController();
+    const creating = run(controller.signal);
+    this.#creations.set(id, { controller, settled: creating.catch(() => {}) });
+    try {
+      return await creating;
+    } finally {
+      this.#creations.delete(id);
+    }
+  }
+
+  isBeingCreated(id: string): boolean {
+    return this.#creations.has(id);
+  }
+
+  /** Ends the creation of a sandbox, and resolves when it is undone, or has become a live sandbox all the same. */
+  async cancel(id: string, reason: StopReason): Promise<void> {
+    const creation = this.#creations.get(id);
+    creation?.controller.abort(new CreationEnded(reason));
+    await creation?.settled;
+  }
+
+  /** Lets no more begin, and ends those that are being created. Resolves when each is undone or has become live. */
+  async refuseMore(): Promise<void> {
+    this.#isRefusing = true;
+    await Promise.all([...this.#creations.keys()].map((id) => this.cancel(id, "server-stopped")));
+  }
+
+  add(sandbox: LiveSandbox): void {
+    this.#byId.set(sandbox.record.id, sandbox);
   }
 
   remove(id: string): void {
@@ -68,13 +110,12 @@ export class LiveSandboxes {
   }
 
   /** Makes an end known until it is over. */
-  trackEnding(id: string, ending: Promise<void>): void {
+  trackEnding(id: string, ending: Promise<boolean>): void {
     this.#endings.set(id, ending);
-    const forget = () => this.#endings.delete(id);
-    ending.then(forget, forget);
+    void ending.then(() => this.#endings.delete(id));
   }
 
-  ending(id: string): Promise<void> | undefined {
+  ending(id: string): Promise<boolean> | undefined {
     return this.#endings.get(id);
   }
 }

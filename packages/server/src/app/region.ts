@@ -1,5 +1,5 @@
-import type { StorageDriver } from "@caisson/storage";
-import type { PreparedScratch } from "./prepared-scratch.ts";
+import type { ReadyQueue } from "@caisson/linux";
+import type { ScratchDisk, StorageDriver } from "@caisson/storage";
 import type { RootMounts } from "./root-mounts.ts";
 import type { VolumeMounts } from "./volume-mounts.ts";
 
@@ -7,16 +7,17 @@ import type { VolumeMounts } from "./volume-mounts.ts";
 export interface Region {
   readonly name: string;
   readonly storage: StorageDriver;
-  /** Built-in images by their name, `builtin:debian-13`. */
-  readonly builtins: ReadonlyMap<string, BuiltinImage>;
+  /** Base images by their name, `builtin:debian-13`. */
+  readonly baseImages: ReadonlyMap<string, BaseImage>;
   readonly roots: RootMounts;
   readonly volumes: VolumeMounts;
-  readonly scratch: PreparedScratch;
+  /** Making one takes several milliseconds, and one that waits costs only its metadata. */
+  readonly scratch: ReadyQueue<ScratchDisk>;
   /** Images in the pool that belong to the server itself. */
   readonly ownImageIds: ReadonlySet<string>;
 }
 
-export interface BuiltinImage {
+export interface BaseImage {
   /** Name on the wire, for example `builtin:debian-13`. */
   readonly name: string;
   /** Image in the pool; it carries the key of the image's content. */
@@ -25,4 +26,4 @@ export interface BuiltinImage {
 }
 
 /** What a sandbox without `root` boots from. */
-export const DEFAULT_BUILTIN = "builtin:debian-13";
+export const DEFAULT_BASE_IMAGE = "builtin:debian-13";

@@ -1,85 +1,89 @@
-import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type BlockDevice, mountVolume, type StorageDriver, unmountVolume } from "@caisson/storage";
-import type { KeyedMutex } from "./keyed-mutex.ts";
-
-interface MountedRoot {
-  readonly device: BlockDevice;
-  readonly path: string;
-  users: number;
-  idleTimer: NodeJS.Timeout | null;
-}
+import type { KeyedLock } from "@caisson/linux";
+import { mountVolume, type StorageDriver } from "@caisson/storage";
+import type { Logger } from "pino";
+import { type Mounted, SharedMounts } from "./shared-mounts.ts";
 
 /** How long the root of a snapshot stays mounted after its last sandbox, so that the next one starts without mounting it. */
 const IDLE_MS = 30_000;
 
+export interface MountsOptions {
+  readonly storage: StorageDriver;
+  /** Where to mount. */
+  readonly directory: string;
+  readonly locks: KeyedLock;
+  readonly logger: Logger;
+}
+
 /**
- * Snapshots and built-in images that sandboxes run from: each attached and mounted read-only once per host, however many sandboxes share it,
+ * Snapshots and base images that sandboxes run from: each attached and mounted read-only once per host, however many sandboxes share it,
  * so that they share its page cache too.
  */
 export class RootMounts {
-  readonly #storage: StorageDriver;
   readonly #directory: string;
-  readonly #locks: KeyedMutex;
-  readonly #mounted = new Map<string, MountedRoot>();
+  readonly #locks: KeyedLock;
+  readonly #logger: Logger;
+  readonly #mounts: SharedMounts;
+  readonly #idleTimers = new Map<string, NodeJS.Timeout>();
 
-  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex) {
-    this.#storage = storage;
+  constructor({ storage, directory, locks, logger }: MountsOptions) {
     this.#directory = directory;
     this.#locks = locks;
+    this.#logger = logger;
+    this.#mounts = new SharedMounts(storage, logger);
   }
 
-  /** The mounted directory of the image. Each success needs one `release`. */
-  acquire(imageId: string): Promise<string> {
+  /** The mounted directory of the image. Needs a `release` by the same holder, also after a failure. */
+  acquire(imageId: string, holder: string): Promise<string> {
     return this.#locks.run(imageId, async () => {
-      const mounted = this.#mounted.get(imageId) ?? (await this.#mount(imageId));
-      if (mounted.idleTimer !== null) clearTimeout(mounted.idleTimer);
-      mounted.idleTimer = null;
-      mounted.users += 1;
-      return mounted.path;
+      this.#keep(imageId);
+      const existing = this.#mounts.get(imageId);
+      if (existing?.isMounted !== true) return (await this.#mount(imageId, holder)).path;
+      existing.holders.add(holder);
+      return existing.path;
     });
   }
 
-  release(imageId: string): void {
-    const mounted = this.#mounted.get(imageId);
+  /** Gives up what `acquire` gave. Again, or without one, is success. */
+  async release(imageId: string, holder: string): Promise<void> {
+    const mounted = this.#mounts.get(imageId);
     if (mounted === undefined) return;
-    mounted.users -= 1;
-    if (mounted.users > 0) return;
-    mounted.idleTimer = setTimeout(() => void this.evict(imageId).catch(() => {}), IDLE_MS);
-    mounted.idleTimer.unref();
+    mounted.holders.delete(holder);
+    if (mounted.holders.size > 0) return;
+    this.#keep(imageId);
+    const evict = () =>
+      void this.evict(imageId).catch((error: unknown) =>
+        this.#logger.error({ err: error, imageId }, "cannot unmount a root that nobody uses; its next use tries again"),
+      );
+    this.#idleTimers.set(imageId, setTimeout(evict, IDLE_MS).unref());
   }
 
   /** Unmounts an image that no sandbox uses. Returns false while one does. */
   evict(imageId: string): Promise<boolean> {
     return this.#locks.run(imageId, async () => {
-      const mounted = this.#mounted.get(imageId);
-      if (mounted === undefined) return true;
-      if (mounted.users > 0) return false;
-      if (mounted.idleTimer !== null) clearTimeout(mounted.idleTimer);
-      await unmountVolume(mounted.path);
-      await this.#storage.detach(mounted.device);
-      this.#mounted.delete(imageId);
-      await rmdir(mounted.path);
+      if ((this.#mounts.get(imageId)?.holders.size ?? 0) > 0) return false;
+      this.#keep(imageId);
+      await this.#mounts.giveBack(imageId);
       return true;
     });
   }
 
   async close(): Promise<void> {
-    for (const imageId of [...this.#mounted.keys()]) await this.evict(imageId);
+    for (const imageId of this.#mounts.ids()) await this.evict(imageId);
   }
 
-  async #mount(imageId: string): Promise<MountedRoot> {
+  #mount(imageId: string, holder: string): Promise<Mounted> {
     const path = join(this.#directory, imageId);
-    const device = await this.#storage.attach(imageId, "ro");
-    try {
-      await mkdir(path, { recursive: true, mode: 0o711 });
-      await mountVolume({ device: device.path, target: path, kind: "root", isReadOnly: true });
-    } catch (error) {
-      await this.#storage.detach(device);
-      throw error;
-    }
-    const mounted: MountedRoot = { device, path, users: 0, idleTimer: null };
-    this.#mounted.set(imageId, mounted);
-    return mounted;
+    return this.#mounts.mount(imageId, holder, {
+      path,
+      isReadOnly: true,
+      mount: (device) => mountVolume({ device: device.path, target: path, kind: "root", isReadOnly: true }),
+    });
+  }
+
+  /** Stops the clock of an unused image. */
+  #keep(imageId: string): void {
+    clearTimeout(this.#idleTimers.get(imageId));
+    this.#idleTimers.delete(imageId);
   }
 }

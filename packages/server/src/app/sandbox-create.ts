@@ -1,31 +1,38 @@
-import type { NewSandbox, ReserveOutcome, SandboxRecord, VolumeClaim } from "@caisson/database";
-import { step } from "@caisson/linux";
+import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
+import type { UndoStack } from "@caisson/linux";
 import { CaissonError, newId } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { RunningSandbox } from "@caisson/runtime";
-import { type Actor, type AppContext, recordEvent } from "./context.ts";
-import type { LiveSandbox } from "./live-sandboxes.ts";
+import { auditEvent } from "./audit-event.ts";
+import type { Actor, AppContext } from "./context.ts";
+import { CreationEnded, type LiveSandbox, type StopReason } from "./live-sandboxes.ts";
+import { runOperation, Step } from "./operation.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
-import { mountForSandbox } from "./sandbox-mounts.ts";
-import { planSandbox } from "./sandbox-plan.ts";
-import { waitForHolders } from "./volume-holders.ts";
+import { SandboxMounts } from "./sandbox-mounts.ts";
+import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+import { waitForEndings } from "./volume-holders.ts";
 
 const MIB = 2 ** 20;
 
 /**
- * Creates a sandbox and resolves when its agent answers. The order: plan (nothing touched yet), reserve (row, attachments and limits in one
- * transaction), then root, volumes and scratch disk side by side, then the runtime. A failure undoes what was made, in reverse, and the row says so;
- * a crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
+ * Creates a sandbox and resolves when its agent answers.
+ *
+ * Intent: the row in `starting`, the holds on its volumes, and the limits, in one transaction, after every name was resolved and while nothing is
+ * touched. Then root, volumes and scratch disk, side by side; then the runtime, which needs them. Commit: the row is `running`, with its event. The
+ * steps stay on the stack for the sandbox's end.
+ *
+ * A failure, a client that leaves (`signal`) and a kill undo what was made in the opposite order, and then close the row, which frees the volumes.
+ * A crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
  */
 export async function createSandbox(
   app: AppContext,
   actor: Actor,
   config: SandboxConfig,
   hostRegion: string | null,
+  signal: AbortSignal,
 ): Promise<LiveSandbox> {
   const startedMs = performance.now();
-  app.live.requireOpen();
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region.name),
@@ -36,58 +43,100 @@ export async function createSandbox(
     createdAtMs: Date.now(),
     stopAtMs: config.stopAtMs,
   };
-  await reserve(app, sandbox, plan.claims);
-  const reservedMs = performance.now();
-  const undo = new AsyncDisposableStack();
-  try {
-    const { root, mounts } = await mountForSandbox(plan, undo);
-    const mountedMs = performance.now();
-    undo.defer(() => app.runtime.stop(sandbox.id));
-    const running = await step("sandbox-create.start", () =>
-      app.runtime.start({
-        id: sandbox.id,
-        root,
-        mounts,
-        limits: {
-          memoryBytes: config.memoryMb * MIB,
-          cpuCount: app.config.sandboxes.cpuCount,
-          pidsMax: app.config.sandboxes.pidsMax,
-        },
-        ...egressOf(config),
-      }),
-    );
-    await step("sandbox-create.commit", () => app.store.sandboxes.setStatus(sandbox.id, "running"));
-    logTrace(app, sandbox.id, { startedMs, reservedMs, mountedMs }, running);
-    await recordEvent(app, actor, "sandbox-create", sandbox, {
-      memoryMib: config.memoryMb,
-      volumes: plan.claims.map((claim) => claim.volumeId),
-    });
-    return await adopt(app, actor, sandbox, running, undo);
-  } catch (error) {
-    const undone = (async () => {
-      await undo.disposeAsync();
-      await app.store.sandboxes.finish(sandbox.id, "start-failed", Date.now());
-    })();
-    app.live.trackEnding(sandbox.id, undone);
-    await undone;
-    throw error;
-  }
+  return app.live.create(sandbox.id, (ended) =>
+    start(app, actor, { sandbox, plan, config, startedMs, signal: AbortSignal.any([signal, ended]) }),
+  );
 }
 
-async function adopt(
+interface Creation {
+  readonly sandbox: NewSandbox;
+  readonly plan: SandboxPlan;
+  readonly config: SandboxConfig;
+  readonly startedMs: number;
+  readonly signal: AbortSignal;
+}
+
+async function start(app: AppContext, actor: Actor, creation: Creation): Promise<LiveSandbox> {
+  const { sandbox, plan, config, startedMs, signal } = creation;
+  const { id } = sandbox;
+  const marks = { startedMs, reservedMs: startedMs, mountedMs: startedMs };
+  const held = new SandboxMounts(id, plan);
+  const mount = new Step("mount", { run: () => held.mount(), undo: () => held.release() });
+  const run = new Step("start", {
+    run() {
+      marks.mountedMs = performance.now();
+      const { cpuCount, pidsMax } = app.config.sandboxes;
+      const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax };
+      return app.runtime.start({ id, ...mount.value, limits, ...egressOf(config) }, signal);
+    },
+    undo: () => app.runtime.stop(id),
+  });
+  const volumeIds = plan.holds.map((hold) => hold.volumeId);
+  const stopReason = (): StopReason => stopReasonOf(signal);
+  // Who wants one of its volumes waits for the undoing, from the moment that it is certain.
+  const { promise: undone, resolve: markUndone } = Promise.withResolvers<boolean>();
+  signal.addEventListener("abort", () => app.live.trackEnding(id, undone), { once: true });
+
+  const { record, made } = await runOperation(app, {
+    name: "sandbox-create",
+    objectId: id,
+    signal,
+    intent: {
+      async run() {
+        await reserve(app, sandbox, plan.holds, signal);
+        marks.reservedMs = performance.now();
+        return null;
+      },
+      async undo() {
+        const event = { ...auditEvent(actor, "sandbox-create", sandbox), outcome: stopReason() };
+        await app.store.sandboxes.finish(id, stopReason(), Date.now(), event);
+        markUndone(true);
+      },
+    },
+    steps: [mount, run],
+    commit: {
+      async run(stack) {
+        const event = auditEvent(actor, "sandbox-create", sandbox, { memoryMib: config.memoryMb, volumes: volumeIds });
+        return { record: await app.store.sandboxes.commit(id, event), made: stack };
+      },
+      async withdraw() {
+        app.live.trackEnding(id, undone);
+        await app.store.sandboxes.beginEnd(id, stopReason());
+        return null;
+      },
+    },
+  });
+  logTrace(app, id, marks, run.value);
+  return adopt(app, { record, running: run.value, volumeIds, made });
+}
+
+/** Why a creation that failed was not to be. */
+function stopReasonOf({ aborted, reason }: AbortSignal): StopReason {
+  if (!aborted) return "start-failed";
+  return reason instanceof CreationEnded ? reason.reason : "cancelled";
+}
+
+/** From here on the sandbox's end gives everything back. Nothing in here can fail. */
+function adopt(
   app: AppContext,
-  actor: Actor,
-  sandbox: NewSandbox,
-  running: RunningSandbox,
-  undo: AsyncDisposableStack,
-): Promise<LiveSandbox> {
-  const record = await app.store.sandboxes.get(actor.organization.id, sandbox.id);
-  if (record === null) throw new Error(`The row of sandbox ${sandbox.id} is gone`);
+  {
+    record,
+    running,
+    volumeIds,
+    made,
+  }: {
+    readonly record: SandboxRecord;
+    readonly running: RunningSandbox;
+    readonly volumeIds: readonly string[];
+    readonly made: UndoStack;
+  },
+): LiveSandbox {
   const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
   const live: LiveSandbox = {
     record,
     running,
-    release: () => resources.disposeAsync(),
+    volumeIds,
+    release: () => made[Symbol.asyncDispose](),
     mode: record.stopAtMs === null ? "session" : "duration",
     keepUntilMs: 0,
     timer: null,
@@ -96,22 +145,24 @@ async function adopt(
     markEnded,
   };
   app.live.add(live);
-  // From here on its end gives everything back, so nothing may fail any more.
-  const resources = undo.move();
   if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
   // A sandbox whose first process is gone has nothing left to do, whatever its mode.
-  void running.exited.then(() => endSandbox(app, live, "exited").catch(() => {}));
+  void running.exited.then(() => endSandbox(app, live, "exited"));
   return live;
 }
 
 /** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
-async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly VolumeClaim[]): Promise<void> {
+async function reserve(
+  app: AppContext,
+  sandbox: NewSandbox,
+  holds: readonly Hold[],
+  signal: AbortSignal,
+): Promise<void> {
   const { maxPerOrganization } = app.config.sandboxes;
   const startedMs = performance.now();
   for (;;) {
-    const outcome = await step("sandbox-create.reserve", () =>
-      app.store.sandboxes.reserve(sandbox, claims, maxPerOrganization),
-    );
+    signal.throwIfAborted();
+    const outcome = await app.store.sandboxes.reserve(sandbox, holds, maxPerOrganization);
     if (outcome.kind === "reserved") return;
     if (outcome.kind === "limit") {
       throw new CaissonError(
@@ -120,12 +171,12 @@ async function reserve(app: AppContext, sandbox: NewSandbox, claims: readonly Vo
       );
     }
     const holderIds = outcome.holders.map((holder) => holder.id);
-    if (!(await waitForHolders(app, holderIds, startedMs))) throw await volumeInUse(app, outcome);
+    if (!(await waitForEndings(app, holderIds, startedMs, signal))) throw await volumeInUse(app, outcome);
   }
 }
 
 async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {
-  const volume = await app.store.images.get(outcome.volumeId);
+  const volume = await app.store.disks.get(outcome.volumeId);
   const [holder] = outcome.holders;
   return new CaissonError(
     "VOLUME_IN_USE",

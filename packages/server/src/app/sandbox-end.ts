@@ -1,57 +1,57 @@
-import { step } from "@caisson/linux";
 import { MAX_LIFETIME_MS } from "@caisson/protocol";
-import { type AppContext, recordEvent } from "./context.ts";
+import { auditEvent } from "./audit-event.ts";
+import type { AppContext } from "./context.ts";
 import type { LiveSandbox, StopReason } from "./live-sandboxes.ts";
+import { completeSteps, isDoneWithin } from "./operation.ts";
+import { measureUsage } from "./usage.ts";
+
+/** The longest that a caller waits for an end. The official client gives up on a kill after 10 s. */
+export const END_WAIT_MS = 8_000;
 
 /**
- * Ends a sandbox, once, whoever asks and how often: kill the processes, close the clients, unmount and detach the volumes, wipe the scratch disk,
- * and only then mark the row, which frees the volumes for others. Resolves when all of that is done.
+ * Ends a sandbox, once, whoever asks and how often.
+ *
+ * Intent: the row is `stopping`, with the reason. Then the processes are killed and the clients closed, then the volumes unmounted and detached and
+ * the scratch disk wiped, in the opposite order of their making. Commit: the row is `stopped`, with its event, which frees the volumes.
+ *
+ * There is no way back: a step that fails is tried again until it succeeds, and the volumes stay held until then rather than being handed out
+ * while something may still write to them. A crash leaves a row that the next start closes. Resolves to true when all is done, and to false
+ * when the server closes before.
  */
-export function endSandbox(app: AppContext, live: LiveSandbox, reason: StopReason): Promise<void> {
-  live.ending ??= end(app, live, reason);
+export function endSandbox(app: AppContext, live: LiveSandbox, reason: StopReason): Promise<boolean> {
+  if (live.ending !== null) return live.ending;
+  live.ending = end(app, live, reason);
   app.live.trackEnding(live.record.id, live.ending);
   return live.ending;
 }
 
-async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Promise<void> {
+/** Ends a sandbox and waits for it, within reason. False: the end goes on in the background. */
+export function endSandboxSoon(app: AppContext, live: LiveSandbox, reason: StopReason): Promise<boolean> {
+  return isDoneWithin(endSandbox(app, live, reason), END_WAIT_MS);
+}
+
+async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Promise<boolean> {
   const { id } = live.record;
   if (live.timer !== null) clearTimeout(live.timer);
-  try {
-    await step("sandbox-end.intent", () => app.store.sandboxes.setStatus(id, "stopping", reason));
-    const attachments = await app.store.sandboxes.attachments(id);
-    await step("sandbox-end.release", () => live.release());
-    await step("sandbox-end.commit", () => app.store.sandboxes.finish(id, reason, Date.now()));
-    app.live.remove(id);
-    live.markEnded();
-    app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
-    await measureUsage(
-      app,
-      live.record.region,
-      attachments.map((attachment) => attachment.volumeId),
-    );
-    await recordEvent(app, null, "sandbox-end", live.record, { reason });
-  } catch (error) {
-    // The row stays as it is: its volumes remain attached rather than being handed out while something may still write to them.
-    app.logger.error(
-      { err: error, sandboxId: id },
-      "cannot end the sandbox cleanly; a restart of the server settles it",
-    );
-    throw error;
-  }
+  const isDone = await completeSteps(app, "sandbox-end", id, {
+    intent: () => app.store.sandboxes.beginEnd(id, reason),
+    release: () => live.release(),
+    commit: () =>
+      app.store.sandboxes.finish(id, reason, Date.now(), auditEvent(null, "sandbox-end", live.record, { reason })),
+  });
+  if (!isDone) return false;
+  app.live.remove(id);
+  live.markEnded();
+  app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
+  await measureUsage(app, live.record.region, live.volumeIds);
+  return true;
 }
 
-/** Measures how much the volumes hold now and remembers it. */
-export async function measureUsage(app: AppContext, regionName: string, volumeIds: readonly string[]): Promise<void> {
-  const storage = app.regions.get(regionName)?.storage;
-  if (storage === undefined) return;
-  for (const volumeId of volumeIds) await app.store.images.setUsage(volumeId, await storage.usage(volumeId));
-}
-
-/** Ends the sandbox at `atMs` unless it ends before; replaces an earlier time. A failing end is logged there. */
+/** Ends the sandbox at `atMs` unless it ends before; replaces an earlier time. */
 export function endAt(app: AppContext, live: LiveSandbox, atMs: number, reason: StopReason): void {
   if (live.timer !== null) clearTimeout(live.timer);
   if (live.ending !== null) return;
-  live.timer = setTimeout(() => void endSandbox(app, live, reason).catch(() => {}), Math.max(0, atMs - Date.now()));
+  live.timer = setTimeout(() => void endSandbox(app, live, reason), Math.max(0, atMs - Date.now()));
 }
 
 /** The creator's connection is gone: a session ends now, or when the extension it was promised is over. A duration sandbox lives on. */

@@ -1,52 +1,70 @@
+import { settleAll } from "@caisson/linux";
 import type { MountSpec, RootSpec } from "@caisson/runtime";
 import type { SandboxPlan } from "./sandbox-plan.ts";
 import type { VolumeMountOptions } from "./volume-mounts.ts";
 
-/** Mounts what the sandbox needs, side by side, and puts giving all of it back, side by side too, on the stack. */
-export async function mountForSandbox(
-  plan: SandboxPlan,
-  undo: AsyncDisposableStack,
-): Promise<{ root: RootSpec; mounts: readonly MountSpec[] }> {
-  const { region } = plan;
-  const releases: (() => Promise<void>)[] = [];
-  undo.defer(() => settleAll(releases.map((release) => release())).then(() => {}));
-  const mountVolume = async (volumeId: string, options: VolumeMountOptions): Promise<string> => {
-    const path = await region.volumes.mount(volumeId, options);
-    releases.push(() => region.volumes.unmount(volumeId));
-    return path;
-  };
-  const acquireRoot = async (imageId: string): Promise<string> => {
-    const path = await region.roots.acquire(imageId);
-    releases.push(async () => region.roots.release(imageId));
-    return path;
-  };
-  const takeScratch = async (): Promise<string> => {
-    const scratch = await region.scratch.take();
-    releases.push(() => region.scratch.discard(scratch));
-    return scratch.path;
-  };
-  const mountRoot = async (): Promise<RootSpec> => {
-    if (plan.root.kind === "volume") {
-      return { kind: "persistent", path: await mountVolume(plan.root.volumeId, { isReadOnly: false, isRoot: true }) };
-    }
-    const [lowerPath = "", scratchPath = ""] = await settleAll([acquireRoot(plan.root.imageId), takeScratch()]);
-    return { kind: "ephemeral", lowerPath, scratchPath };
-  };
-  const mountData = async ({ volumeId, path, isReadOnly }: SandboxPlan["mounts"][number]): Promise<MountSpec> => {
-    return { sourcePath: await mountVolume(volumeId, { isReadOnly, isRoot: false }), targetPath: path, isReadOnly };
-  };
-  // Both are let settle before a failure of one of them is reported.
-  const [root, mounts] = await Promise.allSettled([mountRoot(), settleAll(plan.mounts.map(mountData))]);
-  if (root.status === "rejected") throw root.reason;
-  if (mounts.status === "rejected") throw mounts.reason;
-  return { root: root.value, mounts: mounts.value };
-}
+/** What one sandbox has mounted: made side by side, and given back side by side. */
+export class SandboxMounts {
+  readonly #sandboxId: string;
+  readonly #plan: SandboxPlan;
+  readonly #releases = new Set<() => Promise<void>>();
 
-/** Like `Promise.all`, but it does not answer while anything is still under way: what failed can then be undone without a race. */
-async function settleAll<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const results = await Promise.allSettled(promises);
-  const failures = results.filter((result) => result.status === "rejected").map((result) => result.reason as unknown);
-  if (failures.length === 1) throw failures[0];
-  if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join("; "));
-  return results.map((result) => (result as PromiseFulfilledResult<T>).value);
+  constructor(sandboxId: string, plan: SandboxPlan) {
+    this.#sandboxId = sandboxId;
+    this.#plan = plan;
+  }
+
+  /** Resolves, or fails, when nothing is under way any more. Needs a `release` in either case. */
+  async mount(): Promise<{ readonly root: RootSpec; readonly mounts: readonly MountSpec[] }> {
+    const [root, mounts] = await settleAll([
+      this.#mountRoot(),
+      settleAll(this.#plan.mounts.map((mount) => this.#mountData(mount))),
+    ]);
+    return { root, mounts };
+  }
+
+  /** Gives back each part that was not given back yet, so it can be repeated after a failure. */
+  async release(): Promise<void> {
+    await settleAll(
+      [...this.#releases].map(async (release) => {
+        await release();
+        this.#releases.delete(release);
+      }),
+    );
+  }
+
+  async #mountRoot(): Promise<RootSpec> {
+    const { root, region } = this.#plan;
+    if (root.kind === "volume") {
+      return { kind: "persistent", path: await this.#mountVolume(root.volumeId, { isReadOnly: false, isRoot: true }) };
+    }
+    const { imageId } = root;
+    this.#releases.add(() => region.roots.release(imageId, this.#sandboxId));
+    const [lowerPath, scratchPath] = await settleAll([
+      region.roots.acquire(imageId, this.#sandboxId),
+      this.#takeScratch(),
+    ]);
+    return { kind: "ephemeral", lowerPath, scratchPath };
+  }
+
+  async #mountData({ volumeId, path, isReadOnly }: SandboxPlan["mounts"][number]): Promise<MountSpec> {
+    return {
+      sourcePath: await this.#mountVolume(volumeId, { isReadOnly, isRoot: false }),
+      targetPath: path,
+      isReadOnly,
+    };
+  }
+
+  #mountVolume(volumeId: string, options: VolumeMountOptions): Promise<string> {
+    const { volumes } = this.#plan.region;
+    // Before it is mounted: a mount that fails may have done a part.
+    this.#releases.add(() => volumes.unmount(volumeId, this.#sandboxId));
+    return volumes.mount(volumeId, options, this.#sandboxId);
+  }
+
+  async #takeScratch(): Promise<string> {
+    const disk = await this.#plan.region.scratch.take();
+    this.#releases.add(async () => disk[Symbol.asyncDispose]());
+    return disk.path;
+  }
 }

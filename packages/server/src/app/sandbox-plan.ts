@@ -1,8 +1,8 @@
-import type { ImageRecord, VolumeClaim } from "@caisson/database";
+import type { Disk, Hold } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
-import { type Actor, type AppContext, requireImage, requireRegion } from "./context.ts";
-import { DEFAULT_BUILTIN, type Region } from "./region.ts";
+import { type Actor, type AppContext, requireDisk, requireRegion, requireRegionOf } from "./context.ts";
+import { DEFAULT_BASE_IMAGE, type Region } from "./region.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
@@ -12,7 +12,7 @@ export interface SandboxPlan {
     | { readonly kind: "volume"; readonly volumeId: string };
   readonly mounts: readonly { readonly volumeId: string; readonly path: string; readonly isReadOnly: boolean }[];
   /** Every volume that the sandbox will hold, the root included. */
-  readonly claims: readonly VolumeClaim[];
+  readonly holds: readonly Hold[];
 }
 
 /**
@@ -26,12 +26,12 @@ export async function planSandbox(
   hostRegion: string | null,
 ): Promise<SandboxPlan> {
   refuseUnsupported(config);
-  const rootName = config.root ?? DEFAULT_BUILTIN;
+  const rootName = config.root ?? DEFAULT_BASE_IMAGE;
   const root = rootName.startsWith("builtin:") ? null : await requireRoot(app, actor, rootName);
-  const volumes: { record: ImageRecord; path: string; isReadOnly: boolean }[] = [];
+  const volumes: { record: Disk; path: string; isReadOnly: boolean }[] = [];
   for (const mount of config.volumes) {
     volumes.push({
-      record: await requireImage(app, actor, "volume", mount.volume),
+      record: await requireDisk(app, actor, "volume", mount.volume),
       path: mount.path,
       isReadOnly: mount.isReadOnly,
     });
@@ -40,16 +40,16 @@ export async function planSandbox(
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
-  const claims = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
+  const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   if (root === null)
-    return { region, root: { kind: "image", imageId: requireBuiltin(region, rootName) }, mounts, claims };
-  if (root.kind === "snapshot") return { region, root: { kind: "image", imageId: root.id }, mounts, claims };
+    return { region, root: { kind: "image", imageId: requireBaseImage(region, rootName) }, mounts, holds };
+  if (root.kind === "snapshot") return { region, root: { kind: "image", imageId: root.id }, mounts, holds };
   return {
     region,
     root: { kind: "volume", volumeId: root.id },
     mounts,
-    claims: [{ volumeId: root.id, isReadOnly: false }, ...claims],
+    holds: [{ volumeId: root.id, isReadOnly: false }, ...holds],
   };
 }
 
@@ -65,11 +65,11 @@ function refuseUnsupported(config: SandboxConfig): void {
   if (config.port !== null) refuse("port");
 }
 
-async function requireRoot(app: AppContext, actor: Actor, idOrSlug: string): Promise<ImageRecord> {
+async function requireRoot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
   const organizationId = actor.organization.id;
   const root =
-    (await app.store.images.find(organizationId, "volume", idOrSlug)) ??
-    (await app.store.images.find(organizationId, "snapshot", idOrSlug));
+    (await app.store.disks.find(organizationId, "volume", idOrSlug)) ??
+    (await app.store.disks.find(organizationId, "snapshot", idOrSlug));
   if (root === null) {
     throw new CaissonError(
       "VOLUME_NOT_FOUND",
@@ -79,27 +79,27 @@ async function requireRoot(app: AppContext, actor: Actor, idOrSlug: string): Pro
   if (root.isBootable) return root;
   throw new CaissonError(
     "NOT_BOOTABLE",
-    `Cannot boot from ${root.kind} ${JSON.stringify(root.slug)}: it holds no operating system. Boot from one made from "${DEFAULT_BUILTIN}"`,
+    `Cannot boot from ${root.kind} ${JSON.stringify(root.slug)}: it holds no operating system. Boot from one made from "${DEFAULT_BASE_IMAGE}"`,
   );
 }
 
-function requireDistinct(images: readonly ImageRecord[]): void {
+function requireDistinct(disks: readonly Disk[]): void {
   const seen = new Set<string>();
-  for (const image of images) {
-    if (seen.has(image.id)) {
+  for (const disk of disks) {
+    if (seen.has(disk.id)) {
       throw new CaissonError(
         "INVALID_CONFIG",
-        `The volume ${JSON.stringify(image.slug)} is named twice: mount each volume at one place`,
+        `The volume ${JSON.stringify(disk.slug)} is named twice: mount each volume at one place`,
       );
     }
-    seen.add(image.id);
+    seen.add(disk.id);
   }
 }
 
-function chooseRegion(app: AppContext, used: readonly ImageRecord[], requested: string | null): Region {
+function chooseRegion(app: AppContext, used: readonly Disk[], requested: string | null): Region {
   const [first] = used;
   if (first === undefined) return requireRegion(app, requested ?? app.config.regions[0] ?? "");
-  const other = used.find((image) => image.region !== first.region);
+  const other = used.find((disk) => disk.region !== first.region);
   if (other !== undefined) {
     throw new CaissonError(
       "REGION_MISMATCH",
@@ -107,14 +107,14 @@ function chooseRegion(app: AppContext, used: readonly ImageRecord[], requested: 
         "use what lies in one region",
     );
   }
-  return requireRegion(app, first.region);
+  return requireRegionOf(app, first);
 }
 
-function requireBuiltin(region: Region, name: string): string {
-  const image = region.builtins.get(name);
-  if (image !== undefined) return image.imageId;
+function requireBaseImage(region: Region, name: string): string {
+  const base = region.baseImages.get(name);
+  if (base !== undefined) return base.imageId;
   throw new CaissonError(
     "SNAPSHOT_NOT_FOUND",
-    `There is no built-in image ${JSON.stringify(name.slice(0, 64))}: leave "root" out for ${DEFAULT_BUILTIN}`,
+    `There is no built-in image ${JSON.stringify(name.slice(0, 64))}: leave "root" out for ${DEFAULT_BASE_IMAGE}`,
   );
 }

@@ -1,8 +1,11 @@
-import type { ImageRecord, NewImage } from "@caisson/database";
+import type { Disk, NewDisk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
-import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
+import { auditEvent } from "./audit-event.ts";
+import { type Actor, type AppContext, requireDisk, requireRegionOf } from "./context.ts";
+import { runOperation, Step } from "./operation.ts";
 import type { Region } from "./region.ts";
+import { measureUsage } from "./usage.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -11,9 +14,13 @@ export interface CreateSnapshotInput {
 }
 
 /**
- * Takes a snapshot of a volume, attached or not. The row comes first, in state `creating`; then the image is sealed; then the row becomes `ready`.
- * A writable attached volume is frozen for the instant of the copy only: it is thawed before the copy is made durable, and the acknowledgement
- * comes after that. A crash in between leaves a `creating` row, which the next start undoes; the freeze goes with the mount.
+ * Takes a snapshot of a volume, attached or not.
+ *
+ * Intent: the row in `creating`, which takes the slug. Then the image is sealed: a writable attached volume is frozen for the instant of the copy
+ * only, and thawed before the copy is made durable. Commit: the row is `ready`, with its event, which is the acknowledgement.
+ *
+ * A failure undoes as that of a volume's creation does; the volume goes on untouched. A crash leaves a row that the next start undoes; the freeze
+ * goes with the mount.
  */
 export async function createSnapshot(
   app: AppContext,
@@ -21,19 +28,19 @@ export async function createSnapshot(
   volumeIdOrSlug: string,
   input: CreateSnapshotInput,
   idempotencyKey?: string,
-): Promise<ImageRecord> {
+): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const labels = requireLabels(input.labels ?? {});
-  const { id: volumeId } = await requireImage(app, actor, "volume", volumeIdOrSlug);
-  const claim =
+  const { id: volumeId } = await requireDisk(app, actor, "volume", volumeIdOrSlug);
+  const key =
     idempotencyKey === undefined
       ? undefined
       : { key: idempotencyKey, requestHash: hashRequest("snapshot", { ...input, volumeId }) };
   return app.locks.run(volumeId, async () => {
-    const volume = await requireImage(app, actor, "volume", volumeId);
-    const region = requireRegion(app, volume.region);
+    const volume = await requireDisk(app, actor, "volume", volumeId);
+    const region = requireRegionOf(app, volume);
     const isWritable = region.volumes.isWritable(volumeId);
-    const snapshot: NewImage = {
+    const snapshot: NewDisk = {
       kind: "snapshot",
       id: newId("snp", volume.region),
       organizationId: volume.organizationId,
@@ -47,25 +54,38 @@ export async function createSnapshot(
       labels,
       createdAtMs: Date.now(),
     };
-    const { existingId } = await step("snapshot-create.reserve", () => app.store.images.reserve(snapshot, claim));
-    if (existingId !== null) return findEarlier(app, existingId);
-    try {
-      await seal(region, volumeId, snapshot.id);
-      const usage = await region.storage.usage(snapshot.id);
-      const values = { consistency: snapshot.consistency, ...usage };
-      const record = await step("snapshot-create.commit", () => app.store.images.commit(snapshot.id, values));
-      await app.store.images.setUsage(volumeId, await region.storage.usage(volumeId));
-      await recordEvent(app, actor, "snapshot-create", record, { slug, volumeId, consistency: record.consistency });
-      return record;
-    } catch (error) {
-      await region.storage.deleteImage(snapshot.id);
-      await app.store.images.forget(snapshot.id);
-      throw error;
-    }
+    const record = await runOperation(app, {
+      name: "snapshot-create",
+      objectId: snapshot.id,
+      intent: {
+        async run() {
+          const { existingId } = await app.store.disks.reserve(snapshot, key);
+          return existingId === null ? null : findEarlier(app, existingId);
+        },
+        undo: () => app.store.disks.forget(snapshot.id, null),
+      },
+      steps: [
+        new Step("seal", {
+          run: () => seal(region, volumeId, snapshot.id),
+          undo: () => region.storage.deleteImage(snapshot.id),
+        }),
+      ],
+      commit: {
+        async run() {
+          const { consistency } = snapshot;
+          const event = auditEvent(actor, "snapshot-create", snapshot, { slug, volumeId, consistency });
+          const usage = await region.storage.usage(snapshot.id);
+          return app.store.disks.commit(snapshot.id, { consistency, ...usage }, event);
+        },
+        withdraw: () => app.store.disks.withdraw(snapshot.id),
+      },
+    });
+    await measureUsage(app, volume.region, [volumeId]);
+    return record;
   });
 }
 
 async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
   await using frozen = await step("snapshot-create.freeze", () => region.volumes.freeze(volumeId));
-  await step("snapshot-create.seal", () => region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw()));
+  await region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw());
 }

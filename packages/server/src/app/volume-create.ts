@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
-import type { ImageRecord, NewImage, ObjectReference, ParentReference } from "@caisson/database";
-import { step } from "@caisson/linux";
+import type { Disk, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
 import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
-import { type Actor, type AppContext, recordEvent, requireRegion } from "./context.ts";
-import { fillVolume } from "./image-content.ts";
+import { auditEvent } from "./audit-event.ts";
+import { type Actor, type AppContext, requireRegion } from "./context.ts";
+import { runOperation } from "./operation.ts";
 import type { Region } from "./region.ts";
+import { volumeContentSteps } from "./volume-content.ts";
 
 export interface CreateVolumeInput {
   readonly slug: string;
@@ -24,15 +25,20 @@ interface Source {
 }
 
 /**
- * Creates a volume. The row comes first, in state `creating`, and takes the slug; then the image is made and made durable; then the row becomes
- * `ready`, which is the acknowledgement. A crash before that leaves a `creating` row, which the next start undoes together with its image.
+ * Creates a volume.
+ *
+ * Intent: the row in `creating`, which takes the slug. Then the image and its file system are made and made durable. Commit: the row is `ready`, with
+ * its event, which is the acknowledgement: nothing that it promises can be missing.
+ *
+ * A failure first turns the row to `purging`, which frees the slug and rules out that the commit happened after all, then deletes the image, then
+ * forgets the row. A crash leaves the row in one of the two states, and the next start does the same.
  */
 export async function createVolume(
   app: AppContext,
   actor: Actor,
   input: CreateVolumeInput,
   idempotencyKey?: string,
-): Promise<ImageRecord> {
+): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const region = requireRegion(app, input.region);
   const capacityBytes = requireCapacity(app, input.capacity);
@@ -45,7 +51,7 @@ export async function createVolume(
         `give at least ${source.sizeBytes} bytes (${formatSize(source.sizeBytes)})`,
     );
   }
-  const volume: NewImage = {
+  const volume: NewDisk = {
     kind: "volume",
     id: newId("vol", region.name),
     organizationId: actor.organization.id,
@@ -59,24 +65,28 @@ export async function createVolume(
     labels,
     createdAtMs: Date.now(),
   };
-  const claim =
+  const key =
     idempotencyKey === undefined ? undefined : { key: idempotencyKey, requestHash: hashRequest("volume", input) };
-  return app.locks.run(volume.id, async () => {
-    const { existingId } = await step("volume-create.reserve", () => app.store.images.reserve(volume, claim));
-    if (existingId !== null) return findEarlier(app, existingId);
-    try {
-      await fillVolume(region, volume.id, capacityBytes, source, app.locks);
-      const usage = await region.storage.usage(volume.id);
-      const record = await step("volume-create.commit", () =>
-        app.store.images.commit(volume.id, { consistency: null, ...usage }),
-      );
-      await recordEvent(app, actor, "volume-create", record, { slug, capacityBytes, from: input.from ?? null });
-      return record;
-    } catch (error) {
-      await region.storage.deleteImage(volume.id);
-      await app.store.images.forget(volume.id);
-      throw error;
-    }
+  return runOperation(app, {
+    name: "volume-create",
+    objectId: volume.id,
+    lock: volume.id,
+    intent: {
+      async run() {
+        const { existingId } = await app.store.disks.reserve(volume, key);
+        return existingId === null ? null : findEarlier(app, existingId);
+      },
+      undo: () => app.store.disks.forget(volume.id, null),
+    },
+    steps: volumeContentSteps(app, region, volume, source),
+    commit: {
+      async run() {
+        const event = auditEvent(actor, "volume-create", volume, { slug, capacityBytes, from: input.from ?? null });
+        const usage = await region.storage.usage(volume.id);
+        return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
+      },
+      withdraw: () => app.store.disks.withdraw(volume.id),
+    },
   });
 }
 
@@ -92,9 +102,9 @@ export function requireCapacity(app: AppContext, capacity: string | number): num
 }
 
 /** The object of an earlier request with the same idempotency key, once that request is done. */
-export async function findEarlier(app: AppContext, id: string): Promise<ImageRecord> {
-  const record = await app.locks.run(id, () => app.store.images.get(id));
-  if (record !== null && record.state !== "purging") return record;
+export async function findEarlier(app: AppContext, id: string): Promise<Disk> {
+  const record = await app.locks.run(id, () => app.store.disks.get(id));
+  if (record?.state === "ready" || record?.state === "deleted") return record;
   throw new CaissonError(
     "IDEMPOTENCY_KEY_REUSED",
     "The object that this idempotency key created is gone: use a new key to create another",
@@ -112,18 +122,18 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 
 async function findSource(app: AppContext, actor: Actor, region: Region, from: string): Promise<Source> {
   if (from.startsWith("builtin:")) {
-    const image = region.builtins.get(from);
-    if (image === undefined) {
-      const names = [...region.builtins.keys()].join(", ");
+    const base = region.baseImages.get(from);
+    if (base === undefined) {
+      const names = [...region.baseImages.keys()].join(", ");
       throw new CaissonError(
         "SNAPSHOT_NOT_FOUND",
         `There is no built-in image ${JSON.stringify(from.slice(0, 64))}: choose one of ${names}`,
       );
     }
-    const parent: ParentReference = { kind: "builtin", id: image.imageId, slug: image.name };
-    return { imageId: image.imageId, sizeBytes: image.sizeBytes, isBootable: true, parent, baseSnapshot: null };
+    const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
+    return { imageId: base.imageId, sizeBytes: base.sizeBytes, isBootable: true, parent, baseSnapshot: null };
   }
-  const snapshot = await app.store.images.find(actor.organization.id, "snapshot", from);
+  const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
   if (snapshot === null)
     throw new CaissonError(
       "SNAPSHOT_NOT_FOUND",

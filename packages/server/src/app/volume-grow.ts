@@ -1,53 +1,82 @@
-import type { ImageRecord } from "@caisson/database";
-import { step } from "@caisson/linux";
+import type { AuditEvent, Disk } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
-import { type Actor, type AppContext, recordEvent, requireImage, requireRegion } from "./context.ts";
-import { withDevice } from "./image-content.ts";
+import { auditEvent } from "./audit-event.ts";
+import { type Actor, type AppContext, requireDisk, requireRegionOf } from "./context.ts";
+import { runOperation, Step } from "./operation.ts";
 import { requireCapacity } from "./volume-create.ts";
-import { letHoldersEnd } from "./volume-holders.ts";
+import { waitForHolders } from "./volume-holders.ts";
+import { withDevice } from "./with-device.ts";
 
 /**
- * Grows a detached volume, its file system included. The intent is recorded first, then the image grows, then the file system; each step can be
- * repeated, so a crash anywhere is finished by the next start. Nothing ever shrinks.
+ * Grows a detached volume, its file system included.
+ *
+ * Intent: the new size in the row. Then the image grows, then the file system over it. Commit: the row's capacity, with its event.
+ *
+ * Nothing ever shrinks, so the way back ends with the image's growth: a failure or a crash before forgets the intent, one after it is finished, in
+ * the background or by the next start. Until then the volume can be used at its old size.
  */
 export async function growVolume(
   app: AppContext,
   actor: Actor,
   idOrSlug: string,
   capacity: string | number,
-): Promise<ImageRecord> {
-  const { id } = await requireImage(app, actor, "volume", idOrSlug);
+): Promise<Disk> {
+  const volume = await requireDisk(app, actor, "volume", idOrSlug);
+  const { id } = volume;
+  const region = requireRegionOf(app, volume);
   const capacityBytes = requireCapacity(app, capacity);
-  await letHoldersEnd(app, id);
-  return app.locks.run(id, async () => {
-    const volume = await requireImage(app, actor, "volume", id);
-    if (capacityBytes < volume.capacityBytes) {
-      throw new CaissonError(
-        "INVALID_CAPACITY",
-        `Cannot shrink volume ${JSON.stringify(volume.slug)} from ${volume.capacityBytes} to ${capacityBytes} bytes: a capacity can only grow`,
-      );
-    }
-    if (capacityBytes === volume.capacityBytes) return volume;
-    await step("volume-grow.intent", () => app.store.images.beginGrow(id, capacityBytes));
-    const grown = await finishGrow(app, { ...volume, growToBytes: capacityBytes });
-    await recordEvent(app, actor, "volume-grow", grown, { fromBytes: volume.capacityBytes, capacityBytes });
-    return grown;
+  await waitForHolders(app, id);
+  const event = auditEvent(actor, "volume-grow", volume, { fromBytes: volume.capacityBytes, capacityBytes });
+  return runOperation(app, {
+    name: "volume-grow",
+    objectId: id,
+    lock: id,
+    intent: {
+      async run() {
+        const current = await requireDisk(app, actor, "volume", id);
+        requireLarger(current, capacityBytes);
+        if (capacityBytes === current.capacityBytes) return current;
+        await app.store.disks.beginGrow(id, capacityBytes);
+        return null;
+      },
+      undo: () => app.store.disks.cancelGrow(id),
+    },
+    steps: [
+      new Step("image", { run: () => region.storage.growImage(id, capacityBytes) }),
+      new Step("file-system", { run: () => withDevice(app, region.storage, id, growFileSystem) }),
+    ],
+    commit: {
+      run: async () => app.store.disks.finishGrow(id, await region.storage.usage(id), event),
+      withdraw: () => settleGrow(app, id, event),
+    },
   });
 }
 
-/** Carries out a recorded grow; the caller holds the volume's lock, or nothing else runs yet. */
-export async function finishGrow(app: AppContext, volume: ImageRecord): Promise<ImageRecord> {
-  const region = requireRegion(app, volume.region);
-  const growToBytes = volume.growToBytes ?? volume.capacityBytes;
-  try {
-    await step("volume-grow.image", () => region.storage.growImage(volume.id, growToBytes));
-  } catch (error) {
-    // The image kept its size, so there is nothing to finish.
-    await app.store.images.cancelGrow(volume.id);
-    throw error;
-  }
-  await withDevice(region, volume.id, (path) => step("volume-grow.file-system", () => growFileSystem(path)));
-  const usage = await region.storage.usage(volume.id);
-  return step("volume-grow.commit", () => app.store.images.finishGrow(volume.id, usage));
+/**
+ * Brings a grow that was cut off to an end: finishes it when the image has grown. Null: it has not, so that the intent can be forgotten. The caller
+ * holds the volume's lock, or nothing else runs yet.
+ */
+export async function settleGrow(app: AppContext, id: string, event: AuditEvent): Promise<Disk | null> {
+  const volume = await app.store.disks.get(id);
+  if (volume === null) return null;
+  // The commit that failed has happened, or the intent was never recorded.
+  if (volume.growToBytes === null) return volume.capacityBytes === event.detail.capacityBytes ? volume : null;
+  const region = requireRegionOf(app, volume);
+  const image = await region.storage.getImage(id);
+  if (image === null || image.sizeBytes <= volume.capacityBytes) return null;
+  await region.storage.growImage(id, volume.growToBytes);
+  await withDevice(app, region.storage, id, growFileSystem);
+  return app.store.disks.finishGrow(id, await region.storage.usage(id), event);
+}
+
+/** Throws `INVALID_CAPACITY` for a size below the volume's, or below the one that an earlier, unfinished grow is bringing it to. */
+function requireLarger(volume: Disk, capacityBytes: number): void {
+  const leastBytes = Math.max(volume.capacityBytes, volume.growToBytes ?? 0);
+  if (capacityBytes >= leastBytes) return;
+  const state = leastBytes === volume.capacityBytes ? "" : ` (it is being grown to ${leastBytes})`;
+  throw new CaissonError(
+    "INVALID_CAPACITY",
+    `Cannot shrink volume ${JSON.stringify(volume.slug)} from ${volume.capacityBytes} to ${capacityBytes} bytes${state}: a capacity can only grow`,
+  );
 }

@@ -1,25 +1,9 @@
-import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrorCode, step } from "@caisson/linux";
-import {
-  type BlockDevice,
-  FrozenFileSystem,
-  mountVolume,
-  recoverFileSystem,
-  type StorageDriver,
-  trimVolume,
-  UnwrittenDataError,
-  unmountVolume,
-} from "@caisson/storage";
+import type { KeyedLock } from "@caisson/linux";
+import { FrozenFileSystem, mountVolume, recoverFileSystem, trimVolume } from "@caisson/storage";
 import type { Logger } from "pino";
-import type { KeyedMutex } from "./keyed-mutex.ts";
-
-interface MountedVolume {
-  readonly device: BlockDevice;
-  readonly path: string;
-  readonly isReadOnly: boolean;
-  users: number;
-}
+import type { MountsOptions } from "./root-mounts.ts";
+import { type Mounted, SharedMounts } from "./shared-mounts.ts";
 
 /** The longest that a snapshot may hold up a sandbox's writes. */
 const FREEZE_DEADLINE_MS = 2_000;
@@ -36,110 +20,87 @@ export interface VolumeMountOptions {
  * is decided before, in the database; mounting and unmounting of one volume take turns through the lock that snapshots and growing use too.
  */
 export class VolumeMounts {
-  readonly #storage: StorageDriver;
   readonly #directory: string;
-  readonly #locks: KeyedMutex;
+  readonly #locks: KeyedLock;
   readonly #logger: Logger;
-  readonly #mounted = new Map<string, MountedVolume>();
+  readonly #mounts: SharedMounts;
 
-  constructor(storage: StorageDriver, directory: string, locks: KeyedMutex, logger: Logger) {
-    this.#storage = storage;
+  constructor({ storage, directory, locks, logger }: MountsOptions) {
     this.#directory = directory;
     this.#locks = locks;
     this.#logger = logger;
+    this.#mounts = new SharedMounts(storage, logger);
   }
 
-  /** Mounts the volume and returns the directory. Each success needs one `unmount`. */
-  mount(volumeId: string, options: VolumeMountOptions): Promise<string> {
+  /** Mounts the volume and returns the directory. Needs an `unmount` by the same holder, also after a failure. */
+  mount(volumeId: string, options: VolumeMountOptions, holder: string): Promise<string> {
     return this.#locks.run(volumeId, async () => {
-      const existing = this.#mounted.get(volumeId);
-      if (existing !== undefined) {
-        if (!options.isReadOnly || !existing.isReadOnly) throw new Error(`Volume ${volumeId} is mounted already`);
-        existing.users += 1;
-        return existing.path;
-      }
-      const path = join(this.#directory, volumeId);
-      const device = await step("volume-mount.attach", () =>
-        this.#storage.attach(volumeId, options.isReadOnly ? "ro" : "rw"),
-      );
-      try {
-        await mkdir(path, { recursive: true, mode: 0o711 });
-        if (!options.isReadOnly) await recoverFileSystem(device.path);
-        await step("volume-mount.mount", () =>
-          mountVolume({
-            device: device.path,
-            target: path,
-            kind: options.isRoot ? "root" : "data",
-            isReadOnly: options.isReadOnly,
-          }),
-        );
-      } catch (error) {
-        await this.#storage.detach(device);
-        throw error;
-      }
-      this.#mounted.set(volumeId, { device, path, isReadOnly: options.isReadOnly, users: 1 });
-      return path;
+      const existing = this.#mounts.get(volumeId);
+      if (existing === undefined || existing.holders.size === 0) return this.#mount(volumeId, options, holder);
+      if (!options.isReadOnly || !existing.isReadOnly || !existing.isMounted)
+        throw new Error(`Volume ${volumeId} is mounted already`);
+      existing.holders.add(holder);
+      return existing.path;
     });
   }
 
   /**
-   * Gives up one `mount`. The last one gives unused space back, syncs, unmounts and detaches, in that order: then
-   * everything written is on stable storage.
+   * Gives up what `mount` gave. The last holder's call gives unused space back, syncs, unmounts and detaches, in that order: then everything
+   * written is on stable storage. Again, or without a mount, is success; after a failure it goes on where it stopped.
    */
-  unmount(volumeId: string): Promise<void> {
+  unmount(volumeId: string, holder: string): Promise<void> {
     return this.#locks.run(volumeId, async () => {
-      const mounted = this.#mounted.get(volumeId);
+      const mounted = this.#mounts.get(volumeId);
       if (mounted === undefined) return;
-      if (mounted.users > 1) {
-        mounted.users -= 1;
-        return;
-      }
-      if (!mounted.isReadOnly) await this.#trim(mounted);
-      await this.#reportLoss(volumeId, () => step("volume-mount.unmount", () => unmountVolume(mounted.path)));
-      await this.#reportLoss(volumeId, () => step("volume-mount.detach", () => this.#storage.detach(mounted.device)));
-      this.#mounted.delete(volumeId);
-      await rmdir(mounted.path);
+      mounted.holders.delete(holder);
+      if (mounted.holders.size > 0) return;
+      await this.#trim(mounted);
+      await this.#mounts.giveBack(volumeId);
     });
   }
 
   /** True while a sandbox can write to the volume. Only meaningful while the volume's lock is held. */
   isWritable(volumeId: string): boolean {
-    return this.#mounted.get(volumeId)?.isReadOnly === false;
+    const mounted = this.#mounts.get(volumeId);
+    return mounted?.isMounted === true && !mounted.isReadOnly;
   }
 
   /** Stops all writes to the volume until `thaw`; null when nobody can write to it. The caller holds the volume's lock. */
   async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
-    const mounted = this.#mounted.get(volumeId);
-    if (mounted === undefined || mounted.isReadOnly) return null;
+    const mounted = this.#mounts.get(volumeId);
+    if (mounted === undefined || !this.isWritable(volumeId)) return null;
     return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
   }
 
   /** Gives the blocks of files that were deleted in a mounted volume back to the pool. */
   trim(volumeId: string): Promise<void> {
     return this.#locks.run(volumeId, async () => {
-      const mounted = this.#mounted.get(volumeId);
-      if (mounted?.isReadOnly === false) await this.#trim(mounted);
+      const mounted = this.#mounts.get(volumeId);
+      if (mounted !== undefined) await this.#trim(mounted);
     });
   }
 
   /** Ids of the volumes that are mounted now. */
   ids(): readonly string[] {
-    return [...this.#mounted.keys()];
+    return this.#mounts.ids();
   }
 
-  /**
-   * A pool that is full, or a disk that fails, may not take what a sandbox never synced. That is lost whether or not the volume is held on to,
-   * so it is written down and the volume is freed. Anything else is a reason to keep the volume attached.
-   */
-  async #reportLoss(volumeId: string, release: () => Promise<void>): Promise<void> {
-    await release().catch((error: unknown) => {
-      if (!(error instanceof UnwrittenDataError) && !hasErrorCode(error, "EIO", "ENOSPC")) throw error;
-      this.#logger.error({ err: error, volumeId }, "a volume lost writes that were never synced");
+  async #mount(volumeId: string, { isReadOnly, isRoot }: VolumeMountOptions, holder: string): Promise<string> {
+    const path = join(this.#directory, volumeId);
+    const { path: target } = await this.#mounts.mount(volumeId, holder, {
+      path,
+      isReadOnly,
+      async mount(device) {
+        if (!isReadOnly) await recoverFileSystem(device.path);
+        await mountVolume({ device: device.path, target: path, kind: isRoot ? "root" : "data", isReadOnly });
+      },
     });
+    return target;
   }
 
   /** Space that is not given back now is given back the next time, so a failure holds nothing up. */
-  async #trim(mounted: MountedVolume): Promise<void> {
+  async #trim(mounted: Mounted): Promise<void> {
+    if (!mounted.isMounted || mounted.isReadOnly) return;
     await trimVolume(mounted.path).catch((error: unknown) => {
       this.#logger.warn({ err: error, path: mounted.path }, "cannot trim a volume");
     });

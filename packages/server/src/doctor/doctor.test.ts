@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { checkDisk, judgePrivileges } from "./host-checks.ts";
+import { checkDisk, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkVersion } from "./kernel-checks.ts";
 import { judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
@@ -44,6 +44,24 @@ suite("doctor", () => {
     assert.match(judgeFirewall(JSON.stringify({ nftables: [{ metainfo: {} }, { chain }] })).found, /ip filter FORWARD/);
     const accepting = { ...chain, policy: "accept" };
     assert.equal(judgeFirewall(JSON.stringify({ nftables: [{ chain: accepting }] })).status, "ok");
+  });
+
+  test("the tools are those that set-up installs, and a missing one is named with its package", async () => {
+    const tools = await readTools();
+    for (const command of ["pgrep", "setpriv", "nft", "mkfs.xfs"])
+      assert.ok(
+        tools.some((tool) => tool.command === command),
+        command,
+      );
+    const check = judgeTools(tools, [
+      { command: "pgrep", packageName: "procps" },
+      { command: "e2fsck", packageName: "e2fsprogs" },
+      { command: "resize2fs", packageName: "e2fsprogs" },
+    ]);
+    assert.equal(check.status, "missing");
+    assert.equal(check.remedy, "Install them: apt-get install procps e2fsprogs");
+    assert.equal(await isOnPath("sh"), true);
+    assert.equal(await isOnPath("no-such-program"), false);
   });
 
   test("no reachable name server is a warning", () => {

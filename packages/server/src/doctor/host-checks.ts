@@ -1,23 +1,26 @@
-import { readFile, statfs } from "node:fs/promises";
-import { dirname } from "node:path";
-import { hasErrorCode, runTool } from "@caisson/linux";
+import { access, constants, readFile, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { hasErrorCode } from "@caisson/linux";
 import { formatSize } from "@caisson/model";
 import { type Check, missing, ok, warning } from "./check.ts";
 
-/** A command that shows that a package is there, and the Debian package that has it. */
-const TOOLS: readonly (readonly [command: string, packageName: string])[] = [
-  ["mkfs.ext4", "e2fsprogs"],
-  ["resize2fs", "e2fsprogs"],
-  ["e2fsck", "e2fsprogs"],
-  ["mkfs.xfs", "xfsprogs"],
-  ["mmdebstrap", "mmdebstrap"],
-  ["nft", "nftables"],
-  ["ip", "iproute2"],
-  ["tini-static", "tini"],
-  ["unshare", "util-linux"],
-  ["nsenter", "util-linux"],
-  ["ldd", "libc-bin"],
-];
+/** Also read by set-up, which installs what is missing. Its own lines say what stands where. */
+const TOOLS_PATH = join(import.meta.dirname, "../../../../scripts/host-tools.txt");
+
+interface Tool {
+  readonly command: string;
+  readonly packageName: string;
+}
+
+/** The programs that the server calls. The OCI runtime is not among them: there are two to choose from (`checkOciRuntime`). */
+export async function readTools(): Promise<readonly Tool[]> {
+  const lines = (await readFile(TOOLS_PATH, "utf8"))
+    .split("\n")
+    .map((line) => line.split(";").map((part) => part.trim()));
+  return lines.flatMap(([neededBy, command = "", packageName = ""]) =>
+    neededBy === "server" && command !== "crun" ? [{ command, packageName }] : [],
+  );
+}
 
 /** Bits of capabilities(7) that the server itself needs. */
 const CAPABILITIES: readonly (readonly [name: string, bit: number])[] = [
@@ -39,19 +42,34 @@ const SPACE_GOOD_BYTES = 20e9;
 /** A running sandbox holds about eight descriptors, a connection two. */
 const DESCRIPTORS_GOOD = 4096;
 
-export async function checkTools(): Promise<readonly Check[]> {
-  const absent = [];
-  for (const [command, packageName] of TOOLS) {
-    const isThere = await runTool("sh", ["-c", 'command -v "$1"', "sh", command]).then(
-      () => true,
-      () => false,
-    );
-    if (!isThere) absent.push({ command, packageName });
-  }
-  if (absent.length === 0) return [ok("tools", TOOLS.map(([command]) => command).join(", "))];
+export async function checkTools(): Promise<Check> {
+  const tools = await readTools();
+  const isThere = await Promise.all(tools.map(({ command }) => isOnPath(command)));
+  return judgeTools(
+    tools,
+    tools.filter((_, index) => isThere[index] !== true),
+  );
+}
+
+export function judgeTools(tools: readonly Tool[], absent: readonly Tool[]): Check {
+  if (absent.length === 0) return ok("tools", tools.map(({ command }) => command).join(", "));
   const packages = [...new Set(absent.map(({ packageName }) => packageName))].join(" ");
   const names = absent.map(({ command }) => command).join(", ");
-  return [missing("tools", `no ${names}`, `Install them: apt-get install ${packages}`)];
+  return missing("tools", `no ${names}`, `Install them: apt-get install ${packages}`);
+}
+
+/** Whether a program of this name can be called. */
+export async function isOnPath(command: string): Promise<boolean> {
+  const directories = (process.env.PATH ?? "").split(":");
+  const found = await Promise.all(
+    directories.map((directory) =>
+      access(join(directory, command), constants.X_OK).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return found.includes(true);
 }
 
 export async function checkPrivileges(): Promise<Check> {

@@ -1,4 +1,4 @@
-import { defaultCacheDirectory } from "../images/index.ts";
+import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { Check } from "./check.ts";
 import { checkDescriptors, checkDisk, checkPrivileges, checkTools } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";

@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
 import { haltsWhenIdle, hierarchyOf, keepProcessorsAwake, readCgroups, runTool } from "@caisson/linux";
 import { type Check, missing, ok, warning } from "./check.ts";
+import { isOnPath } from "./host-checks.ts";
 
 /** Overlay file systems over layers with translated owners exist since this version. */
 const KERNEL_MIN = [5, 19] as const;
@@ -12,14 +13,11 @@ export async function checkKernel(): Promise<readonly Check[]> {
     await checkFileSystems(await readFile("/proc/filesystems", "utf8")),
     await checkFile("loop devices", "/dev/loop-control", "Load the module: modprobe loop"),
     await checkUserNamespaces(),
-    await checkProgram(
-      "virtual interfaces",
-      ["--net", "--", "ip", "link", "add", "type", "veth"],
-      "Load the module: modprobe veth",
-    ),
+    await checkProgram("virtual interfaces", "ip", ["link", "add", "type", "veth"], "Load the module: modprobe veth"),
     await checkProgram(
       "packet filter",
-      ["--net", "--", "nft", PROBE_RULES],
+      "nft",
+      [PROBE_RULES],
       "Load the modules: modprobe nf_tables nft_nat nft_masq nft_fib_inet",
     ),
     ...(await checkCgroups()),
@@ -103,9 +101,11 @@ async function checkFile(name: string, path: string, remedy: string): Promise<Ch
   );
 }
 
-/** Runs a program in namespaces of its own, so that it changes nothing here. */
-async function checkProgram(name: string, args: readonly string[], remedy: string): Promise<Check> {
-  return runTool("unshare", args).then(
+/** Asks the kernel for something through a program in a network namespace of its own, so that it changes nothing here. */
+async function checkProgram(name: string, program: string, args: readonly string[], remedy: string): Promise<Check> {
+  if (!(await isOnPath(program)))
+    return missing(name, `cannot be tried without ${program}`, `Install ${program} (see tools)`);
+  return runTool("unshare", ["--net", "--", program, ...args]).then(
     () => ok(name, "work"),
     (error: unknown) => missing(name, error instanceof Error ? error.message : String(error), remedy),
   );

@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import { runTool } from "@caisson/linux";
 import { readResolvers, readRuntimeVersion } from "@caisson/runtime";
-import { readAptConfiguration } from "../images/apt-sources.ts";
-import { RELEASE } from "../images/debian-13-recipe.ts";
-import { readCertificates } from "../images/host-inputs.ts";
+import { readAptConfiguration } from "../base-image/apt-sources.ts";
+import { RELEASE } from "../base-image/debian-13-recipe.ts";
+import { readCertificates } from "../base-image/host-inputs.ts";
 import { type Check, missing, ok, warning } from "./check.ts";
 
 export async function checkOciRuntime(): Promise<Check> {

@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
+import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
 const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
@@ -17,35 +18,62 @@ export interface ForwardTarget {
   readonly addedHeaders: Readonly<Record<string, string>>;
 }
 
+/** A client's connection that was handed to an agent. */
+export interface ForwardedConnection {
+  /** Resolves when the client's connection is gone, and says whether the client can have seen its 101. */
+  readonly closed: Promise<{ readonly isAnswered: boolean }>;
+}
+
 /**
  * Hands a client's upgrade to the agent and joins the two connections. Resolves when the 101 is on its way to the client; from then on bytes
  * are copied with the back-pressure of both sides, and when one side ends so does the other. Throws `SANDBOX_START_FAILED` when the agent
- * does not switch protocols; the client's connection is then untouched.
+ * does not switch protocols, and a `ClientLeftError` when the client does not wait for it; the client was then sent nothing.
  */
 export async function forwardUpgrade(
   request: IncomingMessage,
-  client: Duplex,
-  head: Buffer,
+  socket: Duplex,
+  client: WaitingClient,
   target: ForwardTarget,
-): Promise<void> {
+): Promise<ForwardedConnection> {
   const agent = connect(target.socketPath);
   agent.on("error", () => {});
   try {
     agent.write(requestText(request));
-    const { status, rest } = await readAnswer(agent);
+    const { status, rest } = await readAnswer(agent, client.signal);
+    const early = client.take();
     const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
     const end = status.indexOf("\r\n") + 2;
-    client.write(status.slice(0, end) + added.join("") + status.slice(end));
-    if (rest.length > 0) client.write(rest);
-    if (head.length > 0) agent.write(head);
+    const forwarded = { closed: watchClosing(socket, agent, early.length + rest.length > 0) };
+    socket.write(status.slice(0, end) + added.join("") + status.slice(end));
+    if (rest.length > 0) socket.write(rest);
+    if (early.length > 0) agent.write(early);
+    socket.pipe(agent);
+    agent.pipe(socket);
+    endAfter(socket, agent);
+    endAfter(agent, socket);
+    return forwarded;
   } catch (error) {
     agent.destroy();
     throw error;
   }
-  client.pipe(agent);
-  agent.pipe(client);
-  endAfter(client, agent);
-  endAfter(agent, client);
+}
+
+/**
+ * A connection that is reset while the 101 is all that was sent on it: the system of a peer answers so when the program closed the connection
+ * with that still unread, or before it came. A client that has read it and ends, be it by a crash, closes properly.
+ */
+function watchClosing(socket: Duplex, agent: Duplex, hasTraffic: boolean): Promise<{ readonly isAnswered: boolean }> {
+  let isUsed = hasTraffic;
+  let isAnswered = true;
+  for (const side of [socket, agent]) {
+    side.once("data", () => {
+      isUsed = true;
+    });
+  }
+  socket.once("error", () => {
+    if (!isUsed) isAnswered = false;
+  });
+  return new Promise((resolve) => socket.once("close", () => resolve({ isAnswered })));
 }
 
 /**
@@ -72,7 +100,10 @@ function requestText(request: IncomingMessage): string {
 }
 
 /** Reads the agent's answer up to the empty line, and what came right behind it. */
-async function readAnswer(agent: Duplex): Promise<{ readonly status: string; readonly rest: Buffer }> {
+async function readAnswer(
+  agent: Duplex,
+  signal: AbortSignal,
+): Promise<{ readonly status: string; readonly rest: Buffer }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
   const fail = (detail: string) =>
     reject(new CaissonError("SANDBOX_START_FAILED", `The sandbox does not take connections: ${detail}`));
@@ -90,13 +121,17 @@ async function readAnswer(agent: Duplex): Promise<{ readonly status: string; rea
   };
   const onClose = () => fail("it closed the connection");
   const timer = setTimeout(() => fail(`no answer within ${ANSWER_TIMEOUT_MS} ms`), ANSWER_TIMEOUT_MS);
+  const onAbort = () => reject(signal.reason);
   agent.on("readable", onReadable);
   agent.on("close", onClose);
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
   try {
     return await promise;
   } finally {
     clearTimeout(timer);
     agent.off("readable", onReadable);
     agent.off("close", onClose);
+    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -6,10 +6,12 @@ import { decodeSandboxConfig, HEADERS } from "@caisson/protocol";
 import type { Actor, AppContext } from "../app/context.ts";
 import type { LiveSandbox } from "../app/live-sandboxes.ts";
 import { createSandbox } from "../app/sandbox-create.ts";
-import { primaryLeft } from "../app/sandbox-end.ts";
+import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandbox-end.ts";
+import { requireLiveSandbox } from "../app/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
 import { errorBody, toCaissonError } from "../http/errors.ts";
-import { forwardUpgrade } from "./forward-upgrade.ts";
+import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
+import { WaitingClient } from "./waiting-client.ts";
 
 const CONNECT_PATH = /^\/api\/v3\/sandbox\/([^/]{1,64})\/connect$/;
 
@@ -26,14 +28,20 @@ export async function handleUpgrade(
   const traceId = randomUUID();
   // A client may vanish at any time; what that means is decided where its connection is used.
   socket.on("error", () => {});
+  const client = new WaitingClient(socket, head);
   try {
     const actor = await authenticate(app, request.headers);
     const path = new URL(request.url ?? "/", "http://localhost").pathname;
-    if (path === "/api/v3/sandboxes/create") return await create(app, actor, { request, socket, head, traceId });
+    if (path === "/api/v3/sandboxes/create") return await create(app, actor, { request, socket, client, traceId });
     const id = CONNECT_PATH.exec(path)?.[1];
     if (id === undefined) throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${path}`);
-    await connect(app, actor, decodeURIComponent(id), { request, socket, head, traceId });
+    await connect(app, actor, decodeURIComponent(id), { request, socket, client, traceId });
   } catch (error) {
+    if (client.signal.aborted) {
+      app.logger.debug({ traceId }, "a client left before it got an answer");
+      socket.destroy();
+      return;
+    }
     const known = toCaissonError(error);
     if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
       app.logger.error({ err: known, traceId }, "upgrade failed");
@@ -44,40 +52,52 @@ export async function handleUpgrade(
 interface Upgrade {
   readonly request: IncomingMessage;
   readonly socket: Duplex;
-  readonly head: Buffer;
+  readonly client: WaitingClient;
   readonly traceId: string;
 }
 
+/**
+ * A create is acknowledged by its 101. Whoever does not get it has no sandbox: a client that leaves before ends the creation wherever it is, and
+ * an upgrade that fails ends the sandbox before the error is answered.
+ */
 async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<void> {
-  const header = upgrade.request.headers[HEADERS.config];
+  const { request, client } = upgrade;
+  const header = request.headers[HEADERS.config];
   const config = decodeSandboxConfig(typeof header === "string" ? header : undefined, Date.now());
-  const live = await createSandbox(app, actor, config, hostRegion(app, upgrade.request.headers.host));
-  // The client may have left while its sandbox was starting.
-  if (upgrade.socket.destroyed) return primaryLeft(app, live);
-  upgrade.socket.once("close", () => primaryLeft(app, live));
-  await forward(app, live, upgrade);
+  const live = await createSandbox(app, actor, config, hostRegion(app, request.headers.host), client.signal);
+  try {
+    const connection = await forward(app, live, upgrade);
+    void connection.closed.then(({ isAnswered }) => {
+      if (isAnswered) primaryLeft(app, live);
+      else void endSandbox(app, live, "cancelled");
+    });
+  } catch (error) {
+    await endSandboxSoon(app, live, client.signal.aborted ? "cancelled" : "start-failed");
+    throw error;
+  }
 }
 
 async function connect(app: AppContext, actor: Actor, id: string, upgrade: Upgrade): Promise<void> {
-  const live = app.live.get(id);
-  if (live === undefined || live.ending !== null || live.record.organizationId !== actor.organization.id) {
-    throw new CaissonError("SANDBOX_NOT_FOUND", `There is no running sandbox ${JSON.stringify(id.slice(0, 64))}`);
-  }
-  await forward(app, live, upgrade);
+  await forward(app, requireLiveSandbox(app, actor, id), upgrade);
 }
 
-async function forward(app: AppContext, live: LiveSandbox, { request, socket, head, traceId }: Upgrade): Promise<void> {
-  await forwardUpgrade(request, socket, head, {
+async function forward(
+  app: AppContext,
+  live: LiveSandbox,
+  { request, socket, client, traceId }: Upgrade,
+): Promise<ForwardedConnection> {
+  const connection = await forwardUpgrade(request, socket, client, {
     socketPath: live.running.agentSocketPath,
     addedHeaders: { [HEADERS.sandboxId]: live.record.id, [HEADERS.traceId]: traceId },
   });
   app.logger.debug({ sandboxId: live.record.id, traceId }, "client connected");
+  return connection;
 }
 
 /** The JavaScript client says its region only through the host name (protocol.md 1.5). */
 function hostRegion(app: AppContext, host: string | undefined): string | null {
   const label = host?.split(".")[0] ?? "";
-  return app.regions.has(label) ? label : null;
+  return app.config.regions.includes(label) ? label : null;
 }
 
 function refuse(socket: Duplex, error: CaissonError, traceId: string): void {

@@ -1,16 +1,18 @@
-import type { AuditEvent, Organization, Token } from "@caisson/database";
-import { CaissonError } from "@caisson/model";
 import { ErrorSchema } from "@caisson/protocol";
 import { Type } from "typebox";
-import type { Actor, AppContext } from "../app/context.ts";
-import { createOrganization, createToken } from "../app/tokens.ts";
-import { ADMIN_ORGANIZATION } from "../credentials.ts";
-import { IdParams } from "./image-routes.ts";
-import type { Http } from "./server.ts";
+import type { AppContext } from "../app/context.ts";
+import { listEvents } from "../app/event-list.ts";
+import { createOrganization } from "../app/organization-create.ts";
+import { listOrganizations } from "../app/organization-list.ts";
+import type { AuditEvent, Organization, Token } from "../app/records.ts";
+import { createToken } from "../app/token-create.ts";
+import { listTokens } from "../app/token-list.ts";
+import { revokeToken } from "../app/token-revoke.ts";
+import { IdParams } from "./disk-routes.ts";
+import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["administration"];
-const MAX_EVENTS = 200;
 
 const Timestamp = Type.String({ format: "date-time" });
 const OrganizationSchema = Type.Object({ id: Type.String(), slug: Type.String(), created_at: Timestamp });
@@ -47,7 +49,7 @@ export function adminRoutes(app: AppContext, http: Http): void {
         response: { 200: Type.Array(TokenSchema), ...errors },
       },
     },
-    async (request) => (await app.store.organizations.listTokens(request.actor.organization.id)).map(showToken),
+    async ({ actor }) => (await listTokens(app, actor)).map(showToken),
   );
   http.post(
     "/api/v1/tokens",
@@ -62,9 +64,8 @@ export function adminRoutes(app: AppContext, http: Http): void {
         response: { 200: CreatedTokenSchema, ...errors },
       },
     },
-    async (request) => {
-      const { name, organization } = request.body;
-      const { token, text } = await createToken(app, await targetOrganization(app, request.actor, organization), name);
+    async ({ actor, body: { name, organization } }) => {
+      const { token, text } = await createToken(app, actor, name, organization ?? null);
       return { ...showToken(token), token: text };
     },
   );
@@ -72,16 +73,7 @@ export function adminRoutes(app: AppContext, http: Http): void {
     "/api/v1/tokens/:id",
     { schema: { tags, summary: "Revoke a token", params: IdParams, response: { 204: Type.Null(), ...errors } } },
     async (request, reply) => {
-      const isRevoked = await app.store.organizations.revokeToken(
-        request.actor.organization.id,
-        request.params.id,
-        Date.now(),
-      );
-      if (!isRevoked)
-        throw new CaissonError(
-          "NOT_FOUND",
-          `There is no token ${JSON.stringify(request.params.id)}: list the tokens for their ids`,
-        );
+      await revokeToken(app, request.actor, request.params.id);
       return reply.status(204).send(null);
     },
   );
@@ -94,8 +86,7 @@ export function adminRoutes(app: AppContext, http: Http): void {
         response: { 200: Type.Array(OrganizationSchema), ...errors },
       },
     },
-    async ({ actor }) =>
-      (isAdmin(actor) ? await app.store.organizations.list() : [actor.organization]).map(showOrganization),
+    async ({ actor }) => (await listOrganizations(app, actor)).map(showOrganization),
   );
   http.post(
     "/api/v1/organizations",
@@ -107,10 +98,7 @@ export function adminRoutes(app: AppContext, http: Http): void {
         response: { 200: OrganizationSchema, ...errors },
       },
     },
-    async (request) => {
-      requireAdmin(request.actor);
-      return showOrganization(await createOrganization(app, request.body.slug));
-    },
+    async ({ actor, body }) => showOrganization(await createOrganization(app, actor, body.slug)),
   );
   http.get(
     "/api/v1/events",
@@ -124,32 +112,8 @@ export function adminRoutes(app: AppContext, http: Http): void {
         response: { 200: Type.Array(EventSchema), ...errors },
       },
     },
-    async (request) =>
-      (await app.store.events.list(request.actor.organization.id, request.query.object ?? null, MAX_EVENTS)).map(
-        showEvent,
-      ),
+    async ({ actor, query }) => (await listEvents(app, actor, query.object ?? null)).map(showEvent),
   );
-}
-
-async function targetOrganization(app: AppContext, actor: Actor, named: string | undefined): Promise<string> {
-  if (named === undefined || named === actor.organization.slug || named === actor.organization.id)
-    return actor.organization.id;
-  requireAdmin(actor);
-  const organization = await app.store.organizations.get(named);
-  if (organization !== null) return organization.id;
-  throw new CaissonError("NOT_FOUND", `There is no organization ${JSON.stringify(named.slice(0, 64))}`);
-}
-
-function isAdmin(actor: Actor): boolean {
-  return actor.organization.slug === ADMIN_ORGANIZATION;
-}
-
-function requireAdmin(actor: Actor): void {
-  if (!isAdmin(actor))
-    throw new CaissonError(
-      "FORBIDDEN",
-      `Only tokens of the organization "${ADMIN_ORGANIZATION}" may manage organizations`,
-    );
 }
 
 function showToken(token: Token) {

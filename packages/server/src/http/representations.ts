@@ -1,4 +1,3 @@
-import type { ImageRecord, SandboxRecord } from "@caisson/database";
 import type {
   ExtendedSnapshot,
   ExtendedVolume,
@@ -7,9 +6,10 @@ import type {
   WireSnapshot,
   WireVolume,
 } from "@caisson/protocol";
+import type { Disk, SandboxRecord } from "../app/records.ts";
 
 /** Exactly the eight keys that the official clients know (protocol.md 2.2). */
-export function wireVolume(volume: ImageRecord): WireVolume {
+export function wireVolume(volume: Disk): WireVolume {
   return {
     id: volume.id,
     slug: volume.slug,
@@ -22,7 +22,7 @@ export function wireVolume(volume: ImageRecord): WireVolume {
   };
 }
 
-export function extendedVolume(volume: ImageRecord, attachedTo: string | null): ExtendedVolume {
+export function extendedVolume(volume: Disk, attachedTo: string | null): ExtendedVolume {
   const { parent } = volume;
   return {
     ...wireVolume(volume),
@@ -36,7 +36,7 @@ export function extendedVolume(volume: ImageRecord, attachedTo: string | null): 
   };
 }
 
-export function wireSnapshot(snapshot: ImageRecord): WireSnapshot {
+export function wireSnapshot(snapshot: Disk): WireSnapshot {
   return {
     id: snapshot.id,
     slug: snapshot.slug,
@@ -48,7 +48,7 @@ export function wireSnapshot(snapshot: ImageRecord): WireSnapshot {
   };
 }
 
-export function extendedSnapshot(snapshot: ImageRecord): ExtendedSnapshot {
+export function extendedSnapshot(snapshot: Disk): ExtendedSnapshot {
   return {
     ...wireSnapshot(snapshot),
     bootable: snapshot.isBootable,
@@ -58,14 +58,14 @@ export function extendedSnapshot(snapshot: ImageRecord): ExtendedSnapshot {
   };
 }
 
-export function descendant(image: ImageRecord): WireDescendant {
+export function descendant(disk: Disk): WireDescendant {
   return {
-    kind: image.kind,
-    id: image.id,
-    slug: image.slug,
-    region: image.region,
-    created_at: new Date(image.createdAtMs).toISOString(),
-    parent_id: image.parent?.id ?? "",
+    kind: disk.kind,
+    id: disk.id,
+    slug: disk.slug,
+    region: disk.region,
+    created_at: new Date(disk.createdAtMs).toISOString(),
+    parent_id: disk.parent?.id ?? "",
   };
 }
 
@@ -81,12 +81,12 @@ export function wireSandbox(sandbox: SandboxRecord): WireSandbox {
   };
 }
 
-function lifeOf(image: ImageRecord) {
+function lifeOf(disk: Disk) {
   return {
-    labels: { ...image.labels },
-    created_at: new Date(image.createdAtMs).toISOString(),
-    deleted_at: isoOrNull(image.deletedAtMs),
-    purge_at: isoOrNull(image.purgeAtMs),
+    labels: { ...disk.labels },
+    created_at: new Date(disk.createdAtMs).toISOString(),
+    deleted_at: isoOrNull(disk.deletedAtMs),
+    purge_at: isoOrNull(disk.purgeAtMs),
   };
 }
 

@@ -1,22 +1,19 @@
-import type { SandboxRecord } from "@caisson/database";
-import { CaissonError } from "@caisson/model";
 import { ErrorSchema, ExtendSandboxSchema, SandboxSchema } from "@caisson/protocol";
-import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
-import type { LiveSandbox } from "../app/live-sandboxes.ts";
-import { endSandbox, extendSandbox } from "../app/sandbox-end.ts";
-import { IdParams } from "./image-routes.ts";
+import type { SandboxRecord } from "../app/records.ts";
+import { extendSandbox } from "../app/sandbox-end.ts";
+import { getSandbox, requireLiveSandbox, waitForSandboxEnd } from "../app/sandbox-get.ts";
+import { killSandbox } from "../app/sandbox-kill.ts";
+import { listSandboxes } from "../app/sandbox-list.ts";
+import { IdParams } from "./disk-routes.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";
 import { wireSandbox } from "./representations.ts";
-import type { Http } from "./server.ts";
+import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["sandboxes"];
-const MAX_LISTED = 1000;
-/** The longest that `?wait=stopped` holds a request. */
-const MAX_WAIT_MS = 30_000;
 
 const DetailedSandboxSchema = Type.Object({
   ...SandboxSchema.properties,
@@ -30,6 +27,9 @@ const DetailedSandboxSchema = Type.Object({
   stopAt: Type.Union([Type.String({ format: "date-time" }), Type.Null()], { description: "End of a duration sandbox" }),
   memoryMib: Type.Integer(),
 });
+
+/** An end that takes longer than a client should wait. */
+const StoppingSchema = Type.Object({ id: Type.String(), status: Type.Literal("stopping") });
 
 /** Control of sandboxes over REST (protocol.md 2.4, 2.5). Creating and connecting are upgrades: see the gateway. */
 export function sandboxRoutes(app: AppContext, http: Http): void {
@@ -45,7 +45,7 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
       },
       async (request) => {
         const labels = parseLabelFilter(request.query as Readonly<Record<string, unknown>>);
-        return (await app.store.sandboxes.list(request.actor.organization.id, MAX_LISTED, labels)).map(wireSandbox);
+        return (await listSandboxes(app, request.actor, labels)).map(wireSandbox);
       },
     );
   }
@@ -55,17 +55,16 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
       {
         schema: {
           tags,
-          summary: "End a sandbox; its volumes are free when this answers",
+          summary:
+            "End a sandbox; its volumes are free when this answers 204. With 202 the end goes on until it is done",
           params: IdParams,
-          response: { 204: Type.Null(), ...errors },
+          response: { 202: StoppingSchema, 204: Type.Null(), ...errors },
         },
       },
       async (request, reply) => {
-        const sandbox = await requireSandbox(app, request);
-        const live = app.live.get(sandbox.id);
-        if (live !== undefined) await endSandbox(app, live, "killed");
-        else if (sandbox.status === "stopped") throw notFound(sandbox.id);
-        return reply.status(204).send(null);
+        const { id } = request.params;
+        const status = await killSandbox(app, request.actor, id);
+        return status === "stopped" ? reply.status(204).send(null) : reply.status(202).send({ id, status });
       },
     );
   }
@@ -82,11 +81,9 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
         response: { 200: DetailedSandboxSchema, ...errors },
       },
     },
-    async (request) => {
-      const sandbox = await requireSandbox(app, request);
-      if (lastValue(request.query.wait) !== "stopped") return detailedSandbox(sandbox);
-      await waitUntilStopped(app, sandbox.id);
-      return detailedSandbox(await requireSandbox(app, request));
+    async ({ actor, params, query }) => {
+      const find = lastValue(query.wait) === "stopped" ? waitForSandboxEnd : getSandbox;
+      return detailedSandbox(await find(app, actor, params.id));
     },
   );
   http.patch(
@@ -100,38 +97,10 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
         response: { 200: ExtendSandboxSchema, ...errors },
       },
     },
-    async (request) => {
-      const live = requireLive(app, await requireSandbox(app, request));
-      return { stop_at_ms: await extendSandbox(app, live, request.body.stop_at_ms) };
-    },
+    async ({ actor, params, body }) => ({
+      stop_at_ms: await extendSandbox(app, requireLiveSandbox(app, actor, params.id), body.stop_at_ms),
+    }),
   );
-}
-
-/** A sandbox of the caller's organization, in any state. Throws `SANDBOX_NOT_FOUND`. */
-async function requireSandbox(app: AppContext, request: FastifyRequest): Promise<SandboxRecord> {
-  const { id } = request.params as { readonly id: string };
-  const sandbox = await app.store.sandboxes.get(request.actor.organization.id, id);
-  if (sandbox === null) throw notFound(id);
-  return sandbox;
-}
-
-function requireLive(app: AppContext, sandbox: SandboxRecord): LiveSandbox {
-  const live = app.live.get(sandbox.id);
-  if (live === undefined || live.ending !== null) throw notFound(sandbox.id);
-  return live;
-}
-
-/** Resolves when the sandbox has ended, or after the longest wait; its row then says which. */
-async function waitUntilStopped(app: AppContext, id: string): Promise<void> {
-  const live = app.live.get(id);
-  if (live === undefined) return;
-  const { promise: timeout, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, MAX_WAIT_MS);
-  try {
-    await Promise.race([live.ended, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function detailedSandbox(sandbox: SandboxRecord) {
@@ -142,8 +111,4 @@ function detailedSandbox(sandbox: SandboxRecord) {
     stopAt: sandbox.stopAtMs === null ? null : new Date(sandbox.stopAtMs).toISOString(),
     memoryMib: sandbox.memoryMib,
   };
-}
-
-function notFound(id: string): CaissonError {
-  return new CaissonError("SANDBOX_NOT_FOUND", `There is no running sandbox ${JSON.stringify(id.slice(0, 64))}`);
 }

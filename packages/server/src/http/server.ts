@@ -1,19 +1,14 @@
 import { randomUUID } from "node:crypto";
-import type { IncomingMessage, ServerResponse } from "node:http";
 import { CaissonError } from "@caisson/model";
-import { EXTENDED_MEDIA_TYPE, HEADERS } from "@caisson/protocol";
+import { HEADERS } from "@caisson/protocol";
 import fastifySwagger from "@fastify/swagger";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import Fastify, {
-  type FastifyBaseLogger,
-  type FastifyInstance,
-  type FastifyRequest,
-  type RawServerDefault,
-} from "fastify";
-import type { Actor, AppContext } from "../app/context.ts";
+import Fastify from "fastify";
+import type { AppContext } from "../app/context.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
 import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
+import { type Http, isExtended } from "./request.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { unsupportedRoutes } from "./unsupported.ts";
@@ -22,21 +17,6 @@ import { volumeRoutes } from "./volumes.ts";
 const MAX_BODY_BYTES = 2 ** 20;
 /** Secrets and labels travel in a header (protocol.md 1.4). */
 const MAX_HEADER_BYTES = 128 * 1024;
-
-export type Http = FastifyInstance<
-  RawServerDefault,
-  IncomingMessage,
-  ServerResponse,
-  FastifyBaseLogger,
-  TypeBoxTypeProvider
->;
-
-declare module "fastify" {
-  interface FastifyRequest {
-    /** Set for every route but the public ones. */
-    actor: Actor;
-  }
-}
 
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
 export async function buildHttp(app: AppContext): Promise<Http> {
@@ -121,21 +101,4 @@ export async function buildHttp(app: AppContext): Promise<Http> {
   );
   http.get("/openapi.json", { config: { isPublic: true }, schema: { hide: true } }, async () => http.swagger());
   return http;
-}
-
-declare module "fastify" {
-  interface FastifyContextConfig {
-    /** No token needed. */
-    isPublic?: boolean;
-  }
-}
-
-/** True when the client asked for Caisson's own form. */
-export function isExtended(request: FastifyRequest): boolean {
-  return request.headers.accept?.includes(EXTENDED_MEDIA_TYPE) ?? false;
-}
-
-/** The origin that links in answers start with. */
-export function originOf(app: AppContext, request: FastifyRequest): string {
-  return app.config.publicUrl ?? `${request.protocol}://${request.host}`;
 }

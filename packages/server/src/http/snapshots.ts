@@ -1,22 +1,24 @@
-import type { ImageRecord } from "@caisson/database";
 import { CreateSnapshotSchema, ExtendedSnapshotSchema, SnapshotSchema } from "@caisson/protocol";
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import type { Disk } from "../app/records.ts";
 import { createSnapshot } from "../app/snapshot-create.ts";
-import { errors, IdParams, idempotencyKey, imageRoutes } from "./image-routes.ts";
+import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
-import { type Http, isExtended } from "./server.ts";
+import { type Http, isExtended } from "./request.ts";
 
 const Snapshot = Type.Union([SnapshotSchema, ExtendedSnapshotSchema]);
 const tags = ["snapshots"];
 
 /** Snapshots (protocol.md 2.2, 2.3), and what Caisson adds: restore, labels, descendants. */
 export function snapshotRoutes(app: AppContext, http: Http): void {
-  const show = async (request: FastifyRequest, snapshot: ImageRecord) =>
+  const showOne = (request: FastifyRequest, snapshot: Disk) =>
     isExtended(request) ? extendedSnapshot(snapshot) : wireSnapshot(snapshot);
+  const show = async (request: FastifyRequest, snapshots: readonly Disk[]) =>
+    snapshots.map((snapshot) => showOne(request, snapshot));
 
-  imageRoutes(app, http, {
+  diskRoutes(app, http, {
     kind: "snapshot",
     schema: Snapshot,
     show,
@@ -36,7 +38,10 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
     async (request) => {
       const { slug, labels } = request.body;
       const input = { slug, labels: labels ?? null };
-      return show(request, await createSnapshot(app, request.actor, request.params.id, input, idempotencyKey(request)));
+      return showOne(
+        request,
+        await createSnapshot(app, request.actor, request.params.id, input, idempotencyKey(request)),
+      );
     },
   );
 }

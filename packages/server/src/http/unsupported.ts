@@ -1,5 +1,5 @@
 import { CaissonError } from "@caisson/model";
-import type { Http } from "./server.ts";
+import type { Http } from "./request.ts";
 
 /** Parts of the hosted service that Caisson does not offer: they say so, instead of looking like a mistyped path. */
 const UNSUPPORTED: readonly { readonly url: string; readonly feature: string }[] = [

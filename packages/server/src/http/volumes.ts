@@ -1,26 +1,31 @@
-import type { ImageRecord } from "@caisson/database";
 import { CreateVolumeSchema, ExtendedVolumeSchema, GrowVolumeSchema, VolumeSchema } from "@caisson/protocol";
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import type { Disk } from "../app/records.ts";
 import { createVolume } from "../app/volume-create.ts";
 import { growVolume } from "../app/volume-grow.ts";
-import { errors, IdParams, idempotencyKey, imageRoutes } from "./image-routes.ts";
+import { listWriters } from "../app/volume-writers.ts";
+import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedVolume, wireVolume } from "./representations.ts";
-import { type Http, isExtended } from "./server.ts";
+import { type Http, isExtended } from "./request.ts";
 
 const Volume = Type.Union([VolumeSchema, ExtendedVolumeSchema]);
 const tags = ["volumes"];
 
 /** Volumes (protocol.md 2.2), and what Caisson adds: restore, grow, labels, descendants. */
 export function volumeRoutes(app: AppContext, http: Http): void {
-  const show = async (request: FastifyRequest, volume: ImageRecord) => {
-    if (!isExtended(request)) return wireVolume(volume);
-    const writer = (await app.store.sandboxes.holders(volume.id)).find((holder) => !holder.isReadOnly);
-    return extendedVolume(volume, writer?.sandboxId ?? null);
+  const show = async (request: FastifyRequest, volumes: readonly Disk[]) => {
+    if (!isExtended(request)) return volumes.map(wireVolume);
+    const writers = await listWriters(
+      app,
+      volumes.map((volume) => volume.id),
+    );
+    return volumes.map((volume) => extendedVolume(volume, writers.get(volume.id) ?? null));
   };
+  const showOne = async (request: FastifyRequest, volume: Disk) => (await show(request, [volume]))[0];
 
-  imageRoutes(app, http, {
+  diskRoutes(app, http, {
     kind: "volume",
     schema: Volume,
     show,
@@ -30,7 +35,7 @@ export function volumeRoutes(app: AppContext, http: Http): void {
     "/api/v2/volumes",
     { schema: { tags, summary: "Create a volume", body: CreateVolumeSchema, response: { 200: Volume, ...errors } } },
     async (request) =>
-      show(request, await createVolume(app, request.actor, pickCreate(request.body), idempotencyKey(request))),
+      showOne(request, await createVolume(app, request.actor, pickCreate(request.body), idempotencyKey(request))),
   );
   http.post(
     "/api/v2/volumes/:id/grow",
@@ -43,7 +48,7 @@ export function volumeRoutes(app: AppContext, http: Http): void {
         response: { 200: Volume, ...errors },
       },
     },
-    async (request) => show(request, await growVolume(app, request.actor, request.params.id, request.body.capacity)),
+    async (request) => showOne(request, await growVolume(app, request.actor, request.params.id, request.body.capacity)),
   );
 }
 

@@ -1,6 +1,6 @@
 import type { AppContext } from "../app/context.ts";
-import { purgeImage } from "../app/image-delete.ts";
-import { measureUsage } from "../app/sandbox-end.ts";
+import { purgeDisk } from "../app/disk-purge.ts";
+import { measureUsage } from "../app/usage.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
@@ -9,8 +9,13 @@ const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 /** Frees the storage of volumes and snapshots whose retention is over, and forgets what is only kept for a time. */
 export async function purgeExpired(app: AppContext): Promise<void> {
   const nowMs = Date.now();
-  for (const image of await app.store.images.beginPurge(nowMs)) await purgeImage(app, image);
-  await app.store.images.expireIdempotencyKeys(nowMs - IDEMPOTENCY_MS);
+  for (const disk of await app.store.disks.beginPurge(nowMs)) {
+    if (!app.regions.has(disk.region)) continue;
+    await purgeDisk(app, disk).catch((error: unknown) =>
+      app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a disk; the next purge tries again"),
+    );
+  }
+  await app.store.disks.expireIdempotencyKeys(nowMs - IDEMPOTENCY_MS);
   await app.store.sandboxes.expire(nowMs - app.config.sandboxes.historyMs);
   await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
 }

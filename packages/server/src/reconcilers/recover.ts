@@ -1,76 +1,124 @@
+import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { recoverFileSystem } from "@caisson/storage";
-import type { AppContext } from "../app/context.ts";
-import { requireRegion } from "../app/context.ts";
-import { withDevice } from "../app/image-content.ts";
-import { purgeImage } from "../app/image-delete.ts";
-import { finishGrow } from "../app/volume-grow.ts";
+import { auditEvent } from "../app/audit-event.ts";
+import { type AppContext, requireRegionOf } from "../app/context.ts";
+import { purgeDisk } from "../app/disk-purge.ts";
+import { settleGrow } from "../app/volume-grow.ts";
+import { withDevice } from "../app/with-device.ts";
 
 /**
  * Settles what the last run left, before the server takes requests. In this order: sandboxes first, since their end frees volumes; then intents,
  * which are undone (creations) or finished (purges, grows); then the pool, whose unowned images go. The kernel has already dropped the old
  * server's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
+ *
+ * What cannot be settled keeps nobody else away: it is reported and tried again in the background, while the server starts. What lies in a
+ * region that the settings do not name any more stays as it is until they do.
  */
 export async function recover(app: AppContext): Promise<void> {
-  for (const id of await app.runtime.list()) await app.runtime.stop(id);
-  for (const sandbox of await app.store.sandboxes.listLive()) {
-    for (const { volumeId, isReadOnly } of await app.store.sandboxes.attachments(sandbox.id)) {
-      if (!isReadOnly) await recoverVolume(app, volumeId);
-    }
-    await app.store.sandboxes.finish(sandbox.id, "server-restart", Date.now());
-    app.logger.info({ sandboxId: sandbox.id }, "sandbox ended with the server that ran it");
+  for (const sandbox of await app.store.sandboxes.listLive())
+    await settle(app, "end a sandbox of the last run", sandbox, () => endSandboxOfLastRun(app, sandbox));
+  for (const disk of await app.store.disks.listUnsettled())
+    await settle(app, "settle an unfinished change", disk, () => settleDisk(app, disk));
+  for (const region of app.regions.values()) {
+    await reconcilePool(app, region.name).catch((error: unknown) =>
+      app.logger.error({ err: error, region: region.name }, "cannot compare the pool with the database"),
+    );
   }
-  for (const image of await app.store.images.listUnsettled()) {
-    const { storage } = requireRegion(app, image.region);
-    if (image.state === "purging") {
-      await purgeImage(app, image);
-    } else if (image.state === "creating") {
-      await storage.deleteImage(image.id);
-      await app.store.images.forget(image.id);
-      app.logger.info({ id: image.id, slug: image.slug }, "undid an unfinished creation");
-    } else {
-      await finishGrow(app, image);
-      app.logger.info(
-        { id: image.id, slug: image.slug, capacityBytes: image.growToBytes },
-        "finished growing a volume",
-      );
-    }
+}
+
+/** Tries once, and goes on trying in the background after a failure. */
+async function settle(
+  app: AppContext,
+  work: string,
+  thing: Disk | SandboxRecord,
+  attempt: () => Promise<void>,
+): Promise<void> {
+  const { id, region } = thing;
+  if (!app.regions.has(region)) {
+    app.logger.error({ id, region }, "left as it is: the settings do not name its region any more");
+    return;
   }
-  await reconcilePools(app);
+  try {
+    await attempt();
+  } catch (error) {
+    app.logger.error({ err: error, id, region }, `cannot ${work}: it is tried again while the server runs`);
+    void app.persistent.untilDone({ work, objectId: id }, attempt);
+  }
+}
+
+async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord): Promise<void> {
+  const { id } = sandbox;
+  for (const { volumeId, isReadOnly } of await app.store.sandboxes.holds(id)) {
+    if (!isReadOnly) await recoverVolume(app, volumeId);
+  }
+  const reason = "server-restart";
+  await step("recover.sandbox", () =>
+    app.store.sandboxes.finish(id, reason, Date.now(), auditEvent(null, "sandbox-end", sandbox, { reason })),
+  );
+  app.logger.info({ sandboxId: id }, "sandbox ended with the server that ran it");
+}
+
+async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
+  const { id, slug, growToBytes } = disk;
+  if (disk.state === "creating") {
+    // The same order as where a creation fails while the server runs.
+    await app.store.disks.withdraw(id);
+    await purgeDisk(app, disk);
+    app.logger.info({ id, slug }, "undid an unfinished creation");
+  } else if (disk.state === "purging") {
+    await purgeDisk(app, disk);
+  } else {
+    const event = auditEvent(null, "volume-grow", disk, { fromBytes: disk.capacityBytes, capacityBytes: growToBytes });
+    const isGrown = await app.locks.run(id, async () => {
+      if ((await settleGrow(app, id, event)) !== null) return true;
+      await app.store.disks.cancelGrow(id);
+      return false;
+    });
+    const outcome = isGrown ? "finished growing a volume" : "forgot a grow that had not begun";
+    app.logger.info({ id, slug, capacityBytes: growToBytes }, outcome);
+  }
 }
 
 /** Brings a volume whose writer died into the state that a proper unmount leaves, so that it can be snapshot and mounted read-only. */
 async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
-  const volume = await app.store.images.get(volumeId);
+  const volume = await app.store.disks.get(volumeId);
   if (volume === null) return;
-  const region = requireRegion(app, volume.region);
   try {
-    await withDevice(region, volumeId, (path) => step("recover.file-system", () => recoverFileSystem(path)));
-    await app.store.images.setUsage(volumeId, await region.storage.usage(volumeId));
+    const region = requireRegionOf(app, volume);
+    await withDevice(app, region.storage, volumeId, (path) =>
+      step("recover.file-system", () => recoverFileSystem(path)),
+    );
+    await app.store.disks.setUsage(volumeId, await region.storage.usage(volumeId));
   } catch (error) {
     // One damaged volume must not keep the others away; mounting it tries again and tells its user.
     app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");
   }
 }
 
-/** Compares each pool with the database: scratch disks and old built-in images go, what cannot be explained is reported and kept. */
-async function reconcilePools(app: AppContext): Promise<void> {
-  const known = new Map((await app.store.images.listIds()).map(({ id, region }) => [id, region]));
-  for (const region of app.regions.values()) {
-    const present = new Set<string>();
-    for await (const image of region.storage.listImages()) {
-      present.add(image.id);
-      if (known.get(image.id) === region.name || region.ownImageIds.has(image.id)) continue;
-      if (image.id.startsWith("scr_") || image.id.startsWith("img_")) await region.storage.deleteImage(image.id);
-      else
-        app.logger.warn(
-          { id: image.id, region: region.name },
-          "the pool holds an image that the database does not know; it is kept",
-        );
+/** Compares a pool with the database: scratch disks and old base images go, what cannot be explained is reported and kept. */
+async function reconcilePool(app: AppContext, regionName: string): Promise<void> {
+  const { storage, ownImageIds } = requireRegionOf(app, { id: regionName, region: regionName });
+  const known = new Set(
+    (await app.store.disks.listIds()).filter(({ region }) => region === regionName).map(({ id }) => id),
+  );
+  const present = new Set<string>();
+  for await (const { id } of storage.listImages()) {
+    present.add(id);
+    if (known.has(id) || ownImageIds.has(id)) continue;
+    if (id.startsWith("scr_") || id.startsWith("img_")) {
+      await storage.deleteImage(id).catch((error: unknown) => {
+        app.logger.error({ err: error, id, region: regionName }, "cannot delete an image that nobody needs");
+      });
+    } else {
+      app.logger.warn(
+        { id, region: regionName },
+        "the pool holds an image that the database does not know; it is kept",
+      );
     }
-    for (const [id, name] of known) {
-      if (name === region.name && !present.has(id))
-        app.logger.error({ id, region: name }, "the image of a volume or snapshot is missing from the pool");
-    }
+  }
+  for (const id of known) {
+    if (!present.has(id))
+      app.logger.error({ id, region: regionName }, "the image of a volume or snapshot is missing from the pool");
   }
 }

@@ -3,25 +3,25 @@ import { constants } from "node:fs";
 import { type FileHandle, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { hasErrorCode, openFile, renameFile, syncDirectory, syncFile, unlinkFile } from "@caisson/linux";
-import type { ImageId, ImageInfo } from "../driver.ts";
+import type { BlockImage, ImageId } from "../driver.ts";
 
 /**
- * The images as files of one directory, and what their places say:
+ * Images are files, and the directory that holds one tells its state:
  *
  * - `images/<id>`   writable images
  * - `sealed/<id>`   immutable images
  * - `scratch/<id>`  ephemeral images, worthless after a restart
- * - `incoming/…`    images being made; one takes its place by a single rename when it is whole and on stable storage
- * - `trash/…`       images being removed; a rename takes one out of its place, then its space is freed
+ * - `incoming/…`    images being made; a single rename moves one out when it is whole and on stable storage
+ * - `trash/…`       images being removed; a rename moves one in, then its space is freed
  *
  * So an image exists or does not, whenever the power fails, and the last three can be emptied at every start.
  */
-export type ImagePlace = "images" | "sealed" | "scratch";
-const PLACES: readonly ImagePlace[] = ["images", "sealed", "scratch"];
+export type ImageState = "images" | "sealed" | "scratch";
+const STATES: readonly ImageState[] = ["images", "sealed", "scratch"];
 const TRANSIENT = ["scratch", "incoming", "trash"] as const;
 
 export interface StoredImage {
-  readonly place: ImagePlace;
+  readonly state: ImageState;
   readonly path: string;
   readonly sizeBytes: number;
 }
@@ -30,22 +30,22 @@ export interface StoredImage {
 export class IncomingImage implements AsyncDisposable {
   readonly path: string;
   readonly file: FileHandle;
-  #isPlaced = false;
+  #isCommitted = false;
 
   constructor(path: string, file: FileHandle) {
     this.path = path;
     this.file = file;
   }
 
-  /** Puts it in its place. Whether that lasts is for the caller to make sure. */
-  async place(path: string): Promise<void> {
+  /** Makes it visible as `path`. The caller makes sure that this lasts. */
+  async commit(path: string): Promise<void> {
     await renameFile(this.path, path);
-    this.#isPlaced = true;
+    this.#isCommitted = true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.file.close();
-    if (!this.#isPlaced) await rm(this.path, { force: true });
+    if (!this.#isCommitted) await rm(this.path, { force: true });
   }
 }
 
@@ -56,9 +56,9 @@ export class ImageDirectory {
     this.path = path;
   }
 
-  /** Makes the places. */
+  /** Makes the directories. */
   async prepare(): Promise<void> {
-    const names = new Set([...PLACES, ...TRANSIENT]);
+    const names = new Set([...STATES, ...TRANSIENT]);
     for (const name of names) await mkdir(join(this.path, name), { recursive: true, mode: 0o700 });
     await syncDirectory(this.path);
   }
@@ -71,19 +71,19 @@ export class ImageDirectory {
   }
 
   /** The directories whose files may be attached. */
-  get places(): readonly string[] {
-    return PLACES.map((place) => join(this.path, place));
+  get stateDirectories(): readonly string[] {
+    return STATES.map((state) => join(this.path, state));
   }
 
-  pathOf(place: ImagePlace, id: ImageId): string {
-    return join(this.path, place, id);
+  pathOf(state: ImageState, id: ImageId): string {
+    return join(this.path, state, id);
   }
 
   async find(id: ImageId): Promise<StoredImage | null> {
-    for (const place of PLACES) {
-      const path = this.pathOf(place, id);
+    for (const state of STATES) {
+      const path = this.pathOf(state, id);
       try {
-        return { place, path, sizeBytes: (await stat(path)).size };
+        return { state, path, sizeBytes: (await stat(path)).size };
       } catch (error) {
         if (!hasErrorCode(error, "ENOENT")) throw error;
       }
@@ -91,11 +91,11 @@ export class ImageDirectory {
     return null;
   }
 
-  async *list(): AsyncGenerator<ImageInfo> {
-    for (const place of PLACES) {
-      for (const id of await readdir(join(this.path, place))) {
+  async *list(): AsyncGenerator<BlockImage> {
+    for (const state of STATES) {
+      for (const id of await readdir(join(this.path, state))) {
         const image = await this.find(id);
-        if (image?.place === place) yield { id, sizeBytes: image.sizeBytes, isSealed: place === "sealed" };
+        if (image?.state === state) yield { id, sizeBytes: image.sizeBytes, isSealed: state === "sealed" };
       }
     }
   }
@@ -109,26 +109,26 @@ export class ImageDirectory {
     );
   }
 
-  /** Puts the entries of a place on stable storage. */
-  async sync(place: ImagePlace): Promise<void> {
-    await syncDirectory(join(this.path, place));
+  /** Puts the names of the images in one state on stable storage. */
+  async sync(state: ImageState): Promise<void> {
+    await syncDirectory(join(this.path, state));
   }
 
-  /** Puts an image that is in its place on stable storage, for a caller who repeats an operation whose end was not certain. */
-  async makeDurable({ place, path }: StoredImage): Promise<void> {
-    if (place === "scratch") return;
+  /** Puts a visible image on stable storage, for a caller that repeats an operation whose end was not certain. */
+  async makeDurable({ state, path }: StoredImage): Promise<void> {
+    if (state === "scratch") return;
     await using file = await openFile(path, "r");
     await syncFile(file, path);
-    await this.sync(place);
+    await this.sync(state);
   }
 
-  /** Takes the image out of its place for good, then frees its space. Ends also what an earlier removal did not get to. */
+  /** Removes the image for good, then frees its space. Also finishes an earlier removal. */
   async remove(id: ImageId, image: StoredImage | null): Promise<void> {
     const trash = join(this.path, "trash", id);
     if (image !== null) await renameFile(image.path, trash);
     else if (!(await isThere(trash))) return;
-    const places: readonly ImagePlace[] = image === null ? ["images", "sealed"] : [image.place];
-    for (const place of places) if (place !== "scratch") await this.sync(place);
+    const states: readonly ImageState[] = image === null ? ["images", "sealed"] : [image.state];
+    for (const state of states) if (state !== "scratch") await this.sync(state);
     await unlinkFile(trash);
   }
 }

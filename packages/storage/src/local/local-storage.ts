@@ -6,6 +6,7 @@ import {
   cloneFile,
   type FileLock,
   hasErrorCode,
+  KeyedLock,
   type LoopStatus,
   lockFile,
   openFile,
@@ -19,16 +20,15 @@ import { CaissonError, formatSize } from "@caisson/model";
 import type {
   AttachMode,
   BlockDevice,
+  BlockImage,
   CreateImageOptions,
   ImageId,
-  ImageInfo,
   ImageUsage,
   StorageDriver,
 } from "../driver.ts";
-import { KeyedLock } from "../keyed-lock.ts";
-import { Attachments } from "./attachments.ts";
-import { ImageDirectory, type ImagePlace, type StoredImage } from "./image-directory.ts";
+import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
+import { LoopDevices } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
 import { hasReflink } from "./reflink.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
@@ -70,7 +70,7 @@ export class LocalStorage implements StorageDriver {
   readonly #lock: FileLock;
   readonly #turns = new KeyedLock();
   readonly #watch: SyncedWriteWatch | null;
-  readonly #attachments: Attachments;
+  readonly #loopDevices: LoopDevices;
   #isClosed = false;
 
   private constructor(
@@ -88,7 +88,7 @@ export class LocalStorage implements StorageDriver {
     this.#pool = parts.pool;
     this.#lock = parts.lock;
     this.#watch = parts.watch;
-    this.#attachments = new Attachments(parts.watch);
+    this.#loopDevices = new LoopDevices(parts.watch);
   }
 
   static async open(options: LocalStorageOptions): Promise<LocalStorage> {
@@ -109,7 +109,7 @@ export class LocalStorage implements StorageDriver {
       try {
         const images = new ImageDirectory(pool?.mountPath ?? directory);
         await images.prepare();
-        if (pool === null) await settle(() => findDevicesOn(images.places));
+        if (pool === null) await settle(() => findDevicesOn(images.stateDirectories));
         await images.clean();
         const watch =
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
@@ -142,11 +142,11 @@ export class LocalStorage implements StorageDriver {
       if (source !== null) await step("storage.create.clone", () => cloneFile(source, file, path));
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
-        await incoming.place(this.#images.pathOf("scratch", id));
+        await incoming.commit(this.#images.pathOf("scratch", id));
         return;
       }
       await step("storage.create.sync", () => syncFile(file, path));
-      await step("storage.create.place", () => incoming.place(this.#images.pathOf("images", id)));
+      await step("storage.create.commit", () => incoming.commit(this.#images.pathOf("images", id)));
       await step("storage.create.sync-directory", () => this.#images.sync("images"));
     });
   }
@@ -170,7 +170,7 @@ export class LocalStorage implements StorageDriver {
       await onSealed?.();
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
-      await step("storage.seal.place", () => incoming.place(this.#images.pathOf("sealed", id)));
+      await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
       await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
     });
   }
@@ -179,7 +179,7 @@ export class LocalStorage implements StorageDriver {
     const action = `grow image ${id} to ${formatSize(sizeBytes)}`;
     await this.#turn([id], action, async () => {
       const image = await this.#requireImage(action, id);
-      if (image.place === "sealed") throw refused(action, "it is sealed. Create an image from it and grow that");
+      if (image.state === "sealed") throw refused(action, "it is sealed. Create an image from it and grow that");
       this.#requireDetached(action, id);
       if (sizeBytes < image.sizeBytes) {
         const message = `Cannot ${action}: it has ${image.sizeBytes} bytes already and images never shrink`;
@@ -188,7 +188,7 @@ export class LocalStorage implements StorageDriver {
       await using file = await openFile(image.path, "r+");
       await step("storage.grow.truncate", () => truncateFile(file, sizeBytes, image.path));
       // Also when the size was right: an earlier call may have died before it was on stable storage.
-      if (image.place === "images") await step("storage.grow.sync", () => syncFile(file, image.path));
+      if (image.state === "images") await step("storage.grow.sync", () => syncFile(file, image.path));
     });
   }
 
@@ -205,20 +205,20 @@ export class LocalStorage implements StorageDriver {
     const action = `attach image ${id}`;
     return this.#turn([id], action, async () => {
       const image = await this.#requireImage(action, id);
-      if (image.place === "sealed" && mode === "rw") {
+      if (image.state === "sealed" && mode === "rw") {
         throw refused(
           action,
           "it is sealed and can only be attached read-only. Create an image from it and attach that",
         );
       }
-      return this.#attachments.attach(id, image, mode);
+      return this.#loopDevices.attach(id, image, mode);
     });
   }
 
   async detach(device: BlockDevice): Promise<void> {
     // Closing has detached everything.
     if (this.#isClosed) return;
-    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#attachments.detach(device));
+    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#loopDevices.detach(device));
   }
 
   async usage(id: ImageId): Promise<ImageUsage> {
@@ -230,13 +230,13 @@ export class LocalStorage implements StorageDriver {
     return { allocatedBytes: exclusiveBytes, flattenedBytes: mappedBytes };
   }
 
-  async getImage(id: ImageId): Promise<ImageInfo | null> {
+  async getImage(id: ImageId): Promise<BlockImage | null> {
     this.#requireOpen(`get image ${id}`);
     const image = await this.#images.find(id);
-    return image === null ? null : { id, sizeBytes: image.sizeBytes, isSealed: image.place === "sealed" };
+    return image === null ? null : { id, sizeBytes: image.sizeBytes, isSealed: image.state === "sealed" };
   }
 
-  async *listImages(): AsyncGenerator<ImageInfo> {
+  async *listImages(): AsyncGenerator<BlockImage> {
     this.#requireOpen("list images");
     yield* this.#images.list();
   }
@@ -254,7 +254,7 @@ export class LocalStorage implements StorageDriver {
     this.#isClosed = true;
     try {
       await this.#turns.idle();
-      await this.#attachments.detachAll();
+      await this.#loopDevices.detachAll();
       await this.#watch?.close();
       await this.#pool?.close();
       await this.#lock[Symbol.asyncDispose]();
@@ -283,7 +283,7 @@ export class LocalStorage implements StorageDriver {
 
   async #openParent(action: string, parent: ImageId, sizeBytes: number): Promise<FileHandle> {
     const image = await this.#requireImage(action, parent);
-    if (image.place !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
+    if (image.state !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
     if (sizeBytes < image.sizeBytes) {
       const message =
         `Cannot ${action} with ${sizeBytes} bytes: its parent ${parent} has ${image.sizeBytes}. ` +
@@ -300,7 +300,7 @@ export class LocalStorage implements StorageDriver {
   }
 
   #requireDetached(action: string, id: ImageId): void {
-    if (!this.#attachments.isAttached(id)) return;
+    if (!this.#loopDevices.isAttached(id)) return;
     throw new CaissonError("VOLUME_IN_USE", `Cannot ${action}: it is attached. Detach it first`);
   }
 
@@ -380,9 +380,9 @@ function requireImageId(id: ImageId): void {
 }
 
 /** A repeated call must ask for what is there; another size or kind under the same id is a mistake of the caller. */
-function requireSame(action: string, existing: StoredImage, place: ImagePlace, sizeBytes: number): void {
-  if (existing.place === place && existing.sizeBytes === sizeBytes) return;
-  throw refused(action, `there is another image of that id (${existing.place}, ${existing.sizeBytes} bytes)`);
+function requireSame(action: string, existing: StoredImage, state: ImageState, sizeBytes: number): void {
+  if (existing.state === state && existing.sizeBytes === sizeBytes) return;
+  throw refused(action, `there is another image of that id (${existing.state}, ${existing.sizeBytes} bytes)`);
 }
 
 function refused(action: string, reason: string): CaissonError {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
-import { MIB, patternOf, readDevice, writeDevice } from "../device-io.ts";
+import { MIB, patternOf, readDevice, writeDevice } from "../../testing/device-io.ts";
+import { makeLocalTestPool } from "../../testing/local-test-pool.ts";
 import type { ImageId } from "../driver.ts";
 import type { LocalStorage } from "./local-storage.ts";
-import { makeLocalTestPool } from "./test-pool.ts";
 
 /** What the pool should hold: for each image its blocks of 1 MiB, each named by the seed of its contents (`null`: zeroes). */
 interface ImageModel {

@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { assertNoLeaks, LoopDevice, openFile, readFlushCounts, truncateFile } from "@caisson/linux";
-import { MIB } from "../device-io.ts";
+import { LoopDevice, openFile, readFlushCounts, truncateFile } from "@caisson/linux";
+import { assertNoLeaks } from "@caisson/linux/testing";
+import { MIB } from "../../testing/device-io.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
 
 describe("synced writes", () => {

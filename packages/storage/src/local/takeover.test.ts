@@ -6,14 +6,14 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { allocateRange, LoopDevice, listLoopDevices, openFile, readSpace } from "@caisson/linux";
-import { MIB, patternOf, writeDevice } from "../device-io.ts";
+import { MIB, patternOf, writeDevice } from "../../testing/device-io.ts";
+import { TestDisk } from "../../testing/local-test-pool.ts";
 import { mountVolume, unmountVolume } from "../file-system.ts";
 import { findDevicesOfPool } from "./leftover-devices.ts";
 import { LocalStorage, type LocalStorageOptions } from "./local-storage.ts";
-import { TestDisk } from "./test-pool.ts";
 
 const ISOLATE = fileURLToPath(new URL("../../../../scripts/isolate.sh", import.meta.url));
-const CHILD = fileURLToPath(new URL("./takeover-child.ts", import.meta.url));
+const CHILD = fileURLToPath(new URL("../../testing/takeover-child.ts", import.meta.url));
 
 for (const type of ["ext4", "btrfs"] as const) {
   describe(`taking over a pool on ${type}`, () => {

@@ -122,13 +122,14 @@ class AsyncConnection:
         *,
         timeout: float | DefaultTimeout | None = DEFAULT_TIMEOUT,
         abort_id: int | None = None,
+        gives_up: bool = True,
     ) -> Any:
-        """Waits for the answer to a call, and gives the call up when the wait ends without one."""
+        """Waits for the answer to a call. A wait that ends without one gives the call up, unless the caller does."""
         limit = self._call_timeout if isinstance(timeout, DefaultTimeout) else timeout
         try:
             return await reply.value(limit)
         finally:
-            if not reply.arrived.is_set():
+            if gives_up and not reply.arrived.is_set():
                 self.abandon(reply)
                 if abort_id is not None:
                     with suppress(ConnectionClosedError):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from .._records import DirEntry, FileInfo, WalkEntry
-from .._transfer import Progress
+from .._transfer import Progress, SkippedFile
 from .._wire import js_regex
 from ..errors import SandboxOSError
 from .concurrency import ByteSource
@@ -311,25 +311,41 @@ class AsyncSandboxFs:
         answer = await self._call("open", path=path, options=options)
         return AsyncFsFile(self._connection, answer["fileHandleId"])
 
-    async def upload(self, local_path: str, sandbox_path: str, *, progress: Progress | None = None) -> None:
-        """Copies a local file, directory tree or symbolic link into the sandbox.
+    async def upload(
+        self, local_path: str, sandbox_path: str, *, progress: Progress | None = None
+    ) -> list[SkippedFile]:
+        """Copies a local file, directory tree or symbolic link into the sandbox. May be repeated on the same target.
 
         Args:
             local_path: What to copy. Symbolic links are copied as links, permissions are kept.
             sandbox_path: What it is called there.
             progress: Called with a `TransferProgress` after each piece.
-        """
-        await upload(self, local_path, sandbox_path, progress)
 
-    async def download(self, local_path: str, sandbox_path: str, *, progress: Progress | None = None) -> None:
+        Returns:
+            What was left out of a tree: named pipes, sockets, devices, and files whose names are not UTF-8.
+
+        Raises:
+            ValueError: When `local_path` itself is of such a kind.
+        """
+        return await upload(self, local_path, sandbox_path, progress)
+
+    async def download(
+        self, local_path: str, sandbox_path: str, *, progress: Progress | None = None
+    ) -> list[SkippedFile]:
         """Copies a file, directory tree or symbolic link out of the sandbox.
 
         Args:
             local_path: What it is called here. Note the order: the local path comes first, as in `upload`.
             sandbox_path: What to copy. Symbolic links are copied as links, permissions are kept.
             progress: Called with a `TransferProgress` after each piece.
+
+        Returns:
+            What was left out of a tree, as with `upload`.
+
+        Raises:
+            ValueError: When `sandbox_path` itself is of such a kind.
         """
-        await download(self, local_path, sandbox_path, progress)
+        return await download(self, local_path, sandbox_path, progress)
 
     async def _call(self, method: str, **params: Any) -> Any:
         if params.get("options") == {}:

@@ -13,7 +13,7 @@ from .._inherit import printer
 from .._records import ProcessStatus
 from ..errors import CaissonError, CallTimeoutError, ProcessAlreadyExited
 from .concurrency import ByteSource
-from .connection import AsyncConnection, AsyncReply, optional
+from .connection import AsyncConnection, AsyncReply, optional, stream_ids
 from .streams import AsyncByteSink, AsyncByteStream
 
 StdIo = Literal["piped", "null", "inherit"]
@@ -130,6 +130,16 @@ class AsyncChildProcess:
             outputs.append(None if stream is None else await stream.read())
         return outputs[0], outputs[1]
 
+    def read_available(self) -> tuple[bytes | None, bytes | None]:
+        """What has been printed and not read yet, without waiting.
+
+        Returns:
+            Of stdout and of stderr; None for output that is not piped.
+        """
+        streams = (self._stdout, self._stderr)
+        stdout, stderr = (None if stream is None else stream.read_available() for stream in streams)
+        return stdout, stderr
+
     async def kill(self, signal: str = "SIGTERM") -> None:
         """Sends a signal to the process and its group. Nothing happens when it has ended already.
 
@@ -209,8 +219,13 @@ async def start_process(
     sink = await connection.open_sink() if stdin == "piped" or stdin_data is not None else None
     shared = optional(cwd=cwd, clearEnv=clear_env, env=env, stdinStreamId=None if sink is None else sink.id)
     pipes = {"stdout": "null" if out == "null" else "piped", "stderr": "null" if err == "null" else "piped"}
-    answer = await connection.call(method, {**params, **shared, **pipes})
-    exit_reply = await connection.start_call("processWait", {"pid": answer["pid"]})
+    reply = await connection.start_call(method, {**params, **shared, **pipes})
+    try:
+        answer = await connection.finish_call(reply, gives_up=False)
+        exit_reply = await connection.start_call("processWait", {"pid": answer["pid"]})
+    except BaseException:
+        await _end_unwanted(connection, reply)
+        raise
     process = kind(connection, table, answer, exit_reply, sink, out, err)
     if sink is not None and stdin_data is not None:
         data = stdin_data.encode() if isinstance(stdin_data, str) else stdin_data
@@ -222,3 +237,15 @@ async def start_process(
                 await process.kill()
             raise
     return process
+
+
+async def _end_unwanted(connection: AsyncConnection, reply: AsyncReply) -> None:
+    """Ends a process whose starter was cancelled or interrupted before it had it; there may be none."""
+    with suppress(CaissonError):
+        try:
+            answer = await reply.value(_GRACE_S)
+        finally:
+            connection.abandon(reply)
+        for stream_id in stream_ids(answer):
+            await connection.claim_stream(stream_id).cancel()
+        await connection.call("processKill", {"pid": answer["pid"], "signal": "SIGKILL"})

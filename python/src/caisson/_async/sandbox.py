@@ -11,7 +11,7 @@ from typing import Literal
 
 from .._command import CommandResult, shell_params
 from .._records import SshAccess
-from ..errors import CaissonError, ConnectionClosedError, SandboxCommandError, SandboxError
+from ..errors import CaissonError, CallTimeoutError, ConnectionClosedError, SandboxCommandError, SandboxError
 from .concurrency import ByteSource, Opening, opening
 from .connection import AsyncConnection
 from .control import AsyncSandboxControl
@@ -142,11 +142,12 @@ class AsyncSandbox:
             stdout: "piped" returns the output, "inherit" prints it here, "null" drops it. Default: "piped".
             stderr: The same for the error output.
             check: Whether an exit code other than 0 raises. Default: True.
-            timeout: Seconds to wait before the command is killed. Default: no limit.
+            timeout: Seconds to wait before the command is killed: SIGTERM, then SIGKILL after 5 seconds. Default: no
+                limit.
 
         Raises:
             SandboxCommandError: When the command does not succeed and `check` is true.
-            CallTimeoutError: When the time is over.
+            CallTimeoutError: When the time is over. Its `stdout` and `stderr` have what was printed by then.
         """
         process = await start_process(
             AsyncChildProcess,
@@ -163,7 +164,11 @@ class AsyncSandbox:
             stdin_data=stdin_data,
         )
         async with process:
-            out, err = await process.communicate(timeout)
+            try:
+                out, err = await process.communicate(timeout)
+            except CallTimeoutError as error:
+                error.stdout, error.stderr = process.read_available()
+                raise
             status = await process.wait()
         if check and not status.success:
             raise SandboxCommandError(command, status, out, err)

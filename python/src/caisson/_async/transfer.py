@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from .._records import FileInfo
-from .._transfer import Meter, Progress
+from .._transfer import Meter, Progress, SkippedFile
+from ..errors import AlreadyExists, NotFound
 from .concurrency import in_thread
 from .file import READ_BYTES
 
@@ -16,27 +17,52 @@ if TYPE_CHECKING:
     from .fs import AsyncSandboxFs
 
 
-async def upload(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> None:
+# What can only be reached through its own system: copying it would wait for ever, or make no sense on the other side.
+_SPECIAL = "it is a named pipe, a socket or a device"
+_UNNAMEABLE = "its name is not UTF-8"
+
+
+async def upload(
+    fs: AsyncSandboxFs, local_path: str, sandbox_path: str, progress: Progress | None
+) -> list[SkippedFile]:
     """Copies a local file, tree or link into the sandbox. Raises `FileNotFoundError` when there is none."""
-    total_bytes = await in_thread(_local_size, local_path)
-    await _upload(fs, local_path, sandbox_path, Meter(total_bytes, progress))
+    if not _is_copyable((await in_thread(os.lstat, local_path)).st_mode):
+        raise ValueError(f"Cannot upload {local_path!r}: {_SPECIAL}")
+    meter = Meter(await in_thread(_local_size, local_path), progress)
+    await _upload(fs, local_path, sandbox_path, meter)
+    return meter.skipped
 
 
 async def _upload(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
     info = await in_thread(os.lstat, local_path)
     if stat.S_ISLNK(info.st_mode):
-        await fs.symlink(await in_thread(_read_link, local_path), sandbox_path)
+        await _place_link(fs, await in_thread(_read_link, local_path), sandbox_path)
     elif stat.S_ISDIR(info.st_mode):
         await fs.mkdir(sandbox_path, recursive=True)
         for name in await in_thread(_names, local_path):
-            await _upload(fs, os.path.join(local_path, name), f"{sandbox_path.rstrip('/')}/{name}", meter)
+            entry = os.path.join(local_path, name)
+            if not _is_unicode(name):
+                meter.skip(entry, _UNNAMEABLE)
+                continue
+            await _upload(fs, entry, f"{sandbox_path.rstrip('/')}/{name}", meter)
         # At last, so that a directory which forbids writing can be filled.
         await fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     elif stat.S_ISREG(info.st_mode):
         await fs.write_file(sandbox_path, _local_chunks(local_path, meter))
         await fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     else:
-        raise ValueError(f"Cannot upload {local_path!r}: it is not a file, a directory or a symbolic link")
+        meter.skip(local_path, _SPECIAL)
+
+
+async def _place_link(fs: AsyncSandboxFs, target: str, path: str) -> None:
+    """Makes a link, in place of a link or file that an earlier upload may have put there."""
+    try:
+        await fs.symlink(target, path)
+    except AlreadyExists:
+        if (await fs.lstat(path)).is_directory:
+            raise
+        await fs.remove(path)
+        await fs.symlink(target, path)
 
 
 async def _local_chunks(path: str, meter: Meter) -> AsyncIterator[bytes]:
@@ -49,14 +75,20 @@ async def _local_chunks(path: str, meter: Meter) -> AsyncIterator[bytes]:
         file.close()
 
 
-async def download(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> None:
+async def download(
+    fs: AsyncSandboxFs, local_path: str, sandbox_path: str, progress: Progress | None
+) -> list[SkippedFile]:
     """Copies a file, tree or link out of the sandbox."""
     info = await fs.lstat(sandbox_path)
+    if not (info.is_symlink or info.is_directory or info.is_file):
+        raise ValueError(f"Cannot download {sandbox_path!r}: {_SPECIAL}")
     total_bytes = info.size if info.is_file else 0
     if info.is_directory and progress is not None:
         for entry in await fs.walk(sandbox_path, include_dirs=False, include_symlinks=False):
             total_bytes += (await fs.lstat(entry.path)).size
-    await _download(fs, local_path, sandbox_path, info, Meter(total_bytes, progress))
+    meter = Meter(total_bytes, progress)
+    await _download(fs, local_path, sandbox_path, info, meter)
+    return meter.skipped
 
 
 async def _download(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, info: FileInfo, meter: Meter) -> None:
@@ -68,13 +100,18 @@ async def _download(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, info
         for entry in await fs.read_dir(sandbox_path):
             source = f"{sandbox_path.rstrip('/')}/{entry.name}"
             target = os.path.join(local_path, _safe_name(entry.name))
-            await _download(fs, target, source, await fs.lstat(source), meter)
+            try:
+                found = await fs.lstat(source)
+            except NotFound:
+                meter.skip(source, f"it is gone, or {_UNNAMEABLE}")
+                continue
+            await _download(fs, target, source, found, meter)
         await in_thread(os.chmod, local_path, mode)
     elif info.is_file:
         await _download_file(fs, local_path, sandbox_path, meter)
         await in_thread(os.chmod, local_path, mode)
     else:
-        raise ValueError(f"Cannot download {sandbox_path!r}: it is not a file, a directory or a symbolic link")
+        meter.skip(sandbox_path, _SPECIAL)
 
 
 async def _download_file(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
@@ -94,6 +131,19 @@ def _local_size(path: str) -> int:
     if stat.S_ISDIR(info.st_mode):
         return sum(_local_size(os.path.join(path, name)) for name in os.listdir(path))
     return info.st_size if stat.S_ISREG(info.st_mode) else 0
+
+
+def _is_copyable(mode: int) -> bool:
+    return stat.S_ISLNK(mode) or stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+
+
+def _is_unicode(name: str) -> bool:
+    # Bytes of a name that are no text stand in Python's text as lone surrogates.
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_link(path: str) -> str:

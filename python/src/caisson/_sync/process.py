@@ -14,7 +14,7 @@ from .._inherit import printer
 from .._records import ProcessStatus
 from ..errors import CaissonError, CallTimeoutError, ProcessAlreadyExited
 from .concurrency import ByteSource
-from .connection import Connection, Reply, optional
+from .connection import Connection, Reply, optional, stream_ids
 from .streams import ByteSink, ByteStream
 
 StdIo = Literal["piped", "null", "inherit"]
@@ -131,6 +131,16 @@ class ChildProcess:
             outputs.append(None if stream is None else stream.read())
         return outputs[0], outputs[1]
 
+    def read_available(self) -> tuple[bytes | None, bytes | None]:
+        """What has been printed and not read yet, without waiting.
+
+        Returns:
+            Of stdout and of stderr; None for output that is not piped.
+        """
+        streams = (self._stdout, self._stderr)
+        stdout, stderr = (None if stream is None else stream.read_available() for stream in streams)
+        return stdout, stderr
+
     def kill(self, signal: str = "SIGTERM") -> None:
         """Sends a signal to the process and its group. Nothing happens when it has ended already.
 
@@ -210,8 +220,13 @@ def start_process(
     sink = connection.open_sink() if stdin == "piped" or stdin_data is not None else None
     shared = optional(cwd=cwd, clearEnv=clear_env, env=env, stdinStreamId=None if sink is None else sink.id)
     pipes = {"stdout": "null" if out == "null" else "piped", "stderr": "null" if err == "null" else "piped"}
-    answer = connection.call(method, {**params, **shared, **pipes})
-    exit_reply = connection.start_call("processWait", {"pid": answer["pid"]})
+    reply = connection.start_call(method, {**params, **shared, **pipes})
+    try:
+        answer = connection.finish_call(reply, gives_up=False)
+        exit_reply = connection.start_call("processWait", {"pid": answer["pid"]})
+    except BaseException:
+        _end_unwanted(connection, reply)
+        raise
     process = kind(connection, table, answer, exit_reply, sink, out, err)
     if sink is not None and stdin_data is not None:
         data = stdin_data.encode() if isinstance(stdin_data, str) else stdin_data
@@ -223,3 +238,15 @@ def start_process(
                 process.kill()
             raise
     return process
+
+
+def _end_unwanted(connection: Connection, reply: Reply) -> None:
+    """Ends a process whose starter was cancelled or interrupted before it had it; there may be none."""
+    with suppress(CaissonError):
+        try:
+            answer = reply.value(_GRACE_S)
+        finally:
+            connection.abandon(reply)
+        for stream_id in stream_ids(answer):
+            connection.claim_stream(stream_id).cancel()
+        connection.call("processKill", {"pid": answer["pid"], "signal": "SIGKILL"})

@@ -12,7 +12,7 @@ from typing import Literal
 
 from .._command import CommandResult, shell_params
 from .._records import SshAccess
-from ..errors import CaissonError, ConnectionClosedError, SandboxCommandError, SandboxError
+from ..errors import CaissonError, CallTimeoutError, ConnectionClosedError, SandboxCommandError, SandboxError
 from .concurrency import ByteSource, opening
 from .connection import Connection
 from .control import SandboxControl
@@ -143,11 +143,12 @@ class Sandbox:
             stdout: "piped" returns the output, "inherit" prints it here, "null" drops it. Default: "piped".
             stderr: The same for the error output.
             check: Whether an exit code other than 0 raises. Default: True.
-            timeout: Seconds to wait before the command is killed. Default: no limit.
+            timeout: Seconds to wait before the command is killed: SIGTERM, then SIGKILL after 5 seconds. Default: no
+                limit.
 
         Raises:
             SandboxCommandError: When the command does not succeed and `check` is true.
-            CallTimeoutError: When the time is over.
+            CallTimeoutError: When the time is over. Its `stdout` and `stderr` have what was printed by then.
         """
         process = start_process(
             ChildProcess,
@@ -164,7 +165,11 @@ class Sandbox:
             stdin_data=stdin_data,
         )
         with process:
-            out, err = process.communicate(timeout)
+            try:
+                out, err = process.communicate(timeout)
+            except CallTimeoutError as error:
+                error.stdout, error.stderr = process.read_available()
+                raise
             status = process.wait()
         if check and not status.success:
             raise SandboxCommandError(command, status, out, err)

@@ -91,6 +91,11 @@ class ByteStream:
                 self._arrival.clear()
             self._wait()
 
+    def read_available(self) -> bytes:
+        """Reads what has arrived, without waiting; empty when that is nothing."""
+        with self._lock:
+            return self._cut(len(self._buffer))
+
     def at_eof(self) -> bool:
         """Whether the stream has ended and everything was read."""
         return self.ended.is_set() and not self._buffer

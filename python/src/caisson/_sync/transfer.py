@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from .._records import FileInfo
-from .._transfer import Meter, Progress
+from .._transfer import Meter, Progress, SkippedFile
+from ..errors import AlreadyExists, NotFound
 from .concurrency import in_thread
 from .file import READ_BYTES
 
@@ -17,27 +18,50 @@ if TYPE_CHECKING:
     from .fs import SandboxFs
 
 
-def upload(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> None:
+# What can only be reached through its own system: copying it would wait for ever, or make no sense on the other side.
+_SPECIAL = "it is a named pipe, a socket or a device"
+_UNNAMEABLE = "its name is not UTF-8"
+
+
+def upload(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> list[SkippedFile]:
     """Copies a local file, tree or link into the sandbox. Raises `FileNotFoundError` when there is none."""
-    total_bytes = in_thread(_local_size, local_path)
-    _upload(fs, local_path, sandbox_path, Meter(total_bytes, progress))
+    if not _is_copyable((in_thread(os.lstat, local_path)).st_mode):
+        raise ValueError(f"Cannot upload {local_path!r}: {_SPECIAL}")
+    meter = Meter(in_thread(_local_size, local_path), progress)
+    _upload(fs, local_path, sandbox_path, meter)
+    return meter.skipped
 
 
 def _upload(fs: SandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
     info = in_thread(os.lstat, local_path)
     if stat.S_ISLNK(info.st_mode):
-        fs.symlink(in_thread(_read_link, local_path), sandbox_path)
+        _place_link(fs, in_thread(_read_link, local_path), sandbox_path)
     elif stat.S_ISDIR(info.st_mode):
         fs.mkdir(sandbox_path, recursive=True)
         for name in in_thread(_names, local_path):
-            _upload(fs, os.path.join(local_path, name), f"{sandbox_path.rstrip('/')}/{name}", meter)
+            entry = os.path.join(local_path, name)
+            if not _is_unicode(name):
+                meter.skip(entry, _UNNAMEABLE)
+                continue
+            _upload(fs, entry, f"{sandbox_path.rstrip('/')}/{name}", meter)
         # At last, so that a directory which forbids writing can be filled.
         fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     elif stat.S_ISREG(info.st_mode):
         fs.write_file(sandbox_path, _local_chunks(local_path, meter))
         fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     else:
-        raise ValueError(f"Cannot upload {local_path!r}: it is not a file, a directory or a symbolic link")
+        meter.skip(local_path, _SPECIAL)
+
+
+def _place_link(fs: SandboxFs, target: str, path: str) -> None:
+    """Makes a link, in place of a link or file that an earlier upload may have put there."""
+    try:
+        fs.symlink(target, path)
+    except AlreadyExists:
+        if (fs.lstat(path)).is_directory:
+            raise
+        fs.remove(path)
+        fs.symlink(target, path)
 
 
 def _local_chunks(path: str, meter: Meter) -> Iterator[bytes]:
@@ -50,14 +74,18 @@ def _local_chunks(path: str, meter: Meter) -> Iterator[bytes]:
         file.close()
 
 
-def download(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> None:
+def download(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> list[SkippedFile]:
     """Copies a file, tree or link out of the sandbox."""
     info = fs.lstat(sandbox_path)
+    if not (info.is_symlink or info.is_directory or info.is_file):
+        raise ValueError(f"Cannot download {sandbox_path!r}: {_SPECIAL}")
     total_bytes = info.size if info.is_file else 0
     if info.is_directory and progress is not None:
         for entry in fs.walk(sandbox_path, include_dirs=False, include_symlinks=False):
             total_bytes += (fs.lstat(entry.path)).size
-    _download(fs, local_path, sandbox_path, info, Meter(total_bytes, progress))
+    meter = Meter(total_bytes, progress)
+    _download(fs, local_path, sandbox_path, info, meter)
+    return meter.skipped
 
 
 def _download(fs: SandboxFs, local_path: str, sandbox_path: str, info: FileInfo, meter: Meter) -> None:
@@ -69,13 +97,18 @@ def _download(fs: SandboxFs, local_path: str, sandbox_path: str, info: FileInfo,
         for entry in fs.read_dir(sandbox_path):
             source = f"{sandbox_path.rstrip('/')}/{entry.name}"
             target = os.path.join(local_path, _safe_name(entry.name))
-            _download(fs, target, source, fs.lstat(source), meter)
+            try:
+                found = fs.lstat(source)
+            except NotFound:
+                meter.skip(source, f"it is gone, or {_UNNAMEABLE}")
+                continue
+            _download(fs, target, source, found, meter)
         in_thread(os.chmod, local_path, mode)
     elif info.is_file:
         _download_file(fs, local_path, sandbox_path, meter)
         in_thread(os.chmod, local_path, mode)
     else:
-        raise ValueError(f"Cannot download {sandbox_path!r}: it is not a file, a directory or a symbolic link")
+        meter.skip(sandbox_path, _SPECIAL)
 
 
 def _download_file(fs: SandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
@@ -95,6 +128,19 @@ def _local_size(path: str) -> int:
     if stat.S_ISDIR(info.st_mode):
         return sum(_local_size(os.path.join(path, name)) for name in os.listdir(path))
     return info.st_size if stat.S_ISREG(info.st_mode) else 0
+
+
+def _is_copyable(mode: int) -> bool:
+    return stat.S_ISLNK(mode) or stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+
+
+def _is_unicode(name: str) -> bool:
+    # Bytes of a name that are no text stand in Python's text as lone surrogates.
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_link(path: str) -> str:

@@ -1,0 +1,1 @@
+export { DENO_PATH, TestAgent } from "./test-agent.ts";

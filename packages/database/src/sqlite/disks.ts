@@ -1,0 +1,351 @@
+import { CaissonError, type Labels } from "@caisson/model";
+import type {
+  Consistency,
+  Disk,
+  DiskKind,
+  DiskQuery,
+  DiskState,
+  DiskStore,
+  IdempotencyKey,
+  NewDisk,
+  ObjectReference,
+  ParentReference,
+} from "../store.ts";
+import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
+import { isSearchable, searchExpression } from "./disk-search.ts";
+import { writeEvent } from "./events.ts";
+import { labelConditions } from "./labels.ts";
+
+export function createDiskStore(connection: Connection): DiskStore {
+  const get = (id: string): Disk | null => {
+    const row = connection.get("SELECT * FROM disks WHERE id = ?", id);
+    return row === undefined ? null : toDisk(row);
+  };
+
+  const mustGet = (id: string): Disk => {
+    const disk = get(id);
+    if (disk === null) throw notFound("disk", id);
+    return disk;
+  };
+
+  /** Throws `VOLUME_IN_USE` naming a sandbox that holds the volume. */
+  const requireDetached = (verb: string, disk: Disk): void => {
+    const holder = connection.get("SELECT sandbox_id FROM holds WHERE volume_id = ? LIMIT 1", disk.id);
+    if (holder === undefined) return;
+    throw new CaissonError(
+      "VOLUME_IN_USE",
+      `Cannot ${verb} volume ${JSON.stringify(disk.slug)}: it is attached to sandbox ${holder.sandbox_id}. End that sandbox first`,
+    );
+  };
+
+  const insert = (disk: NewDisk): void => {
+    connection.run(
+      `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
+         parent_slug, base_snapshot_id, base_snapshot_slug, labels, created_at_ms)
+       VALUES (?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      disk.kind,
+      disk.id,
+      disk.organizationId,
+      disk.slug,
+      disk.region,
+      disk.capacityBytes,
+      disk.isBootable ? 1 : 0,
+      disk.consistency,
+      disk.parent?.kind ?? null,
+      disk.parent?.id ?? null,
+      disk.parent?.slug ?? null,
+      disk.baseSnapshot?.id ?? null,
+      disk.baseSnapshot?.slug ?? null,
+      JSON.stringify(disk.labels),
+      disk.createdAtMs,
+    );
+  };
+
+  /** The object of an earlier request with the same key, or null when the key is new and now taken by `disk`. */
+  const takeKey = (disk: NewDisk, idempotency: IdempotencyKey): string | null => {
+    const earlier = connection.get(
+      "SELECT request_hash, object_id FROM idempotency_keys WHERE organization_id = ? AND key = ?",
+      disk.organizationId,
+      idempotency.key,
+    );
+    if (earlier === undefined) {
+      connection.run(
+        "INSERT INTO idempotency_keys (organization_id, key, request_hash, object_id, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+        disk.organizationId,
+        idempotency.key,
+        idempotency.requestHash,
+        disk.id,
+        disk.createdAtMs,
+      );
+      return null;
+    }
+    if (Buffer.compare(earlier.request_hash as Uint8Array, idempotency.requestHash) === 0)
+      return String(earlier.object_id);
+    throw new CaissonError(
+      "IDEMPOTENCY_KEY_REUSED",
+      `The idempotency key ${JSON.stringify(idempotency.key)} was used for a different request: use a new key`,
+    );
+  };
+
+  return {
+    async reserve(disk, idempotency) {
+      try {
+        return connection.transaction(() => {
+          const existingId = idempotency === undefined ? null : takeKey(disk, idempotency);
+          if (existingId === null) insert(disk);
+          return { existingId };
+        });
+      } catch (error) {
+        throw slugConflict(error, disk.slug);
+      }
+    },
+
+    async commit(id, values, event) {
+      return connection.transaction(() => {
+        const changed = connection.run(
+          "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ? WHERE id = ? AND state = 'creating'",
+          values.consistency,
+          values.allocatedBytes,
+          values.flattenedBytes,
+          id,
+        );
+        if (changed === 0) throw notFound("disk", id);
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
+    async withdraw(id) {
+      return connection.transaction(() => {
+        connection.run("UPDATE disks SET state = 'purging' WHERE id = ? AND state = 'creating'", id);
+        const disk = get(id);
+        if (disk !== null && disk.state !== "purging") return disk;
+        connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+        return null;
+      });
+    },
+
+    async forget(id, event) {
+      connection.transaction(() => {
+        const changed = connection.run("DELETE FROM disks WHERE id = ? AND state = 'purging'", id);
+        connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+        if (changed > 0 && event !== null) writeEvent(connection, event);
+      });
+    },
+
+    async find(organizationId, kind, idOrSlug) {
+      // The IN term repeats the condition of the partial index `disks_slug`, without which SQLite would not use it.
+      const row =
+        connection.get(
+          "SELECT * FROM disks WHERE organization_id = ? AND kind = ? AND id = ? AND state = 'ready'",
+          organizationId,
+          kind,
+          idOrSlug,
+        ) ??
+        connection.get(
+          "SELECT * FROM disks WHERE organization_id = ? AND slug = ? AND kind = ? AND state IN ('creating', 'ready') AND state = 'ready'",
+          organizationId,
+          idOrSlug,
+          kind,
+        );
+      return row === undefined ? null : toDisk(row);
+    },
+
+    async get(id) {
+      return get(id);
+    },
+
+    async list(query) {
+      if (!isSearchable(query.search ?? "")) return [];
+      return connection.all(...listStatement(query)).map(toDisk);
+    },
+
+    async descendants(organizationId, id, limit) {
+      return connection
+        .all(
+          `WITH RECURSIVE tree (id) AS (
+             SELECT id FROM disks WHERE parent_id = ? UNION SELECT disks.id FROM disks JOIN tree ON disks.parent_id = tree.id
+           )
+           SELECT disks.* FROM disks JOIN tree USING (id)
+           WHERE organization_id = ? AND state = 'ready' ORDER BY sequence LIMIT ?`,
+          id,
+          organizationId,
+          limit,
+        )
+        .map(toDisk);
+    },
+
+    async delete(id, nowMs, purgeAtMs, event) {
+      connection.transaction(() => {
+        const disk = mustGet(id);
+        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        requireDetached("delete", disk);
+        connection.run(
+          "UPDATE disks SET state = 'deleted', deleted_at_ms = ?, purge_at_ms = ? WHERE id = ?",
+          nowMs,
+          purgeAtMs,
+          id,
+        );
+        writeEvent(connection, event);
+      });
+    },
+
+    async restore(id, slug, event) {
+      try {
+        return connection.transaction(() => {
+          const changed = connection.run(
+            "UPDATE disks SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = ? AND state = 'deleted'",
+            slug,
+            id,
+          );
+          if (changed === 0) throw notFound("disk", id);
+          writeEvent(connection, event);
+          return mustGet(id);
+        });
+      } catch (error) {
+        throw slugConflict(error, slug);
+      }
+    },
+
+    async setLabels(id, labels, event) {
+      return connection.transaction(() => {
+        connection.run("UPDATE disks SET labels = ? WHERE id = ?", JSON.stringify(labels), id);
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
+    async setUsage(id, usage) {
+      connection.run(
+        "UPDATE disks SET allocated_bytes = ?, flattened_bytes = ? WHERE id = ?",
+        usage.allocatedBytes,
+        usage.flattenedBytes,
+        id,
+      );
+    },
+
+    async beginGrow(id, growToBytes) {
+      connection.transaction(() => {
+        const disk = mustGet(id);
+        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        requireDetached("grow", disk);
+        connection.run("UPDATE disks SET grow_to_bytes = ? WHERE id = ?", growToBytes, id);
+      });
+    },
+
+    async finishGrow(id, usage, event) {
+      return connection.transaction(() => {
+        connection.run(
+          `UPDATE disks SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
+             allocated_bytes = ?, flattened_bytes = ? WHERE id = ?`,
+          usage.allocatedBytes,
+          usage.flattenedBytes,
+          id,
+        );
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
+    async cancelGrow(id) {
+      connection.run("UPDATE disks SET grow_to_bytes = NULL WHERE id = ?", id);
+    },
+
+    async beginPurge(nowMs) {
+      return connection.transaction(() => {
+        connection.run("UPDATE disks SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= ?", nowMs);
+        return connection.all("SELECT * FROM disks WHERE state = 'purging' ORDER BY sequence").map(toDisk);
+      });
+    },
+
+    async listUnsettled() {
+      return connection
+        .all(
+          "SELECT * FROM disks WHERE state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL ORDER BY sequence",
+        )
+        .map(toDisk);
+    },
+
+    async listIds() {
+      return connection
+        .all("SELECT id, region FROM disks")
+        .map((row) => ({ id: String(row.id), region: String(row.region) }));
+    },
+
+    async expireIdempotencyKeys(beforeMs) {
+      connection.run("DELETE FROM idempotency_keys WHERE created_at_ms < ?", beforeMs);
+    },
+  };
+}
+
+/** Terms and labels of ready disks go through the search index, in its own row order; deleted ones are few and gone after a day. */
+function listStatement(query: DiskQuery): [string, ...(string | number)[]] {
+  const expression = query.isDeleted ? null : searchExpression(query);
+  const sequence = expression === null ? "disks.sequence" : "disk_search.rowid";
+  const conditions = ["organization_id = ?", "kind = ?", "state = ?"];
+  const values: (string | number)[] = [query.organizationId, query.kind, query.isDeleted ? "deleted" : "ready"];
+  if (query.beforeSequence !== undefined) {
+    conditions.push(`${sequence} < ?`);
+    values.push(query.beforeSequence);
+  }
+  if (expression !== null) {
+    conditions.push("disk_search MATCH ?");
+    values.push(expression);
+  } else if (query.search !== undefined) {
+    conditions.push("instr(disks.slug, ?) > 0");
+    values.push(query.search.toLowerCase());
+  }
+  const labels = labelConditions("disks.labels", query.labels);
+  conditions.push(...labels.conditions);
+  values.push(...labels.values, query.limit);
+  const source = expression === null ? "disks" : "disk_search CROSS JOIN disks ON disks.sequence = disk_search.rowid";
+  return [
+    `SELECT disks.* FROM ${source} WHERE ${conditions.join(" AND ")} ORDER BY ${sequence} DESC LIMIT ?`,
+    ...values,
+  ];
+}
+
+function toDisk(row: Row): Disk {
+  return {
+    sequence: Number(row.sequence),
+    kind: row.kind as DiskKind,
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    slug: String(row.slug),
+    region: String(row.region),
+    state: row.state as DiskState,
+    capacityBytes: Number(row.capacity_bytes),
+    growToBytes: row.grow_to_bytes as number | null,
+    isBootable: row.is_bootable === 1,
+    consistency: row.consistency as Consistency | null,
+    parent: toReference<ParentReference>(row, "parent"),
+    baseSnapshot: toReference<ObjectReference>(row, "base_snapshot"),
+    labels: JSON.parse(String(row.labels)) as Labels,
+    allocatedBytes: Number(row.allocated_bytes),
+    flattenedBytes: Number(row.flattened_bytes),
+    createdAtMs: Number(row.created_at_ms),
+    deletedAtMs: row.deleted_at_ms as number | null,
+    purgeAtMs: row.purge_at_ms as number | null,
+  };
+}
+
+function toReference<T extends ObjectReference>(row: Row, prefix: "parent" | "base_snapshot"): T | null {
+  const id = row[`${prefix}_id`];
+  if (id === null) return null;
+  const reference = { id, slug: row[`${prefix}_slug`] };
+  return (prefix === "parent" ? { kind: row.parent_kind, ...reference } : reference) as T;
+}
+
+function notFound(kind: DiskKind | "disk", id: string): CaissonError {
+  const code = kind === "snapshot" || id.startsWith("snp_") ? "SNAPSHOT_NOT_FOUND" : "VOLUME_NOT_FOUND";
+  return new CaissonError(code, `There is no such ${kind}: ${JSON.stringify(id)}`);
+}
+
+function slugConflict(error: unknown, slug: string): unknown {
+  if (!isUniqueViolation(error, "disks.slug")) return error;
+  return new CaissonError(
+    "SLUG_ALREADY_IN_USE",
+    `The slug ${JSON.stringify(slug)} is already in use by a volume or snapshot of this organization: choose another, or delete that one first`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,412 @@
+import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
+import { afterEach, beforeEach, suite, test } from "node:test";
+import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
+import fc from "fast-check";
+import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../src/store.ts";
+
+/** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
+export interface StoreHarness {
+  readonly store: Store;
+  reopen(): Promise<Store>;
+  dispose(): Promise<void>;
+}
+
+/** The shared test suite of the database seam. */
+export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
+  suite(`store: ${name}`, () => {
+    let harness: StoreHarness;
+    let store: Store;
+    const organizationId = "org_a";
+
+    const event = (objectId: string, verb = "test"): AuditEvent => ({
+      organizationId,
+      atMs: 1,
+      actor: "tok_1",
+      verb,
+      objectId,
+      outcome: "ok",
+      detail: { verb },
+    });
+    const recorded = async (objectId: string) =>
+      (await store.events.list(organizationId, objectId, 100)).map(({ verb }) => verb);
+
+    beforeEach(async () => {
+      harness = await open();
+      store = harness.store;
+      for (const slug of ["a", "b"])
+        await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 }, event(`org_${slug}`));
+    });
+    afterEach(() => harness.dispose());
+
+    const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
+      kind: "volume",
+      id: newId(values.kind === "snapshot" ? "snp" : "vol", "ord"),
+      organizationId,
+      slug,
+      region: "ord",
+      capacityBytes: 1e9,
+      isBootable: false,
+      consistency: null,
+      parent: null,
+      baseSnapshot: null,
+      labels: {},
+      createdAtMs: 1000,
+      ...values,
+    });
+
+    const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
+      const created = disk(slug, values);
+      await store.disks.reserve(created);
+      const committed = { consistency: created.consistency, allocatedBytes: 5, flattenedBytes: 7 };
+      return store.disks.commit(created.id, committed, event(created.id));
+    };
+
+    const sandbox = (values: Partial<NewSandbox> = {}): NewSandbox => ({
+      id: newId("sbx", "ord"),
+      organizationId,
+      region: "ord",
+      labels: {},
+      memoryMib: 1280,
+      createdAtMs: 1000,
+      stopAtMs: null,
+      ...values,
+    });
+
+    const fails = (code: ErrorCode) => (error: unknown) => error instanceof CaissonError && error.code === code;
+    const slugs = async (query: Partial<Parameters<Store["disks"]["list"]>[0]> = {}) =>
+      (await store.disks.list({ organizationId, kind: "volume", isDeleted: false, limit: 100, ...query })).map(
+        (found) => found.slug,
+      );
+
+    test("a disk is found by id and by slug only after it is committed, and only by its organization", async () => {
+      const created = disk("cache");
+      await store.disks.reserve(created);
+      assert.equal(await store.disks.find(organizationId, "volume", "cache"), null);
+      const values = { consistency: null, allocatedBytes: 5, flattenedBytes: 7 };
+      const committed = await store.disks.commit(created.id, values, event(created.id));
+      assert.deepEqual(await store.disks.find(organizationId, "volume", "cache"), committed);
+      assert.deepEqual(await store.disks.find(organizationId, "volume", created.id), committed);
+      assert.equal(await store.disks.find("org_b", "volume", created.id), null);
+      assert.equal(await store.disks.find(organizationId, "snapshot", "cache"), null);
+      assert.equal(committed.flattenedBytes, 7);
+    });
+
+    test("volumes and snapshots of an organization share one name space, from the reservation on", async () => {
+      await store.disks.reserve(disk("cache"));
+      await assert.rejects(store.disks.reserve(disk("cache", { kind: "snapshot" })), fails("SLUG_ALREADY_IN_USE"));
+      await store.disks.reserve(disk("cache", { organizationId: "org_b" }));
+    });
+
+    test("of many reservations of one slug exactly one wins", async () => {
+      const results = await Promise.allSettled(Array.from({ length: 50 }, () => store.disks.reserve(disk("race"))));
+      assert.equal(results.filter((result) => result.status === "fulfilled").length, 1);
+    });
+
+    test("a creation that is withdrawn frees its slug, cannot be committed any more, and is known until it is forgotten", async () => {
+      const undone = disk("cache");
+      await store.disks.reserve(undone);
+      assert.equal(await store.disks.withdraw(undone.id), null);
+      assert.equal(await store.disks.withdraw(undone.id), null);
+      const values = { consistency: null, allocatedBytes: 5, flattenedBytes: 7 };
+      await assert.rejects(store.disks.commit(undone.id, values, event(undone.id)), fails("VOLUME_NOT_FOUND"));
+      await make("cache");
+      assert.deepEqual(
+        (await store.disks.listUnsettled()).map(({ id, state }) => [id, state]),
+        [[undone.id, "purging"]],
+      );
+      await store.disks.forget(undone.id, null);
+      await store.disks.forget(undone.id, event(undone.id));
+      assert.equal(await store.disks.get(undone.id), null);
+      assert.deepEqual(await recorded(undone.id), []);
+    });
+
+    test("a creation that was committed is not withdrawn, and not forgotten", async () => {
+      const kept = await make("cache");
+      assert.deepEqual(await store.disks.withdraw(kept.id), kept);
+      await store.disks.forget(kept.id, null);
+      assert.equal((await store.disks.get(kept.id))?.state, "ready");
+      assert.equal(await store.disks.withdraw("vol_ord_absent"), null);
+    });
+
+    test("each change writes its line of the trail, and a refused one writes none", async () => {
+      const volume = disk("cache");
+      const { id } = volume;
+      await store.disks.reserve(volume);
+      await store.disks.commit(id, { consistency: null, allocatedBytes: 5, flattenedBytes: 7 }, event(id, "create"));
+      await store.disks.setLabels(id, { team: "red" }, event(id, "label"));
+      await store.disks.beginGrow(id, 2e9);
+      await store.disks.finishGrow(id, { allocatedBytes: 1, flattenedBytes: 2 }, event(id, "grow"));
+      const holder = sandbox();
+      await store.sandboxes.reserve(holder, [{ volumeId: id, isReadOnly: false }], 10);
+      await store.sandboxes.commit(holder.id, event(holder.id, "create"));
+      await assert.rejects(store.disks.delete(id, 1, 2, event(id, "delete")), fails("VOLUME_IN_USE"));
+      await store.sandboxes.finish(holder.id, "killed", 5, event(holder.id, "end"));
+      await store.sandboxes.finish(holder.id, "killed", 6, event(holder.id, "end"));
+      assert.deepEqual(await recorded(holder.id), ["end", "create"]);
+      await store.disks.delete(id, 1, 2, event(id, "delete"));
+      await make("cache");
+      await assert.rejects(store.disks.restore(id, "cache", event(id, "restore")), fails("SLUG_ALREADY_IN_USE"));
+      await store.disks.restore(id, "cache-2", event(id, "restore"));
+      await store.disks.delete(id, 1, 2, event(id, "delete"));
+      await store.disks.beginPurge(2);
+      await store.disks.forget(id, event(id, "purge"));
+      assert.deepEqual(await recorded(id), ["purge", "delete", "restore", "delete", "grow", "label", "create"]);
+    });
+
+    test("a list is newest first, pages by sequence and keeps organizations, kinds and states apart", async () => {
+      for (const slug of ["one", "two", "three"]) await make(slug);
+      await make("snap", { kind: "snapshot", consistency: "clean" });
+      await make("other", { organizationId: "org_b" });
+      await store.disks.reserve(disk("unfinished"));
+      assert.deepEqual(await slugs(), ["three", "two", "one"]);
+      const [newest] = await store.disks.list({ organizationId, kind: "volume", isDeleted: false, limit: 1 });
+      assert.ok(newest);
+      assert.deepEqual(await slugs({ beforeSequence: newest.sequence, limit: 1 }), ["two"]);
+    });
+
+    test("search is a substring of the slug in any case, for every length of term", async () => {
+      for (const slug of ["my-cache", "cache-2", "data", "ca"]) await make(slug);
+      assert.deepEqual(await slugs({ search: "CACHE" }), ["cache-2", "my-cache"]);
+      assert.deepEqual(await slugs({ search: "ca" }), ["ca", "cache-2", "my-cache"]);
+      assert.deepEqual(await slugs({ search: "-2" }), ["cache-2"]);
+      assert.deepEqual(await slugs({ search: "he-" }), ["cache-2"]);
+      assert.deepEqual(await slugs({ search: '"%_*' }), []);
+      const [first] = await store.disks.list({
+        organizationId,
+        kind: "volume",
+        isDeleted: false,
+        limit: 1,
+        search: "cache",
+      });
+      assert.deepEqual(await slugs({ search: "cache", beforeSequence: first?.sequence ?? 0 }), ["my-cache"]);
+    });
+
+    test("search finds what a look at every slug would find", async () => {
+      const letters = fc.constantFrom("a", "b", "-", "7");
+      const made = new Set<string>();
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.string({ unit: letters, minLength: 2, maxLength: 32 }), { maxLength: 4 }),
+          fc.string({ unit: letters, minLength: 1, maxLength: 6 }),
+          async (candidates, search) => {
+            for (const slug of candidates.filter((candidate) => isSlug(candidate) && !made.has(candidate))) {
+              await make(slug);
+              made.add(slug);
+            }
+            const found = await slugs({ search, limit: 10_000 });
+            assert.deepEqual(found, [...made].filter((slug) => slug.includes(search)).reverse(), search);
+          },
+        ),
+        { numRuns: 200 },
+      );
+    });
+
+    test("search and labels see one organization and one kind only", async () => {
+      await make("mine", { labels: { team: "red" } });
+      await make("mine-too", { organizationId: "org_b", labels: { team: "red" } });
+      await make("minted", { kind: "snapshot", consistency: "clean", labels: { team: "red" } });
+      for (const search of ["m", "mi", "min"]) assert.deepEqual(await slugs({ search }), ["mine"]);
+      assert.deepEqual(await slugs({ labels: { team: "red" } }), ["mine"]);
+      assert.deepEqual(await slugs({ search: "mi", labels: { team: "red" } }), ["mine"]);
+      assert.deepEqual(await slugs({ search: "mi", labels: { team: "blue" } }), []);
+    });
+
+    test("search follows deletion, restoring and renaming", async () => {
+      const volume = await make("cache");
+      await store.disks.delete(volume.id, 10, 20, event(volume.id));
+      assert.deepEqual(await slugs({ search: "cache" }), []);
+      assert.deepEqual(await slugs({ search: "cache", isDeleted: true }), ["cache"]);
+      await store.disks.restore(volume.id, "renamed", event(volume.id));
+      assert.deepEqual(await slugs({ search: "cache" }), []);
+      assert.deepEqual(await slugs({ search: "named" }), ["renamed"]);
+    });
+
+    test("labels filter with AND and may hold any characters", async () => {
+      await make("one", { labels: { "a.b": 'x"y', team: "red" } });
+      await make("two", { labels: { team: "red" } });
+      assert.deepEqual(await slugs({ labels: { team: "red" } }), ["two", "one"]);
+      assert.deepEqual(await slugs({ labels: { team: "red", "a.b": 'x"y' } }), ["one"]);
+      assert.deepEqual(await slugs({ labels: { team: "blue" } }), []);
+      await make("three", { labels: { "a=b": "c", "": "x\0y", é: "日本" } });
+      assert.deepEqual(await slugs({ labels: { a: "b=c" } }), []);
+      assert.deepEqual(await slugs({ labels: { "a=b": "c" } }), ["three"]);
+      assert.deepEqual(await slugs({ labels: { "": "x\0y" } }), ["three"]);
+      assert.deepEqual(await slugs({ labels: { é: "日本" } }), ["three"]);
+    });
+
+    test("a deleted disk frees its slug, can be restored once, and not over a slug that is taken", async () => {
+      const volume = await make("cache");
+      await store.disks.delete(volume.id, 10, 20, event(volume.id));
+      assert.equal(await store.disks.find(organizationId, "volume", volume.id), null);
+      await assert.rejects(store.disks.delete(volume.id, 10, 20, event(volume.id)), fails("VOLUME_NOT_FOUND"));
+      await make("cache");
+      await assert.rejects(store.disks.restore(volume.id, "cache", event(volume.id)), fails("SLUG_ALREADY_IN_USE"));
+      assert.equal((await store.disks.restore(volume.id, "cache-old", event(volume.id))).state, "ready");
+      await assert.rejects(store.disks.restore(volume.id, "cache-older", event(volume.id)), fails("VOLUME_NOT_FOUND"));
+    });
+
+    test("a purge takes what is due, and repeats until it is forgotten", async () => {
+      const [early, late] = [await make("early"), await make("late")];
+      await store.disks.delete(early.id, 10, 20, event(early.id));
+      await store.disks.delete(late.id, 10, 30, event(late.id));
+      assert.deepEqual(
+        (await store.disks.beginPurge(20)).map((found) => found.id),
+        [early.id],
+      );
+      assert.deepEqual(
+        (await store.disks.beginPurge(20)).map((found) => found.id),
+        [early.id],
+      );
+      await assert.rejects(store.disks.restore(early.id, "early", event(early.id)), fails("VOLUME_NOT_FOUND"));
+      await store.disks.forget(early.id, event(early.id));
+      assert.deepEqual(await store.disks.beginPurge(20), []);
+    });
+
+    test("growing records its intent, and takes effect when it is finished", async () => {
+      const volume = await make("cache");
+      await store.disks.beginGrow(volume.id, 2e9);
+      assert.deepEqual(
+        (await store.disks.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
+        [[volume.id, 1e9, 2e9]],
+      );
+      const grown = await store.disks.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 }, event(volume.id));
+      assert.deepEqual([grown.capacityBytes, grown.growToBytes, grown.allocatedBytes], [2e9, null, 1]);
+      await store.disks.beginGrow(volume.id, 3e9);
+      await store.disks.cancelGrow(volume.id);
+      assert.deepEqual(await store.disks.listUnsettled(), []);
+    });
+
+    test("descendants follow the lineage through deleted and purged ancestors' children", async () => {
+      const root = await make("root");
+      const parent = { kind: "volume", id: root.id, slug: root.slug } as const;
+      const snapshot = await make("snap", { kind: "snapshot", consistency: "clean", parent });
+      const fork = await make("fork", {
+        parent: { kind: "snapshot", id: snapshot.id, slug: "snap" },
+        baseSnapshot: { id: snapshot.id, slug: "snap" },
+      });
+      await store.disks.delete(snapshot.id, 1, 2, event(snapshot.id));
+      assert.deepEqual(
+        (await store.disks.descendants(organizationId, root.id, 10)).map((found) => found.slug),
+        ["fork"],
+      );
+      assert.deepEqual((await store.disks.get(fork.id))?.baseSnapshot, { id: snapshot.id, slug: "snap" });
+      assert.deepEqual(await store.disks.descendants("org_b", root.id, 10), []);
+    });
+
+    test("an idempotency key finds the first request's object, refuses another request, and goes with the object", async () => {
+      const hash = (text: string) => createHash("sha256").update(text).digest();
+      const first = disk("cache");
+      assert.deepEqual(await store.disks.reserve(first, { key: "k", requestHash: hash("x") }), { existingId: null });
+      assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("x") }), {
+        existingId: first.id,
+      });
+      await assert.rejects(
+        store.disks.reserve(disk("b2"), { key: "k", requestHash: hash("y") }),
+        fails("IDEMPOTENCY_KEY_REUSED"),
+      );
+      await store.disks.withdraw(first.id);
+      assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("y") }), {
+        existingId: null,
+      });
+      await store.disks.expireIdempotencyKeys(5000);
+      assert.deepEqual(await store.disks.reserve(disk("b3"), { key: "k", requestHash: hash("z") }), {
+        existingId: null,
+      });
+    });
+
+    test("a failed reservation does not keep its idempotency key", async () => {
+      await make("cache");
+      const key = { key: "k", requestHash: Buffer.from("x") };
+      await assert.rejects(store.disks.reserve(disk("cache"), key), fails("SLUG_ALREADY_IN_USE"));
+      assert.deepEqual(await store.disks.reserve(disk("cache-2"), key), { existingId: null });
+    });
+
+    test("a volume has one writer or many readers, and the one who is refused learns who holds it", async () => {
+      const volume = await make("cache");
+      const hold = (isReadOnly: boolean) => [{ volumeId: volume.id, isReadOnly }];
+      const writer = sandbox();
+      assert.deepEqual(await store.sandboxes.reserve(writer, hold(false), 10), { kind: "reserved" });
+      for (const isReadOnly of [true, false]) {
+        const outcome = await store.sandboxes.reserve(sandbox(), hold(isReadOnly), 10);
+        assert.equal(outcome.kind === "held" && outcome.holders[0]?.id, writer.id);
+      }
+      await assert.rejects(store.disks.delete(volume.id, 1, 2, event(volume.id)), fails("VOLUME_IN_USE"));
+      await assert.rejects(store.disks.beginGrow(volume.id, 2e9), fails("VOLUME_IN_USE"));
+      const idle = await make("idle");
+      assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
+      await store.sandboxes.finish(writer.id, "killed", 2000, event(writer.id));
+      for (let reader = 0; reader < 3; reader += 1) {
+        assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), 10), { kind: "reserved" });
+      }
+      assert.equal((await store.sandboxes.reserve(sandbox(), hold(false), 10)).kind, "held");
+      assert.deepEqual(await store.sandboxes.writers([volume.id]), new Map());
+    });
+
+    test("a refused reservation leaves nothing, and the concurrency limit counts the organization's live sandboxes", async () => {
+      const volume = await make("cache");
+      const first = sandbox();
+      await store.sandboxes.reserve(first, [], 1);
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [{ volumeId: volume.id, isReadOnly: false }], 1), {
+        kind: "limit",
+        live: 1,
+      });
+      assert.deepEqual(await store.sandboxes.holders(volume.id), []);
+      assert.deepEqual(await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], 1), {
+        kind: "reserved",
+      });
+      await store.sandboxes.finish(first.id, "killed", 2000, event(first.id));
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [], 1), { kind: "reserved" });
+      await assert.rejects(
+        store.sandboxes.reserve(sandbox(), [{ volumeId: randomUUID(), isReadOnly: false }], 5),
+        fails("VOLUME_NOT_FOUND"),
+      );
+    });
+
+    test("the first reason for stopping stays, and a stopped sandbox does not come back", async () => {
+      const created = sandbox({ labels: { job: "x" } });
+      await store.sandboxes.reserve(created, [], 10);
+      assert.equal((await store.sandboxes.commit(created.id, event(created.id))).status, "running");
+      await assert.rejects(store.sandboxes.commit(created.id, event(created.id)));
+      await store.sandboxes.beginEnd(created.id, "timeout");
+      await store.sandboxes.beginEnd(created.id, "killed");
+      await store.sandboxes.finish(created.id, "killed", 2000, event(created.id));
+      await store.sandboxes.finish(created.id, "server-restart", 3000, event(created.id));
+      await store.sandboxes.beginEnd(created.id, "killed");
+      const found = await store.sandboxes.get(organizationId, created.id);
+      assert.deepEqual([found?.status, found?.stopReason, found?.stoppedAtMs], ["stopped", "timeout", 2000]);
+      assert.equal(await store.sandboxes.get("org_b", created.id), null);
+      assert.equal((await store.sandboxes.list(organizationId, 10, { job: "x" })).length, 1);
+      await store.sandboxes.expire(2500);
+      assert.deepEqual(await store.sandboxes.list(organizationId, 10), []);
+    });
+
+    test("a token is found by its hash until it is revoked, and only its organization may revoke it", async () => {
+      const hash = Buffer.alloc(32, 7);
+      const token = { id: "tok_1", organizationId, name: "laptop", createdAtMs: 5 };
+      await store.organizations.createToken(token, hash, event(token.id));
+      assert.deepEqual(await store.organizations.findToken(hash), {
+        token,
+        organization: await store.organizations.get(organizationId),
+      });
+      assert.equal(await store.organizations.revokeToken("org_b", "tok_1", 6, event("tok_1")), false);
+      assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6, event("tok_1")), true);
+      assert.equal(await store.organizations.findToken(hash), null);
+      assert.equal(await store.organizations.revokeToken(organizationId, "tok_1", 6, event("tok_1")), false);
+      await assert.rejects(
+        store.organizations.create({ id: "org_c", slug: "a", createdAtMs: 1 }, event("org_c")),
+        fails("SLUG_ALREADY_IN_USE"),
+      );
+      assert.equal((await recorded("tok_1")).length, 2, "one for the creation, one for the revocation");
+      assert.deepEqual(await recorded("org_c"), []);
+    });
+
+    test("everything survives closing and opening again", async () => {
+      const volume = await make("cache", { labels: { team: "red" } });
+      store = await harness.reopen();
+      assert.deepEqual(await store.disks.get(volume.id), volume);
+      assert.equal((await store.events.list(organizationId, volume.id, 10))[0]?.detail.verb, "test");
+      assert.deepEqual(await slugs({ search: "cac" }), ["cache"]);
+    });
+  });
+}

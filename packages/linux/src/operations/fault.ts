@@ -1,0 +1,66 @@
+import { appendFileSync, readFileSync } from "node:fs";
+
+/**
+ * Fault injection. Every kernel call and every step of a multi-step change passes a fault point with a stable tag, so that a test
+ * can make exactly that point fail, wait, or kill the process. The plan is a text file named by `CAISSON_FAULT_PLAN`; without
+ * that variable a fault point costs one comparison and does nothing.
+ *
+ * Each line of the plan is `<tag> <occurrence> <action>`; occurrences count from 1 since the plan last changed, and the action is
+ * `kill`, `fail:<ERRNO>` or `delay:<milliseconds>`. Points that are passed are appended to the file named by `CAISSON_FAULT_TRACE`.
+ */
+const planPath = process.env.CAISSON_FAULT_PLAN;
+const tracePath = process.env.CAISSON_FAULT_TRACE;
+
+/** An error that a test asked for. Carries an errno name in `code`, as the kernel's own errors do. */
+export class InjectedFault extends Error {
+  readonly code: string;
+
+  constructor(tag: string, code: string) {
+    super(`${code}: injected at ${tag}`);
+    this.name = "InjectedFault";
+    this.code = code;
+  }
+}
+
+let planText = "";
+let passed = new Map<string, number>();
+
+/** Passes the fault point `tag`: returns at once unless the test's plan says otherwise. */
+export async function faultPoint(tag: string): Promise<void> {
+  const delayMs = pass(tag);
+  if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+}
+
+/** The same for code that cannot wait: a delay is ignored. */
+export function faultPointSync(tag: string): void {
+  pass(tag);
+}
+
+/** Fails or kills where the plan says so. Returns how long it says to wait. */
+function pass(tag: string): number {
+  if (planPath === undefined) return 0;
+  const text = readFileSync(planPath, "utf8");
+  if (text !== planText) {
+    planText = text;
+    passed = new Map();
+  }
+  const occurrence = (passed.get(tag) ?? 0) + 1;
+  passed.set(tag, occurrence);
+  if (tracePath !== undefined) appendFileSync(tracePath, `${tag} ${occurrence}\n`);
+  for (const line of text.split("\n")) {
+    const [plannedTag, plannedOccurrence, action] = line.trim().split(/\s+/);
+    if (plannedTag !== tag || Number(plannedOccurrence) !== occurrence || action === undefined) continue;
+    if (action === "kill") process.kill(process.pid, "SIGKILL");
+    if (action.startsWith("fail:")) throw new InjectedFault(tag, action.slice("fail:".length));
+    if (action.startsWith("delay:")) return Number(action.slice("delay:".length));
+  }
+  return 0;
+}
+
+/** Runs one step between two fault points, `<tag>:before` and `<tag>:after`, so that a crash on either side can be tested. */
+export async function step<T>(tag: string, run: () => T | Promise<T>): Promise<T> {
+  await faultPoint(`${tag}:before`);
+  const result = await run();
+  await faultPoint(`${tag}:after`);
+  return result;
+}

@@ -1,0 +1,262 @@
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { passFaultPoint } from "../calls/ffi.ts";
+import { hasErrorCode } from "../calls/kernel-error.ts";
+import { readMounts } from "../mounts/mount-info.ts";
+
+/** One mounted cgroup hierarchy. */
+export interface CgroupHierarchy {
+  readonly version: 1 | 2;
+  readonly mountPath: string;
+  /** Controllers of this hierarchy; a named v1 hierarchy without one gives `name=…`. */
+  readonly controllers: readonly string[];
+}
+
+/**
+ * `v2`: one unified hierarchy. `v1`: one hierarchy per controller. `hybrid`: v1 with an extra v2 mount, which crun refuses when that one has
+ * controllers. `none`: nothing is mounted, so nothing can be limited.
+ */
+export type CgroupLayout = "v2" | "v1" | "hybrid" | "none";
+
+export interface Cgroups {
+  readonly layout: CgroupLayout;
+  readonly hierarchies: readonly CgroupHierarchy[];
+  /** Controllers that new cgroups have. The others, such as cpuset, would each need settings before they take a process. */
+  readonly usedControllers: readonly string[];
+  /**
+   * The empty mount point of a unified hierarchy that was hidden, or `null`. crun makes its directories there all the same, as ordinary
+   * files in memory.
+   */
+  readonly hiddenPath: string | null;
+}
+
+const UNIFIED_PATH = "/sys/fs/cgroup/unified";
+
+const CONTROLLERS = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+/** By the names of version 1 and 2. Only where disks are limited: the kernel carries out the I/O of such cgroups apart from that of others. */
+const DISK_CONTROLLERS = ["blkio", "io"];
+
+/** Reads which cgroup hierarchies this process can reach. `isDiskLimited`: `limitCgroup` will be given limits for disks. */
+export async function readCgroups({ isDiskLimited = false } = {}): Promise<Cgroups> {
+  const mounts = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
+  const hierarchies = await Promise.all(
+    mounts.map(async ({ type, target, superOptions }): Promise<CgroupHierarchy> => {
+      if (type === "cgroup") return { version: 1, mountPath: target, controllers: v1Controllers(superOptions) };
+      const text = await readFile(join(target, "cgroup.controllers"), "utf8");
+      return { version: 2, mountPath: target, controllers: text.trim().split(/\s+/).filter(Boolean) };
+    }),
+  );
+  const layout = layoutOf(hierarchies);
+  const usedControllers = isDiskLimited ? [...CONTROLLERS, ...DISK_CONTROLLERS] : CONTROLLERS;
+  return { layout, hierarchies, usedControllers, hiddenPath: layout === "v1" ? UNIFIED_PATH : null };
+}
+
+function layoutOf(hierarchies: readonly CgroupHierarchy[]): CgroupLayout {
+  const versions = new Set(hierarchies.map(({ version }) => version));
+  if (versions.size === 2) return "hybrid";
+  if (versions.has(2)) return "v2";
+  return versions.has(1) ? "v1" : "none";
+}
+
+function v1Controllers(superOptions: readonly string[]): readonly string[] {
+  return superOptions.filter((option) => option !== "rw" && option !== "ro" && !option.startsWith("release_agent="));
+}
+
+/** The hierarchy that governs `controller`, or `null`. */
+export function hierarchyOf(cgroups: Cgroups, controller: string): CgroupHierarchy | null {
+  return cgroups.hierarchies.find(({ controllers }) => controllers.includes(controller)) ?? null;
+}
+
+/** The hierarchy that can limit disks, or `null`. */
+export function diskHierarchy(cgroups: Cgroups): CgroupHierarchy | null {
+  return hierarchyOf(cgroups, "io") ?? hierarchyOf(cgroups, "blkio");
+}
+
+function usedHierarchies({ hierarchies, usedControllers }: Cgroups): readonly CgroupHierarchy[] {
+  return hierarchies.filter(
+    ({ version, controllers }) => version === 2 || controllers.some((name) => usedControllers.includes(name)),
+  );
+}
+
+/** Makes the cgroup `parent/name` in every hierarchy that has a controller in use. There already is success. */
+export async function createCgroup(cgroups: Cgroups, parent: string, name: string): Promise<void> {
+  for (const { version, mountPath, controllers } of usedHierarchies(cgroups)) {
+    await passFaultPoint({ name: "cgroup mkdir", detail: join(mountPath, parent, name) });
+    await mkdir(join(mountPath, parent, name), { recursive: true, mode: 0o755 });
+    if (version === 1) continue;
+    // A version 2 cgroup has the controllers that all cgroups above it pass on.
+    const passedOn = cgroups.usedControllers.filter((controller) => controllers.includes(controller));
+    for (const directory of [mountPath, join(mountPath, parent)]) {
+      await writeFile(
+        join(directory, "cgroup.subtree_control"),
+        passedOn.map((controller) => `+${controller}`).join(" "),
+      );
+    }
+  }
+}
+
+/** Moves a process into a cgroup. May wait 10 to 25 ms for the kernel (an RCU grace period): not on a path that somebody waits for. */
+export async function joinCgroup(cgroups: Cgroups, path: string, pid: number): Promise<void> {
+  for (const { mountPath } of usedHierarchies(cgroups)) {
+    await passFaultPoint({ name: "cgroup join", detail: join(mountPath, path) });
+    await writeFile(join(mountPath, path, "cgroup.procs"), String(pid));
+  }
+}
+
+export interface CgroupLimits {
+  readonly memoryBytes: number;
+  readonly cpuCount: number;
+  readonly pidsMax: number;
+  /** Needs cgroups that were read with `isDiskLimited`. */
+  readonly disk?: DiskLimits;
+}
+
+/** What each device may do every second, in each direction. Version 1 counts reads, direct and synced writes, not those from the page cache. */
+export interface DiskLimits {
+  /** As `major:minor`. */
+  readonly devices: readonly string[];
+  readonly bytesPerSecond?: number;
+  readonly operationsPerSecond?: number;
+}
+
+/** Sets limits; swap is not used beyond the memory limit. A controller that the host lacks limits nothing (`doctor` says so). */
+export async function limitCgroup(cgroups: Cgroups, path: string, limits: CgroupLimits): Promise<void> {
+  await passFaultPoint({ name: "cgroup limit", detail: path });
+  const periodUs = 100_000;
+  const quotaUs = Math.round(limits.cpuCount * periodUs);
+  const set = async (controller: string, v1: Settings, v2: Settings): Promise<void> => {
+    const hierarchy = hierarchyOf(cgroups, controller);
+    if (hierarchy === null) return;
+    const settings = hierarchy.version === 1 ? v1 : v2;
+    for (const [file, value] of settings) await writeSetting(join(hierarchy.mountPath, path, file), value);
+  };
+  const memory = String(limits.memoryBytes);
+  const pids: Settings = [["pids.max", String(limits.pidsMax)]];
+  await Promise.all([
+    set(
+      "memory",
+      [
+        ["memory.limit_in_bytes", memory],
+        ["memory.memsw.limit_in_bytes", memory],
+      ],
+      [
+        ["memory.max", memory],
+        ["memory.swap.max", "0"],
+      ],
+    ),
+    set(
+      "cpu",
+      [
+        ["cpu.cfs_period_us", String(periodUs)],
+        ["cpu.cfs_quota_us", String(quotaUs)],
+      ],
+      [["cpu.max", `${quotaUs} ${periodUs}`]],
+    ),
+    set("pids", pids, pids),
+    limits.disk === undefined ? null : limitDisks(cgroups, path, limits.disk),
+  ]);
+}
+
+async function limitDisks(cgroups: Cgroups, path: string, limits: DiskLimits): Promise<void> {
+  const hierarchy = diskHierarchy(cgroups);
+  if (hierarchy === null) return;
+  const directory = join(hierarchy.mountPath, path);
+  const units = [
+    ["bps", limits.bytesPerSecond],
+    ["iops", limits.operationsPerSecond],
+  ] as const;
+  for (const device of limits.devices) {
+    for (const [unit, value] of units) {
+      if (value === undefined) continue;
+      if (hierarchy.version === 2) {
+        await writeSetting(join(directory, "io.max"), `${device} r${unit}=${value} w${unit}=${value}`);
+        continue;
+      }
+      for (const direction of ["read", "write"]) {
+        await writeSetting(join(directory, `blkio.throttle.${direction}_${unit}_device`), `${device} ${value}`);
+      }
+    }
+  }
+}
+
+/** Lets a version 1 cgroup use only these character devices, given as `major:minor`. Version 2 has no files for that. */
+export async function limitCgroupDevices(cgroups: Cgroups, path: string, devices: readonly string[]): Promise<void> {
+  const hierarchy = hierarchyOf(cgroups, "devices");
+  if (hierarchy === null) return;
+  const directory = join(hierarchy.mountPath, path);
+  await writeFile(join(directory, "devices.deny"), "a");
+  for (const device of devices) await writeFile(join(directory, "devices.allow"), `c ${device} rw`);
+}
+
+type Settings = readonly (readonly [file: string, value: string])[];
+
+/** Files about swap are absent where the kernel does not account for it. */
+async function writeSetting(path: string, value: string): Promise<void> {
+  try {
+    await writeFile(path, value, { flag: "r+" });
+  } catch (error) {
+    const isSwap = path.includes("memsw") || path.includes("swap");
+    if (!isSwap || !hasErrorCode(error, "ENOENT")) throw error;
+  }
+}
+
+/** Names of the cgroups directly below `path` (which starts with a slash), in whatever hierarchy they are. */
+export async function listCgroups(cgroups: Cgroups, path: string): Promise<readonly string[]> {
+  const names = new Set<string>();
+  const directories = cgroups.hierarchies.map(({ mountPath }) => mountPath);
+  if (cgroups.hiddenPath !== null) directories.push(cgroups.hiddenPath);
+  for (const directory of directories) {
+    try {
+      for (const entry of await readdir(join(directory, path), { withFileTypes: true })) {
+        if (entry.isDirectory()) names.add(entry.name);
+      }
+    } catch (error) {
+      if (!hasErrorCode(error, "ENOENT")) throw error;
+    }
+  }
+  return [...names];
+}
+
+/** Process ids in the cgroup `path` and below it, in any hierarchy, as this PID namespace numbers them. */
+export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<readonly number[]> {
+  const pids = new Set<number>();
+  for (const { mountPath } of cgroups.hierarchies) {
+    for (const directory of await cgroupTree(join(mountPath, path))) {
+      const text = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
+      for (const line of text.split("\n")) {
+        // Processes outside this PID namespace read as 0, and nobody here can signal them.
+        if (Number(line) > 0) pids.add(Number(line));
+      }
+    }
+  }
+  return [...pids];
+}
+
+/** Removes the cgroup `path` and all below it from every hierarchy. Absent is success; `EBUSY` means that a process is still in it. */
+export async function removeCgroup(cgroups: Cgroups, path: string): Promise<void> {
+  if (cgroups.hiddenPath !== null) await rm(join(cgroups.hiddenPath, path), { recursive: true, force: true });
+  for (const { mountPath } of cgroups.hierarchies) {
+    for (const directory of await cgroupTree(join(mountPath, path))) {
+      await passFaultPoint({ name: "cgroup rmdir", detail: directory });
+      try {
+        await rmdir(directory);
+      } catch (error) {
+        if (!hasErrorCode(error, "ENOENT")) throw error;
+      }
+    }
+  }
+}
+
+/** The directory and all below it, children first; empty when it does not exist. */
+async function cgroupTree(directory: string): Promise<readonly string[]> {
+  try {
+    const children: string[] = [];
+    for (const entry of await readdir(directory, { withFileTypes: true })) {
+      if (entry.isDirectory()) children.push(...(await cgroupTree(join(directory, entry.name))));
+    }
+    return [...children, directory];
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return [];
+    throw error;
+  }
+}

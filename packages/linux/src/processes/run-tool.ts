@@ -1,0 +1,74 @@
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { faultPoint } from "../operations/fault.ts";
+
+/** How much of a tool's output is kept: enough for any error message, and bounded. */
+const OUTPUT_LIMIT_CHARACTERS = 1024 * 1024;
+const ERROR_LINES = 20;
+
+export interface ToolOptions {
+  /** Text for the tool's standard input, which is otherwise empty. */
+  readonly input?: string;
+  /** Added to this process's environment; `undefined` removes a variable. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly workingDirectory?: string;
+  /** Kills the tool (not its children) when it fires. */
+  readonly signal?: AbortSignal;
+  /** Called with each line that the tool writes to its standard error, as progress. */
+  readonly onErrorLine?: (line: string) => void;
+}
+
+/** A tool that could not be started, ended with another code than 0, or was killed. */
+export class ToolError extends Error {
+  readonly tool: string;
+  readonly exitCode: number | null;
+  /** The last lines that it wrote to its standard error. */
+  readonly errorOutput: string;
+
+  constructor(tool: string, outcome: string, exitCode: number | null, errorOutput: string, options?: ErrorOptions) {
+    super(`${tool} ${outcome}${errorOutput === "" ? "" : `: ${errorOutput}`}`, options);
+    this.name = "ToolError";
+    this.tool = tool;
+    this.exitCode = exitCode;
+    this.errorOutput = errorOutput;
+  }
+}
+
+/** Runs a tool that owns a format (`mkfs.ext4`, `nft`, …) and resolves with its standard output. Passes the fault point `tool.<name>`. */
+export async function runTool(tool: string, args: readonly string[], options: ToolOptions = {}): Promise<string> {
+  await faultPoint(`tool.${tool}`);
+  options.signal?.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const child = spawn(tool, args, {
+      stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+      env: { ...process.env, ...options.env },
+      ...(options.workingDirectory === undefined ? {} : { cwd: options.workingDirectory }),
+      ...(options.signal === undefined ? {} : { signal: options.signal, killSignal: "SIGKILL" }),
+    });
+    let output = "";
+    const errorLines: string[] = [];
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      if (output.length < OUTPUT_LIMIT_CHARACTERS) output += text;
+    });
+    const lines = child.stderr === null ? null : createInterface(child.stderr);
+    lines?.on("line", (line) => {
+      errorLines.push(line);
+      if (errorLines.length > ERROR_LINES) errorLines.shift();
+      options.onErrorLine?.(line);
+    });
+    // A tool that ends before it has read its input is judged by its exit code, not by the broken pipe.
+    child.stdin?.on("error", () => undefined).end(options.input);
+    child.on("error", (error) => {
+      if (options.signal?.aborted === true) reject(options.signal.reason);
+      else reject(new ToolError(tool, `cannot be started (${error.message})`, null, "", { cause: error }));
+    });
+    child.on("close", (exitCode, signal) => {
+      if (exitCode === 0) resolve(output);
+      else if (options.signal?.aborted === true) reject(options.signal.reason);
+      else {
+        const outcome = signal === null ? `ended with code ${exitCode}` : `was killed by ${signal}`;
+        reject(new ToolError(tool, outcome, exitCode, errorLines.join("\n")));
+      }
+    });
+  });
+}

@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { type FileHandle, open, writeFile } from "node:fs/promises";
+import { passFaultPoint } from "../calls/ffi.ts";
+
+/** A block of ids: those from 0 inside stand for those from `firstHostId` outside. */
+export interface IdRange {
+  readonly firstHostId: number;
+  readonly count: number;
+}
+
+/** A process that does nothing but keep new namespaces alive until descriptors of them are open. */
+export interface NamespaceHolder extends AsyncDisposable {
+  readonly pid: number;
+}
+
+/**
+ * Starts a process in a user namespace of its own with these ids, and in a network namespace that belongs to it. A thread of this process
+ * could not do that: the kernel lets only single-threaded processes make user namespaces.
+ */
+export async function holdNewNamespaces(ids: IdRange): Promise<NamespaceHolder> {
+  await passFaultPoint({ name: "unshare", detail: `user and network namespaces from id ${ids.firstHostId}` });
+  const child = spawn("unshare", ["--user", "--net", "--", "sh", "-c", "echo && read _"], {
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const ended = new Promise<void>((resolve) => {
+    child.once("close", () => resolve());
+    child.once("error", () => resolve());
+  });
+  const holder = {
+    pid: child.pid ?? 0,
+    async [Symbol.asyncDispose](): Promise<void> {
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+  try {
+    await untilReady(child);
+    // Written from outside, where the ids to be mapped are this process's own to give.
+    await writeFile(`/proc/${holder.pid}/uid_map`, `0 ${ids.firstHostId} ${ids.count}`);
+    await writeFile(`/proc/${holder.pid}/gid_map`, `0 ${ids.firstHostId} ${ids.count}`);
+    return holder;
+  } catch (error) {
+    await holder[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Opens a namespace of a process. It stays alive as long as the descriptor, whatever becomes of the process. */
+export async function openNamespace(pid: number, type: "user" | "net" | "mnt" | "pid"): Promise<FileHandle> {
+  return open(`/proc/${pid}/ns/${type}`, "r");
+}
+
+async function untilReady(child: ChildProcess): Promise<void> {
+  let errorText = "";
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    errorText += text;
+  });
+  const failed = once(child, "close").then(([exitCode]) => {
+    throw new Error(`Cannot make a user namespace: unshare ended with code ${exitCode}: ${errorText.trim()}`);
+  });
+  const { stdout } = child;
+  if (stdout === null) throw new Error("Cannot make a user namespace: unshare has no output pipe");
+  await Promise.race([once(stdout, "data"), failed]);
+  // The loser of the race may still reject later, when the holder is ended on purpose.
+  failed.catch(() => undefined);
+}

@@ -1,0 +1,1 @@
+export { assertNoLeaks, findLeaks, type LeakScope } from "./leak-check.ts";

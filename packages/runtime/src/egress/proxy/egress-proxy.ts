@@ -1,0 +1,164 @@
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { type HasDescriptor, type Ipv4Endpoint, readOriginalDestination } from "@caisson/linux";
+import { getExtensionData, readTlsClientHello } from "read-tls-client-hello";
+import type { ClosedAddresses } from "../closed-addresses.ts";
+import type { EgressSandbox } from "../egress-sandbox.ts";
+import { listenOn } from "../listen.ts";
+import { allowsName, secretsFor } from "../policy.ts";
+import { readProtocol } from "./first-bytes.ts";
+import { HttpForwarder } from "./http-forwarder.ts";
+import { relay } from "./relay.ts";
+import type { TlsInterceptor } from "./tls-interceptor.ts";
+
+const HTTPS_PORT = 443;
+/** How long a client may take to finish the hello that it has begun. */
+const HELLO_TIMEOUT_MS = 10_000;
+const CONNECT_TIMEOUT_MS = 30_000;
+/** Of all sandboxes together; each has two descriptors of the server. */
+const CONNECTIONS_MAX = 4096;
+const KEEP_ALIVE_MS = 60_000;
+
+export interface EgressProxyOptions {
+  readonly findSandbox: (address: string) => EgressSandbox | undefined;
+  readonly closed: ClosedAddresses;
+  readonly interceptor: TlsInterceptor;
+}
+
+/**
+ * Takes the connections that the kernel redirects here, which go to addresses that a sandbox has open by name. Several hosts often share an
+ * address, so the name is checked again where the protocol tells it: TLS by its server name, HTTP by the Host of every request. Protocols that
+ * name no host, such as SSH, pass by their address alone.
+ */
+export class EgressProxy implements AsyncDisposable {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #options: EgressProxyOptions;
+  readonly #http = new HttpForwarder();
+
+  private constructor(server: Server, port: number, options: EgressProxyOptions) {
+    this.#server = server;
+    this.port = port;
+    this.#options = options;
+    server.maxConnections = CONNECTIONS_MAX;
+    server.on("connection", (client) => {
+      client.on("error", () => undefined);
+      void this.#handle(client).catch(() => client.resetAndDestroy());
+    });
+  }
+
+  static async listen(address: string, options: EgressProxyOptions): Promise<EgressProxy> {
+    const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
+    const port = await listenOn(server, address);
+    return new EgressProxy(server, port, options);
+  }
+
+  /** The owner has disposed of the sandboxes, and with them of their connections. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    await closed;
+  }
+
+  async #handle(client: Socket): Promise<void> {
+    const sandbox = this.#options.findSandbox(client.remoteAddress ?? "");
+    if (sandbox?.track(client) !== true) {
+      client.resetAndDestroy();
+      return;
+    }
+    client.setKeepAlive(true, KEEP_ALIVE_MS);
+    const target = await readOriginalDestination(descriptorOf(client), `of ${client.remoteAddress}`);
+    if (this.#options.closed.has(target.address)) throw new Error("A closed address");
+    const upstream = await this.#connect(sandbox, target);
+    client.once("close", () => upstream.destroy());
+    if (client.destroyed) {
+      upstream.destroy();
+      return;
+    }
+    // A server that speaks first speaks neither HTTP nor TLS; until it does, the client's first bytes are judged however long they take.
+    const spoke = new AbortController();
+    const onReadable = (): void => spoke.abort();
+    upstream.once("readable", onReadable);
+    const protocol = await readProtocol(client, spoke.signal);
+    upstream.removeListener("readable", onReadable);
+    switch (protocol) {
+      case "tls":
+        return this.#handleTls(sandbox, target, client, upstream);
+      case "http":
+        if (sandbox.policy.allow === null) return relay(client, upstream);
+        return this.#http.accept(client, {
+          policy: sandbox.policy,
+          target,
+          serverName: null,
+          secrets: [],
+          connect: this.#connector(sandbox, target, upstream),
+        });
+      case "other":
+        return relay(client, upstream);
+      case null:
+        if (!spoke.signal.aborted) throw new Error("The client ended before it could be told what it speaks");
+        return relay(client, upstream);
+      default:
+        protocol satisfies never;
+    }
+  }
+
+  async #handleTls(sandbox: EgressSandbox, target: Ipv4Endpoint, client: Socket, upstream: Socket): Promise<void> {
+    const { policy } = sandbox;
+    const timer = setTimeout(() => client.resetAndDestroy(), HELLO_TIMEOUT_MS);
+    let serverName: string | null;
+    try {
+      const hello = await readTlsClientHello(client);
+      serverName = getExtensionData(hello, "sni")?.serverName ?? null;
+    } catch (error) {
+      // An unreadable hello names nobody, which is enough where everybody may be reached.
+      if (policy.allow !== null) throw error;
+      serverName = null;
+    } finally {
+      clearTimeout(timer);
+    }
+    if (policy.allow !== null && (serverName === null || !allowsName(policy, serverName, target.port))) {
+      throw new Error("A server name that the policy does not have");
+    }
+    const secrets = serverName === null || target.port !== HTTPS_PORT ? [] : secretsFor(policy, serverName);
+    if (serverName === null || secrets.length === 0) return relay(client, upstream);
+    upstream.destroy();
+    await this.#options.interceptor.accept(client, { sandbox, target, serverName, secrets });
+  }
+
+  /** Gives the connection that is there, and new ones when the server has closed it. */
+  #connector(sandbox: EgressSandbox, target: Ipv4Endpoint, first: Socket): () => Socket {
+    let isFirstTaken = false;
+    return () => {
+      if (!isFirstTaken && !first.destroyed) {
+        isFirstTaken = true;
+        return first;
+      }
+      const socket = connect({ host: target.address, port: target.port, noDelay: true });
+      if (!sandbox.track(socket)) socket.destroy(new Error("Too many connections"));
+      return socket;
+    };
+  }
+
+  async #connect(sandbox: EgressSandbox, target: Ipv4Endpoint): Promise<Socket> {
+    const upstream = connect({ host: target.address, port: target.port, allowHalfOpen: true, noDelay: true });
+    upstream.on("error", () => undefined);
+    if (!sandbox.track(upstream)) {
+      upstream.destroy();
+      throw new Error("Too many connections");
+    }
+    await once(upstream, "connect", { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) }).catch((error: unknown) => {
+      upstream.destroy();
+      throw error;
+    });
+    upstream.setKeepAlive(true, KEEP_ALIVE_MS);
+    return upstream;
+  }
+}
+
+/** Node has no public name for the descriptor of a socket, but documents that its handle has one (`server.listen(handle)`). */
+function descriptorOf(socket: Socket): HasDescriptor {
+  const { _handle: handle } = socket as Socket & { readonly _handle: HasDescriptor | null };
+  if (handle === null) throw new Error("The connection is closed");
+  return handle;
+}

@@ -1,0 +1,42 @@
+import { CERTIFICATES } from "../root/certificate-bundle.ts";
+import { AGENT_RUN_TARGET, AGENT_TARGET } from "./agent-bundle.ts";
+
+export const HOME = "/home/app";
+
+/**
+ * The variables that every sandbox starts with. `/opt/node/bin` is where roots made before version 3 of the image's recipe have Node.
+ * `IS_SANDBOX` is what coding agents ask for before they let themselves run as root. The certificate variables make Node, Deno, Python's requests and programs that bring an
+ * OpenSSL of their own trust what the root trusts, among it the certificates that the host's administrator installed.
+ */
+export const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/node/bin",
+  HOME,
+  USER: "root",
+  LOGNAME: "root",
+  SHELL: "/bin/bash",
+  LANG: "C.UTF-8",
+  IS_SANDBOX: "1",
+  DEBIAN_FRONTEND: "noninteractive",
+  SSL_CERT_FILE: CERTIFICATES,
+  NODE_EXTRA_CA_CERTS: CERTIFICATES,
+  REQUESTS_CA_BUNDLE: CERTIFICATES,
+  DENO_TLS_CA_STORE: "system",
+};
+
+export const AGENT_SOCKET_NAME = "agent.sock";
+
+/**
+ * The environment of the agent's process: the sandbox's variables, so that what it does on the user's behalf sees them, and its own.
+ * `CAISSON_AGENT_ENV` holds the sandbox's variables as JSON, without those of the agent; the agent hands exactly these to its children.
+ */
+export function agentEnvironment(sandbox: Readonly<Record<string, string>>): readonly string[] {
+  const environment = { ...DEFAULT_ENVIRONMENT, ...sandbox };
+  const own = {
+    CAISSON_AGENT_SOCKET: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
+    CAISSON_AGENT_ENV: JSON.stringify(environment),
+    // The agent's Deno must not write caches into the user's home, which may be a volume where each of them costs a disk flush.
+    DENO_DIR: `${AGENT_TARGET}/deno`,
+    DENO_NO_UPDATE_CHECK: "1",
+  };
+  return Object.entries({ ...environment, ...own }).map(([name, value]) => `${name}=${value}`);
+}

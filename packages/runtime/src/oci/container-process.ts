@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from "node:child_process";
+
+/**
+ * Waits for three lines (bundle, log, container id) and becomes the OCI runtime, which keeps its process id and its cgroup. The runtime is
+ * the script's name and what precedes its `run` are the script's arguments.
+ */
+const SCRIPT = `
+IFS= read -r bundle && IFS= read -r log && IFS= read -r id || exit 1
+exec "$0" "$@" run --bundle "$bundle" --pid-file "$bundle/pid" "$id" </dev/null >>"$log" 2>&1
+`;
+
+/** The container that the process is to become. */
+export interface Container {
+  readonly bundlePath: string;
+  readonly logPath: string;
+  readonly id: string;
+}
+
+/**
+ * A waiting shell that becomes the OCI runtime of one sandbox. It is started, and put into the sandbox's cgroup, ahead of time: the kernel
+ * lets a process change its cgroup only after a grace period of 10 to 25 ms, in which a sandbox would wait.
+ */
+export class ContainerProcess implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  /** Resolves when the process is gone, as a shell or as the OCI runtime. Never rejects. */
+  readonly exited: Promise<void>;
+  #hasExited = false;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.exited = new Promise((resolve) => {
+      const end = (): void => {
+        this.#hasExited = true;
+        resolve();
+      };
+      child.once("exit", end);
+      // A program that cannot be started gives this event alone.
+      child.once("error", end);
+    });
+    // A process that was killed cannot read its lines; its end says so already.
+    child.stdin?.on("error", () => undefined);
+  }
+
+  static prepare(runtimePath: string, runtimeArgs: readonly string[]): ContainerProcess {
+    return new ContainerProcess(
+      spawn("sh", ["-c", SCRIPT, runtimePath, ...runtimeArgs], { stdio: ["pipe", "ignore", "ignore"] }),
+    );
+  }
+
+  /** The process id; 0 when it could not be started. */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get hasExited(): boolean {
+    return this.#hasExited;
+  }
+
+  start({ bundlePath, logPath, id }: Container): void {
+    this.#child.stdin?.end(`${bundlePath}\n${logPath}\n${id}\n`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#hasExited) this.#child.kill("SIGKILL");
+    await this.exited;
+  }
+}

@@ -1,0 +1,92 @@
+import { chown, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  bindMount,
+  cloneTree,
+  createFileSystemMount,
+  type HasDescriptor,
+  type IdRange,
+  moveMount,
+  setMountAttributes,
+} from "@caisson/linux";
+import type { MountSpec, RootSpec } from "../../runtime.ts";
+import { type SandboxDirectory, unmountInTime } from "../sandbox-directory.ts";
+import { openLayer } from "./layer.ts";
+
+/** Set-user-id programs such as sudo must work on a root; they gain ids of the sandbox only. */
+const ROOT_ATTRIBUTES = { noDev: true } as const;
+
+/**
+ * Mounts the root with owners translated to the sandbox's ids.
+ *
+ * An ephemeral root is an overlay. Only its lower layer is translated: the upper one is empty at first and thrown away at the end, so it
+ * may hold the host's numbers as they are. `volatile` spends no disk flush on it.
+ */
+export async function mountRoot(
+  directory: SandboxDirectory,
+  root: RootSpec,
+  idmap: HasDescriptor,
+  ids: IdRange,
+): Promise<string> {
+  if (root.kind === "persistent") {
+    return directory.mount("root", (target) => bindMount(root.path, target, { ...ROOT_ATTRIBUTES, idmap }));
+  }
+  const upper = join(root.scratchPath, "upper");
+  const work = join(root.scratchPath, "work");
+  await mkdir(upper, { mode: 0o755 });
+  await mkdir(work);
+  // The upper layer's own directory is the root directory that the sandbox sees.
+  await chown(upper, ids.firstHostId, ids.firstHostId);
+  const lower = await directory.mount("lower", (target) =>
+    bindMount(root.lowerPath, target, { isReadOnly: true, idmap }),
+  );
+  const target = await directory.mount("root", async (path) => {
+    await using layers = new AsyncDisposableStack();
+    const [lowerdir, upperdir, workdir] = await Promise.all(
+      [lower, upper, work].map((layer) => openLayer(layer, layers)),
+    );
+    const options = { lowerdir, upperdir, workdir, volatile: true } as Record<string, string | boolean>;
+    await using overlay = await createFileSystemMount({ type: "overlay", source: "caisson", options }, ROOT_ATTRIBUTES);
+    await moveMount(overlay, path);
+  });
+  // The overlay keeps the layer by itself. One mount less per sandbox makes the start of all others faster, since each copies all mounts.
+  await unmountInTime(lower);
+  return target;
+}
+
+/** Mounts one data directory with owners translated, and returns it as seen from the host. */
+export async function mountData(
+  directory: SandboxDirectory,
+  index: number,
+  mount: MountSpec,
+  idmap: HasDescriptor,
+): Promise<MountSpec> {
+  const sourcePath = await directory.mount(`mount-${index}`, async (target) => {
+    await using tree = await cloneTree(mount.sourcePath);
+    await setMountAttributes(tree, { noDev: true, noSuid: true, isReadOnly: mount.isReadOnly, idmap });
+    await moveMount(tree, target);
+  });
+  return { ...mount, sourcePath };
+}
+
+const AGENT_RUN_BYTES = 256 * 1024;
+
+/**
+ * A very small file system in which the agent makes its socket. Its log, which is all that may grow there, ends when it is full. `extraBytes` is
+ * for files that the server puts there.
+ */
+export async function mountAgentRun(directory: SandboxDirectory, ids: IdRange, extraBytes: number): Promise<string> {
+  return directory.mount("run", async (target) => {
+    const owner = String(ids.firstHostId);
+    const options = {
+      size: String(AGENT_RUN_BYTES + extraBytes),
+      nr_inodes: "16",
+      mode: "0700",
+      uid: owner,
+      gid: owner,
+    };
+    const attributes = { noDev: true, noSuid: true, noExec: true };
+    await using tmpfs = await createFileSystemMount({ type: "tmpfs", source: "caisson", options }, attributes);
+    await moveMount(tmpfs, target);
+  });
+}

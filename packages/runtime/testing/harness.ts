@@ -1,0 +1,59 @@
+import { newId } from "@caisson/model";
+import type { RootSpec, RunningSandbox, SandboxRuntime, SandboxSpec } from "../src/runtime.ts";
+
+/** What one run of the suite has to itself, with real roots. Its agent offers `POST /run`, which runs a shell script. */
+export interface TestHost {
+  /** Opens the runtime; what an earlier one left is there. The suite closes it before it opens the next. */
+  open(): Promise<SandboxRuntime>;
+  /** The read-only mounted root under every ephemeral one. */
+  readonly lowerPath: string;
+  newRoot(kind: RootSpec["kind"]): Promise<RootSpec>;
+  /** An empty directory for a data mount. */
+  newDirectory(): Promise<string>;
+  /** A command that opens the same runtime in a process of its own, starts the sandbox of its last argument and prints `started`. */
+  readonly crashCommand: readonly string[];
+  /** What is on the host for sandboxes: nothing, when none is running. */
+  findDebris(): Promise<readonly string[]>;
+  /** Removes everything. Fails when anything of it is left on the host. */
+  dispose(): Promise<void>;
+}
+
+/** What the parts of the suite share. */
+export interface Harness {
+  readonly host: TestHost;
+  readonly runtime: SandboxRuntime;
+  /** Starts a sandbox with an ephemeral root and modest limits, if nothing else is said. */
+  start(overrides?: Partial<SandboxSpec>): Promise<RunningSandbox>;
+  /** Starts one, runs the work and stops it. */
+  with<T>(overrides: Partial<SandboxSpec>, work: (sandbox: RunningSandbox) => Promise<T>): Promise<T>;
+  newSpec(overrides?: Partial<SandboxSpec>): Promise<SandboxSpec>;
+}
+
+const MIB = 2 ** 20;
+
+export function makeHarness(host: TestHost, runtime: SandboxRuntime): Harness {
+  const newSpec = async (overrides: Partial<SandboxSpec> = {}): Promise<SandboxSpec> => ({
+    id: newId("sbx", "ord"),
+    root: overrides.root ?? (await host.newRoot("ephemeral")),
+    mounts: [],
+    limits: { memoryBytes: 768 * MIB, cpuCount: 2, pidsMax: 256 },
+    env: {},
+    ...overrides,
+  });
+  const start = async (overrides?: Partial<SandboxSpec>): Promise<RunningSandbox> =>
+    runtime.start(await newSpec(overrides));
+  return {
+    host,
+    runtime,
+    newSpec,
+    start,
+    async with(overrides, work) {
+      const sandbox = await start(overrides);
+      try {
+        return await work(sandbox);
+      } finally {
+        await runtime.stop(sandbox.id);
+      }
+    },
+  };
+}

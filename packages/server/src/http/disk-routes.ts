@@ -1,0 +1,157 @@
+import { CaissonError } from "@caisson/model";
+import { DescendantSchema, ErrorSchema, HEADERS, RestoreSchema, UpdateLabelsSchema } from "@caisson/protocol";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { type TSchema, Type } from "typebox";
+import type { AppContext } from "../app/context.ts";
+import { deleteDisk } from "../app/disk-delete.ts";
+import { listDescendants } from "../app/disk-descendants.ts";
+import { getDisk } from "../app/disk-get.ts";
+import { labelDisk } from "../app/disk-label.ts";
+import { listDisks } from "../app/disk-list.ts";
+import { restoreDisk } from "../app/disk-restore.ts";
+import type { Disk, DiskKind } from "../app/records.ts";
+import { parseLabelFilter } from "./label-filter.ts";
+import { lastValue, nextLink, parsePage } from "./pagination.ts";
+import { descendant } from "./representations.ts";
+import { type Http, isExtended, originOf } from "./request.ts";
+
+export const IdParams = Type.Object({ id: Type.String({ description: "Id or slug" }) });
+
+const Repeatable = Type.Union([Type.String(), Type.Array(Type.String())]);
+
+/** Query of the lists of volumes and snapshots. Labels filter as `labels[key]=value`. */
+const ListQuery = Type.Object({
+  limit: Type.Optional(Repeatable),
+  cursor: Type.Optional(Repeatable),
+  search: Type.Optional(Repeatable),
+  deleted: Type.Optional(Repeatable),
+});
+
+export const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
+
+/** What differs between volumes and snapshots in the routes that both have. */
+export interface DiskRoutes {
+  readonly kind: DiskKind;
+  /** Schema of the representations that `show` makes. */
+  readonly schema: TSchema;
+  /** Each in the form that the client asked for, in the same order. */
+  readonly show: (request: FastifyRequest, disks: readonly Disk[]) => Promise<object[]>;
+  /** What a deletion means, for the description. */
+  readonly deletion: string;
+}
+
+/** The routes that volumes and snapshots share (protocol.md 2.2), and what Caisson adds to both: labels, restore, descendants. */
+export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): void {
+  const { kind, schema: DiskSchema, show, deletion } = routes;
+  const showOne = async (request: FastifyRequest, disk: Disk) => (await show(request, [disk]))[0];
+  const path = `/api/v2/${kind}s`;
+  const tags = [`${kind}s`];
+
+  http.get(
+    path,
+    {
+      schema: {
+        tags,
+        summary: `List ${kind}s, newest first`,
+        querystring: ListQuery,
+        response: { 200: Type.Array(DiskSchema), ...errors },
+      },
+    },
+    async (request, reply) => show(request, await requestedPage(app, request, reply, kind)),
+  );
+  http.get(
+    `${path}/:id`,
+    {
+      schema: {
+        tags,
+        summary: `Get a ${kind} by id or slug`,
+        params: IdParams,
+        response: { 200: DiskSchema, ...errors },
+      },
+    },
+    async (request) => {
+      const isMeasured = isExtended(request);
+      return showOne(request, await getDisk(app, request.actor, kind, request.params.id, { isMeasured }));
+    },
+  );
+  http.patch(
+    `${path}/:id`,
+    {
+      schema: {
+        tags,
+        summary: `Replace a ${kind}'s labels`,
+        params: IdParams,
+        body: UpdateLabelsSchema,
+        response: { 200: DiskSchema, ...errors },
+      },
+    },
+    async (request) =>
+      showOne(request, await labelDisk(app, request.actor, kind, request.params.id, request.body.labels)),
+  );
+  http.delete(
+    `${path}/:id`,
+    { schema: { tags, summary: deletion, params: IdParams, response: { 204: Type.Null(), ...errors } } },
+    async (request, reply) => {
+      await deleteDisk(app, request.actor, kind, request.params.id);
+      return reply.status(204).send(null);
+    },
+  );
+  http.post(
+    `${path}/:id/restore`,
+    {
+      schema: {
+        tags,
+        summary: `Restore a deleted ${kind} by id`,
+        params: IdParams,
+        body: RestoreSchema,
+        response: { 200: DiskSchema, ...errors },
+      },
+    },
+    async (request) =>
+      showOne(request, await restoreDisk(app, request.actor, kind, request.params.id, request.body.slug)),
+  );
+  http.get(
+    `${path}/:id/descendants`,
+    {
+      schema: {
+        tags,
+        summary: `Volumes and snapshots made from a ${kind}`,
+        params: IdParams,
+        response: { 200: Type.Array(DescendantSchema), ...errors },
+      },
+    },
+    async ({ actor, params }) => (await listDescendants(app, actor, kind, params.id)).map(descendant),
+  );
+}
+
+/** The page of volumes or snapshots that the query asks for; the answer gets the link to the next one. */
+async function requestedPage(
+  app: AppContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  kind: DiskKind,
+): Promise<readonly Disk[]> {
+  const query = request.query as Readonly<Record<string, unknown>>;
+  const page = parsePage(query);
+  const { disks, nextSequence } = await listDisks(app, request.actor, kind, {
+    isDeleted: lastValue(query.deleted) === "true",
+    labels: parseLabelFilter(query),
+    search: lastValue(query.search) ?? "",
+    ...page,
+  });
+  if (nextSequence !== null) {
+    const path = request.url.split("?")[0] ?? "";
+    reply.header("Link", nextLink(originOf(app, request), path, query, nextSequence, page.limit));
+  }
+  return disks;
+}
+
+const MAX_KEY_LENGTH = 255;
+
+/** The client's key for this request, so that a repeat of it makes nothing twice. */
+export function idempotencyKey(request: FastifyRequest): string | undefined {
+  const key = request.headers[HEADERS.idempotencyKey];
+  if (key === undefined) return undefined;
+  if (typeof key === "string" && key !== "" && key.length <= MAX_KEY_LENGTH) return key;
+  throw new CaissonError("INVALID_REQUEST", `The header Idempotency-Key must be 1 to ${MAX_KEY_LENGTH} characters`);
+}

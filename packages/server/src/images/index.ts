@@ -1,2 +1,0 @@
-export type { ImageProgress } from "./build-image.ts";
-export { type BuiltImage, defaultCacheDirectory, type EnsureImageOptions, ensureImage } from "./ensure-image.ts";

@@ -1,0 +1,336 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { CaissonError } from "@caisson/model";
+import type { AttachMode, BlockDevice, BlockImage, ImageId, StorageDriver } from "../src/driver.ts";
+import { describeCrashConformance } from "./conformance-crash.ts";
+import { discardDevice, hashDevice, MIB, patternOf, readDevice, writeDevice } from "./device-io.ts";
+import type { TestPool } from "./test-pool.ts";
+
+/** The promises of `StorageDriver`, checked on one driver. */
+export function describeStorageConformance(name: string, makePool: () => Promise<TestPool>): void {
+  describe(`storage conformance: ${name}`, () => {
+    let pool: TestPool;
+    let driver: StorageDriver;
+
+    before(async () => {
+      pool = await makePool();
+      driver = await pool.open();
+    });
+
+    after(async () => {
+      const left = await collect(driver.listImages());
+      await driver.close();
+      await pool.dispose();
+      assert.deepEqual(left, [], "the tests delete what they make");
+    });
+
+    const withDevice = async <T>(
+      id: ImageId,
+      mode: AttachMode,
+      run: (device: BlockDevice) => Promise<T>,
+    ): Promise<T> => {
+      const device = await driver.attach(id, mode);
+      try {
+        return await run(device);
+      } finally {
+        await driver.detach(device);
+      }
+    };
+    const write = (id: ImageId, seed: string, sizeBytes: number, offset = 0): Promise<void> =>
+      withDevice(id, "rw", ({ path }) => writeDevice(path, patternOf(seed, sizeBytes), offset));
+    const hash = (id: ImageId): Promise<string> => withDevice(id, "ro", ({ path }) => hashDevice(path));
+    const remove = async (...ids: readonly ImageId[]): Promise<void> => {
+      for (const id of ids) await driver.deleteImage(id);
+      assert.deepEqual(await pool.findDebris(), []);
+    };
+    const reopen = async (): Promise<void> => {
+      await driver.close();
+      driver = await pool.open();
+    };
+
+    test("a blank image has exactly its size, all zeroes, and takes no space", async () => {
+      const sizeBytes = 30_000_128;
+      await driver.createImage("vol_blank", { sizeBytes });
+      assert.deepEqual(await driver.getImage("vol_blank"), { id: "vol_blank", sizeBytes, isSealed: false });
+      assert.deepEqual(await driver.usage("vol_blank"), { allocatedBytes: 0, flattenedBytes: 0 });
+      const contents = await withDevice("vol_blank", "ro", ({ path }) => readDevice(path));
+      // Devices count in sectors; a remainder of the image that fills none is not on the device.
+      assert.equal(contents.length, sizeBytes - (sizeBytes % 512));
+      assert.ok(contents.every((byte) => byte === 0));
+      await remove("vol_blank");
+    });
+
+    test("creating an image again is success, and with another size an error that changes nothing", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await write("vol_a", "kept", MIB);
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await assert.rejects(driver.createImage("vol_a", { sizeBytes: 9 * MIB }), /vol_a.*8388608 bytes/);
+      const contents = await withDevice("vol_a", "ro", ({ path }) => readDevice(path));
+      assert.deepEqual(contents.subarray(0, MIB), patternOf("kept", MIB));
+      await remove("vol_a");
+    });
+
+    test("an image is deleted once and for all, and deleting it again is success", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await remove("vol_a", "vol_a");
+      assert.equal(await driver.getImage("vol_a"), null);
+      await assert.rejects(driver.attach("vol_a", "ro"), /there is no image vol_a/);
+      await assert.rejects(driver.usage("vol_a"), /there is no image vol_a/);
+    });
+
+    test("contents, sizes and seals are there after the driver was closed and opened again", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 16 * MIB });
+      await write("vol_a", "lasting", 4 * MIB, 2 * MIB);
+      await driver.sealImage("vol_a", "snp_a");
+      const hashes = [await hash("vol_a"), await hash("snp_a")];
+      await reopen();
+      assert.deepEqual([await hash("vol_a"), await hash("snp_a")], hashes);
+      const images = await collect(driver.listImages());
+      const byId = (a: BlockImage, b: BlockImage): number => (a.id < b.id ? -1 : 1);
+      assert.deepEqual(images.toSorted(byId), [
+        { id: "snp_a", sizeBytes: 16 * MIB, isSealed: true },
+        { id: "vol_a", sizeBytes: 16 * MIB, isSealed: false },
+      ]);
+      await remove("vol_a", "snp_a");
+    });
+
+    test("a clone has its parent's contents, zeroes beyond them, and from then on a life of its own", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await write("vol_a", "parent", 8 * MIB);
+      await driver.sealImage("vol_a", "snp_a");
+      await driver.createImage("vol_b", { sizeBytes: 12 * MIB, parent: "snp_a" });
+      const expected = Buffer.concat([patternOf("parent", 8 * MIB), Buffer.alloc(4 * MIB)]);
+      assert.deepEqual(await withDevice("vol_b", "ro", ({ path }) => readDevice(path)), expected);
+      const parentHash = await hash("snp_a");
+      await write("vol_b", "child", MIB, 3 * MIB);
+      await write("vol_a", "source", MIB);
+      assert.equal(await hash("snp_a"), parentHash);
+      const changed = await withDevice("vol_b", "ro", ({ path }) => readDevice(path));
+      assert.deepEqual(changed.subarray(0, MIB), patternOf("parent", 8 * MIB).subarray(0, MIB));
+      assert.deepEqual(changed.subarray(3 * MIB, 4 * MIB), patternOf("child", MIB));
+      await remove("snp_a", "vol_a");
+      assert.deepEqual(await withDevice("vol_b", "ro", ({ path }) => readDevice(path)), changed);
+      await remove("vol_b");
+    });
+
+    test("a clone needs a sealed parent and at least its size, and the error names that size", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await assert.rejects(driver.createImage("vol_b", { sizeBytes: 8 * MIB, parent: "vol_a" }), /vol_a is not sealed/);
+      await assert.rejects(
+        driver.createImage("vol_b", { sizeBytes: 8 * MIB, parent: "snp_none" }),
+        /no image snp_none/,
+      );
+      await driver.sealImage("vol_a", "snp_a");
+      await assert.rejects(driver.createImage("vol_b", { sizeBytes: 4 * MIB, parent: "snp_a" }), (error) => {
+        assert.ok(error instanceof CaissonError);
+        assert.equal(error.code, "INVALID_CAPACITY");
+        assert.match(error.message, /at least 8388608/);
+        return true;
+      });
+      assert.equal(await driver.getImage("vol_b"), null);
+      await remove("vol_a", "snp_a");
+    });
+
+    test("a seal is the image of one instant: later writes do not show, and sealing again copies nothing", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await write("vol_a", "before", 2 * MIB);
+      let calls = 0;
+      const onSealed = async (): Promise<void> => {
+        calls += 1;
+        assert.equal(await driver.getImage("snp_a"), null, "visible only when it is durable");
+      };
+      await driver.sealImage("vol_a", "snp_a", onSealed);
+      assert.equal(calls, 1);
+      const sealedHash = await hash("snp_a");
+      assert.equal(sealedHash, await hash("vol_a"));
+      await write("vol_a", "after", MIB);
+      await driver.sealImage("vol_a", "snp_a");
+      assert.equal(await hash("snp_a"), sealedHash);
+      assert.notEqual(await hash("vol_a"), sealedHash);
+      await remove("vol_a", "snp_a");
+    });
+
+    test("an attached image can be sealed while its device stays in use", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await withDevice("vol_a", "rw", async ({ path }) => {
+        await writeDevice(path, patternOf("first", MIB), 0);
+        await driver.sealImage("vol_a", "snp_a");
+        await writeDevice(path, patternOf("second", MIB), 0);
+      });
+      const contents = await withDevice("snp_a", "ro", ({ path }) => readDevice(path));
+      assert.deepEqual(contents.subarray(0, MIB), patternOf("first", MIB));
+      await remove("vol_a", "snp_a");
+    });
+
+    test("a seal whose caller fails before it is whole leaves nothing", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      const failure = new Error("the deadline passed");
+      await assert.rejects(
+        driver.sealImage("vol_a", "snp_a", () => Promise.reject(failure)),
+        failure,
+      );
+      assert.equal(await driver.getImage("snp_a"), null);
+      await remove("vol_a");
+    });
+
+    test("a sealed image cannot be written to, grown or replaced", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
+      await driver.sealImage("vol_a", "snp_a");
+      await assert.rejects(driver.attach("snp_a", "rw"), /snp_a: it is sealed/);
+      await assert.rejects(driver.growImage("snp_a", 16 * MIB), /it is sealed/);
+      await assert.rejects(driver.createImage("snp_a", { sizeBytes: 8 * MIB }), /another image of that id/);
+      await withDevice("snp_a", "ro", async ({ path }) => {
+        await assert.rejects(writeDevice(path, Buffer.alloc(4096), 0), /EPERM|EACCES|EROFS|EBADF/);
+      });
+      await remove("vol_a", "snp_a");
+    });
+
+    test("growing keeps the contents, adds zeroes, and is refused where it would shrink or the image is in use", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 4 * MIB });
+      await write("vol_a", "kept", 4 * MIB);
+      await driver.growImage("vol_a", 6 * MIB);
+      await driver.growImage("vol_a", 6 * MIB);
+      const expected = Buffer.concat([patternOf("kept", 4 * MIB), Buffer.alloc(2 * MIB)]);
+      assert.deepEqual(await withDevice("vol_a", "ro", ({ path }) => readDevice(path)), expected);
+      await assert.rejects(driver.growImage("vol_a", 5 * MIB), { code: "INVALID_CAPACITY" });
+      await withDevice("vol_a", "rw", () =>
+        assert.rejects(driver.growImage("vol_a", 8 * MIB), { code: "VOLUME_IN_USE" }),
+      );
+      assert.equal((await driver.getImage("vol_a"))?.sizeBytes, 6 * MIB);
+      await remove("vol_a");
+    });
+
+    test("one writer or many readers, who share a device; in use, an image is not deleted", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 4 * MIB });
+      const writer = await driver.attach("vol_a", "rw");
+      await assert.rejects(driver.attach("vol_a", "rw"), { code: "VOLUME_IN_USE" });
+      await assert.rejects(driver.attach("vol_a", "ro"), { code: "VOLUME_IN_USE" });
+      await assert.rejects(driver.deleteImage("vol_a"), { code: "VOLUME_IN_USE" });
+      await driver.detach(writer);
+      await driver.detach(writer);
+      const first = await driver.attach("vol_a", "ro");
+      const second = await driver.attach("vol_a", "ro");
+      assert.equal(first.path, second.path);
+      await driver.detach(first);
+      await driver.detach(first);
+      await assert.rejects(driver.attach("vol_a", "rw"), { code: "VOLUME_IN_USE" });
+      assert.equal((await readDevice(second.path)).length, 4 * MIB, "the second attachment outlives the first");
+      await driver.detach(second);
+      await write("vol_a", "free again", 4096);
+      await remove("vol_a");
+    });
+
+    test("usage tells exclusive from shared bytes, and shrinks when blocks are discarded", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 64 * MIB });
+      await write("vol_a", "data", 8 * MIB);
+      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: 8 * MIB, flattenedBytes: 8 * MIB });
+      await driver.sealImage("vol_a", "snp_a");
+      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: 0, flattenedBytes: 8 * MIB });
+      assert.deepEqual(await driver.usage("snp_a"), { allocatedBytes: 0, flattenedBytes: 8 * MIB });
+      await write("vol_a", "own", 2 * MIB, 16 * MIB);
+      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: 2 * MIB, flattenedBytes: 10 * MIB });
+      await withDevice("vol_a", "rw", ({ path }) => discardDevice(path, 16 * MIB, MIB));
+      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: MIB, flattenedBytes: 9 * MIB });
+      await driver.deleteImage("snp_a");
+      // File systems may let go of a deleted file's blocks in the background.
+      await eventually(async () => (await driver.usage("vol_a")).allocatedBytes === 9 * MIB);
+      await remove("vol_a");
+    });
+
+    test("an ephemeral image works like any other until the driver is closed", async () => {
+      await driver.createImage("vol_a", { sizeBytes: 4 * MIB });
+      await write("vol_a", "template", 4 * MIB);
+      await driver.sealImage("vol_a", "img_template");
+      const options = { sizeBytes: 8 * MIB, parent: "img_template", isEphemeral: true };
+      await driver.createImage("scr_a", options);
+      await driver.createImage("scr_a", options);
+      const contents = await withDevice("scr_a", "rw", ({ path }) => readDevice(path));
+      assert.deepEqual(contents.subarray(0, 4 * MIB), patternOf("template", 4 * MIB));
+      await driver.createImage("scr_b", { sizeBytes: 8 * MIB, isEphemeral: true });
+      await remove("scr_b");
+      await reopen();
+      assert.equal(await driver.getImage("scr_a"), null);
+      await remove("vol_a", "img_template");
+    });
+
+    test("fifty callers who create the same image at once all succeed with one image", async () => {
+      await Promise.all(Array.from({ length: 50 }, () => driver.createImage("vol_a", { sizeBytes: 4 * MIB })));
+      const devices = await Promise.allSettled(Array.from({ length: 10 }, () => driver.attach("vol_a", "rw")));
+      const attached = devices.flatMap((device) => (device.status === "fulfilled" ? [device.value] : []));
+      assert.equal(attached.length, 1);
+      for (const device of attached) await driver.detach(device);
+      await Promise.all(Array.from({ length: 10 }, () => driver.deleteImage("vol_a")));
+      await remove("vol_a");
+    });
+
+    test("many images are made, written, sealed, cloned and deleted side by side without mixing", async () => {
+      const numbers = Array.from({ length: 12 }, (_, index) => index);
+      const contents = await Promise.all(
+        numbers.map(async (number) => {
+          const [volume, snapshot, clone] = [`vol_${number}`, `snp_${number}`, `vol_c${number}`];
+          await driver.createImage(volume, { sizeBytes: 4 * MIB });
+          await write(volume, volume, MIB);
+          await driver.sealImage(volume, snapshot);
+          await driver.deleteImage(volume);
+          await driver.createImage(clone, { sizeBytes: 4 * MIB, parent: snapshot });
+          const read = await withDevice(clone, "ro", ({ path }) => readDevice(path));
+          await driver.deleteImage(clone);
+          await driver.deleteImage(snapshot);
+          return read.subarray(0, MIB);
+        }),
+      );
+      for (const number of numbers) assert.deepEqual(contents[number], patternOf(`vol_${number}`, MIB));
+      assert.deepEqual(await pool.findDebris(), []);
+    });
+
+    test("calls on a closed driver are refused, and closing it twice is success", async () => {
+      const closed = driver;
+      await reopen();
+      await assert.rejects(closed.createImage("vol_a", { sizeBytes: MIB }), { code: "SHUTTING_DOWN" });
+      await closed.close();
+    });
+
+    describeCrashConformance({ pool: () => pool, driver: () => driver, reopen, setDriver: (next) => (driver = next) });
+
+    test("a full pool refuses new images, harms none, and has room again after one is deleted", async () => {
+      await driver.createImage("vol_kept", { sizeBytes: 8 * MIB });
+      await write("vol_kept", "kept", 8 * MIB);
+      const { totalBytes } = await driver.capacity();
+      await driver.createImage("vol_hog", { sizeBytes: totalBytes });
+      const device = await driver.attach("vol_hog", "rw");
+      await assert.rejects(fill(device.path, totalBytes), /ENOSPC|EIO/);
+      await assert.rejects(driver.createImage("vol_more", { sizeBytes: 8 * MIB }), { code: "STORAGE_FULL" });
+      assert.equal(await driver.getImage("vol_more"), null);
+      await driver.detach(device).catch(() => driver.detach(device));
+      await remove("vol_hog");
+      await eventually(async () => (await driver.capacity()).availableBytes > totalBytes / 2);
+      await driver.createImage("vol_more", { sizeBytes: 8 * MIB });
+      await write("vol_more", "room", 8 * MIB);
+      const contents = await withDevice("vol_kept", "ro", ({ path }) => readDevice(path));
+      assert.deepEqual(contents, patternOf("kept", 8 * MIB));
+      await remove("vol_kept", "vol_more");
+    });
+  });
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
+/** Writes until the device refuses. */
+async function fill(path: string, sizeBytes: number): Promise<void> {
+  const part = patternOf("hog", 16 * MIB);
+  for (let offset = 0; offset < sizeBytes; offset += part.length) {
+    await writeDevice(path, part.subarray(0, Math.min(part.length, sizeBytes - offset)), offset);
+  }
+}
+
+async function eventually(isTrue: () => Promise<boolean>, timeoutMs = 10_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await isTrue())) {
+    assert.ok(performance.now() < deadline, `not so within ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}

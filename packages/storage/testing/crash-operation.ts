@@ -1,0 +1,36 @@
+import { readFileSync, writeFileSync, writeSync } from "node:fs";
+import { faultPoint } from "@caisson/linux";
+import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
+import { findDebris } from "./local-test-pool.ts";
+
+/**
+ * The process that the crash tests kill: opens a pool, runs one operation under a plan of faults, and reports. Where the operation fails, it
+ * is tried once more, without faults, as a caller would.
+ */
+const [configuration = "", requestPath = ""] = process.argv.slice(2);
+const { options, images } = JSON.parse(configuration) as { options: LocalStorageOptions; images: string };
+const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: unknown[]; plan: string };
+const [method, ...args] = call as [keyof LocalStorage, ...unknown[]];
+
+await using storage = await LocalStorage.open(options);
+const run = (): Promise<void> => (storage[method] as (...args: readonly unknown[]) => Promise<void>)(...args);
+
+// Counting starts anew with every change of the plan, so the points of opening the pool do not count.
+const planPath = process.env.CAISSON_FAULT_PLAN ?? "";
+writeFileSync(planPath, `${plan}\noperation:begun 1 delay:0\n`);
+await faultPoint("operation:start");
+try {
+  await run();
+} catch (error) {
+  report(`error ${String(error).replaceAll("\n", " ")}`);
+  report(`debris ${(await findDebris(images)).join(" ")}`);
+  await run();
+}
+report("done");
+await faultPoint("operation:end");
+writeFileSync(planPath, "");
+
+/** Written at once: the process may be killed at the next step. */
+function report(line: string): void {
+  writeSync(1, `${line}\n`);
+}

@@ -1,0 +1,160 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Sandbox } from "@deno/sandbox";
+import { TestClient } from "./client.ts";
+import { eventually } from "./eventually.ts";
+import type { FaultOperation } from "./fault-operations.ts";
+import { FaultPlan, type FaultPoint } from "./fault-plan.ts";
+import { TestServer } from "./server.ts";
+
+type SandboxOptions = NonNullable<Parameters<typeof Sandbox.create>[0]>;
+
+interface Parts {
+  readonly directory: string;
+  readonly plan: FaultPlan;
+  readonly server: TestServer;
+  readonly client: TestClient;
+}
+
+/** A server with a fault plan, a volume that no fault may touch, and what operations and their checks are written with. */
+export class FaultHarness implements AsyncDisposable {
+  readonly #witness = randomBytes(1 << 20);
+  #parts: Parts | null = null;
+  #open: Sandbox[] = [];
+
+  async start(): Promise<void> {
+    const directory = await mkdtemp(join(tmpdir(), "caisson-faults-"));
+    const plan = new FaultPlan(directory);
+    await plan.reset();
+    const server = await TestServer.start({ env: plan.env });
+    this.#parts = { directory, plan, server, client: new TestClient(server) };
+    this.useServer();
+    await this.client.createVolume("witness");
+    await this.inSandbox({ volumes: { "/w": "witness" } }, (sandbox) => sandbox.fs.writeFile("/w/data", this.#witness));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { plan, server, directory } = this.#started();
+    await plan.reset();
+    await this.closeClients();
+    await server[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true });
+  }
+
+  get plan(): FaultPlan {
+    return this.#started().plan;
+  }
+
+  get server(): TestServer {
+    return this.#started().server;
+  }
+
+  get client(): TestClient {
+    return this.#started().client;
+  }
+
+  /** Points the official client to the server, whose port changes with each start. */
+  useServer(): void {
+    Object.assign(process.env, this.server.clientEnv());
+  }
+
+  rest<T = Record<string, unknown>>(method: string, path: string, json?: unknown): Promise<T> {
+    return this.client.rest<T>(method, path, json);
+  }
+
+  async exists(kind: "volumes" | "snapshots", slug: string): Promise<boolean> {
+    return (await this.server.request(`/api/v2/${kind}/${slug}`)).status === 200;
+  }
+
+  /** A sandbox that stays until `closeClients`. */
+  async openSandbox(options: SandboxOptions): Promise<Sandbox> {
+    const sandbox = await Sandbox.create(options);
+    this.#open.push(sandbox);
+    return sandbox;
+  }
+
+  get lastSandbox(): Sandbox | undefined {
+    return this.#open.at(-1);
+  }
+
+  async closeClients(): Promise<void> {
+    for (const sandbox of this.#open.splice(0)) await sandbox.close().catch(() => {});
+  }
+
+  async inSandbox<T>(options: SandboxOptions, work: (sandbox: Sandbox) => Promise<T>): Promise<T> {
+    const sandbox = await this.openSandbox(options);
+    const result = await work(sandbox);
+    await sandbox.kill();
+    return result;
+  }
+
+  /** Writes the text into the volume's file. */
+  fill(volume: string, text: string): Promise<void> {
+    return this.inSandbox({ volumes: { "/v": volume } }, (sandbox) => sandbox.fs.writeTextFile("/v/file", text));
+  }
+
+  /** The volume mounts, holds what it should, and takes a write. */
+  assertUsable(volume: string, expected?: string): Promise<void> {
+    return this.inSandbox({ volumes: { "/v": volume } }, async (sandbox) => {
+      if (expected !== undefined) assert.equal(await sandbox.fs.readTextFile("/v/file"), expected);
+      await sandbox.fs.writeTextFile("/v/file", "written after the fault");
+      assert.notEqual((await sandbox.sh`df --output=size /v | tail -1`.text()).trim(), "0");
+    });
+  }
+
+  /** Runs the operation with nothing planned and returns the points that it passes. */
+  async trace(operation: FaultOperation, id: string): Promise<readonly FaultPoint[]> {
+    await operation.prepare(id);
+    await this.plan.reset();
+    await operation.run(id);
+    const points = await this.plan.passed();
+    assert.ok(points.length > 0, "the operation passes no fault point");
+    return points;
+  }
+
+  /** What was on a volume before the fault, and had nothing to do with it, is there. */
+  async assertWitness(): Promise<void> {
+    const found = await this.inSandbox({ volumes: { "/w": "witness" } }, (sandbox) => sandbox.fs.readFile("/w/data"));
+    const hash = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+    assert.equal(hash(found), hash(this.#witness));
+  }
+
+  /** The trail tells of each acknowledged change once, and of nothing that did not happen. */
+  async assertRecorded(objectId: string, verb: string): Promise<void> {
+    const events = await this.rest<{ verb: string; outcome: string }[]>("GET", `/api/v1/events?object=${objectId}`);
+    assert.equal(events.filter((event) => event.verb === verb && event.outcome === "ok").length, 1, verb);
+  }
+
+  /** Nothing of a sandbox is left, once the ends that are under way are over. */
+  async assertNoSandboxes(): Promise<void> {
+    await eventually(
+      "the end of every sandbox",
+      async () => {
+        const all = await this.rest<{ status: string }[]>("GET", "/api/v3/sandboxes");
+        return all.every(({ status }) => status === "stopped") ? true : null;
+      },
+      30_000,
+    );
+  }
+
+  /** After a start: every image belongs to a row, and every row has its image. */
+  assertPoolMatches(): void {
+    assert.doesNotMatch(this.server.logText(), /the database does not know|missing from the pool/);
+  }
+
+  #started(): Parts {
+    assert.ok(this.#parts !== null, "the harness is not started");
+    return this.#parts;
+  }
+}
+
+export function sample<T>(items: readonly T[], count: number): readonly T[] {
+  const rest = [...items];
+  const chosen: T[] = [];
+  while (chosen.length < count && rest.length > 0)
+    chosen.push(...rest.splice(Math.floor(Math.random() * rest.length), 1));
+  return chosen;
+}

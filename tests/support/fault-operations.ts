@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { FaultHarness } from "./fault-harness.ts";
+
+/** Something that a user does, with all that is needed to see whether a fault in it did harm. */
+export interface FaultOperation {
+  readonly name: string;
+  /** Brings about what the operation needs. Names carry `id`, so that one try does not meet another's objects. */
+  prepare(id: string): Promise<void>;
+  /** Resolves when the operation was acknowledged. */
+  run(id: string): Promise<void>;
+  /** After the fault: checks the outcome, then does the operation again on the same names. */
+  verify(id: string, isAcknowledged: boolean): Promise<void>;
+}
+
+const nothing = async (): Promise<void> => {};
+
+/** Every operation of the server, on a harness. */
+export function faultOperations(harness: FaultHarness): readonly FaultOperation[] {
+  const creation = (
+    name: string,
+    kind: "volumes" | "snapshots",
+    prepare: (id: string) => Promise<unknown>,
+    create: (id: string) => Promise<unknown>,
+    check: (id: string) => Promise<unknown>,
+  ): FaultOperation => ({
+    name,
+    prepare: async (id) => void (await prepare(id)),
+    run: async (id) => void (await create(id)),
+    async verify(id, isAcknowledged) {
+      const isThere = await harness.exists(kind, id);
+      assert.ok(isThere || !isAcknowledged, "what was acknowledged is gone");
+      if (!isThere) await create(id);
+      const { id: objectId } = await harness.rest<{ id: string }>("GET", `/api/v2/${kind}/${id}`);
+      await harness.assertRecorded(objectId, `${kind.slice(0, -1)}-create`);
+      await check(id);
+    },
+  });
+
+  const prepareFilled = async (slug: string, text: string): Promise<void> => {
+    await harness.client.createVolume(slug);
+    await harness.fill(slug, text);
+  };
+  const restore = async (slug: string): Promise<void> => {
+    const deleted = await harness.rest<{ id: string }[]>("GET", `/api/v2/volumes?deleted=true&search=${slug}`);
+    await harness.rest("POST", `/api/v2/volumes/${deleted[0]?.id}/restore`, {});
+  };
+  const grow = (slug: string) => harness.rest("POST", `/api/v2/volumes/${slug}/grow`, { capacity: "600MB" });
+  const label = (slug: string) => harness.rest("PATCH", `/api/v2/volumes/${slug}`, { labels: { kind: "test" } });
+  const assertSnapshotUsable = async (id: string): Promise<void> => {
+    await harness.client.createVolume(`${id}-new`, { from: id });
+    await harness.assertUsable(`${id}-new`, id);
+    await harness.assertUsable(`${id}-src`, id);
+  };
+  const inRestrictedSandbox = (): Promise<void> =>
+    harness.inSandbox({ allowNet: ["192.0.2.1:443"] }, async (sandbox) => {
+      assert.equal(await sandbox.sh`echo restricted`.text(), "restricted\n");
+    });
+
+  return [
+    creation(
+      "volume create, blank",
+      "volumes",
+      nothing,
+      (id) => harness.client.createVolume(id),
+      (id) => harness.assertUsable(id),
+    ),
+    creation(
+      "volume create, from the built-in image and larger",
+      "volumes",
+      nothing,
+      (id) => harness.client.createVolume(id, { from: "builtin:debian-13", capacity: "5GB" }),
+      (id) =>
+        harness.inSandbox({ root: id }, async (sandbox) =>
+          assert.ok(Number(await sandbox.sh`df --output=size -B1 / | tail -1`.text()) > 4e9),
+        ),
+    ),
+    creation(
+      "volume create, from a snapshot",
+      "volumes",
+      async (id) => {
+        await prepareFilled(`${id}-src`, id);
+        await harness.client.snapshot(`${id}-src`, `${id}-snp`);
+      },
+      (id) => harness.client.createVolume(id, { from: `${id}-snp` }),
+      (id) => harness.assertUsable(id, id),
+    ),
+    creation(
+      "snapshot of a detached volume",
+      "snapshots",
+      (id) => prepareFilled(`${id}-src`, id),
+      (id) => harness.client.snapshot(`${id}-src`, id),
+      assertSnapshotUsable,
+    ),
+    creation(
+      "snapshot of a volume that is being written to",
+      "snapshots",
+      async (id) => {
+        await harness.client.createVolume(`${id}-src`);
+        const sandbox = await harness.openSandbox({ volumes: { "/v": `${id}-src` } });
+        await sandbox.fs.writeTextFile("/v/file", id);
+        await sandbox.sh`sync`;
+        await sandbox.spawn("sh", { args: ["-c", "while :; do date >> /v/log; done"], stdout: "null", stderr: "null" });
+      },
+      (id) => harness.client.snapshot(`${id}-src`, id),
+      async (id) => {
+        await harness.closeClients();
+        await harness.assertNoSandboxes();
+        await assertSnapshotUsable(id);
+      },
+    ),
+    {
+      name: "volume grow",
+      prepare: (id) => prepareFilled(id, id),
+      run: async (id) => void (await grow(id)),
+      async verify(id, isAcknowledged) {
+        const { capacity } = await harness.rest<{ capacity: number }>("GET", `/api/v2/volumes/${id}`);
+        assert.ok(capacity === 600e6 || (!isAcknowledged && capacity === 300e6), `capacity ${capacity}`);
+        await grow(id);
+        await harness.inSandbox({ volumes: { "/v": id } }, async (sandbox) => {
+          assert.equal(await sandbox.fs.readTextFile("/v/file"), id);
+          assert.ok(Number(await sandbox.sh`df --output=size -B1 /v | tail -1`.text()) > 500e6);
+        });
+      },
+    },
+    {
+      name: "volume delete",
+      prepare: async (id) => void (await harness.client.createVolume(id)),
+      run: async (id) => void (await harness.rest("DELETE", `/api/v2/volumes/${id}`)),
+      async verify(id, isAcknowledged) {
+        const isThere = await harness.exists("volumes", id);
+        assert.ok(!isThere || !isAcknowledged, "what was deleted is back");
+        if (isThere) await harness.rest("DELETE", `/api/v2/volumes/${id}`);
+        await harness.client.createVolume(id);
+      },
+    },
+    {
+      name: "volume restore",
+      async prepare(id) {
+        await prepareFilled(id, id);
+        await harness.rest("DELETE", `/api/v2/volumes/${id}`);
+      },
+      run: (id) => restore(id),
+      async verify(id, isAcknowledged) {
+        const isThere = await harness.exists("volumes", id);
+        assert.ok(isThere || !isAcknowledged, "what was restored is gone");
+        if (!isThere) await restore(id);
+        await harness.assertUsable(id, id);
+      },
+    },
+    {
+      name: "labels",
+      prepare: async (id) => void (await harness.client.createVolume(id)),
+      run: async (id) => void (await label(id)),
+      async verify(id, isAcknowledged) {
+        const found = await harness.client.extended<{ id: string; labels: object }>("GET", `/api/v2/volumes/${id}`);
+        const isLabelled = "kind" in found.labels;
+        assert.ok(isLabelled || !isAcknowledged, "labels that were set are gone");
+        if (!isLabelled) await label(id);
+        await harness.assertRecorded(found.id, "volume-label");
+      },
+    },
+    {
+      name: "organization and token",
+      prepare: nothing,
+      async run(id) {
+        await harness.rest("POST", "/api/v1/organizations", { slug: id });
+        await harness.rest("POST", "/api/v1/tokens", { name: id, organization: id });
+      },
+      async verify(id, isAcknowledged) {
+        const organizations = await harness.rest<{ slug: string }[]>("GET", "/api/v1/organizations");
+        const isThere = organizations.some(({ slug }) => slug === id);
+        assert.ok(isThere || !isAcknowledged, "what was acknowledged is gone");
+        if (!isThere) await harness.rest("POST", "/api/v1/organizations", { slug: id });
+        await harness.rest("POST", "/api/v1/tokens", { name: id, organization: id });
+      },
+    },
+    {
+      name: "sandbox create with a volume",
+      prepare: async (id) => void (await harness.client.createVolume(id)),
+      run: async (id) => void (await harness.openSandbox({ volumes: { "/v": id } })),
+      async verify(id) {
+        await harness.closeClients();
+        await harness.assertUsable(id);
+      },
+    },
+    {
+      name: "sandbox end",
+      async prepare(id) {
+        await harness.client.createVolume(id);
+        const sandbox = await harness.openSandbox({ volumes: { "/v": id } });
+        await sandbox.fs.writeTextFile("/v/file", id);
+        await sandbox.sh`sync`;
+      },
+      run: async () => void (await harness.lastSandbox?.kill()),
+      verify: (id) => harness.assertUsable(id, id),
+    },
+    {
+      name: "sandbox with a list of hosts, created and ended",
+      prepare: nothing,
+      run: () => inRestrictedSandbox(),
+      verify: () => inRestrictedSandbox(),
+    },
+    {
+      name: "purge, and settling at the start",
+      async prepare(id) {
+        await harness.client.createVolume(id);
+        await harness.server.stop();
+        await writeFile(join(harness.server.dataDirectory, "caisson.toml"), "[volumes]\nretention_hours = 0\n");
+        await harness.server.start();
+        await harness.rest("DELETE", `/api/v2/volumes/${id}`);
+        await harness.server.stop();
+        await rm(join(harness.server.dataDirectory, "caisson.toml"));
+      },
+      run: () => harness.server.start(),
+      async verify(id) {
+        assert.equal(await harness.exists("volumes", id), false);
+        await harness.client.createVolume(id);
+      },
+    },
+  ];
+}
