@@ -62,6 +62,7 @@ export {
   limitCgroup,
   limitCgroupDevices,
   listCgroups,
+  oomKills,
   readCgroups,
   removeCgroup,
 } from "./processes/cgroup.ts";

@@ -125,15 +125,15 @@ test("many small fragments become one large message, whose place is released whe
   const fragment = (index: number, isFinal: boolean) =>
     frame({
       opcode: index === 0 ? OPCODES.text : OPCODES.continuation,
-      payload: Buffer.alloc(7, `${index % 10}`),
+      payload: Buffer.alloc(60, `${index % 10}`),
       isFinal,
     });
-  const count = 200_000;
+  const count = 20_000;
   const fragments = Array.from({ length: count }, (_, index) => fragment(index, index === count - 1));
   const message = await readerOf(Buffer.concat(fragments), [60_000]).next();
   const content = contentOf(message?.payload);
-  assert.equal(content.length, 7 * count);
-  assert.equal(String(content.subarray(0, 14)), "00000001111111");
+  assert.equal(content.length, 60 * count);
+  assert.equal(String(content.subarray(58, 62)), "0011");
   const stores: Store[] = [];
   const bytes = Buffer.concat(fragments.slice(0, -1));
   let offset = 0;

@@ -79,11 +79,14 @@ export class LargeString {
       const end = isLast ? source.length : endOfWholeEscapes(source);
       rest = source.slice(end);
       const part = source.slice(0, end);
-      yield String(JSON.parse(`"${part}"`));
+      // Most base64 has nothing to unescape. Raw control characters are not allowed in JSON; the parser refuses them.
+      yield NEEDS_PARSER.test(part) ? String(JSON.parse(`"${part}"`)) : part;
     }
   }
 }
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what JSON does not allow in a string.
+const NEEDS_PARSER = /[\\\0-\x1f]/;
 const FIRST_OF_PAIR = /\\u[dD][89abAB][0-9a-fA-F]{2}$/;
 
 /** Where the escape begins that the text breaks off in, or half of a surrogate pair; its length when it does neither. */
