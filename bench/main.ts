@@ -3,3 +3,4 @@ await import("./sandboxes.ts");
 await import("./storage.ts");
 await import("./million-volumes.ts");
 await import("./idle.ts");
+await import("./command-line.ts");

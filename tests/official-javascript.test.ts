@@ -46,7 +46,9 @@ suite("official JavaScript client", () => {
       "is_bootable",
       "region",
       "slug",
+      "used",
     ]);
+    assert.equal(wire.used, wire.estimated_flattened_size);
     assert.deepEqual([wire.capacity, wire.is_bootable, wire.base_snapshot], [300e6, false, null]);
     assert.match(created.id, /^vol_ord_[0-9a-hjkmnp-z]{20}$/);
     assert.deepEqual({ ...(await client.volumes.get(created.id)) }, { ...created });

@@ -50,6 +50,39 @@ suite("snapshots", () => {
     await remove("volumes/base", "volumes/fork", "volumes/fork-2", "snapshots/base-1");
   });
 
+  test("sizes say what came since the built-in image or the parent snapshot, what there is in all, and what deleting would free", async () => {
+    const sizes = async (path: string) => {
+      const { usage_measured_at: measuredAt, exclusive, ...disk } = await client.extended("GET", `/api/v2/${path}`);
+      assert.ok(Math.abs(Date.now() - Date.parse(String(measuredAt))) < 3_600_000, String(measuredAt));
+      const allocated = Number(disk.allocated_size ?? disk.estimated_allocated_size);
+      const flattened = Number(disk.flattened_size ?? disk.estimated_flattened_size);
+      return { allocated, flattened, exclusive: Number(exclusive) };
+    };
+    const between = (value: number, low: number, high: number, what: string) =>
+      assert.ok(value >= low && value <= high, `${what}: ${value} is not from ${low} to ${high}`);
+    await client.createVolume("tools", { capacity: "3GB", from: "builtin:debian-13" });
+    const base = (await sizes("volumes/tools")).flattened;
+    between((await sizes("volumes/tools")).allocated, 0, 20e6, "a volume of the built-in image");
+    const sandbox = await Sandbox.create({ root: "tools" });
+    await shell(sandbox, "head -c 60000000 /dev/urandom > /home/app/data; sync");
+    // Attached and fresh: the snapshot shares every block with its volume, and yet holds what came since the built-in image.
+    const snapshot = await client.rest("POST", "/api/v2/volumes/tools/snapshot", { slug: "tools-1" });
+    between(Number(snapshot.allocated_size), 60e6, 90e6, "allocated by the fresh snapshot, in the official form");
+    between(Number(snapshot.flattened_size), base + 50e6, base + 90e6, "in all");
+    between((await sizes("snapshots/tools-1")).exclusive, 0, 5e6, "freed by deleting it");
+    await sandbox.kill();
+    between((await sizes("volumes/tools")).allocated, 60e6, 90e6, "allocated by the volume");
+
+    await client.createVolume("fork", { capacity: "3GB", from: "tools-1" });
+    between((await sizes("volumes/fork")).allocated, 0, 20e6, "a volume of a snapshot");
+    await client.with({ volumes: { "/f": "fork" } }, (fork) =>
+      shell(fork, "sudo sh -c 'head -c 30000000 /dev/urandom > /f/home/app/more; sync'"),
+    );
+    await client.rest("POST", "/api/v2/volumes/fork/snapshot", { slug: "fork-1" });
+    between((await sizes("snapshots/fork-1")).allocated, 30e6, 60e6, "what came since the parent snapshot");
+    await remove("volumes/tools", "volumes/fork", "snapshots/tools-1", "snapshots/fork-1");
+  });
+
   test("a snapshot of a volume that is being written to is frozen, holds what was acknowledged, and needs no repair", async () => {
     await client.createVolume("busy", { capacity: "2GB" });
     const sandbox = await Sandbox.create({ volumes: { "/v": "busy" } });

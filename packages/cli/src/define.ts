@@ -1,4 +1,5 @@
 import { type Command, type CommanderError, Option } from "commander";
+import { asCalled } from "./called-as.ts";
 import { type CommonFlags, Context } from "./context.ts";
 import { Output } from "./output/output.ts";
 
@@ -40,7 +41,7 @@ export function addOutputOptions(command: Command): Command {
 
 /** Adds examples below the help of a command. */
 export function addExamples(command: Command, examples: readonly Example[]): Command {
-  const text = examples.map(([line, description]) => `  # ${description}\n  ${line}`).join("\n\n");
+  const text = examples.map(([line, description]) => `  # ${description}\n  ${asCalled(line)}`).join("\n\n");
   return command.addHelpText("after", `\nExamples:\n${text}`);
 }
 

@@ -1,5 +1,6 @@
-import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import { Command, Help } from "commander";
+import manifest from "../package.json" with { type: "json" };
+import { asCalled } from "./called-as.ts";
 import { usageError } from "./cli-error.ts";
 import { addCompletionCommands } from "./commands/completion.ts";
 import { addCopyCommand } from "./commands/copy.ts";
@@ -9,6 +10,7 @@ import { addEnvCommand } from "./commands/env.ts";
 import { addExecCommand } from "./commands/exec.ts";
 import { addExtendCommand } from "./commands/extend.ts";
 import { addKillCommand } from "./commands/kill.ts";
+import { addLinkCommand } from "./commands/link.ts";
 import { addListCommand } from "./commands/list.ts";
 import { addNotOfferedCommands } from "./commands/not-offered.ts";
 import { addQuickstartCommand } from "./commands/quickstart.ts";
@@ -24,14 +26,19 @@ import { addCommonOptions, addExamples } from "./define.ts";
 export function buildProgram(): Command {
   const program = new Command("caisson")
     .description("Persistent sandboxes on your own machine: volumes, snapshots and isolated Linux environments.")
-    .version(readVersion(), "-V, --version", "print the version")
+    .version(manifest.version, "-V, --version", "print the version")
     .helpOption("-h, --help", "show help")
     // Errors are shown by main, in the form that was asked for.
     .configureOutput({ outputError: () => undefined })
     .exitOverride()
     // What stands behind the words of a command to run belongs to that command.
     .enablePositionalOptions()
-    .configureHelp({ subcommandTerm: (command) => [command.name(), ...command.aliases().slice(0, 1)].join(", ") });
+    .configureHelp({
+      subcommandTerm: (command) => [command.name(), ...command.aliases().slice(0, 1)].join(", "),
+      // Help is broken into lines on narrow terminals, too.
+      minWidthToWrap: 20,
+      commandUsage: (command) => asCalled(new Help().commandUsage(command)),
+    });
   addCommonOptions(program);
 
   program.commandsGroup("Sandboxes:");
@@ -50,6 +57,7 @@ export function buildProgram(): Command {
   addUpCommand(program);
   addEnvCommand(program);
   addDoctorCommand(program);
+  addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);
   addTokensCommands(program);
@@ -76,9 +84,4 @@ function refuseForeignOptions(program: Command, action: Command): void {
     return program.getOptionValue(name) !== undefined && !known.has(name);
   });
   if (foreign !== undefined) throw usageError(`Option '${foreign.long}' has no meaning for 'caisson ${action.name()}'`);
-}
-
-function readVersion(): string {
-  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
-  return String((JSON.parse(text) as { readonly version: unknown }).version);
 }

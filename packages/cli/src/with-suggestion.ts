@@ -1,4 +1,4 @@
-import type { Client } from "@caisson/sdk";
+import type { Client, SandboxOptions } from "@caisson/sdk";
 import { CliError } from "./cli-error.ts";
 import { loadSdk } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -32,6 +32,29 @@ export async function withSuggestion<T>(
       error.message,
       `End the sandbox that holds it: caisson kill ${holder}`,
     );
+  }
+}
+
+/** Creates a sandbox. When one of the volumes that it was to have is not there, the error says which name was probably meant. */
+export async function withMountSuggestion<T>(
+  client: Client,
+  { volumes = {} }: SandboxOptions,
+  action: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    const sdk = await loadSdk();
+    if (!(error instanceof sdk.ApiError) || error.code !== "VOLUME_NOT_FOUND") throw error;
+    for (const mount of Object.values(volumes)) {
+      const name = typeof mount === "string" ? mount : mount.volume;
+      if ((await client.volumes.get(name)) !== null) continue;
+      if ((await client.snapshots.get(name)) === null) throw await notFound(client, "volume", name);
+      const message = `${JSON.stringify(name)} is a snapshot, and only volumes can be mounted`;
+      const hint = `Make a volume from it: caisson volumes create NAME --capacity 10GB --region ord --from ${name}`;
+      throw new CliError("VOLUME_NOT_FOUND", EXIT.notFound, message, `${hint}; or boot from it with --root.`);
+    }
+    throw error;
   }
 }
 

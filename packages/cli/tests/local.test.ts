@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -62,7 +65,9 @@ test("quickstart shows a file that outlives its sandbox, and leaves nothing behi
   assert.deepEqual({ stderr, code }, { stderr: "", code: 0 });
   const table = (line: string) =>
     line.replace(/ {2,}(TIME|[\d.]+ m?s)$/, (_all, end: string) => `  ${end === "TIME" ? end : "N"}`);
-  assert.equal(stdout.split("\n").map(table).join("\n"), QUICKSTART);
+  // The last lines say how to get there what is not on the PATH.
+  const [shown = ""] = stdout.split("\n\n`caisson` is not on your PATH");
+  assert.equal(`${shown.trimEnd().split("\n").map(table).join("\n")}\n`, QUICKSTART);
   await assertNothingLeft(temporary);
 });
 
@@ -193,6 +198,23 @@ test("a server that cannot be reached is told from everything else by its exit c
     stderr,
     /^error: Cannot reach http:\/\/127\.0\.0\.1:1: .*\nhint: Start a server with `caisson up`, or check the endpoint\.\n$/,
   );
+});
+
+test("https to a server that speaks plain http says so, whoever finds it out", async () => {
+  const plain = createServer((_request, response) => response.end()).listen(0, "127.0.0.1");
+  await once(plain, "listening");
+  const origin = `127.0.0.1:${(plain.address() as AddressInfo).port}`;
+  const environment = { HOME: directory, CAISSON_ENDPOINT: `https://${origin}`, CAISSON_TOKEN: "ddo_x" };
+  for (const words of [["list"], ["create"]]) {
+    assert.deepEqual(await runCaisson(words, environment), {
+      stdout: "",
+      stderr:
+        `error: Cannot reach https://${origin}: what answers there does not speak TLS\n` +
+        `hint: Write the endpoint as http://${origin}\n`,
+      code: 6,
+    });
+  }
+  plain.close();
 });
 
 test("what is mistyped is recognised", async () => {

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { normalize } from "./support/normalize.ts";
-import { startCaisson } from "./support/run-caisson.ts";
+import { finish, startCaisson } from "./support/run-caisson.ts";
 import { TestServer } from "./support/test-server.ts";
 
 let server: TestServer;
@@ -25,7 +26,7 @@ test("create with a duration runs the command first and then prints the id; the 
   const listed = await server.succeed("list", "--label", "job=other");
   assert.match(
     normalize(listed),
-    /^ID {28}CREATED {17}REGION {2}STATUS {3}UPTIME\nsbx_ord_x{20} {2}2000-01-01 00:00:00\.00 {2}ord {5}running {2} *\d+\.\ds$/,
+    /^ID {28}CREATED {17}REGION {2}STATUS {3}UPTIME {2}ENDS IN\nsbx_ord_x{20} {2}2000-01-01 00:00:00\.00 {2}ord {5}running {2} *[\d.ms ]+?s {2} *\d+m \d+s$/,
   );
   const held = await server.run(["volumes", "delete", "data"]);
   assert.deepEqual(held, {
@@ -39,6 +40,58 @@ test("create with a duration runs the command first and then prints the id; the 
   assert.equal(await server.succeed("volumes", "delete", "data", "--quiet"), "");
   const again = await server.run(["kill", id]);
   assert.equal(again.code, 4);
+});
+
+test("what is not offered is refused before a sandbox is made", async () => {
+  for (const option of [["--ssh"], ["--expose-http", "80"]]) {
+    const words = ["create", "--timeout", "5m", "--label", "job=not-offered", ...option];
+    const { stdout, stderr, code } = await server.run(words);
+    assert.deepEqual([stdout, code], ["", 1]);
+    assert.match(stderr, /is not there yet/);
+  }
+  assert.equal(await server.succeed("list", "--label", "job=not-offered", "--quiet"), "");
+});
+
+test("create whose id nobody reads any more leaves no sandbox", async () => {
+  const child = startCaisson(["create", "--timeout", "5m", "--label", "job=unread"], server.environment);
+  child.stdout.destroy();
+  const [code] = await once(child, "close");
+  assert.equal(code, 141);
+  assert.equal(await server.succeed("list", "--running", "--label", "job=unread", "--quiet"), "");
+});
+
+test("create says when the time is more than the server allows, and what was probably meant by a name", async () => {
+  const { stdout, stderr, code } = await server.run(["create", "--timeout", "60m", "--label", "job=long"]);
+  assert.equal(code, 0);
+  assert.match(stderr, /^warning: 60m is more than the server allows: the sandbox ends in 30m 0s\. /);
+  await server.succeed("kill", stdout.trim());
+  await server.succeed("volumes", "create", "dataset", "--capacity", "300MB", "--region", "ord");
+  await server.succeed("volumes", "snapshot", "dataset", "dataset-v1");
+  const mistyped = await server.run(["create", "--volume", "datasset:/data"]);
+  assert.deepEqual(
+    [mistyped.code, mistyped.stderr],
+    [4, 'error: There is no volume "datasset"\nhint: Did you mean dataset?\n'],
+  );
+  const snapshot = await server.run(["create", "--volume", "dataset-v1:/data"]);
+  assert.equal(snapshot.code, 4);
+  assert.match(
+    snapshot.stderr,
+    /^error: "dataset-v1" is a snapshot, and only volumes can be mounted\nhint: Make a volume from it: /,
+  );
+});
+
+test("an interrupt while the server is still making the sandbox closes the connection and ends create", async () => {
+  const silent = createServer().listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const endpoint = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+  const child = startCaisson(["create", "--endpoint", endpoint], server.environment);
+  const finished = finish(child);
+  const [socket] = (await once(silent, "connection")) as [Socket];
+  const closed = once(socket.resume(), "close");
+  child.kill("SIGINT");
+  await closed;
+  assert.deepEqual(await finished, { stdout: "", stderr: "", code: 130 });
+  silent.close();
 });
 
 test("create without a duration ends with its command, and with that command's exit code", async () => {
@@ -59,7 +112,7 @@ test("create without a duration, a command and a terminal prints the id and live
   assert.deepEqual(gone, {
     stdout: "",
     stderr: `error: There is no running sandbox "${id}"\nhint: List sandboxes; a sandbox that ended cannot be used again.\n`,
-    code: 4,
+    code: 125,
   });
 });
 
@@ -94,7 +147,7 @@ test("copy follows the rules of cp in every direction", async () => {
     server.succeed("exec", sandbox, `cd ${path} && find . -printf '%P %y %m\\n' | sort`);
 
   const copied = await server.succeed("copy", tree, `${sandbox}:/app/`);
-  assert.match(copied, /^Copied 2 files \(16B\) in [\d.]+ m?s$/);
+  assert.match(copied, /^Copied 2 files \(16 B\) in [\d.]+ m?s$/);
   const listing = " d 755\na.txt f 644\nlink l 777\nsub d 755\nsub/run.sh f 755";
   assert.equal(await inSandbox("/app/tree"), listing);
   await server.succeed("cp", tree, `${sandbox}:/app/renamed`);

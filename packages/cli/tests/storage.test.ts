@@ -47,8 +47,8 @@ test("a volume lives: created, listed, shown, grown, deleted, listed as deleted,
   const size = formatSize(used);
   assert.deepEqual(await output("volumes", "list"), {
     stdout:
-      `ID                            SLUG     REGION  ${"USED".padStart(size.length)}      TOTAL  BASE\n` +
-      `vol_ord_xxxxxxxxxxxxxxxxxxxx  dataset  ord     ${size}  953.67MiB  -\n`,
+      `ID                            SLUG     REGION  ${"USED".padStart(size.length)}       TOTAL  BASE\n` +
+      `vol_ord_xxxxxxxxxxxxxxxxxxxx  dataset  ord     ${size}  953.67 MiB  -\n`,
     stderr: "",
     code: 0,
   });
@@ -58,7 +58,7 @@ SLUG         dataset
 REGION       ord
 USED         ${size}
 ALLOCATED    ${formatSize(allocated)}
-TOTAL        953.67MiB
+TOTAL        953.67 MiB
 BOOTABLE     FALSE
 BASE         -
 ATTACHED TO  -
@@ -69,7 +69,7 @@ CREATED      2000-01-01 00:00:00.00
     code: 0,
   });
   assert.deepEqual(await output("volumes", "grow", "dataset", "2GB"), {
-    stdout: "Volume dataset has 1.86GiB\n",
+    stdout: "Volume dataset has 1.86 GiB\n",
     stderr: "",
     code: 0,
   });
@@ -80,8 +80,8 @@ CREATED      2000-01-01 00:00:00.00
   });
   assert.deepEqual(await output("volumes", "deleted"), {
     stdout:
-      "ID                            SLUG     REGION    TOTAL  RESTORABLE UNTIL\n" +
-      "vol_ord_xxxxxxxxxxxxxxxxxxxx  dataset  ord     1.86GiB  2000-01-01 00:00:00.00\n",
+      "ID                            SLUG     REGION     TOTAL  RESTORABLE UNTIL\n" +
+      "vol_ord_xxxxxxxxxxxxxxxxxxxx  dataset  ord     1.86 GiB  2000-01-01 00:00:00.00\n",
     stderr: "",
     code: 0,
   });
@@ -197,6 +197,11 @@ tok_xxxxxxxxxxxxxxxxxxxx  ci    2000-01-01 00:00:00.00
 `,
   );
   assert.equal((await asAcme("volumes", "list", "--quiet")).stdout, "");
+  assert.deepEqual(await asAcme("tokens", "revoke", "ci"), {
+    stdout: "",
+    stderr: `error: There is no token "ci"\nhint: Did you mean ${created.id}?\n`,
+    code: 4,
+  });
   assert.equal((await asAcme("tokens", "revoke", created.id)).stdout, `Revoked token ${created.id}\n`);
   assert.deepEqual(await asAcme("volumes", "list"), {
     stdout: "",

@@ -41,7 +41,7 @@ test("create on a terminal opens a shell, and the sandbox ends with it", async (
   const [, id = ""] = await terminal.waitFor(/Sandbox (sbx_ord_[0-9a-z]{20}); it ends with this shell/);
   terminal.type("exit 3\r");
   assert.equal(await terminal.exitCode(), 3);
-  assert.equal((await server.run(["exec", id, "true"])).code, 4);
+  assert.equal((await server.run(["exec", id, "true"])).code, 125);
 });
 
 test("a shell that is asked to end takes its program in the sandbox with it and restores the terminal", async () => {
@@ -54,6 +54,26 @@ test("a shell that is asked to end takes its program in the sandbox with it and 
   await terminal.waitFor(/ echo /);
   // The kernel tells the programs on a terminal that it is gone, and they end by themselves.
   await server.succeed("exec", id, `timeout 20 bash -c 'while pgrep -f "sleep 98[7]"; do sleep 0.02; done' >/dev/null`);
+});
+
+test("exec -t gives the program a terminal, with its words as they stand, and takes its exit code", async () => {
+  const id = await server.succeed("create", "--timeout", "5m");
+  const line = 'test -t 0 && echo "on $(stty size)"; exit 9';
+  await using words = Terminal.start(["exec", "-it", id, "bash", "-c", line], 66, server.environment);
+  await words.waitFor(/on 24 66/);
+  assert.equal(await words.exitCode(), 9);
+  await using shellLine = Terminal.start(["exec", "--tty", id, line], 67, server.environment);
+  await shellLine.waitFor(/on 24 67/);
+  assert.equal(await shellLine.exitCode(), 9);
+});
+
+test("a shell whose sandbox ends says when and why, and leaves the terminal as it was", async () => {
+  const id = await server.succeed("create", "--timeout", "5m");
+  await using terminal = Terminal.start(["shell", id], 120, server.environment, "; echo; stty -a | grep -o ' echo '");
+  await terminal.waitFor(/[#$] /);
+  await server.succeed("kill", id);
+  await terminal.waitFor(new RegExp(`error: .*Sandbox ${id} ended (just now|at .* UTC): somebody ended it`));
+  await terminal.waitFor(/ echo /);
 });
 
 test("shell refuses where there is no terminal, and says what to use instead", async () => {
@@ -76,7 +96,7 @@ test("a table that does not fit the terminal leaves out what is optional, and sa
   const narrow = await show(64, { NO_COLOR: "1" });
   assert.match(
     narrow,
-    /^ID {28}SLUG {2}REGION +USED +TOTAL\nvol_ord_x{20} {2}wide {2}ord .*953\.67MiB\nLeft out, because the terminal is narrow: BASE\./,
+    /^ID {28}SLUG {2}REGION +USED +TOTAL\nvol_ord_x{20} {2}wide {2}ord .*953\.67 MiB\nLeft out, because the terminal is narrow: BASE\./,
   );
   const wide = await show(120, { NO_COLOR: "1" });
   assert.match(wide, /^ID .* TOTAL {2}BASE\nvol_ord_x{20} .* {2}-\n$/);

@@ -73,17 +73,29 @@ export interface NewDisk {
   readonly parent: ParentReference | null;
   /** The nearest snapshot above. */
   readonly baseSnapshot: ObjectReference | null;
+  /** The block image that `allocatedBytes` is measured against: what a volume was cloned from; of a snapshot, what its volume was cloned from. */
+  readonly baseImageId: string | null;
   readonly labels: Labels;
   readonly createdAtMs: number;
 }
 
-export interface Disk extends NewDisk {
+/** Sizes of a disk, as they were when they were measured last. */
+export interface DiskUsage {
+  /** Bytes beyond the base image; without one, all. */
+  readonly allocatedBytes: number;
+  /** Bytes of all its data, shared data included. */
+  readonly flattenedBytes: number;
+  /** Bytes that no other disk shares: what deleting it would free. */
+  readonly exclusiveBytes: number;
+  /** Null: never yet, the sizes are those of what it was made from. */
+  readonly usageMeasuredAtMs: number | null;
+}
+
+export interface Disk extends NewDisk, DiskUsage {
   readonly sequence: number;
   readonly state: DiskState;
   /** The recorded intent of an unfinished grow. */
   readonly growToBytes: number | null;
-  readonly allocatedBytes: number;
-  readonly flattenedBytes: number;
   readonly deletedAtMs: number | null;
   readonly purgeAtMs: number | null;
 }
@@ -138,7 +150,10 @@ export interface DiskStore {
   /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted. */
   restore(id: string, slug: string, event: AuditEvent): Promise<Disk>;
   setLabels(id: string, labels: Labels, event: AuditEvent): Promise<Disk>;
+  /** Remembers a measurement, unless a later one is known. */
   setUsage(id: string, usage: DiskUsage): Promise<void>;
+  /** Ready disks of these regions that were measured before this or never, those first whose turn is longest due. */
+  listUnmeasured(regions: readonly string[], beforeMs: number, limit: number): Promise<readonly Disk[]>;
   /** Records or clears the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
   beginGrow(id: string, growToBytes: number): Promise<void>;
   finishGrow(id: string, usage: DiskUsage, event: AuditEvent): Promise<Disk>;
@@ -151,11 +166,6 @@ export interface DiskStore {
   listIds(): Promise<readonly { readonly id: string; readonly region: string }[]>;
   /** Drops idempotency keys older than this. */
   expireIdempotencyKeys(beforeMs: number): Promise<void>;
-}
-
-export interface DiskUsage {
-  readonly allocatedBytes: number;
-  readonly flattenedBytes: number;
 }
 
 export type SandboxStatus = "starting" | "running" | "stopping" | "stopped";

@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
-import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -50,15 +50,23 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       consistency: null,
       parent: null,
       baseSnapshot: null,
+      baseImageId: null,
       labels: {},
       createdAtMs: 1000,
       ...values,
     });
 
+    const measured = (usageMeasuredAtMs: number | null): DiskUsage => ({
+      allocatedBytes: 5,
+      flattenedBytes: 7,
+      exclusiveBytes: 3,
+      usageMeasuredAtMs,
+    });
+
     const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
       const created = disk(slug, values);
       await store.disks.reserve(created);
-      const committed = { consistency: created.consistency, allocatedBytes: 5, flattenedBytes: 7 };
+      const committed = { consistency: created.consistency, ...measured(1000) };
       return store.disks.commit(created.id, committed, event(created.id));
     };
 
@@ -83,13 +91,14 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       const created = disk("cache");
       await store.disks.reserve(created);
       assert.equal(await store.disks.find(organizationId, "volume", "cache"), null);
-      const values = { consistency: null, allocatedBytes: 5, flattenedBytes: 7 };
+      const values = { consistency: null, ...measured(1000) };
       const committed = await store.disks.commit(created.id, values, event(created.id));
       assert.deepEqual(await store.disks.find(organizationId, "volume", "cache"), committed);
       assert.deepEqual(await store.disks.find(organizationId, "volume", created.id), committed);
       assert.equal(await store.disks.find("org_b", "volume", created.id), null);
       assert.equal(await store.disks.find(organizationId, "snapshot", "cache"), null);
-      assert.equal(committed.flattenedBytes, 7);
+      const { allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs } = committed;
+      assert.deepEqual({ allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs }, measured(1000));
     });
 
     test("volumes and snapshots of an organization share one name space, from the reservation on", async () => {
@@ -108,7 +117,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.reserve(undone);
       assert.equal(await store.disks.withdraw(undone.id), null);
       assert.equal(await store.disks.withdraw(undone.id), null);
-      const values = { consistency: null, allocatedBytes: 5, flattenedBytes: 7 };
+      const values = { consistency: null, ...measured(1000) };
       await assert.rejects(store.disks.commit(undone.id, values, event(undone.id)), fails("VOLUME_NOT_FOUND"));
       await make("cache");
       assert.deepEqual(
@@ -133,10 +142,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       const volume = disk("cache");
       const { id } = volume;
       await store.disks.reserve(volume);
-      await store.disks.commit(id, { consistency: null, allocatedBytes: 5, flattenedBytes: 7 }, event(id, "create"));
+      await store.disks.commit(id, { consistency: null, ...measured(1000) }, event(id, "create"));
       await store.disks.setLabels(id, { team: "red" }, event(id, "label"));
       await store.disks.beginGrow(id, 2e9);
-      await store.disks.finishGrow(id, { allocatedBytes: 1, flattenedBytes: 2 }, event(id, "grow"));
+      await store.disks.finishGrow(id, measured(2000), event(id, "grow"));
       const holder = sandbox();
       await store.sandboxes.reserve(holder, [{ volumeId: id, isReadOnly: false }], 10);
       await store.sandboxes.commit(holder.id, event(holder.id, "create"));
@@ -270,11 +279,31 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         (await store.disks.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
         [[volume.id, 1e9, 2e9]],
       );
-      const grown = await store.disks.finishGrow(volume.id, { allocatedBytes: 1, flattenedBytes: 2 }, event(volume.id));
+      const grown = await store.disks.finishGrow(volume.id, { ...measured(2000), allocatedBytes: 1 }, event(volume.id));
       assert.deepEqual([grown.capacityBytes, grown.growToBytes, grown.allocatedBytes], [2e9, null, 1]);
       await store.disks.beginGrow(volume.id, 3e9);
       await store.disks.cancelGrow(volume.id);
       assert.deepEqual(await store.disks.listUnsettled(), []);
+    });
+
+    test("the latest measurement stays, and what was measured longest ago is listed first", async () => {
+      const [old, fresh, first] = [await make("old"), await make("fresh"), disk("never")];
+      await store.disks.reserve(first);
+      await store.disks.commit(first.id, { consistency: null, ...measured(null) }, event(first.id));
+      await store.disks.setUsage(old.id, { ...measured(2000), flattenedBytes: 20 });
+      await store.disks.setUsage(old.id, { ...measured(1500), flattenedBytes: 15 });
+      await store.disks.setUsage(fresh.id, measured(9000));
+      const deleted = await make("deleted");
+      await store.disks.delete(deleted.id, 10, 20, event(deleted.id));
+      assert.equal((await store.disks.get(old.id))?.flattenedBytes, 20);
+      const unmeasured = async (beforeMs: number, limit = 10) =>
+        (await store.disks.listUnmeasured(["ord"], beforeMs, limit)).map(({ slug }) => slug);
+      assert.deepEqual(await unmeasured(5000), ["never", "old"]);
+      assert.deepEqual(await unmeasured(5000, 1), ["never"]);
+      assert.deepEqual(await unmeasured(500), ["never"]);
+      await store.disks.setUsage(first.id, measured(1000));
+      assert.deepEqual(await unmeasured(500), []);
+      assert.deepEqual(await store.disks.listUnmeasured(["ams"], 5000, 10), []);
     });
 
     test("descendants follow the lineage through deleted and purged ancestors' children", async () => {

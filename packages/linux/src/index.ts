@@ -1,5 +1,5 @@
 export { readFlushCounts } from "./blocks/block-statistics.ts";
-export { type Extent, extents, type MappedBytes, readMappedBytes } from "./blocks/extent-map.ts";
+export { type Extent, extents, type MappedBytes, type MeasureOptions, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,

@@ -43,6 +43,8 @@ suite("sizes", () => {
       ["1.0001kB", 1000],
       ["1.9B", 1],
     ];
+    assert.equal(parseSize("300000000"), 300e6, "digits are bytes");
+    assert.equal(parseSize(" 2147483648 "), 2 ** 31);
     for (const [text, bytes] of cases) assert.equal(parseSize(text), bytes, String(text));
   });
 
@@ -50,7 +52,8 @@ suite("sizes", () => {
     for (const text of [
       "",
       "GB",
-      "1",
+      "1.5",
+      "99999999999999999999",
       "-1GB",
       "1e3GB",
       "1 TB",
@@ -69,13 +72,13 @@ suite("sizes", () => {
 
   test("printing keeps two decimals of binary units", () => {
     assert.deepEqual([0, 1023, 1024, 1536, 300e6, 1e9, 20e9].map(formatSize), [
-      "0B",
-      "1023B",
-      "1KiB",
-      "1.5KiB",
-      "286.1MiB",
-      "953.67MiB",
-      "18.63GiB",
+      "0 B",
+      "1023 B",
+      "1 KiB",
+      "1.5 KiB",
+      "286.1 MiB",
+      "953.67 MiB",
+      "18.63 GiB",
     ]);
   });
 

@@ -39,16 +39,30 @@ export const ExtendedErrorSchema = extend(ErrorSchema, {
   request_id: Type.String(),
 });
 
+/** Sizes that only the extended forms tell. */
+const usageProperties = {
+  exclusive: Type.Integer({ description: "Bytes that nothing else shares: what deleting it would free" }),
+  usage_measured_at: nullable(
+    Type.String({
+      format: "date-time",
+      description: "When the sizes were measured; null: not yet, they are those of what it was made from",
+    }),
+  ),
+};
+
 export const VolumeSchema = Type.Object(
   {
     id: Type.String(),
     slug: Type.String(),
     region: Type.String(),
     capacity: Type.Integer({ description: "Bytes" }),
-    estimated_allocated_size: Type.Integer({ description: "Bytes that only this volume holds" }),
+    estimated_allocated_size: Type.Integer({
+      description: "Bytes beyond the snapshot or built-in image that it was created from; of a blank volume, all",
+    }),
     estimated_flattened_size: Type.Integer({ description: "Bytes of all its data, shared data included" }),
     is_bootable: Type.Boolean(),
     base_snapshot: nullable(ReferenceSchema),
+    used: Type.Integer({ description: "Bytes; the same as estimated_flattened_size" }),
   },
   closed,
 );
@@ -59,7 +73,7 @@ export const ParentSchema = Type.Object(
 );
 
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
-  used: Type.Integer({ description: "Bytes; the same as estimated_flattened_size" }),
+  ...usageProperties,
   labels: LabelsSchema,
   created_at: Timestamp,
   deleted_at: nullable(Timestamp),
@@ -73,7 +87,9 @@ export const SnapshotSchema = Type.Object(
     id: Type.String(),
     slug: Type.String(),
     region: Type.String(),
-    allocated_size: Type.Integer({ description: "Bytes that only this snapshot holds" }),
+    allocated_size: Type.Integer({
+      description: "Bytes beyond the base that its volume was created from; of a blank volume, all",
+    }),
     flattened_size: Type.Integer({ description: "Bytes of all its data, shared data included" }),
     is_bootable: Type.Boolean(),
     volume: ReferenceSchema,
@@ -83,6 +99,7 @@ export const SnapshotSchema = Type.Object(
 
 export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   bootable: Type.Boolean(),
+  ...usageProperties,
   labels: LabelsSchema,
   created_at: Timestamp,
   deleted_at: nullable(Timestamp),

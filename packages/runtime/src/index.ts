@@ -2,6 +2,7 @@ export { readResolvers } from "./network/resolvers.ts";
 export type { NetworkOptions } from "./network/sandbox-network.ts";
 export { readRuntimeVersion } from "./oci/find-oci-runtime.ts";
 export { OciRuntime, type OciRuntimeOptions, type RuntimeLogger } from "./oci/oci-runtime.ts";
+export { tryOciRuntime } from "./oci/try-oci-runtime.ts";
 export type {
   EgressPolicy,
   EgressRule,

@@ -8,7 +8,10 @@
  */
 export interface SandboxRuntime {
   readonly name: string;
-  /** Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first. */
+  /**
+   * Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first; the caller calls `stop`
+   * all the same, which goes on where that failed.
+   */
   start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox>;
   /**
    * Ends the sandbox: lets the agent close its sockets (bounded), kills every process, removes mounts, network and cgroup.

@@ -1,7 +1,7 @@
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readMounts, runTool, unmount } from "@caisson/linux";
+import { hasErrorCode, readMounts, runTool, unmount } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { randomCharacters } from "@caisson/model";
 import { ensureBaseImage } from "@caisson/server/base-image";
@@ -27,6 +27,9 @@ Deno.serve({ path: Deno.env.get("CAISSON_AGENT_SOCKET"), onListen() {} }, async 
   }
 });
 `;
+
+/** What crun keeps of all sandboxes in its state directory, until the runtime is closed. */
+const RUNTIME_CACHE = ".cache";
 
 export interface TestHostOptions {
   readonly runtimePath: string;
@@ -77,9 +80,9 @@ export async function makeOciTestHost({ runtimePath, network }: TestHostOptions)
       JSON.stringify({ runDirectory, instance, agentPath, runtimePath, network, preparedCount: 1 }),
     ],
     async findDebris() {
-      const files = await Promise.all(["sandboxes", "state"].map((name) => readdir(join(runDirectory, name))));
+      const files = await Promise.all(["sandboxes", "state"].map((name) => listDirectory(join(runDirectory, name))));
       const mounted = (await readMounts()).filter(({ target }) => target.startsWith(`${runDirectory}/sandboxes/`));
-      return [...files.flat(), ...mounted.map(({ target }) => target)];
+      return [...files.flat().filter((name) => name !== RUNTIME_CACHE), ...mounted.map(({ target }) => target)];
     },
     async dispose() {
       for (const path of mounts.reverse()) await unmount(path);
@@ -87,4 +90,14 @@ export async function makeOciTestHost({ runtimePath, network }: TestHostOptions)
       await assertNoLeaks({ directory: base, instance });
     },
   };
+}
+
+/** Closing the runtime removes some of its directories. */
+async function listDirectory(path: string): Promise<readonly string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return [];
+    throw error;
+  }
 }

@@ -27,7 +27,6 @@ export {
   PermissionDeniedError,
   RequestTimeoutError,
   RpcError,
-  SandboxCommandError,
   SandboxKillError,
   SandboxSdkError,
   ServerError,
@@ -69,6 +68,7 @@ export {
   type SandboxCommandResult,
   type ShellPipeKind,
 } from "./process/command-builder.ts";
+export { SandboxCommandError } from "./process/command-error.ts";
 export { type CodeExtension, type DenoReplOptions, type DenoRunOptions, SandboxDeno } from "./process/deno.ts";
 export { DenoProcess, DenoRepl } from "./process/deno-process.ts";
 export type { RequestInit } from "./process/fetch.ts";

@@ -9,6 +9,9 @@ interface Message {
   readonly params: Record<string, unknown>;
 }
 
+/** When a fake sandbox says that it stopped. */
+export const STOPPED_AT = new Date("2026-01-30T18:33:40.790Z");
+
 /** What the control plane reserves. */
 const EXPOSURES: Readonly<Record<string, object>> = {
   http: { domain: "random.example" },
@@ -44,7 +47,8 @@ export class FakeSandbox implements AsyncDisposable {
       const sandbox = {
         id: "sbx_ord_0123456789abcdefghjk",
         createdAt: new Date(),
-        stoppedAt: null,
+        stoppedAt: status === "stopped" ? STOPPED_AT : null,
+        stopReason: status === "stopped" ? "timeout" : null,
         region: "ord",
         labels: {},
         status,

@@ -4,6 +4,7 @@ import { TestServer } from "../../../tests/support/server.ts";
 import {
   Client,
   ConflictError,
+  ConnectionClosedError,
   ConnectionEstablishmentError,
   InvalidTokenError,
   NotFoundError,
@@ -171,6 +172,21 @@ suite("against a real server", () => {
     const terminal = await sandbox.terminal({ columns: 101, rows: 31, command: "stty size; test -t 0; exit $?" });
     assert.equal(await new Response(terminal.output).text(), "31 101\r\n");
     assert.equal((await terminal.status).code, 0);
+  });
+
+  test("a sandbox that is killed elsewhere tells a program in it when and why, as one error", async () => {
+    const use = async () => {
+      await using sandbox = await client.sandboxes.create();
+      await using child = await sandbox.spawn("sleep", { args: ["100"] });
+      await client.sandboxes.kill(sandbox.id);
+      await child.status;
+    };
+    await assert.rejects(use, (error) => {
+      assert.ok(error instanceof ConnectionClosedError, String(error));
+      assert.equal(error.stopReason, "killed");
+      assert.ok(Math.abs(Date.now() - Number(error.stoppedAt)) < 60_000);
+      return true;
+    });
   });
 
   test("an extended session outlives its connection", async () => {

@@ -62,8 +62,16 @@ suite("configuration", () => {
         (error) => error instanceof CaissonError && error.code === "INVALID_CONFIG" && pattern.test(error.message),
         text,
       );
-    await refused("[volumes]\nretention_hour = 3", /retention_hour/);
-    await refused("[volumes]\nretention_hours = -1", /volumes\.retention_hours/);
+    await refused(
+      "# ours\n[volumes]\nretention_hour = 3",
+      /caisson\.toml, line 3: there is no setting "volumes\.retention_hour"\. Did you mean "volumes\.retention_hours"\?/,
+    );
+    await refused("[sandboxes]\npids = 64\ncpu = 2", /line 3: .*"sandboxes\.cpu"\. Did you mean "sandboxes\.cpus"\?/);
+    await refused("cpus = 2", /line 1: .*"cpus"\. Did you mean "sandboxes\.cpus"\?/);
+    await refused("[sandbox]\ncpus = 2", /line 1: .*"sandbox"\. Did you mean "sandboxes"\?/);
+    await refused("colour = 2", /no setting "colour"\. caisson\.example/);
+    await refused('[sandboxes]\nscratch = "10 bananas"', /sandboxes\.scratch: Invalid size "10 bananas"/);
+    await refused("[volumes]\nretention_hours = -1", /line 2: "volumes\.retention_hours" must be >= 0/);
     await refused('regions = ["Ord"]', /regions/);
     await refused('[network]\nname_servers = ["resolver"]', /network\.name_servers/);
     await refused("listen = 8484", /listen/);

@@ -4,6 +4,7 @@ import { CaissonError, parseSize } from "@caisson/model";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
+import { describeProblem } from "./config-problem.ts";
 
 /** Every setting with its default; `caisson.example.toml` documents each one. */
 export interface Config {
@@ -149,10 +150,10 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
-    pool: { sizeBytes: file.pool?.size === undefined ? null : parseSize(file.pool.size) },
+    pool: { sizeBytes: file.pool?.size === undefined ? null : sizeOf("pool.size", file.pool.size) },
     volumes: {
-      minCapacityBytes: parseSize(file.volumes?.min_capacity ?? "300MB"),
-      maxCapacityBytes: parseSize(file.volumes?.max_capacity ?? "20GB"),
+      minCapacityBytes: sizeOf("volumes.min_capacity", file.volumes?.min_capacity ?? "300MB"),
+      maxCapacityBytes: sizeOf("volumes.max_capacity", file.volumes?.max_capacity ?? "20GB"),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
@@ -162,7 +163,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       cpuCount: file.sandboxes?.cpus ?? 2,
       pidsMax: file.sandboxes?.pids ?? 4096,
       diskLimits: parseDiskLimits(file),
-      scratchBytes: parseSize(file.sandboxes?.scratch ?? "10GB"),
+      scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
       historyMs: (file.sandboxes?.history_hours ?? 24) * HOUR_MS,
@@ -193,16 +194,25 @@ function readConfigFile(path: string, isRequired: boolean): ConfigFile {
     });
   }
   if (Value.Check(FileSchema, value)) return value;
-  const [first] = Value.Errors(FileSchema, value);
-  const setting = first?.instancePath.slice(1).replaceAll("/", ".") || "the file";
-  const detail =
-    first?.keyword === "additionalProperties"
-      ? `unknown settings: ${JSON.stringify(first.params)}`
-      : (first?.message ?? "is invalid");
   throw new CaissonError(
     "INVALID_CONFIG",
-    `In the configuration file ${path}, ${setting} ${detail}. caisson.example.toml shows every setting`,
+    `In the configuration file ${path}, ${describeProblem(FileSchema, value, text)}. caisson.example.toml shows every setting`,
   );
+}
+
+/** A size in bytes. Throws `INVALID_CONFIG` that names the setting. */
+function sizeOf(setting: string, value: string | number): number {
+  try {
+    return parseSize(value);
+  } catch (error) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `The setting ${setting}: ${String(error instanceof Error ? error.message : error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
 }
 
 function parseDiskLimits({ sandboxes }: ConfigFile): SandboxLimitsConfig["diskLimits"] {
@@ -210,7 +220,7 @@ function parseDiskLimits({ sandboxes }: ConfigFile): SandboxLimitsConfig["diskLi
   if (bandwidth === undefined && operationsPerSecond === undefined) return null;
   const operations = operationsPerSecond === undefined ? {} : { operationsPerSecond };
   if (bandwidth === undefined) return operations;
-  const bytesPerSecond = parseSize(bandwidth);
+  const bytesPerSecond = sizeOf("sandboxes.disk_bandwidth", bandwidth);
   if (bytesPerSecond >= MIN_DISK_BANDWIDTH) return { ...operations, bytesPerSecond };
   throw new CaissonError(
     "INVALID_CONFIG",

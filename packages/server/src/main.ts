@@ -34,7 +34,9 @@ async function main(): Promise<void> {
       console.log(
         `Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`,
       );
-      console.log(`Use it from another shell:  eval "$(caisson env --data ${config.dataDirectory})"`);
+      console.log(
+        `Use it from another shell:  eval "$(${process.env.CAISSON_COMMAND || "caisson"} env --data ${config.dataDirectory})"`,
+      );
       break;
     }
     case "doctor":

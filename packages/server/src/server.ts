@@ -21,6 +21,7 @@ import type { Config } from "./config.ts";
 import { type Credentials, ensureCredentials } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { buildHttp } from "./http/server.ts";
+import { explainListening, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 
@@ -43,6 +44,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
+  await requireFreeAddress(config.listenHost, config.listenPort);
   const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
   undo.defer(() => store.close());
 
@@ -77,7 +79,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
   http.server.on("upgrade", (request, socket, head) => void handleUpgrade(app, request, socket, head));
-  await http.listen({ host: config.listenHost, port: config.listenPort });
+  const { listenHost: host, listenPort: port } = config;
+  await explainListening(host, port, () => http.listen({ host, port }));
   const credentials = await ensureCredentials(
     store,
     directory,

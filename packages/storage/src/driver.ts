@@ -25,7 +25,8 @@ export interface StorageDriver {
   attach(id: ImageId, mode: AttachMode): Promise<BlockDevice>;
   /** Flushes and removes one attachment of the device; the last one removes it. Detached already is success. */
   detach(device: BlockDevice): Promise<void>;
-  usage(id: ImageId): Promise<ImageUsage>;
+  /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows. */
+  usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
   getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
   listImages(): AsyncIterable<BlockImage>;
@@ -51,11 +52,20 @@ export interface BlockDevice {
   readonly path: string;
 }
 
+export interface UsageOptions {
+  /** The sealed image that this one came from, directly or as the copy of one that did. One that is gone counts as none. */
+  readonly base?: ImageId | null;
+  /** The most parts, of image and base together, that the caller wants to wait for. Default: no limit. */
+  readonly maxExtents?: number;
+}
+
 export interface ImageUsage {
-  /** Bytes that only this image holds: what deleting it would free. */
+  /** Bytes that it holds beyond its base: what came since. Without a base, all. Who else shares them does not matter. */
   readonly allocatedBytes: number;
   /** All bytes mapped in it, shared ones included. */
   readonly flattenedBytes: number;
+  /** Bytes that only this image holds: what deleting it would free. */
+  readonly exclusiveBytes: number;
 }
 
 export interface BlockImage {

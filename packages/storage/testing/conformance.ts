@@ -52,7 +52,11 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       const sizeBytes = 30_000_128;
       await driver.createImage("vol_blank", { sizeBytes });
       assert.deepEqual(await driver.getImage("vol_blank"), { id: "vol_blank", sizeBytes, isSealed: false });
-      assert.deepEqual(await driver.usage("vol_blank"), { allocatedBytes: 0, flattenedBytes: 0 });
+      assert.deepEqual(await driver.usage("vol_blank"), {
+        allocatedBytes: 0,
+        flattenedBytes: 0,
+        exclusiveBytes: 0,
+      });
       const contents = await withDevice("vol_blank", "ro", ({ path }) => readDevice(path));
       // Devices count in sectors; a remainder of the image that fills none is not on the device.
       assert.equal(contents.length, sizeBytes - (sizeBytes % 512));
@@ -220,21 +224,59 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       await remove("vol_a");
     });
 
-    test("usage tells exclusive from shared bytes, and shrinks when blocks are discarded", async () => {
+    /** The usage in MiB: beyond the base, in all, and what deleting the image would free. */
+    const usageMib = async (id: ImageId, base: ImageId | null = null): Promise<readonly number[]> => {
+      const usage = await driver.usage(id, { base });
+      assert.ok(usage);
+      return [usage.allocatedBytes / MIB, usage.flattenedBytes / MIB, usage.exclusiveBytes / MIB];
+    };
+
+    test("usage tells what came since the base from what is shared with it, and shrinks when blocks are discarded", async () => {
       await driver.createImage("vol_a", { sizeBytes: 64 * MIB });
       await write("vol_a", "data", 8 * MIB);
-      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: 8 * MIB, flattenedBytes: 8 * MIB });
+      assert.deepEqual(await usageMib("vol_a"), [8, 8, 8]);
       await driver.sealImage("vol_a", "snp_a");
-      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: 0, flattenedBytes: 8 * MIB });
-      assert.deepEqual(await driver.usage("snp_a"), { allocatedBytes: 0, flattenedBytes: 8 * MIB });
+      // A copy of a blank volume holds everything itself; deleting one of the two frees nothing.
+      assert.deepEqual(await usageMib("vol_a"), [8, 8, 0]);
+      assert.deepEqual(await usageMib("snp_a"), [8, 8, 0]);
       await write("vol_a", "own", 2 * MIB, 16 * MIB);
-      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: 2 * MIB, flattenedBytes: 10 * MIB });
+      assert.deepEqual(await usageMib("vol_a"), [10, 10, 2]);
       await withDevice("vol_a", "rw", ({ path }) => discardDevice(path, 16 * MIB, MIB));
-      assert.deepEqual(await driver.usage("vol_a"), { allocatedBytes: MIB, flattenedBytes: 9 * MIB });
-      await driver.deleteImage("snp_a");
+      assert.deepEqual(await usageMib("vol_a"), [9, 9, 1]);
+
+      await driver.createImage("vol_b", { sizeBytes: 64 * MIB, parent: "snp_a" });
+      assert.deepEqual(await usageMib("vol_b", "snp_a"), [0, 8, 0]);
+      await write("vol_b", "over the base", MIB, 3 * MIB);
+      await write("vol_b", "beside the base", 4 * MIB, 32 * MIB);
+      assert.deepEqual(await usageMib("vol_b", "snp_a"), [5, 12, 5]);
+      await driver.sealImage("vol_b", "snp_b");
+      assert.deepEqual(await usageMib("snp_b", "snp_a"), [5, 12, 0]);
+      assert.deepEqual(await usageMib("vol_b", "snp_a"), [5, 12, 0]);
+      await withDevice("vol_b", "rw", ({ path }) => discardDevice(path, 0, MIB));
+      assert.deepEqual(await usageMib("vol_b", "snp_a"), [5, 11, 0]);
+
+      for (const id of ["vol_a", "vol_b", "snp_a"]) await driver.deleteImage(id);
       // File systems may let go of a deleted file's blocks in the background.
-      await eventually(async () => (await driver.usage("vol_a")).allocatedBytes === 9 * MIB);
-      await remove("vol_a");
+      await eventually(async () => (await usageMib("snp_b"))[2] === 12);
+      assert.deepEqual(await usageMib("snp_b", "snp_a"), [12, 12, 12], "a base that is gone counts as none");
+      await remove("snp_b");
+    });
+
+    test("usage is exact for scattered images too, and can be left alone when that would take long", async () => {
+      const block = 64 * 1024;
+      await driver.createImage("vol_a", { sizeBytes: 64 * MIB });
+      await write("vol_a", "base", 32 * MIB);
+      await driver.sealImage("vol_a", "snp_a");
+      await driver.createImage("vol_b", { sizeBytes: 64 * MIB, parent: "snp_a" });
+      const contents = patternOf("scattered", block);
+      await withDevice("vol_b", "rw", async ({ path }) => {
+        for (let offset = 0; offset < 32 * MIB; offset += 2 * block) await writeDevice(path, contents, offset);
+      });
+      assert.deepEqual(await usageMib("vol_b", "snp_a"), [16, 32, 16]);
+      await driver.sealImage("vol_b", "snp_b");
+      assert.deepEqual(await usageMib("snp_b", "snp_a"), [16, 32, 0]);
+      assert.equal(await driver.usage("snp_b", { base: "snp_a", maxExtents: 64 }), null);
+      await remove("vol_a", "vol_b", "snp_a", "snp_b");
     });
 
     test("an ephemeral image works like any other until the driver is closed", async () => {

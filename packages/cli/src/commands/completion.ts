@@ -3,6 +3,7 @@ import { findCandidates } from "../completion/candidates.ts";
 import { listNames } from "../completion/names.ts";
 import { COMPLETION_SCRIPTS, type Shell } from "../completion/scripts.ts";
 import { addExamples, run } from "../define.ts";
+import { printable } from "../output/printable.ts";
 
 /** `caisson completion`, and the hidden command that the shells ask. */
 export function addCompletionCommands(program: Command): void {
@@ -27,7 +28,9 @@ export function addCompletionCommands(program: Command): void {
         const { words: found, isFile, names } = findCandidates(program, words);
         // A shell has no place for an error at this moment: without a server there are just no names.
         const named = names === null ? [] : await listNames(context, names).catch(() => []);
-        const lines = [...found, ...named].map(({ value, description }) => `${value}\t${description}`);
+        const lines = [...found, ...named].map(
+          ({ value, description }) => `${printable(value)}\t${printable(description)}`,
+        );
         process.stdout.write([...lines, ...(isFile ? [":files"] : [])].map((line) => `${line}\n`).join(""));
       }),
     );

@@ -6,6 +6,7 @@ import { usageError } from "../cli-error.ts";
 import { type Context, loadSdk } from "../context.ts";
 import { addCommonOptions, addExamples, collect, createContext } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { checkLifetime } from "../lifetime.ts";
 import { flushOutputs } from "../output/standard-outputs.ts";
 import { parsePairs } from "../parse-pairs.ts";
 import { explainEnd } from "../terminal/explain-end.ts";
@@ -14,6 +15,7 @@ import { openShell } from "../terminal/open-shell.ts";
 import { isSeparated, readProgram } from "../terminal/program.ts";
 import { runCommand } from "../terminal/run-command.ts";
 import { InterruptedError, untilInterrupted, withInterrupt } from "../terminal/until-interrupted.ts";
+import { withMountSuggestion } from "../with-suggestion.ts";
 import { notOffered } from "./not-offered.ts";
 
 /** Where `--copy` puts things, as `deno sandbox create` does. */
@@ -89,12 +91,13 @@ async function createAndUse(context: Context, words: readonly string[], flags: C
 async function prepare(
   client: Client,
   options: SandboxOptions,
-  { copy }: CreateFlags,
+  { copy, timeout }: CreateFlags,
   signal: AbortSignal,
   context: Context,
 ): Promise<Sandbox> {
-  const sandbox = await client.sandboxes.create({ ...options, signal });
+  const sandbox = await withMountSuggestion(client, options, () => client.sandboxes.create({ ...options, signal }));
   try {
+    if (timeout !== "session") await checkLifetime(context.output, client, sandbox.id, timeout);
     for (const path of copy ?? []) await copyToApp(sandbox, path, signal);
     // The interrupt may have come together with the answer.
     signal.throwIfAborted();

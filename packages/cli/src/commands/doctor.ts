@@ -1,10 +1,12 @@
 import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import type { Command } from "commander";
+import { asCalled } from "../called-as.ts";
 import { CliError } from "../cli-error.ts";
 import type { Context } from "../context.ts";
 import { addExamples, addOutputOptions, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { printable } from "../output/printable.ts";
 import { wrapText } from "../output/table.ts";
 import { PATHS } from "../server-process/paths.ts";
 
@@ -80,11 +82,11 @@ function report({ output }: Context, checks: readonly Check[]): void {
   const textWidth = Math.max(MIN_TEXT_WIDTH, (process.stdout.columns ?? Number.POSITIVE_INFINITY) - indent.length);
   for (const { name, status, found, remedy } of checks) {
     if (output.isQuiet && status === "ok") continue;
-    const [first = "", ...rest] = wrapText(found, textWidth);
+    const [first = "", ...rest] = wrapText(printable(found), textWidth);
     output.text(
       `${marks[status]}${" ".repeat(STATUS_WIDTH - status.length)}${GAP}${name.padEnd(nameWidth)}${GAP}${first}`,
     );
-    const advice = remedy === null ? [] : wrapText(`→ ${remedy}`, textWidth);
+    const advice = remedy === null ? [] : wrapText(printable(`→ ${asCalled(remedy)}`), textWidth);
     for (const line of [...rest, ...advice]) output.text(`${indent}${line}`);
   }
 }

@@ -2,6 +2,7 @@ import type { Duration } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
+import { warnIfShorter } from "../lifetime.ts";
 import { formatSpan } from "../output/format.ts";
 import { takeSandboxId } from "../sandbox-argument.ts";
 
@@ -18,9 +19,11 @@ export function addExtendCommand(program: Command): void {
         const [timeout, extra] = rest;
         if (timeout === undefined || extra !== undefined) throw usageError("Give one timeout, for example 20m");
         const { client } = await context.connect();
+        const startMs = Date.now();
         const stopAt = await client.sandboxes.extendTimeout(id, timeout as Duration);
         const span = formatSpan(stopAt.getTime() - Date.now());
         const time = stopAt.toISOString();
+        warnIfShorter(context.output, startMs, stopAt, timeout);
         context.output.value(context.output.isQuiet ? time : `Sandbox ${id} lives until ${time} (in ${span})`, {
           id,
           stopAt,

@@ -7,10 +7,11 @@ import { parsePairs } from "../parse-pairs.ts";
 
 const COLUMNS: readonly Column<SandboxMetadata>[] = [
   { title: "ID", value: ({ id }) => id },
-  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt) },
-  { title: "REGION", value: ({ region }) => region },
-  { title: "STATUS", value: ({ status }) => status },
-  { title: "UPTIME", value: formatUptime, isNumeric: true },
+  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt), dropRank: 4 },
+  { title: "REGION", value: ({ region }) => region, dropRank: 5 },
+  { title: "STATUS", value: ({ status }) => status, dropRank: 1 },
+  { title: "UPTIME", value: formatUptime, isNumeric: true, dropRank: 3 },
+  { title: "ENDS IN", value: formatRemaining, isNumeric: true, dropRank: 2 },
 ];
 
 /** `caisson list`. */
@@ -36,6 +37,11 @@ export function addListCommand(program: Command): void {
     ["caisson list", "Show all sandboxes"],
     ["caisson list --running --label job=nightly --quiet", "Print only the ids of those with a label that run"],
   ]);
+}
+
+/** `-` for a sandbox that has ended, and for one that lives as long as the command or program that created it. */
+function formatRemaining({ stopAt, stoppedAt }: SandboxMetadata): string {
+  return stopAt === null || stoppedAt !== null ? "-" : formatSpan(stopAt.getTime() - Date.now());
 }
 
 /** Until now, or until it stopped. */

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { asCalled } from "../called-as.ts";
 import { CliError } from "../cli-error.ts";
 import { type Context, loadSdk } from "../context.ts";
 import { addExamples, addOutputOptions, run } from "../define.ts";
@@ -6,6 +7,7 @@ import { EXIT } from "../exit-codes.ts";
 import { formatDuration } from "../output/format.ts";
 import { renderTable } from "../output/table.ts";
 import { Steps, type Timing } from "../quickstart/steps.ts";
+import { isOnPath, LINK_OFFER } from "../server-process/launcher-link.ts";
 import { prepareHost } from "../server-process/prepare-host.ts";
 import { TemporaryServer } from "../server-process/temporary-server.ts";
 import { withInterrupt } from "../terminal/until-interrupted.ts";
@@ -74,5 +76,6 @@ function report({ output }: Context, timings: readonly Timing[], text: string): 
     { title: "STEP", value: ({ step }: Timing) => step },
     { title: "TIME", value: ({ durationMs }: Timing) => formatDuration(durationMs), isNumeric: true },
   ];
-  output.text(`${renderTable(columns, timings, undefined, bold).text}\n\n${NEXT}`);
+  output.text(`${renderTable(columns, timings, process.stdout.columns, bold).text}\n\n${asCalled(NEXT)}`);
+  if (!isOnPath()) output.text(`\n${LINK_OFFER}`);
 }

@@ -1,6 +1,7 @@
 import type { Client, Snapshot, Volume } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
+import { printable } from "../output/printable.ts";
 import { requireFound } from "../with-suggestion.ts";
 
 /** One volume or snapshot and what was made from it. */
@@ -38,7 +39,8 @@ export function addTreeCommand(snapshots: Command): void {
 export function renderTree(root: TreeNode, dim: (text: string) => string): string {
   const lines: string[] = [];
   const draw = (node: TreeNode, lead: string, childLead: string): void => {
-    lines.push(`${dim(lead)}${node.slug}  ${dim(node.kind === "image" ? "image" : `${node.kind} ${node.id}`)}`);
+    const kind = node.kind === "image" ? "image" : `${node.kind} ${node.id}`;
+    lines.push(`${dim(lead)}${printable(node.slug)}  ${dim(printable(kind))}`);
     node.children.forEach((child, index) => {
       const isLast = index === node.children.length - 1;
       draw(child, `${childLead}${isLast ? "└── " : "├── "}`, `${childLead}${isLast ? "    " : "│   "}`);

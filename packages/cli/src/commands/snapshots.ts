@@ -11,19 +11,19 @@ import { addTreeCommand } from "./snapshot-tree.ts";
 const COLUMNS: readonly Column<Snapshot>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
-  { title: "REGION", value: ({ region }) => region },
-  { title: "ALLOCATED", value: ({ allocated }) => formatSize(allocated), isNumeric: true },
-  { title: "BOOTABLE", value: ({ bootable }) => formatBoolean(bootable) },
-  { title: "FLATTENED", value: ({ used }) => formatSize(used), isNumeric: true, isOptional: true },
-  { title: "BASE", value: ({ volume }) => volume.slug, isOptional: true },
+  { title: "REGION", value: ({ region }) => region, dropRank: 3 },
+  { title: "ALLOCATED", value: ({ allocated }) => formatSize(allocated), isNumeric: true, dropRank: 1 },
+  { title: "BOOTABLE", value: ({ bootable }) => formatBoolean(bootable), dropRank: 2 },
+  { title: "FLATTENED", value: ({ used }) => formatSize(used), isNumeric: true, dropRank: 4 },
+  { title: "BASE", value: ({ volume }) => volume.slug, dropRank: 5 },
 ];
 
 const DELETED_COLUMNS: readonly Column<Snapshot>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
-  { title: "REGION", value: ({ region }) => region, isOptional: true },
-  { title: "BASE", value: ({ volume }) => volume.slug, isOptional: true },
-  { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)) },
+  { title: "REGION", value: ({ region }) => region, dropRank: 2 },
+  { title: "BASE", value: ({ volume }) => volume.slug, dropRank: 3 },
+  { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)), dropRank: 1 },
 ];
 
 const byId = ({ id }: Snapshot): string => id;

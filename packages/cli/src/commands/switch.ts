@@ -26,7 +26,7 @@ const COLUMNS: readonly Column<Row>[] = [
   { title: "", value: ({ isCurrent }) => (isCurrent ? "*" : " ") },
   { title: "NAME", value: ({ name }) => name },
   { title: "ENDPOINT", value: ({ endpoint }) => endpoint },
-  { title: "ORGANIZATION", value: ({ org }) => org ?? "-" },
+  { title: "ORGANIZATION", value: ({ org }) => org ?? "-", dropRank: 1 },
 ];
 
 /** `caisson switch`. */

@@ -1,19 +1,23 @@
-import type { Organization, Token } from "@caisson/sdk";
+import type { Client, Organization, Token } from "@caisson/sdk";
 import type { Command } from "commander";
+import { CliError } from "../cli-error.ts";
+import { loadSdk } from "../context.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
+import { EXIT } from "../exit-codes.ts";
 import { formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
+import { closest } from "../suggest.ts";
 
 const TOKEN_COLUMNS: readonly Column<Token>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "NAME", value: ({ name }) => name },
-  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt) },
+  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt), dropRank: 1 },
 ];
 
 const ORGANIZATION_COLUMNS: readonly Column<Organization>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
-  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt) },
+  { title: "CREATED", value: ({ createdAt }) => formatTime(createdAt), dropRank: 1 },
 ];
 
 /** `caisson tokens ...`. */
@@ -60,7 +64,7 @@ export function addTokensCommands(program: Command): void {
   addCommonOptions(list);
   addExamples(list, [["caisson tokens list", "Find the id of a token to revoke"]]);
 
-  const revoke = tokens
+  const revokeCommand = tokens
     .command("revoke")
     .aliases(["delete", "rm", "remove"])
     .description("Revoke a token at once")
@@ -68,12 +72,36 @@ export function addTokensCommands(program: Command): void {
     .action(
       run(async (context, id: string) => {
         const { client } = await context.connect();
-        await client.tokens.delete(id);
+        await revoke(client, id);
         context.output.confirm(`Revoked token ${id}`, { id });
       }),
     );
-  addCommonOptions(revoke);
-  addExamples(revoke, [["caisson tokens revoke tok_…", "Revoke by id"]]);
+  addCommonOptions(revokeCommand);
+  addExamples(revokeCommand, [["caisson tokens revoke tok_…", "Revoke by id"]]);
+}
+
+/** Tokens are revoked by id: a name may stand for several. */
+async function revoke(client: Client, id: string): Promise<void> {
+  const { NotFoundError } = await loadSdk();
+  try {
+    await client.tokens.delete(id);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    const tokens = await client.tokens.list();
+    const named = tokens.filter(({ name }) => name === id).map((token) => token.id);
+    const meant =
+      named.length > 0
+        ? named
+        : [
+            closest(
+              id,
+              tokens.map((token) => token.id),
+            ) ?? [],
+          ].flat();
+    const hint =
+      meant.length > 0 ? `Did you mean ${meant.join(" or ")}?` : "List them with their ids: caisson tokens list";
+    throw new CliError("TOKEN_NOT_FOUND", EXIT.notFound, `There is no token ${JSON.stringify(id)}`, hint);
+  }
 }
 
 /** `caisson orgs ...`. */

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { addExamples } from "../define.ts";
+import { isOnPath, LINK_OFFER } from "../server-process/launcher-link.ts";
 import { PATHS } from "../server-process/paths.ts";
 import { prepareHost } from "../server-process/prepare-host.ts";
 
@@ -20,6 +21,8 @@ export function addUpCommand(program: Command): void {
     .option("--config <file>", "its settings (default: caisson.toml in the data directory)")
     .action(async (flags: UpFlags) => {
       await prepareHost();
+      // Standard output is the server's own.
+      if (!isOnPath()) process.stderr.write(`${LINK_OFFER}\n`);
       // The shell's job becomes the server itself: signals, terminal and exit code need no middleman.
       const [file, ...args] = [PATHS.isolate, process.execPath, PATHS.server, "serve", ...serverFlags(flags)];
       if (process.execve === undefined) throw new TypeError("The server runs on Linux only");

@@ -11,18 +11,18 @@ import { addSnapshotAction } from "./snapshot-create.ts";
 const COLUMNS: readonly Column<Volume>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
-  { title: "REGION", value: ({ region }) => region },
-  { title: "USED", value: ({ used }) => formatSize(used), isNumeric: true },
-  { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true },
-  { title: "BASE", value: ({ parent }) => parent?.slug ?? "-", isOptional: true },
+  { title: "REGION", value: ({ region }) => region, dropRank: 3 },
+  { title: "USED", value: ({ used }) => formatSize(used), isNumeric: true, dropRank: 1 },
+  { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true, dropRank: 2 },
+  { title: "BASE", value: ({ parent }) => parent?.slug ?? "-", dropRank: 4 },
 ];
 
 const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
-  { title: "REGION", value: ({ region }) => region, isOptional: true },
-  { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true },
-  { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)) },
+  { title: "REGION", value: ({ region }) => region, dropRank: 3 },
+  { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true, dropRank: 2 },
+  { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)), dropRank: 1 },
 ];
 
 const byId = ({ id }: Volume): string => id;

@@ -66,6 +66,8 @@ function describeSdkError(error: Sdk.SandboxSdkError, sdk: typeof Sdk): ErrorDes
     return { ...local, code: "ORG_REQUIRED", hint, exitCode: EXIT.authentication };
   }
   if (error instanceof sdk.NetworkError) {
+    const tls = describeTls(error);
+    if (tls !== null) return { ...local, ...tls, code: "NETWORK", exitCode: EXIT.backend };
     const hint = "Start a server with `caisson up`, or check the endpoint.";
     return { ...local, code: "NETWORK", hint, exitCode: EXIT.backend };
   }
@@ -75,6 +77,23 @@ function describeSdkError(error: Sdk.SandboxSdkError, sdk: typeof Sdk): ErrorDes
   }
   if (error instanceof sdk.RpcError) return { ...local, code: "RPC", hint: undefined, exitCode: EXIT.backend };
   return { ...local, code: "USAGE", hint: undefined, exitCode: EXIT.usage };
+}
+
+/** What a connection with TLS failed at, in place of what the library for it says. The reason is one or two levels down. */
+function describeTls(error: Error): Pick<ErrorDescription, "message" | "hint"> | null {
+  const origin = /https:\/\/[^\s/]+?(?=[:,]? |$)/.exec(error.message)?.[0] ?? "the server";
+  for (let cause: unknown = error.cause; cause instanceof Error; cause = cause.cause) {
+    const code = "code" in cause ? String(cause.code) : "";
+    if (code.startsWith("ERR_SSL_") || code === "EPROTO") {
+      const hint = `Write the endpoint as ${origin.replace("https:", "http:")}`;
+      return { message: `Cannot reach ${origin}: what answers there does not speak TLS`, hint };
+    }
+    if (/CERT|SIGNATURE|ISSUER/.test(code)) {
+      const hint = "If it is your own, name the certificate of its authority in NODE_EXTRA_CA_CERTS.";
+      return { message: `Cannot trust ${origin}: ${cause.message}`, hint };
+    }
+  }
+  return null;
 }
 
 function describeOther(error: unknown): ErrorDescription {

@@ -1,6 +1,8 @@
 import pico from "picocolors";
+import { asCalled } from "../called-as.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { ErrorDescription } from "./describe-error.ts";
+import { printable, printableLines, toJsonLine } from "./printable.ts";
 import { type Column, renderFields, renderTable } from "./table.ts";
 
 type Colors = ReturnType<typeof pico.createColors>;
@@ -49,24 +51,24 @@ export class Output {
 
   /** Prints what a script wants to catch, for example an id: as bare text, or as an object. */
   value(text: string, json: object): void {
-    writeLine(this.isJson ? JSON.stringify(json) : text);
+    writeLine(this.isJson ? toJsonLine(json) : printableLines(text));
   }
 
   /** Confirms that something was done. */
   confirm(text: string, json: object): void {
-    if (this.isJson) writeLine(JSON.stringify(json));
-    else if (!this.isQuiet) writeLine(text);
+    if (this.isJson) writeLine(toJsonLine(json));
+    else if (!this.isQuiet) writeLine(asCalled(printable(text)));
   }
 
   /** Prints names and values. In quiet mode only the id. */
   fields(fields: readonly (readonly [name: string, value: string])[], id: string, json: object): void {
-    if (this.isJson) writeLine(JSON.stringify(json));
+    if (this.isJson) writeLine(toJsonLine(json));
     else writeLine(this.isQuiet ? id : renderFields(fields, this.colors.bold));
   }
 
   list<T>({ items, columns, id, org, empty }: Listing<T>): void {
     if (this.isJson) {
-      writeLine(JSON.stringify({ items, org: org ?? null }));
+      writeLine(toJsonLine({ items, org: org ?? null }));
     } else if (this.isQuiet) {
       for (const item of items) writeLine(id(item));
     } else {
@@ -78,34 +80,33 @@ export class Output {
     }
   }
 
-  /** Prints lines as they are. Not for JSON mode. */
+  /** Prints lines as they are: what comes from elsewhere must be made printable before. Not for JSON mode. */
   text(text: string): void {
     writeLine(text);
   }
 
   /** Says something on the side. */
   note(text: string): void {
-    if (!this.isQuiet && !this.isJson) process.stderr.write(`${this.#errorColors.dim(text)}\n`);
+    if (!this.isQuiet && !this.isJson) process.stderr.write(`${this.#errorColors.dim(asCalled(printable(text)))}\n`);
   }
 
   warn(text: string): void {
-    process.stderr.write(`${this.#errorColors.yellow("warning:")} ${text}\n`);
+    process.stderr.write(`${this.#errorColors.yellow("warning:")} ${asCalled(printable(text))}\n`);
   }
 
   error({ code, message, hint, traceId, exitCode }: ErrorDescription, error: unknown): void {
     if (this.isJson) {
-      process.stderr.write(
-        `${JSON.stringify({ error: { code, message, hint: hint ?? null, traceId: traceId ?? null } })}\n`,
-      );
+      const shown = { code, message, hint: hint === undefined ? null : asCalled(hint), traceId: traceId ?? null };
+      process.stderr.write(`${toJsonLine({ error: shown })}\n`);
       return;
     }
     const { bold, red, cyan, dim } = this.#errorColors;
-    process.stderr.write(`${bold(red("error:"))} ${message}\n`);
-    if (hint !== undefined) process.stderr.write(`${cyan("hint:")} ${hint}\n`);
+    process.stderr.write(`${bold(red("error:"))} ${printableLines(message)}\n`);
+    if (hint !== undefined) process.stderr.write(`${cyan("hint:")} ${asCalled(printable(hint))}\n`);
     // Whoever runs the server finds the cause in its log by this id.
     const isServersFault = exitCode === EXIT.backend;
     if (traceId !== undefined && (isServersFault || this.#isDebug))
-      process.stderr.write(`${dim(`trace id: ${traceId}`)}\n`);
+      process.stderr.write(`${dim(`trace id: ${printable(traceId)}`)}\n`);
     if (this.#isDebug && error instanceof Error) process.stderr.write(`${dim(error.stack ?? "")}\n`);
   }
 }

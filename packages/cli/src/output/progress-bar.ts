@@ -1,4 +1,5 @@
 import cliProgress, { type Options, type Params, type SingleBar } from "cli-progress";
+import { printable } from "./printable.ts";
 
 /** What stands beside the bar. `bar` is the bar itself, drawn for the present fraction. */
 export type BarText<P> = (
@@ -21,7 +22,7 @@ export function createProgressBar<P>(text: BarText<P>): SingleBar {
     gracefulExit: false,
     format: (options: Options, { progress, value, total }: Params, payload: P) => {
       const fraction = Math.min(1, progress);
-      return text(cliProgress.Format.BarFormat(fraction, options), { value, total, fraction }, payload);
+      return printable(text(cliProgress.Format.BarFormat(fraction, options), { value, total, fraction }, payload));
     },
   });
 }

@@ -10,8 +10,8 @@ interface Item {
 const COLUMNS: readonly Column<Item>[] = [
   { title: "NAME", value: ({ name }) => name },
   { title: "SIZE", value: ({ size }) => String(size), isNumeric: true },
-  { title: "FIRST", value: () => "x", isOptional: true },
-  { title: "SECOND", value: () => "y", isOptional: true },
+  { title: "FIRST", value: () => "x", dropRank: 1 },
+  { title: "SECOND", value: () => "y", dropRank: 2 },
 ];
 const ITEMS = [
   { name: "long-name", size: 5 },
@@ -26,14 +26,26 @@ test("columns are aligned, numbers at the right, without blanks at the line ends
   );
 });
 
-test("optional columns are left out, the last first, until the table fits", () => {
+test("columns are left out in the order of their ranks until the table fits", () => {
   assert.deepEqual(renderTable(COLUMNS, ITEMS, 32, plain).omitted, []);
   assert.deepEqual(renderTable(COLUMNS, ITEMS, 31, plain).omitted, ["SECOND"]);
   assert.deepEqual(renderTable(COLUMNS, ITEMS, 20, plain), {
     text: "NAME         SIZE\nlong-name       5\na          123456",
     omitted: ["FIRST", "SECOND"],
   });
-  assert.equal(renderTable(COLUMNS, ITEMS, 5, plain).text.includes("long-name"), true);
+});
+
+test("where not even the columns that stay fit, each item has lines of its own, and nothing is cut", () => {
+  assert.deepEqual(renderTable(COLUMNS, ITEMS, 14, plain), {
+    text: "NAME    long-name\nSIZE    5\nFIRST   x\nSECOND  y\n\nNAME    a\nSIZE    123456\nFIRST   x\nSECOND  y",
+    omitted: [],
+  });
+});
+
+test("control characters in values are shown, not obeyed", () => {
+  const hostile = [{ name: "\u001b[2J\n", size: 1 }];
+  assert.match(renderTable(COLUMNS, hostile, undefined, plain).text, /^\\u001b\[2J\\n /m);
+  assert.equal(renderFields([["NAME", "\u001b[2J"]], plain), "NAME  \\u001b[2J");
 });
 
 test("colours in titles do not count as width", () => {

@@ -1,5 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 import Table from "cli-table3";
+import { printable } from "./printable.ts";
 
 /** A column of a listing. */
 export interface Column<T> {
@@ -7,8 +8,8 @@ export interface Column<T> {
   readonly value: (item: T) => string;
   /** Numbers stand at the right of their column. */
   readonly isNumeric?: boolean;
-  /** May be left out where the terminal is too narrow. */
-  readonly isOptional?: boolean;
+  /** Where the terminal is too narrow, the column with the highest number is left out first. One without a number always stays. */
+  readonly dropRank?: number;
 }
 
 export interface RenderedTable {
@@ -27,8 +28,8 @@ const BARE = {
 };
 
 /**
- * Lays a table out in aligned columns without borders. When it is wider than `width`, optional columns are left out, the last first: a
- * table that wraps cannot be read. Ids and slugs are never cut, because they are there to be copied.
+ * Lays a table out in aligned columns without borders. When it is wider than `width`, columns are left out: a table that wraps cannot be
+ * read. When it still does not fit, each item gets lines of its own, with all columns. Ids and slugs are never cut, because they are there to be copied.
  */
 export function renderTable<T>(
   columns: readonly Column<T>[],
@@ -36,13 +37,13 @@ export function renderTable<T>(
   width: number | undefined,
   styleTitle: (title: string) => string,
 ): RenderedTable {
-  const omitted: string[] = [];
   for (let shown = columns; ; ) {
     const text = draw(shown, items, styleTitle);
-    const dropped = shown.findLast((column) => column.isOptional);
-    if (width === undefined || dropped === undefined || widest(text) <= width) return { text, omitted };
-    omitted.unshift(dropped.title);
-    shown = shown.filter((column) => column !== dropped);
+    const omitted = columns.filter((column) => !shown.includes(column)).map(({ title }) => title);
+    if (width === undefined || widest(text) <= width) return { text, omitted };
+    const rank = Math.max(...shown.map(({ dropRank }) => dropRank ?? 0));
+    if (rank === 0) return { text: drawUpright(columns, items, styleTitle), omitted: [] };
+    shown = shown.filter(({ dropRank }) => dropRank !== rank);
   }
 }
 
@@ -52,7 +53,7 @@ export function renderFields(
   styleTitle: (title: string) => string,
 ): string {
   const width = Math.max(...fields.map(([name]) => name.length));
-  return fields.map(([name, value]) => `${styleTitle(name.padEnd(width))}  ${value}`).join("\n");
+  return fields.map(([name, value]) => `${styleTitle(name.padEnd(width))}  ${printable(value)}`).join("\n");
 }
 
 /** Breaks a text between words so that no line is wider than `width`, if its words allow. */
@@ -74,13 +75,28 @@ function draw<T>(columns: readonly Column<T>[], items: readonly T[], styleTitle:
   });
   table.push(
     columns.map(({ title }) => styleTitle(title)),
-    ...items.map((item) => columns.map(({ value }) => value(item))),
+    ...items.map((item) => columns.map(({ value }) => printable(value(item)))),
   );
   return table
     .toString()
     .split("\n")
     .map((line) => line.trimEnd())
     .join("\n");
+}
+
+/** Each item as names and values, with an empty line between two. */
+function drawUpright<T>(
+  columns: readonly Column<T>[],
+  items: readonly T[],
+  styleTitle: (title: string) => string,
+): string {
+  const blocks = items.map((item) =>
+    renderFields(
+      columns.map(({ title, value }) => [title, value(item)]),
+      styleTitle,
+    ),
+  );
+  return blocks.join("\n\n");
 }
 
 function widest(text: string): number {

@@ -6,6 +6,7 @@ import type {
   DiskQuery,
   DiskState,
   DiskStore,
+  DiskUsage,
   IdempotencyKey,
   NewDisk,
   ObjectReference,
@@ -41,8 +42,8 @@ export function createDiskStore(connection: Connection): DiskStore {
   const insert = (disk: NewDisk): void => {
     connection.run(
       `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
-         parent_slug, base_snapshot_id, base_snapshot_slug, labels, created_at_ms)
-       VALUES (?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, created_at_ms)
+       VALUES (?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       disk.kind,
       disk.id,
       disk.organizationId,
@@ -56,6 +57,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       disk.parent?.slug ?? null,
       disk.baseSnapshot?.id ?? null,
       disk.baseSnapshot?.slug ?? null,
+      disk.baseImageId,
       JSON.stringify(disk.labels),
       disk.createdAtMs,
     );
@@ -103,10 +105,9 @@ export function createDiskStore(connection: Connection): DiskStore {
     async commit(id, values, event) {
       return connection.transaction(() => {
         const changed = connection.run(
-          "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ? WHERE id = ? AND state = 'creating'",
+          "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ? WHERE id = ? AND state = 'creating'",
           values.consistency,
-          values.allocatedBytes,
-          values.flattenedBytes,
+          ...usageValues(values),
           id,
         );
         if (changed === 0) throw notFound("disk", id);
@@ -217,11 +218,24 @@ export function createDiskStore(connection: Connection): DiskStore {
 
     async setUsage(id, usage) {
       connection.run(
-        "UPDATE disks SET allocated_bytes = ?, flattened_bytes = ? WHERE id = ?",
-        usage.allocatedBytes,
-        usage.flattenedBytes,
+        `UPDATE disks SET allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ?
+         WHERE id = ? AND coalesce(usage_measured_at_ms, 0) <= ?`,
+        ...usageValues(usage),
         id,
+        usage.usageMeasuredAtMs ?? 0,
       );
+    },
+
+    async listUnmeasured(regions, beforeMs, limit) {
+      return connection
+        .all(
+          `SELECT * FROM disks WHERE state = 'ready' AND (usage_measured_at_ms IS NULL OR usage_measured_at_ms < ?)
+             AND region IN (SELECT value FROM json_each(?)) ORDER BY usage_measured_at_ms LIMIT ?`,
+          beforeMs,
+          JSON.stringify(regions),
+          limit,
+        )
+        .map(toDisk);
     },
 
     async beginGrow(id, growToBytes) {
@@ -237,9 +251,8 @@ export function createDiskStore(connection: Connection): DiskStore {
       return connection.transaction(() => {
         connection.run(
           `UPDATE disks SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
-             allocated_bytes = ?, flattened_bytes = ? WHERE id = ?`,
-          usage.allocatedBytes,
-          usage.flattenedBytes,
+             allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ? WHERE id = ?`,
+          ...usageValues(usage),
           id,
         );
         writeEvent(connection, event);
@@ -305,6 +318,10 @@ function listStatement(query: DiskQuery): [string, ...(string | number)[]] {
   ];
 }
 
+function usageValues(usage: DiskUsage): [number, number, number, number | null] {
+  return [usage.allocatedBytes, usage.flattenedBytes, usage.exclusiveBytes, usage.usageMeasuredAtMs];
+}
+
 function toDisk(row: Row): Disk {
   return {
     sequence: Number(row.sequence),
@@ -320,9 +337,12 @@ function toDisk(row: Row): Disk {
     consistency: row.consistency as Consistency | null,
     parent: toReference<ParentReference>(row, "parent"),
     baseSnapshot: toReference<ObjectReference>(row, "base_snapshot"),
+    baseImageId: row.base_image_id as string | null,
     labels: JSON.parse(String(row.labels)) as Labels,
     allocatedBytes: Number(row.allocated_bytes),
     flattenedBytes: Number(row.flattened_bytes),
+    exclusiveBytes: Number(row.exclusive_bytes),
+    usageMeasuredAtMs: row.usage_measured_at_ms as number | null,
     createdAtMs: Number(row.created_at_ms),
     deletedAtMs: row.deleted_at_ms as number | null,
     purgeAtMs: row.purge_at_ms as number | null,

@@ -1,4 +1,4 @@
-import { type Cgroups, hierarchyOf, type IdRange } from "@caisson/linux";
+import { type Cgroups, type HasDescriptor, hierarchyOf, type IdRange } from "@caisson/linux";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
 import { AGENT_RUN_TARGET, AGENT_TARGET, type AgentBundle } from "./agent/agent-bundle.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
@@ -77,6 +77,15 @@ export interface ConfigInput {
   readonly userNamespacePath: string;
   readonly networkNamespacePath: string;
   readonly seccomp: SeccompProfile;
+}
+
+/**
+ * The path by which an OCI runtime opens a namespace that this process holds. It does not begin with `/proc/<pid>`: runc 1.1.15 takes every
+ * path that does for one of process `<pid>` (GetUserNamespaceMappings in its userns package), compares the sandbox's ids with those of this
+ * process, and refuses with "both namespace path and non-matching mapping specified".
+ */
+export function namespacePath(namespace: HasDescriptor): string {
+  return `/./proc/${process.pid}/fd/${namespace.fd}`;
 }
 
 /** The configuration of one sandbox for an OCI runtime (runtime-spec 1.0). */

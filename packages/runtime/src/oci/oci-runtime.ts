@@ -101,6 +101,8 @@ export class OciRuntime implements SandboxRuntime {
       }),
       readSeccompProfile(),
     ]);
+    // Also what the OCI runtime keeps there for itself: crun 1.21 caches compiled seccomp filters below its state directory.
+    undo.defer(() => rm(directories.state, { recursive: true, force: true }));
     await shareMounts();
     await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
     const agent = undo.use(
@@ -149,7 +151,10 @@ export class OciRuntime implements SandboxRuntime {
       this.#logger?.debug({ sandbox: spec.id, trace: running.trace }, "Sandbox started");
       return running;
     } catch (error) {
-      await this.stop(spec.id);
+      // Where that fails too, the sandbox stays known, and the caller's own `stop` goes on with it.
+      await this.stop(spec.id).catch((stopError: unknown) =>
+        this.#logger?.warn({ err: stopError, sandbox: spec.id }, "Cannot undo the start of a sandbox yet"),
+      );
       throw error;
     }
   }

@@ -19,7 +19,7 @@ import type { Slot } from "../network/namespaces.ts";
 import type { EgressPolicy, ExitCause, RunningSandbox, SandboxSpec } from "../runtime.ts";
 import type { AgentBundle } from "./agent/agent-bundle.ts";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
-import { ociConfig } from "./config.ts";
+import { namespacePath, ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
 import type { ContainerProcess } from "./container-process.ts";
 import { disksOf } from "./disks.ts";
@@ -70,6 +70,7 @@ export class Sandbox {
     this.#spec = spec;
   }
 
+  /** After a failure `stop` undoes what was made. */
   async start(signal?: AbortSignal): Promise<RunningSandbox> {
     const timeout = AbortSignal.timeout(this.#shared.startTimeoutMs);
     const signals = [this.#aborted.signal, timeout, ...(signal === undefined ? [] : [signal])];
@@ -77,7 +78,6 @@ export class Sandbox {
     try {
       return await this.#starting;
     } catch (error) {
-      await this.stop();
       signal?.throwIfAborted();
       if (error instanceof CaissonError) throw error;
       const reason = timeout.aborted
@@ -152,8 +152,8 @@ export class Sandbox {
             isRunc: shared.program.isRunc,
             ids,
             cgroups: shared.cgroups,
-            userNamespacePath: `/proc/${process.pid}/fd/${namespaces.user.fd}`,
-            networkNamespacePath: `/proc/${process.pid}/fd/${namespaces.network.fd}`,
+            userNamespacePath: namespacePath(namespaces.user),
+            networkNamespacePath: namespacePath(namespaces.network),
             seccomp: shared.seccomp,
           }),
         ),

@@ -117,23 +117,41 @@ export class RequestTimeoutError extends NetworkError {
   }
 }
 
+/** How a sandbox ended, as the server says. */
+export interface SandboxEnd {
+  /** When it ended. */
+  readonly stoppedAt: Date;
+  /** Why: `"killed"`, `"timeout"` and so on; `null` when the server does not say. */
+  readonly stopReason: string | null;
+}
+
 /** The connection to the sandbox is closed; the call did not finish, and whether it took effect is unknown. */
 export class ConnectionClosedError extends SandboxSdkError {
   /** The WebSocket close code (RFC 6455, section 7.4), or `undefined` when the connection was closed before the call. */
   readonly code: number | undefined;
   /** The reason that the other side gave. */
   readonly reason: string | undefined;
+  /** When the sandbox ended; `null` when it was only the connection, or when the server could not be asked. */
+  readonly stoppedAt: Date | null;
+  /** Why the sandbox ended; `null` as above. */
+  readonly stopReason: string | null;
 
-  constructor(code?: number, reason?: string) {
-    super(
-      code === undefined
-        ? "Connection to the sandbox was already closed"
-        : `Connection closed (code: ${code}${reason ? `, reason: ${reason}` : ""})`,
-    );
+  constructor(code?: number, reason?: string, end?: SandboxEnd) {
+    super(closedMessage(code, reason, end));
     this.name = "ConnectionClosedError";
     this.code = code;
     this.reason = reason;
+    this.stoppedAt = end?.stoppedAt ?? null;
+    this.stopReason = end?.stopReason ?? null;
   }
+}
+
+function closedMessage(code: number | undefined, reason: string | undefined, end: SandboxEnd | undefined): string {
+  if (code === undefined) return "Connection to the sandbox was already closed";
+  const details = `code: ${code}${reason ? `, reason: ${reason}` : ""}`;
+  if (end === undefined) return `Connection closed (${details})`;
+  const why = end.stopReason === null ? "" : ` (${end.stopReason})`;
+  return `The sandbox ended at ${end.stoppedAt.toISOString()}${why}; connection closed (${details})`;
 }
 
 /** The sandbox refused a call as such: unknown method, wrong parameters or a failure inside it (protocol.md 3.3). */
@@ -148,18 +166,6 @@ export class RpcError extends SandboxSdkError {
     this.name = "RpcError";
     this.code = code;
     this.data = data;
-  }
-}
-
-/** A command of `sandbox.sh` ended with a code other than zero. */
-export class SandboxCommandError extends SandboxSdkError {
-  /** The exit code; 128 plus the signal's number when a signal ended it. */
-  readonly code: number;
-
-  constructor(message: string, code: number) {
-    super(message);
-    this.name = "SandboxCommandError";
-    this.code = code;
   }
 }
 

@@ -1,5 +1,6 @@
 import { type Bytes, decodeBase64, encodeBase64 } from "../internal/bytes.ts";
 import type { CallOptions, Connection } from "../internal/connection.ts";
+import { untilClosed } from "../internal/until-closed.ts";
 import { type FileInfo, type FileTime, toDateText, toFileInfo } from "./file-info.ts";
 
 /** From where {@linkcode FsFile.seek} counts. */
@@ -109,15 +110,15 @@ export class FsFile implements AsyncDisposable {
   }
 
   /** Closes the file. A second call does nothing. */
-  async close(): Promise<void> {
+  async close(options?: CallOptions): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await this.#connection.call("fileClose", { fileHandleId: this.#fileHandleId });
+    await this.#connection.call("fileClose", { fileHandleId: this.#fileHandleId }, options);
   }
 
-  /** Closes the file. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /** Closes the file. When the connection is gone, so is the open file. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await untilClosed(() => this.close());
   }
 
   async #read(length: number, options?: CallOptions): Promise<Bytes | null> {

@@ -52,6 +52,8 @@ export interface OpenOptions {
   createNew?: boolean;
   /** Permissions of a new file, reduced by the umask. Default: 0o666. */
   mode?: number;
+  /** Ends the call. */
+  signal?: AbortSignal;
 }
 
 /** Where and how to name a temporary file or directory. */
@@ -104,6 +106,8 @@ export interface WalkOptions {
   match?: RegExp[];
   /** Neither yield nor enter paths that match one of these. */
   skip?: RegExp[];
+  /** Ends the walk. */
+  signal?: AbortSignal;
 }
 
 /** Options for expanding a glob, as in the Deno standard library (`@std/fs`). */
@@ -124,6 +128,8 @@ export interface ExpandGlobOptions {
   followSymlinks?: boolean;
   /** With `followSymlinks`: yield the paths that the links lead to. Default: true. */
   canonicalize?: boolean;
+  /** Ends the search. */
+  signal?: AbortSignal;
 }
 
 /** How far an upload or a download is. */

@@ -1,5 +1,6 @@
 import { type Bytes, decodeBase64, encodeBase64 } from "../internal/bytes.ts";
 import type { CallOptions, Connection } from "../internal/connection.ts";
+import { orAbort } from "../internal/or-abort.ts";
 import { toPath } from "../internal/path.ts";
 import { download } from "./download.ts";
 import { type FileInfo, type FileTime, toDateText, toFileInfo } from "./file-info.ts";
@@ -181,29 +182,28 @@ export class SandboxFs {
   }
 
   /** Opens a file. */
-  async open(path: Path, options?: OpenOptions): Promise<FsFile> {
-    const { fileHandleId } = await this.#connection.call("open", { path: toPath(path), options });
-    return new FsFile(this.#connection, fileHandleId);
+  async open(path: Path, options: OpenOptions = {}): Promise<FsFile> {
+    const { signal, ...rest } = options;
+    return await this.#openFile(this.#connection.call("open", { path: toPath(path), options: rest }), signal);
   }
 
   /** Makes or empties a file and opens it for reading and writing. */
-  async create(path: Path): Promise<FsFile> {
-    const { fileHandleId } = await this.#connection.call("create", { path: toPath(path) });
-    return new FsFile(this.#connection, fileHandleId);
+  async create(path: Path, options: CallOptions = {}): Promise<FsFile> {
+    return await this.#openFile(this.#connection.call("create", { path: toPath(path) }), options.signal);
   }
 
   /** Walks a directory tree, the root first. */
   async *walk(path: Path, options: WalkOptions = {}): AsyncIterableIterator<WalkEntry> {
+    const { signal, ...rest } = options;
     const match = options.match?.map(toWirePattern);
     const skip = options.skip?.map(toWirePattern);
-    const { streamId } = await this.#connection.call("walk", { ...options, path: toPath(path), match, skip });
-    yield* this.#entries(streamId);
+    yield* this.#entries(this.#connection.call("walk", { ...rest, path: toPath(path), match, skip }), signal);
   }
 
   /** Yields what a glob matches, with absolute paths, sorted. */
   async *expandGlob(glob: Path, options: ExpandGlobOptions = {}): AsyncIterableIterator<WalkEntry> {
-    const { streamId } = await this.#connection.call("expandGlob", { ...options, glob: toPath(glob) });
-    yield* this.#entries(streamId);
+    const { signal, ...rest } = options;
+    yield* this.#entries(this.#connection.call("expandGlob", { ...rest, glob: toPath(glob) }), signal);
   }
 
   /**
@@ -237,9 +237,38 @@ export class SandboxFs {
   }
 
   /** The sandbox sends one entry in each chunk (protocol.md 4.2.1). */
-  async *#entries(streamId: number): AsyncIterableIterator<WalkEntry> {
+  async *#entries(
+    call: Promise<{ readonly streamId: number }>,
+    signal: AbortSignal | undefined,
+  ): AsyncIterableIterator<WalkEntry> {
+    const connection = this.#connection;
+    const { streamId } = await orAbort(call, signal, (late) => connection.release(connection.receive(late.streamId)));
+    const stream = connection.receive(streamId);
+    const stop = (): void => connection.release(stream, { error: signal?.reason });
+    signal?.addEventListener("abort", stop, { once: true });
     const decoder = new TextDecoder();
-    for await (const chunk of this.#connection.receive(streamId).readable) yield JSON.parse(decoder.decode(chunk));
+    try {
+      for await (const chunk of stream.readable) {
+        signal?.throwIfAborted();
+        yield JSON.parse(decoder.decode(chunk));
+      }
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  async #openFile(call: Promise<{ readonly fileHandleId: number }>, signal: AbortSignal | undefined): Promise<FsFile> {
+    const open = ({ fileHandleId }: { readonly fileHandleId: number }) => new FsFile(this.#connection, fileHandleId);
+    return open(
+      await orAbort(
+        call,
+        signal,
+        (late) =>
+          void open(late)
+            .close()
+            .catch(() => undefined),
+      ),
+    );
   }
 }
 

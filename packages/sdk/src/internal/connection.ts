@@ -29,6 +29,9 @@ interface PendingCall {
   readonly origin: Error;
 }
 
+/** Finds out why a connection ended that nobody here closed. Resolves in bounded time and never rejects. */
+export type Explain = (error: ConnectionClosedError) => Promise<ConnectionClosedError>;
+
 /** What a call accepts beside its parameters. */
 export interface CallOptions {
   /** Ends the wait for the answer; the call then rejects with the signal's reason. */
@@ -59,6 +62,9 @@ export class Connection {
   #isPaused = false;
   #unansweredPings = 0;
   #closedError: ConnectionClosedError | null = null;
+  /** Resolves when the reason of the end is known; until then the calls that it broke off wait. */
+  #explained: Promise<void> = Promise.resolve();
+  #explain: Explain | null = null;
 
   constructor(socket: WebSocket, pingIntervalMs = PING_INTERVAL_MS) {
     this.#socket = socket;
@@ -87,7 +93,13 @@ export class Connection {
     const { signal } = options;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      if (this.isClosed) return reject(new ConnectionClosedError());
+      if (this.isClosed) {
+        // That the sandbox has ended, if it is known, says more than that there is no connection.
+        void this.#explained.then(() =>
+          reject(this.#closedError?.stoppedAt ? this.#closedError : new ConnectionClosedError()),
+        );
+        return;
+      }
       const id = this.#nextCallId++;
       const isLong = LONG_CALLS.has(method);
       const abort = (): void => {
@@ -147,6 +159,25 @@ export class Connection {
     return stream;
   }
 
+  /** Ends a stream behind what has arrived, with an error if one is given, and asks the sandbox to send no more of it. */
+  release(stream: IncomingStream, outcome: { readonly error?: unknown } = {}): void {
+    if (stream.hasEnded) return;
+    this.#incoming.delete(stream.id);
+    stream.end(outcome);
+    this.#notify(NOTIFICATIONS.streamCancel, { streamId: stream.id, reason: null });
+    this.#updateFlow();
+  }
+
+  /** From now on, calls that an unexpected end of the connection breaks off are told what `explain` finds out about it. */
+  explainEnd(explain: Explain): void {
+    this.#explain = explain;
+  }
+
+  /** Says that the end of the connection is what this side wants, so that nobody has to find out why. */
+  expectEnd(): void {
+    this.#explain = null;
+  }
+
   /** Opens a stream into the sandbox. */
   openOutgoing(): OutgoingStream {
     const stream = new OutgoingStream(this.#nextStreamId++, {
@@ -185,6 +216,7 @@ export class Connection {
   /** Closes the connection and waits until it is closed, at most five seconds. */
   async close(): Promise<void> {
     if (this.#closedError !== null) return;
+    this.expectEnd();
     const timer = setTimeout(() => this.#socket.terminate(), CLOSE_TIMEOUT_MS);
     this.#socket.resume();
     this.#socket.close();
@@ -344,6 +376,17 @@ export class Connection {
   #onClose(error: ConnectionClosedError): void {
     clearInterval(this.#pingTimer);
     this.#closedError = error;
+    if (this.#explain === null) {
+      this.#breakOff(error);
+      return;
+    }
+    this.#explained = this.#explain(error).then((explained) => {
+      this.#closedError = explained;
+      this.#breakOff(explained);
+    });
+  }
+
+  #breakOff(error: ConnectionClosedError): void {
     for (const id of [...this.#pending.keys()]) this.#forget(id)?.reject(error);
     for (const stream of this.#incoming.values()) stream.end({ error });
     for (const stream of this.#outgoing.values()) stream.stop(error);

@@ -1,8 +1,10 @@
 import process from "node:process";
 import type { ProcessStatus, SpawnResult } from "@caisson/protocol";
 import type { Bytes } from "../internal/bytes.ts";
-import type { Connection } from "../internal/connection.ts";
+import type { CallOptions, Connection } from "../internal/connection.ts";
+import type { IncomingStream } from "../internal/incoming-stream.ts";
 import { collect, drainInto } from "../internal/streams.ts";
+import { untilClosed } from "../internal/until-closed.ts";
 
 /** Signals that can be sent to a process. */
 export type Signal =
@@ -72,6 +74,11 @@ export interface ChildProcessOutput {
 /** What becomes of an output: a stream to read, this process's own output, or nothing. */
 export type OutputMode = "piped" | "inherit" | "null";
 
+/** How long a process that was ended by an aborted signal has to obey `SIGTERM`, in milliseconds; then it is sent `SIGKILL`. */
+const OBEY_MS = 5_000;
+/** How long after the end of such a process its last output is waited for, in milliseconds. */
+const LAST_OUTPUT_MS = 500;
+
 /** What a process object is made from. */
 export interface ChildProcessInit {
   readonly connection: Connection;
@@ -97,8 +104,16 @@ export class ChildProcess extends EventTarget implements AsyncDisposable {
   readonly stderr: ReadableStream<Bytes> | null;
   /** Resolves when the process has ended. */
   readonly status: Promise<ChildProcessStatus>;
+  /**
+   * Resolves when its outputs have ended too.
+   *
+   * @internal
+   */
+  readonly ended: Promise<unknown>;
   readonly #connection: Connection;
   readonly #inherited: Promise<void>;
+  /** What still arrives from the process, whatever becomes of it here. */
+  readonly #streams: readonly IncomingStream[];
 
   /** @internal */
   constructor(init: ChildProcessInit) {
@@ -107,8 +122,12 @@ export class ChildProcess extends EventTarget implements AsyncDisposable {
     this.#connection = connection;
     this.pid = result.pid;
     this.stdin = init.stdin;
-    const stdout = result.stdoutStreamId === null ? null : connection.receive(result.stdoutStreamId).readable;
-    const stderr = result.stderrStreamId === null ? null : connection.receive(result.stderrStreamId).readable;
+    const receive = (streamId: number | null) => (streamId === null ? null : connection.receive(streamId));
+    const stdoutStream = receive(result.stdoutStreamId);
+    const stderrStream = receive(result.stderrStreamId);
+    this.#streams = [stdoutStream, stderrStream].filter((stream) => stream !== null);
+    const stdout = stdoutStream?.readable ?? null;
+    const stderr = stderrStream?.readable ?? null;
     this.stdout = init.stdout === "piped" ? stdout : null;
     this.stderr = init.stderr === "piped" ? stderr : null;
     this.#inherited = Promise.all([
@@ -120,16 +139,17 @@ export class ChildProcess extends EventTarget implements AsyncDisposable {
     // Asking for the end at once is what makes the sandbox release the output (protocol.md 4.4).
     this.status = connection.call("processWait", { pid: this.pid }).then(toStatus);
     this.status.catch(() => undefined);
-    if (signal !== undefined) this.#killOnAbort(signal);
+    this.ended = Promise.allSettled([this.status, ...this.#streams.map(({ done }) => done)]);
+    if (signal !== undefined) this.#endOnAbort(signal);
   }
 
   /**
    * Sends a signal, `SIGTERM` by default, and resolves when it is delivered. **It does not wait for the end**: await
    * {@linkcode status} for that. A process that has ended already is left alone.
    */
-  async kill(signal: Signal = "SIGTERM"): Promise<void> {
+  async kill(signal: Signal = "SIGTERM", options?: CallOptions): Promise<void> {
     try {
-      await this.#connection.call("processKill", { pid: this.pid, signal });
+      await this.#connection.call("processKill", { pid: this.pid, signal }, options);
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
     }
@@ -156,19 +176,50 @@ export class ChildProcess extends EventTarget implements AsyncDisposable {
     };
   }
 
-  /** Ends the process with `SIGTERM` and waits until it has ended. */
+  /**
+   * Ends the process with `SIGTERM`, waits until it has ended, and lets go of its output. A process whose sandbox is gone has ended with
+   * it, which is no error here.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
-    await this.status;
+    await untilClosed(async () => {
+      await this.kill();
+      await this.status;
+    });
+    this.#release();
   }
 
-  #killOnAbort(signal: AbortSignal): void {
+  /**
+   * Waits no longer for the output than a moment after the end of the process. Processes that it left behind may hold the pipes for ever;
+   * what they write from then on is discarded.
+   *
+   * @internal
+   */
+  letOutputGo(): void {
+    const stop = (): void => {
+      const timer = setTimeout(() => this.#release(), LAST_OUTPUT_MS);
+      void this.ended.then(() => clearTimeout(timer));
+    };
+    this.status.then(stop, stop);
+  }
+
+  #release(): void {
+    for (const stream of this.#streams) this.#connection.release(stream);
+  }
+
+  #endOnAbort(signal: AbortSignal): void {
     // A connection that is closed cannot carry the signal; `status` reports that.
-    const kill = (): void => void this.kill().catch(() => undefined);
-    if (signal.aborted) kill();
-    else signal.addEventListener("abort", kill, { once: true });
-    const forget = (): void => signal.removeEventListener("abort", kill);
-    this.status.then(forget, forget);
+    const kill = (name: Signal): void => void this.kill(name).catch(() => undefined);
+    const end = (): void => {
+      kill("SIGTERM");
+      const timer = setTimeout(() => kill("SIGKILL"), OBEY_MS);
+      const obeyed = (): void => clearTimeout(timer);
+      this.status.then(obeyed, obeyed);
+      this.letOutputGo();
+    };
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end, { once: true });
+    const forget = (): void => signal.removeEventListener("abort", end);
+    void this.ended.then(forget);
   }
 }
 

@@ -1,6 +1,6 @@
-import { SandboxCommandError } from "../core/errors.ts";
 import type { ChildProcess, ChildProcessOutput, OutputMode, Signal } from "./child-process.ts";
-import { KillController, KillSignal } from "./kill-signal.ts";
+import { SandboxCommandError } from "./command-error.ts";
+import { KillSignal } from "./kill-signal.ts";
 import { shellText } from "./shell-escape.ts";
 import type { SpawnOptions } from "./spawn.ts";
 
@@ -19,8 +19,12 @@ interface State {
   readonly env: Readonly<Record<string, string>>;
   readonly stdout: ShellPipeKind;
   readonly stderr: ShellPipeKind;
-  readonly signals: readonly KillSignal[];
+  readonly killSignals: readonly KillSignal[];
+  readonly abortSignals: readonly AbortSignal[];
 }
+
+/** The exit code of a command that `SIGTERM` ended. */
+const TERMINATED = 143;
 
 const INITIAL_STATE: State = {
   isThrowing: true,
@@ -29,7 +33,8 @@ const INITIAL_STATE: State = {
   env: {},
   stdout: "inherit",
   stderr: "inherit",
-  signals: [],
+  killSignals: [],
+  abortSignals: [],
 };
 
 /**
@@ -92,9 +97,19 @@ export class SandboxCommandBuilder implements PromiseLike<SandboxCommandResult> 
     return this.#with({ stderr: kind });
   }
 
-  /** Passes signals on to the command; an `AbortSignal` sends `SIGTERM`. Several signals may be given one after another. */
+  /**
+   * Passes signals on to the command; an `AbortSignal` ends it with `SIGTERM`, and with `SIGKILL` if it still runs five seconds later.
+   * Several signals may be given one after another. A command that was ended so fails with the code 143, without waiting for processes
+   * that it left behind; the error's `result` has what it wrote until then, and `cause` the reason of the `AbortSignal`.
+   */
   signal(killOrAbortSignal: KillSignal | AbortSignal): SandboxCommandBuilder {
-    return this.#with({ signals: [...this.#state.signals, toKillSignal(killOrAbortSignal)] });
+    const { killSignals, abortSignals } = this.#state;
+    if (killOrAbortSignal instanceof KillSignal)
+      return this.#with({ killSignals: [...killSignals, killOrAbortSignal] });
+    if (killOrAbortSignal instanceof AbortSignal) {
+      return this.#with({ abortSignals: [...abortSignals, killOrAbortSignal] });
+    }
+    throw new TypeError("Cannot use this as the signal of a command: give a KillSignal or an AbortSignal");
   }
 
   /** Runs the command and returns what it wrote to standard output, as text. */
@@ -119,26 +134,36 @@ export class SandboxCommandBuilder implements PromiseLike<SandboxCommandResult> 
   async result(): Promise<SandboxCommandResult> {
     const child = await this.spawn();
     const result = await child.output();
-    if (this.#state.isThrowing && !result.status.success) throw commandError(result);
+    if (this.#state.isThrowing && !result.status.success) {
+      throw commandError(result, this.#state.abortSignals.find(({ aborted }) => aborted)?.reason);
+    }
     return result;
   }
 
   /** Starts the command without waiting for its end. */
   async spawn(): Promise<SandboxCommandChild> {
-    const { isSudo, cwd, env, stdout, stderr, signals } = this.#state;
+    const { isSudo, cwd, env, stdout, stderr, killSignals, abortSignals } = this.#state;
     const text = this.#text();
-    const abortedCode = signals.find((signal) => signal.aborted)?.abortedExitCode;
+    const abortedCode = killSignals.find(({ aborted }) => aborted)?.abortedExitCode;
     if (abortedCode !== undefined) return new SandboxCommandChild(null, neverStarted(abortedCode));
 
-    const child = await this.#spawn("bash", {
-      args: ["-c", isSudo ? `sudo ${text}` : text],
-      // Bash itself expands the text, and so reads the user's settings for every command (protocol.md section 6).
-      env: { BASH_ENV: "$HOME/.bashrc", ...env },
-      stdout,
-      stderr,
-      ...(cwd === undefined ? {} : { cwd }),
-    });
-    for (const signal of signals) passOn(signal, child);
+    const signal = abortSignals.length === 0 ? undefined : AbortSignal.any([...abortSignals]);
+    let child: ChildProcess;
+    try {
+      child = await this.#spawn("bash", {
+        args: ["-c", isSudo ? `sudo ${text}` : text],
+        // Bash itself expands the text, and so reads the user's settings for every command (protocol.md section 6).
+        env: { BASH_ENV: "$HOME/.bashrc", ...env },
+        stdout,
+        stderr,
+        ...(cwd === undefined ? {} : { cwd }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+    } catch (error) {
+      if (signal?.aborted && error === signal.reason) return new SandboxCommandChild(null, neverStarted(TERMINATED));
+      throw error;
+    }
+    for (const killSignal of killSignals) passOn(killSignal, child);
     return new SandboxCommandChild(child, child.output());
   }
 
@@ -179,24 +204,19 @@ export class SandboxCommandChild {
   }
 }
 
-/** Forwards signals until the command has ended. One that arrived while the command was being started is not lost. */
+/**
+ * Forwards signals until the command and its output have ended. One that arrived while the command was being started is not lost, and one
+ * that orders it to end is an order not to wait for what it left behind either.
+ */
 function passOn(signal: KillSignal, child: ChildProcess): void {
-  const listener = (name: Signal): void => void child.kill(name).catch(() => undefined);
+  const listener = (name: Signal): void => {
+    child.kill(name).catch(() => undefined);
+    if (signal.aborted) child.letOutputGo();
+  };
   signal.addListener(listener);
   if (signal.aborted) listener("SIGTERM");
   const forget = (): void => signal.removeListener(listener);
-  child.status.then(forget, forget);
-}
-
-function toKillSignal(signal: KillSignal | AbortSignal): KillSignal {
-  if (signal instanceof KillSignal) return signal;
-  if (!(signal instanceof AbortSignal)) {
-    throw new TypeError("Cannot use this as the signal of a command: give a KillSignal or an AbortSignal");
-  }
-  const controller = new KillController();
-  if (signal.aborted) controller.kill();
-  else signal.addEventListener("abort", () => controller.kill(), { once: true });
-  return controller.signal;
+  child.ended.then(forget, forget);
 }
 
 function neverStarted(code: number): SandboxCommandResult {
@@ -206,8 +226,9 @@ function neverStarted(code: number): SandboxCommandResult {
 }
 
 /** The command itself is not shown, because it may contain secrets. */
-function commandError(result: SandboxCommandResult): SandboxCommandError {
+function commandError(result: SandboxCommandResult, cause: unknown): SandboxCommandError {
   const { code, oom } = result.status;
   const reason = `Command failed with exit code ${code}${oom ? " (the sandbox ran out of memory)" : ""}`;
-  return new SandboxCommandError(result.stderrText ? `${reason}\n${result.stderrText}` : reason, code);
+  const message = result.stderrText ? `${reason}\n${result.stderrText}` : reason;
+  return new SandboxCommandError(message, result, cause === undefined ? {} : { cause });
 }

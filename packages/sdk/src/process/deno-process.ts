@@ -1,4 +1,5 @@
 import type { CallOptions, Connection } from "../internal/connection.ts";
+import { untilClosed } from "../internal/until-closed.ts";
 import { ChildProcess, type ChildProcessInit } from "./child-process.ts";
 import { fetchInside, type RequestInit } from "./fetch.ts";
 
@@ -43,9 +44,9 @@ export class DenoRepl extends DenoProcess {
   }
 
   /** Ends the REPL. One that has ended already is left alone. */
-  async close(): Promise<void> {
+  async close(options?: CallOptions): Promise<void> {
     try {
-      await this.#connection.call("denoReplClose", { pid: this.pid });
+      await this.#connection.call("denoReplClose", { pid: this.pid }, options);
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
     }
@@ -53,7 +54,7 @@ export class DenoRepl extends DenoProcess {
 
   /** Ends the REPL and waits until its process has ended. */
   override async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    await untilClosed(() => this.close());
     await super[Symbol.asyncDispose]();
   }
 }

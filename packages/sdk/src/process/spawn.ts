@@ -1,5 +1,6 @@
 import type { SpawnParams } from "@caisson/protocol";
 import type { Connection } from "../internal/connection.ts";
+import { orAbort } from "../internal/or-abort.ts";
 import { toPath } from "../internal/path.ts";
 import type { ChildProcessInit, OutputMode } from "./child-process.ts";
 
@@ -13,7 +14,11 @@ export interface SpawnOptions {
   clearEnv?: boolean;
   /** Environment variables, on top of the sandbox's. */
   env?: Record<string, string>;
-  /** Sends the process `SIGTERM` when it is aborted. */
+  /**
+   * Ends the process when it is aborted: `SIGTERM` for it and its group, `SIGKILL` if it still runs five seconds later. Its output then
+   * ends with it, even where processes that it left behind hold the pipes. Aborted while the process is being started, the call rejects
+   * with the signal's reason.
+   */
   signal?: AbortSignal;
   /** `"piped"` makes {@linkcode ChildProcess.stdin} writable; `"null"` gives the process an empty input. Default: `"null"`. */
   stdin?: "piped" | "null";
@@ -41,7 +46,7 @@ export async function startProcess<R extends ChildProcessInit["result"]>(
   signal?.throwIfAborted();
   const input = stdin === "piped" ? connection.openOutgoing() : null;
   try {
-    const result = await start({
+    const starting = start({
       stdinStreamId: input?.id,
       // Copying to this process's output is done here; the sandbox only sends (protocol.md 4.4).
       stdout: stdout === "inherit" ? "piped" : stdout,
@@ -50,9 +55,18 @@ export async function startProcess<R extends ChildProcessInit["result"]>(
       clearEnv,
       env,
     });
+    const result = await orAbort(starting, signal, (late) => abandon(connection, late));
     return { connection, result, stdin: input?.writable ?? null, stdout, stderr, signal };
   } catch (error) {
     await input?.writable.abort(error);
     throw error;
   }
+}
+
+/** Ends a process that nobody waits for any more. */
+function abandon(connection: Connection, { pid, stdoutStreamId, stderrStreamId }: ChildProcessInit["result"]): void {
+  for (const streamId of [stdoutStreamId, stderrStreamId]) {
+    if (streamId !== null) connection.release(connection.receive(streamId));
+  }
+  connection.call("processKill", { pid, signal: "SIGKILL" }).catch(() => undefined);
 }

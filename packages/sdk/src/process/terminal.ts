@@ -1,4 +1,7 @@
 import type { Bytes } from "../internal/bytes.ts";
+import type { CallOptions } from "../internal/connection.ts";
+import { orAbort } from "../internal/or-abort.ts";
+import { untilClosed } from "../internal/until-closed.ts";
 import type { ChildProcess, ChildProcessStatus } from "./child-process.ts";
 import type { SpawnOptions } from "./spawn.ts";
 
@@ -60,14 +63,14 @@ export class Terminal implements AsyncDisposable {
   }
 
   /** Sets the size; the kernel tells the program in the foreground. Sizes are set in the order of the calls. */
-  resize(size: TerminalSize): Promise<void> {
+  resize(size: TerminalSize, options: CallOptions = {}): Promise<void> {
     const args = ["-F", this.#device, ...sizeArguments(size)];
     const resizing = this.#resizing.then(async () => {
       const stty = await this.#spawn("stty", { args, stdout: "null", stderr: "null" });
       await stty.status;
     });
     this.#resizing = resizing.catch(() => undefined);
-    return resizing;
+    return orAbort(resizing, options.signal);
   }
 
   /**
@@ -80,8 +83,10 @@ export class Terminal implements AsyncDisposable {
 
   /** Ends the terminal and waits until it has ended. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
-    await this.status;
+    await untilClosed(async () => {
+      await this.kill();
+      await this.status;
+    });
   }
 }
 
@@ -103,12 +108,10 @@ export async function openTerminal(spawn: Spawn, options: TerminalOptions): Prom
   });
   const { stdin, stdout } = child;
   if (stdin === null || stdout === null) throw new TypeError("The terminal's process has no pipes");
-  const { line, rest } = await splitFirstLine(stdout);
-  if (line.startsWith("/dev/")) {
-    const terminal = new Terminal(spawn, child, line, stdin, rest);
-    if (signal !== undefined) killOnAbort(terminal, signal);
-    return terminal;
-  }
+  const stopWatching = killOnAbort(child, signal);
+  const { line, rest } = await orAbort(splitFirstLine(stdout), signal);
+  if (line.startsWith("/dev/")) return new Terminal(spawn, child, line, stdin, rest);
+  stopWatching();
   await child.kill();
   const reason = line || `script ended with the code ${(await child.status).code}`;
   throw new Error(
@@ -116,12 +119,14 @@ export async function openTerminal(spawn: Spawn, options: TerminalOptions): Prom
   );
 }
 
-function killOnAbort(terminal: Terminal, signal: AbortSignal): void {
-  const kill = (): void => void terminal.kill().catch(() => undefined);
-  const forget = (): void => signal.removeEventListener("abort", kill);
-  if (signal.aborted) kill();
-  else signal.addEventListener("abort", kill, { once: true });
-  terminal.status.then(forget, forget);
+/** As {@linkcode Terminal.kill}, when the signal is aborted. Returns what ends the attention to it. */
+function killOnAbort(child: ChildProcess, signal: AbortSignal | undefined): () => void {
+  const kill = (): void => void child.kill("SIGKILL").catch(() => undefined);
+  const forget = (): void => signal?.removeEventListener("abort", kill);
+  if (signal?.aborted) kill();
+  signal?.addEventListener("abort", kill, { once: true });
+  child.status.then(forget, forget);
+  return forget;
 }
 
 function sizeArguments({ columns, rows }: TerminalSize): string[] {

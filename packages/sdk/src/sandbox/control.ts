@@ -1,4 +1,4 @@
-import { ApiError, NotFoundError, SandboxKillError } from "../core/errors.ts";
+import { ApiError, ConnectionClosedError, NotFoundError, SandboxKillError } from "../core/errors.ts";
 import type { HttpClient, RequestOptions } from "../core/http.ts";
 import { path, requireRecord } from "../core/http.ts";
 import { parseDurationMs } from "../core/limits.ts";
@@ -39,14 +39,37 @@ export async function reserveExposure(
   origin: string,
   id: string,
   kind: "http" | "ssh" | "vscode",
+  options?: RequestOptions,
 ): Promise<Record<string, unknown>> {
   const response = await http.send({
     method: "POST",
     origin,
     path: path`/api/v3/sandbox/${id}/expose/${kind}`,
     body: {},
+    options,
   });
   return requireRecord(response.body);
+}
+
+/** How long an error waits for what the server says about it, in milliseconds. */
+const EXPLAIN_MS = 5_000;
+
+/** Adds to the error of a connection that broke off when and why its sandbox ended, if it did and the server says so soon. */
+export async function explainEnd(
+  http: HttpClient,
+  origin: string,
+  id: string,
+  error: ConnectionClosedError,
+): Promise<ConnectionClosedError> {
+  try {
+    const sandbox = await getSandbox(http, origin, id, true, { timeoutMs: EXPLAIN_MS, maxRetries: 0 });
+    if (sandbox === null || sandbox.stoppedAt === null) return error;
+    const { stoppedAt, stopReason } = sandbox;
+    return new ConnectionClosedError(error.code, error.reason, { stoppedAt, stopReason });
+  } catch {
+    // The server cannot be asked, so the error stays what it is.
+    return error;
+  }
 }
 
 /**

@@ -16,12 +16,12 @@ export interface SandboxMetadata {
   status: "starting" | "running" | "stopping" | "stopped";
   /** Its labels. */
   labels: Record<string, string>;
+  /** When it will end at the latest; `null` when its connection decides. */
+  stopAt: Date | null;
 }
 
 /** A sandbox with everything that the server knows about it. */
 export interface SandboxDetails extends SandboxMetadata {
-  /** When it will end at the latest; `null` when its connection decides. */
-  stopAt: Date | null;
   /** Why it ended; `null` while it runs. */
   stopReason: string | null;
   /** Its memory in MiB, if the server says so. */
@@ -30,7 +30,7 @@ export interface SandboxDetails extends SandboxMetadata {
 
 /** Reads the form of the wire (protocol.md 2.4). */
 export function toSandboxMetadata(value: unknown): SandboxMetadata {
-  const { id, createdAt, stoppedAt, region, status, labels } = requireRecord(value);
+  const { id, createdAt, stoppedAt, region, status, labels, stopAt } = requireRecord(value);
   return {
     id: String(id),
     createdAt: new Date(String(createdAt)),
@@ -38,14 +38,14 @@ export function toSandboxMetadata(value: unknown): SandboxMetadata {
     region: String(region),
     status: status as SandboxMetadata["status"],
     labels: (labels ?? {}) as Record<string, string>,
+    stopAt: typeof stopAt === "string" ? new Date(stopAt) : null,
   };
 }
 
 function toSandboxDetails(value: unknown): SandboxDetails {
-  const { stopAt, stopReason, memoryMib } = requireRecord(value);
+  const { stopReason, memoryMib } = requireRecord(value);
   return {
     ...toSandboxMetadata(value),
-    stopAt: typeof stopAt === "string" ? new Date(stopAt) : null,
     stopReason: typeof stopReason === "string" ? stopReason : null,
     memoryMib: typeof memoryMib === "number" ? memoryMib : null,
   };
@@ -65,7 +65,7 @@ export async function getSandbox(
       origin,
       path: path`/api/v3/sandbox/${id}`,
       query: { wait: isWaiting ? "stopped" : undefined },
-      options: isWaiting ? { ...options, timeoutMs: 45_000 } : options,
+      options: isWaiting ? { timeoutMs: 45_000, ...options } : options,
     });
     return toSandboxDetails(response.body);
   } catch (error) {

@@ -1,10 +1,11 @@
 import { DEFAULT_REGION, resolveConfiguration } from "../core/configuration.ts";
 import { NetworkError, NotFoundError } from "../core/errors.ts";
-import { HttpClient, path } from "../core/http.ts";
+import { HttpClient, path, type RequestOptions } from "../core/http.ts";
 import { inspectAs, inspectSymbol } from "../core/inspect.ts";
 import type { Duration } from "../core/limits.ts";
 import { SandboxFs } from "../fs/sandbox-fs.ts";
-import type { Connection } from "../internal/connection.ts";
+import type { CallOptions, Connection } from "../internal/connection.ts";
+import { orAbort } from "../internal/or-abort.ts";
 import { toPath } from "../internal/path.ts";
 import { ChildProcess } from "../process/child-process.ts";
 import { SandboxCommandBuilder } from "../process/command-builder.ts";
@@ -13,7 +14,7 @@ import { fetchInside, type RequestInit } from "../process/fetch.ts";
 import { type SpawnOptions, startProcess } from "../process/spawn.ts";
 import { openTerminal, type Terminal, type TerminalOptions } from "../process/terminal.ts";
 import { type Connected, connectSandbox } from "./connect.ts";
-import { extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
+import { explainEnd, extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
 import { createConfig } from "./create-config.ts";
 import { SandboxEnv } from "./environment.ts";
 import { parseSandboxId } from "./id.ts";
@@ -22,6 +23,8 @@ import { startVsCode, type VsCode, type VsCodeOptions } from "./vscode.ts";
 
 /** How long `kill` waits for the server to close the connection before it does so itself, in milliseconds. */
 const KILL_CLOSE_MS = 5_000;
+/** How long a failed creation waits for the server to end what it created, in milliseconds. */
+const DISCARD_MS = 5_000;
 
 /** How to log into a sandbox over SSH: `ssh <username>@<hostname>`. */
 export interface SshAccess {
@@ -71,6 +74,8 @@ export class Sandbox implements AsyncDisposable {
     this.fs = new SandboxFs(init.connection);
     this.deno = new SandboxDeno(init.connection);
     this.env = new SandboxEnv(init.connection);
+    const { http, origin } = init;
+    init.connection.explainEnd((error) => explainEnd(http, origin, init.sandboxId, error));
     if (init.isDebug) {
       const { sandboxId, requestId, connection } = init;
       console.error(`caisson: connected to ${sandboxId} (request ${requestId ?? "without id"})`);
@@ -80,7 +85,8 @@ export class Sandbox implements AsyncDisposable {
 
   /**
    * Creates a sandbox and connects to it.
-   * Throws {@linkcode ConnectionEstablishmentError} when the server refuses, for example with the code `VOLUME_IN_USE`.
+   * Throws {@linkcode ConnectionEstablishmentError} when the server refuses, for example with the code `VOLUME_IN_USE`. A creation that fails
+   * or is aborted at any point leaves no sandbox.
    */
   static async create(options: SandboxOptions = {}): Promise<Sandbox> {
     const config = createConfig(options);
@@ -95,10 +101,11 @@ export class Sandbox implements AsyncDisposable {
     const { isSession, hasVolumes } = config;
     const sandbox = new Sandbox({ ...connected, http, origin, isDebug: options.debug ?? false, isSession, hasVolumes });
     try {
-      await sandbox.#prepare(options, config.lateEnv);
+      options.signal?.throwIfAborted();
+      await orAbort(sandbox.#prepare(options, config.lateEnv), options.signal);
     } catch (error) {
       // What went wrong first is what the caller should hear of.
-      await sandbox.close().catch(() => undefined);
+      await sandbox.#discard();
       throw error;
     }
     return sandbox;
@@ -184,35 +191,37 @@ export class Sandbox implements AsyncDisposable {
 
   /**
    * Closes the connection. A sandbox of the kind `"session"` ends by that; the call then resolves when its volumes are durable and free
-   * for others. Throws {@linkcode NetworkError} when volumes were mounted and the server cannot be asked about them.
+   * for others. Throws {@linkcode NetworkError} when volumes were mounted and the server cannot be asked about them. A signal ends the wait, not
+   * the closing.
    */
-  close(): Promise<void> {
+  close(options: CallOptions = {}): Promise<void> {
     this.#closing ??= this.#close();
-    return this.#closing;
+    return orAbort(this.#closing, options.signal);
   }
 
   /** Ends the sandbox now, whatever its kind, and resolves when its volumes are durable and free. */
-  async kill(): Promise<void> {
+  async kill(options?: RequestOptions): Promise<void> {
     const { http, origin } = this.#init;
+    this.#connection.expectEnd();
     try {
-      await killSandbox(http, origin, this.id);
+      await killSandbox(http, origin, this.id, options);
     } catch (error) {
       // It has ended by itself meanwhile, which is what was wanted.
       if (!(error instanceof NotFoundError)) throw error;
     }
     this.#endsWithConnection = false;
     const timer = setTimeout(() => void this.#connection.close(), KILL_CLOSE_MS);
-    await this.closed;
-    clearTimeout(timer);
+    void this.closed.then(() => clearTimeout(timer));
+    await orAbort(this.closed, options?.signal);
   }
 
   /**
    * Asks for the sandbox to live at least as long as given from now, at most 30 minutes, and returns when it will end at the earliest.
    * It never shortens a life. A sandbox of the kind `"session"` then outlives its connection until that time.
    */
-  async extendTimeout(timeout: Duration): Promise<Date> {
+  async extendTimeout(timeout: Duration, options?: RequestOptions): Promise<Date> {
     const { http, origin } = this.#init;
-    const end = await extendSandbox(http, origin, this.id, timeout);
+    const end = await extendSandbox(http, origin, this.id, timeout, options);
     this.#endsWithConnection = false;
     return end;
   }
@@ -221,14 +230,14 @@ export class Sandbox implements AsyncDisposable {
    * Publishes an HTTP server in the sandbox and returns its address. **Everybody who knows the address can use it.** The target is a port
    * or the id of a Deno process.
    */
-  async exposeHttp(target: { port: number } | { pid: number }): Promise<string> {
-    return await this.#expose("http", "port" in target ? { port: target.port } : { pid: target.pid });
+  async exposeHttp(target: { port: number } | { pid: number }, options?: RequestOptions): Promise<string> {
+    return await this.#expose("http", "port" in target ? { port: target.port } : { pid: target.pid }, options);
   }
 
   /** Opens the sandbox to SSH. The user name is the secret. */
-  async exposeSsh(): Promise<SshAccess> {
+  async exposeSsh(options?: RequestOptions): Promise<SshAccess> {
     const { http, origin } = this.#init;
-    const { hostname, username } = await reserveExposure(http, origin, this.id, "ssh");
+    const { hostname, username } = await reserveExposure(http, origin, this.id, "ssh", options);
     return { hostname: String(hostname), username: String(username) };
   }
 
@@ -236,7 +245,9 @@ export class Sandbox implements AsyncDisposable {
   async exposeVscode(path_ = "/home/app", options: VsCodeOptions = {}): Promise<VsCode> {
     if (path_ === "/") throw new TypeError('Cannot open an editor on "/": name a directory below it');
     const token = this.#init.http.configuration.token;
-    return await startVsCode(this.#connection, path_, token, options, (port) => this.#expose("vscode", { port }));
+    return await startVsCode(this.#connection, path_, token, options, (port) =>
+      this.#expose("vscode", { port }, { signal: options.signal }),
+    );
   }
 
   /** Deploying to an app platform is not part of Caisson. Always throws {@linkcode NotSupportedError}. */
@@ -267,24 +278,39 @@ export class Sandbox implements AsyncDisposable {
     }
   }
 
+  /** Ends a sandbox that nobody will hear of, in bounded time. */
+  async #discard(): Promise<void> {
+    this.#connection.expectEnd();
+    const { http, origin } = this.#init;
+    const closed = this.#connection.close();
+    // A session ends with its connection in any case; a sandbox with a duration would live on, which a failure here leaves to its time-out.
+    await killSandbox(http, origin, this.id, { timeoutMs: DISCARD_MS, maxRetries: 0 }).catch(() => undefined);
+    await closed;
+  }
+
   async #prepare(options: SandboxOptions, lateEnv: Readonly<Record<string, string>>): Promise<void> {
+    const { signal } = options;
     await Promise.all([
-      ...Object.entries(lateEnv).map(([key, value]) => this.env.set(key, value)),
+      ...Object.entries(lateEnv).map(([key, value]) => this.env.set(key, value, { signal })),
       options.ssh === true &&
-        this.exposeSsh().then((ssh) => {
+        this.exposeSsh({ signal }).then((ssh) => {
           this.#ssh = ssh;
         }),
       options.port !== undefined &&
-        this.exposeHttp({ port: options.port }).then((url) => {
+        this.exposeHttp({ port: options.port }, { signal }).then((url) => {
           this.#url = url;
         }),
     ]);
   }
 
-  async #expose(kind: "http" | "vscode", target: { port: number } | { pid: number }): Promise<string> {
+  async #expose(
+    kind: "http" | "vscode",
+    target: { port: number } | { pid: number },
+    options?: RequestOptions,
+  ): Promise<string> {
     const { http, origin } = this.#init;
-    const domain = String((await reserveExposure(http, origin, this.id, kind)).domain);
-    await this.#connection.call("exposeHttp", { domain, ...target });
+    const domain = String((await reserveExposure(http, origin, this.id, kind, options)).domain);
+    await this.#connection.call("exposeHttp", { domain, ...target }, options);
     return `https://${domain}`;
   }
 }

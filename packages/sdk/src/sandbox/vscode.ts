@@ -1,9 +1,10 @@
 import type { Bytes } from "../internal/bytes.ts";
-import type { Connection } from "../internal/connection.ts";
+import type { CallOptions, Connection } from "../internal/connection.ts";
+import { untilClosed } from "../internal/until-closed.ts";
 import { type ChildProcessStatus, type Signal, toStatus } from "../process/child-process.ts";
 
 /** Options of an editor in the sandbox. */
-export interface VsCodeOptions {
+export interface VsCodeOptions extends CallOptions {
   /** Environment variables of the editor. */
   env?: Record<string, string>;
   /** Extensions to load: ids, or paths of `.vsix` files. */
@@ -57,8 +58,10 @@ export class VsCode implements AsyncDisposable {
 
   /** Ends the editor and waits until it has ended. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
-    await this.status;
+    await untilClosed(async () => {
+      await this.kill();
+      await this.status;
+    });
   }
 }
 
@@ -70,7 +73,7 @@ export async function startVsCode(
   options: VsCodeOptions,
   publish: (port: number) => Promise<string>,
 ): Promise<VsCode> {
-  const { env = {}, extensions = [], preview, disableStopButton, editorSettings } = options;
+  const { env = {}, extensions = [], preview, disableStopButton, editorSettings, signal } = options;
   const params = {
     path,
     extensions,
@@ -79,7 +82,7 @@ export async function startVsCode(
     disableStopButton,
     editorSettings,
   };
-  const { pid, port, stdoutStreamId, stderrStreamId } = await connection.call("vscode", params);
+  const { pid, port, stdoutStreamId, stderrStreamId } = await connection.call("vscode", params, { signal });
   const stdout = connection.receive(stdoutStreamId).readable;
   const stderr = connection.receive(stderrStreamId).readable;
   return new VsCode(connection, await publish(port), pid, stdout, stderr);

@@ -30,10 +30,10 @@ export type Checks = [
   Assert<SameKeys<ChildProcessStatus, RpcMethods["processWait"]["result"]>>,
   Assert<SameKeys<DirEntry, DirectoryEntry>>,
   Assert<SameKeys<WalkEntry, WireWalkEntry>>,
-  Assert<SameKeys<OpenOptions, Params<"open", "options">>>,
+  Assert<SameKeys<Omit<OpenOptions, "signal">, Params<"open", "options">>>,
   Assert<SameKeys<Omit<WriteFileOptions, "signal">, Params<"writeFile", "options">>>,
-  Assert<SameKeys<ExpandGlobOptions, Omit<RpcMethods["expandGlob"]["params"], "glob">>>,
+  Assert<SameKeys<Omit<ExpandGlobOptions, "signal">, Omit<RpcMethods["expandGlob"]["params"], "glob">>>,
   Assert<SameKeys<VolumeInit, CreateVolumeBody>>,
-  Assert<SameKeys<SandboxMetadata, WireSandbox>>,
+  Assert<SameKeys<Omit<SandboxMetadata, "stopAt">, WireSandbox>>,
   Assert<Has<SandboxMetadata["status"], WireSandbox["status"]>>,
 ];

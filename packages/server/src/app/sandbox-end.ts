@@ -43,7 +43,7 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
   app.live.remove(id);
   live.markEnded();
   app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
-  await measureUsage(app, live.record.region, live.volumeIds);
+  await measureUsage(app, live.volumeIds);
   return true;
 }
 

@@ -3,6 +3,7 @@ import { step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { auditEvent } from "./audit-event.ts";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "./context.ts";
+import { measureDisk } from "./disk-measure.ts";
 import { runOperation, Step } from "./operation.ts";
 import type { Region } from "./region.ts";
 import { measureUsage } from "./usage.ts";
@@ -51,6 +52,7 @@ export async function createSnapshot(
       consistency: isWritable ? "frozen" : "clean",
       parent: { kind: "volume", id: volume.id, slug: volume.slug },
       baseSnapshot: volume.baseSnapshot,
+      baseImageId: volume.baseImageId,
       labels,
       createdAtMs: Date.now(),
     };
@@ -74,13 +76,13 @@ export async function createSnapshot(
         async run() {
           const { consistency } = snapshot;
           const event = auditEvent(actor, "snapshot-create", snapshot, { slug, volumeId, consistency });
-          const usage = await region.storage.usage(snapshot.id);
+          const usage = await measureDisk(region, snapshot, volume);
           return app.store.disks.commit(snapshot.id, { consistency, ...usage }, event);
         },
         withdraw: () => app.store.disks.withdraw(snapshot.id),
       },
     });
-    await measureUsage(app, volume.region, [volumeId]);
+    await measureUsage(app, [volumeId]);
     return record;
   });
 }

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import type { Disk, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
+import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
 import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
 import { auditEvent } from "./audit-event.ts";
 import { type Actor, type AppContext, requireRegion } from "./context.ts";
+import { measureDisk, NO_USAGE } from "./disk-measure.ts";
 import { runOperation } from "./operation.ts";
 import type { Region } from "./region.ts";
 import { volumeContentSteps } from "./volume-content.ts";
@@ -22,6 +23,8 @@ interface Source {
   readonly isBootable: boolean;
   readonly parent: ParentReference;
   readonly baseSnapshot: ObjectReference | null;
+  /** What is known of a clone before it is measured. */
+  readonly usage: DiskUsage;
 }
 
 /**
@@ -62,6 +65,7 @@ export async function createVolume(
     consistency: null,
     parent: source?.parent ?? null,
     baseSnapshot: source?.baseSnapshot ?? null,
+    baseImageId: source?.imageId ?? null,
     labels,
     createdAtMs: Date.now(),
   };
@@ -82,7 +86,7 @@ export async function createVolume(
     commit: {
       async run() {
         const event = auditEvent(actor, "volume-create", volume, { slug, capacityBytes, from: input.from ?? null });
-        const usage = await region.storage.usage(volume.id);
+        const usage = await measureDisk(region, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
       },
       withdraw: () => app.store.disks.withdraw(volume.id),
@@ -131,7 +135,14 @@ async function findSource(app: AppContext, actor: Actor, region: Region, from: s
       );
     }
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
-    return { imageId: base.imageId, sizeBytes: base.sizeBytes, isBootable: true, parent, baseSnapshot: null };
+    return {
+      imageId: base.imageId,
+      sizeBytes: base.sizeBytes,
+      isBootable: true,
+      parent,
+      baseSnapshot: null,
+      usage: NO_USAGE,
+    };
   }
   const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
   if (snapshot === null)
@@ -152,5 +163,6 @@ async function findSource(app: AppContext, actor: Actor, region: Region, from: s
     isBootable: snapshot.isBootable,
     parent: { kind: "snapshot", ...reference },
     baseSnapshot: reference,
+    usage: { ...NO_USAGE, flattenedBytes: snapshot.flattenedBytes },
   };
 }

@@ -3,6 +3,7 @@ import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
 import { auditEvent } from "./audit-event.ts";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "./context.ts";
+import { measureDisk } from "./disk-measure.ts";
 import { runOperation, Step } from "./operation.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
@@ -47,7 +48,7 @@ export async function growVolume(
       new Step("file-system", { run: () => withDevice(app, region.storage, id, growFileSystem) }),
     ],
     commit: {
-      run: async () => app.store.disks.finishGrow(id, await region.storage.usage(id), event),
+      run: async () => app.store.disks.finishGrow(id, await measureDisk(region, volume, volume), event),
       withdraw: () => settleGrow(app, id, event),
     },
   });
@@ -67,7 +68,7 @@ export async function settleGrow(app: AppContext, id: string, event: AuditEvent)
   if (image === null || image.sizeBytes <= volume.capacityBytes) return null;
   await region.storage.growImage(id, volume.growToBytes);
   await withDevice(app, region.storage, id, growFileSystem);
-  return app.store.disks.finishGrow(id, await region.storage.usage(id), event);
+  return app.store.disks.finishGrow(id, await measureDisk(region, volume, volume), event);
 }
 
 /** Throws `INVALID_CAPACITY` for a size below the volume's, or below the one that an earlier, unfinished grow is bringing it to. */

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { suite, test } from "node:test";
 import { checkDisk, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkVersion } from "./kernel-checks.ts";
-import { judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
+import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
@@ -62,6 +65,25 @@ suite("doctor", () => {
     assert.equal(check.remedy, "Install them: apt-get install procps e2fsprogs");
     assert.equal(await isOnPath("sh"), true);
     assert.equal(await isOnPath("no-such-program"), false);
+  });
+
+  test("an OCI runtime that is there and cannot start a sandbox is missing, with what it said", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "caisson-doctor-"));
+    const broken = join(directory, "crun");
+    const script = 'case "$*" in *--version) echo crun version 99 ;; *) echo no namespaces today >&2; exit 1 ;; esac';
+    await writeFile(broken, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const check = await checkOciRuntime([join(directory, "absent"), broken, "crun"]);
+    assert.equal(check.status, "missing");
+    assert.match(check.found, /^crun version 99 does not work: no namespaces today$/);
+    await rm(directory, { recursive: true });
+  });
+
+  test("each OCI runtime of this host can start a sandbox, and trying it leaves nothing", async () => {
+    assert.equal((await checkOciRuntime(["crun"])).status, "ok");
+    assert.match((await checkOciRuntime(["runc"])).remedy ?? "", /^It works, but/);
+    assert.match((await checkOciRuntime(["no-such-runtime"])).found, /neither/);
+    const names = (await readdir(tmpdir())).filter((name) => /^caisson-(?:try|oci)-/.test(name));
+    assert.deepEqual(names, []);
   });
 
   test("no reachable name server is a warning", () => {

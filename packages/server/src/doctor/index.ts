@@ -6,7 +6,7 @@ import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } f
 
 export type { Check } from "./check.ts";
 
-/** Looks at everything that Caisson needs of the host. Changes nothing; a check that cannot be made is `missing` and says why. */
+/** Looks at everything that Caisson needs of the host. Leaves nothing changed; a check that cannot be made is `missing` and says why. */
 export async function runDoctor(options: {
   readonly dataDirectory: string;
   readonly cacheDirectory?: string;

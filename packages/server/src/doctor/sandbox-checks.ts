@@ -1,18 +1,27 @@
 import { stat } from "node:fs/promises";
 import { runTool } from "@caisson/linux";
-import { readResolvers, readRuntimeVersion } from "@caisson/runtime";
+import { readResolvers, readRuntimeVersion, tryOciRuntime } from "@caisson/runtime";
 import { readAptConfiguration } from "../base-image/apt-sources.ts";
 import { RELEASE } from "../base-image/debian-13-recipe.ts";
 import { readCertificates } from "../base-image/host-inputs.ts";
 import { type Check, missing, ok, warning } from "./check.ts";
 
-export async function checkOciRuntime(): Promise<Check> {
-  const crun = await readRuntimeVersion("crun");
-  if (crun !== null) return ok("OCI runtime", crun);
-  const runc = await readRuntimeVersion("runc");
-  if (runc !== null)
-    return warning("OCI runtime", runc, "It works, but crun starts sandboxes faster: apt-get install crun");
-  return missing("OCI runtime", "neither crun nor runc", "Install one: apt-get install crun");
+/** The server takes the first of these that is installed; whether that one can start a sandbox, only a try tells. */
+export async function checkOciRuntime(candidates: readonly string[] = ["crun", "runc"]): Promise<Check> {
+  for (const path of candidates) {
+    const version = await readRuntimeVersion(path);
+    if (version === null) continue;
+    try {
+      await tryOciRuntime(path);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const remedy = "The server cannot start sandboxes with it: mend what it reports, or install another version";
+      return missing("OCI runtime", `${version} does not work: ${reason}`, remedy);
+    }
+    if (version.startsWith("crun")) return ok("OCI runtime", version);
+    return warning("OCI runtime", version, "It works, but crun starts sandboxes faster: apt-get install crun");
+  }
+  return missing("OCI runtime", `neither ${candidates.join(" nor ")}`, "Install one: apt-get install crun");
 }
 
 export async function checkNameServers(): Promise<Check> {

@@ -8,7 +8,7 @@ import type {
 } from "@caisson/protocol";
 import type { Disk, SandboxRecord } from "../app/records.ts";
 
-/** Exactly the eight keys that the official clients know (protocol.md 2.2). */
+/** The eight keys that the official clients know, and the `used` that the documentation's examples read (protocol.md 2.2). */
 export function wireVolume(volume: Disk): WireVolume {
   return {
     id: volume.id,
@@ -19,6 +19,7 @@ export function wireVolume(volume: Disk): WireVolume {
     estimated_flattened_size: volume.flattenedBytes,
     is_bootable: volume.isBootable,
     base_snapshot: volume.baseSnapshot === null ? null : { id: volume.baseSnapshot.id, slug: volume.baseSnapshot.slug },
+    used: volume.flattenedBytes,
   };
 }
 
@@ -26,7 +27,6 @@ export function extendedVolume(volume: Disk, attachedTo: string | null): Extende
   const { parent } = volume;
   return {
     ...wireVolume(volume),
-    used: volume.flattenedBytes,
     ...lifeOf(volume),
     attached_to: attachedTo,
     parent:
@@ -83,6 +83,8 @@ export function wireSandbox(sandbox: SandboxRecord): WireSandbox {
 
 function lifeOf(disk: Disk) {
   return {
+    exclusive: disk.exclusiveBytes,
+    usage_measured_at: isoOrNull(disk.usageMeasuredAtMs),
     labels: { ...disk.labels },
     created_at: new Date(disk.createdAtMs).toISOString(),
     deleted_at: isoOrNull(disk.deletedAtMs),

@@ -10,7 +10,7 @@ import { IdParams } from "./disk-routes.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";
 import { wireSandbox } from "./representations.ts";
-import type { Http } from "./request.ts";
+import { type Http, isExtended } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["sandboxes"];
@@ -28,6 +28,12 @@ const DetailedSandboxSchema = Type.Object({
   memoryMib: Type.Integer(),
 });
 
+const ListedSandboxSchema = Type.Object({
+  ...SandboxSchema.properties,
+  stopReason: DetailedSandboxSchema.properties.stopReason,
+  stopAt: DetailedSandboxSchema.properties.stopAt,
+});
+
 /** An end that takes longer than a client should wait. */
 const StoppingSchema = Type.Object({ id: Type.String(), status: Type.Literal("stopping") });
 
@@ -40,12 +46,13 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
         schema: {
           tags,
           summary: "List sandboxes; filter with labels[key]=value",
-          response: { 200: Type.Array(SandboxSchema), ...errors },
+          response: { 200: Type.Array(Type.Union([SandboxSchema, ListedSandboxSchema])), ...errors },
         },
       },
       async (request) => {
         const labels = parseLabelFilter(request.query as Readonly<Record<string, unknown>>);
-        return (await listSandboxes(app, request.actor, labels)).map(wireSandbox);
+        const sandboxes = await listSandboxes(app, request.actor, labels);
+        return sandboxes.map(isExtended(request) ? listedSandbox : wireSandbox);
       },
     );
   }
@@ -101,6 +108,11 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
       stop_at_ms: await extendSandbox(app, requireLiveSandbox(app, actor, params.id), body.stop_at_ms),
     }),
   );
+}
+
+function listedSandbox(sandbox: SandboxRecord) {
+  const { stopReason, stopAt } = detailedSandbox(sandbox);
+  return { ...wireSandbox(sandbox), stopReason, stopAt };
 }
 
 function detailedSandbox(sandbox: SandboxRecord) {

@@ -1,9 +1,14 @@
 import type { AppContext } from "../app/context.ts";
+import { measureFully } from "../app/disk-measure.ts";
 import { purgeDisk } from "../app/disk-purge.ts";
-import { measureUsage } from "../app/usage.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
+/** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
+const USAGE_AGE_MS = 10 * 60_000;
+/** The most time, and the most disks, that one run measures. */
+const MEASURE_BUDGET_MS = 2_000;
+const MEASURE_BATCH = 500;
 const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 
 /** Frees the storage of volumes and snapshots whose retention is over, and forgets what is only kept for a time. */
@@ -20,12 +25,27 @@ export async function purgeExpired(app: AppContext): Promise<void> {
   await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
 }
 
-/** Measures the volumes that sandboxes write to, without what was deleted in them. */
-export async function measureAttached(app: AppContext): Promise<void> {
+/**
+ * Measures what may have changed: the volumes that sandboxes write to, without what was deleted in them, then the disks whose sizes are oldest,
+ * as many as the time allows. A disk that cannot be measured keeps its sizes and does not keep the others waiting.
+ */
+export async function measureDisks(app: AppContext): Promise<void> {
+  const startedMs = Date.now();
+  const attempt = (id: string, measure: () => Promise<void>) =>
+    measure().catch((error: unknown) => app.logger.warn({ err: error, id }, "cannot measure a disk"));
   for (const region of app.regions.values()) {
-    const volumeIds = region.volumes.ids();
-    for (const volumeId of volumeIds) await region.volumes.trim(volumeId);
-    await measureUsage(app, region.name, volumeIds);
+    for (const volumeId of region.volumes.ids()) {
+      await attempt(volumeId, async () => {
+        await region.volumes.trim(volumeId);
+        const volume = await app.store.disks.get(volumeId);
+        if (volume !== null) await measureFully(app, volume);
+      });
+    }
+  }
+  const due = await app.store.disks.listUnmeasured([...app.regions.keys()], startedMs - USAGE_AGE_MS, MEASURE_BATCH);
+  for (const disk of due) {
+    if (Date.now() - startedMs > MEASURE_BUDGET_MS) return;
+    await attempt(disk.id, () => measureFully(app, disk));
   }
 }
 
@@ -33,7 +53,7 @@ export async function measureAttached(app: AppContext): Promise<void> {
 export function startPeriodicJobs(app: AppContext): () => Promise<void> {
   const jobs = [
     { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
-    { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureAttached },
+    { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureDisks },
   ].map(({ name, intervalMs, run }) => {
     let current: Promise<void> | null = null;
     const timer = setInterval(() => {

@@ -4,6 +4,7 @@ import { recoverFileSystem } from "@caisson/storage";
 import { auditEvent } from "../app/audit-event.ts";
 import { type AppContext, requireRegionOf } from "../app/context.ts";
 import { purgeDisk } from "../app/disk-purge.ts";
+import { refreshUsage } from "../app/usage.ts";
 import { settleGrow } from "../app/volume-grow.ts";
 import { withDevice } from "../app/with-device.ts";
 
@@ -89,7 +90,7 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
     await withDevice(app, region.storage, volumeId, (path) =>
       step("recover.file-system", () => recoverFileSystem(path)),
     );
-    await app.store.disks.setUsage(volumeId, await region.storage.usage(volumeId));
+    await refreshUsage(app, volume);
   } catch (error) {
     // One damaged volume must not keep the others away; mounting it tries again and tells its user.
     app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");

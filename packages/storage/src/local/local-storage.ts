@@ -25,6 +25,7 @@ import type {
   ImageId,
   ImageUsage,
   StorageDriver,
+  UsageOptions,
 } from "../driver.ts";
 import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
@@ -221,13 +222,21 @@ export class LocalStorage implements StorageDriver {
     await this.#turn([device.imageId], `detach ${device.path}`, () => this.#loopDevices.detach(device));
   }
 
-  async usage(id: ImageId): Promise<ImageUsage> {
+  async usage(id: ImageId, { base = null, maxExtents }: UsageOptions = {}): Promise<ImageUsage | null> {
     const action = `measure image ${id}`;
     this.#requireOpen(action);
     const image = await this.#requireImage(action, id);
+    const baseImage = base === null ? null : await this.#images.find(base);
     await using file = await openFile(image.path, "r");
-    const { mappedBytes, exclusiveBytes } = await readMappedBytes(file, image.path);
-    return { allocatedBytes: exclusiveBytes, flattenedBytes: mappedBytes };
+    await using baseFile = baseImage === null ? null : await openFile(baseImage.path, "r");
+    const options = { base: baseFile, ...(maxExtents === undefined ? {} : { maxExtents }) };
+    const mapped = await readMappedBytes(file, image.path, options);
+    if (mapped === null) return null;
+    return {
+      allocatedBytes: mapped.ownBytes,
+      flattenedBytes: mapped.mappedBytes,
+      exclusiveBytes: mapped.exclusiveBytes,
+    };
   }
 
   async getImage(id: ImageId): Promise<BlockImage | null> {

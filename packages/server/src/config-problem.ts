@@ -1,0 +1,72 @@
+import type { TSchema } from "typebox";
+import { Value } from "typebox/value";
+
+/**
+ * What is wrong with the settings of a file, for the person who wrote it: the line, the setting's whole name, and the right name when it looks
+ * misspelt.
+ */
+export function describeProblem(schema: TSchema, value: unknown, text: string): string {
+  const [first] = Value.Errors(schema, value);
+  const path = first?.instancePath.split("/").slice(1) ?? [];
+  const name = path.join(".");
+  const names = settingNames(schema);
+  const where = lineOf(text, path);
+  // An item of a list has no name of its own.
+  const isKnown =
+    names.includes(name) || (names.includes(path.slice(0, -1).join(".")) && /^\d+$/.test(path.at(-1) ?? ""));
+  if (name === "" || isKnown)
+    return `${where}${name === "" ? "the file" : `"${name}"`} ${first?.message ?? "is invalid"}`;
+  const nearest = nearestName(names, name);
+  return `${where}there is no setting "${name}"${nearest === null ? "" : `. Did you mean "${nearest}"?`}`;
+}
+
+/** Every setting's whole name, for example `sandboxes.cpus`. */
+function settingNames(schema: TSchema, prefix = ""): readonly string[] {
+  const properties = "properties" in schema ? (schema.properties as Readonly<Record<string, TSchema>>) : {};
+  return Object.entries(properties).flatMap(([key, child]) => [
+    `${prefix}${key}`,
+    ...settingNames(child, `${prefix}${key}.`),
+  ]);
+}
+
+/** The name that is a few letters away, or the same in another table. */
+function nearestName(names: readonly string[], wanted: string): string | null {
+  const last = wanted.split(".").at(-1) ?? "";
+  const elsewhere = names.find((name) => name.split(".").at(-1) === last);
+  if (elsewhere !== undefined) return elsewhere;
+  const ranked = names
+    .map((name) => ({ name, distance: editDistance(name, wanted) }))
+    .sort((a, b) => a.distance - b.distance);
+  const [best] = ranked;
+  return best !== undefined && best.distance <= Math.max(2, last.length / 3) ? best.name : null;
+}
+
+/** How many letters must be added, removed or replaced to make one text the other. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (const [row, letter] of [...a].entries()) {
+    const current = [row + 1];
+    for (const [column, other] of [...b].entries()) {
+      const replaced = (previous[column] ?? 0) + (letter === other ? 0 : 1);
+      current.push(Math.min(replaced, (previous[column + 1] ?? 0) + 1, (current[column] ?? 0) + 1));
+    }
+    previous = current;
+  }
+  return previous.at(-1) ?? 0;
+}
+
+/** `line 12: ` of the setting, or nothing where it is not written plainly. */
+function lineOf(text: string, path: readonly string[]): string {
+  const key = path.at(-1);
+  if (key === undefined) return "";
+  const table = path.slice(0, -1).join(".");
+  let current = "";
+  for (const [index, line] of text.split("\n").entries()) {
+    current = /^\s*\[\s*([\w.-]+)\s*\]/.exec(line)?.[1] ?? current;
+    const written = /^\s*"?([\w.-]+?)"?\s*=/.exec(line)?.[1];
+    const isTable = current === path.join(".") && line.trimStart().startsWith("[");
+    if (isTable || (written === key && current === table) || (written === path.join(".") && current === ""))
+      return `line ${index + 1}: `;
+  }
+  return "";
+}

@@ -1,0 +1,44 @@
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { hasErrorCode } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+
+/** Throws `INVALID_CONFIG` when nobody could listen there, so that a start fails at once and not after everything else is ready. */
+export async function requireFreeAddress(host: string, port: number): Promise<void> {
+  await explainListening(host, port, async () => {
+    const server = createServer();
+    server.listen(port, host);
+    await once(server, "listening");
+    server.close();
+    await once(server, "close");
+  });
+}
+
+/** Runs what listens there, and says in the product's words why that is not possible. */
+export async function explainListening<T>(host: string, port: number, listen: () => Promise<T>): Promise<T> {
+  try {
+    return await listen();
+  } catch (error) {
+    const reason = reasonOf(error, port);
+    if (reason === null) throw error;
+    throw new CaissonError("INVALID_CONFIG", `Cannot listen on ${printAddress(host, port)}: ${reason}`, {
+      cause: error,
+    });
+  }
+}
+
+function reasonOf(error: unknown, port: number): string | null {
+  const advice = "or choose another address with --listen HOST:PORT (`listen` in caisson.toml)";
+  if (hasErrorCode(error, "EADDRINUSE")) {
+    return `another program listens there. See which with: ss -ltnp 'sport = :${port}'. Stop it, ${advice}`;
+  }
+  if (hasErrorCode(error, "EACCES")) return `that port needs more rights. Run as root, ${advice}`;
+  if (hasErrorCode(error, "EADDRNOTAVAIL", "ENOTFOUND", "EAI_AGAIN")) {
+    return `this machine has no such address. See them with: ip address. Take one of those, ${advice}`;
+  }
+  return null;
+}
+
+function printAddress(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
