@@ -1,25 +1,21 @@
 export { readFlushCounts } from "./blocks/block-statistics.ts";
-export { type Extent, extents, type MappedBytes, type MeasureOptions, readMappedBytes } from "./blocks/extent-map.ts";
+export { readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,
   type LoopStatus,
   listLoopDevices,
-  readBackingFile,
-  readLoopStatus,
 } from "./blocks/loop-device.ts";
-export { Descriptor, type HasDescriptor } from "./calls/descriptor.ts";
-export { FileLock, lockFile, tryLockFile } from "./calls/file-lock.ts";
+export type { HasDescriptor } from "./calls/descriptor.ts";
+export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
   allocateRange,
   changeMode,
   cloneFile,
   type FileSystemSpace,
   openFile,
-  punchHole,
   readSpace,
   renameFile,
-  sameFile,
   syncDirectory,
   syncFile,
   syncFileSystem,
@@ -61,12 +57,11 @@ export {
   joinCgroup,
   limitCgroup,
   limitCgroupDevices,
-  listCgroups,
   oomKills,
   readCgroups,
   removeCgroup,
 } from "./processes/cgroup.ts";
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
-export { runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
+export { hasCrashed, runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
 export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./processes/user-namespace.ts";

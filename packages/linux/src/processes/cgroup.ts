@@ -200,23 +200,6 @@ async function writeSetting(path: string, value: string): Promise<void> {
   }
 }
 
-/** Names of the cgroups directly below `path` (which starts with a slash), in whatever hierarchy they are. */
-export async function listCgroups(cgroups: Cgroups, path: string): Promise<readonly string[]> {
-  const names = new Set<string>();
-  const directories = cgroups.hierarchies.map(({ mountPath }) => mountPath);
-  if (cgroups.hiddenPath !== null) directories.push(cgroups.hiddenPath);
-  for (const directory of directories) {
-    try {
-      for (const entry of await readdir(join(directory, path), { withFileTypes: true })) {
-        if (entry.isDirectory()) names.add(entry.name);
-      }
-    } catch (error) {
-      if (!hasErrorCode(error, "ENOENT")) throw error;
-    }
-  }
-  return [...names];
-}
-
 /** Process ids in the cgroup `path` and below it, in any hierarchy, as this PID namespace numbers them. */
 export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<readonly number[]> {
   const pids = new Set<number>();

@@ -23,7 +23,7 @@ export async function readSearchLines(path = "/etc/resolv.conf"): Promise<readon
   return (await readText(path)).split("\n").filter((line) => /^(search|domain|options)\s/.test(line));
 }
 
-export function reachableServers(resolvConf: string): readonly string[] {
+function reachableServers(resolvConf: string): readonly string[] {
   const servers = [...resolvConf.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)].map(
     ([, address = ""]) => address,
   );

@@ -6,6 +6,7 @@ import { EgressGuard } from "../egress/egress-guard.ts";
 import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "./address.ts";
 import { type HostClaim, tryHostClaim } from "./host-claim.ts";
 import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
+import { changePacketFilter } from "./packet-filter.ts";
 import { readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";
 
@@ -94,7 +95,7 @@ export class SandboxNetwork implements AsyncDisposable {
         resolvers,
         blockedNetworks,
       });
-      await step("network.rules", () => runTool("nft", ["-f", "-"], { input: rules }));
+      await step("network.rules", () => changePacketFilter(rules));
       await enableForwarding();
       const lines = [`nameserver ${gateway}`, ...(await readSearchLines())];
       const resolvConf = `${lines.join("\n")}\n`;
@@ -142,7 +143,7 @@ export class SandboxNetwork implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.egress[Symbol.asyncDispose]();
-    await runTool("nft", ["-f", "-"], { input: `table inet ${this.#table}\ndelete table inet ${this.#table}\n` });
+    await changePacketFilter(`table inet ${this.#table}\ndelete table inet ${this.#table}\n`);
     await this.#block.claim[Symbol.asyncDispose]();
   }
 }

@@ -10,7 +10,7 @@ const MIB = 1024 * 1024;
  * `IS_SANDBOX` is what coding agents ask for before they let themselves run as root. The certificate variables make Node, Deno, Python's requests and programs that bring an
  * OpenSSL of their own trust what the root trusts, among it the certificates that the host's administrator installed.
  */
-export const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
+const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/node/bin",
   HOME,
   USER: "root",
