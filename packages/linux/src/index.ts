@@ -58,6 +58,7 @@ export {
   joinCgroup,
   limitCgroup,
   limitCgroupDevices,
+  oomKills,
   readCgroups,
   readProcessors,
   removeCgroup,

@@ -261,6 +261,15 @@ export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<r
   return [...pids];
 }
 
+/** Processes of the cgroup `path` that the kernel has ended for want of memory; 0 where it does not say, or when the cgroup is gone. */
+export async function oomKills(cgroups: Cgroups, path: string): Promise<number> {
+  const memory = hierarchyOf(cgroups, "memory");
+  if (memory === null) return 0;
+  const file = memory.version === 1 ? "memory.oom_control" : "memory.events";
+  const text = await readFile(join(memory.mountPath, path, file), "utf8").catch(() => "");
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+}
+
 /** Removes the cgroup `path` and all below it from every hierarchy. Absent is success; `EBUSY` means that a process is still in it. */
 export async function removeCgroup(cgroups: Cgroups, path: string): Promise<void> {
   if (cgroups.hiddenPath !== null) await rm(join(cgroups.hiddenPath, path), { recursive: true, force: true });
