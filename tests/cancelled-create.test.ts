@@ -30,7 +30,7 @@ const SLOW_START = [{ tag: "sandbox-create.start:before", occurrence: 1 }] as co
 const DELAY = "delay:1500";
 
 /** Whoever never got the 101 has no sandbox: whatever the client's mode, and wherever its creation was. */
-suite("a create without an answer", { timeout: 300_000 }, () => {
+suite("a create without an answer", { timeout: 900_000 }, () => {
   let directory: string;
   let plan: FaultPlan;
   let server: TestServer;

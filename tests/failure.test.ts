@@ -10,7 +10,7 @@ import type { FaultPoint } from "./support/fault-plan.ts";
  * else a sample that changes from run to run and is printed.
  */
 const isFull = process.env.CAISSON_FAULTS_FULL === "1";
-const SAMPLE_SIZE = 4;
+const SAMPLE_SIZE = 2;
 const TIMEOUT_MS = 3_600_000;
 const FAILURES = ["fail:EIO", "fail:ENOSPC"] as const;
 

@@ -56,7 +56,7 @@ suite("lifetime", () => {
     test("ends when its creator closes the connection", async () => {
       const sandbox = await Sandbox.create();
       await sandbox.close();
-      const { stopReason, stoppedAt } = await stopped(sandbox.id, 1000);
+      const { stopReason, stoppedAt } = await stopped(sandbox.id);
       assert.equal(stopReason, "primary-left");
       assert.ok(Math.abs(Date.parse(stoppedAt ?? "") - Date.now()) < 10_000);
       await assert.rejects(Sandbox.connect({ id: sandbox.id }), { status: 404, code: "SANDBOX_NOT_FOUND" });
@@ -75,6 +75,25 @@ suite("lifetime", () => {
       assert.equal((await stopped(vanished.id)).stopReason, "primary-left");
       assert.equal((await get(answering.id)).status, "running", "a client that answers pings but says nothing stays");
       answering.crash();
+    });
+
+    test("says that it ran out of memory when that ended its agent, whoever notices the end first", async () => {
+      // The agent is the last that the kernel ends, unless the user's root says otherwise.
+      const exhaust = [
+        'for pid in $(cat /proc/1/task/1/children); do echo 1000 > "/proc/$pid/oom_score_adj"; done',
+        "echo 100 > /proc/self/oom_score_adj",
+        // Several, because the kernel looks at size too.
+        "for count in 1 2 3 4 5 6; do tail /dev/zero & done; wait",
+      ].join("\n");
+      for (const timeout of ["session", "5m"]) {
+        const sandbox = await RawSandbox.create(server, { memory_mb: 768, timeout });
+        void sandbox.run(exhaust).catch(() => undefined);
+        assert.equal((await stopped(sandbox.id, 60_000)).stopReason, "out-of-memory", timeout);
+      }
+      const survivor = await RawSandbox.create(server, { memory_mb: 768 });
+      await survivor.run("tail /dev/zero; true");
+      await survivor[Symbol.asyncDispose]();
+      assert.equal((await stopped(survivor.id)).stopReason, "primary-left", "only a program of the user was ended");
     });
 
     test("goes on when other clients come, leave and crash, and takes them along at its end", async () => {
@@ -117,7 +136,7 @@ suite("lifetime", () => {
       await eventually("the end of the extension", () => (Date.now() > until + 200 ? true : null));
       assert.equal(await sandbox.run("echo alive"), "alive");
       await sandbox[Symbol.asyncDispose]();
-      await stopped(sandbox.id, 1000);
+      await stopped(sandbox.id);
     });
   });
 

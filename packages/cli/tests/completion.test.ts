@@ -35,7 +35,7 @@ test("bash completes commands, their options and the shells", async () => {
   assert.deepEqual(await inBash("vol"), ["volumes"]);
   assert.deepEqual(await inBash("volumes", "de"), ["delete", "deleted"]);
   assert.deepEqual(await inBash("volume", "create", "--ca"), ["--capacity"]);
-  assert.deepEqual(await inBash("--json", "li"), ["list"]);
+  assert.deepEqual(await inBash("--json", "lis"), ["list"]);
   assert.deepEqual(await inBash("completion", ""), ["bash", "zsh", "fish"]);
 });
 

@@ -1,25 +1,21 @@
 export { readFlushCounts } from "./blocks/block-statistics.ts";
-export { type Extent, extents, type MappedBytes, type MeasureOptions, readMappedBytes } from "./blocks/extent-map.ts";
+export { readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,
   type LoopStatus,
   listLoopDevices,
-  readBackingFile,
-  readLoopStatus,
 } from "./blocks/loop-device.ts";
-export { Descriptor, type HasDescriptor } from "./calls/descriptor.ts";
-export { FileLock, lockFile, tryLockFile } from "./calls/file-lock.ts";
+export type { HasDescriptor } from "./calls/descriptor.ts";
+export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
   allocateRange,
   changeMode,
   cloneFile,
   type FileSystemSpace,
   openFile,
-  punchHole,
   readSpace,
   renameFile,
-  sameFile,
   syncDirectory,
   syncFile,
   syncFileSystem,
@@ -46,6 +42,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
@@ -61,11 +58,18 @@ export {
   joinCgroup,
   limitCgroup,
   limitCgroupDevices,
-  listCgroups,
+  oomKills,
   readCgroups,
+  readProcessors,
   removeCgroup,
 } from "./processes/cgroup.ts";
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
-export { runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
-export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./processes/user-namespace.ts";
+export { hasCrashed, runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
+export {
+  holdNewNamespaces,
+  type IdMapping,
+  type IdRange,
+  type NamespaceHolder,
+  openNamespace,
+} from "./processes/user-namespace.ts";

@@ -151,7 +151,6 @@ export const GrowVolumeSchema = Type.Object({ capacity: Type.Union([Type.Integer
 export const UpdateLabelsSchema = Type.Object({ labels: LabelsSchema });
 export const ExtendSandboxSchema = Type.Object({ stop_at_ms: Type.Integer({ description: "Epoch milliseconds" }) });
 
-export type WireReference = Static<typeof ReferenceSchema>;
 export type WireError = Static<typeof ErrorSchema>;
 export type ExtendedError = Static<typeof ExtendedErrorSchema>;
 export type WireVolume = Static<typeof VolumeSchema>;
@@ -161,8 +160,3 @@ export type ExtendedSnapshot = Static<typeof ExtendedSnapshotSchema>;
 export type WireSandbox = Static<typeof SandboxSchema>;
 export type WireDescendant = Static<typeof DescendantSchema>;
 export type CreateVolumeBody = Static<typeof CreateVolumeSchema>;
-export type CreateSnapshotBody = Static<typeof CreateSnapshotSchema>;
-export type RestoreBody = Static<typeof RestoreSchema>;
-export type GrowVolumeBody = Static<typeof GrowVolumeSchema>;
-export type UpdateLabelsBody = Static<typeof UpdateLabelsSchema>;
-export type ExtendSandboxBody = Static<typeof ExtendSandboxSchema>;

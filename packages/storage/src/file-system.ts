@@ -12,8 +12,7 @@ import {
   trim,
   unmount,
 } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
-import { readSuperblock, requireSuperblock } from "./superblock.ts";
+import { requireSuperblock } from "./superblock.ts";
 
 /**
  * ext4 on a block device. `data`: a volume's own files. `root`: a system to boot from. `scratch`: a disk whose contents end with the sandbox;
@@ -72,16 +71,6 @@ async function runCheck(args: readonly string[]): Promise<void> {
   } catch (error) {
     if (!(error instanceof ToolError) || error.exitCode !== 1) throw error;
   }
-}
-
-/** The smallest size of a clone of the file system on the device (or in the image file). */
-export async function minimumCloneBytes(path: string): Promise<number> {
-  return (await requireSuperblock(path)).sizeBytes;
-}
-
-/** Whether the device holds a file system, so that an interrupted creation can be told from a finished one. */
-export async function isFormatted(path: string): Promise<boolean> {
-  return (await readSuperblock(path)) !== null;
 }
 
 export interface VolumeMount {
@@ -144,14 +133,4 @@ export async function abandonScratch(target: string): Promise<void> {
 export async function trimVolume(target: string): Promise<number> {
   await using directory = await openFile(target, "r");
   return await trim(directory, target);
-}
-
-/** Refuses a clone that is too small, naming the size that is needed. */
-export async function requireCloneFits(action: string, path: string, sizeBytes: number): Promise<void> {
-  const needed = await minimumCloneBytes(path);
-  if (sizeBytes >= needed) return;
-  throw new CaissonError(
-    "INVALID_CAPACITY",
-    `Cannot ${action} with ${sizeBytes} bytes: its file system needs ${needed}`,
-  );
 }

@@ -3,11 +3,8 @@ export {
   type FileSystemKind,
   formatFileSystem,
   growFileSystem,
-  isFormatted,
-  minimumCloneBytes,
   mountVolume,
   recoverFileSystem,
-  requireCloneFits,
   trimVolume,
   UnwrittenDataError,
   unmountVolume,
@@ -16,4 +13,3 @@ export {
 export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";
 export { type ScratchDisk, ScratchDisks } from "./scratch-disks.ts";
-export { readSuperblock, type Superblock } from "./superblock.ts";

@@ -20,7 +20,7 @@ const NOTHING: Candidates = { words: [], isFile: false, names: null };
 const FILES: Candidates = { ...NOTHING, isFile: true };
 
 /** Options whose value is a path. */
-const PATH_OPTIONS = new Set(["--config", "--data", "--copy"]);
+const PATH_OPTIONS = new Set(["--config", "--data", "--copy", "--directory"]);
 
 /** What may follow the words that were typed; the last of them is the one being completed, and may be empty. */
 export function findCandidates(program: Command, typed: readonly string[]): Candidates {

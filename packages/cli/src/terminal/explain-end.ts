@@ -1,4 +1,4 @@
-import type { Client, SandboxDetails } from "@caisson/sdk";
+import type { Client } from "@caisson/sdk";
 import { CliError } from "../cli-error.ts";
 import { loadSdk } from "../context.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -10,6 +10,9 @@ const REASONS: Readonly<Record<string, string>> = {
   timeout: "its time was up",
   "primary-left": "the command that created it is gone",
   exited: "its first process ended",
+  "out-of-memory": "it ran out of memory; give the next one more with --memory",
+  "start-failed": "it could not be started",
+  cancelled: "the command that created it is gone",
   "server-stopped": "the server was stopped",
   "server-restart": "the server was started anew",
 };
@@ -20,25 +23,19 @@ export async function explainEnd<T>(client: Client, id: string, action: () => Pr
     return await action();
   } catch (error) {
     const { ConnectionClosedError } = await loadSdk();
-    const closed = causes(error).find((cause) => cause instanceof ConnectionClosedError);
-    if (closed === undefined) throw error;
+    if (!(error instanceof ConnectionClosedError)) throw error;
+    if (error.stoppedAt !== null) throw endOf(id, error.stoppedAt, error.stopReason);
     // A server that cannot be asked is what closed the connection.
     const sandbox = await client.sandboxes.get(id).catch(() => null);
-    throw sandbox === null ? closed : endOf(sandbox);
-  }
-}
-
-/** The error, or those that an error of the clean-up after it covers. */
-function causes(error: unknown): readonly unknown[] {
-  if (!(error instanceof SuppressedError)) return [error];
-  return [...causes(error.suppressed), ...causes(error.error)];
-}
-
-function endOf({ id, status, stoppedAt, stopReason }: SandboxDetails): CliError {
-  if (status === "running" || status === "starting") {
+    if (sandbox === null) throw error;
+    if (sandbox.status !== "running") throw endOf(id, sandbox.stoppedAt, sandbox.stopReason);
     const hint = `Connect to it again: caisson shell ${id}`;
-    return new CliError("CONNECTION_LOST", EXIT.backend, `The connection to sandbox ${id} broke; it runs on`, hint);
+    throw new CliError("CONNECTION_LOST", EXIT.backend, `The connection to sandbox ${id} broke; it runs on`, hint);
   }
+}
+
+/** The error for a sandbox that ended; `stoppedAt` is `null` while its end is under way. */
+function endOf(id: string, stoppedAt: Date | null, stopReason: string | null): CliError {
   const time = stoppedAt === null ? "just now" : `at ${formatTime(stoppedAt)} UTC`;
   const reason = stopReason === null ? "for an unknown reason" : (REASONS[stopReason] ?? stopReason);
   const hint =

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { CaissonError } from "@caisson/model";
 
 /** Passed before each commit; a test may throw there, or kill the process. */
 export type FaultPoint = (tag: string) => void;
@@ -34,7 +35,11 @@ export class Connection implements Disposable {
   /** Runs a statement and returns how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
     if (!this.#database.isTransaction) this.#faultPoint("database.commit");
-    return Number(this.#prepare(sql).run(...values).changes);
+    try {
+      return Number(this.#prepare(sql).run(...values).changes);
+    } catch (error) {
+      throw fullDisk(error);
+    }
   }
 
   /** Runs `work` in one transaction; an exception rolls it back. */
@@ -48,7 +53,7 @@ export class Connection implements Disposable {
     } catch (error) {
       // Some failures, of the disk among them, have rolled it back already.
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
-      throw error;
+      throw fullDisk(error);
     }
   }
 
@@ -93,5 +98,19 @@ export class Connection implements Disposable {
 export function isUniqueViolation(error: unknown, subject: string): boolean {
   return (
     error instanceof Error && error.message.includes("UNIQUE constraint failed") && error.message.includes(subject)
+  );
+}
+
+const SQLITE_FULL = 13;
+
+/** Says in the product's words that the disk below is full. */
+function fullDisk(error: unknown): unknown {
+  if (!(error instanceof Error) || !("errcode" in error) || error.errcode !== SQLITE_FULL) return error;
+  return new CaissonError(
+    "STORAGE_FULL",
+    "Cannot record the change: the disk that holds the database is full. Free space on it",
+    {
+      cause: error,
+    },
   );
 }

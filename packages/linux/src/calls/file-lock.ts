@@ -21,7 +21,7 @@ export class FileLock implements AsyncDisposable {
 }
 
 /** Takes the lock on `path`, which is made when missing, or returns `null` when another holds it. */
-export async function tryLockFile(path: string): Promise<FileLock | null> {
+async function tryLockFile(path: string): Promise<FileLock | null> {
   const file = await open(path, "a", 0o600);
   try {
     await call("flock", [file.fd, LOCK_EX | LOCK_NB], { name: "flock", detail: path });

@@ -1,4 +1,3 @@
-import type { Stats } from "node:fs";
 import { chmod, type FileHandle, open, rename, statfs, unlink } from "node:fs/promises";
 import type { HasDescriptor } from "./descriptor.ts";
 import { call, passFaultPoint } from "./ffi.ts";
@@ -51,8 +50,6 @@ export async function cloneFile(source: HasDescriptor, target: HasDescriptor, de
   await ioctl(target, "FICLONE", source.fd, detail);
 }
 
-const FALLOC = { allocate: 0, keepSize: 1, punchHole: 3 } as const;
-
 /** Reserves blocks for a range of the file, so that writing there cannot fail for want of space, and extends it if need be. */
 export async function allocateRange(
   file: HasDescriptor,
@@ -60,12 +57,7 @@ export async function allocateRange(
   length: number,
   detail: string,
 ): Promise<void> {
-  await call("fallocate", [file.fd, FALLOC.allocate, offset, length], { name: "fallocate", detail });
-}
-
-/** Gives the blocks of a range back; it then reads as zeroes. The size stays. */
-export async function punchHole(file: HasDescriptor, offset: number, length: number, detail: string): Promise<void> {
-  await call("fallocate", [file.fd, FALLOC.punchHole, offset, length], { name: "fallocate", detail });
+  await call("fallocate", [file.fd, 0, offset, length], { name: "fallocate", detail });
 }
 
 export interface FileSystemSpace {
@@ -79,11 +71,6 @@ export interface FileSystemSpace {
 export async function readSpace(path: string): Promise<FileSystemSpace> {
   const { type, bsize, blocks, bavail } = await passed("statfs", path, () => statfs(path));
   return { type, totalBytes: bsize * blocks, availableBytes: bsize * bavail };
-}
-
-/** Identity of the file behind an open descriptor, as loop devices report it. */
-export function sameFile(a: Pick<Stats, "dev" | "ino">, b: Pick<Stats, "dev" | "ino">): boolean {
-  return a.dev === b.dev && a.ino === b.ino;
 }
 
 /** Passes the fault point of an operation of Node and names the thing in its error. */

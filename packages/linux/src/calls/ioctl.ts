@@ -2,7 +2,7 @@ import type { HasDescriptor } from "./descriptor.ts";
 import { call, callSync, type NativeArgument } from "./ffi.ts";
 
 /** Request numbers of ioctl(2), as the kernel's headers define them for x86-64 and arm64. */
-export const IOCTL = {
+const IOCTL = {
   LOOP_CONFIGURE: 0x4c0a,
   LOOP_GET_STATUS64: 0x4c05,
   LOOP_SET_CAPACITY: 0x4c07,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -15,13 +15,25 @@ import {
   hierarchyOf,
   joinCgroup,
   limitCgroup,
-  listCgroups,
+  parseProcessors,
   readCgroups,
+  readProcessors,
   removeCgroup,
 } from "./cgroup.ts";
 import { runTool } from "./run-tool.ts";
 
 const MIB = 2 ** 20;
+
+/** Names of the cgroups directly below `path`, in whatever hierarchy they are. */
+async function namesBelow(cgroups: Cgroups, path: string): Promise<readonly string[]> {
+  const found = await Promise.all(
+    cgroups.hierarchies.map(async ({ mountPath }) => {
+      const entries = await readdir(join(mountPath, path), { withFileTypes: true }).catch(() => []);
+      return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+    }),
+  );
+  return [...new Set(found.flat())];
+}
 
 suite("cgroups", () => {
   const parent = `/caisson-cgroup-test-${process.pid}`;
@@ -34,7 +46,7 @@ suite("cgroups", () => {
   test("a process joins, is found, and keeps the cgroup until it ends", async () => {
     await createCgroup(cgroups, parent, "one");
     await createCgroup(cgroups, parent, "one");
-    assert.deepEqual(await listCgroups(cgroups, parent), ["one"]);
+    assert.deepEqual(await namesBelow(cgroups, parent), ["one"]);
     const child = spawn("sleep", ["1000"]);
     const ended = once(child, "exit");
     await joinCgroup(cgroups, `${parent}/one`, child.pid ?? 0);
@@ -44,7 +56,22 @@ suite("cgroups", () => {
     await ended;
     await removeCgroup(cgroups, `${parent}/one`);
     await removeCgroup(cgroups, `${parent}/one`);
-    assert.deepEqual(await listCgroups(cgroups, parent), []);
+    assert.deepEqual(await namesBelow(cgroups, parent), []);
+  });
+
+  test("below a cgroup with processes none can be limited, and the error says what to do", async (context) => {
+    if (cgroups.layout !== "v2") return context.skip("the kernel has such a rule in version 2 of cgroups only");
+    await createCgroup(cgroups, parent, "busy");
+    const child = spawn("sleep", ["1000"]);
+    const ended = once(child, "exit");
+    await joinCgroup(cgroups, `${parent}/busy`, child.pid ?? 0);
+    await assert.rejects(createCgroup(cgroups, `${parent}/busy`, "below"), {
+      code: "EBUSY",
+      message: /--cgroupns=host/,
+    });
+    child.kill("SIGKILL");
+    await ended;
+    await removeCgroup(cgroups, `${parent}/busy`);
   });
 
   test("a limited disk is read and written no faster", async (context) => {
@@ -74,9 +101,16 @@ suite("cgroups", () => {
     }
   });
 
+  test("lists of processors are read as the kernel writes them", () => {
+    assert.deepEqual(parseProcessors("0-2,5,8-9\n"), [0, 1, 2, 5, 8, 9]);
+    assert.deepEqual(parseProcessors("\n"), []);
+  });
+
   test("limits are what was asked for", async () => {
     await createCgroup(cgroups, parent, "two");
-    await limitCgroup(cgroups, `${parent}/two`, { memoryBytes: 300 * 2 ** 20, cpuCount: 1.5, pidsMax: 77 });
+    const [processor = 0] = await readProcessors(cgroups);
+    const limits = { memoryBytes: 300 * 2 ** 20, cpuCount: 1.5, pidsMax: 77, processors: [processor] };
+    await limitCgroup(cgroups, `${parent}/two`, limits);
     const read = async (controller: string, v1: string, v2: string): Promise<string> => {
       const hierarchy = hierarchyOf(cgroups, controller);
       assert.ok(hierarchy !== null, controller);
@@ -87,6 +121,7 @@ suite("cgroups", () => {
     assert.equal(await read("memory", "memory.limit_in_bytes", "memory.max"), String(300 * 2 ** 20));
     assert.match(await read("cpu", "cpu.cfs_quota_us", "cpu.max"), /^150000( 100000)?$/);
     assert.equal(await read("pids", "pids.max", "pids.max"), "77");
+    assert.equal(await read("cpuset", "cpuset.cpus", "cpuset.cpus"), String(processor));
     await removeCgroup(cgroups, `${parent}/two`);
   });
 });

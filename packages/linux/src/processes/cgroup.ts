@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { passFaultPoint } from "../calls/ffi.ts";
-import { hasErrorCode } from "../calls/kernel-error.ts";
+import { hasErrorCode, KernelError } from "../calls/kernel-error.ts";
 import { readMounts } from "../mounts/mount-info.ts";
 
 /** One mounted cgroup hierarchy. */
@@ -21,7 +21,7 @@ export type CgroupLayout = "v2" | "v1" | "hybrid" | "none";
 export interface Cgroups {
   readonly layout: CgroupLayout;
   readonly hierarchies: readonly CgroupHierarchy[];
-  /** Controllers that new cgroups have. The others, such as cpuset, would each need settings before they take a process. */
+  /** Controllers that new cgroups have. */
   readonly usedControllers: readonly string[];
   /**
    * The empty mount point of a unified hierarchy that was hidden, or `null`. crun makes its directories there all the same, as ordinary
@@ -32,13 +32,15 @@ export interface Cgroups {
 
 const UNIFIED_PATH = "/sys/fs/cgroup/unified";
 
-const CONTROLLERS = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+const CONTROLLERS = ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer"];
 /** By the names of version 1 and 2. Only where disks are limited: the kernel carries out the I/O of such cgroups apart from that of others. */
 const DISK_CONTROLLERS = ["blkio", "io"];
 
 /** Reads which cgroup hierarchies this process can reach. `isDiskLimited`: `limitCgroup` will be given limits for disks. */
 export async function readCgroups({ isDiskLimited = false } = {}): Promise<Cgroups> {
-  const mounts = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
+  const all = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
+  // A second mount of a hierarchy, for example for a chroot, shows the same cgroups.
+  const mounts = all.filter(({ device }, index) => all.findIndex((mount) => mount.device === device) === index);
   const hierarchies = await Promise.all(
     mounts.map(async ({ type, target, superOptions }): Promise<CgroupHierarchy> => {
       if (type === "cgroup") return { version: 1, mountPath: target, controllers: v1Controllers(superOptions) };
@@ -83,16 +85,56 @@ export async function createCgroup(cgroups: Cgroups, parent: string, name: strin
   for (const { version, mountPath, controllers } of usedHierarchies(cgroups)) {
     await passFaultPoint({ name: "cgroup mkdir", detail: join(mountPath, parent, name) });
     await mkdir(join(mountPath, parent, name), { recursive: true, mode: 0o755 });
-    if (version === 1) continue;
+    if (version === 1) {
+      if (controllers.includes("cpuset")) await inheritProcessors(mountPath, parent, name);
+      continue;
+    }
     // A version 2 cgroup has the controllers that all cgroups above it pass on.
     const passedOn = cgroups.usedControllers.filter((controller) => controllers.includes(controller));
-    for (const directory of [mountPath, join(mountPath, parent)]) {
-      await writeFile(
-        join(directory, "cgroup.subtree_control"),
-        passedOn.map((controller) => `+${controller}`).join(" "),
-      );
-    }
+    for (const directory of [mountPath, join(mountPath, parent)]) await passOn(directory, passedOn);
   }
+}
+
+async function passOn(directory: string, controllers: readonly string[]): Promise<void> {
+  try {
+    await writeFile(join(directory, "cgroup.subtree_control"), controllers.map((name) => `+${name}`).join(" "));
+  } catch (error) {
+    if (!hasErrorCode(error, "EBUSY")) throw error;
+    // Only the cgroup of the whole machine may have both processes and cgroups with limits.
+    throw new KernelError(
+      "cgroup.subtree_control",
+      "EBUSY",
+      `${directory}: sandboxes cannot be limited, because processes are in the cgroup above theirs. In a container, give Caisson the host's cgroups (docker run --cgroupns=host), or move these processes to a cgroup below`,
+    );
+  }
+}
+
+/** A version 1 cgroup takes no process before its processors and its memory nodes are set. */
+async function inheritProcessors(mountPath: string, parent: string, name: string): Promise<void> {
+  for (const file of ["cpuset.mems", "cpuset.cpus"]) {
+    const all = await readFile(join(mountPath, file), "utf8");
+    for (const path of [parent, join(parent, name)]) await writeFile(join(mountPath, path, file), all);
+  }
+}
+
+/** The processors that new cgroups may use. */
+export async function readProcessors(cgroups: Cgroups): Promise<readonly number[]> {
+  const hierarchy = hierarchyOf(cgroups, "cpuset");
+  if (hierarchy === null) return [];
+  const file = hierarchy.version === 1 ? "cpuset.cpus" : "cpuset.cpus.effective";
+  return parseProcessors(await readFile(join(hierarchy.mountPath, file), "utf8"));
+}
+
+/** Reads a list as the kernel writes it, for example `0-3,8`. */
+export function parseProcessors(list: string): readonly number[] {
+  return list
+    .trim()
+    .split(",")
+    .filter((part) => part !== "")
+    .flatMap((part) => {
+      const [first = 0, last = first] = part.split("-").map(Number);
+      return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+    });
 }
 
 /** Moves a process into a cgroup. May wait 10 to 25 ms for the kernel (an RCU grace period): not on a path that somebody waits for. */
@@ -106,6 +148,8 @@ export async function joinCgroup(cgroups: Cgroups, path: string, pid: number): P
 export interface CgroupLimits {
   readonly memoryBytes: number;
   readonly cpuCount: number;
+  /** Which processors may be used; absent: all. Needs the controller cpuset. */
+  readonly processors?: readonly number[];
   readonly pidsMax: number;
   /** Needs cgroups that were read with `isDiskLimited`. */
   readonly disk?: DiskLimits;
@@ -132,6 +176,7 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
   };
   const memory = String(limits.memoryBytes);
   const pids: Settings = [["pids.max", String(limits.pidsMax)]];
+  const processors: Settings = limits.processors === undefined ? [] : [["cpuset.cpus", limits.processors.join(",")]];
   await Promise.all([
     set(
       "memory",
@@ -153,6 +198,7 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
       [["cpu.max", `${quotaUs} ${periodUs}`]],
     ),
     set("pids", pids, pids),
+    set("cpuset", processors, processors),
     limits.disk === undefined ? null : limitDisks(cgroups, path, limits.disk),
   ]);
 }
@@ -200,23 +246,6 @@ async function writeSetting(path: string, value: string): Promise<void> {
   }
 }
 
-/** Names of the cgroups directly below `path` (which starts with a slash), in whatever hierarchy they are. */
-export async function listCgroups(cgroups: Cgroups, path: string): Promise<readonly string[]> {
-  const names = new Set<string>();
-  const directories = cgroups.hierarchies.map(({ mountPath }) => mountPath);
-  if (cgroups.hiddenPath !== null) directories.push(cgroups.hiddenPath);
-  for (const directory of directories) {
-    try {
-      for (const entry of await readdir(join(directory, path), { withFileTypes: true })) {
-        if (entry.isDirectory()) names.add(entry.name);
-      }
-    } catch (error) {
-      if (!hasErrorCode(error, "ENOENT")) throw error;
-    }
-  }
-  return [...names];
-}
-
 /** Process ids in the cgroup `path` and below it, in any hierarchy, as this PID namespace numbers them. */
 export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<readonly number[]> {
   const pids = new Set<number>();
@@ -230,6 +259,15 @@ export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<r
     }
   }
   return [...pids];
+}
+
+/** Processes of the cgroup `path` that the kernel has ended for want of memory; 0 where it does not say, or when the cgroup is gone. */
+export async function oomKills(cgroups: Cgroups, path: string): Promise<number> {
+  const memory = hierarchyOf(cgroups, "memory");
+  if (memory === null) return 0;
+  const file = memory.version === 1 ? "memory.oom_control" : "memory.events";
+  const text = await readFile(join(memory.mountPath, path, file), "utf8").catch(() => "");
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }
 
 /** Removes the cgroup `path` and all below it from every hierarchy. Absent is success; `EBUSY` means that a process is still in it. */

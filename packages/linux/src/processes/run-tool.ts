@@ -18,20 +18,34 @@ export interface ToolOptions {
   readonly onErrorLine?: (line: string) => void;
 }
 
+interface ToolOutcome {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly errorOutput: string;
+}
+
 /** A tool that could not be started, ended with another code than 0, or was killed. */
 export class ToolError extends Error {
   readonly tool: string;
   readonly exitCode: number | null;
+  /** What killed it, or `null`. */
+  readonly signal: NodeJS.Signals | null;
   /** The last lines that it wrote to its standard error. */
   readonly errorOutput: string;
 
-  constructor(tool: string, outcome: string, exitCode: number | null, errorOutput: string, options?: ErrorOptions) {
-    super(`${tool} ${outcome}${errorOutput === "" ? "" : `: ${errorOutput}`}`, options);
+  constructor(tool: string, outcome: string, details: ToolOutcome, options?: ErrorOptions) {
+    super(`${tool} ${outcome}${details.errorOutput === "" ? "" : `: ${details.errorOutput}`}`, options);
     this.name = "ToolError";
     this.tool = tool;
-    this.exitCode = exitCode;
-    this.errorOutput = errorOutput;
+    this.exitCode = details.exitCode;
+    this.signal = details.signal;
+    this.errorOutput = details.errorOutput;
   }
+}
+
+/** Whether a tool failed by a fault of its own, and not because somebody ended it. */
+export function hasCrashed(error: unknown): error is ToolError {
+  return error instanceof ToolError && error.signal !== null && ["SIGSEGV", "SIGABRT", "SIGBUS"].includes(error.signal);
 }
 
 /** Runs a tool that owns a format (`mkfs.ext4`, `nft`, …) and resolves with its standard output. Passes the fault point `tool.<name>`. */
@@ -60,14 +74,17 @@ export async function runTool(tool: string, args: readonly string[], options: To
     child.stdin?.on("error", () => undefined).end(options.input);
     child.on("error", (error) => {
       if (options.signal?.aborted === true) reject(options.signal.reason);
-      else reject(new ToolError(tool, `cannot be started (${error.message})`, null, "", { cause: error }));
+      else {
+        const details = { exitCode: null, signal: null, errorOutput: "" };
+        reject(new ToolError(tool, `cannot be started (${error.message})`, details, { cause: error }));
+      }
     });
     child.on("close", (exitCode, signal) => {
       if (exitCode === 0) resolve(output);
       else if (options.signal?.aborted === true) reject(options.signal.reason);
       else {
         const outcome = signal === null ? `ended with code ${exitCode}` : `was killed by ${signal}`;
-        reject(new ToolError(tool, outcome, exitCode, errorLines.join("\n")));
+        reject(new ToolError(tool, outcome, { exitCode, signal, errorOutput: errorLines.join("\n") }));
       }
     });
   });

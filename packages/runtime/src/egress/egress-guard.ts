@@ -1,4 +1,5 @@
-import { runTool, step, UndoStack } from "@caisson/linux";
+import { step, UndoStack } from "@caisson/linux";
+import { changePacketFilter } from "../network/packet-filter.ts";
 import type { EgressPolicy } from "../runtime.ts";
 import { ClosedAddresses } from "./closed-addresses.ts";
 import { activationRules } from "./egress-rules.ts";
@@ -87,7 +88,7 @@ export class EgressGuard implements AsyncDisposable {
       }),
     );
     const input = activationRules(table, gateway, { names: names.port, proxy: proxy.port });
-    await step("egress.listen", () => runTool("nft", ["-f", "-"], { input }));
+    await step("egress.listen", () => changePacketFilter(input));
     return undo.move();
   }
 }

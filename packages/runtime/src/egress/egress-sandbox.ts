@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
-import { runTool, step } from "@caisson/linux";
+import { step } from "@caisson/linux";
+import { changePacketFilter } from "../network/packet-filter.ts";
 import type { EgressPolicy } from "../runtime.ts";
 import { addElements, grantElements, removeElements, type SetElement, staticElements } from "./egress-rules.ts";
 import type { AllowedPorts } from "./policy.ts";
@@ -97,6 +98,6 @@ export class EgressSandbox implements AsyncDisposable {
   }
 
   async #change(input: string): Promise<void> {
-    if (input !== "") await runTool("nft", ["-f", "-"], { input });
+    if (input !== "") await changePacketFilter(input);
   }
 }

@@ -1,20 +1,23 @@
 import { constants } from "node:fs";
-import { chown, type FileHandle, open, rm, writeFile } from "node:fs/promises";
+import { chown, type FileHandle, open, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type Cgroups,
   cloneTree,
   type DiskLimits,
   type IdRange,
   limitCgroup,
+  oomKills,
   type ReadyQueue,
   settleAll,
   UndoStack,
+  unmountElsewhere,
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
-import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
+import type { EgressPolicy, ExitCause, RunningSandbox, SandboxSpec } from "../runtime.ts";
 import type { AgentBundle } from "./agent/agent-bundle.ts";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { namespacePath, ociConfig } from "./config.ts";
@@ -28,6 +31,8 @@ import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
 import { Trace } from "./trace.ts";
+import { LXCFS_TYPE, type Lxcfs } from "./view/lxcfs.ts";
+import type { ProcessorShares } from "./view/processor-shares.ts";
 
 /** What the sandboxes of one runtime share. */
 export interface SharedParts {
@@ -42,6 +47,8 @@ export interface SharedParts {
   /** The text of `/etc/resolv.conf`. */
   readonly resolvConf: string;
   readonly egress: EgressGuard;
+  readonly lxcfs: Lxcfs;
+  readonly processorShares: ProcessorShares;
   readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
@@ -68,6 +75,7 @@ export class Sandbox {
     this.#spec = spec;
   }
 
+  /** After a failure `stop` undoes what was made. */
   async start(signal?: AbortSignal): Promise<RunningSandbox> {
     const timeout = AbortSignal.timeout(this.#shared.startTimeoutMs);
     const signals = [this.#aborted.signal, timeout, ...(signal === undefined ? [] : [signal])];
@@ -75,7 +83,6 @@ export class Sandbox {
     try {
       return await this.#starting;
     } catch (error) {
-      await this.stop();
       signal?.throwIfAborted();
       if (error instanceof CaissonError) throw error;
       const reason = timeout.aborted
@@ -85,6 +92,18 @@ export class Sandbox {
         cause: error,
       });
     }
+  }
+
+  /** Shows the kernel's own files again where those of lxcfs were, since it has died. A start that is under way is waited for. */
+  async hideLxcfs(): Promise<void> {
+    await this.#starting?.catch(() => undefined);
+    const pid = Number(await readFile(this.#pidPath(), "utf8").catch(() => ""));
+    if (pid > 0) await unmountElsewhere(pid, LXCFS_TYPE);
+  }
+
+  /** Where the OCI runtime writes the number of the first process. */
+  #pidPath(): string {
+    return join(this.#shared.sandboxesDirectory, this.#spec.id, "pid");
   }
 
   /** Ends a start that is under way, or the running sandbox. After a failure, calling it again continues. */
@@ -142,7 +161,7 @@ export class Sandbox {
             agent: shared.agent,
             agentRunPath,
             files,
-            readOnlyFiles: certificates,
+            readOnlyFiles: { ...certificates, ...shared.lxcfs.files },
             mounts: dataMounts,
             limits,
             env,
@@ -159,14 +178,30 @@ export class Sandbox {
     );
     signal.throwIfAborted();
     this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
-    const pidPath = join(directory.path, "pid");
+    const pidPath = this.#pidPath();
     this.#undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
       containerProcess.start({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
       return this.#undo.use(await this.#waitForAgent(containerProcess, agentRunPath, signal, log));
     });
     this.#agent = agent;
-    return { id, agentSocketPath: agent.path, exited: containerProcess.exited, trace: trace.entries };
+    const exited = containerProcess.exited.then((code) => this.#exitCause(code, cgroupPath));
+    return {
+      id,
+      agentSocketPath: agent.path,
+      exited,
+      ownEnd: async () => {
+        if (await agent.takesConnections()) return null;
+        return await Promise.race([exited, delay(OWN_END_WAIT_MS, null, { ref: false })]);
+      },
+      trace: trace.entries,
+    };
+  }
+
+  /** The init passes on how the agent ended. A kill is the kernel's for want of memory where it had to do that at all. */
+  async #exitCause(code: number | null, cgroupPath: string): Promise<ExitCause> {
+    if (code !== KILLED_CODE) return "exited";
+    return (await oomKills(this.#shared.cgroups, cgroupPath)) > 0 ? "out-of-memory" : "exited";
   }
 
   /**
@@ -189,10 +224,13 @@ export class Sandbox {
   }
 
   async #limit(cgroupPath: string): Promise<void> {
-    const { cgroups, diskLimits } = this.#shared;
+    const { cgroups, diskLimits, processorShares } = this.#shared;
     const { limits, root, mounts } = this.#spec;
     const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
-    await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk });
+    const share = processorShares.take(limits.cpuCount);
+    if (share !== null) this.#undo.defer(async () => share[Symbol.dispose]());
+    const processors = share === null ? {} : { processors: share.processors };
+    await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
   }
 
   /** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */
@@ -225,6 +263,11 @@ export class Sandbox {
     }
   }
 }
+
+/** 128 and SIGKILL. */
+const KILLED_CODE = 137;
+/** How long the first process may take to be gone once the agent is. */
+const OWN_END_WAIT_MS = 2_000;
 
 /** Written by this process first, then by the runtime and the agent through the same descriptor. */
 const LOG_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND | constants.O_NOFOLLOW;

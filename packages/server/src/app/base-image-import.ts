@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import type { StorageDriver } from "@caisson/storage";
 import { type OperationContext, runOperation, Step } from "./operation.ts";
 import { type BaseImage, DEFAULT_BASE_IMAGE } from "./region.ts";
@@ -71,8 +71,18 @@ async function copySparse(sourcePath: string, devicePath: string): Promise<void>
   await device.sync();
 }
 
+/** What is written to, as far as that needs it. */
+interface WholeWriter {
+  write(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ readonly bytesWritten: number }>;
+}
+
 /** One write may write less than it was given, as at the end of the space. */
-export async function writeWhole(file: Pick<FileHandle, "write">, bytes: Uint8Array, position: number): Promise<void> {
+export async function writeWhole(file: WholeWriter, bytes: Uint8Array, position: number): Promise<void> {
   for (let written = 0; written < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
     written += bytesWritten;

@@ -75,7 +75,8 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   const stopReason = (): StopReason => stopReasonOf(signal);
   // Who wants one of its volumes waits for the undoing, from the moment that it is certain.
   const { promise: undone, resolve: markUndone } = Promise.withResolvers<boolean>();
-  signal.addEventListener("abort", () => app.live.trackEnding(id, undone), { once: true });
+  const trackUndoing = () => app.live.trackEnding(id, undone);
+  signal.addEventListener("abort", trackUndoing, { once: true });
 
   const { record, made } = await runOperation(app, {
     name: "sandbox-create",
@@ -100,12 +101,13 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
         return { record: await app.store.sandboxes.commit(id, event), made: stack };
       },
       async withdraw() {
-        app.live.trackEnding(id, undone);
+        trackUndoing();
         await app.store.sandboxes.beginEnd(id, stopReason());
         return null;
       },
     },
   });
+  signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
   return adopt(app, { record, running: run.value, volumeIds, made });
 }
@@ -147,7 +149,7 @@ function adopt(
   app.live.add(live);
   if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
   // A sandbox whose first process is gone has nothing left to do, whatever its mode.
-  void running.exited.then(() => endSandbox(app, live, "exited"));
+  void running.exited.then((cause) => endSandbox(app, live, cause));
   return live;
 }
 

@@ -1,6 +1,14 @@
 import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
-import { haltsWhenIdle, hierarchyOf, keepProcessorsAwake, readCgroups, runTool } from "@caisson/linux";
+import {
+  type Cgroups,
+  diskHierarchy,
+  haltsWhenIdle,
+  hierarchyOf,
+  keepProcessorsAwake,
+  readCgroups,
+  runTool,
+} from "@caisson/linux";
 import { type Check, missing, ok, warning } from "./check.ts";
 import { isOnPath } from "./host-checks.ts";
 
@@ -12,6 +20,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
     checkVersion(release()),
     await checkFileSystems(await readFile("/proc/filesystems", "utf8")),
     await checkFile("loop devices", "/dev/loop-control", "Load the module: modprobe loop"),
+    await checkFuse(),
     await checkUserNamespaces(),
     await checkProgram("virtual interfaces", "ip", ["link", "add", "type", "veth"], "Load the module: modprobe veth"),
     await checkProgram(
@@ -20,7 +29,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
       [PROBE_RULES],
       "Load the modules: modprobe nf_tables nft_nat nft_masq nft_fib_inet",
     ),
-    ...(await checkCgroups()),
+    judgeCgroups(await readCgroups()),
     await checkProcessors(),
   ];
 }
@@ -63,6 +72,13 @@ async function isModuleLoadable(name: string): Promise<boolean> {
   );
 }
 
+async function checkFuse(): Promise<Check> {
+  return stat("/dev/fuse").then(
+    () => ok("FUSE", "/dev/fuse"),
+    () => warning("FUSE", "no /dev/fuse", "Programs in sandboxes see the host's memory and processors: modprobe fuse"),
+  );
+}
+
 async function checkUserNamespaces(): Promise<Check> {
   const text = await readFile("/proc/sys/user/max_user_namespaces", "utf8").catch(() => "0");
   const limit = Number(text);
@@ -70,20 +86,21 @@ async function checkUserNamespaces(): Promise<Check> {
   return missing("user namespaces", "off", "Turn them on: sysctl user.max_user_namespaces=15000");
 }
 
-async function checkCgroups(): Promise<readonly Check[]> {
-  const cgroups = await readCgroups();
+/** Names the layout: what limits can do, and where one looks when they do not hold, depends on it. */
+export function judgeCgroups(cgroups: Cgroups): Check {
   const absent = ["memory", "cpu", "pids"].filter((name) => hierarchyOf(cgroups, name) === null);
   const found = { v2: "version 2", v1: "version 1", hybrid: "hybrid of versions 1 and 2", none: "none" }[
     cgroups.layout
   ];
   if (cgroups.layout === "none") {
-    return [missing("cgroups", found, "Mount them: mount -t cgroup2 none /sys/fs/cgroup")];
+    return missing("cgroups", found, "Mount them: mount -t cgroup2 none /sys/fs/cgroup");
   }
   if (absent.length > 0) {
     const remedy = `Sandboxes have no limit on ${absent.join(", ")}: boot with these controllers (cgroup_enable=${absent[0]})`;
-    return [warning("cgroups", found, remedy)];
+    return warning("cgroups", found, remedy);
   }
-  return [ok("cgroups", `${found}, with memory, cpu and pids`)];
+  const disks = diskHierarchy(cgroups) === null ? "" : "; disks can be limited";
+  return ok("cgroups", `${found}, with memory, cpu and pids${disks}`);
 }
 
 async function checkProcessors(): Promise<Check> {

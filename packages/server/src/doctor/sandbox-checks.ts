@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { runTool } from "@caisson/linux";
+import { hasCrashed, runTool } from "@caisson/linux";
 import { readResolvers, readRuntimeVersion, tryOciRuntime } from "@caisson/runtime";
 import { readAptConfiguration } from "../base-image/apt-sources.ts";
 import { RELEASE } from "../base-image/debian-13-recipe.ts";
@@ -39,8 +39,16 @@ export function judgeNameServers(servers: readonly string[]): Check {
 
 /** Other firewalls decide after Caisson's rules: what they drop stays dropped. */
 export async function checkFirewall(): Promise<Check> {
-  const rules = await runTool("nft", ["--json", "list", "chains"]).catch(() => '{"nftables":[]}');
-  return judgeFirewall(rules);
+  try {
+    return judgeFirewall(await runTool("nft", ["--json", "list", "chains"]));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (!hasCrashed(error))
+      return warning("firewall", `cannot be read: ${reason}`, "See the check of the packet filter");
+    const remedy =
+      "A newer nft has probably made rules that this one cannot read: install it, or remove them with what made them";
+    return missing("firewall", reason, remedy);
+  }
 }
 
 export function judgeFirewall(json: string): Check {

@@ -27,7 +27,7 @@ export interface StoredImage {
 }
 
 /** An image being made. It becomes visible when it is committed, and goes when it is disposed of before. */
-export class IncomingImage implements AsyncDisposable {
+class IncomingImage implements AsyncDisposable {
   readonly path: string;
   readonly file: FileHandle;
   #isCommitted = false;

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { Sandbox } from "@deno/sandbox";
+import { TestClient } from "./support/client.ts";
+import { eventually } from "./support/eventually.ts";
+import { FaultPlan, type FaultPoint } from "./support/fault-plan.ts";
+import { TestServer } from "./support/server.ts";
+
+interface Detailed {
+  readonly status: string;
+  readonly stopReason: string | null;
+}
+
+/** The first `count` tries of a step. */
+const tries = (tag: string, count: number): readonly FaultPoint[] =>
+  Array.from({ length: count }, (_, index) => ({ tag, occurrence: index + 1 }));
+
+/** An end that fails is tried again until it is done; what it holds stays held until then, and is free afterwards without a restart. */
+suite("the end of a sandbox", { timeout: 900_000 }, () => {
+  let directory: string;
+  let plan: FaultPlan;
+  let server: TestServer;
+  let client: TestClient;
+  let sandbox: Sandbox;
+  let volume = "";
+  let count = 0;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "caisson-ending-"));
+    plan = new FaultPlan(directory);
+    await plan.reset();
+    server = await TestServer.start({ env: plan.env });
+    Object.assign(process.env, server.clientEnv());
+    client = new TestClient(server);
+  });
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true });
+  });
+  beforeEach(async () => {
+    volume = `held-${++count}`;
+    await client.createVolume(volume);
+    sandbox = await Sandbox.create({ timeout: "5m", volumes: { "/v": volume } });
+    await sandbox.fs.writeTextFile("/v/file", volume);
+  });
+  afterEach(() => plan.reset());
+
+  const kill = () => server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
+  const get = () => client.rest<Detailed>("GET", `/api/v3/sandbox/${sandbox.id}`);
+  const assertFree = async (): Promise<void> => {
+    const text = await client.with({ volumes: { "/v": volume } }, (next) => next.fs.readTextFile("/v/file"));
+    assert.equal(text, volume);
+  };
+  const assertEndedOnce = async (): Promise<void> => {
+    const events = await client.rest<{ verb: string }[]>("GET", `/api/v1/events?object=${sandbox.id}`);
+    assert.deepEqual(
+      events.map(({ verb }) => verb),
+      ["sandbox-end", "sandbox-create"],
+    );
+  };
+
+  for (const tag of [
+    "sandbox-end.intent:before",
+    "sandbox-create.start.undo:before",
+    "linux.umount",
+    "volume-mount.unmount:before",
+    "volume-mount.unmount:after",
+    "volume-mount.detach:before",
+    "volume-mount.detach:after",
+    "sandbox-create.mount.undo:after",
+    "sandbox-end.commit:before",
+    "sandbox-end.commit:after",
+    "database.commit",
+  ]) {
+    test(`that fails three times at ${tag} is a kill that answers 204, and the volume is free`, async () => {
+      await plan.at(tries(tag, 3), "fail:EBUSY");
+      assert.equal((await kill()).status, 204);
+      const { status, stopReason } = await get();
+      assert.deepEqual([status, stopReason], ["stopped", "killed"]);
+      assert.match(server.logText(), /failed, and will be tried again/);
+      await assertFree();
+      await assertEndedOnce();
+    });
+  }
+
+  test("that takes longer than a kill waits is answered with 202, holds its volume, and comes to its end by itself", async () => {
+    // Pauses of 50 ms that double: the ninth try comes after more than 12 s.
+    await plan.at(tries("volume-mount.unmount:before", 9), "fail:EBUSY");
+    const answer = await kill();
+    assert.equal(answer.status, 202);
+    assert.deepEqual(await answer.json(), { id: sandbox.id, status: "stopping" });
+    assert.equal((await get()).status, "stopping");
+    assert.equal((await client.refused("DELETE", `/api/v2/volumes/${volume}`))[0], "409 VOLUME_IN_USE");
+    await eventually("the end", async () => ((await get()).status === "stopped" ? true : null), 60_000);
+    await assertFree();
+    await assertEndedOnce();
+  });
+
+  test("that keeps failing does not keep the server from ending, and the next start frees the volume", async () => {
+    await plan.at(tries("volume-mount.unmount:before", 1000), "fail:EBUSY");
+    const killing = kill().then(({ status }) => status);
+    await eventually("the first failure", () => (/"work":"sandbox-end"/.test(server.logText()) ? true : null));
+    await server.stop();
+    assert.notEqual(await killing.catch(() => 0), 204);
+    await plan.reset();
+    await server.start();
+    Object.assign(process.env, server.clientEnv());
+    await assertFree();
+  });
+});
