@@ -3,7 +3,7 @@ import { holdNewNamespaces, type IdRange, openNamespace, runTool, step, UndoStac
 
 export const IDS_PER_SANDBOX = 65536;
 
-/** A place among the sandboxes of the instance: the ids and the address that go with it. */
+/** The ids and the address that one sandbox of the instance has at a time. */
 export interface Slot {
   readonly index: number;
   readonly ids: IdRange;

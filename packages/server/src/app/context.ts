@@ -8,7 +8,7 @@ import type { LiveSandboxes } from "./live-sandboxes.ts";
 import type { PersistentWork } from "./persistent-work.ts";
 import type { Region } from "./region.ts";
 
-/** Everything that a use case works with. Made once, in main.ts. */
+/** Everything that a use case works with. Made once, in server.ts. */
 export interface AppContext {
   readonly config: Config;
   readonly store: Store;
