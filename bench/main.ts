@@ -1,5 +1,6 @@
 /** All benchmarks, one after the other; each can be run alone. Figures of the last run are in bench/results. */
 await import("./sandboxes.ts");
+await import("./copies.ts");
 await import("./storage.ts");
 await import("./million-volumes.ts");
 await import("./idle.ts");

@@ -22,7 +22,7 @@ mkdir "$report/logs"
 export CAISSON_TEST_LOGS="$report/logs"
 trap 'rm -rf "$TMPDIR" "$report"' EXIT
 # Programs that keep something in the user's directories keep it there instead, and it goes with this run.
-export NODE_DISABLE_COMPILE_CACHE=1 DENO_DIR="$report/deno" DENO_NO_UPDATE_CHECK=1
+export NODE_COMPILE_CACHE="$report/compile" DENO_DIR="$report/deno" DENO_NO_UPDATE_CHECK=1
 tools_home="XDG_CACHE_HOME=$report/cache XDG_CONFIG_HOME=$report/config XDG_DATA_HOME=$report/data"
 
 # On a machine that does nothing else, whatever is new in the places where programs like to leave things comes from the tests.
@@ -44,10 +44,13 @@ part() {
   echo "$title" >>"$report/failed-parts"
 }
 
+# Where everything takes longer, as in an emulated machine, CAISSON_TEST_TIMEOUT_SCALE says how much longer.
+test_timeout_ms=$((420000 * ${CAISSON_TEST_TIMEOUT_SCALE:-1}))
+
 # Privileged tests share one machine's loop devices and CPUs, so few files run side by side.
 run_tests() {
   # shellcheck disable=SC2086  # one word for each variable
-  env $tools_home scripts/isolate.sh node --test --test-concurrency=2 --test-timeout=420000 \
+  env $tools_home scripts/isolate.sh node --test --test-concurrency=2 --test-timeout="$test_timeout_ms" \
     --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=./scripts/test-report.ts --test-reporter-destination="$report/tests" "$@"
 }

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import type { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
 
-suite("a full pool", { timeout: 300_000 }, () => {
+suite("a full pool", { timeout: testTimeoutMs(300_000) }, () => {
   test("refuses what needs room, damages nothing, and has room again when something is deleted", async () => {
     await using server = await TestServer.start({
       settings: '[pool]\nsize = "3GiB"\n[volumes]\nretention_hours = 0\n',

@@ -77,6 +77,25 @@ suite("lifetime", () => {
       answering.crash();
     });
 
+    test("says that it ran out of memory when that ended its agent, whoever notices the end first", async () => {
+      // The agent is the last that the kernel ends, unless the user's root says otherwise.
+      const exhaust = [
+        'for pid in $(cat /proc/1/task/1/children); do echo 1000 > "/proc/$pid/oom_score_adj"; done',
+        "echo 100 > /proc/self/oom_score_adj",
+        // Several, because the kernel looks at size too.
+        "for count in 1 2 3 4 5 6; do tail /dev/zero & done; wait",
+      ].join("\n");
+      for (const timeout of ["session", "5m"]) {
+        const sandbox = await RawSandbox.create(server, { memory_mb: 768, timeout });
+        void sandbox.run(exhaust).catch(() => undefined);
+        assert.equal((await stopped(sandbox.id, 60_000)).stopReason, "out-of-memory", timeout);
+      }
+      const survivor = await RawSandbox.create(server, { memory_mb: 768 });
+      await survivor.run("tail /dev/zero; true");
+      await survivor[Symbol.asyncDispose]();
+      assert.equal((await stopped(survivor.id)).stopReason, "primary-left", "only a program of the user was ended");
+    });
+
     test("goes on when other clients come, leave and crash, and takes them along at its end", async () => {
       const primary = await RawSandbox.create(server, { memory_mb: 768 });
       const leaving = await RawSandbox.connect(server, primary.id);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import fc from "fast-check";
 import { shell, TestClient } from "./support/client.ts";
@@ -150,7 +151,7 @@ const compare = () =>
     }
   });
 
-suite("random sequences of operations", { timeout: 600_000 }, () => {
+suite("random sequences of operations", { timeout: testTimeoutMs(600_000) }, () => {
   let server: TestServer;
   before(async () => {
     server = await TestServer.start();

@@ -2,11 +2,12 @@ import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
 
-suite("server", { timeout: 120_000 }, () => {
+suite("server", { timeout: testTimeoutMs(120_000) }, () => {
   test("ends cleanly on SIGTERM while clients are connected, and releases what they hold", async () => {
     await using server = await TestServer.start();
     Object.assign(process.env, server.clientEnv());

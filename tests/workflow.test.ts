@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Client, Sandbox } from "@deno/sandbox";
 import { shell } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
 
 /** The workflow that the documentation of the hosted service shows, whole, with its own client. Installs from the package registries. */
-suite("documented workflow", { timeout: 900_000 }, () => {
+suite("documented workflow", { timeout: testTimeoutMs(900_000) }, () => {
   let server: TestServer;
   before(async () => {
     server = await TestServer.start();

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { testTimeoutMs } from "@caisson/linux/testing";
 
 /** Asks until the answer is neither null nor undefined, and fails after the deadline. */
 export async function eventually<T>(
@@ -6,7 +7,7 @@ export async function eventually<T>(
   ask: () => Promise<T | null | undefined> | T | null | undefined,
   deadlineMs = 10_000,
 ): Promise<T> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = Date.now() + testTimeoutMs(deadlineMs);
   for (;;) {
     const answer = await ask();
     if (answer !== null && answer !== undefined) return answer;
@@ -18,7 +19,10 @@ export async function eventually<T>(
 /** Fails when the work takes longer than the deadline, whatever it would come to. */
 export async function within<T>(deadlineMs: number, what: string, work: Promise<T>): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`${what} took longer than ${deadlineMs} ms`)), deadlineMs);
+  const timer = setTimeout(
+    () => reject(new Error(`${what} took longer than ${deadlineMs} ms`)),
+    testTimeoutMs(deadlineMs),
+  );
   try {
     return await Promise.race([work, late]);
   } finally {

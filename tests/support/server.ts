@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-import { assertNoLeaks } from "@caisson/linux/testing";
+import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { openServerLog } from "./server-log.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** A first start on a machine makes the built-in image. */
-const START_TIMEOUT_MS = 300_000;
+const START_TIMEOUT_MS = testTimeoutMs(300_000);
 
 export interface TestServerOptions {
   /** Contents of caisson.toml. */

@@ -1,8 +1,9 @@
 import { ClientConnection } from "./calls/connection.ts";
 import { methods } from "./calls/methods.ts";
+import { agentMemory } from "./host/agent-memory.ts";
 import type { Sandbox } from "./host/sandbox.ts";
 import { readSettings } from "./host/settings.ts";
-import { startTimer } from "./host/timers.ts";
+import { delay, startTimer } from "./host/timers.ts";
 import { closeQuietly } from "./network/close-quietly.ts";
 import { Environment } from "./processes/environment.ts";
 import { OomDetector } from "./processes/oom.ts";
@@ -13,12 +14,16 @@ import { WebSocketPeer } from "./wire/websocket.ts";
 /** Time that `POST /stop` may take; a client that reads nothing would otherwise hold up the sandbox's end. */
 const STOP_TIMEOUT_MS = 100;
 const SAFETY_NET_DELAY_MS = 150;
+const ACCEPT_RETRY_MS = 100;
+/** Connections at a time: each takes a third of a megabyte to begin with. */
+const MAX_CONNECTIONS = 128;
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
 const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
 const environment = new Environment(initialEnvironment);
-const processes = new ProcessTable(environment, settings.defaultDirectory, new OomDetector());
-const sandbox: Sandbox = { environment, processes, settings };
+const oom = new OomDetector();
+const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
+const sandbox: Sandbox = { environment, processes, settings, memory: agentMemory(oom.limitBytes()) };
 const connections = new Set<ClientConnection>();
 let isStopping = false;
 
@@ -33,8 +38,17 @@ startTimer(SAFETY_NET_DELAY_MS, () => {
 
 void listen();
 
+/** Accepts connections for ever. Where one cannot be had, because descriptors have run out, the next may again. */
 async function listen(): Promise<void> {
-  for await (const stream of Deno.listen({ transport: "unix", path: settings.socketPath })) void serve(stream);
+  const listener = Deno.listen({ transport: "unix", path: settings.socketPath });
+  for (;;) {
+    try {
+      void serve(await listener.accept());
+    } catch (error) {
+      console.error("A connection could not be accepted:", error);
+      await delay(ACCEPT_RETRY_MS);
+    }
+  }
 }
 
 /** Serves one HTTP connection, which becomes a WebSocket or answers one request. */
@@ -55,9 +69,12 @@ async function serve(stream: Deno.Conn): Promise<void> {
 
 async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
+  if (connections.size >= MAX_CONNECTIONS) {
+    return await respond(stream, "503 Service Unavailable", `More than ${MAX_CONNECTIONS} connections to one sandbox`);
+  }
   if (!(await acceptUpgrade(stream, request))) return;
   warmUp();
-  const peer = new WebSocketPeer(stream, request.leftover, settings.pingIntervalMs);
+  const peer = new WebSocketPeer(stream, request.leftover, settings.pingIntervalMs, sandbox.memory.messages);
   const connection = new ClientConnection({
     sandbox,
     peer,

@@ -21,6 +21,8 @@ export const DENO_FLAGS = [
   "--no-remote",
   "--no-npm",
   "--no-prompt",
+  // As in a sandbox with the least memory that there is.
+  "--v8-flags=--max-old-space-size=256",
 ] as const;
 
 export interface TestAgentOptions {

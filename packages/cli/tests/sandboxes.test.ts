@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -192,6 +193,28 @@ test("copies of the same things again replace them, and do not follow links that
   await server.succeed("copy", `${sandbox}:/tmp/links/*`, join(work, "links/"));
   assert.equal(await readFile(join(work, "links", "file"), "utf8"), "new\n");
   assert.equal(await readFile(victim, "utf8"), "precious");
+});
+
+test("copy skips special files and says so, and fails when content was left out", async () => {
+  const work = join(server.directory, "odd");
+  await mkdir(join(work, "tree"), { recursive: true });
+  await writeFile(join(work, "tree", "file"), "x");
+  execFileSync("mkfifo", [join(work, "tree", "pipe")]);
+  const up = await server.run(["copy", join(work, "tree"), `${sandbox}:/tmp/odd/`, "--json"]);
+  assert.equal(up.stderr, `warning: Skipped "${join(work, "tree", "pipe")}": it is a named pipe\n`);
+  assert.equal(up.code, 0);
+  const { files, skipped } = JSON.parse(up.stdout);
+  assert.deepEqual({ files, skipped }, { files: 1, skipped: [{ path: join(work, "tree", "pipe"), reason: "pipe" }] });
+
+  await server.succeed("exec", sandbox, "cd /tmp/odd/tree && mkfifo pipe && touch $(printf 'name-\\377')");
+  const down = await server.run(["copy", `${sandbox}:/tmp/odd/tree`, join(work, "back/")]);
+  assert.deepEqual(down.stderr.split("\n").sort(), [
+    "",
+    'warning: Skipped "/tmp/odd/tree/name-\ufffd": its name is not UTF-8',
+    'warning: Skipped "/tmp/odd/tree/pipe": it is a named pipe',
+  ]);
+  assert.equal(down.code, 1);
+  assert.deepEqual(await readdir(join(work, "back", "tree")), ["file"]);
 });
 
 test("copy refuses what makes no sense before anything is changed", async () => {

@@ -72,7 +72,7 @@ test("a shell whose sandbox ends says when and why, and leaves the terminal as i
   await using terminal = Terminal.start(["shell", id], 120, server.environment, "; echo; stty -a | grep -o ' echo '");
   await terminal.waitFor(/[#$] /);
   await server.succeed("kill", id);
-  await terminal.waitFor(new RegExp(`error: .*Sandbox ${id} ended (just now|at .* UTC): somebody ended it`));
+  await terminal.waitFor(new RegExp(`error:.* Sandbox ${id} ended (just now|at .* UTC): somebody ended it`));
   await terminal.waitFor(/ echo /);
 });
 

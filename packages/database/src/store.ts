@@ -184,7 +184,7 @@ export interface NewSandbox {
 export interface SandboxRecord extends NewSandbox {
   readonly sequence: number;
   readonly status: SandboxStatus;
-  /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`. */
+  /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`, `out-of-memory`. */
   readonly stopReason: string | null;
   readonly stoppedAtMs: number | null;
 }

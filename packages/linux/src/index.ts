@@ -57,6 +57,7 @@ export {
   joinCgroup,
   limitCgroup,
   limitCgroupDevices,
+  oomKills,
   readCgroups,
   removeCgroup,
 } from "./processes/cgroup.ts";

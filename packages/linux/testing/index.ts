@@ -1,1 +1,2 @@
 export { assertNoLeaks, findLeaks, type LeakScope } from "./leak-check.ts";
+export { testTimeoutMs } from "./test-timeout.ts";

@@ -3,6 +3,7 @@ import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { listLoopDevices, readBackingFile } from "../src/blocks/loop-device.ts";
 import { readMounts } from "../src/mounts/mount-info.ts";
+import { testTimeoutMs } from "./test-timeout.ts";
 
 /** Says what belongs to a test. Anything that names neither is somebody else's and is not looked at. */
 export interface LeakScope {
@@ -17,7 +18,7 @@ export interface LeakScope {
  * interfaces, files. The kernel takes some of them away with a delay, so it looks again until the time is over.
  */
 export async function assertNoLeaks(scope: LeakScope, timeoutMs = 3000): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
+  const deadline = performance.now() + testTimeoutMs(timeoutMs);
   for (;;) {
     const leaks = await findLeaks(scope);
     if (leaks.length === 0) return;

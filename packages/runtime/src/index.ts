@@ -7,6 +7,7 @@ export type {
   EgressPolicy,
   EgressRule,
   EgressSecret,
+  ExitCause,
   MountSpec,
   RootSpec,
   RunningSandbox,

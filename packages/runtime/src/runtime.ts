@@ -86,12 +86,17 @@ export interface SandboxLimits {
   readonly pidsMax: number;
 }
 
+/** `out-of-memory`: the kernel killed it, in a sandbox where it had to kill for want of memory. */
+export type ExitCause = "exited" | "out-of-memory";
+
 export interface RunningSandbox {
   readonly id: string;
   /** The agent's HTTP and WebSocket server. */
   readonly agentSocketPath: string;
-  /** Resolves when the sandbox's first process is gone, for whatever reason. Never rejects. */
-  readonly exited: Promise<void>;
+  /** Resolves when the sandbox's first process is gone, for whatever reason, with what is known of it. Never rejects. */
+  readonly exited: Promise<ExitCause>;
+  /** Why the sandbox ends by itself, when it does; null while its first process takes connections. Answers at once in that case. */
+  ownEnd(): Promise<ExitCause | null>;
   /** Duration of each step of the start, in order, in milliseconds: the trace of the create path. */
   readonly trace: readonly { readonly step: string; readonly durationMs: number }[];
 }

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { hasErrorCode, readMounts, runTool, unmount } from "@caisson/linux";
-import { assertNoLeaks } from "@caisson/linux/testing";
+import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { randomCharacters } from "@caisson/model";
 import { ensureBaseImage } from "@caisson/server/base-image";
 import type { NetworkOptions } from "../src/network/sandbox-network.ts";
@@ -66,7 +66,16 @@ export async function makeOciTestHost({ runtimePath, network }: TestHostOptions)
 
   return {
     lowerPath,
-    open: () => OciRuntime.open({ runDirectory, instance, agentPath, runtimePath, network, preparedCount: 1 }),
+    open: () =>
+      OciRuntime.open({
+        runDirectory,
+        instance,
+        agentPath,
+        runtimePath,
+        network,
+        preparedCount: 1,
+        startTimeoutMs: testTimeoutMs(20_000),
+      }),
     newDirectory,
     async newRoot(kind): Promise<RootSpec> {
       if (kind === "ephemeral") return { kind, lowerPath, scratchPath: await newDirectory() };

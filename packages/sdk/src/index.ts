@@ -46,6 +46,8 @@ export type {
   OpenOptions,
   ReadFileOptions,
   RemoveOptions,
+  SkippedFile,
+  SkipReason,
   TransferOptions,
   TransferProgress,
   WalkEntry,

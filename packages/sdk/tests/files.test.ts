@@ -1,11 +1,28 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chmod, lstat, mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { appendFileSync, rmSync } from "node:fs";
+import {
+  chmod,
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { Sandbox, SeekMode, type TransferProgress } from "../src/index.ts";
+import { Sandbox, SeekMode, type SkippedFile, type TransferProgress } from "../src/index.ts";
 import { AgentGateway } from "./agent-gateway.ts";
 import { FakeSandbox } from "./fake-sandbox.ts";
 
@@ -249,21 +266,164 @@ test("a sandbox that lies about paths writes nothing outside the directory of th
     ctime: "",
     mode: 0o644,
   };
-  const entry = { isFile: true, isDirectory: false, isSymlink: false };
-  for (const path of ["/root/../outside", "/elsewhere", "../outside", "/root/a/../../outside"]) {
+  for (const name of ["../outside", "/elsewhere", "..", ".", "", "a/../../outside", "a\0b"]) {
     await using fake = await FakeSandbox.start({
       realPath: () => "/root",
-      stat: () => info,
-      walk: (_params, self) => {
-        setImmediate(() => {
-          self.notify("start", { streamId: 5 });
-          self.chunk(5, JSON.stringify({ ...entry, name: "outside", path }));
-          self.notify("end", { streamId: 5 });
-        });
-        return { streamId: 5 };
-      },
+      lstat: () => info,
+      readDir: () => [{ name, isFile: true, isDirectory: false, isSymlink: false }],
+      readFile: () => "",
     });
     await using liar = await Sandbox.create({ ...fake.options, timeout: "1m" });
-    await assert.rejects(liar.fs.download("/root", join(local, "liar")), /Refused to download/, path);
+    await assert.rejects(liar.fs.download("/root", join(local, "liar")), /Refused to copy/, name);
   }
+});
+
+test("special files on this machine are skipped with a note, and nothing waits for them", async () => {
+  const source = join(local, "special");
+  await mkdir(join(source, "sub"), { recursive: true });
+  await writeFile(join(source, "file"), "x");
+  execFileSync("mkfifo", [join(source, "pipe"), join(source, "sub/pipe")]);
+  const socket = createServer().listen(join(source, "socket"));
+  await once(socket, "listening");
+  execFileSync("mknod", [join(source, "device"), "c", "1", "3"]);
+  await symlink("pipe", join(source, "link"));
+  const skipped: SkippedFile[] = [];
+  await sandbox.fs.upload(source, ".", { onSkip: (file) => skipped.push(file) });
+  socket.close();
+  assert.deepEqual(skipped.map(({ path, reason }) => [path.slice(source.length), reason]).sort(), [
+    ["/device", "device"],
+    ["/pipe", "pipe"],
+    ["/socket", "socket"],
+    ["/sub/pipe", "pipe"],
+  ]);
+  assert.equal(skipped[0]?.message.startsWith("Skipped "), true);
+  assert.equal((await sandbox.sh`cd special && find . | sort`.text()).trim(), ".\n./file\n./link\n./sub");
+
+  const warnings: Error[] = [];
+  process.on("warning", (warning) => warnings.push(warning));
+  await sandbox.fs.upload(join(source, "sub"), "warned");
+  await new Promise((resolve) => setImmediate(resolve));
+  process.removeAllListeners("warning");
+  assert.match(warnings[0]?.message ?? "", /^Skipped ".*\/special\/sub\/pipe": it is a named pipe\. Pass onSkip/);
+  await assert.rejects(sandbox.fs.upload(join(source, "pipe"), "x"), /it is a named pipe/);
+});
+
+test("special files in a sandbox are skipped with a note, and nothing waits for them", async () => {
+  await sandbox.sh`mkdir -p odd/sub && mkfifo odd/pipe odd/sub/pipe && mknod odd/device c 1 3 && echo x > odd/file`;
+  await sandbox.sh`python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("odd/socket")'`;
+  const skipped: string[] = [];
+  await sandbox.fs.download("odd", join(local, "from"), {
+    onSkip: ({ path, reason }) => skipped.push(`${path.slice(gateway.home.length)} ${reason}`),
+  });
+  assert.deepEqual(skipped.sort(), [
+    "/odd/device device",
+    "/odd/pipe pipe",
+    "/odd/socket socket",
+    "/odd/sub/pipe pipe",
+  ]);
+  assert.deepEqual((await readdir(join(local, "from/odd"))).sort(), ["file", "sub"]);
+  await assert.rejects(sandbox.fs.download("odd/pipe", join(local, "x")), /it is a named pipe/);
+});
+
+test("special files that are in the way of a copy are replaced, on either side", async () => {
+  const source = join(local, "replacing");
+  await mkdir(source);
+  await writeFile(join(source, "small"), "small");
+  await writeFile(join(source, "large"), randomBytes(600_000));
+  await sandbox.sh`mkdir replacing && mkfifo replacing/small replacing/large`;
+  await sandbox.fs.upload(source, ".");
+  assert.equal(await sandbox.fs.readTextFile("replacing/small"), "small");
+  assert.equal((await sandbox.fs.lstat("replacing/large")).size, 600_000);
+  const target = join(local, "way");
+  await mkdir(join(target, "replacing"), { recursive: true });
+  execFileSync("mkfifo", [join(target, "replacing/small"), join(target, "replacing/large")]);
+  await sandbox.fs.download("replacing", target);
+  assert.equal(await readFile(join(target, "replacing/small"), "utf8"), "small");
+  assert.ok((await readFile(join(target, "replacing/large"))).equals(await readFile(join(source, "large"))));
+  await assert.rejects(sandbox.fs.download("odd/file", join(local, "special/pipe")), /named pipe or a socket/);
+  await sandbox.fs.download("odd/file", "/dev/null");
+  assert.equal((await stat("/dev/null")).mode & 0o777, 0o666);
+});
+
+test("names that are not UTF-8 are skipped with a note in both directions", async () => {
+  const source = join(local, "names");
+  await mkdir(source);
+  const raw = (text: string) => Buffer.concat([Buffer.from(`${source}/`), Buffer.from(text, "latin1")]);
+  await writeFile(raw("file-\xff"), "x");
+  await mkdir(raw("directory-\xff"));
+  await symlink("good-\ufffd", raw("link-\xff"));
+  await writeFile(join(source, "good-\ufffd"), "its name is this");
+  const skipped: string[] = [];
+  const onSkip = ({ path, reason }: SkippedFile) => skipped.push(`${basename(path)} ${reason}`);
+  await sandbox.fs.upload(source, ".", { onSkip });
+  assert.deepEqual(skipped.splice(0).sort(), ["directory-\ufffd name", "file-\ufffd name", "link-\ufffd name"]);
+  assert.equal(await sandbox.fs.readTextFile("names/good-\ufffd"), "its name is this");
+
+  await sandbox.sh`cd names && touch "$(printf 'file-\\377')" && mkdir "$(printf 'directory-\\377')"`;
+  await sandbox.fs.download("names", join(local, "names-back"), { onSkip });
+  assert.deepEqual(skipped.sort(), ["directory-\ufffd name", "file-\ufffd name"]);
+  assert.deepEqual(await readdir(join(local, "names-back/names")), ["good-\ufffd"]);
+});
+
+test("permissions of files and directories are kept, read-only ones too, and copying again changes nothing", async () => {
+  const source = join(local, "modes");
+  await mkdir(join(source, "closed/inner"), { recursive: true });
+  await writeFile(join(source, "closed/inner/read-only"), "first");
+  await writeFile(join(source, "closed/large"), randomBytes(400_000));
+  await chmod(join(source, "closed/inner/read-only"), 0o444);
+  await chmod(join(source, "closed/large"), 0o400);
+  await chmod(join(source, "closed/inner"), 0o555);
+  await chmod(join(source, "closed"), 0o551);
+  await link(join(source, "closed/large"), join(source, "second-name"));
+  const listing = "closed 551\nclosed/inner 555\nclosed/inner/read-only 444\nclosed/large 400\nsecond-name 400\n";
+  for (let round = 0; round < 2; round += 1) {
+    await sandbox.fs.upload(source, ".");
+    assert.equal(await sandbox.sh`cd modes && find . -mindepth 1 -printf '%P %m\\n' | sort`.text(), listing);
+    await sandbox.fs.download("modes", join(local, "modes-back"));
+    const find = ["-mindepth", "1", "-printf", "%P %m\n"];
+    const found = execFileSync("find", [join(local, "modes-back/modes"), ...find], { encoding: "utf8" });
+    assert.equal(found.split("\n").sort().join("\n").trim(), listing.trim());
+  }
+  assert.equal(await readFile(join(local, "modes-back/modes/closed/inner/read-only"), "utf8"), "first");
+});
+
+test("a sparse file of the sandbox takes no room for its holes here", async () => {
+  await sandbox.sh`mkdir sparse && truncate -s 20M sparse/file && printf end >> sparse/file`;
+  await sandbox.fs.download("sparse", local);
+  const info = await stat(join(local, "sparse/file"));
+  assert.equal(info.size, 20 * 2 ** 20 + 3);
+  assert.ok(info.blocks * 512 < 2 * 2 ** 20, `${info.blocks} blocks`);
+});
+
+test("what vanishes while it is copied is skipped, and a file that grows is copied as long as it was", async () => {
+  const source = join(local, "changing");
+  await mkdir(source);
+  for (let number = 0; number < 200; number += 1) await writeFile(join(source, `f${number}`), "x");
+  await writeFile(join(source, "growing"), randomBytes(1_000_000));
+  const skipped: string[] = [];
+  let isRemoved = false;
+  await sandbox.fs.upload(source, ".", {
+    onSkip: ({ reason }) => skipped.push(reason),
+    onProgress: ({ path }) => {
+      if (path.endsWith("growing")) appendFileSync(path, randomBytes(1000));
+      if (isRemoved) return;
+      isRemoved = true;
+      for (let number = 0; number < 200; number += 1) rmSync(join(source, `f${number}`));
+    },
+  });
+  assert.ok(skipped.length > 0);
+  assert.deepEqual([...new Set(skipped)], ["gone"]);
+  assert.equal((await sandbox.fs.stat("changing/growing")).size, 1_000_000);
+  assert.ok((await stat(join(source, "growing"))).size > 1_000_000);
+});
+
+test("a tree goes from one sandbox to another with the same rules", async () => {
+  await using other = await AgentGateway.start();
+  await using target = await Sandbox.create(other.options);
+  const skipped: string[] = [];
+  await sandbox.fs.copyTo("odd", target.fs, "moved", { onSkip: ({ reason }) => skipped.push(reason) });
+  assert.deepEqual(skipped.sort(), ["device", "pipe", "pipe", "socket"]);
+  assert.equal(await target.fs.readTextFile("moved/odd/file"), "x\n");
+  await sandbox.fs.copyTo("modes/closed/large", target.fs, "one");
+  assert.equal((await target.fs.stat("one")).mode & 0o777, 0o400);
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { CaissonError } from "@caisson/model";
 import type { AttachMode, BlockDevice, BlockImage, ImageId, StorageDriver } from "../src/driver.ts";
 import { describeCrashConformance } from "./conformance-crash.ts";
@@ -370,7 +371,7 @@ async function fill(path: string, sizeBytes: number): Promise<void> {
 }
 
 async function eventually(isTrue: () => Promise<boolean>, timeoutMs = 10_000): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
+  const deadline = performance.now() + testTimeoutMs(timeoutMs);
   while (!(await isTrue())) {
     assert.ok(performance.now() < deadline, `not so within ${timeoutMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -28,6 +28,11 @@ export interface Call {
    */
   readonly signal: AbortSignal;
   /**
+   * Runs what needs much memory for its answer when it is its turn, which lasts until the answer was sent: only a few do so at a time, however many
+   * are asked for and however slowly the client takes them. Nothing in it may wait for the client.
+   */
+  inTurn<T>(run: () => Promise<T>): Promise<T>;
+  /**
    * Opens a stream to the client and returns its id for the answer. Reading starts about 10 ms after the answer was sent, one message
    * per chunk, and waits while the client is slow. Empty chunks are skipped; chunks above 64 KiB are split, so an entry of `walk` must
    * be smaller. A source that throws ends the stream with `stream.error`; when the call fails after this, the source is never run.

@@ -39,12 +39,7 @@ function primitive<T>(expected: string, accepts: (value: unknown) => value is T)
 }
 
 /** Any text. Paths and arguments with a NUL character are refused by the operation itself. */
-export const string: Validator<string> = (value, path, issues) => {
-  if (typeof value === "string") return value;
-  if (value instanceof LargeString) return value.toString();
-  report("string", value, path, issues);
-  return "";
-};
+export const string: Validator<string> = primitive("string", (value) => typeof value === "string");
 export const boolean: Validator<boolean> = primitive("boolean", (value) => typeof value === "boolean");
 /** A finite number. */
 export const number: Validator<number> = primitive("number", (value): value is number => Number.isFinite(value));
@@ -58,16 +53,35 @@ export const count: Validator<number> = primitive(
 /** Any JSON value; an absent one is `undefined`. */
 export const any: Validator<unknown> = (value) => value;
 
-/** Standard base64. Decoding is done here, so that a method sees bytes. */
-export const bytes: Validator<Uint8Array<ArrayBuffer>> = (value, path, issues) => {
+/** Standard base64, of which a large one is decoded while it is used; see `requireDecodable`. */
+export const bytes: Validator<Uint8Array<ArrayBuffer> | LargeString> = (value, path, issues) => {
+  if (value instanceof LargeString) return value;
   try {
     return decodeBase64(value);
   } catch (error) {
     if (error instanceof TypeError) report("string", value, path, issues);
-    else issues.push({ expected: "base64", code: "invalid_format", path, message: "Invalid base64-encoded string" });
+    else issues.push(malformedBase64(path));
     return new Uint8Array();
   }
 };
+
+/** Any text as UTF-8. */
+export const textBytes: Validator<Uint8Array<ArrayBuffer> | LargeString> = (value, path, issues) =>
+  value instanceof LargeString ? value : new TextEncoder().encode(string(value, path, issues));
+
+/** Throws, as `validate` does, when the pieces of the parameter `name` turn out not to be base64. */
+export async function requireDecodable(pieces: AsyncIterable<Uint8Array>, name: string): Promise<void> {
+  try {
+    for await (const _piece of pieces);
+  } catch (error) {
+    if (error instanceof SyntaxError) throw invalidParams([malformedBase64([name])]);
+    throw error;
+  }
+}
+
+function malformedBase64(path: readonly string[]): Issue {
+  return { expected: "base64", code: "invalid_format", path, message: "Invalid base64-encoded string" };
+}
 
 /** Absent or null counts as not given (protocol.md section 4). */
 export function optional<T>(inner: Validator<T>): Validator<T | undefined> {
@@ -143,7 +157,11 @@ export function validate<T>(validator: Validator<T>, params: unknown): T {
   const issues: Issue[] = [];
   const result = validator(params ?? {}, [], issues);
   if (issues.length === 0) return result;
-  throw new ProtocolError(RPC_ERROR_CODES.invalidParams, "Invalid params", {
+  throw invalidParams(issues);
+}
+
+function invalidParams(issues: readonly Issue[]): ProtocolError {
+  return new ProtocolError(RPC_ERROR_CODES.invalidParams, "Invalid params", {
     constructorName: "ZodError",
     message: JSON.stringify(issues, null, 2),
   });

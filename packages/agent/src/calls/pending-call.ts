@@ -1,8 +1,10 @@
 import type { RpcId } from "@caisson/protocol/rpc";
+import type { Budget } from "../host/budget.ts";
 import { startTimer } from "../host/timers.ts";
 import { HeldStream, ONE_READ_BYTES } from "../wire/held-stream.ts";
 import type { IncomingStreams, TakenStream } from "../wire/incoming-streams.ts";
 import type { OutgoingStreams } from "../wire/outgoing-streams.ts";
+import { abortError } from "./errors.ts";
 import type { Call, Connection, StreamSource } from "./method.ts";
 
 /** What a stream reads ahead until it starts. */
@@ -20,9 +22,19 @@ export class PendingCall implements Call {
   readonly #opened: { readonly held: HeldStream; readonly source: StreamSource }[] = [];
   #controller: AbortController | null = null;
   #isAborted = false;
+  readonly #turns: readonly Budget[];
+  #giveTurn = () => {};
+  #onAbort = () => {};
 
-  constructor(id: RpcId, connection: Connection, incoming: IncomingStreams, outgoing: OutgoingStreams) {
+  constructor(
+    id: RpcId,
+    connection: Connection,
+    incoming: IncomingStreams,
+    outgoing: OutgoingStreams,
+    turns: readonly Budget[],
+  ) {
     this.id = id;
+    this.#turns = turns;
     this.connection = connection;
     this.#incoming = incoming;
     this.#outgoing = outgoing;
@@ -46,6 +58,37 @@ export class PendingCall implements Call {
   abort(): void {
     this.#isAborted = true;
     this.#controller?.abort();
+    this.#onAbort();
+  }
+
+  async inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const taken: Budget[] = [];
+    this.#giveTurn = () => {
+      for (const turns of taken.splice(0)) turns.give(1);
+    };
+    for (const turns of this.#turns) {
+      await this.#unlessAborted(turns.take(1), () => turns.give(1));
+      taken.push(turns);
+    }
+    return await run();
+  }
+
+  /** As `abortable`, without a signal: thousands of calls may wait here, and a signal takes some kilobytes. */
+  async #unlessAborted(taking: Promise<void>, giveBack: () => void): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#onAbort = () => reject(abortError());
+      if (this.#isAborted) this.#onAbort();
+      void taking.then(() => {
+        if (this.#isAborted) giveBack();
+        else resolve();
+      });
+    });
+    this.#onAbort = () => {};
+  }
+
+  /** The answer was sent, or there is none. */
+  endTurn(): void {
+    this.#giveTurn();
   }
 
   openStream(source: StreamSource): number {

@@ -2,7 +2,7 @@ import type { WalkEntry } from "@caisson/protocol/rpc-methods";
 import { type GlobOptions, globToRegExp } from "./glob-to-reg-exp.ts";
 import { isGlob, unescapeGlob } from "./is-glob.ts";
 import { absolutePath, joinPath, normalizePath } from "./path-text.ts";
-import { type WalkOptions, walk, walkEntry } from "./walk.ts";
+import { isUnreachable, type WalkOptions, walk, walkEntry } from "./walk.ts";
 
 export interface ExpandGlobOptions extends GlobOptions {
   /** Where a relative glob starts; itself relative to `directory`, which is the default. */
@@ -81,7 +81,7 @@ class Expansion {
   async advance(matches: readonly WalkEntry[], segment: string): Promise<WalkEntry[]> {
     const found = new Map<string, WalkEntry>();
     for (const match of matches) {
-      if (!match.isDirectory) continue;
+      if (!match.isDirectory || (await isUnreachable(match.path, match.name, asIs))) continue;
       for await (const entry of this.#below(match, segment)) found.set(entry.path, entry);
     }
     return [...found.values()].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));

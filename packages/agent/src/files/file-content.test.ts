@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { useAgent } from "../../tests/agent-fixture.ts";
 import { eventually } from "../../tests/eventually.ts";
+import { RpcClient } from "../../tests/rpc-client.ts";
 
 const at = useAgent();
 
@@ -40,7 +41,8 @@ test("a file that no answer can carry is refused, and the connection lives on", 
   assert.match(error.message, /Open it and read it in parts/);
   // Endless, and without a size.
   assert.equal((await at.client.failure("readFile", { path: "/dev/zero" })).code, "EFBIG");
-  assert.equal((await at.client.failure("readTextFile", { path: "/dev/zero" })).code, "EFBIG");
+  // Six characters for each byte are more than the client takes before they are more than a file may have.
+  assert.equal((await at.client.failure("readTextFile", { path: "/dev/zero" })).code, "EMSGSIZE");
 });
 
 test("writing truncates, appends, creates and sets the mode as its options say", async () => {
@@ -144,22 +146,38 @@ test("a write that cannot begin tells the client to stop its stream", async () =
   await at.client.until(() => at.client.stream(20).find(({ kind }) => kind === "cancel"), "a cancel");
 });
 
-test("an aborted read or write answers with an AbortError at once", async () => {
-  execFileSync("mkfifo", [join(at.directory, "pipe")]);
-  at.client.notify("$sandbox.stream.start", { streamId: 30 });
-  const requests = [
-    at.client.request("readFile", { path: `${at.name}/pipe`, abortId: 0 }),
-    at.client.request("readTextFile", { path: `${at.name}/pipe`, abortId: 1 }),
-    at.client.request("writeFile", { path: `${at.name}/a`, contentStreamId: 30, abortId: 2 }),
-  ];
+test("aborted reads and writes answer with an AbortError at once, in the middle of an answer too", async () => {
+  await writeFile(join(at.directory, "large"), "");
+  await truncate(join(at.directory, "large"), 60_000_000);
+  await using client = await RpcClient.connect(at.agent.socketPath);
+  client.notify("$sandbox.stream.start", { streamId: 30 });
+  const write = client.request("writeFile", { path: `${at.name}/a`, contentStreamId: 30, abortId: 0 });
   await eventually("the write has begun", async () => (await contentOf("a")) === "");
-  for (const abortId of [0, 1, 2]) assert.equal(await at.client.ok("abort", { abortId }), null);
-  for (const id of requests) {
-    const { error } = (await at.client.answer(id)).result ?? {};
+  // More than are read at a time, and the client takes none of them.
+  client.socket.pause();
+  const reads = Array.from({ length: 20 }, (_, index) =>
+    client.request("readFile", { path: `${at.name}/large`, abortId: index + 1 }),
+  );
+  const aborts = Array.from({ length: 21 }, (_, abortId) => client.request("abort", { abortId }));
+  client.socket.resume();
+  for (const id of aborts) assert.deepEqual((await client.answer(id)).result, { ok: null });
+  for (const id of [write, ...reads]) {
+    const { error } = (await client.answer(id)).result ?? {};
     assert.deepEqual([error?.constructorName, error?.name], ["DOMException", "AbortError"]);
   }
-  // Lets the calls of the agent's threads end.
-  await writeFile(join(at.directory, "pipe"), "");
+});
+
+test("a file that shrinks while it is sent gives what is left of it", async () => {
+  await writeFile(join(at.directory, "large"), Buffer.alloc(60_000_000, "x"));
+  await using client = await RpcClient.connect(at.agent.socketPath);
+  client.socket.pause();
+  const id = client.request("readFile", { path: `${at.name}/large` });
+  // Another connection, since this one takes nothing; what it asks is answered after the read has begun or before.
+  await at.client.ok("truncate", { name: `${at.name}/large`, length: 1_000_000 });
+  client.socket.resume();
+  const { result } = await client.answer(id);
+  const content = Buffer.from(String(result?.ok), "base64");
+  assert.ok(content.length >= 1_000_000 && content.length < 60_000_000 && content.every((byte) => byte === 0x78));
 });
 
 test("100 MiB pass through a write and through reads with little memory", async () => {
@@ -202,3 +220,61 @@ async function peakMemoryBytes(): Promise<number> {
   const status = await readFile(`/proc/${at.agent.process.pid}/status`, "utf8");
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
 }
+
+test("large content of every length is written, its slashes escaped or not, and read again", async () => {
+  for (const length of [1_000_000, 1_000_001, 1_000_002, 1_179_648, 2_000_003]) {
+    const content = randomBytes(length);
+    for (const escaped of [base64(content), base64(content).replaceAll("/", "\\/")]) {
+      const id = 1_000_000 + length + escaped.length;
+      at.client.send(
+        `{"jsonrpc":"2.0","id":${id},"method":"writeFile","params":{"path":"${at.name}/a","content":"${escaped}"}}`,
+      );
+      assert.deepEqual((await at.client.answer(id)).result, { ok: null });
+      assert.ok((await readFile(join(at.directory, "a"))).equals(content));
+    }
+    assert.equal(await at.client.ok("readFile", { path: `${at.name}/a` }), base64(content));
+  }
+});
+
+test("large text is written and read again, with every character that JSON escapes", async () => {
+  const content = 'ž"\\\n\u0001😀\u2028'.repeat(200_000);
+  await at.client.ok("writeTextFile", { path: `${at.name}/a`, content });
+  assert.equal(await readFile(join(at.directory, "a"), "utf8"), content);
+  assert.ok((await at.client.ok("readTextFile", { path: `${at.name}/a` })) === content);
+});
+
+test("large content that is not base64 is refused before the file is touched, wherever it goes wrong", async () => {
+  await writeFile(join(at.directory, "a"), "kept");
+  const valid = "AAAA".repeat(300_000);
+  for (const content of [`${valid}A`, `${valid}!AAA`, `AA==${valid}`, `${valid}AB=`, `${valid}AA==AAAA`]) {
+    const { error } = await at.client.answer(at.client.request("writeFile", { path: `${at.name}/a`, content }));
+    assert.equal(error?.code, -32602, content.slice(-12));
+  }
+  assert.equal(await readFile(join(at.directory, "a"), "utf8"), "kept");
+});
+
+test("named pipes, sockets and terminals are refused at once by everything that opens files", async () => {
+  execFileSync("mkfifo", [join(at.directory, "pipe")]);
+  const pipe = `${at.name}/pipe`;
+  const calls: [string, object][] = [
+    ["readFile", { path: pipe }],
+    ["readTextFile", { path: pipe }],
+    ["writeFile", { path: pipe, content: "" }],
+    ["open", { path: pipe }],
+    ["open", { path: pipe, options: { write: true } }],
+    ["create", { path: pipe }],
+    ["truncate", { name: pipe }],
+    ["copyFile", { fromPath: pipe, toPath: `${at.name}/b` }],
+    ["copyFile", { fromPath: `${at.name}/a`, toPath: pipe }],
+    ["readFile", { path: at.agent.socketPath }],
+    ["open", { path: "/dev/ptmx" }],
+  ];
+  await writeFile(join(at.directory, "a"), "");
+  for (const [method, params] of calls) {
+    const error = await at.client.failure(method, params);
+    assert.deepEqual([error.constructorName, error.code], ["NotSupported", "ENOTSUP"], `${method} ${error.message}`);
+  }
+  assert.equal(Object(await at.client.ok("lstat", { path: pipe })).isFifo, true);
+  await at.client.ok("rename", { oldPath: pipe, newPath: `${at.name}/moved` });
+  await at.client.ok("remove", { path: `${at.name}/moved` });
+});

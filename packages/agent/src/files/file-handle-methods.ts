@@ -1,10 +1,23 @@
 import { type Call, type MethodTable, method } from "../calls/method.ts";
-import { boolean, bytes, count, defaulted, object, oneOf, optional, type ShapeOf, string } from "../calls/params.ts";
+import {
+  boolean,
+  bytes,
+  count,
+  defaulted,
+  object,
+  oneOf,
+  optional,
+  requireDecodable,
+  type ShapeOf,
+  string,
+} from "../calls/params.ts";
+import { LargeString } from "../wire/large-string.ts";
 import { writeAll } from "./file-content.ts";
 import { addFile, closeFile, getFile } from "./file-handles.ts";
 import { toFileInfo } from "./file-info.ts";
 import { acquireLock } from "./file-lock.ts";
 import { byteOffset, time } from "./file-params.ts";
+import { requireOpenableIfThere } from "./openable.ts";
 import { resolvePath } from "./paths.ts";
 
 /** The largest answer to one read, small enough for Python's limit of 1 MiB for a message. Who wants more reads again. */
@@ -29,13 +42,25 @@ export const fileHandleMethods: MethodTable = {
   create: method({ path: string }, ({ path }, call) =>
     openFile(path, { read: true, write: true, create: true, truncate: true }, call),
   ),
-  fileRead: method({ ...handle, length: count }, async ({ fileHandleId, length }, { connection }) => {
-    const buffer = new Uint8Array(Math.min(length, READ_LIMIT_BYTES));
-    const size = await getFile(connection, fileHandleId).read(buffer);
-    return { data: size === null ? null : buffer.subarray(0, size).toBase64() };
-  }),
+  fileRead: method({ ...handle, length: count }, ({ fileHandleId, length }, call) =>
+    call.inTurn(async () => {
+      const buffer = new Uint8Array(Math.min(length, READ_LIMIT_BYTES));
+      const size = await getFile(call.connection, fileHandleId).read(buffer);
+      return { data: size === null ? null : buffer.subarray(0, size).toBase64() };
+    }),
+  ),
   fileWrite: method({ ...handle, data: bytes }, async ({ fileHandleId, data }, { connection }) => {
-    await writeAll(getFile(connection, fileHandleId), data);
+    const file = getFile(connection, fileHandleId);
+    if (data instanceof LargeString) {
+      await requireDecodable(data.bytes(), "data");
+      let bytesWritten = 0;
+      for await (const piece of data.bytes()) {
+        await writeAll(file, piece);
+        bytesWritten += piece.length;
+      }
+      return { bytesWritten };
+    }
+    await writeAll(file, data);
     return { bytesWritten: data.length };
   }),
   fileSeek: method(
@@ -67,7 +92,9 @@ export const fileHandleMethods: MethodTable = {
 };
 
 async function openFile(path: string, options: Deno.OpenOptions, call: Call): Promise<{ fileHandleId: number }> {
-  const file = await Deno.open(resolvePath(call.sandbox, path), options);
+  const resolved = resolvePath(call.sandbox, path);
+  await requireOpenableIfThere(resolved);
+  const file = await Deno.open(resolved, options);
   return { fileHandleId: addFile(call.connection, file) };
 }
 

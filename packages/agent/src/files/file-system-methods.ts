@@ -9,14 +9,18 @@ import {
   number,
   object,
   optional,
+  requireDecodable,
   string,
+  textBytes,
   type Validator,
   validate,
 } from "../calls/params.ts";
+import type { LargeString } from "../wire/large-string.ts";
 import { expandGlob } from "./expand-glob.ts";
 import { readContent, writeContent } from "./file-content.ts";
 import { toFileInfo } from "./file-info.ts";
 import { time } from "./file-params.ts";
+import { requireOpenable, requireOpenableIfThere } from "./openable.ts";
 import { resolvePath } from "./paths.ts";
 import { walk } from "./walk.ts";
 
@@ -42,16 +46,24 @@ const writeOptions = options({
   mode: optional(count),
 });
 
-/** A method that writes a file from `content`, read by `validator`, or from a stream of the client. */
-function writeMethod<T>(validator: Validator<T>, encode: (content: T) => Uint8Array): Method {
-  const shape = { ...path, options: writeOptions, contentStreamId: optional(count), content: optional(validator) };
-  const contentOnly = object({ content: validator });
-  return method(shape, async ({ path, options, contentStreamId, content }, call) => {
-    const source =
-      contentStreamId === undefined
-        ? encode(content ?? validate(contentOnly, {}).content)
-        : call.takeStream(contentStreamId);
-    await writeContent(resolvePath(call.sandbox, path), source, options, call.signal);
+/** A method that writes a file from `content`, read by `content`, or from a stream of the client. */
+function writeMethod(
+  content: Validator<Uint8Array | LargeString>,
+  piecesOf: (content: LargeString) => AsyncIterable<Uint8Array>,
+): Method {
+  const shape = { ...path, options: writeOptions, contentStreamId: optional(count), content: optional(content) };
+  const contentOnly = object({ content });
+  return method(shape, async (params, call) => {
+    const { options, contentStreamId } = params;
+    const path = resolvePath(call.sandbox, params.path);
+    if (contentStreamId !== undefined) {
+      return await writeContent(path, call.takeStream(contentStreamId), options, call.signal);
+    }
+    const given = params.content ?? validate(contentOnly, {}).content;
+    if (given instanceof Uint8Array) return await writeContent(path, given, options, call.signal);
+    // Found before the file is touched, as with content that is not large.
+    await requireDecodable(piecesOf(given), "content");
+    await writeContent(path, piecesOf(given), options, call.signal);
   });
 }
 
@@ -101,14 +113,11 @@ function openJsonStream(call: Call, values: (signal: AbortSignal) => AsyncIterab
 }
 
 export const fileSystemMethods: MethodTable = {
-  readFile: pathMethod(async (path, { signal }) => (await readContent(path, signal)).toBase64()),
-  // The byte order mark is content, and invalid sequences are replaced (protocol.md 9.B 10).
-  readTextFile: pathMethod(async (path, { signal }) =>
-    new TextDecoder("utf-8", { ignoreBOM: true }).decode(await readContent(path, signal)),
-  ),
-  writeFile: writeMethod(bytes, (content) => content),
-  writeTextFile: writeMethod(string, (content) => new TextEncoder().encode(content)),
-  readDir: pathMethod((path) => Array.fromAsync(Deno.readDir(path))),
+  readFile: pathMethod((path, call) => call.inTurn(() => readContent(path, "base64", call.signal))),
+  readTextFile: pathMethod((path, call) => call.inTurn(() => readContent(path, "utf-8", call.signal))),
+  writeFile: writeMethod(bytes, (content) => content.bytes()),
+  writeTextFile: writeMethod(textBytes, (content) => content.utf8()),
+  readDir: pathMethod((path, call) => call.inTurn(() => Array.fromAsync(Deno.readDir(path)))),
   remove: method(
     { ...path, options: options({ recursive: defaulted(boolean, false) }) },
     ({ path, options }, { sandbox }) => Deno.remove(resolvePath(sandbox, path), options),
@@ -120,9 +129,12 @@ export const fileSystemMethods: MethodTable = {
   rename: method(twoPaths, ({ oldPath, newPath }, { sandbox }) =>
     Deno.rename(resolvePath(sandbox, oldPath), resolvePath(sandbox, newPath)),
   ),
-  copyFile: method({ fromPath: string, toPath: string }, ({ fromPath, toPath }, { sandbox }) =>
-    Deno.copyFile(resolvePath(sandbox, fromPath), resolvePath(sandbox, toPath)),
-  ),
+  copyFile: method({ fromPath: string, toPath: string }, async ({ fromPath, toPath }, { sandbox }) => {
+    const [from, to] = [resolvePath(sandbox, fromPath), resolvePath(sandbox, toPath)];
+    await requireOpenable(from);
+    await requireOpenableIfThere(to);
+    await Deno.copyFile(from, to);
+  }),
   stat: pathMethod(async (path) => toFileInfo(await Deno.stat(path))),
   lstat: pathMethod(async (path) => toFileInfo(await Deno.lstat(path))),
   chmod: method({ ...path, mode: count }, ({ path, mode }, { sandbox }) =>
@@ -140,9 +152,11 @@ export const fileSystemMethods: MethodTable = {
   ),
   readLink: pathMethod((path) => Deno.readLink(path)),
   realPath: pathMethod((path) => Deno.realPath(path)),
-  truncate: method({ name: string, length: defaulted(count, 0) }, ({ name, length }, { sandbox }) =>
-    Deno.truncate(resolvePath(sandbox, name), length),
-  ),
+  truncate: method({ name: string, length: defaulted(count, 0) }, async ({ name, length }, { sandbox }) => {
+    const path = resolvePath(sandbox, name);
+    await requireOpenableIfThere(path);
+    await Deno.truncate(path, length);
+  }),
   utime: method({ ...path, atime: time, mtime: time }, ({ path, atime, mtime }, { sandbox }) =>
     Deno.utime(resolvePath(sandbox, path), atime, mtime),
   ),

@@ -240,3 +240,36 @@ test("a cancelled walk sends nothing more", async () => {
     false,
   );
 });
+
+test("names that are not UTF-8 end no listing: they are told with U+FFFD, and a name that has this character is entered", async () => {
+  const root = Buffer.from(`${at.directory}/`);
+  const bytes = (...parts: (string | number)[]) =>
+    Buffer.concat([root, ...parts.map((part) => (typeof part === "string" ? Buffer.from(part) : Buffer.of(part)))]);
+  await mkdir(bytes("d", 0xff));
+  await writeFile(bytes("d", 0xff, "/hidden"), "");
+  await writeFile(bytes("caf", 0xe9), "");
+  await symlink("caf", bytes("l", 0xff));
+  await mkdir(bytes("real\ufffd"));
+  await writeFile(bytes("real\ufffd/inside"), "");
+  const names = ["caf\ufffd", "d\ufffd", "l\ufffd", "real\ufffd", "real\ufffd/inside"];
+  const entriesOf = async (method: string, params: object) => {
+    const { streamId } = (await at.client.ok(method, params)) as { streamId: number };
+    return (await at.client.chunks(streamId)).map((chunk): Entry => JSON.parse(String(chunk)));
+  };
+  for (const followSymlinks of [false, true]) {
+    const walked = await entriesOf("walk", { path: at.directory, followSymlinks });
+    const paths = walked.map(({ path }) => path.slice(at.directory.length + 1)).sort();
+    assert.deepEqual(paths, ["", ...names]);
+    assert.equal(walked.find(({ name }) => name === "d\ufffd")?.isDirectory, true);
+    assert.equal(walked.find(({ name }) => name === "l\ufffd")?.isSymlink, true);
+  }
+  const files = await entriesOf("walk", { path: at.directory, includeDirs: false, includeSymlinks: false });
+  assert.deepEqual(files.map(({ name }) => name).sort(), ["caf\ufffd", "inside"]);
+  const globbed = await entriesOf("expandGlob", { glob: "**/*", root: at.directory });
+  assert.deepEqual(
+    globbed.map(({ path }) => path.slice(at.directory.length + 1)),
+    names,
+  );
+  const listed = (await at.client.ok("readDir", { path: at.directory })) as Entry[];
+  assert.deepEqual(listed.map(({ name }) => name).sort(), names.slice(0, 4));
+});

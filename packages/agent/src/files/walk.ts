@@ -38,6 +38,10 @@ async function* walkDirectory(root: string, options: WalkOptions, resolve: Resol
   for await (const entry of Deno.readDir(resolve(root))) {
     let path = joinPath(root, entry.name);
     let { isDirectory, isSymlink } = entry;
+    if (await isUnreachable(path, entry.name, resolve)) {
+      if (isIncluded(entry, options) && passes(path, options)) yield { path, ...entry };
+      continue;
+    }
     if (isSymlink && !followSymlinks) {
       if (includeSymlinks && passes(path, options)) yield { path, ...entry };
       continue;
@@ -54,6 +58,28 @@ async function* walkDirectory(root: string, options: WalkOptions, resolve: Resol
       yield { path, ...entry };
     }
   }
+}
+
+/**
+ * Names are bytes to Linux and text on the wire, where each sequence that is not UTF-8 is U+FFFD (Deno's own reading of it). Such an entry is
+ * reported under that name, which shows that something is wrong with it, and neither entered nor followed: no path leads to it that a client
+ * could send. Without this one such directory would end the walk with `NotFound`.
+ */
+export async function isUnreachable(path: string, name: string, resolve: Resolve): Promise<boolean> {
+  if (!name.includes("\ufffd")) return false;
+  try {
+    // The character can also be part of a name that is UTF-8.
+    await Deno.lstat(resolve(path));
+    return false;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return true;
+    throw error;
+  }
+}
+
+function isIncluded(entry: Deno.DirEntry, { includeFiles, includeDirs, includeSymlinks }: WalkOptions): boolean {
+  if (entry.isSymlink) return includeSymlinks;
+  return entry.isDirectory ? includeDirs : includeFiles;
 }
 
 /** The entry of one path, following symbolic links. */

@@ -1,5 +1,6 @@
 import type { Environment } from "../processes/environment.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
+import type { AgentMemory } from "./agent-memory.ts";
 import type { Settings } from "./settings.ts";
 
 /** What all connections of the sandbox share. */
@@ -7,4 +8,5 @@ export interface Sandbox {
   readonly environment: Environment;
   readonly processes: ProcessTable;
   readonly settings: Settings;
+  readonly memory: AgentMemory;
 }

@@ -1,43 +1,16 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 import { TestAgent } from "../../testing/test-agent.ts";
-import { eventually } from "../../tests/eventually.ts";
+import { MemoryCgroup } from "../../tests/memory-cgroup.ts";
 import { RpcClient } from "../../tests/rpc-client.ts";
 
 const LIMIT_BYTES = 200 * 1024 * 1024;
-
-/** The hierarchy that rules memory here: version 1 where the host still has it, else version 2. */
-const VERSION_1 = "/sys/fs/cgroup/memory";
-const isVersion1 = existsSync(VERSION_1);
-const root = isVersion1 ? VERSION_1 : "/sys/fs/cgroup";
-
-/** A cgroup with little memory that shows inside as the whole hierarchy, as in a sandbox. */
-class MemoryCgroup implements AsyncDisposable {
-  readonly path = mkdtempSync(join(root, "caisson-test-"));
-
-  constructor() {
-    writeFileSync(join(this.path, isVersion1 ? "memory.limit_in_bytes" : "memory.max"), String(LIMIT_BYTES));
-    if (!isVersion1) writeFileSync(join(this.path, "memory.swap.max"), "0");
-  }
-
-  get prefix(): string[] {
-    const script = `echo $$ > ${this.path}/cgroup.procs && mount --bind ${this.path} ${root} && exec "$@"`;
-    return ["unshare", "--mount", "sh", "-c", script, "agent"];
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await eventually("the cgroup is empty", () => readFileSync(join(this.path, "cgroup.procs"), "utf8") === "");
-    rmdirSync(this.path);
-  }
-}
 
 /** Takes memory until it is ended; `tail` keeps what it cannot split into lines. */
 const HOG = "tail /dev/zero";
 
 test("a process that the kernel ends for want of memory says so, its shell too, others do not, and the agent lives", async () => {
-  await using cgroup = new MemoryCgroup();
+  await using cgroup = new MemoryCgroup(LIMIT_BYTES);
   await using agent = await TestAgent.start({ prefix: cgroup.prefix });
   await using client = await RpcClient.connect(agent.socketPath);
   const run = async (script: string) => {

@@ -45,6 +45,11 @@ export class OomDetector {
     return match === null ? 0 : Number(match[1]);
   }
 
+  /** The memory that the sandbox may use; null when the host does not show it, or sets no limit. */
+  limitBytes(): number | null {
+    return readNumber(this.#files.limit);
+  }
+
   /** What `oom` of an ended process says. `killsAtStart`: the count when it started. */
   judge(code: number, killsAtStart: number): ExitStatus["oom"] {
     if (code !== KILLED_CODE) return null;

@@ -1,9 +1,38 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { FrameError, FrameReader, OPCODES } from "./frame-reader.ts";
+import { type Frame, FrameError, FrameReader, OPCODES } from "./frame-reader.ts";
+import type { LargePayload } from "./large-payload.ts";
 
-const MAX_BYTES = 1024 * 1024;
+const MAX_BYTES = 3 * 1024 * 1024;
+
+/** A place for large messages, with room for so many bytes. */
+class Store implements LargePayload {
+  readonly #pieces: Buffer[] = [];
+  isReleased = false;
+
+  get length(): number {
+    return this.read().length;
+  }
+
+  append(bytes: Uint8Array): boolean {
+    // The reader only lends its bytes.
+    this.#pieces.push(Buffer.from(bytes));
+    return true;
+  }
+
+  read(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(Buffer.concat(this.#pieces));
+  }
+
+  release(): void {
+    this.isReleased = true;
+  }
+}
+
+function contentOf(payload: Frame["payload"] | undefined): Buffer {
+  return Buffer.from(payload instanceof Store ? payload.read() : payload instanceof Uint8Array ? payload : "");
+}
 
 interface FrameParts {
   readonly opcode: number;
@@ -38,7 +67,7 @@ function readerOf(bytes: Buffer, sizes: readonly number[] = [bytes.length], left
     offset += count;
     return count;
   };
-  return new FrameReader(read, MAX_BYTES, bytes.subarray(0, leftover));
+  return new FrameReader(read, MAX_BYTES, bytes.subarray(0, leftover), async () => new Store());
 }
 
 const text = (content: string) => ({ opcode: OPCODES.text, payload: Buffer.from(content) });
@@ -58,12 +87,22 @@ test("messages of any length arrive whole however the bytes are cut", async () =
       for (const payload of payloads) {
         const received = await reader.next();
         assert.equal(received?.opcode, OPCODES.binary);
-        assert.ok(payload.equals(received.payload));
+        assert.ok(payload.equals(contentOf(received.payload)));
       }
       assert.equal(await reader.next(), null);
     }),
     { numRuns: 60 },
   );
+});
+
+test("a large message arrives whole at the place that was found for it, and what follows it too", async () => {
+  const payload = Buffer.from(Array.from({ length: 1_500_001 }, (_, index) => index % 251));
+  for (const sizes of [[300_000], [7, 65_536], [100_001]]) {
+    const reader = readerOf(Buffer.concat([frame({ opcode: OPCODES.text, payload }), frame(text("next"))]), sizes);
+    const large = await reader.next();
+    assert.ok(large?.payload instanceof Store && payload.equals(contentOf(large.payload)));
+    assert.equal(String(contentOf((await reader.next())?.payload)), "next");
+  }
 });
 
 test("fragments become one message, and control frames between them come out at once", async () => {
@@ -77,9 +116,47 @@ test("fragments become one message, and control frames between them come out at 
   const reader = readerOf(bytes, [1]);
   const received: string[] = [];
   for (let next = await reader.next(); next !== null; next = await reader.next()) {
-    received.push(`${next.opcode} ${Buffer.from(next.payload)}`);
+    received.push(`${next.opcode} ${contentOf(next.payload)}`);
   }
   assert.deepEqual(received, ["9 p", "1 abcd", "1 next"]);
+});
+
+test("many small fragments become one large message, whose place is released when its end never comes", async () => {
+  const fragment = (index: number, isFinal: boolean) =>
+    frame({
+      opcode: index === 0 ? OPCODES.text : OPCODES.continuation,
+      payload: Buffer.alloc(60, `${index % 10}`),
+      isFinal,
+    });
+  const count = 20_000;
+  const fragments = Array.from({ length: count }, (_, index) => fragment(index, index === count - 1));
+  const message = await readerOf(Buffer.concat(fragments), [60_000]).next();
+  const content = contentOf(message?.payload);
+  assert.equal(content.length, 60 * count);
+  assert.equal(String(content.subarray(58, 62)), "0011");
+  const stores: Store[] = [];
+  const bytes = Buffer.concat(fragments.slice(0, -1));
+  let offset = 0;
+  const read = async (buffer: Uint8Array) => {
+    if (offset === bytes.length) return null;
+    const end = Math.min(bytes.length, offset + buffer.length);
+    buffer.set(bytes.subarray(offset, end));
+    const taken = end - offset;
+    offset = end;
+    return taken;
+  };
+  const hold = async () => {
+    const store = new Store();
+    stores.push(store);
+    return store;
+  };
+  const reader = new FrameReader(read, MAX_BYTES, new Uint8Array(), hold);
+  assert.equal(await reader.next(), null);
+  reader.close();
+  assert.deepEqual(
+    stores.map((store) => store.isReleased),
+    [true],
+  );
 });
 
 test("a connection that ends inside a frame ends, without an error or half a message", async () => {

@@ -6,6 +6,10 @@ import type { OutgoingStream } from "./outgoing-streams.ts";
 export const ONE_READ_BYTES = 16 * 1024;
 const END_DELAY_MS = 20;
 const FIRST_BLOCK_BYTES = 4 * 1024;
+/** What all streams together hold; above it a stream that has something already waits for its release. */
+const MAX_HELD_IN_ALL_BYTES = 32 * 1024 * 1024;
+
+let heldInAllBytes = 0;
 
 interface Block {
   readonly bytes: Uint8Array;
@@ -14,7 +18,7 @@ interface Block {
 
 /**
  * An outgoing stream that keeps what is written until it is released, because clients lose or mishandle what comes too early (protocol.md
- * rules 4 and 5). Release sends `start`, everything held, and the end if it was reached, in one turn and so in one write.
+ * rules 4 and 5). Release sends `start`, what is held, and the end if it was reached; a short stream leaves in one turn and so in one write.
  */
 export class HeldStream {
   readonly stream: OutgoingStream;
@@ -35,12 +39,12 @@ export class HeldStream {
     stream.onCancel(() => this.release());
   }
 
-  /** Bytes that wait for the release; zero after it. */
+  /** Bytes that wait for the release; zero when they were sent. */
   get heldBytes(): number {
     return this.#heldBytes;
   }
 
-  /** Resolves at the release. */
+  /** Resolves when what was held at the release was sent. */
   get released(): Promise<void> {
     return this.#released.promise;
   }
@@ -51,7 +55,7 @@ export class HeldStream {
 
   /** Holds or sends one chunk as a message of its own. The chunk is the stream's from now on. */
   async write(chunk: Uint8Array): Promise<void> {
-    if (this.#isReleased) return await this.stream.write(chunk);
+    if (this.#isReleased) return await this.#pass(chunk);
     if (chunk.length === 0) return;
     this.#held.push({ bytes: chunk, used: chunk.length });
     await this.#account(chunk.length);
@@ -59,7 +63,7 @@ export class HeldStream {
 
   /** Like `write`, for bytes without boundaries: small pieces are put together, and the chunk stays the caller's. */
   async writeBytes(chunk: Uint8Array): Promise<void> {
-    if (this.#isReleased) return await this.stream.write(chunk);
+    if (this.#isReleased) return await this.#pass(chunk);
     if (chunk.length === 0) return;
     const last = this.#held.at(-1);
     if (last !== undefined && last.used + chunk.length <= last.bytes.length) {
@@ -96,22 +100,43 @@ export class HeldStream {
     if (this.#isReleased) return;
     this.#isReleased = true;
     this.stream.start();
+    if (this.#heldBytes > STREAM_CHUNK_BYTES) {
+      void this.#flush();
+      return;
+    }
     for (const block of this.#held) this.stream.push(block.bytes.subarray(0, block.used));
+    this.#settle();
+  }
+
+  /** Sends much no faster than the client takes it. */
+  async #flush(): Promise<void> {
+    for (const block of this.#held) await this.stream.write(block.bytes.subarray(0, block.used));
+    this.#settle();
+  }
+
+  #settle(): void {
     this.#held = [];
+    heldInAllBytes -= this.#heldBytes;
     this.#heldBytes = 0;
     this.#finish?.();
     this.#released.resolve();
   }
 
+  async #pass(chunk: Uint8Array): Promise<void> {
+    await this.#released.promise;
+    await this.stream.write(chunk);
+  }
+
   async #account(bytes: number): Promise<void> {
     this.#heldBytes += bytes;
-    if (this.#heldBytes <= this.#maxHeldBytes) return;
-    this.#onFull();
+    heldInAllBytes += bytes;
+    if (this.#heldBytes > this.#maxHeldBytes) this.#onFull();
+    else if (heldInAllBytes <= MAX_HELD_IN_ALL_BYTES) return;
     await this.#released.promise;
   }
 
   #finishWith(finish: () => void): void {
-    if (this.#isReleased) finish();
+    if (this.#isReleased && this.#held.length === 0) finish();
     else this.#finish ??= finish;
   }
 }

@@ -1,14 +1,15 @@
 import { AppError, errnoError } from "../calls/errors.ts";
+import type { Budget } from "../host/budget.ts";
+import { startTimer } from "../host/timers.ts";
+import { LargeString } from "./large-string.ts";
+import { StreamQueue } from "./stream-queue.ts";
 
-/**
- * Unread bytes of one stream above which reading from the client pauses, and below which it goes on. Generous, because a signal to a process
- * that does not read waits behind its input.
- */
-const PAUSE_BYTES = 32 * 1024 * 1024;
-const RESUME_BYTES = PAUSE_BYTES / 2;
 /** Most bytes and streams that wait without a method having asked for them. */
 const MAX_UNCLAIMED_BYTES = 64 * 1024 * 1024;
 const MAX_UNCLAIMED_STREAMS = 1_024;
+/** Time that a reader gets to catch up before its stream goes to the disk; one that reads at all needs less. */
+const CATCH_UP_MS = 100;
+const FULL_DISK_RETRY_MS = 1_000;
 
 type Chunk = Uint8Array<ArrayBuffer>;
 
@@ -20,65 +21,81 @@ export interface TakenStream {
 
 interface Entry {
   readonly id: number;
-  readonly chunks: Chunk[];
-  unreadBytes: number;
+  readonly queue: StreamQueue;
+  /** Bytes that came while nobody had taken the stream. */
+  unclaimedBytes: number;
   isTaken: boolean;
   isCancelled: boolean;
   /** Undefined while open; null after `end`; otherwise the failure. */
   ended: Error | null | undefined;
   /** Wakes the reader. */
-  wake: (() => void) | null;
+  onData: (() => void) | null;
+  /** Wakes the connection when the reader has read. */
+  onRead: (() => void) | null;
 }
 
 /**
  * The streams that one client sends (protocol.md 3.5). They are announced before the call that reads them, so they wait here until
- * they are taken. Reading from the client pauses while a stream that somebody reads has too much unread.
+ * they are taken. The protocol has no flow control for single streams, and a connection that is not read from hears nothing else either: no
+ * signal to the program that does not read its input, no ping. So what is not read goes to the disk (`StreamQueue`), and reading from
+ * the client stops only when the disk is full.
  */
 export class IncomingStreams {
   readonly #entries = new Map<number, Entry>();
   readonly #sendCancel: (streamId: number) => void;
-  readonly #full = new Set<Entry>();
-  #resume: (() => void) | null = null;
+  readonly #budget: Budget;
   #unclaimedBytes = 0;
+  #unclaimedStreams = 0;
 
   /** `sendCancel` tells the client to stop. */
-  constructor(sendCancel: (streamId: number) => void) {
+  constructor(budget: Budget, sendCancel: (streamId: number) => void) {
+    this.#budget = budget;
     this.#sendCancel = sendCancel;
   }
 
   /** Announcing a stream twice changes nothing. */
   start(id: number): void {
     if (this.#entries.has(id)) return;
-    const unclaimed = [...this.#entries.values()].filter((entry) => !entry.isTaken).length;
-    if (unclaimed >= MAX_UNCLAIMED_STREAMS) {
+    if (this.#unclaimedStreams >= MAX_UNCLAIMED_STREAMS) {
       this.#sendCancel(id);
       return;
     }
+    this.#unclaimedStreams += 1;
     this.#entries.set(id, {
       id,
-      chunks: [],
-      unreadBytes: 0,
+      queue: new StreamQueue(this.#budget),
+      unclaimedBytes: 0,
       isTaken: false,
       isCancelled: false,
       ended: undefined,
-      wake: null,
+      onData: null,
+      onRead: null,
     });
   }
 
-  /** Data for a stream that is not there (cancelled, or never announced) is discarded. */
-  enqueue(id: number, chunk: Chunk): void {
+  /**
+   * Data for a stream that is not there (cancelled, or never announced) is discarded. Resolves when more may come; at once unless the stream is
+   * not read.
+   */
+  enqueue(id: number, data: Chunk | LargeString): void | Promise<void> {
     const entry = this.#entries.get(id);
-    if (entry === undefined || entry.ended !== undefined || chunk.length === 0) return;
-    entry.chunks.push(chunk);
-    entry.unreadBytes += chunk.length;
-    if (entry.isTaken) {
-      if (entry.unreadBytes > PAUSE_BYTES) this.#full.add(entry);
-      entry.wake?.();
+    if (entry === undefined || entry.ended !== undefined || data.length === 0) {
+      if (data instanceof LargeString) data.release();
       return;
     }
-    this.#unclaimedBytes += chunk.length;
-    // A single chunk may be a whole file (Python); only what comes on top of it counts against the limit.
-    if (this.#unclaimedBytes > MAX_UNCLAIMED_BYTES && entry.chunks.length > 1) this.#drop(entry);
+    if (!entry.isTaken) {
+      const isFirst = entry.unclaimedBytes === 0;
+      entry.unclaimedBytes += data.length;
+      this.#unclaimedBytes += data.length;
+      // A single chunk may be a whole file (Python); only what comes on top of it counts against the limit.
+      if (this.#unclaimedBytes > MAX_UNCLAIMED_BYTES && !isFirst) {
+        if (data instanceof LargeString) data.release();
+        this.#drop(entry);
+        return;
+      }
+    }
+    if (entry.queue.pushInMemory(data)) entry.onData?.();
+    else if (!(data instanceof LargeString)) return this.#enqueueLate(entry, data);
   }
 
   end(id: number): void {
@@ -95,9 +112,7 @@ export class IncomingStreams {
     if (entry === undefined || entry.isTaken) {
       throw errnoError("EBADF", `read stream ${id}: the client has not started it, or it is read already`);
     }
-    entry.isTaken = true;
-    this.#unclaimedBytes -= entry.unreadBytes;
-    if (entry.unreadBytes > PAUSE_BYTES) this.#full.add(entry);
+    this.#claim(entry);
     if (entry.ended !== undefined) this.#entries.delete(id);
     const abandon = () => {
       if (entry.ended === undefined) this.#sendCancel(id);
@@ -110,42 +125,74 @@ export class IncomingStreams {
     return { readable, abandon };
   }
 
-  /** Resolves when no stream has too much unread. */
-  async writable(): Promise<void> {
-    while (this.#full.size > 0) {
-      await new Promise<void>((resolve) => {
-        this.#resume = resolve;
-      });
+  /** The connection has ended: what is read now fails, behind what has arrived. */
+  close(): void {
+    for (const entry of this.#entries.values()) {
+      this.#finish(entry.id, new AppError("ConnectionAborted", "The client is gone"));
+      if (!entry.isTaken) this.#forget(entry);
+      entry.onRead?.();
     }
+    this.#entries.clear();
   }
 
-  /** The connection has ended: what is read now fails. */
-  close(): void {
-    for (const entry of this.#entries.values())
-      this.#finish(entry.id, new AppError("ConnectionAborted", "The client is gone"));
-    this.#entries.clear();
-    this.#full.clear();
-    this.#resume?.();
+  /** Lets the reader catch up, else uses the disk, else waits for the reader. */
+  async #enqueueLate(entry: Entry, chunk: Chunk): Promise<void> {
+    const { queue } = entry;
+    if (entry.isTaken && !queue.isSpilling) {
+      await this.#reading(entry, CATCH_UP_MS);
+      if (queue.pushInMemory(chunk)) {
+        entry.onData?.();
+        return;
+      }
+    }
+    while (!(await queue.pushToFile(chunk))) {
+      if (!entry.isTaken) {
+        this.#drop(entry);
+        return;
+      }
+      await this.#reading(entry, FULL_DISK_RETRY_MS);
+      if (queue.pushInMemory(chunk)) break;
+    }
+    entry.onData?.();
+  }
+
+  /** Resolves when the reader has taken something, or after a while. */
+  async #reading(entry: Entry, timeoutMs: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const stopTimer = startTimer(timeoutMs, resolve);
+      entry.onRead = () => {
+        stopTimer();
+        resolve();
+      };
+    });
+    entry.onRead = null;
   }
 
   async #pull(entry: Entry, controller: ReadableStreamDefaultController<Chunk>): Promise<void> {
-    while (entry.chunks.length === 0 && entry.ended === undefined) {
-      await new Promise<void>((resolve) => {
-        entry.wake = resolve;
-      });
-      entry.wake = null;
+    try {
+      for (;;) {
+        const chunk = await entry.queue.shift();
+        if (entry.isCancelled) return;
+        if (chunk !== null) {
+          entry.onRead?.();
+          return controller.enqueue(chunk);
+        }
+        if (entry.ended !== undefined && entry.queue.isEmpty) break;
+        await new Promise<void>((resolve) => {
+          entry.onData = resolve;
+        });
+        entry.onData = null;
+        if (entry.isCancelled) return;
+      }
+    } catch (error) {
+      if (entry.isCancelled) return;
+      if (entry.ended === undefined) this.#sendCancel(entry.id);
+      this.#forget(entry);
+      const isMalformed = error instanceof SyntaxError;
+      return controller.error(isMalformed ? new AppError("Error", "The stream's data is not base64") : error);
     }
-    if (entry.isCancelled) return;
-    const chunk = entry.chunks.shift();
-    if (chunk !== undefined) {
-      entry.unreadBytes -= chunk.length;
-      if (entry.unreadBytes <= RESUME_BYTES) this.#unblock(entry);
-      controller.enqueue(chunk);
-    } else if (entry.ended instanceof Error) {
-      controller.error(entry.ended);
-    } else {
-      controller.close();
-    }
+    if (entry.ended instanceof Error) controller.error(entry.ended);
+    else controller.close();
   }
 
   #finish(id: number, ended: Error | null): void {
@@ -153,11 +200,17 @@ export class IncomingStreams {
     if (entry === undefined || entry.ended !== undefined) return;
     entry.ended = ended;
     if (entry.isTaken) this.#entries.delete(id);
-    entry.wake?.();
+    entry.onData?.();
+  }
+
+  #claim(entry: Entry): void {
+    if (entry.isTaken) return;
+    entry.isTaken = true;
+    this.#unclaimedBytes -= entry.unclaimedBytes;
+    this.#unclaimedStreams -= 1;
   }
 
   #drop(entry: Entry): void {
-    this.#unclaimedBytes -= entry.unreadBytes;
     this.#sendCancel(entry.id);
     this.#forget(entry);
   }
@@ -165,15 +218,12 @@ export class IncomingStreams {
   #forget(entry: Entry): void {
     // The client may use the id again only after it ended the stream, so the entry under it can only be this one.
     if (this.#entries.get(entry.id) === entry) this.#entries.delete(entry.id);
+    this.#claim(entry);
     entry.isCancelled = true;
-    entry.chunks.length = 0;
+    entry.queue.close();
     entry.ended ??= null;
-    entry.wake?.();
-    this.#unblock(entry);
-  }
-
-  #unblock(entry: Entry): void {
-    if (this.#full.delete(entry) && this.#full.size === 0) this.#resume?.();
+    entry.onData?.();
+    entry.onRead?.();
   }
 }
 

@@ -1,4 +1,5 @@
 import { CLOSE_CODES, NOTIFICATIONS, type RpcId } from "@caisson/protocol/rpc";
+import type { LargePayload } from "./large-payload.ts";
 import { LargeString, parseLargeJson } from "./large-string.ts";
 
 /** A message after which the connection must be closed (protocol.md 3.3). */
@@ -14,7 +15,7 @@ export class MalformedMessageError extends Error {
 
 export type StreamEvent =
   | { readonly kind: "start" | "end" | "cancel"; readonly id: number }
-  | { readonly kind: "enqueue"; readonly id: number; readonly data: Uint8Array<ArrayBuffer> }
+  | { readonly kind: "enqueue"; readonly id: number; readonly data: Uint8Array<ArrayBuffer> | LargeString }
   | { readonly kind: "error"; readonly id: number; readonly error: unknown };
 
 /** What a client sends. `ignored` is a notification that means nothing here. */
@@ -26,10 +27,31 @@ export type ClientMessage =
 
 const PING = "ping";
 
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
 /** Reads one message. Throws `MalformedMessageError`. */
 export function parseMessage(bytes: Uint8Array<ArrayBuffer>): ClientMessage {
   if (bytes.length === PING.length && String.fromCharCode(...bytes) === PING) return { kind: "ping" };
-  const value = parseJson(bytes);
+  let value: unknown;
+  try {
+    value = JSON.parse(utf8.decode(bytes));
+  } catch {
+    throw notJson();
+  }
+  return toMessage(value);
+}
+
+/** Reads one large message, of which a `LargeString` may be left that reads the payload later. Throws `MalformedMessageError`. */
+export async function parseLargeMessage(payload: LargePayload): Promise<ClientMessage> {
+  const parsed = await parseLargeJson(payload).catch((error: unknown) => {
+    throw error instanceof SyntaxError || error instanceof TypeError ? notJson() : error;
+  });
+  if (parsed !== null) return toMessage(parsed.value);
+  const reason = "only one string of a message may be this large";
+  throw new MalformedMessageError(CLOSE_CODES.messageTooBig, reason);
+}
+
+function toMessage(value: unknown): ClientMessage {
   if (typeof value !== "object" || value === null) throw notJsonRpc();
   const { jsonrpc, id, method, params } = value as {
     jsonrpc?: unknown;
@@ -44,12 +66,8 @@ export function parseMessage(bytes: Uint8Array<ArrayBuffer>): ClientMessage {
   return event === null ? { kind: "ignored" } : { kind: "stream", event };
 }
 
-function parseJson(bytes: Uint8Array<ArrayBuffer>): unknown {
-  try {
-    return parseLargeJson(bytes);
-  } catch {
-    throw new MalformedMessageError(CLOSE_CODES.malformedJson, "the message is not JSON");
-  }
+function notJson(): MalformedMessageError {
+  return new MalformedMessageError(CLOSE_CODES.malformedJson, "the message is not JSON");
 }
 
 function notJsonRpc(): MalformedMessageError {
@@ -63,6 +81,7 @@ function streamEvent(method: string, params: unknown): StreamEvent | null {
   if (typeof id !== "number") throw notJsonRpc();
   if (kind === "error") return { kind, id, error };
   if (kind !== "enqueue") return { kind, id };
+  if (data instanceof LargeString) return { kind, id, data };
   try {
     return { kind, id, data: decodeBase64(data) };
   } catch {
@@ -78,9 +97,8 @@ const STREAM_KINDS: Readonly<Record<string, StreamEvent["kind"]>> = {
   [NOTIFICATIONS.streamCancel]: "cancel",
 };
 
-/** Decodes standard base64 of any length. Throws when it is none. */
+/** Decodes standard base64. Throws when it is none. */
 export function decodeBase64(value: unknown): Uint8Array<ArrayBuffer> {
-  if (value instanceof LargeString) return value.decodeBase64();
   if (typeof value === "string") return Uint8Array.fromBase64(value);
   throw new TypeError("The value is not text");
 }

@@ -1,11 +1,18 @@
 import { type ErrorObject, NOTIFICATIONS, STREAM_CHUNK_BYTES } from "@caisson/protocol/rpc";
 import { toErrorObject } from "../calls/errors.ts";
 
-/** Queues a message for the client; resolves when the kernel has it, see `FrameWriter.send`. */
-export type SendText = (text: string, isAscii?: boolean) => Promise<boolean>;
+/** Where the messages of streams go. */
+export interface MessageSink {
+  /** Queues a message for the client; resolves when the kernel has it, see `FrameWriter.send`. */
+  send(text: string, isAscii?: boolean): Promise<boolean>;
+  /** Resolves when at most so many characters wait. */
+  room(characters: number): Promise<void>;
+}
 
 /** Chunks of one stream that may wait for the kernel at a time. Few, so that a slow client bounds memory; more than one, for speed. */
 const MAX_UNSENT_CHUNKS = 4;
+/** Characters of all messages of the connection that may wait before a stream adds to them. */
+const MAX_WAITING_CHARACTERS = 1024 * 1024;
 
 /**
  * Ids are unique across all sandboxes, because the JavaScript client keeps one table per process (protocol.md rule 1): each agent counts
@@ -19,7 +26,7 @@ let nextStreamId = Math.floor(Math.random() * 2 ** 52);
  */
 export class OutgoingStream {
   readonly id: number;
-  readonly #send: SendText;
+  readonly #sink: MessageSink;
   readonly #onDone: () => void;
   readonly #onCancel: (() => void)[] = [];
   #controller: AbortController | null = null;
@@ -27,9 +34,9 @@ export class OutgoingStream {
   #isDone = false;
   #isCancelled = false;
 
-  constructor(id: number, send: SendText, onDone: () => void) {
+  constructor(id: number, sink: MessageSink, onDone: () => void) {
     this.id = id;
-    this.#send = send;
+    this.#sink = sink;
     this.#onDone = onDone;
   }
 
@@ -68,6 +75,7 @@ export class OutgoingStream {
 
   /** Queues a chunk and waits until few enough wait for the kernel. */
   async write(chunk: Uint8Array): Promise<void> {
+    await this.#sink.room(MAX_WAITING_CHARACTERS);
     this.push(chunk);
     while (this.#unsent.length >= MAX_UNSENT_CHUNKS) await this.#unsent.shift();
   }
@@ -102,7 +110,7 @@ export class OutgoingStream {
     const params = `{"streamId":${this.id}${members}}`;
     return this.#isDone
       ? Promise.resolve(false)
-      : this.#send(`{"jsonrpc":"2.0","method":"${method}","params":${params}}`, isAscii);
+      : this.#sink.send(`{"jsonrpc":"2.0","method":"${method}","params":${params}}`, isAscii);
   }
 
   #finish(): void {
@@ -113,18 +121,18 @@ export class OutgoingStream {
 
 /** The streams that one connection sends. */
 export class OutgoingStreams {
-  readonly #send: SendText;
+  readonly #sink: MessageSink;
   readonly #streams = new Map<number, OutgoingStream>();
   #isClosed = false;
 
-  constructor(send: SendText) {
-    this.#send = send;
+  constructor(sink: MessageSink) {
+    this.#sink = sink;
   }
 
   open(): OutgoingStream {
     const id = nextStreamId;
     nextStreamId += 1;
-    const stream = new OutgoingStream(id, this.#send, () => this.#streams.delete(id));
+    const stream = new OutgoingStream(id, this.#sink, () => this.#streams.delete(id));
     this.#streams.set(id, stream);
     if (this.#isClosed) stream.cancel();
     return stream;

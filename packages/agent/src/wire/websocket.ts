@@ -1,7 +1,10 @@
 import { CLOSE_CODES } from "@caisson/protocol/rpc";
+import type { Budget } from "../host/budget.ts";
 import { startInterval, startTimer } from "../host/timers.ts";
 import { type Frame, FrameError, FrameReader, OPCODES } from "./frame-reader.ts";
-import { FrameWriter } from "./frame-writer.ts";
+import { FrameWriter, type TextPieces } from "./frame-writer.ts";
+import { holdPayload } from "./hold-payload.ts";
+import type { LargePayload } from "./large-payload.ts";
 
 /** Room for a file of 256 MiB as base64 in one message (protocol.md 3.1), and the message around it. */
 const MAX_MESSAGE_BYTES = 384 * 1024 * 1024;
@@ -34,9 +37,11 @@ export class WebSocketPeer {
   #closeSent: Promise<boolean> | null = null;
   #isClosed = false;
 
-  constructor(stream: ByteStream, leftover: Uint8Array, pingIntervalMs: number) {
+  /** `budget` is the memory for large messages. */
+  constructor(stream: ByteStream, leftover: Uint8Array, pingIntervalMs: number, budget: Budget) {
     this.#stream = stream;
-    this.#reader = new FrameReader((buffer) => stream.read(buffer), MAX_MESSAGE_BYTES, leftover);
+    const hold = (length: number) => holdPayload(length, budget);
+    this.#reader = new FrameReader((buffer) => this.#read(buffer), MAX_MESSAGE_BYTES, leftover, hold);
     this.#writer = new FrameWriter((bytes) => stream.write(bytes));
     this.#stopPings = startInterval(pingIntervalMs, () => this.#ping());
   }
@@ -46,7 +51,12 @@ export class WebSocketPeer {
     return this.#closeSent === null ? this.#writer.send(text, isAscii) : Promise.resolve(false);
   }
 
-  /** Resolves when at most `characters` wait to be sent. */
+  /** Sends a text message that is made meanwhile; see `FrameWriter.sendPieces`. */
+  sendPieces(pieces: TextPieces): Promise<boolean> {
+    return this.#closeSent === null ? this.#writer.sendPieces(pieces) : Promise.resolve(false);
+  }
+
+  /** Resolves when at most `characters` wait to be sent; see `FrameWriter.room`. */
   room(characters: number): Promise<void> {
     return this.#writer.room(characters);
   }
@@ -56,22 +66,26 @@ export class WebSocketPeer {
     if (this.#closeSent === null) void this.#writer.sendControl(OPCODES.text, "pong");
   }
 
-  /** The next message's bytes, or null when the connection has ended, for whatever reason. */
-  async receive(): Promise<Uint8Array<ArrayBuffer> | null> {
+  /** The next message's bytes, or null when the connection has ended, for whatever reason. A large one is to be released. */
+  async receive(): Promise<Uint8Array<ArrayBuffer> | LargePayload | null> {
     for (;;) {
       const frame = await this.#nextFrame();
-      this.#missedPings = 0;
       if (frame === null) {
         this.#end();
         return null;
       }
-      if (frame.opcode === OPCODES.ping && this.#closeSent === null) {
-        void this.#writer.sendControl(OPCODES.pong, frame.payload);
-      } else if (frame.opcode === OPCODES.close) {
-        await this.#answerClose(frame.payload);
+      const { opcode, payload } = frame;
+      if (!(payload instanceof Uint8Array)) {
+        if (this.#closeSent === null) return payload;
+        payload.release();
+      } else if (opcode === OPCODES.ping && this.#closeSent === null) {
+        void this.#writer.sendControl(OPCODES.pong, payload);
+        await this.#writer.room(Number.POSITIVE_INFINITY);
+      } else if (opcode === OPCODES.close) {
+        await this.#answerClose(payload);
         return null;
-      } else if ((frame.opcode === OPCODES.text || frame.opcode === OPCODES.binary) && this.#closeSent === null) {
-        return frame.payload;
+      } else if ((opcode === OPCODES.text || opcode === OPCODES.binary) && this.#closeSent === null) {
+        return payload;
       }
     }
   }
@@ -90,15 +104,23 @@ export class WebSocketPeer {
   }
 
   async #nextFrame(): Promise<Frame | null> {
-    this.#isReading = true;
     try {
       return await this.#reader.next();
     } catch (error) {
       if (error instanceof FrameError && !this.#isClosed) await this.close(error.closeCode, error.message);
       // Any other failure means that the connection is gone, which ending it says already.
       return null;
+    }
+  }
+
+  /** Every byte shows that the client lives: its answer to a ping may stand behind a file that takes minutes to come. */
+  async #read(buffer: Uint8Array<ArrayBuffer>): Promise<number | null> {
+    this.#isReading = true;
+    try {
+      return await this.#stream.read(buffer);
     } finally {
       this.#isReading = false;
+      this.#missedPings = 0;
     }
   }
 
@@ -132,6 +154,7 @@ export class WebSocketPeer {
     this.#stopPings();
     this.#stopCloseTimer();
     this.#writer.dropMessages();
+    this.#reader.close();
     this.#stream.close();
   }
 }

@@ -1,11 +1,12 @@
 import { formatSize } from "@caisson/model";
-import type { Client, Sandbox } from "@caisson/sdk";
+import type { Client, Sandbox, SkippedFile } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import type { Context } from "../context.ts";
 import type { Place, Transfer } from "../copy/copy.ts";
 import { type Location, parseLocation } from "../copy/location.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
+import { EXIT } from "../exit-codes.ts";
 import { formatCount, formatDuration } from "../output/format.ts";
 import { withInterrupt } from "../terminal/until-interrupted.ts";
 
@@ -57,14 +58,26 @@ async function copyBetween(
   const transfers = await planTransfers(opened, targetPlace, target.path);
   const { isWatched } = context.output;
   using progress = new CopyProgress(isWatched ? await totalSize(transfers) : null, isWatched);
+  const skipped: SkippedFile[] = [];
+  const onSkip = (file: SkippedFile): void => {
+    skipped.push(file);
+    context.output.warn(file.message);
+  };
   for (const item of transfers) {
-    await transfer(item, targetPlace, { signal, onProgress: progress.report });
+    await transfer(item, targetPlace, { signal, onProgress: progress.report, onSkip });
     progress.next();
   }
   progress[Symbol.dispose]();
   const { bytes, files, elapsedMs } = progress;
   const text = `Copied ${formatCount(files, "file")} (${formatSize(bytes)}) in ${formatDuration(elapsedMs)}`;
-  context.output.confirm(text, { files, bytes, durationMs: Math.round(elapsedMs) });
+  context.output.confirm(text, {
+    files,
+    bytes,
+    durationMs: Math.round(elapsedMs),
+    skipped: skipped.map(({ path, reason }) => ({ path, reason })),
+  });
+  // Pipes and the like have no content to miss. What has some and was left out makes the copy a failure, as with rsync and tar.
+  if (skipped.some(({ reason }) => reason === "name" || reason === "unreadable")) process.exitCode = EXIT.failure;
 }
 
 async function totalSize(transfers: readonly Transfer[]): Promise<number | null> {

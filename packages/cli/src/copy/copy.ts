@@ -4,7 +4,6 @@ import type { Sandbox, TransferOptions } from "@caisson/sdk";
 import { CliError, usageError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Location } from "./location.ts";
-import { relay } from "./relay.ts";
 import { localSide, type Side, sandboxSide } from "./side.ts";
 
 /** A place: its file calls, and its sandbox if it is one. */
@@ -99,7 +98,7 @@ async function send(source: Place, path: string, target: Place, to: string, opti
   }
   if (target.sandbox === null) return await source.sandbox.fs.download(path, to, options);
   if (source.sandbox === target.sandbox) return await copyInside(source.sandbox, source.side, path, to, options);
-  await relay(source.sandbox.fs, path, target.sandbox.fs, to, options);
+  await source.sandbox.fs.copyTo(path, target.sandbox.fs, to, options);
 }
 
 async function removeLink(path: string): Promise<void> {

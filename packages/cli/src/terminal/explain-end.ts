@@ -10,6 +10,7 @@ const REASONS: Readonly<Record<string, string>> = {
   timeout: "its time was up",
   "primary-left": "the command that created it is gone",
   exited: "its first process ended",
+  "out-of-memory": "it ran out of memory; give the next one more with --memory",
   "start-failed": "it could not be started",
   cancelled: "the command that created it is gone",
   "server-stopped": "the server was stopped",

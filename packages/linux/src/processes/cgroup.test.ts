@@ -57,6 +57,21 @@ suite("cgroups", () => {
     assert.deepEqual(await namesBelow(cgroups, parent), []);
   });
 
+  test("below a cgroup with processes none can be limited, and the error says what to do", async (context) => {
+    if (cgroups.layout !== "v2") return context.skip("the kernel has such a rule in version 2 of cgroups only");
+    await createCgroup(cgroups, parent, "busy");
+    const child = spawn("sleep", ["1000"]);
+    const ended = once(child, "exit");
+    await joinCgroup(cgroups, `${parent}/busy`, child.pid ?? 0);
+    await assert.rejects(createCgroup(cgroups, `${parent}/busy`, "below"), {
+      code: "EBUSY",
+      message: /--cgroupns=host/,
+    });
+    child.kill("SIGKILL");
+    await ended;
+    await removeCgroup(cgroups, `${parent}/busy`);
+  });
+
   test("a limited disk is read and written no faster", async (context) => {
     const limited = await readCgroups({ isDiskLimited: true });
     if (diskHierarchy(limited) === null) return context.skip("the kernel has no cgroup controller for disks");

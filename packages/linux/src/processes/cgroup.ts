@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { passFaultPoint } from "../calls/ffi.ts";
-import { hasErrorCode } from "../calls/kernel-error.ts";
+import { hasErrorCode, KernelError } from "../calls/kernel-error.ts";
 import { readMounts } from "../mounts/mount-info.ts";
 
 /** One mounted cgroup hierarchy. */
@@ -38,7 +38,9 @@ const DISK_CONTROLLERS = ["blkio", "io"];
 
 /** Reads which cgroup hierarchies this process can reach. `isDiskLimited`: `limitCgroup` will be given limits for disks. */
 export async function readCgroups({ isDiskLimited = false } = {}): Promise<Cgroups> {
-  const mounts = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
+  const all = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
+  // A second mount of a hierarchy, for example for a chroot, shows the same cgroups.
+  const mounts = all.filter(({ device }, index) => all.findIndex((mount) => mount.device === device) === index);
   const hierarchies = await Promise.all(
     mounts.map(async ({ type, target, superOptions }): Promise<CgroupHierarchy> => {
       if (type === "cgroup") return { version: 1, mountPath: target, controllers: v1Controllers(superOptions) };
@@ -86,12 +88,21 @@ export async function createCgroup(cgroups: Cgroups, parent: string, name: strin
     if (version === 1) continue;
     // A version 2 cgroup has the controllers that all cgroups above it pass on.
     const passedOn = cgroups.usedControllers.filter((controller) => controllers.includes(controller));
-    for (const directory of [mountPath, join(mountPath, parent)]) {
-      await writeFile(
-        join(directory, "cgroup.subtree_control"),
-        passedOn.map((controller) => `+${controller}`).join(" "),
-      );
-    }
+    for (const directory of [mountPath, join(mountPath, parent)]) await passOn(directory, passedOn);
+  }
+}
+
+async function passOn(directory: string, controllers: readonly string[]): Promise<void> {
+  try {
+    await writeFile(join(directory, "cgroup.subtree_control"), controllers.map((name) => `+${name}`).join(" "));
+  } catch (error) {
+    if (!hasErrorCode(error, "EBUSY")) throw error;
+    // Only the cgroup of the whole machine may have both processes and cgroups with limits.
+    throw new KernelError(
+      "cgroup.subtree_control",
+      "EBUSY",
+      `${directory}: sandboxes cannot be limited, because processes are in the cgroup above theirs. In a container, give Caisson the host's cgroups (docker run --cgroupns=host), or move these processes to a cgroup below`,
+    );
   }
 }
 
@@ -213,6 +224,15 @@ export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<r
     }
   }
   return [...pids];
+}
+
+/** Processes of the cgroup `path` that the kernel has ended for want of memory; 0 where it does not say, or when the cgroup is gone. */
+export async function oomKills(cgroups: Cgroups, path: string): Promise<number> {
+  const memory = hierarchyOf(cgroups, "memory");
+  if (memory === null) return 0;
+  const file = memory.version === 1 ? "memory.oom_control" : "memory.events";
+  const text = await readFile(join(memory.mountPath, path, file), "utf8").catch(() => "");
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }
 
 /** Removes the cgroup `path` and all below it from every hierarchy. Absent is success; `EBUSY` means that a process is still in it. */

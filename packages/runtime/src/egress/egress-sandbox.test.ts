@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { runTool } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { isInPrivateNetwork } from "../../testing/test-private-network.ts";
 import { ruleset } from "../network/ruleset.ts";
 import type { EgressPolicy } from "../runtime.ts";
@@ -10,7 +11,7 @@ import { EgressSandbox } from "./egress-sandbox.ts";
 const TABLE = "egress_test";
 const ADDRESS = "10.1.1.2";
 const TARGET = "203.0.113.10";
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = testTimeoutMs(20_000);
 const POLICY: EgressPolicy = {
   allow: [
     { kind: "ipv4", host: "192.0.2.1", port: null },

@@ -113,7 +113,7 @@ export function ociConfig(input: ConfigInput): object {
       user: { uid: 0, gid: 0 },
       cwd: HOME,
       args: input.agent.command,
-      env: agentEnvironment(input.env),
+      env: agentEnvironment(input.env, input.limits.memoryBytes),
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       // A privileged server may leave no core files, nor wake a core handler of the host, on a sandbox's behalf.
       rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }, showProcessLimit(input.limits)],

@@ -22,20 +22,20 @@ export interface Container {
  */
 export class ContainerProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
-  /** Resolves when the process is gone, as a shell or as the OCI runtime. Never rejects. */
-  readonly exited: Promise<void>;
+  /** Resolves when the process is gone, as a shell or as the OCI runtime, to its exit code if it had one. Never rejects. */
+  readonly exited: Promise<number | null>;
   #hasExited = false;
 
   private constructor(child: ChildProcess) {
     this.#child = child;
     this.exited = new Promise((resolve) => {
-      const end = (): void => {
+      const end = (code: number | null): void => {
         this.#hasExited = true;
-        resolve();
+        resolve(code);
       };
       child.once("exit", end);
       // A program that cannot be started gives this event alone.
-      child.once("error", end);
+      child.once("error", () => end(null));
     });
     // A process that was killed cannot read its lines; its end says so already.
     child.stdin?.on("error", () => undefined);

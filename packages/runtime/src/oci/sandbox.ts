@@ -1,12 +1,14 @@
 import { constants } from "node:fs";
 import { chown, type FileHandle, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type Cgroups,
   cloneTree,
   type DiskLimits,
   type IdRange,
   limitCgroup,
+  oomKills,
   type ReadyQueue,
   settleAll,
   UndoStack,
@@ -14,7 +16,7 @@ import {
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
-import type { EgressPolicy, RunningSandbox, SandboxSpec } from "../runtime.ts";
+import type { EgressPolicy, ExitCause, RunningSandbox, SandboxSpec } from "../runtime.ts";
 import type { AgentBundle } from "./agent/agent-bundle.ts";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { namespacePath, ociConfig } from "./config.ts";
@@ -166,7 +168,23 @@ export class Sandbox {
       return this.#undo.use(await this.#waitForAgent(containerProcess, agentRunPath, signal, log));
     });
     this.#agent = agent;
-    return { id, agentSocketPath: agent.path, exited: containerProcess.exited, trace: trace.entries };
+    const exited = containerProcess.exited.then((code) => this.#exitCause(code, cgroupPath));
+    return {
+      id,
+      agentSocketPath: agent.path,
+      exited,
+      ownEnd: async () => {
+        if (await agent.takesConnections()) return null;
+        return await Promise.race([exited, delay(OWN_END_WAIT_MS, null, { ref: false })]);
+      },
+      trace: trace.entries,
+    };
+  }
+
+  /** The init passes on how the agent ended. A kill is the kernel's for want of memory where it had to do that at all. */
+  async #exitCause(code: number | null, cgroupPath: string): Promise<ExitCause> {
+    if (code !== KILLED_CODE) return "exited";
+    return (await oomKills(this.#shared.cgroups, cgroupPath)) > 0 ? "out-of-memory" : "exited";
   }
 
   /**
@@ -225,6 +243,11 @@ export class Sandbox {
     }
   }
 }
+
+/** 128 and SIGKILL. */
+const KILLED_CODE = 137;
+/** How long the first process may take to be gone once the agent is. */
+const OWN_END_WAIT_MS = 2_000;
 
 /** Written by this process first, then by the runtime and the agent through the same descriptor. */
 const LOG_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND | constants.O_NOFOLLOW;

@@ -100,7 +100,7 @@ async function makeDirectories(
   return { rootPath, agentPath, agentRunPath };
 }
 
-async function endInTime(exited: Promise<void>): Promise<void> {
+async function endInTime(exited: Promise<unknown>): Promise<void> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`it did not end within ${TIMEOUT_MS / 1000} s`)), TIMEOUT_MS);
   try {

@@ -142,10 +142,28 @@ export interface TransferProgress {
   completedFiles: number;
 }
 
-/** Options of uploads and downloads. */
+/**
+ * Why something was left out of a copy: it is a named pipe (`"pipe"`), a socket or a device; its name is not UTF-8, which no call can carry
+ * (`"name"`); reading it is not permitted (`"unreadable"`); or it vanished during the copy (`"gone"`).
+ */
+export type SkipReason = "pipe" | "socket" | "device" | "name" | "unreadable" | "gone";
+
+/** Something that was left out of a copy. */
+export interface SkippedFile {
+  /** The path in the source. A name that is not UTF-8 has replacement characters in it. */
+  path: string;
+  /** Why. */
+  reason: SkipReason;
+  /** Both in a sentence. */
+  message: string;
+}
+
+/** Options of uploads, downloads and copies between sandboxes. */
 export interface TransferOptions {
   /** Breaks the transfer off; what was transferred stays. */
   signal?: AbortSignal;
   /** Called after each block. */
   onProgress?: (progress: TransferProgress) => void;
+  /** Called with each thing that is left out. Default: one warning of the process (`process.emitWarning`) at the end. */
+  onSkip?: (skipped: SkippedFile) => void;
 }

@@ -2,7 +2,6 @@ import { type Bytes, decodeBase64, encodeBase64 } from "../internal/bytes.ts";
 import type { CallOptions, Connection } from "../internal/connection.ts";
 import { orAbort } from "../internal/or-abort.ts";
 import { toPath } from "../internal/path.ts";
-import { download } from "./download.ts";
 import { type FileInfo, type FileTime, toDateText, toFileInfo } from "./file-info.ts";
 import { FsFile } from "./fs-file.ts";
 import type {
@@ -18,7 +17,11 @@ import type {
   WalkOptions,
   WriteFileOptions,
 } from "./options.ts";
-import { upload } from "./upload.ts";
+import { localSource } from "./transfer/local-source.ts";
+import { localTarget } from "./transfer/local-target.ts";
+import { SandboxSource } from "./transfer/sandbox-source.ts";
+import { SandboxTarget } from "./transfer/sandbox-target.ts";
+import { transfer } from "./transfer/transfer.ts";
 
 type Path = string | URL;
 
@@ -208,19 +211,35 @@ export class SandboxFs {
 
   /**
    * Copies a local file to `sandboxPath`, or a local directory with everything in it into the directory `sandboxPath`, under its own
-   * name. Permissions are kept; links stay links; directories that are missing are made.
+   * name. Permissions are kept; links stay links; several names of one file become several files; directories that are missing are made,
+   * and what is there already is replaced. Named pipes, sockets, devices and what cannot be read are left out: see
+   * {@linkcode TransferOptions.onSkip}.
    */
   async upload(localPath: Path, sandboxPath: Path, options: TransferOptions = {}): Promise<void> {
-    await upload(this, toPath(localPath), toPath(sandboxPath), options);
+    const target = new SandboxTarget(this, options.signal);
+    await transfer(localSource, toPath(localPath), target, toPath(sandboxPath), options);
   }
 
   /**
    * Copies a file of the sandbox to `localPath`, or a directory with everything in it into the directory `localPath`, under its own
-   * name. Permissions are kept; links stay links; directories that are missing are made. Nothing is ever written outside `localPath`,
-   * whatever the sandbox claims.
+   * name, as {@linkcode upload} does in the other direction. Nothing is ever written outside `localPath`, whatever the sandbox claims.
+   * Blocks of zeros become holes.
    */
   async download(sandboxPath: Path, localPath: Path, options: TransferOptions = {}): Promise<void> {
-    await download(this, toPath(sandboxPath), toPath(localPath), options);
+    const source = new SandboxSource(this, options.signal);
+    await transfer(source, toPath(sandboxPath), localTarget, toPath(localPath), options);
+  }
+
+  /** Copies a file or directory to another sandbox, as {@linkcode upload} does, through this process and without a copy on its disk. */
+  async copyTo(path: Path, target: SandboxFs, targetPath: Path, options: TransferOptions = {}): Promise<void> {
+    const { signal } = options;
+    await transfer(
+      new SandboxSource(this, signal),
+      toPath(path),
+      new SandboxTarget(target, signal),
+      toPath(targetPath),
+      options,
+    );
   }
 
   async #writeStream(

@@ -19,6 +19,24 @@ export async function collect(stream: ReadableStream<Bytes>): Promise<Bytes> {
   return whole;
 }
 
+/** A stream of what an iterable yields, at the reader's pace. Bun and early Node.js 20 have no `ReadableStream.from`. */
+export function streamFrom(blocks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  const iterator = blocks[Symbol.asyncIterator]();
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        const { done, value } = await iterator.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
 /** How many copies into a Node stream are under way. */
 const copies = new Map<NodeJS.WritableStream, number>();
 const ignore = (): void => undefined;

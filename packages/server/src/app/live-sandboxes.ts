@@ -1,13 +1,13 @@
 import type { SandboxRecord } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
-import type { RunningSandbox } from "@caisson/runtime";
+import type { ExitCause, RunningSandbox } from "@caisson/runtime";
 
 /** Why a sandbox ended; recorded on its row. `cancelled`: its creator left before it got an answer. */
 export type StopReason =
   | "killed"
   | "timeout"
   | "primary-left"
-  | "exited"
+  | ExitCause
   | "start-failed"
   | "cancelled"
   | "server-stopped"

@@ -149,7 +149,7 @@ function adopt(
   app.live.add(live);
   if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
   // A sandbox whose first process is gone has nothing left to do, whatever its mode.
-  void running.exited.then(() => endSandbox(app, live, "exited"));
+  void running.exited.then((cause) => endSandbox(app, live, cause));
   return live;
 }
 

@@ -55,9 +55,13 @@ export function endAt(app: AppContext, live: LiveSandbox, atMs: number, reason: 
 }
 
 /** The creator's connection is gone: a session ends now, or when the extension it was promised is over. A duration sandbox lives on. */
-export function primaryLeft(app: AppContext, live: LiveSandbox): void {
+export async function primaryLeft(app: AppContext, live: LiveSandbox): Promise<void> {
   if (live.mode === "duration" || live.ending !== null) return;
-  endAt(app, live, live.keepUntilMs, "primary-left");
+  // A sandbox that ends by itself closes the connection too; then that is the reason, not the creator.
+  const cause = await live.running.ownEnd();
+  if (live.ending !== null) return;
+  if (cause === null) endAt(app, live, live.keepUntilMs, "primary-left");
+  else void endSandbox(app, live, cause);
 }
 
 /**

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { checkDisk, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
-import { checkFileSystems, checkVersion } from "./kernel-checks.ts";
+import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
 suite("doctor", () => {
@@ -34,6 +34,21 @@ suite("doctor", () => {
     assert.match((await checkFileSystems("nodev overlay\n ext4\n", never)).remedy ?? "", /xfs/);
     assert.match((await checkFileSystems(" ext4\n xfs\n", never)).remedy ?? "", /overlay/);
     assert.equal((await checkFileSystems("", async () => true)).status, "ok");
+  });
+
+  test("the layout of cgroups is named, and what it cannot limit", () => {
+    const unified = { version: 2, mountPath: "/sys/fs/cgroup" } as const;
+    const cgroups = (controllers: readonly string[]) =>
+      ({ layout: "v2", hierarchies: [{ ...unified, controllers }], usedControllers: [], hiddenPath: null }) as const;
+    assert.deepEqual(judgeCgroups(cgroups(["cpu", "io", "memory", "pids"])), {
+      name: "cgroups",
+      status: "ok",
+      found: "version 2, with memory, cpu and pids; disks can be limited",
+      remedy: null,
+    });
+    assert.equal(judgeCgroups(cgroups(["cpu", "memory", "pids"])).found, "version 2, with memory, cpu and pids");
+    assert.match(judgeCgroups(cgroups(["cpu", "pids"])).remedy ?? "", /no limit on memory/);
+    assert.equal(judgeCgroups({ ...cgroups([]), layout: "none", hierarchies: [] }).status, "missing");
   });
 
   test("missing privileges are named one by one", () => {

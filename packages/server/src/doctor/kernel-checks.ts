@@ -1,6 +1,14 @@
 import { readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
-import { haltsWhenIdle, hierarchyOf, keepProcessorsAwake, readCgroups, runTool } from "@caisson/linux";
+import {
+  type Cgroups,
+  diskHierarchy,
+  haltsWhenIdle,
+  hierarchyOf,
+  keepProcessorsAwake,
+  readCgroups,
+  runTool,
+} from "@caisson/linux";
 import { type Check, missing, ok, warning } from "./check.ts";
 import { isOnPath } from "./host-checks.ts";
 
@@ -20,7 +28,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
       [PROBE_RULES],
       "Load the modules: modprobe nf_tables nft_nat nft_masq nft_fib_inet",
     ),
-    ...(await checkCgroups()),
+    judgeCgroups(await readCgroups()),
     await checkProcessors(),
   ];
 }
@@ -70,20 +78,21 @@ async function checkUserNamespaces(): Promise<Check> {
   return missing("user namespaces", "off", "Turn them on: sysctl user.max_user_namespaces=15000");
 }
 
-async function checkCgroups(): Promise<readonly Check[]> {
-  const cgroups = await readCgroups();
+/** Names the layout: what limits can do, and where one looks when they do not hold, depends on it. */
+export function judgeCgroups(cgroups: Cgroups): Check {
   const absent = ["memory", "cpu", "pids"].filter((name) => hierarchyOf(cgroups, name) === null);
   const found = { v2: "version 2", v1: "version 1", hybrid: "hybrid of versions 1 and 2", none: "none" }[
     cgroups.layout
   ];
   if (cgroups.layout === "none") {
-    return [missing("cgroups", found, "Mount them: mount -t cgroup2 none /sys/fs/cgroup")];
+    return missing("cgroups", found, "Mount them: mount -t cgroup2 none /sys/fs/cgroup");
   }
   if (absent.length > 0) {
     const remedy = `Sandboxes have no limit on ${absent.join(", ")}: boot with these controllers (cgroup_enable=${absent[0]})`;
-    return [warning("cgroups", found, remedy)];
+    return warning("cgroups", found, remedy);
   }
-  return [ok("cgroups", `${found}, with memory, cpu and pids`)];
+  const disks = diskHierarchy(cgroups) === null ? "" : "; disks can be limited";
+  return ok("cgroups", `${found}, with memory, cpu and pids${disks}`);
 }
 
 async function checkProcessors(): Promise<Check> {

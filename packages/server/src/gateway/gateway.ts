@@ -68,7 +68,7 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
   try {
     const connection = await forward(app, live, upgrade);
     void connection.closed.then(({ isAnswered }) => {
-      if (isAnswered) primaryLeft(app, live);
+      if (isAnswered) void primaryLeft(app, live);
       else void endSandbox(app, live, "cancelled");
     });
   } catch (error) {

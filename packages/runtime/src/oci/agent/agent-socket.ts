@@ -26,6 +26,11 @@ export class AgentSocket implements AsyncDisposable {
     return `/proc/self/fd/${this.#file.fd}`;
   }
 
+  /** Whether the agent, or the kernel for it, still takes connections. It takes none from the moment that its process has ended. */
+  async takesConnections(): Promise<boolean> {
+    return await accepts(this.path).catch(() => false);
+  }
+
   /** Lets the agent close its WebSockets. Waits at most `timeoutMs`; an agent that fails or is gone has nothing left to close. */
   async stop(timeoutMs: number): Promise<void> {
     await new Promise<void>((resolve) => {

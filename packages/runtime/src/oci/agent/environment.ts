@@ -3,6 +3,8 @@ import { AGENT_RUN_TARGET, AGENT_TARGET } from "./agent-bundle.ts";
 
 export const HOME = "/home/app";
 
+const MIB = 1024 * 1024;
+
 /**
  * The variables that every sandbox starts with. `/opt/node/bin` is where roots made before version 3 of the image's recipe have Node.
  * `IS_SANDBOX` is what coding agents ask for before they let themselves run as root. The certificate variables make Node, Deno, Python's requests and programs that bring an
@@ -29,7 +31,7 @@ export const AGENT_SOCKET_NAME = "agent.sock";
  * The environment of the agent's process: the sandbox's variables, so that what it does on the user's behalf sees them, and its own.
  * `CAISSON_AGENT_ENV` holds the sandbox's variables as JSON, without those of the agent; the agent hands exactly these to its children.
  */
-export function agentEnvironment(sandbox: Readonly<Record<string, string>>): readonly string[] {
+export function agentEnvironment(sandbox: Readonly<Record<string, string>>, memoryBytes: number): readonly string[] {
   const environment = { ...DEFAULT_ENVIRONMENT, ...sandbox };
   const own = {
     CAISSON_AGENT_SOCKET: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
@@ -37,6 +39,15 @@ export function agentEnvironment(sandbox: Readonly<Record<string, string>>): rea
     // The agent's Deno must not write caches into the user's home, which may be a volume where each of them costs a disk flush.
     DENO_DIR: `${AGENT_TARGET}/deno`,
     DENO_NO_UPDATE_CHECK: "1",
+    DENO_V8_FLAGS: `--max-old-space-size=${heapMib(memoryBytes)}`,
   };
   return Object.entries({ ...environment, ...own }).map(([name, value]) => `${name}=${value}`);
+}
+
+/**
+ * V8 sizes its heap by the host's memory and lets garbage lie accordingly: passing on 300 MB of output took 350 MB of the sandbox's memory, and
+ * with a limit 150 MB. What the agent holds at a time is far below it (`host/agent-memory.ts` of the agent).
+ */
+function heapMib(memoryBytes: number): number {
+  return Math.min(Math.max(Math.floor(memoryBytes / MIB / 3), 256), 1024);
 }

@@ -1,0 +1,80 @@
+import { constants, type Dirent, type Stats } from "node:fs";
+import { type FileHandle, lstat, open, readdir, readlink, realpath } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { Description, EntryKind, ListedEntry, Source, SourceFile } from "./sides.ts";
+
+/** How much is read at a time. */
+const BLOCK_BYTES = 256 * 1024;
+
+/** A named pipe that takes a file's place must not make anybody wait for its writer, and a link must not lead elsewhere. */
+const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
+
+/** This machine. */
+export const localSource: Source = {
+  resolve: (path) => realpath(path),
+  nameOf: basename,
+  join,
+  async describe(path): Promise<Description> {
+    const info = await lstat(path);
+    return { kind: kindOf(info), mode: info.mode, size: info.size };
+  },
+  async list(directory): Promise<ListedEntry[]> {
+    const entries = await readdir(directory, { withFileTypes: true });
+    return entries.map((entry) => {
+      const kind = kindOf(entry);
+      return { name: entry.name, kind: kind === "file" || kind === "directory" || kind === "link" ? kind : "special" };
+    });
+  },
+  async openFile(path): Promise<SourceFile | null> {
+    let file: FileHandle;
+    try {
+      file = await open(path, READ);
+    } catch (error) {
+      // ENXIO is a socket, ELOOP a link.
+      if (error instanceof Error && "code" in error && (error.code === "ENXIO" || error.code === "ELOOP")) return null;
+      throw error;
+    }
+    const info = await file.stat();
+    if (info.isFile()) return new LocalFile(file, info);
+    await file.close();
+    return null;
+  },
+  readLink: (path) => readlink(path),
+};
+
+function kindOf(info: Stats | Dirent): EntryKind {
+  if (info.isFile()) return "file";
+  if (info.isDirectory()) return "directory";
+  if (info.isSymbolicLink()) return "link";
+  if (info.isFIFO()) return "pipe";
+  return info.isSocket() ? "socket" : "device";
+}
+
+class LocalFile implements SourceFile {
+  readonly mode: number;
+  readonly size: number;
+  readonly #file: FileHandle;
+
+  constructor(file: FileHandle, { mode, size }: Stats) {
+    this.#file = file;
+    this.mode = mode;
+    this.size = size;
+  }
+
+  readAll(): Promise<Uint8Array> {
+    return this.#file.readFile();
+  }
+
+  async *readBlocks(): AsyncIterable<Uint8Array> {
+    for (;;) {
+      const block = new Uint8Array(BLOCK_BYTES);
+      const { bytesRead } = await this.#file.read(block, 0, BLOCK_BYTES, null);
+      if (bytesRead === 0) return;
+      yield block.subarray(0, bytesRead);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+  }
+}

@@ -1,0 +1,111 @@
+import { constants } from "node:fs";
+import { chmod, type FileHandle, lstat, mkdir, open, stat, symlink, unlink } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import type { Target } from "./sides.ts";
+
+const OWNER = 0o700;
+const { O_WRONLY, O_CREAT, O_EXCL, O_TRUNC } = constants;
+/** Follows no link, and waits for no reader of a named pipe. */
+const WRITE = O_WRONLY | O_CREAT | O_TRUNC | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+/** What stands in the way of a file: a link, a pipe or socket without a reader, or a file that may not be written. */
+const IN_THE_WAY = ["ELOOP", "ENXIO", "EACCES"];
+const ZEROS = Buffer.alloc(1024 * 1024);
+
+/**
+ * This machine. A sandbox whose content is written is not trusted, and may have put a link there by an earlier copy: a link that is in the
+ * way is removed and never followed, so that nothing is written outside the directory.
+ */
+export const localTarget: Target = {
+  resolve: (path) => resolve(path),
+  join,
+
+  async makeDirectory(path, mode, isRoot) {
+    // Links on the way to the root are the caller's and are followed.
+    if (isRoot) await mkdir(dirname(path), { recursive: true });
+    const finish = (): Promise<void> => chmod(path, mode);
+    for (;;) {
+      try {
+        await mkdir(path, { mode: mode | OWNER });
+        return finish;
+      } catch (error) {
+        if (!hasCode(error, "EEXIST")) throw error;
+      }
+      const existing = await lstat(path);
+      if (existing.isSymbolicLink()) await unlink(path);
+      else if (!existing.isDirectory()) throw new TypeError(`Cannot copy a directory to ${path}: there is a file`);
+      else if ((existing.mode & OWNER) === OWNER) return null;
+      else {
+        // An earlier copy of a read-only directory.
+        await chmod(path, existing.mode | OWNER);
+        return finish;
+      }
+    }
+  },
+
+  async writeFile(path, content, mode) {
+    await using file = await openInTree(path, mode);
+    await file.writeFile(content);
+    // The mode given to `open` is reduced by the umask and does not touch a file that exists.
+    await file.chmod(mode);
+  },
+
+  async writeBlocks(path, blocks, mode) {
+    await using file = await openInTree(path, mode);
+    await writeSparsely(file, blocks);
+    await file.chmod(mode);
+  },
+
+  async overwrite(path, blocks, mode) {
+    const existing = await stat(path).catch(() => null);
+    if (existing?.isFIFO() || existing?.isSocket()) {
+      throw new TypeError(`Cannot copy a file to ${path}: it is a named pipe or a socket`);
+    }
+    await using file = await open(path, "w", mode);
+    if (existing !== null && !existing.isFile()) {
+      for await (const block of blocks) await file.writeFile(block);
+      return;
+    }
+    await writeSparsely(file, blocks);
+    await file.chmod(mode);
+  },
+
+  async link(path, text) {
+    try {
+      await symlink(text, path);
+    } catch (error) {
+      if (!hasCode(error, "EEXIST")) throw error;
+      await unlink(path);
+      await symlink(text, path);
+    }
+  },
+};
+
+async function openInTree(path: string, mode: number): Promise<FileHandle> {
+  try {
+    const file = await open(path, WRITE, mode);
+    if ((await file.stat()).isFile()) return file;
+    await file.close();
+  } catch (error) {
+    if (!IN_THE_WAY.some((code) => hasCode(error, code))) throw error;
+  }
+  await unlink(path);
+  return await open(path, WRITE | O_EXCL, mode);
+}
+
+/** Leaves out blocks of zeros, which then take no room: what was a hole in the source becomes one again. */
+async function writeSparsely(file: FileHandle, blocks: AsyncIterable<Uint8Array>): Promise<void> {
+  let position = 0;
+  for await (const block of blocks) {
+    const isZero =
+      block.byteLength <= ZEROS.length && ZEROS.compare(block, 0, block.byteLength, 0, block.byteLength) === 0;
+    for (let written = 0; !isZero && written < block.byteLength; ) {
+      written += (await file.write(block, written, block.byteLength - written, position + written)).bytesWritten;
+    }
+    position += block.byteLength;
+  }
+  await file.truncate(position);
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}

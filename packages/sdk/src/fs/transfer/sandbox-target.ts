@@ -1,0 +1,89 @@
+import { posix } from "node:path";
+import { errors } from "../../internal/error-object.ts";
+import { streamFrom } from "../../internal/streams.ts";
+import type { SandboxFs } from "../sandbox-fs.ts";
+import type { Target } from "./sides.ts";
+
+/** What the owner needs in a directory to put something into it. */
+const OWNER = 0o700;
+const OWNER_WRITES = 0o200;
+const NOTHING = new Uint8Array();
+
+/** A sandbox, written until the signal is aborted. */
+export class SandboxTarget implements Target {
+  readonly #fs: SandboxFs;
+  readonly #options: { readonly signal?: AbortSignal };
+
+  constructor(fs: SandboxFs, signal: AbortSignal | undefined) {
+    this.#fs = fs;
+    this.#options = signal === undefined ? {} : { signal };
+  }
+
+  resolve(path: string): string {
+    return path;
+  }
+
+  join(directory: string, name: string): string {
+    return posix.join(directory, name);
+  }
+
+  async makeDirectory(path: string, mode: number, isRoot: boolean): Promise<(() => Promise<void>) | null> {
+    const fs = this.#fs;
+    if (isRoot) await fs.mkdir(posix.dirname(path), { recursive: true, ...this.#options });
+    const finish = (): Promise<void> => fs.chmod(path, mode, this.#options);
+    try {
+      await fs.mkdir(path, { mode: mode | OWNER, ...this.#options });
+      return finish;
+    } catch (error) {
+      if (!(error instanceof errors.AlreadyExists)) throw error;
+    }
+    const existing = await fs.stat(path, this.#options);
+    if (!existing.isDirectory) throw new TypeError(`Cannot copy a directory to ${path}: there is a file`);
+    if ((existing.mode & OWNER) === OWNER) return null;
+    // An earlier copy of a read-only directory. Somebody else's directory refuses this, and then refuses the content or not.
+    const opened = await fs.chmod(path, existing.mode | OWNER, this.#options).then(
+      () => true,
+      () => false,
+    );
+    return opened ? finish : null;
+  }
+
+  async writeFile(path: string, content: Uint8Array, mode: number): Promise<void> {
+    const fs = this.#fs;
+    try {
+      await fs.writeFile(path, content, { createNew: true, mode, ...this.#options });
+      return;
+    } catch (error) {
+      if (!(error instanceof errors.AlreadyExists)) throw error;
+    }
+    const { isFile, isSymlink } = await fs.lstat(path, this.#options);
+    try {
+      // Writing into a named pipe would wait for a reader, and into a device would not make a copy.
+      if (!isFile && !isSymlink) throw new errors.PermissionDenied("in the way");
+      await fs.writeFile(path, content, { mode, ...this.#options });
+    } catch (error) {
+      if (!(error instanceof errors.PermissionDenied)) throw error;
+      await fs.remove(path, this.#options);
+      await fs.writeFile(path, content, { createNew: true, mode, ...this.#options });
+    }
+  }
+
+  async writeBlocks(path: string, blocks: AsyncIterable<Uint8Array>, mode: number): Promise<void> {
+    await this.writeFile(path, NOTHING, mode | OWNER_WRITES);
+    await this.overwrite(path, blocks, mode);
+  }
+
+  async overwrite(path: string, blocks: AsyncIterable<Uint8Array>, mode: number): Promise<void> {
+    await this.#fs.writeFile(path, streamFrom(blocks), { mode, ...this.#options });
+  }
+
+  async link(path: string, text: string): Promise<void> {
+    try {
+      await this.#fs.symlink(text, path, this.#options);
+    } catch (error) {
+      if (!(error instanceof errors.AlreadyExists)) throw error;
+      await this.#fs.remove(path, this.#options);
+      await this.#fs.symlink(text, path, this.#options);
+    }
+  }
+}

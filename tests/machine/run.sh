@@ -1,0 +1,153 @@
+#!/bin/sh
+# Boots Debian's own kernel and systemd in an emulated machine and runs Caisson there: plain cgroup v2, as on nearly every user's host. No KVM is
+# needed, so everything takes 10 to 30 times as long as on the machine itself. docs/test-machine.md says what it proves and how long it takes.
+#
+#   run.sh                       Debian 12 with its data on ext4, then Debian 13 with its data on XFS
+#   run.sh bookworm:xfs trixie:xfs
+#   run.sh trixie:ext4 -- 'scripts/isolate.sh node --test packages/linux/src/*.test.ts'
+#                                runs that instead of the suites, as root in the repository, with node_modules/.bin in PATH
+#
+#   MACHINE_REPOSITORY=DIRECTORY  what to clone: its HEAD (default: the repository of the current directory)
+#   MACHINE_CACHE=DIRECTORY       where roots are kept, by content (default: /var/cache/caisson/machine)
+#   MACHINE_BARE=1                nothing is prepared: the guest gets git, nodejs and npm, and fetches and builds all else itself
+#   MACHINE_CONSOLE=FILE          where the kernel's messages go (default: they are shown when the machine fails to start)
+#   MACHINE_MEMORY=MIB            default: 5120
+#
+# Needs root on Debian, 12 GB free in the cache and below TMPDIR. Installs mmdebstrap and qemu-system-x86 where they are missing. What one needs here
+# to reach mirrors and registries is taken over. An address with a password in it is refused. Ends with QEMU and its disks gone, however it ends.
+set -eu
+PATH="$PATH:/usr/sbin:/sbin"
+export LC_ALL=C.UTF-8
+here=$(dirname "$(readlink -f "$0")")
+
+fail() {
+  echo "machine: $*" >&2
+  exit 1
+}
+refuse_password() {
+  case "$1" in *://*@*) fail "the address of $2 carries a password" ;; esac
+}
+
+[ "$(id -u)" -eq 0 ] || fail "this needs root"
+for tool in mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs; do
+  command -v "${tool%:*}" >/dev/null && continue
+  echo "machine: installing ${tool#*:} with apt-get" >&2
+  apt-get install -y -qq --no-install-recommends "${tool#*:}" >/dev/null 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${tool#*:}"; } >&2
+done
+
+legs=''
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+  case "$1" in
+    bookworm:ext4 | bookworm:xfs | trixie:ext4 | trixie:xfs) legs="$legs $1" ;;
+    *) fail "unknown machine $1: use bookworm or trixie, then :ext4 or :xfs" ;;
+  esac
+  shift
+done
+[ $# -eq 0 ] || shift
+command=$*
+repository=$(git -C "${MACHINE_REPOSITORY:-.}" rev-parse --show-toplevel)
+cache=${MACHINE_CACHE:-/var/cache/caisson/machine}
+bare=${MACHINE_BARE:-}
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/machine.XXXXXX")
+unset TMPDIR
+mkdir -p "$cache"
+
+# All work is done by children that end with this script.
+child=''
+end() {
+  trap - EXIT HUP INT TERM
+  [ -z "$child" ] || kill -KILL "$child" 2>/dev/null || true
+  # The reader of the guest's output ends when nobody can write to it any more, this shell included.
+  exec >/dev/null
+  wait
+  rm -rf --one-file-system "$scratch"
+}
+trap end EXIT
+trap 'end; exit 129' HUP
+trap 'end; exit 130' INT
+trap 'end; exit 143' TERM
+
+# In the background, because a shell answers signals only between commands of the foreground.
+run() {
+  setpriv --pdeathsig KILL -- "$@" &
+  child=$!
+  status=0
+  wait "$child" || status=$?
+  child=''
+  return "$status"
+}
+
+# A system as Debian's installer leaves it, as far as Caisson can tell, and the three packages that README.md asks for. Unless the machine is bare,
+# also what Caisson would install there.
+packages=systemd-sysv,dbus,udev,libpam-systemd,apparmor,linux-image-cloud-amd64,initramfs-tools,git,nodejs,npm,ca-certificates
+[ -n "$bare" ] || packages=$packages,$(sed '/^#/d' "$repository/scripts/host-tools.txt" | cut -d';' -f3 | tr -d ' ' | sort -u | paste -sd,)
+
+# The disk with what belongs to this run: the clone, the addresses, and unless all is to be made there, what the host has made already.
+make_payload() {
+  payload=$scratch/payload
+  mkdir -p "$payload/images"
+  git clone --quiet --no-hardlinks "$repository" "$payload/caisson"
+  registry=$(npm config get registry 2>/dev/null) || registry=''
+  index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null)} || index=''
+  refuse_password "$registry$index" "a registry"
+  {
+    [ -z "$registry" ] || echo "export npm_config_registry='$registry'"
+    [ -z "$index" ] || echo "export PIP_INDEX_URL='$index'"
+  } >"$payload/environment"
+  cp "$here/guest.sh" "$payload/"
+  if [ -n "$command" ]; then printf '%s\n' "$command" >"$payload/command"; fi
+  if [ -z "$bare" ]; then
+    (cd "$repository" && scripts/setup.sh npm)
+    cp -a "$repository/node_modules" "$payload/caisson/"
+    cp -a --sparse=always /var/cache/caisson/images/*.ext4 "$payload/images/" 2>/dev/null || true
+  fi
+  truncate -s 8G "$scratch/payload.ext4"
+  run mkfs.ext4 -q -d "$payload" "$scratch/payload.ext4"
+  rm -rf --one-file-system "$payload"
+}
+
+# Runs the guest, prints what it says, and gives its exit code.
+boot() {
+  run unshare --mount --propagation private --pid --fork --kill-child=SIGKILL --mount-proc -- \
+    "$here/make-root.sh" "$suite" "$cache" "$scratch" "$packages" || return 1
+  directory=$(cat "$scratch/directory")
+  [ -e "$scratch/payload.ext4" ] || make_payload
+  rm -f "$scratch/data.img" "$scratch/output"
+  truncate -s 24G "$scratch/data.img"
+  run "mkfs.$disk" -q "$scratch/data.img"
+  console=${MACHINE_CONSOLE:-$scratch/console}
+  mkfifo "$scratch/output"
+  # Shows what the guest says as it says it, but for the last line, which is its exit code.
+  tee "$scratch/transcript" <"$scratch/output" | sed -u '/^machine: ended with [0-9]*\r*$/d' &
+  reader=$!
+  # Where the guest writes to the disks that are kept, the writes go to a file without a name.
+  run env TMPDIR="$scratch" nice -n 19 qemu-system-x86_64 \
+    -nodefaults -display none -monitor none -no-reboot \
+    -machine q35 -cpu Nehalem -accel tcg,thread=multi,tb-size=1024 -smp 2 -m "${MACHINE_MEMORY:-5120}" \
+    -kernel "$directory/vmlinuz" -initrd "$directory/initrd" \
+    -append "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 systemd.getty_auto=no" \
+    -drive "file=$directory/root.ext4,format=raw,snapshot=on,if=virtio,cache=unsafe" \
+    -drive "file=$scratch/payload.ext4,format=raw,snapshot=on,if=virtio,cache=unsafe" \
+    -drive "file=$scratch/data.img,format=raw,if=virtio,cache=unsafe,discard=unmap" \
+    -nic user,model=virtio-net-pci -device virtio-rng-pci \
+    -chardev "file,id=console,path=$console" -serial chardev:console \
+    -chardev stdio,id=output,signal=off -device virtio-serial -device virtserialport,chardev=output,name=caisson \
+    </dev/null >"$scratch/output" || true
+  wait "$reader"
+  ended=$(sed -n 's/^machine: ended with \([0-9]*\)\r*$/\1/p' "$scratch/transcript" | tail -n 1)
+  if [ -z "$ended" ]; then
+    tail -n 60 "$console" >&2
+    echo "machine: Debian $suite went away before it had finished; its last messages are above" >&2
+    return 1
+  fi
+  return "$ended"
+}
+
+result=0
+for leg in ${legs:-bookworm:ext4 trixie:xfs}; do
+  suite=${leg%:*} disk=${leg#*:}
+  echo "== machine: Debian $suite, data on $disk" >&2
+  boot || result=1
+done
+exit "$result"
