@@ -29,7 +29,8 @@ suite("egress", () => {
     directory = await mkdtemp(join(tmpdir(), "caisson-egress-"));
     await chmod(directory, 0o711);
     world = await EgressWorld.start();
-    await writeFile(join(directory, "resolv.conf"), `nameserver ${EGRESS_WORLD.resolver}\n`);
+    const servers = [EGRESS_WORLD.silentResolver, EGRESS_WORLD.resolver];
+    await writeFile(join(directory, "resolv.conf"), servers.map((address) => `nameserver ${address}\n`).join(""));
     await writeFile(join(directory, "authority.pem"), world.authority);
     await runTool("mount", ["--bind", join(directory, "resolv.conf"), "/etc/resolv.conf"]);
     server = await TestServer.start({

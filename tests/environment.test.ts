@@ -4,7 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { PACKAGES } from "@caisson/server/base-image";
-import { Sandbox } from "@deno/sandbox";
+import { Client, Sandbox } from "@deno/sandbox";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
@@ -68,7 +68,7 @@ suite("environment inside", () => {
   };
 
   test("every documented package is in the image, every package of the recipe is documented, and the commands are there", async () => {
-    const rows = [...(await readFile(DOCUMENT, "utf8")).matchAll(/^\| `([a-z0-9.-]+)` \| (.*) \|$/gm)];
+    const rows = [...toolSection(await readFile(DOCUMENT, "utf8")).matchAll(/^\| `([a-z0-9.-]+)` \| (.*) \|$/gm)];
     const documented = rows.map(([, name = ""]) => name);
     assert.deepEqual(documented, PACKAGES);
     await sh(`dpkg-query --show ${documented.join(" ")}`);
@@ -197,6 +197,24 @@ suite("environment inside", () => {
     assert.equal(await sh("ulimit -Hu; ulimit -Su"), "700\n700");
   });
 
+  test("root unpacks an archive whose owners have large ids, and they are the same in the next sandbox", async () => {
+    const client = new Client();
+    const volume = await client.volumes.create({ slug: "owners", region: "ord", capacity: "300MB" });
+    {
+      await using writer = await Sandbox.create({ volumes: { "/v": volume.id } });
+      const script =
+        "cd /tmp && touch file && tar --owner=:197609 --group=:1000620000 -cf a.tar file && tar -xf a.tar -C /v";
+      await writer.sh`bash -c ${script}`;
+      assert.equal(await writer.sh`stat -c %u:%g /v/file`.text(), "197609:1000620000\n");
+    }
+    {
+      await using reader = await Sandbox.create({ volumes: { "/v": volume.id } });
+      assert.equal(await reader.sh`stat -c %u:%g /v/file`.text(), "197609:1000620000\n");
+      await assert.rejects(async () => reader.sh`setpriv --reuid 1000 --clear-groups rm -f /v/file`.stderr("null"));
+    }
+    await client.volumes.delete(volume.id);
+  });
+
   test("files of Docker images that programs count on are there", async () => {
     assert.equal(
       await sh("echo out >/dev/stdout; echo err 2>/dev/null >/dev/stderr; readlink /dev/fd"),
@@ -257,6 +275,12 @@ suite("environment inside", () => {
     }
   });
 });
+
+function toolSection(text: string): string {
+  const section = text.split(/^## /m).find((part) => part.startsWith("Tools"));
+  assert.ok(section !== undefined);
+  return section;
+}
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 

@@ -63,9 +63,9 @@ export const hostAttempts: readonly Attempt[] = [
   },
   { name: "no descriptor shows a path of the host", run: `links_that_name(host_directory)`, meets: "[]" },
   {
-    name: "every mount is of the sandbox's own root, of the agent's bundle, or of the kernel's file systems",
+    name: "every mount is of the sandbox's own root, of the agent's bundle, of lxcfs, or of the kernel's file systems",
     run: `sorted({line.split(" - ")[1].split()[0] for line in open("/proc/self/mountinfo")} - {"cgroup", "cgroup2"})`,
-    meets: "['devpts', 'devtmpfs', 'mqueue', 'overlay', 'proc', 'sysfs', 'tmpfs']",
+    meets: "['devpts', 'devtmpfs', 'fuse.lxcfs', 'mqueue', 'overlay', 'proc', 'sysfs', 'tmpfs']",
   },
   { name: "the server's data are not there", run: `os.listdir(host_directory)`, meets: "ENOENT" },
   {

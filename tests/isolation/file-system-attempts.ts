@@ -173,8 +173,8 @@ export const kernelFileAttempts: readonly Attempt[] = [
     meets: "EPERM",
   },
   {
-    name: "the mapping shows 65,536 ids of the host that are unprivileged there",
-    run: `(lambda inside, outside, count: (inside, outside >= 65536, count))(*map(int, read("/proc/self/uid_map").split()))`,
-    meets: "(0, True, 65536)",
+    name: "the mapping shows 65,536 ids of the host that are unprivileged there, and beyond them those of nobody",
+    run: `[(inside, outside >= 0x70000000, count) for inside, outside, count in (map(int, line.split()) for line in read("/proc/self/uid_map").splitlines())]`,
+    meets: `[(0, True, 65536), (65536, True, ${2 ** 31 - 65536})]`,
   },
 ];

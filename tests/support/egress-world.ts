@@ -11,6 +11,8 @@ export const EGRESS_WORLD = {
   /** Another machine. */
   other: "203.0.113.20",
   resolver: "203.0.113.53",
+  /** A name server that has gone: nobody has this address. */
+  silentResolver: "203.0.113.54",
   /** A resolver that the host does not use, which answers everything. */
   foreignResolver: "192.0.2.8",
   private: "10.99.0.10",

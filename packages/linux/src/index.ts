@@ -42,6 +42,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
@@ -59,9 +60,16 @@ export {
   limitCgroupDevices,
   oomKills,
   readCgroups,
+  readProcessors,
   removeCgroup,
 } from "./processes/cgroup.ts";
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
 export { hasCrashed, runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
-export { holdNewNamespaces, type IdRange, type NamespaceHolder, openNamespace } from "./processes/user-namespace.ts";
+export {
+  holdNewNamespaces,
+  type IdMapping,
+  type IdRange,
+  type NamespaceHolder,
+  openNamespace,
+} from "./processes/user-namespace.ts";

@@ -33,7 +33,7 @@ export function describeNetworkConformance(harness: () => Harness): void {
       assert.equal(await readScript(sandbox, fetchUrl(`http://${WORLD.web}/`)), WORLD.host);
     });
 
-    test("names resolve, over UDP and over TCP", async () => {
+    test("names resolve though the host's first name server is silent, over UDP and over TCP", async () => {
       assert.equal(await readScript(sandbox, fetchUrl("http://example.com/")), WORLD.host);
       assert.match(await readScript(sandbox, "getent ahostsv4 example.com"), new RegExp(`^${WORLD.web}`));
       assert.match(

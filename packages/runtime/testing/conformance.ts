@@ -212,9 +212,9 @@ function describeRootConformance(harness: () => Harness): void {
       await harness().with({}, async (sandbox) => {
         const { stderr } = await runScript(
           sandbox,
-          "echo x >/.caisson/agent.js; rm /.caisson/bin/tini; echo x >>/usr/local/bin/deno",
+          "echo x >/.caisson/agent.js; rm /.caisson/bin/tini; echo x >>/usr/local/bin/deno; echo x >/proc/meminfo",
         );
-        assert.equal(stderr.match(/Read-only file system|Permission denied/g)?.length, 3, stderr);
+        assert.equal(stderr.match(/Read-only file system|Permission denied/g)?.length, 4, stderr);
       });
     });
   });

@@ -10,6 +10,8 @@ export const WORLD = {
   web: "198.51.100.10",
   /** A name server out there, on the same machine: answers `web` to every question of type A. */
   resolver: "198.51.100.10",
+  /** A name server that has gone: nobody has this address. */
+  silentResolver: "198.51.100.53",
   /** The same web server in a private network beyond the host. */
   privateWeb: "10.99.0.10",
   /** A cloud's metadata service, as an address of the host, and as one beyond it. */

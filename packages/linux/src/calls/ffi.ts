@@ -27,6 +27,8 @@ export interface CallOptions {
 const PROTOTYPES = {
   mount: "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
   umount2: "int umount2(const char *target, int flags)",
+  unshare: "int unshare(int flags)",
+  setns: "int setns(int fd, int type)",
   ioctlBuffer: "int ioctl(int fd, unsigned long request, void *argument)",
   ioctlNumber: "int ioctl(int fd, unsigned long request, long argument)",
   flock: "int flock(int fd, int operation)",

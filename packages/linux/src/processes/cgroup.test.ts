@@ -15,7 +15,9 @@ import {
   hierarchyOf,
   joinCgroup,
   limitCgroup,
+  parseProcessors,
   readCgroups,
+  readProcessors,
   removeCgroup,
 } from "./cgroup.ts";
 import { runTool } from "./run-tool.ts";
@@ -99,9 +101,16 @@ suite("cgroups", () => {
     }
   });
 
+  test("lists of processors are read as the kernel writes them", () => {
+    assert.deepEqual(parseProcessors("0-2,5,8-9\n"), [0, 1, 2, 5, 8, 9]);
+    assert.deepEqual(parseProcessors("\n"), []);
+  });
+
   test("limits are what was asked for", async () => {
     await createCgroup(cgroups, parent, "two");
-    await limitCgroup(cgroups, `${parent}/two`, { memoryBytes: 300 * 2 ** 20, cpuCount: 1.5, pidsMax: 77 });
+    const [processor = 0] = await readProcessors(cgroups);
+    const limits = { memoryBytes: 300 * 2 ** 20, cpuCount: 1.5, pidsMax: 77, processors: [processor] };
+    await limitCgroup(cgroups, `${parent}/two`, limits);
     const read = async (controller: string, v1: string, v2: string): Promise<string> => {
       const hierarchy = hierarchyOf(cgroups, controller);
       assert.ok(hierarchy !== null, controller);
@@ -112,6 +121,7 @@ suite("cgroups", () => {
     assert.equal(await read("memory", "memory.limit_in_bytes", "memory.max"), String(300 * 2 ** 20));
     assert.match(await read("cpu", "cpu.cfs_quota_us", "cpu.max"), /^150000( 100000)?$/);
     assert.equal(await read("pids", "pids.max", "pids.max"), "77");
+    assert.equal(await read("cpuset", "cpuset.cpus", "cpuset.cpus"), String(processor));
     await removeCgroup(cgroups, `${parent}/two`);
   });
 });

@@ -21,7 +21,7 @@ export type CgroupLayout = "v2" | "v1" | "hybrid" | "none";
 export interface Cgroups {
   readonly layout: CgroupLayout;
   readonly hierarchies: readonly CgroupHierarchy[];
-  /** Controllers that new cgroups have. The others, such as cpuset, would each need settings before they take a process. */
+  /** Controllers that new cgroups have. */
   readonly usedControllers: readonly string[];
   /**
    * The empty mount point of a unified hierarchy that was hidden, or `null`. crun makes its directories there all the same, as ordinary
@@ -32,7 +32,7 @@ export interface Cgroups {
 
 const UNIFIED_PATH = "/sys/fs/cgroup/unified";
 
-const CONTROLLERS = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+const CONTROLLERS = ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer"];
 /** By the names of version 1 and 2. Only where disks are limited: the kernel carries out the I/O of such cgroups apart from that of others. */
 const DISK_CONTROLLERS = ["blkio", "io"];
 
@@ -85,7 +85,10 @@ export async function createCgroup(cgroups: Cgroups, parent: string, name: strin
   for (const { version, mountPath, controllers } of usedHierarchies(cgroups)) {
     await passFaultPoint({ name: "cgroup mkdir", detail: join(mountPath, parent, name) });
     await mkdir(join(mountPath, parent, name), { recursive: true, mode: 0o755 });
-    if (version === 1) continue;
+    if (version === 1) {
+      if (controllers.includes("cpuset")) await inheritProcessors(mountPath, parent, name);
+      continue;
+    }
     // A version 2 cgroup has the controllers that all cgroups above it pass on.
     const passedOn = cgroups.usedControllers.filter((controller) => controllers.includes(controller));
     for (const directory of [mountPath, join(mountPath, parent)]) await passOn(directory, passedOn);
@@ -106,6 +109,34 @@ async function passOn(directory: string, controllers: readonly string[]): Promis
   }
 }
 
+/** A version 1 cgroup takes no process before its processors and its memory nodes are set. */
+async function inheritProcessors(mountPath: string, parent: string, name: string): Promise<void> {
+  for (const file of ["cpuset.mems", "cpuset.cpus"]) {
+    const all = await readFile(join(mountPath, file), "utf8");
+    for (const path of [parent, join(parent, name)]) await writeFile(join(mountPath, path, file), all);
+  }
+}
+
+/** The processors that new cgroups may use. */
+export async function readProcessors(cgroups: Cgroups): Promise<readonly number[]> {
+  const hierarchy = hierarchyOf(cgroups, "cpuset");
+  if (hierarchy === null) return [];
+  const file = hierarchy.version === 1 ? "cpuset.cpus" : "cpuset.cpus.effective";
+  return parseProcessors(await readFile(join(hierarchy.mountPath, file), "utf8"));
+}
+
+/** Reads a list as the kernel writes it, for example `0-3,8`. */
+export function parseProcessors(list: string): readonly number[] {
+  return list
+    .trim()
+    .split(",")
+    .filter((part) => part !== "")
+    .flatMap((part) => {
+      const [first = 0, last = first] = part.split("-").map(Number);
+      return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+    });
+}
+
 /** Moves a process into a cgroup. May wait 10 to 25 ms for the kernel (an RCU grace period): not on a path that somebody waits for. */
 export async function joinCgroup(cgroups: Cgroups, path: string, pid: number): Promise<void> {
   for (const { mountPath } of usedHierarchies(cgroups)) {
@@ -117,6 +148,8 @@ export async function joinCgroup(cgroups: Cgroups, path: string, pid: number): P
 export interface CgroupLimits {
   readonly memoryBytes: number;
   readonly cpuCount: number;
+  /** Which processors may be used; absent: all. Needs the controller cpuset. */
+  readonly processors?: readonly number[];
   readonly pidsMax: number;
   /** Needs cgroups that were read with `isDiskLimited`. */
   readonly disk?: DiskLimits;
@@ -143,6 +176,7 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
   };
   const memory = String(limits.memoryBytes);
   const pids: Settings = [["pids.max", String(limits.pidsMax)]];
+  const processors: Settings = limits.processors === undefined ? [] : [["cpuset.cpus", limits.processors.join(",")]];
   await Promise.all([
     set(
       "memory",
@@ -164,6 +198,7 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
       [["cpu.max", `${quotaUs} ${periodUs}`]],
     ),
     set("pids", pids, pids),
+    set("cpuset", processors, processors),
     limits.disk === undefined ? null : limitDisks(cgroups, path, limits.disk),
   ]);
 }

@@ -9,17 +9,26 @@ export interface IdRange {
   readonly count: number;
 }
 
+/** Ids inside from `firstId` on stand for those outside from `firstHostId` on. */
+export interface IdMapping extends IdRange {
+  readonly firstId: number;
+}
+
 /** A process that does nothing but keep new namespaces alive until descriptors of them are open. */
 export interface NamespaceHolder extends AsyncDisposable {
   readonly pid: number;
 }
 
 /**
- * Starts a process in a user namespace of its own with these ids, and in a network namespace that belongs to it. A thread of this process
+ * Starts a process in a user namespace of its own with these ids for users and groups, and in a network namespace that belongs to it. A thread of this process
  * could not do that: the kernel lets only single-threaded processes make user namespaces.
  */
-export async function holdNewNamespaces(ids: IdRange): Promise<NamespaceHolder> {
-  await passFaultPoint({ name: "unshare", detail: `user and network namespaces from id ${ids.firstHostId}` });
+export async function holdNewNamespaces(mappings: readonly IdMapping[]): Promise<NamespaceHolder> {
+  const map = mappings.map(({ firstId, firstHostId, count }) => `${firstId} ${firstHostId} ${count}\n`).join("");
+  await passFaultPoint({
+    name: "unshare",
+    detail: `user and network namespaces with ids ${map.replaceAll("\n", ";")}`,
+  });
   const child = spawn("unshare", ["--user", "--net", "--", "sh", "-c", "echo && read _"], {
     stdio: ["pipe", "pipe", "pipe"],
   });
@@ -37,8 +46,7 @@ export async function holdNewNamespaces(ids: IdRange): Promise<NamespaceHolder> 
   try {
     await untilReady(child);
     // Written from outside, where the ids to be mapped are this process's own to give.
-    await writeFile(`/proc/${holder.pid}/uid_map`, `0 ${ids.firstHostId} ${ids.count}`);
-    await writeFile(`/proc/${holder.pid}/gid_map`, `0 ${ids.firstHostId} ${ids.count}`);
+    for (const file of ["uid_map", "gid_map"]) await writeFile(`/proc/${holder.pid}/${file}`, map);
     return holder;
   } catch (error) {
     await holder[Symbol.asyncDispose]();

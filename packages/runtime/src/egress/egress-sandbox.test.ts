@@ -41,8 +41,7 @@ suite("policy of a sandbox in the kernel", () => {
       interfacePrefix: "csntest",
       commonPrefix: "csn",
       subnet: "10.1.1.0/24",
-      gateway: "10.1.1.1",
-      resolvers: [],
+      nameServers: new Map(),
       blockedNetworks: ["127.0.0.0/8"],
     });
     await runTool("nft", ["-f", "-"], { input });

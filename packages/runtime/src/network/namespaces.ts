@@ -1,7 +1,27 @@
 import type { FileHandle } from "node:fs/promises";
-import { holdNewNamespaces, type IdRange, openNamespace, runTool, step, UndoStack } from "@caisson/linux";
+import {
+  holdNewNamespaces,
+  type IdMapping,
+  type IdRange,
+  openNamespace,
+  runTool,
+  step,
+  UndoStack,
+} from "@caisson/linux";
 
 export const IDS_PER_SANDBOX = 65536;
+
+/**
+ * Larger ids, up to 2^31, are the same for all sandboxes, because there are not enough for each: archives name owners such as 197609 or
+ * 1000620000, and root must be able to unpack them. No process of the host has them, and files of one sandbox are never seen by another; what they
+ * share are the kernel's few limits for each user, such as the memory of pipes.
+ */
+const SHARED_IDS: IdMapping = { firstId: IDS_PER_SANDBOX, firstHostId: 2 ** 31, count: 2 ** 31 - IDS_PER_SANDBOX };
+
+/** How ids inside are translated. */
+export function idMappings({ firstHostId, count }: IdRange): readonly IdMapping[] {
+  return [{ firstId: 0, firstHostId, count }, SHARED_IDS];
+}
 
 /** The ids and the address that one sandbox of the instance has at a time. */
 export interface Slot {
@@ -19,7 +39,7 @@ export interface PreparedNamespaces extends AsyncDisposable {
 
 /** Makes the namespaces of a slot and connects them with the host by the interface `linkName`. */
 export async function prepareNamespaces(slot: Slot, linkName: string, gateway: string): Promise<PreparedNamespaces> {
-  await using holder = await holdNewNamespaces(slot.ids);
+  await using holder = await holdNewNamespaces(idMappings(slot.ids));
   await step("network.link", () => configureLink(holder.pid, linkName, slot, gateway));
   await using undo = new UndoStack();
   const user = undo.use(await openNamespace(holder.pid, "user"));

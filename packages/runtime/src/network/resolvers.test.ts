@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { readResolvers } from "./resolvers.ts";
+import { formatResolvConf, readResolvers } from "./resolvers.ts";
 
 suite("name servers of the host", () => {
   let directory: string;
@@ -31,5 +31,13 @@ suite("name servers of the host", () => {
   test("only loopback or IPv6 servers, or no file at all, give none", async () => {
     const stub = await file("local", "nameserver 127.0.0.1\nnameserver ::1\nnameserver 2001:db8::53\n");
     assert.deepEqual(await readResolvers([stub, join(directory, "absent")]), []);
+  });
+
+  test("with several servers a silent one costs little, and the host's own options come last, where they count", () => {
+    assert.equal(
+      formatResolvConf(["10.0.0.1", "10.0.0.2"], ["search example.com", "options ndots:2"]),
+      "nameserver 10.0.0.1\nnameserver 10.0.0.2\noptions timeout:1 attempts:5\nsearch example.com\noptions ndots:2\n",
+    );
+    assert.equal(formatResolvConf(["10.0.0.1"], []), "nameserver 10.0.0.1\n");
   });
 });

@@ -23,6 +23,16 @@ export async function readSearchLines(path = "/etc/resolv.conf"): Promise<readon
   return (await readText(path)).split("\n").filter((line) => /^(search|domain|options)\s/.test(line));
 }
 
+/**
+ * The text of a sandbox's resolv.conf. With several servers, one that is silent costs a lookup a second instead of the usual five; what the host
+ * says in its own options counts more.
+ */
+export function formatResolvConf(servers: readonly string[], searchLines: readonly string[]): string {
+  const options = servers.length > 1 ? ["options timeout:1 attempts:5"] : [];
+  const lines = [...servers.map((address) => `nameserver ${address}`), ...options, ...searchLines];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
 function reachableServers(resolvConf: string): readonly string[] {
   const servers = [...resolvConf.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)].map(
     ([, address = ""]) => address,

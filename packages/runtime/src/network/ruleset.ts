@@ -24,9 +24,8 @@ export interface RulesetInput {
   readonly interfacePrefix: string;
   readonly commonPrefix: string;
   readonly subnet: string;
-  readonly gateway: string;
-  /** Where name queries to the gateway go; the first one is used. None: names do not resolve. */
-  readonly resolvers: readonly string[];
+  /** Where name queries go, by the address that sandboxes send them to. Empty: names do not resolve. */
+  readonly nameServers: ReadonlyMap<string, string>;
   readonly blockedNetworks: readonly string[];
 }
 
@@ -39,13 +38,12 @@ export interface RulesetInput {
  * sandboxes with a policy of their own (egress/egress-rules.ts); these pass by the chains that begin with `egress`.
  */
 export function ruleset(input: RulesetInput): string {
-  const { table, interfacePrefix, commonPrefix, subnet, gateway } = input;
-  const [resolver] = input.resolvers;
+  const { table, interfacePrefix, commonPrefix, subnet } = input;
   const inside = `iifname "${interfacePrefix}*"`;
-  const names =
-    resolver === undefined
-      ? ""
-      : `${inside} ip daddr ${gateway} meta l4proto { tcp, udp } th dport 53 dnat ip to ${resolver}`;
+  const names = [...input.nameServers].map(
+    ([address, resolver]) =>
+      `${inside} ip daddr ${address} meta l4proto { tcp, udp } th dport 53 dnat ip to ${resolver}`,
+  );
   return `
 table inet ${table}
 delete table inet ${table}
@@ -67,7 +65,7 @@ table inet ${table} {
     type nat hook prerouting priority dstnat; policy accept;
     ${inside} jump egress_names
     ip saddr @restricted accept
-    ${names}
+    ${names.join("\n    ")}
   }
   chain input {
     type filter hook input priority filter - 5; policy accept;

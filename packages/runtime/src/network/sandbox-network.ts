@@ -7,7 +7,7 @@ import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type 
 import { type HostClaim, tryHostClaim } from "./host-claim.ts";
 import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
 import { changePacketFilter } from "./packet-filter.ts";
-import { readResolvers, readSearchLines } from "./resolvers.ts";
+import { formatResolvConf, readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";
 
 export interface NetworkOptions {
@@ -24,6 +24,9 @@ export interface NetworkOptions {
 }
 
 const GRANT_SECONDS_MIN = 300;
+
+/** More than three are never asked (resolv.conf(5)). */
+const NAME_SERVERS_MAX = 3;
 
 const COMMON_PREFIX = "csn";
 const AUTOMATIC_PREFIX_LENGTH = 24;
@@ -91,14 +94,12 @@ export class SandboxNetwork implements AsyncDisposable {
         interfacePrefix,
         commonPrefix: COMMON_PREFIX,
         subnet: formatSubnet(block.subnet),
-        gateway,
-        resolvers,
+        nameServers: nameServersOf(block.subnet, resolvers),
         blockedNetworks,
       });
       await step("network.rules", () => changePacketFilter(rules));
       await enableForwarding();
-      const lines = [`nameserver ${gateway}`, ...(await readSearchLines())];
-      const resolvConf = `${lines.join("\n")}\n`;
+      const resolvConf = formatResolvConf([...nameServersOf(block.subnet, resolvers).keys()], await readSearchLines());
       const egress = new EgressGuard({
         table,
         gateway,
@@ -152,13 +153,23 @@ function gatewayOf({ base }: Subnet): string {
   return formatAddress(base + 1);
 }
 
-/** All but the first address of the subnet, the gateway's and the last. */
+/**
+ * Where sandboxes send name queries, and which of the host's name servers each is led to. A library asks the next address when one is silent, so
+ * each server has an address of its own; the first is the gateway's. Nothing answers there but the server that queries are led to.
+ */
+function nameServersOf({ base }: Subnet, resolvers: readonly string[]): ReadonlyMap<string, string> {
+  return new Map(
+    resolvers.slice(0, NAME_SERVERS_MAX).map((resolver, index) => [formatAddress(base + 1 + index), resolver]),
+  );
+}
+
+/** All but the first address of the subnet, those of name servers, of which one is the gateway's, and the last. */
 function slotsOf({ subnet, firstHostId }: Block): Slot[] {
-  const count = Math.min(2 ** (32 - subnet.prefixLength) - 3, SANDBOXES_PER_BLOCK);
+  const count = Math.min(2 ** (32 - subnet.prefixLength) - 2 - NAME_SERVERS_MAX, SANDBOXES_PER_BLOCK);
   return Array.from({ length: count }, (_, index) => ({
     index,
     ids: { firstHostId: firstHostId + index * IDS_PER_SANDBOX, count: IDS_PER_SANDBOX },
-    address: formatAddress(subnet.base + 2 + index),
+    address: formatAddress(subnet.base + 1 + NAME_SERVERS_MAX + index),
   }));
 }
 

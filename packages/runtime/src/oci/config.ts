@@ -1,4 +1,5 @@
 import { type Cgroups, type HasDescriptor, hierarchyOf, type IdRange } from "@caisson/linux";
+import { idMappings } from "../network/namespaces.ts";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
 import { AGENT_RUN_TARGET, AGENT_TARGET, type AgentBundle } from "./agent/agent-bundle.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
@@ -151,7 +152,7 @@ export function ociConfig(input: ConfigInput): object {
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
       // runc insists on joining a cgroup, which is the one that it is in already, and on knowing the ids of the user namespace.
-      ...(input.isRunc ? { cgroupsPath: input.cgroupPath, ...idMappings(input.ids) } : {}),
+      ...(input.isRunc ? { cgroupsPath: input.cgroupPath, ...ociIdMappings(input.ids) } : {}),
       seccomp: input.seccomp,
     },
   };
@@ -192,7 +193,12 @@ function showProcessLimit({ pidsMax }: SandboxLimits): object {
   return { type: "RLIMIT_NPROC", soft: pidsMax, hard: pidsMax };
 }
 
-function idMappings({ firstHostId, count }: IdRange): object {
-  const mapping = [{ containerID: 0, hostID: firstHostId, size: count }];
+/** runc compares them with those of the namespace. */
+function ociIdMappings(ids: IdRange): object {
+  const mapping = idMappings(ids).map(({ firstId, firstHostId, count }) => ({
+    containerID: firstId,
+    hostID: firstHostId,
+    size: count,
+  }));
   return { uidMappings: mapping, gidMappings: mapping };
 }

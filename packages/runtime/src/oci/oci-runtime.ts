@@ -9,6 +9,7 @@ import {
   diskHierarchy,
   ReadyQueue,
   readCgroups,
+  readProcessors,
   removeCgroup,
   setMountAttributes,
   UndoStack,
@@ -24,6 +25,8 @@ import { type PreparedEnvironment, prepareEnvironment } from "./prepared-environ
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
 import { readSeccompProfile } from "./seccomp/seccomp.ts";
+import { Lxcfs } from "./view/lxcfs.ts";
+import { ProcessorShares } from "./view/processor-shares.ts";
 
 export interface RuntimeLogger {
   debug(details: object, message: string): void;
@@ -59,12 +62,18 @@ export class OciRuntime implements SandboxRuntime {
   readonly #shared: SharedParts;
   readonly #resources: UndoStack;
   readonly #logger: RuntimeLogger | undefined;
-  readonly #sandboxes = new Map<string, Sandbox>();
+  readonly #sandboxes: Map<string, Sandbox>;
   #isClosed = false;
 
-  private constructor(shared: SharedParts, resources: UndoStack, logger: RuntimeLogger | undefined) {
+  private constructor(
+    shared: SharedParts,
+    sandboxes: Map<string, Sandbox>,
+    resources: UndoStack,
+    logger: RuntimeLogger | undefined,
+  ) {
     this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
+    this.#sandboxes = sandboxes;
     this.#resources = resources;
     this.#logger = logger;
   }
@@ -116,6 +125,18 @@ export class OciRuntime implements SandboxRuntime {
         "This host has name servers on its loopback interface only, where sandboxes cannot reach them: set network.nameServers",
       );
     }
+    const sandboxes = new Map<string, Sandbox>();
+    const lxcfs = undo.use(
+      await Lxcfs.open({
+        directory: join(options.runDirectory, "lxcfs"),
+        pidPath: join(options.runDirectory, "lxcfs.pid"),
+        onDied: async () => {
+          for (const sandbox of sandboxes.values()) await sandbox.hideLxcfs();
+        },
+        onFailure: (error) =>
+          options.logger?.warn({ err: error }, "Sandboxes show the memory and processors of the whole host"),
+      }),
+    );
     const stateDirectory = directories.state;
     const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network };
     const environments = undo.use(
@@ -133,10 +154,12 @@ export class OciRuntime implements SandboxRuntime {
       resolvConf: network.resolvConf,
       egress: network.egress,
       environments,
+      lxcfs,
+      processorShares: new ProcessorShares(await readProcessors(cgroups)),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 20_000,
     };
-    return new OciRuntime(shared, undo.move(), options.logger);
+    return new OciRuntime(shared, sandboxes, undo.move(), options.logger);
   }
 
   async start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox> {

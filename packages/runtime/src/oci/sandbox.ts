@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { chown, type FileHandle, open, rm, writeFile } from "node:fs/promises";
+import { chown, type FileHandle, open, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import {
@@ -12,6 +12,7 @@ import {
   type ReadyQueue,
   settleAll,
   UndoStack,
+  unmountElsewhere,
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
@@ -30,6 +31,8 @@ import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
 import { Trace } from "./trace.ts";
+import { LXCFS_TYPE, type Lxcfs } from "./view/lxcfs.ts";
+import type { ProcessorShares } from "./view/processor-shares.ts";
 
 /** What the sandboxes of one runtime share. */
 export interface SharedParts {
@@ -44,6 +47,8 @@ export interface SharedParts {
   /** The text of `/etc/resolv.conf`. */
   readonly resolvConf: string;
   readonly egress: EgressGuard;
+  readonly lxcfs: Lxcfs;
+  readonly processorShares: ProcessorShares;
   readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
@@ -87,6 +92,18 @@ export class Sandbox {
         cause: error,
       });
     }
+  }
+
+  /** Shows the kernel's own files again where those of lxcfs were, since it has died. A start that is under way is waited for. */
+  async hideLxcfs(): Promise<void> {
+    await this.#starting?.catch(() => undefined);
+    const pid = Number(await readFile(this.#pidPath(), "utf8").catch(() => ""));
+    if (pid > 0) await unmountElsewhere(pid, LXCFS_TYPE);
+  }
+
+  /** Where the OCI runtime writes the number of the first process. */
+  #pidPath(): string {
+    return join(this.#shared.sandboxesDirectory, this.#spec.id, "pid");
   }
 
   /** Ends a start that is under way, or the running sandbox. After a failure, calling it again continues. */
@@ -144,7 +161,7 @@ export class Sandbox {
             agent: shared.agent,
             agentRunPath,
             files,
-            readOnlyFiles: certificates,
+            readOnlyFiles: { ...certificates, ...shared.lxcfs.files },
             mounts: dataMounts,
             limits,
             env,
@@ -161,7 +178,7 @@ export class Sandbox {
     );
     signal.throwIfAborted();
     this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
-    const pidPath = join(directory.path, "pid");
+    const pidPath = this.#pidPath();
     this.#undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
       containerProcess.start({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
@@ -207,10 +224,13 @@ export class Sandbox {
   }
 
   async #limit(cgroupPath: string): Promise<void> {
-    const { cgroups, diskLimits } = this.#shared;
+    const { cgroups, diskLimits, processorShares } = this.#shared;
     const { limits, root, mounts } = this.#spec;
     const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
-    await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk });
+    const share = processorShares.take(limits.cpuCount);
+    if (share !== null) this.#undo.defer(async () => share[Symbol.dispose]());
+    const processors = share === null ? {} : { processors: share.processors };
+    await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
   }
 
   /** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */

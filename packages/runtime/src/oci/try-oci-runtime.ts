@@ -11,6 +11,7 @@ import {
   removeCgroup,
   UndoStack,
 } from "@caisson/linux";
+import { idMappings } from "../network/namespaces.ts";
 import { namespacePath, ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
 import { ContainerProcess } from "./container-process.ts";
@@ -34,7 +35,7 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
   undo.defer(() => rm(directory, { recursive: true }));
   const { rootPath, agentPath, agentRunPath } = await makeDirectories(directory, tiniPath);
 
-  const holder = undo.use(await holdNewNamespaces(IDS));
+  const holder = undo.use(await holdNewNamespaces(idMappings(IDS)));
   const user = undo.use(await openNamespace(holder.pid, "user"));
   const network = undo.use(await openNamespace(holder.pid, "net"));
   const cgroups = await readCgroups();

@@ -20,6 +20,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
     checkVersion(release()),
     await checkFileSystems(await readFile("/proc/filesystems", "utf8")),
     await checkFile("loop devices", "/dev/loop-control", "Load the module: modprobe loop"),
+    await checkFuse(),
     await checkUserNamespaces(),
     await checkProgram("virtual interfaces", "ip", ["link", "add", "type", "veth"], "Load the module: modprobe veth"),
     await checkProgram(
@@ -68,6 +69,13 @@ async function isModuleLoadable(name: string): Promise<boolean> {
   return runTool("modprobe", ["--dry-run", "--quiet", name]).then(
     () => true,
     () => false,
+  );
+}
+
+async function checkFuse(): Promise<Check> {
+  return stat("/dev/fuse").then(
+    () => ok("FUSE", "/dev/fuse"),
+    () => warning("FUSE", "no /dev/fuse", "Programs in sandboxes see the host's memory and processors: modprobe fuse"),
   );
 }
 

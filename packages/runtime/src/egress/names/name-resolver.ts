@@ -2,6 +2,7 @@ import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type Answer,
   type DecodedPacket,
@@ -15,6 +16,8 @@ import { normalizeName } from "../policy.ts";
 
 const TRY_TIMEOUT_MS = 2_500;
 const TRIES = 2;
+/** After that, the next server is asked too. */
+const SILENCE_MS = 400;
 const DNS_PORT = 53;
 const CNAME_CHAIN_MAX = 16;
 
@@ -26,20 +29,35 @@ export interface Resolution {
   readonly addresses: readonly { readonly name: string; readonly address: string; readonly ttl: number }[];
 }
 
-/** Asks the servers in turn. Rejects when none gives a usable answer in time. */
+/**
+ * Asks the servers in turn: the next one when one has failed, or has been silent for a moment, and still takes the late answer. Rejects when none
+ * gives a usable answer in time.
+ */
 export async function resolveName(servers: readonly string[], name: string, signal: AbortSignal): Promise<Resolution> {
+  const answered = new AbortController();
+  const stop = AbortSignal.any([signal, answered.signal]);
+  const attempts: Promise<void>[] = [];
+  const answers: Resolution[] = [];
   let failure: unknown = new Error("There is no name server");
-  for (let attempt = 0; attempt < TRIES; attempt += 1) {
-    for (const server of servers) {
-      try {
-        return readResolution(await ask(server, name, signal), name);
-      } catch (error) {
-        signal.throwIfAborted();
-        failure = error;
-      }
+  const attempt = async (server: string): Promise<void> => {
+    try {
+      answers.push(readResolution(await ask(server, name, stop), name));
+      answered.abort();
+    } catch (error) {
+      failure = error;
     }
+  };
+  for (const server of Array.from({ length: TRIES }, () => servers).flat()) {
+    const current = attempt(server);
+    attempts.push(current);
+    await Promise.race([current, delay(SILENCE_MS, undefined, { signal: stop }).catch(() => undefined)]);
+    if (stop.aborted) break;
   }
-  throw failure;
+  await Promise.all(attempts);
+  signal.throwIfAborted();
+  const [answer] = answers;
+  if (answer === undefined) throw failure;
+  return answer;
 }
 
 async function ask(server: string, name: string, signal: AbortSignal): Promise<DecodedPacket> {
