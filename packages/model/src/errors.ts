@@ -8,11 +8,11 @@ export const ERRORS = {
   SANDBOX_NOT_FOUND: { status: 404, recovery: "List sandboxes; a sandbox that ended cannot be used again." },
   VOLUME_NOT_FOUND: {
     status: 404,
-    recovery: "List volumes; a deleted one can be restored until its retention is over, 24 hours by default.",
+    recovery: "List volumes; a deleted one can be restored until its retention is over.",
   },
   SNAPSHOT_NOT_FOUND: {
     status: 404,
-    recovery: "List snapshots; a deleted one can be restored until its retention is over, 24 hours by default.",
+    recovery: "List snapshots; a deleted one can be restored until its retention is over.",
   },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
