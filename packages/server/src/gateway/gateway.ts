@@ -88,7 +88,11 @@ async function forward(
 ): Promise<ForwardedConnection> {
   const connection = await forwardUpgrade(request, socket, client, {
     socketPath: live.running.agentSocketPath,
-    addedHeaders: { [HEADERS.sandboxId]: live.record.id, [HEADERS.traceId]: traceId },
+    addedHeaders: {
+      [HEADERS.sandboxId]: live.record.id,
+      [HEADERS.traceId]: traceId,
+      ...(live.record.stopAtMs === null ? {} : { [HEADERS.stopAt]: String(live.record.stopAtMs) }),
+    },
   });
   app.logger.debug({ sandboxId: live.record.id, traceId }, "client connected");
   return connection;

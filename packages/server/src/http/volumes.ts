@@ -29,7 +29,8 @@ export function volumeRoutes(app: AppContext, http: Http): void {
     kind: "volume",
     schema: Volume,
     show,
-    deletion: "Delete a volume; it can be restored for 24 hours",
+    deletion:
+      "Delete a volume; it can be restored until its retention is over: 24 hours, unless the server is set otherwise",
   });
   http.post(
     "/api/v2/volumes",
