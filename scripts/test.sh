@@ -63,6 +63,8 @@ if [ $# -gt 0 ]; then
   part "tests" run_tests "$@"
 else
   part "types" tsc -p .
+  part "agent's types" tsc -p packages/agent
+  part "types of the agent's tests" tsc -p packages/agent/tsconfig.test.json
   part "lint and format" check biome check .
   part "generated files" node packages/server/src/openapi.ts --check
   part "tests" run_tests 'packages/*/src/**/*.test.ts' 'packages/*/tests/**/*.test.ts' 'tests/**/*.test.ts'

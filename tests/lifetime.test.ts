@@ -171,6 +171,17 @@ suite("lifetime", () => {
       assert.equal((await stopped(sandbox.id)).stopReason, "timeout");
     });
 
+    test("may be created with almost a mebibyte of variables, and one that no program could get is refused", async () => {
+      const env = Object.fromEntries(Array.from({ length: 8 }, (_, index) => [`LARGE_${index}`, "x".repeat(120_000)]));
+      const sandbox = await RawSandbox.create(server, { memory_mb: 768, stop_at_ms: Date.now() + 60_000, env });
+      assert.equal(await sandbox.run("printf %s $LARGE_0$LARGE_7 | wc -c"), "240000");
+      await server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
+      await assert.rejects(RawSandbox.create(server, { memory_mb: 768, env: { LARGE: "x".repeat(128 * 1024) } }), {
+        status: 400,
+        code: "INVALID_CONFIG",
+      });
+    });
+
     test("is lengthened by extending, up to 30 minutes from now, and never shortened", async () => {
       const sandbox = await Sandbox.create({ timeout: "60s" });
       const first = Date.parse((await get(sandbox.id)).stopAt ?? "");
@@ -187,6 +198,11 @@ suite("lifetime", () => {
       const sandbox = await RawSandbox.create(server, { memory_mb: 768, stop_at_ms: Date.now() + 86_400_000 });
       const remainingMs = Date.parse((await get(sandbox.id)).stopAt ?? "") - Date.now();
       assert.ok(Math.abs(remainingMs - 30 * 60_000) < 5000);
+      assert.equal(
+        sandbox.stopAtMs,
+        Date.parse((await get(sandbox.id)).stopAt ?? ""),
+        "the answer to the create says so",
+      );
       await server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
       await assert.rejects(RawSandbox.create(server, { memory_mb: 768, stop_at_ms: Date.now() - 1 }), {
         status: 400,

@@ -188,6 +188,15 @@ suite("snapshots", () => {
     await remove("volumes/root", "snapshots/root-1");
   });
 
+  test("a snapshot named where a volume is wanted is called a snapshot, with what to do", async () => {
+    await client.createVolume("mistaken", {});
+    await client.rest("POST", "/api/v2/volumes/mistaken/snapshot", { slug: "mistaken-1" });
+    const [code, message] = await client.createRefused({ volumes: { "/v": "mistaken-1" } });
+    assert.equal(code, "404 VOLUME_NOT_FOUND");
+    assert.match(message, /"mistaken-1": it is a snapshot, .*Create a volume from it \("from": "mistaken-1"\)/);
+    await remove("volumes/mistaken", "snapshots/mistaken-1");
+  });
+
   test("lineage is kept when ancestors are deleted, and descendants can be listed", async () => {
     const volume = await client.createVolume("anc");
     const snapshot = await client.snapshot("anc", "anc-1");

@@ -132,7 +132,7 @@ boot() {
     -drive "file=$scratch/data.img,format=raw,if=virtio,cache=unsafe,discard=unmap" \
     -nic user,model=virtio-net-pci -device virtio-rng-pci \
     -chardev "file,id=console,path=$console" -serial chardev:console \
-    -chardev stdio,id=output,signal=off -device virtio-serial -device virtserialport,chardev=output,name=caisson \
+    -chardev file,id=output,path=/dev/stdout -device virtio-serial -device virtserialport,chardev=output,name=caisson \
     </dev/null >"$scratch/output" || true
   wait "$reader"
   ended=$(sed -n 's/^machine: ended with \([0-9]*\)\r*$/\1/p' "$scratch/transcript" | tail -n 1)

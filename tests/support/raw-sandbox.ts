@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import type { IncomingHttpHeaders } from "node:http";
 import { WebSocket } from "ws";
 import type { TestServer } from "./server.ts";
 
@@ -26,6 +27,8 @@ export class UpgradeRefusedError extends Error {
 /** A connection to a sandbox that sends the configuration as it is given, in any client's dialect, and can be made to vanish. */
 export class RawSandbox implements AsyncDisposable {
   readonly id: string;
+  /** When it ends, as the answer to the upgrade says; null for a session. Epoch milliseconds. */
+  readonly stopAtMs: number | null;
   readonly socket: WebSocket;
   /** Resolves with the close code. */
   readonly closed: Promise<number>;
@@ -33,8 +36,10 @@ export class RawSandbox implements AsyncDisposable {
   readonly #streams = new Map<number, { bytes: Buffer[]; readonly ended: PromiseWithResolvers<void> }>();
   #nextId = 1;
 
-  private constructor(id: string, socket: WebSocket) {
-    this.id = id;
+  private constructor(headers: IncomingHttpHeaders, socket: WebSocket) {
+    this.id = String(headers["x-deno-sandbox-id"]);
+    const stopAtMs = headers["x-caisson-stop-at-ms"];
+    this.stopAtMs = stopAtMs === undefined ? null : Number(stopAtMs);
     this.socket = socket;
     this.closed = once(socket, "close").then(([code]) => code as number);
     socket.on("message", (data) => this.#receive(JSON.parse(String(data)) as Message));
@@ -70,7 +75,7 @@ export class RawSandbox implements AsyncDisposable {
     const opened = Promise.withResolvers<RawSandbox>();
     socket.once("upgrade", (response) => {
       // Made before the first message can arrive.
-      opened.resolve(new RawSandbox(String(response.headers["x-deno-sandbox-id"]), socket));
+      opened.resolve(new RawSandbox(response.headers, socket));
     });
     socket.once("unexpected-response", async (_request, response) => {
       let body = "";

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { ONE_READ_BYTES } from "../src/wire/held-stream.ts";
 import { TestAgent } from "../testing/test-agent.ts";
 import { useAgent } from "./agent-fixture.ts";
 import { eventually } from "./eventually.ts";
 import { RpcClient } from "./rpc-client.ts";
+import { StagedConnection } from "./staged-connection.ts";
 
 /**
  * The rules of protocol.md section 0 that the agent keeps: 1 to 7. The others are the server's.
@@ -99,15 +100,18 @@ test("rule 3: a stream that is cancelled before it was released is never started
   assert.equal(kinds(client, stdoutStreamId), "");
 });
 
-test("rule 3: the end of a longer stream leaves time for a cancel, so that the two do not cross", async () => {
-  const { client, directory } = fixture;
-  const names = Array.from({ length: 1_000 }, (_, index) => `${index}-${"x".repeat(60)}`);
-  for (const name of names) await writeFile(join(directory, name), "");
-  const { streamId } = (await client.ok("walk", { path: directory })) as { streamId: number };
-  assert.equal((await client.chunks(streamId)).length, names.length + 1);
-  const [last, end] = client.stream(streamId).slice(-2);
-  assert.equal(end?.kind, "end");
-  assert.ok((end?.frame.atMs ?? 0) - (last?.frame.atMs ?? 0) >= 10);
+test("rule 3: the end of a longer stream leaves time for a cancel after its data, so that the two do not cross", async (t) => {
+  await using connection = new StagedConnection(t, ONE_READ_BYTES, ONE_READ_BYTES);
+  await connection.settle();
+  await connection.takeWrite();
+  await connection.passTime();
+  assert.deepEqual(connection.writes, ["result", "start enqueue enqueue"]);
+  assert.deepEqual(connection.delaysMs, [], "the time began before the client could have the data");
+  await connection.takeWrite();
+  assert.deepEqual(connection.delaysMs, [20]);
+  assert.deepEqual(connection.writes, ["result", "start enqueue enqueue"]);
+  await connection.passTime();
+  assert.deepEqual(connection.writes, ["result", "start enqueue enqueue", "end"]);
 });
 
 test("rule 4: output is held until processWait, also when the process has ended, and then it is whole", async () => {
@@ -187,14 +191,17 @@ test("rule 5: the answer comes first, then start, data and exactly one end, each
   }
 });
 
-test("rule 5: a walk starts about 10 ms after its answer, so that the client reads them apart", async () => {
-  const { client, directory } = fixture;
-  const request = client.request("walk", { path: directory });
-  const answer = await client.answer(request);
-  const { streamId } = Object(answer.result).ok as { streamId: number };
-  await client.chunks(streamId);
-  const start = client.stream(streamId)[0]?.frame;
-  assert.ok((start?.atMs ?? 0) - answer.atMs >= 8);
+test("rule 5: a stream starts 10 ms after the answer that names it, so that the client reads them apart", async (t) => {
+  await using connection = new StagedConnection(t, 1, 2);
+  await connection.settle();
+  assert.deepEqual(connection.writes, ["result"]);
+  assert.deepEqual(connection.delaysMs, [], "the time began before the client could have the answer");
+  await connection.takeWrite();
+  assert.deepEqual(connection.delaysMs, [10]);
+  assert.deepEqual(connection.writes, ["result"]);
+  await connection.passTime();
+  // Whole already, so nobody can stop it early (protocol.md 3.5 point 5).
+  assert.deepEqual(connection.writes, ["result", "start enqueue enqueue end"]);
 });
 
 test("rule 6: void results are ok null, and nullable members are there", async () => {

@@ -6,8 +6,14 @@ export const ERRORS = {
   INVALID_TOKEN: { status: 401, recovery: "Pass a token that `caisson tokens create` or `caisson env` printed." },
   NOT_FOUND: { status: 404, recovery: "Check the path against the API document." },
   SANDBOX_NOT_FOUND: { status: 404, recovery: "List sandboxes; a sandbox that ended cannot be used again." },
-  VOLUME_NOT_FOUND: { status: 404, recovery: "List volumes; a deleted one can be restored for 24 hours." },
-  SNAPSHOT_NOT_FOUND: { status: 404, recovery: "List snapshots; a deleted one can be restored for 24 hours." },
+  VOLUME_NOT_FOUND: {
+    status: 404,
+    recovery: "List volumes; a deleted one can be restored until its retention is over.",
+  },
+  SNAPSHOT_NOT_FOUND: {
+    status: 404,
+    recovery: "List snapshots; a deleted one can be restored until its retention is over.",
+  },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
   IDEMPOTENCY_KEY_REUSED: { status: 409, recovery: "Use a new idempotency key for a different request." },

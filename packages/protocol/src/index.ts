@@ -5,8 +5,10 @@ export * from "./rpc.ts";
 export type * from "./rpc-methods.ts";
 export {
   decodeSandboxConfig,
+  MAX_ENVIRONMENT_BYTES,
   MAX_LIFETIME_MS,
   MEMORY_LIMITS_MB,
   type SandboxConfig,
   type Secret,
 } from "./sandbox-config.ts";
+export { MAX_VARIABLE_BYTES, variableBytes } from "./variable.ts";

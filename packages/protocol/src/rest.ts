@@ -11,6 +11,8 @@ export const HEADERS = {
   config: "x-deno-sandbox-config",
   sandboxId: "x-deno-sandbox-id",
   traceId: "x-deno-trace-id",
+  /** On the 101 of a sandbox that ends at a time: that time, in epoch milliseconds. Ours; it may be earlier than what was asked for. */
+  stopAt: "x-caisson-stop-at-ms",
   organization: "x-deno-org",
   idempotencyKey: "idempotency-key",
 } as const;

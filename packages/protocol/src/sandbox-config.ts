@@ -1,10 +1,13 @@
 import { CaissonError, type Labels, parseDuration, requireLabels } from "@caisson/model";
 import { decodeVolumes, type VolumeMount } from "./config-volumes.ts";
 import { isHostName, type NetworkRule, parseNetworkRule } from "./network-rule.ts";
+import { MAX_VARIABLE_BYTES, variableBytes } from "./variable.ts";
 
 /** Limits of protocol.md 5.1. */
 export const MEMORY_LIMITS_MB = { min: 768, max: 4096, default: 1280 } as const;
 export const MAX_LIFETIME_MS = 30 * 60_000;
+/** All variables of a create together: with its arguments, a program may get 2 MiB (execve(2)). */
+export const MAX_ENVIRONMENT_BYTES = 2 ** 20;
 
 /** What a create asks for, after both dialects of protocol.md 1.5 have become one. Everything in it is valid in itself. */
 export interface SandboxConfig {
@@ -140,11 +143,24 @@ function isSecretHost(host: string): boolean {
 
 function decodeEnv(value: unknown): Readonly<Record<string, string>> {
   if (!isRecord(value)) throw invalid('"env" must be an object of text');
+  let totalBytes = 0;
   for (const [name, text] of Object.entries(value)) {
     const shown = JSON.stringify(name.slice(0, 64));
     if (!isVariableName(name)) throw invalid(`${shown} in "env" cannot be the name of an environment variable`);
     if (typeof text !== "string" || text.includes("\0"))
       throw invalid(`the variable ${shown} in "env" must be a text without NUL`);
+    const bytes = variableBytes(name, text);
+    totalBytes += bytes;
+    if (bytes > MAX_VARIABLE_BYTES) {
+      throw invalid(
+        `the variable ${shown} in "env" has ${bytes} bytes with its name, and the kernel hands at most ${MAX_VARIABLE_BYTES} to a program. Write the value to a file of the sandbox`,
+      );
+    }
+  }
+  if (totalBytes > MAX_ENVIRONMENT_BYTES) {
+    throw invalid(
+      `the variables in "env" have ${totalBytes} bytes, at most ${MAX_ENVIRONMENT_BYTES} are possible. Write large values to files of the sandbox`,
+    );
   }
   return value as Readonly<Record<string, string>>;
 }

@@ -18,7 +18,10 @@ export interface SandboxRuntime {
    * When it resolves, nothing holds the directories of the spec any more. Never started, or stopped already, is success.
    */
   stop(id: string): Promise<void>;
-  /** Ids of everything on the host that an earlier run may have left, for reconciliation. */
+  /**
+   * Ids of the sandboxes that were started and whose end has not succeeded yet. Nothing of an earlier run is among them: opening a runtime
+   * removes what such a run left.
+   */
   list(): Promise<readonly string[]>;
   /** Releases what the runtime keeps ready (network, prepared namespaces). Running sandboxes are stopped. */
   close(): Promise<void>;

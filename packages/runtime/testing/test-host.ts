@@ -12,7 +12,13 @@ import type { TestHost } from "./harness.ts";
 
 /** An agent that does nothing but run shell scripts: enough to look around in a sandbox. */
 const TEST_AGENT = `
-const environment = JSON.parse(Deno.env.get("CAISSON_AGENT_ENV"));
+const own = new Set(Deno.env.get("CAISSON_AGENT_OWN").split(" "));
+const environment = {
+  ...Object.fromEntries(
+    Object.entries(Deno.env.toObject()).filter(([name]) => !name.startsWith("CAISSON_AGENT_") && !own.has(name)),
+  ),
+  ...JSON.parse(Deno.env.get("CAISSON_AGENT_ENV")),
+};
 async function run(script) {
   const options = { args: ["-c", script], clearEnv: true, env: environment, cwd: environment.HOME, stdin: "null" };
   const { code, stdout, stderr } = await new Deno.Command("/bin/bash", options).output();

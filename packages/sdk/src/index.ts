@@ -5,6 +5,7 @@
  */
 export { Client } from "./client.ts";
 export type { BaseClientOptions, Region, SandboxEndpointOptions } from "./core/configuration.ts";
+export type { SandboxEnd } from "./core/errors.ts";
 export {
   ApiError,
   AuthenticationError,

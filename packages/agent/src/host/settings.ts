@@ -15,9 +15,9 @@ const DENO_PATH = "/usr/local/bin/deno";
 const DEFAULT_PING_INTERVAL_MS = 15_000;
 
 /**
- * Reads the settings from the agent's process environment, and the initial environment of the sandbox: `CAISSON_AGENT_ENV`, a JSON object,
- * where the runtime gives the agent's own Deno variables of its own (`DENO_DIR`), else what remains of the process environment. The settings
- * are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`) and `CAISSON_AGENT_PING_MS` (default 15000).
+ * Reads the settings from the agent's process environment, and the initial environment of the sandbox: what remains, without the variables that
+ * are for the agent's Deno (their names are in `CAISSON_AGENT_OWN`), and with those that had to give way to them or to the settings (in
+ * `CAISSON_AGENT_ENV`, a JSON object). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`) and `CAISSON_AGENT_PING_MS` (default 15000).
  */
 export function readSettings(variables: Readonly<Record<string, string>>): {
   readonly settings: Settings;
@@ -31,9 +31,11 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
   if (!Number.isInteger(pingIntervalMs) || pingIntervalMs < 1) {
     throw new Error(`Cannot start the agent: ${PREFIX}PING_MS must be whole milliseconds above zero`);
   }
-  const own = Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX)));
-  const given = variables[`${PREFIX}ENV`];
-  const initialEnvironment = given === undefined ? own : (JSON.parse(given) as Readonly<Record<string, string>>);
+  const own = new Set(variables[`${PREFIX}OWN`]?.split(" "));
+  const initialEnvironment = {
+    ...Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX) && !own.has(name))),
+    ...(JSON.parse(variables[`${PREFIX}ENV`] ?? "{}") as Readonly<Record<string, string>>),
+  };
   const settings = {
     socketPath,
     defaultDirectory: initialEnvironment.HOME ?? DEFAULT_HOME,

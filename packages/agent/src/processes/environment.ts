@@ -1,3 +1,4 @@
+import { MAX_VARIABLE_BYTES, variableBytes } from "@caisson/protocol/variable";
 import { errnoError } from "../calls/errors.ts";
 import { type MethodTable, method } from "../calls/method.ts";
 import { string } from "../calls/params.ts";
@@ -9,6 +10,11 @@ export function requireVariable(key: string, value: string): void {
     throw errnoError("EINVAL", `set the environment variable ${shown}: the name is not valid`);
   if (value.includes("\0"))
     throw errnoError("EINVAL", `set the environment variable ${shown}: the value has a NUL character`);
+  const bytes = variableBytes(key, value);
+  if (bytes > MAX_VARIABLE_BYTES) {
+    const reason = `it has ${bytes} bytes with its name, and the kernel hands at most ${MAX_VARIABLE_BYTES} to a program`;
+    throw errnoError("E2BIG", `set the environment variable ${shown}: ${reason}. Write the value to a file instead`);
+  }
 }
 
 /** The variables of the sandbox: one set, shared by all connections, inherited by every process started afterwards (protocol.md 4.8). */

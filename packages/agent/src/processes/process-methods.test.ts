@@ -131,12 +131,20 @@ test("a program that cannot start is an error with its errno and not an exit cod
     [{ command: "true", args: ["x".repeat(4_000_000)] }, "Error", "E2BIG"],
     [{ command: "a\0b" }, "InvalidData", "EINVAL"],
     [{ command: "true", env: { "A=B": "1" } }, "InvalidData", "EINVAL"],
+    [{ command: "true", env: { LONG: "x".repeat(128 * 1024) } }, "Error", "E2BIG"],
   ];
   for (const [params, constructorName, code] of refusals) {
     const error = await client.failure("spawn", { args: [], stdout: "piped", stderr: "piped", ...params });
     assert.deepEqual([error.constructorName, error.code], [constructorName, code], JSON.stringify(params).slice(0, 80));
     assert.ok(error.message.length > 0);
   }
+  // Accepted once, it would keep every later program from starting.
+  const refused = await client.failure("envSet", { key: "LONG", value: "x".repeat(128 * 1024) });
+  assert.equal(refused.code, "E2BIG");
+  assert.match(refused.message, /"LONG": it has 131077 bytes/);
+  await client.ok("envSet", { key: "LONG", value: "x".repeat(128 * 1024 - "LONG=".length - 1) });
+  assert.equal((await run("sh", ["-c", 'printf %s "$LONG" | wc -c'])).stdout.trim(), "131066");
+  await client.ok("envDelete", { key: "LONG" });
   await chmod(join(directory, "plain"), 0o755);
 });
 

@@ -36,7 +36,7 @@ suite("ready queue", () => {
     assert.equal(Item.open, 1);
   });
 
-  test("whoever waits learns why nothing comes, and the next one may succeed", async () => {
+  test("a caller that waits learns why nothing comes, and the next one may succeed", async () => {
     let isBroken = true;
     const queue = new ReadyQueue(0, async () => {
       if (isBroken) throw new Error("broken");

@@ -23,7 +23,7 @@ export function idMappings({ firstHostId, count }: IdRange): readonly IdMapping[
   return [{ firstId: 0, firstHostId, count }, SHARED_IDS];
 }
 
-/** A place among the sandboxes of the instance: the ids and the address that go with it. */
+/** The ids and the address that one sandbox of the instance has at a time. */
 export interface Slot {
   readonly index: number;
   readonly ids: IdRange;

@@ -121,7 +121,7 @@ export class SandboxNetwork implements AsyncDisposable {
     if (slot === undefined) {
       throw new CaissonError(
         "INTERNAL_ERROR",
-        `Cannot start another sandbox: all ${slotsOf(this.#block).length} places of this server are taken`,
+        `Cannot start another sandbox: all ${slotsOf(this.#block).length} addresses of this server are in use`,
       );
     }
     this.#linkCount += 1;

@@ -184,7 +184,7 @@ export class OciRuntime implements SandboxRuntime {
 
   async stop(id: string): Promise<void> {
     const sandbox = this.#sandboxes.get(id);
-    // Whatever an earlier run left of it went when the runtime was opened.
+    // Opening the runtime removed what an earlier run left of it.
     if (sandbox === undefined) return;
     await sandbox.stop();
     if (this.#sandboxes.get(id) === sandbox) this.#sandboxes.delete(id);
@@ -225,7 +225,7 @@ async function shareMounts(): Promise<void> {
   await setMountAttributes("/", { propagation: "shared", isRecursive: true });
 }
 
-/** Ends and removes what an earlier run of this instance left, be it that it was killed without namespaces of its own. */
+/** Ends and removes what an earlier run of this instance left, which happens when it was killed outside namespaces of its own. */
 async function removeLeftovers(cgroups: Cgroups, cgroupParent: string, directory: string): Promise<void> {
   await killCgroup(cgroups, cgroupParent);
   await removeCgroup(cgroups, cgroupParent);

@@ -205,9 +205,9 @@ export class Sandbox {
   }
 
   /**
-   * The small file system of the agent's socket and log, and in it the files that are shown elsewhere inside. The sandbox sees where on a file
-   * system a mounted file lies, and the paths of descriptors, and the host's paths are none of its business: so the files lie at the top of
-   * this one, and the log is opened through a copy of the mount that is attached nowhere.
+   * The small file system of the agent's socket and log, and in it the files that are shown elsewhere inside. A sandbox sees the path of a
+   * mounted file on its file system, and the paths of descriptors, and must not learn paths of the host. So the files lie at the top of this
+   * file system, and the log is opened through a copy of the mount that is attached nowhere.
    */
   async #prepareAgentRun(
     directory: SandboxDirectory,
@@ -257,7 +257,7 @@ export class Sandbox {
     try {
       return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
     } catch (error) {
-      // Whoever reads the message is a user of the sandbox, to whom the host's paths are none of their business.
+      // A user of the sandbox reads this message and must not learn paths of the host.
       const text = (await readTail(log)).replaceAll(this.#shared.runDirectory, "");
       throw new Error(`${messageOf(error)}${text === "" ? "" : `: ${text}`}`, { cause: error });
     }

@@ -4,11 +4,11 @@ import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import type { LiveSandboxes } from "./live-sandboxes.ts";
-import type { PersistentWork } from "./persistent-work.ts";
+import type { PersistentWork } from "./operations/persistent-work.ts";
 import type { Region } from "./region.ts";
+import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 
-/** Everything that a use case works with. Made once, in main.ts. */
+/** Everything that a use case works with. Made once, in server.ts. */
 export interface AppContext {
   readonly config: Config;
   readonly store: Store;
@@ -55,6 +55,13 @@ export function requireRegionOf(app: AppContext, thing: { readonly id: string; r
 export async function requireDisk(app: AppContext, actor: Actor, kind: DiskKind, idOrSlug: string): Promise<Disk> {
   const disk = await app.store.disks.find(actor.organization.id, kind, idOrSlug);
   if (disk !== null) return disk;
-  const code = kind === "volume" ? "VOLUME_NOT_FOUND" : "SNAPSHOT_NOT_FOUND";
-  throw new CaissonError(code, `There is no ${kind} ${JSON.stringify(idOrSlug.slice(0, 64))}`);
+  const shown = JSON.stringify(idOrSlug.slice(0, 64));
+  if (kind === "snapshot") throw new CaissonError("SNAPSHOT_NOT_FOUND", `There is no snapshot ${shown}`);
+  const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", idOrSlug);
+  const advice =
+    snapshot === null
+      ? ""
+      : `: it is a snapshot, which is read-only. Create a volume from it ("from": ${JSON.stringify(snapshot.slug)}) and use that, ` +
+        `or, if it is bootable, give it as "root"`;
+  throw new CaissonError("VOLUME_NOT_FOUND", `There is no volume ${shown}${advice}`);
 }

@@ -4,10 +4,10 @@ import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { decodeSandboxConfig, HEADERS } from "@caisson/protocol";
 import type { Actor, AppContext } from "../app/context.ts";
-import type { LiveSandbox } from "../app/live-sandboxes.ts";
-import { createSandbox } from "../app/sandbox-create.ts";
-import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandbox-end.ts";
-import { requireLiveSandbox } from "../app/sandbox-get.ts";
+import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
+import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
+import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbox-end.ts";
+import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
 import { errorBody, toCaissonError } from "../http/errors.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
@@ -88,7 +88,11 @@ async function forward(
 ): Promise<ForwardedConnection> {
   const connection = await forwardUpgrade(request, socket, client, {
     socketPath: live.running.agentSocketPath,
-    addedHeaders: { [HEADERS.sandboxId]: live.record.id, [HEADERS.traceId]: traceId },
+    addedHeaders: {
+      [HEADERS.sandboxId]: live.record.id,
+      [HEADERS.traceId]: traceId,
+      ...(live.record.stopAtMs === null ? {} : { [HEADERS.stopAt]: String(live.record.stopAtMs) }),
+    },
   });
   app.logger.debug({ sandboxId: live.record.id, traceId }, "client connected");
   return connection;

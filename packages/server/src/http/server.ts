@@ -7,6 +7,7 @@ import Fastify from "fastify";
 import type { AppContext } from "../app/context.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
+import { answerBrokenRequest, MAX_HEADER_BYTES } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
 import { type Http, isExtended } from "./request.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
@@ -15,8 +16,6 @@ import { unsupportedRoutes } from "./unsupported.ts";
 import { volumeRoutes } from "./volumes.ts";
 
 const MAX_BODY_BYTES = 2 ** 20;
-/** Secrets and labels travel in a header (protocol.md 1.4). */
-const MAX_HEADER_BYTES = 128 * 1024;
 
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
 export async function buildHttp(app: AppContext): Promise<Http> {
@@ -24,6 +23,10 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
     http: { maxHeaderSize: MAX_HEADER_BYTES },
+    clientErrorHandler(error, socket) {
+      app.logger.debug({ err: error }, "a client sent what is no request");
+      answerBrokenRequest(error, socket);
+    },
     routerOptions: { maxParamLength: 256 },
     forceCloseConnections: true,
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },

@@ -3,9 +3,9 @@ import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import type { Disk } from "../app/records.ts";
-import { createVolume } from "../app/volume-create.ts";
-import { growVolume } from "../app/volume-grow.ts";
-import { listWriters } from "../app/volume-writers.ts";
+import { createVolume } from "../app/volumes/volume-create.ts";
+import { growVolume } from "../app/volumes/volume-grow.ts";
+import { listWriters } from "../app/volumes/volume-writers.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedVolume, wireVolume } from "./representations.ts";
 import { type Http, isExtended } from "./request.ts";
@@ -29,7 +29,8 @@ export function volumeRoutes(app: AppContext, http: Http): void {
     kind: "volume",
     schema: Volume,
     show,
-    deletion: "Delete a volume; it can be restored for 24 hours",
+    deletion:
+      "Delete a volume; it can be restored until its retention is over: 24 hours, unless the server is set otherwise",
   });
   http.post(
     "/api/v2/volumes",

@@ -72,7 +72,7 @@ async function ask(server: string, name: string, signal: AbortSignal): Promise<D
   return answer.flag_tc ? askOverTcp(server, query, limit) : answer;
 }
 
-/** A socket of its own for each query, so that its random port must be guessed too by whoever would forge an answer. */
+/** A socket of its own for each query, so that an attacker who forges an answer must guess its random port too. */
 async function askOverUdp(server: string, query: Packet, signal: AbortSignal): Promise<DecodedPacket> {
   const socket = createSocket("udp4");
   try {

@@ -4,12 +4,12 @@ import type { Socket } from "node:net";
 export type WireProtocol = "tls" | "http" | "other";
 
 const FIRST_LINE_BYTES_MAX = 16 * 1024;
-/** Looking again for each byte would cost much; whoever sends a line in so many pieces meets the strict parser. */
+/** Looking again for each byte would cost much; a client that sends a line in more pieces than this meets the strict parser. */
 const CHUNKS_MAX = 256;
 const TLS_HANDSHAKE = 0x16;
 
 /**
- * Reads the protocol from the first bytes and puts them back, so that whoever handles the connection sees all of it. Waits as long as the client
+ * Reads the protocol from the first bytes and puts them back, so that the handler of the connection sees all of it. Waits as long as the client
  * is silent; null: it ended, or the signal fired, before it could be told. The socket is paused before and after.
  */
 export async function readProtocol(socket: Socket, signal: AbortSignal): Promise<WireProtocol | null> {

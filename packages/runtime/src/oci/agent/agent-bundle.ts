@@ -69,8 +69,8 @@ export async function ensureAgentBundle(directory: string, sources: AgentSources
 }
 
 /**
- * Mounts the bundle at `target` as the top of a file system, because a sandbox sees where on a file system a directory lies that is mounted into
- * it, and the host's paths are none of its business. An overlay of two layers, the second one empty, is such a file system and shares its
+ * Mounts the bundle at `target` as the top of a file system, because a sandbox sees the path of a mounted
+ * directory on its file system and must not learn paths of the host. An overlay of two layers, the second one empty, is such a file system and shares its
  * files' memory with the bundle below.
  */
 export async function mountAgentBundle(

@@ -27,21 +27,32 @@ const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
 
 export const AGENT_SOCKET_NAME = "agent.sock";
 
+/** Names of the agent's own settings. */
+const AGENT_PREFIX = "CAISSON_AGENT_";
+
 /**
- * The environment of the agent's process: the sandbox's variables, so that what it does on the user's behalf sees them, and its own.
- * `CAISSON_AGENT_ENV` holds the sandbox's variables as JSON, without those of the agent; the agent hands exactly these to its children.
+ * The environment of the agent's process: the sandbox's variables, so that what it does on the user's behalf sees them, and its own, which its
+ * children must not see. `CAISSON_AGENT_ENV` holds, as JSON, the sandbox's variables that stand behind one of its own, and only those: the kernel
+ * hands at most 128 KiB in one variable.
  */
 export function agentEnvironment(sandbox: Readonly<Record<string, string>>, memoryBytes: number): readonly string[] {
-  const environment = { ...DEFAULT_ENVIRONMENT, ...sandbox };
-  const own = {
-    CAISSON_AGENT_SOCKET: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
-    CAISSON_AGENT_ENV: JSON.stringify(environment),
+  const environment: Readonly<Record<string, string>> = { ...DEFAULT_ENVIRONMENT, ...sandbox };
+  const own: Readonly<Record<string, string>> = {
     // The agent's Deno must not write caches into the user's home, which may be a volume where each of them costs a disk flush.
     DENO_DIR: `${AGENT_TARGET}/deno`,
     DENO_NO_UPDATE_CHECK: "1",
     DENO_V8_FLAGS: `--max-old-space-size=${heapMib(memoryBytes)}`,
   };
-  return Object.entries({ ...environment, ...own }).map(([name, value]) => `${name}=${value}`);
+  const isHidden = (name: string): boolean => Object.hasOwn(own, name) || name.startsWith(AGENT_PREFIX);
+  const hidden = Object.entries(environment).filter(([name]) => isHidden(name));
+  const visible = Object.entries(environment).filter(([name]) => !isHidden(name));
+  const settings = {
+    ...own,
+    [`${AGENT_PREFIX}OWN`]: Object.keys(own).join(" "),
+    [`${AGENT_PREFIX}SOCKET`]: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
+    [`${AGENT_PREFIX}ENV`]: JSON.stringify(Object.fromEntries(hidden)),
+  };
+  return [...visible, ...Object.entries(settings)].map(([name, value]) => `${name}=${value}`);
 }
 
 /**

@@ -13,7 +13,7 @@ const BUNDLE_BYTES_MAX = 768 * 1024;
 export const CERTIFICATES_BYTES_MAX = 1024 * 1024;
 
 /**
- * The bundle of a root with one more authority. Nothing runs in the root yet, but whoever ran there before may have put links in the way to lead
+ * The bundle of a root with one more authority. Nothing runs in the root yet, but an earlier sandbox may have put links in the way to lead
  * the server to its own files: then, and when the root has no bundle, this host's certificates take their place.
  */
 export async function certificateBundle(rootPath: string, authority: string): Promise<string> {
