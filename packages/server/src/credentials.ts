@@ -2,9 +2,9 @@ import { chmod, open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { Store } from "@caisson/database";
 import { syncDirectory } from "@caisson/linux";
-import { ADMIN_ORGANIZATION } from "./app/administrator.ts";
-import { addOrganization } from "./app/organization-create.ts";
-import { createOrganizationToken } from "./app/token-create.ts";
+import { ADMIN_ORGANIZATION } from "./app/access/administrator.ts";
+import { addOrganization } from "./app/access/organization-create.ts";
+import { createOrganizationToken } from "./app/access/token-create.ts";
 
 /** What `caisson env` hands to clients on this machine. Readable by the server's user only. */
 export interface Credentials {

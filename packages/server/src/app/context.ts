@@ -4,9 +4,9 @@ import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import type { LiveSandboxes } from "./live-sandboxes.ts";
-import type { PersistentWork } from "./persistent-work.ts";
+import type { PersistentWork } from "./operations/persistent-work.ts";
 import type { Region } from "./region.ts";
+import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 
 /** Everything that a use case works with. Made once, in server.ts. */
 export interface AppContext {

@@ -1,7 +1,7 @@
 import type { ReadyQueue } from "@caisson/linux";
 import type { ScratchDisk, StorageDriver } from "@caisson/storage";
-import type { RootMounts } from "./root-mounts.ts";
-import type { VolumeMounts } from "./volume-mounts.ts";
+import type { RootMounts } from "./volumes/root-mounts.ts";
+import type { VolumeMounts } from "./volumes/volume-mounts.ts";
 
 /** A failure and placement domain with its own storage pool, and what this host has mounted from that pool. */
 export interface Region {

@@ -1,13 +1,13 @@
 import { ErrorSchema } from "@caisson/protocol";
 import { Type } from "typebox";
+import { listEvents } from "../app/access/event-list.ts";
+import { createOrganization } from "../app/access/organization-create.ts";
+import { listOrganizations } from "../app/access/organization-list.ts";
+import { createToken } from "../app/access/token-create.ts";
+import { listTokens } from "../app/access/token-list.ts";
+import { revokeToken } from "../app/access/token-revoke.ts";
 import type { AppContext } from "../app/context.ts";
-import { listEvents } from "../app/event-list.ts";
-import { createOrganization } from "../app/organization-create.ts";
-import { listOrganizations } from "../app/organization-list.ts";
 import type { AuditEvent, Organization, Token } from "../app/records.ts";
-import { createToken } from "../app/token-create.ts";
-import { listTokens } from "../app/token-list.ts";
-import { revokeToken } from "../app/token-revoke.ts";
 import { IdParams } from "./disk-routes.ts";
 import type { Http } from "./request.ts";
 

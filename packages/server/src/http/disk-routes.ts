@@ -3,12 +3,12 @@ import { DescendantSchema, ErrorSchema, HEADERS, RestoreSchema, UpdateLabelsSche
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type TSchema, Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
-import { deleteDisk } from "../app/disk-delete.ts";
-import { listDescendants } from "../app/disk-descendants.ts";
-import { getDisk } from "../app/disk-get.ts";
-import { labelDisk } from "../app/disk-label.ts";
-import { listDisks } from "../app/disk-list.ts";
-import { restoreDisk } from "../app/disk-restore.ts";
+import { deleteDisk } from "../app/disks/disk-delete.ts";
+import { listDescendants } from "../app/disks/disk-descendants.ts";
+import { getDisk } from "../app/disks/disk-get.ts";
+import { labelDisk } from "../app/disks/disk-label.ts";
+import { listDisks } from "../app/disks/disk-list.ts";
+import { restoreDisk } from "../app/disks/disk-restore.ts";
 import type { Disk, DiskKind } from "../app/records.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue, nextLink, parsePage } from "./pagination.ts";

@@ -2,10 +2,10 @@ import { ErrorSchema, ExtendSandboxSchema, SandboxSchema } from "@caisson/protoc
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import type { SandboxRecord } from "../app/records.ts";
-import { extendSandbox } from "../app/sandbox-end.ts";
-import { getSandbox, requireLiveSandbox, waitForSandboxEnd } from "../app/sandbox-get.ts";
-import { killSandbox } from "../app/sandbox-kill.ts";
-import { listSandboxes } from "../app/sandbox-list.ts";
+import { extendSandbox } from "../app/sandboxes/sandbox-end.ts";
+import { getSandbox, requireLiveSandbox, waitForSandboxEnd } from "../app/sandboxes/sandbox-get.ts";
+import { killSandbox } from "../app/sandboxes/sandbox-kill.ts";
+import { listSandboxes } from "../app/sandboxes/sandbox-list.ts";
 import { IdParams } from "./disk-routes.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";

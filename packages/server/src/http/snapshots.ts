@@ -3,7 +3,7 @@ import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import type { Disk } from "../app/records.ts";
-import { createSnapshot } from "../app/snapshot-create.ts";
+import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
 import { type Http, isExtended } from "./request.ts";

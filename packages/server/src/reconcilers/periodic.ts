@@ -1,6 +1,6 @@
 import type { AppContext } from "../app/context.ts";
-import { measureFully } from "../app/disk-measure.ts";
-import { purgeDisk } from "../app/disk-purge.ts";
+import { measureFully } from "../app/disks/disk-measure.ts";
+import { purgeDisk } from "../app/disks/disk-purge.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;

@@ -1,12 +1,12 @@
 import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { recoverFileSystem } from "@caisson/storage";
-import { auditEvent } from "../app/audit-event.ts";
 import { type AppContext, requireRegionOf } from "../app/context.ts";
-import { purgeDisk } from "../app/disk-purge.ts";
-import { refreshUsage } from "../app/usage.ts";
-import { settleGrow } from "../app/volume-grow.ts";
-import { withDevice } from "../app/with-device.ts";
+import { purgeDisk } from "../app/disks/disk-purge.ts";
+import { refreshUsage } from "../app/disks/usage.ts";
+import { withDevice } from "../app/disks/with-device.ts";
+import { auditEvent } from "../app/operations/audit-event.ts";
+import { settleGrow } from "../app/volumes/volume-grow.ts";
 
 /**
  * Settles what the last run left, before the server takes requests. In this order: sandboxes first, since their end frees volumes; then intents,

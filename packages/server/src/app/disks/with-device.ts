@@ -1,0 +1,26 @@
+import type { StorageDriver } from "@caisson/storage";
+import type { AppContext } from "../context.ts";
+
+/**
+ * Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. It is gone after a failure too, so that
+ * the image can be deleted or tried again.
+ */
+export async function withDevice<T>(
+  { persistent }: Pick<AppContext, "persistent">,
+  storage: StorageDriver,
+  imageId: string,
+  work: (devicePath: string) => Promise<T>,
+): Promise<T> {
+  const device = await storage.attach(imageId, "rw");
+  const detach = () => storage.detach(device);
+  let result: T;
+  try {
+    result = await work(device.path);
+    // A flush that fails here is a failure of the work.
+    await detach();
+  } catch (error) {
+    await persistent.untilDone({ work: "detach an image", objectId: imageId }, detach);
+    throw error;
+  }
+  return result;
+}

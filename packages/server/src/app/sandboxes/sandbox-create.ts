@@ -1,0 +1,213 @@
+import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
+import type { UndoStack } from "@caisson/linux";
+import { CaissonError, newId } from "@caisson/model";
+import type { SandboxConfig } from "@caisson/protocol";
+import type { RunningSandbox } from "@caisson/runtime";
+import type { Actor, AppContext } from "../context.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import { runOperation, Step } from "../operations/operation.ts";
+import { waitForEndings } from "../volumes/volume-holders.ts";
+import { CreationEnded, type LiveSandbox, type StopReason } from "./live-sandboxes.ts";
+import { egressOf } from "./sandbox-egress.ts";
+import { endAt, endSandbox } from "./sandbox-end.ts";
+import { SandboxMounts } from "./sandbox-mounts.ts";
+import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+
+const MIB = 2 ** 20;
+
+/**
+ * Creates a sandbox and resolves when its agent answers.
+ *
+ * Intent: the row in `starting`, the holds on its volumes, and the limits, in one transaction, after every name was resolved and while nothing is
+ * touched. Then root, volumes and scratch disk, side by side; then the runtime, which needs them. Commit: the row is `running`, with its event. The
+ * steps stay on the stack for the sandbox's end.
+ *
+ * A failure, a client that leaves (`signal`) and a kill undo what was made in the opposite order, and then close the row, which frees the volumes.
+ * A crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
+ */
+export async function createSandbox(
+  app: AppContext,
+  actor: Actor,
+  config: SandboxConfig,
+  hostRegion: string | null,
+  signal: AbortSignal,
+): Promise<LiveSandbox> {
+  const startedMs = performance.now();
+  const plan = await planSandbox(app, actor, config, hostRegion);
+  const sandbox: NewSandbox = {
+    id: newId("sbx", plan.region.name),
+    organizationId: actor.organization.id,
+    region: plan.region.name,
+    labels: config.labels,
+    memoryMib: config.memoryMb,
+    createdAtMs: Date.now(),
+    stopAtMs: config.stopAtMs,
+  };
+  return app.live.create(sandbox.id, (ended) =>
+    start(app, actor, { sandbox, plan, config, startedMs, signal: AbortSignal.any([signal, ended]) }),
+  );
+}
+
+interface Creation {
+  readonly sandbox: NewSandbox;
+  readonly plan: SandboxPlan;
+  readonly config: SandboxConfig;
+  readonly startedMs: number;
+  readonly signal: AbortSignal;
+}
+
+async function start(app: AppContext, actor: Actor, creation: Creation): Promise<LiveSandbox> {
+  const { sandbox, plan, config, startedMs, signal } = creation;
+  const { id } = sandbox;
+  const marks = { startedMs, reservedMs: startedMs, mountedMs: startedMs };
+  const held = new SandboxMounts(id, plan);
+  const mount = new Step("mount", { run: () => held.mount(), undo: () => held.release() });
+  const run = new Step("start", {
+    run() {
+      marks.mountedMs = performance.now();
+      const { cpuCount, pidsMax } = app.config.sandboxes;
+      const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax };
+      return app.runtime.start({ id, ...mount.value, limits, ...egressOf(config) }, signal);
+    },
+    undo: () => app.runtime.stop(id),
+  });
+  const volumeIds = plan.holds.map((hold) => hold.volumeId);
+  const stopReason = (): StopReason => stopReasonOf(signal);
+  // Who wants one of its volumes waits for the undoing, from the moment that it is certain.
+  const { promise: undone, resolve: markUndone } = Promise.withResolvers<boolean>();
+  const trackUndoing = () => app.live.trackEnding(id, undone);
+  signal.addEventListener("abort", trackUndoing, { once: true });
+
+  const { record, made } = await runOperation(app, {
+    name: "sandbox-create",
+    objectId: id,
+    signal,
+    intent: {
+      async run() {
+        await reserve(app, sandbox, plan.holds, signal);
+        marks.reservedMs = performance.now();
+        return null;
+      },
+      async undo() {
+        const event = { ...auditEvent(actor, "sandbox-create", sandbox), outcome: stopReason() };
+        await app.store.sandboxes.finish(id, stopReason(), Date.now(), event);
+        markUndone(true);
+      },
+    },
+    steps: [mount, run],
+    commit: {
+      async run(stack) {
+        const event = auditEvent(actor, "sandbox-create", sandbox, { memoryMib: config.memoryMb, volumes: volumeIds });
+        return { record: await app.store.sandboxes.commit(id, event), made: stack };
+      },
+      async withdraw() {
+        trackUndoing();
+        await app.store.sandboxes.beginEnd(id, stopReason());
+        return null;
+      },
+    },
+  });
+  signal.removeEventListener("abort", trackUndoing);
+  logTrace(app, id, marks, run.value);
+  return adopt(app, { record, running: run.value, volumeIds, made });
+}
+
+/** Why a creation that failed was not to be. */
+function stopReasonOf({ aborted, reason }: AbortSignal): StopReason {
+  if (!aborted) return "start-failed";
+  return reason instanceof CreationEnded ? reason.reason : "cancelled";
+}
+
+/** From here on the sandbox's end gives everything back. Nothing in here can fail. */
+function adopt(
+  app: AppContext,
+  {
+    record,
+    running,
+    volumeIds,
+    made,
+  }: {
+    readonly record: SandboxRecord;
+    readonly running: RunningSandbox;
+    readonly volumeIds: readonly string[];
+    readonly made: UndoStack;
+  },
+): LiveSandbox {
+  const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
+  const live: LiveSandbox = {
+    record,
+    running,
+    volumeIds,
+    release: () => made[Symbol.asyncDispose](),
+    mode: record.stopAtMs === null ? "session" : "duration",
+    keepUntilMs: 0,
+    timer: null,
+    ending: null,
+    ended,
+    markEnded,
+  };
+  app.live.add(live);
+  if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
+  // A sandbox whose first process is gone has nothing left to do, whatever its mode.
+  void running.exited.then((cause) => endSandbox(app, live, cause));
+  return live;
+}
+
+/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
+async function reserve(
+  app: AppContext,
+  sandbox: NewSandbox,
+  holds: readonly Hold[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { maxPerOrganization } = app.config.sandboxes;
+  const startedMs = performance.now();
+  for (;;) {
+    signal.throwIfAborted();
+    const outcome = await app.store.sandboxes.reserve(sandbox, holds, maxPerOrganization);
+    if (outcome.kind === "reserved") return;
+    if (outcome.kind === "limit") {
+      throw new CaissonError(
+        "CONCURRENCY_LIMIT_EXCEEDED",
+        `The organization has ${outcome.live} running sandboxes, the limit is ${maxPerOrganization}: end one first`,
+      );
+    }
+    const holderIds = outcome.holders.map((holder) => holder.id);
+    if (!(await waitForEndings(app, holderIds, startedMs, signal))) throw await volumeInUse(app, outcome);
+  }
+}
+
+async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {
+  const volume = await app.store.disks.get(outcome.volumeId);
+  const [holder] = outcome.holders;
+  return new CaissonError(
+    "VOLUME_IN_USE",
+    `Cannot attach volume ${JSON.stringify(volume?.slug ?? outcome.volumeId)}: it is attached to sandbox ${holder?.id}${untilText(holder)}. ` +
+      "End that sandbox, or mount the volume read-only in both",
+  );
+}
+
+function untilText(holder: SandboxRecord | undefined): string {
+  return holder?.stopAtMs == null ? "" : ` until ${new Date(holder.stopAtMs).toISOString()}`;
+}
+
+function logTrace(
+  app: AppContext,
+  sandboxId: string,
+  times: { readonly startedMs: number; readonly reservedMs: number; readonly mountedMs: number },
+  running: RunningSandbox,
+): void {
+  const round = (durationMs: number) => Math.round(durationMs * 10) / 10;
+  app.logger.debug(
+    {
+      sandboxId,
+      totalMs: round(performance.now() - times.startedMs),
+      trace: [
+        { step: "reserve", durationMs: round(times.reservedMs - times.startedMs) },
+        { step: "mount", durationMs: round(times.mountedMs - times.reservedMs) },
+        ...running.trace.map(({ step: name, durationMs }) => ({ step: name, durationMs: round(durationMs) })),
+      ],
+    },
+    "sandbox created",
+  );
+}

@@ -1,0 +1,120 @@
+import type { Disk, Hold } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
+import type { SandboxConfig } from "@caisson/protocol";
+import { type Actor, type AppContext, requireDisk, requireRegion, requireRegionOf } from "../context.ts";
+import { DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
+
+/** A sandbox that can be created: every name resolved, every rule between them checked. */
+export interface SandboxPlan {
+  readonly region: Region;
+  readonly root:
+    | { readonly kind: "image"; readonly imageId: string }
+    | { readonly kind: "volume"; readonly volumeId: string };
+  readonly mounts: readonly { readonly volumeId: string; readonly path: string; readonly isReadOnly: boolean }[];
+  /** Every volume that the sandbox will hold, the root included. */
+  readonly holds: readonly Hold[];
+}
+
+/**
+ * Resolves a create's names. The region is that of the root and the volumes, since a client behind a fixed endpoint cannot say it; only when there
+ * are none it is the requested one, else the server's default. Throws `REGION_MISMATCH`, `NOT_BOOTABLE`, `VOLUME_NOT_FOUND`, `INVALID_CONFIG`.
+ */
+export async function planSandbox(
+  app: AppContext,
+  actor: Actor,
+  config: SandboxConfig,
+  hostRegion: string | null,
+): Promise<SandboxPlan> {
+  refuseUnsupported(config);
+  const rootName = config.root ?? DEFAULT_BASE_IMAGE;
+  const root = rootName.startsWith("builtin:") ? null : await requireRoot(app, actor, rootName);
+  const volumes: { record: Disk; path: string; isReadOnly: boolean }[] = [];
+  for (const mount of config.volumes) {
+    volumes.push({
+      record: await requireDisk(app, actor, "volume", mount.volume),
+      path: mount.path,
+      isReadOnly: mount.isReadOnly,
+    });
+  }
+
+  const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
+  requireDistinct(used);
+  const region = chooseRegion(app, used, hostRegion ?? config.region);
+  const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
+  const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
+  if (root === null)
+    return { region, root: { kind: "image", imageId: requireBaseImage(region, rootName) }, mounts, holds };
+  if (root.kind === "snapshot") return { region, root: { kind: "image", imageId: root.id }, mounts, holds };
+  return {
+    region,
+    root: { kind: "volume", volumeId: root.id },
+    mounts,
+    holds: [{ volumeId: root.id, isReadOnly: false }, ...holds],
+  };
+}
+
+/** What this server does not offer is refused before anything starts, never accepted and ignored. */
+function refuseUnsupported(config: SandboxConfig): void {
+  const refuse = (option: string) => {
+    throw new CaissonError(
+      "NOT_SUPPORTED",
+      `Cannot create a sandbox with "${option}": this server does not offer it yet. Leave the option out`,
+    );
+  };
+  if (config.ssh) refuse("ssh");
+  if (config.port !== null) refuse("port");
+}
+
+async function requireRoot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
+  const organizationId = actor.organization.id;
+  const root =
+    (await app.store.disks.find(organizationId, "volume", idOrSlug)) ??
+    (await app.store.disks.find(organizationId, "snapshot", idOrSlug));
+  if (root === null) {
+    throw new CaissonError(
+      "VOLUME_NOT_FOUND",
+      `There is no volume or snapshot ${JSON.stringify(idOrSlug.slice(0, 64))} to boot from`,
+    );
+  }
+  if (root.isBootable) return root;
+  throw new CaissonError(
+    "NOT_BOOTABLE",
+    `Cannot boot from ${root.kind} ${JSON.stringify(root.slug)}: it holds no operating system. Boot from one made from "${DEFAULT_BASE_IMAGE}"`,
+  );
+}
+
+function requireDistinct(disks: readonly Disk[]): void {
+  const seen = new Set<string>();
+  for (const disk of disks) {
+    if (seen.has(disk.id)) {
+      throw new CaissonError(
+        "INVALID_CONFIG",
+        `The volume ${JSON.stringify(disk.slug)} is named twice: mount each volume at one place`,
+      );
+    }
+    seen.add(disk.id);
+  }
+}
+
+function chooseRegion(app: AppContext, used: readonly Disk[], requested: string | null): Region {
+  const [first] = used;
+  if (first === undefined) return requireRegion(app, requested ?? app.config.regions[0] ?? "");
+  const other = used.find((disk) => disk.region !== first.region);
+  if (other !== undefined) {
+    throw new CaissonError(
+      "REGION_MISMATCH",
+      `The ${first.kind} ${JSON.stringify(first.slug)} is in region ${first.region} and the ${other.kind} ${JSON.stringify(other.slug)} in ${other.region}: ` +
+        "use what lies in one region",
+    );
+  }
+  return requireRegionOf(app, first);
+}
+
+function requireBaseImage(region: Region, name: string): string {
+  const base = region.baseImages.get(name);
+  if (base !== undefined) return base.imageId;
+  throw new CaissonError(
+    "SNAPSHOT_NOT_FOUND",
+    `There is no built-in image ${JSON.stringify(name.slice(0, 64))}: leave "root" out for ${DEFAULT_BASE_IMAGE}`,
+  );
+}

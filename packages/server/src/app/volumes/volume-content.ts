@@ -1,0 +1,29 @@
+import { formatFileSystem, growFileSystem } from "@caisson/storage";
+import type { AppContext } from "../context.ts";
+import { withDevice } from "../disks/with-device.ts";
+import { Step } from "../operations/operation.ts";
+import type { Region } from "../region.ts";
+
+/**
+ * The steps that make a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger.
+ * The clone is taken under the source's lock, so that a purge cannot remove the source in between.
+ */
+export function volumeContentSteps(
+  app: AppContext,
+  region: Region,
+  { id, capacityBytes }: { readonly id: string; readonly capacityBytes: number },
+  source: { readonly imageId: string; readonly sizeBytes: number } | null,
+): readonly Step[] {
+  const { storage } = region;
+  const undo = () => storage.deleteImage(id);
+  if (source === null) {
+    return [
+      new Step("image", { run: () => storage.createImage(id, { sizeBytes: capacityBytes }), undo }),
+      new Step("format", { run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data")) }),
+    ];
+  }
+  const clone = () => storage.createImage(id, { sizeBytes: capacityBytes, parent: source.imageId });
+  const image = new Step("image", { run: () => app.locks.run(source.imageId, clone), undo });
+  if (capacityBytes === source.sizeBytes) return [image];
+  return [image, new Step("grow", { run: () => withDevice(app, storage, id, growFileSystem) })];
+}

@@ -1,0 +1,168 @@
+import { createHash } from "node:crypto";
+import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
+import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
+import { type Actor, type AppContext, requireRegion } from "../context.ts";
+import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import { runOperation } from "../operations/operation.ts";
+import type { Region } from "../region.ts";
+import { volumeContentSteps } from "./volume-content.ts";
+
+export interface CreateVolumeInput {
+  readonly slug: string;
+  readonly region: string;
+  readonly capacity: string | number;
+  /** `builtin:<name>`, or a snapshot's id or slug. */
+  readonly from?: string | null;
+  readonly labels?: Labels | null;
+}
+
+interface Source {
+  readonly imageId: string;
+  readonly sizeBytes: number;
+  readonly isBootable: boolean;
+  readonly parent: ParentReference;
+  readonly baseSnapshot: ObjectReference | null;
+  /** What is known of a clone before it is measured. */
+  readonly usage: DiskUsage;
+}
+
+/**
+ * Creates a volume.
+ *
+ * Intent: the row in `creating`, which takes the slug. Then the image and its file system are made and made durable. Commit: the row is `ready`, with
+ * its event, which is the acknowledgement: nothing that it promises can be missing.
+ *
+ * A failure first turns the row to `purging`, which frees the slug and rules out that the commit happened after all, then deletes the image, then
+ * forgets the row. A crash leaves the row in one of the two states, and the next start does the same.
+ */
+export async function createVolume(
+  app: AppContext,
+  actor: Actor,
+  input: CreateVolumeInput,
+  idempotencyKey?: string,
+): Promise<Disk> {
+  const slug = requireSlug(input.slug);
+  const region = requireRegion(app, input.region);
+  const capacityBytes = requireCapacity(app, input.capacity);
+  const labels = requireLabels(input.labels ?? {});
+  const source = input.from == null ? null : await findSource(app, actor, region, input.from);
+  if (source !== null && capacityBytes < source.sizeBytes) {
+    throw new CaissonError(
+      "INVALID_CAPACITY",
+      `The capacity ${formatSize(capacityBytes)} is smaller than the file system of ${JSON.stringify(input.from)}: ` +
+        `give at least ${source.sizeBytes} bytes (${formatSize(source.sizeBytes)})`,
+    );
+  }
+  const volume: NewDisk = {
+    kind: "volume",
+    id: newId("vol", region.name),
+    organizationId: actor.organization.id,
+    slug,
+    region: region.name,
+    capacityBytes,
+    isBootable: source?.isBootable ?? false,
+    consistency: null,
+    parent: source?.parent ?? null,
+    baseSnapshot: source?.baseSnapshot ?? null,
+    baseImageId: source?.imageId ?? null,
+    labels,
+    createdAtMs: Date.now(),
+  };
+  const key =
+    idempotencyKey === undefined ? undefined : { key: idempotencyKey, requestHash: hashRequest("volume", input) };
+  return runOperation(app, {
+    name: "volume-create",
+    objectId: volume.id,
+    lock: volume.id,
+    intent: {
+      async run() {
+        const { existingId } = await app.store.disks.reserve(volume, key);
+        return existingId === null ? null : findEarlier(app, existingId);
+      },
+      undo: () => app.store.disks.forget(volume.id, null),
+    },
+    steps: volumeContentSteps(app, region, volume, source),
+    commit: {
+      async run() {
+        const event = auditEvent(actor, "volume-create", volume, { slug, capacityBytes, from: input.from ?? null });
+        const usage = await measureDisk(region, volume, source?.usage ?? NO_USAGE);
+        return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
+      },
+      withdraw: () => app.store.disks.withdraw(volume.id),
+    },
+  });
+}
+
+/** The capacity in bytes. Throws `INVALID_CAPACITY` outside the limits. */
+export function requireCapacity(app: AppContext, capacity: string | number): number {
+  const { minCapacityBytes, maxCapacityBytes } = app.config.volumes;
+  const bytes = parseSize(capacity);
+  if (bytes >= minCapacityBytes && bytes <= maxCapacityBytes) return bytes;
+  throw new CaissonError(
+    "INVALID_CAPACITY",
+    `The capacity ${JSON.stringify(capacity)} is outside the limits: give ${minCapacityBytes} to ${maxCapacityBytes} bytes`,
+  );
+}
+
+/** The object of an earlier request with the same idempotency key, once that request is done. */
+export async function findEarlier(app: AppContext, id: string): Promise<Disk> {
+  const record = await app.locks.run(id, () => app.store.disks.get(id));
+  if (record?.state === "ready" || record?.state === "deleted") return record;
+  throw new CaissonError(
+    "IDEMPOTENCY_KEY_REUSED",
+    "The object that this idempotency key created is gone: use a new key to create another",
+  );
+}
+
+export function hashRequest(kind: string, input: object): Uint8Array {
+  const sorted = Object.entries(input)
+    .filter(([, value]) => value !== undefined && value !== null)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  return createHash("sha256")
+    .update(JSON.stringify([kind, sorted]))
+    .digest();
+}
+
+async function findSource(app: AppContext, actor: Actor, region: Region, from: string): Promise<Source> {
+  if (from.startsWith("builtin:")) {
+    const base = region.baseImages.get(from);
+    if (base === undefined) {
+      const names = [...region.baseImages.keys()].join(", ");
+      throw new CaissonError(
+        "SNAPSHOT_NOT_FOUND",
+        `There is no built-in image ${JSON.stringify(from.slice(0, 64))}: choose one of ${names}`,
+      );
+    }
+    const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
+    return {
+      imageId: base.imageId,
+      sizeBytes: base.sizeBytes,
+      isBootable: true,
+      parent,
+      baseSnapshot: null,
+      usage: NO_USAGE,
+    };
+  }
+  const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
+  if (snapshot === null)
+    throw new CaissonError(
+      "SNAPSHOT_NOT_FOUND",
+      `There is no snapshot ${JSON.stringify(from.slice(0, 64))} to create from`,
+    );
+  if (snapshot.region !== region.name) {
+    throw new CaissonError(
+      "REGION_MISMATCH",
+      `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region.name}: create the volume in ${snapshot.region}`,
+    );
+  }
+  const reference = { id: snapshot.id, slug: snapshot.slug };
+  return {
+    imageId: snapshot.id,
+    sizeBytes: snapshot.capacityBytes,
+    isBootable: snapshot.isBootable,
+    parent: { kind: "snapshot", ...reference },
+    baseSnapshot: reference,
+    usage: { ...NO_USAGE, flattenedBytes: snapshot.flattenedBytes },
+  };
+}

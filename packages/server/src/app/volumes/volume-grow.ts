@@ -1,0 +1,83 @@
+import type { AuditEvent, Disk } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
+import { growFileSystem } from "@caisson/storage";
+import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
+import { measureDisk } from "../disks/disk-measure.ts";
+import { withDevice } from "../disks/with-device.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import { runOperation, Step } from "../operations/operation.ts";
+import { requireCapacity } from "./volume-create.ts";
+import { waitForHolders } from "./volume-holders.ts";
+
+/**
+ * Grows a detached volume, its file system included.
+ *
+ * Intent: the new size in the row. Then the image grows, then the file system over it. Commit: the row's capacity, with its event.
+ *
+ * Nothing ever shrinks, so the way back ends with the image's growth: a failure or a crash before forgets the intent, one after it is finished, in
+ * the background or by the next start. Until then the volume can be used at its old size.
+ */
+export async function growVolume(
+  app: AppContext,
+  actor: Actor,
+  idOrSlug: string,
+  capacity: string | number,
+): Promise<Disk> {
+  const volume = await requireDisk(app, actor, "volume", idOrSlug);
+  const { id } = volume;
+  const region = requireRegionOf(app, volume);
+  const capacityBytes = requireCapacity(app, capacity);
+  await waitForHolders(app, id);
+  const event = auditEvent(actor, "volume-grow", volume, { fromBytes: volume.capacityBytes, capacityBytes });
+  return runOperation(app, {
+    name: "volume-grow",
+    objectId: id,
+    lock: id,
+    intent: {
+      async run() {
+        const current = await requireDisk(app, actor, "volume", id);
+        requireLarger(current, capacityBytes);
+        if (capacityBytes === current.capacityBytes) return current;
+        await app.store.disks.beginGrow(id, capacityBytes);
+        return null;
+      },
+      undo: () => app.store.disks.cancelGrow(id),
+    },
+    steps: [
+      new Step("image", { run: () => region.storage.growImage(id, capacityBytes) }),
+      new Step("file-system", { run: () => withDevice(app, region.storage, id, growFileSystem) }),
+    ],
+    commit: {
+      run: async () => app.store.disks.finishGrow(id, await measureDisk(region, volume, volume), event),
+      withdraw: () => settleGrow(app, id, event),
+    },
+  });
+}
+
+/**
+ * Brings a grow that was cut off to an end: finishes it when the image has grown. Null: it has not, so that the intent can be forgotten. The caller
+ * holds the volume's lock, or nothing else runs yet.
+ */
+export async function settleGrow(app: AppContext, id: string, event: AuditEvent): Promise<Disk | null> {
+  const volume = await app.store.disks.get(id);
+  if (volume === null) return null;
+  // The commit that failed has happened, or the intent was never recorded.
+  if (volume.growToBytes === null) return volume.capacityBytes === event.detail.capacityBytes ? volume : null;
+  const region = requireRegionOf(app, volume);
+  const image = await region.storage.getImage(id);
+  if (image === null || image.sizeBytes <= volume.capacityBytes) return null;
+  await region.storage.growImage(id, volume.growToBytes);
+  await withDevice(app, region.storage, id, growFileSystem);
+  return app.store.disks.finishGrow(id, await measureDisk(region, volume, volume), event);
+}
+
+/** Throws `INVALID_CAPACITY` for a size below the volume's, or below the one that an earlier, unfinished grow is bringing it to. */
+function requireLarger(volume: Disk, capacityBytes: number): void {
+  const leastBytes = Math.max(volume.capacityBytes, volume.growToBytes ?? 0);
+  if (capacityBytes >= leastBytes) return;
+  const state = leastBytes === volume.capacityBytes ? "" : ` (it is being grown to ${leastBytes})`;
+  throw new CaissonError(
+    "INVALID_CAPACITY",
+    `Cannot shrink volume ${JSON.stringify(volume.slug)} from ${volume.capacityBytes} to ${capacityBytes} bytes${state}: a capacity can only grow`,
+  );
+}
