@@ -14,7 +14,7 @@ import {
 import { type OutgoingStream, OutgoingStreams } from "../wire/outgoing-streams.ts";
 import type { WebSocketPeer } from "../wire/websocket.ts";
 import { abortError, ProtocolError, RemoteError, toErrorObject } from "./errors.ts";
-import { type Connection, type Method, method } from "./method.ts";
+import { type Connection, type Method, type MethodTable, method } from "./method.ts";
 import { number } from "./params.ts";
 import { PendingCall } from "./pending-call.ts";
 import { isStreamedText, type StreamedText } from "./streamed-text.ts";
@@ -298,7 +298,7 @@ export class ClientConnection implements Connection {
   }
 
   /** Always succeeds, also for an id that is not known or over (protocol.md 3.6). */
-  readonly #abort: Method = method({ abortId: number }, ({ abortId }, call) => {
+  readonly #abort: Required<MethodTable>["abort"] = method({ abortId: number }, ({ abortId }, call) => {
     for (const other of this.#abortable.get(abortId) ?? []) if (other !== call) other.abort();
   });
 

@@ -1,6 +1,8 @@
+import type { RpcMethodName, RpcResult } from "@caisson/protocol/rpc-methods";
 import type { Sandbox } from "../host/sandbox.ts";
 import type { OutgoingStream } from "../wire/outgoing-streams.ts";
 import { object, type ShapeOf, type Validator, validate } from "./params.ts";
+import type { StreamedText } from "./streamed-text.ts";
 
 /** One client's WebSocket, as methods see it. */
 export interface Connection {
@@ -46,17 +48,23 @@ export interface Call {
   takeStream(streamId: number): ReadableStream<Uint8Array<ArrayBuffer>>;
 }
 
-/** A method of the table: reads its parameters and answers with the value of `ok`, where `undefined` is null. */
-export type Method = (params: unknown, call: Call) => unknown;
+/** Reads its parameters and answers with `R`. */
+export type Method<R = unknown> = (params: unknown, call: Call) => R;
 
-/** A group of methods by name. */
-export type MethodTable = Readonly<Record<string, Method>>;
+/** What a method returns whose `ok` is `R`: where that is null it may return nothing, and a text may be made while it is sent. */
+// biome-ignore lint/suspicious/noConfusingVoidType: it is the type of a return, which the rule cannot see here; `undefined` would refuse functions that return nothing
+type Returned<R> = R | (null extends R ? void : never) | (R extends string ? StreamedText : never);
+
+/** A group of methods. Each name and the `ok` of each method is the protocol's. */
+export type MethodTable = {
+  readonly [M in RpcMethodName]?: Method<Returned<RpcResult<M>> | Promise<Returned<RpcResult<M>>>>;
+};
 
 /** Makes a method from the shape of its parameters and its implementation. */
-export function method<const S extends Readonly<Record<string, Validator<unknown>>>>(
+export function method<const S extends Readonly<Record<string, Validator<unknown>>>, R>(
   shape: S,
-  run: (params: ShapeOf<S>, call: Call) => unknown,
-): Method {
+  run: (params: ShapeOf<S>, call: Call) => R,
+): Method<R> {
   const validator = object(shape);
   return (params, call) => run(validate(validator, params), call);
 }

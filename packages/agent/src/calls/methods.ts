@@ -7,15 +7,16 @@ import { environmentMethods } from "../processes/environment.ts";
 import { processMethods } from "../processes/process-methods.ts";
 import type { Method, MethodTable } from "./method.ts";
 
-/** Every method but `abort`, which the connection answers itself. A name that is not here is "Method not found" (protocol.md 3.3). */
-export const methods: ReadonlyMap<string, Method> = new Map(
-  [
-    fileSystemMethods,
-    fileHandleMethods,
-    processMethods,
-    denoMethods,
-    fetchMethods,
-    environmentMethods,
-    exposureMethods,
-  ].flatMap((group: MethodTable) => Object.entries(group)),
-);
+/** Every method of the protocol but `abort`, which the connection answers itself. */
+const table: Required<Omit<MethodTable, "abort">> = {
+  ...fileSystemMethods,
+  ...fileHandleMethods,
+  ...processMethods,
+  ...denoMethods,
+  ...fetchMethods,
+  ...environmentMethods,
+  ...exposureMethods,
+};
+
+/** By name, as clients call them. A name that is not here is "Method not found" (protocol.md 3.3). */
+export const methods: ReadonlyMap<string, Method> = new Map<string, Method>(Object.entries(table));

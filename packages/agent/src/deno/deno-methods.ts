@@ -49,7 +49,7 @@ const programShape = {
 
 const entrypointOnly = object({ entrypoint: string });
 
-export const denoMethods: MethodTable = {
+export const denoMethods = {
   spawnDeno: method(programShape, spawnDeno),
   spawnDenoRepl: method(processShape, spawnDenoRepl),
   denoHttpWait: method(
@@ -61,7 +61,7 @@ export const denoMethods: MethodTable = {
     activeRepl(pid, call).call(fn, args),
   ),
   denoReplClose: method({ pid: count }, ({ pid }, call) => closeRepl(pid, call)),
-};
+} satisfies MethodTable;
 
 async function spawnDeno(params: ShapeOf<typeof programShape>, call: Call) {
   const { entrypoint, code, extension, watch } = params;

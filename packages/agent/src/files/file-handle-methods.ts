@@ -35,7 +35,7 @@ const openShape = {
 
 const handle = { fileHandleId: count };
 
-export const fileHandleMethods: MethodTable = {
+export const fileHandleMethods = {
   open: method({ path: string, options: optional(object(openShape)) }, ({ path, options }, call) =>
     openFile(path, toOpenOptions(options), call),
   ),
@@ -89,7 +89,7 @@ export const fileHandleMethods: MethodTable = {
     getFile(connection, fileHandleId).utime(atime, mtime),
   ),
   fileClose: method(handle, ({ fileHandleId }, { connection }) => closeFile(connection, fileHandleId)),
-};
+} satisfies MethodTable;
 
 async function openFile(path: string, options: Deno.OpenOptions, call: Call): Promise<{ fileHandleId: number }> {
   const resolved = resolvePath(call.sandbox, path);

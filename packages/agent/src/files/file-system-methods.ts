@@ -35,7 +35,7 @@ const twoPaths = { oldPath: string, newPath: string };
 const temporary = { options: options({ dir: optional(string), prefix: optional(string), suffix: optional(string) }) };
 
 /** A method on one path. */
-function pathMethod(run: (path: string, call: Call) => unknown): Method {
+function pathMethod<R>(run: (path: string, call: Call) => R): Method<R> {
   return method(path, ({ path }, call) => run(resolvePath(call.sandbox, path), call));
 }
 
@@ -50,7 +50,7 @@ const writeOptions = options({
 function writeMethod(
   content: Validator<Uint8Array | LargeString>,
   piecesOf: (content: LargeString) => AsyncIterable<Uint8Array>,
-): Method {
+): Method<Promise<void>> {
   const shape = { ...path, options: writeOptions, contentStreamId: optional(count), content: optional(content) };
   const contentOnly = object({ content });
   return method(shape, async (params, call) => {
@@ -98,7 +98,7 @@ const globParams = {
 };
 
 /** JavaScript sends the options of `walk` and `expandGlob` beside the path, Python nests them under `options` (protocol.md section 7). */
-function withNestedOptions(inner: Method): Method {
+function withNestedOptions<R>(inner: Method<R>): Method<R> {
   return (params, call) =>
     inner(isObject(params) && isObject(params.options) ? { ...params, ...params.options } : params, call);
 }
@@ -112,7 +112,7 @@ function openJsonStream(call: Call, values: (signal: AbortSignal) => AsyncIterab
   return { streamId: call.openStream(chunks) };
 }
 
-export const fileSystemMethods: MethodTable = {
+export const fileSystemMethods = {
   readFile: pathMethod((path, call) => call.inTurn(() => readContent(path, "base64", call.signal))),
   readTextFile: pathMethod((path, call) => call.inTurn(() => readContent(path, "utf-8", call.signal))),
   writeFile: writeMethod(bytes, (content) => content.bytes()),
@@ -176,7 +176,7 @@ export const fileSystemMethods: MethodTable = {
       ),
     ),
   ),
-};
+} satisfies MethodTable;
 
 function temporaryOptions(
   options: {

@@ -20,7 +20,7 @@ const fetchShape = {
   pid: optional(count),
 };
 
-export const fetchMethods: MethodTable = { fetch: method(fetchShape, runFetch) };
+export const fetchMethods = { fetch: method(fetchShape, runFetch) } satisfies MethodTable;
 
 async function runFetch(params: ShapeOf<typeof fetchShape>, call: Call) {
   const { url, bodyStreamId } = params;

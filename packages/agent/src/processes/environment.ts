@@ -43,9 +43,9 @@ export class Environment {
   }
 }
 
-export const environmentMethods: MethodTable = {
+export const environmentMethods = {
   envGet: method({ key: string }, ({ key }, { sandbox }) => sandbox.environment.get(key)),
   envSet: method({ key: string, value: string }, ({ key, value }, { sandbox }) => sandbox.environment.set(key, value)),
   envToObject: method({}, (_params, { sandbox }) => sandbox.environment.toObject()),
   envDelete: method({ key: string }, ({ key }, { sandbox }) => sandbox.environment.delete(key)),
-};
+} satisfies MethodTable;

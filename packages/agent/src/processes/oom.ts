@@ -1,4 +1,4 @@
-import type { ExitStatus } from "./process-table.ts";
+import type { ProcessStatus } from "@caisson/protocol/rpc-methods";
 
 /** 128 and SIGKILL: what a process, or the shell that waited for it, ends with after an out-of-memory kill. */
 const KILLED_CODE = 137;
@@ -51,7 +51,7 @@ export class OomDetector {
   }
 
   /** What `oom` of an ended process says. `killsAtStart`: the count when it started. */
-  judge(code: number, killsAtStart: number): ExitStatus["oom"] {
+  judge(code: number, killsAtStart: number): ProcessStatus["oom"] {
     if (code !== KILLED_CODE) return null;
     const kills = this.kills();
     if (kills > Math.max(this.#explained, killsAtStart)) {

@@ -36,7 +36,7 @@ function refuseEditor(isEditor: boolean): void {
   if (isEditor) throw new AppError("TypeError", "There is no VS Code process: this server does not offer it", "ENOENT");
 }
 
-export const processMethods: MethodTable = {
+export const processMethods = {
   spawn: method({ ...processShape, command: string, args: defaulted(arrayOf(string), []) }, (params, call) => {
     const { pid, stdoutStreamId, stderrStreamId } = call.sandbox.processes.spawn(params, call);
     return { pid, stdoutStreamId, stderrStreamId };
@@ -49,4 +49,4 @@ export const processMethods: MethodTable = {
     refuseEditor(params.vscode);
     sandbox.processes.kill(params.pid, params.signal);
   }),
-};
+} satisfies MethodTable;

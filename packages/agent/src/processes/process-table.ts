@@ -1,3 +1,4 @@
+import type { ProcessStatus } from "@caisson/protocol/rpc-methods";
 import { AppError } from "../calls/errors.ts";
 import type { Call, Connection } from "../calls/method.ts";
 import { pathFrom } from "../files/paths.ts";
@@ -36,14 +37,6 @@ export interface SpawnOptions {
   readonly stderr: "piped" | "null";
 }
 
-export interface ExitStatus {
-  readonly success: boolean;
-  /** The exit code, or 128 and the signal's number. */
-  readonly code: number;
-  readonly signal: string | null;
-  readonly oom: "high-confidence" | "low-confidence" | null;
-}
-
 /** A process of the sandbox, running or ended. */
 export interface SandboxProcess {
   /** Positive, and never given to another process during the sandbox's life. */
@@ -53,7 +46,7 @@ export interface SandboxProcess {
   readonly stdoutStreamId: number | null;
   readonly stderrStreamId: number | null;
   /** Resolves when the process has ended. Never rejects. */
-  readonly exited: Promise<ExitStatus>;
+  readonly exited: Promise<ProcessStatus>;
   readonly isRunning: boolean;
 }
 
@@ -71,7 +64,7 @@ export class ProcessTable {
   readonly #defaultDirectory: string;
   readonly #oom: OomDetector;
   readonly #running = new Map<number, SandboxProcess>();
-  readonly #ended = new Map<number, ExitStatus>();
+  readonly #ended = new Map<number, ProcessStatus>();
   readonly #gates = new Map<number, Gate>();
   #nextStandIn = FIRST_STAND_IN_PID;
 
@@ -133,7 +126,7 @@ export class ProcessTable {
   }
 
   /** Resolves when the process has ended. A wait from the connection that started it lets its output go. */
-  async wait(pid: number, connection: Connection): Promise<ExitStatus> {
+  async wait(pid: number, connection: Connection): Promise<ProcessStatus> {
     const { exited } = this.get(pid);
     if (this.#gates.get(pid)?.connection === connection) this.#release(pid);
     return await exited;
@@ -209,7 +202,7 @@ export class ProcessTable {
     gate?.release();
   }
 
-  #end(pid: number, status: ExitStatus): void {
+  #end(pid: number, status: ProcessStatus): void {
     this.#running.delete(pid);
     this.#ended.set(pid, status);
     const [oldest] = this.#ended.keys();
