@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { glob, readFile, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { suite, test } from "node:test";
 
 const root = join(import.meta.dirname, "..");
@@ -15,11 +15,18 @@ suite("documents", () => {
     for (const path of paths) await assert.doesNotReject(stat(join(root, path)), `GUARANTEES.md names ${path}`);
   });
 
-  test("every file that README.md and ARCHITECTURE.md link to exists", async () => {
-    for (const name of ["README.md", "ARCHITECTURE.md"]) {
+  test("every file that a document links to exists", async () => {
+    const names = await Array.fromAsync(
+      glob(["*.md", "docs/**/*.md", "packages/sdk/README.md", "python/README.md"], { cwd: root }),
+    );
+    let count = 0;
+    for (const name of names) {
       const text = await readFile(join(root, name), "utf8");
-      for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)/g))
-        await assert.doesNotReject(stat(join(root, target ?? "")), `${name} links to ${target}`);
+      for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)/g)) {
+        await assert.doesNotReject(stat(join(root, dirname(name), target ?? "")), `${name} links to ${target}`);
+        count += 1;
+      }
     }
+    assert.ok(count > 20, `${count} links in ${names.length} documents`);
   });
 });

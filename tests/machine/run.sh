@@ -4,7 +4,7 @@
 #
 #   run.sh                       Debian 12 with its data on ext4, then Debian 13 with its data on XFS
 #   run.sh bookworm:xfs trixie:xfs
-#   run.sh trixie:ext4 -- 'scripts/isolate.sh node --test packages/linux/src/*.test.ts'
+#   run.sh trixie:ext4 -- 'scripts/isolate.sh node --test packages/linux/src/blocks/*.test.ts'
 #                                runs that instead of the suites, as root in the repository, with node_modules/.bin in PATH
 #
 #   MACHINE_REPOSITORY=DIRECTORY  what to clone: its HEAD (default: the repository of the current directory)

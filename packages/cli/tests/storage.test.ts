@@ -74,7 +74,7 @@ CREATED      2000-01-01 00:00:00.00
     code: 0,
   });
   assert.deepEqual(await output("volumes", "rm", "dataset"), {
-    stdout: "Deleted volume dataset. For 24 hours: caisson volumes restore vol_ord_xxxxxxxxxxxxxxxxxxxx\n",
+    stdout: "Deleted volume dataset. To restore it: caisson volumes restore vol_ord_xxxxxxxxxxxxxxxxxxxx\n",
     stderr: "",
     code: 0,
   });
@@ -128,7 +128,7 @@ test("snapshots and volumes made from them form a tree", async () => {
     code: 0,
   });
   assert.deepEqual(await output("snapshots", "delete", "root-v2"), {
-    stdout: "Deleted snapshot root-v2. For 24 hours: caisson snapshots restore snp_ord_xxxxxxxxxxxxxxxxxxxx\n",
+    stdout: "Deleted snapshot root-v2. To restore it: caisson snapshots restore snp_ord_xxxxxxxxxxxxxxxxxxxx\n",
     stderr: "",
     code: 0,
   });

@@ -50,7 +50,10 @@ export function addCreateCommand(program: Command): void {
     .option("--expose-http <port>", "not offered yet: publishing an HTTP port")
     .option("--memory <size>", "768MiB to 4096MiB (default: 1280MiB)")
     .option("--volume <volume:path>", "mount a volume, read-only with :ro at the end (repeatable)", collect)
-    .option("--region <region>", "where to run (default: ord)")
+    .option(
+      "--region <region>",
+      "where to run (default: where its root and volumes are, else the first region of the server)",
+    )
     .option("--root <volume-or-snapshot>", "boot from it (default: builtin:debian-13)")
     .option("--env <key=value>", "an environment variable (repeatable)", collect)
     .option("--label <key=value>", "a label (repeatable)", collect)

@@ -82,14 +82,17 @@ function addDelete(snapshots: Command): void {
   const command = snapshots
     .command("delete")
     .aliases(["rm", "remove"])
-    .description("Delete a snapshot; what was made from it stays, and it can be restored for 24 hours")
+    .description("Delete a snapshot; what was made from it stays, and it can be restored, by default for 24 hours")
     .argument("<id-or-slug>")
     .action(
       run(async (context, name: string) => {
         const { client } = await context.connect();
         const { id, slug } = await requireFound(client, "snapshot", name, client.snapshots.get(name));
         await client.snapshots.delete(id);
-        context.output.confirm(`Deleted snapshot ${slug}. For 24 hours: caisson snapshots restore ${id}`, { id, slug });
+        context.output.confirm(`Deleted snapshot ${slug}. To restore it: caisson snapshots restore ${id}`, {
+          id,
+          slug,
+        });
       }),
     );
   addCommonOptions(command);

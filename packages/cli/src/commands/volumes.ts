@@ -56,7 +56,7 @@ function addCreate(volumes: Command): void {
     .alias("new")
     .description("Create a volume and print its id")
     .argument("<name>", "its slug: 2 to 32 characters of a-z, 0-9 and -")
-    .requiredOption("--capacity <size>", "for example 10GB or 512MiB; 300MB to 20GB")
+    .requiredOption("--capacity <size>", "for example 10GB or 512MiB; 300MB to 20GB by default")
     .requiredOption("--region <region>", "for example ord")
     .option("--from <source>", "builtin:debian-13, or a snapshot's id or slug; makes it bootable if that is")
     .option("--label <key=value>", "a label (repeatable)", collect)
@@ -143,7 +143,7 @@ function addDelete(volumes: Command): void {
   const command = volumes
     .command("delete")
     .aliases(["rm", "remove"])
-    .description("Delete a volume; it can be restored for 24 hours")
+    .description("Delete a volume; it can be restored, by default for 24 hours")
     .argument("<id-or-slug>")
     .action(
       run(async (context, name: string) => {
@@ -151,7 +151,7 @@ function addDelete(volumes: Command): void {
         // The id is what it can be restored by, so it is looked up while the slug still finds it.
         const { id, slug } = await requireFound(client, "volume", name, client.volumes.get(name));
         await withSuggestion(client, "volume", id, () => client.volumes.delete(id));
-        context.output.confirm(`Deleted volume ${slug}. For 24 hours: caisson volumes restore ${id}`, { id, slug });
+        context.output.confirm(`Deleted volume ${slug}. To restore it: caisson volumes restore ${id}`, { id, slug });
       }),
     );
   addCommonOptions(command);

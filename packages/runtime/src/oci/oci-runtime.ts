@@ -122,7 +122,7 @@ export class OciRuntime implements SandboxRuntime {
     if (!network.hasNameServer) {
       options.logger?.warn(
         {},
-        "This host has name servers on its loopback interface only, where sandboxes cannot reach them: set network.nameServers",
+        "This host has name servers on its loopback interface only, where sandboxes cannot reach them: set network.name_servers",
       );
     }
     const sandboxes = new Map<string, Sandbox>();

@@ -35,7 +35,7 @@ export class Snapshots {
     return await fetchPage(this.#http, { path: "/api/v2/snapshots", query, decode: toSnapshot }, list, options);
   }
 
-  /** Deletes a snapshot; what was made from it stays. For 24 hours it can be restored by its id. */
+  /** Deletes a snapshot; what was made from it stays. It can be restored by its id until its `purgeAt`, by default for 24 hours. */
   async delete(idOrSlug: string, options?: RequestOptions): Promise<void> {
     await this.#http.send({ method: "DELETE", path: path`/api/v2/snapshots/${idOrSlug}`, options });
   }

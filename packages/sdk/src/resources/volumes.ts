@@ -43,7 +43,7 @@ export class Volumes {
   }
 
   /**
-   * Deletes a volume: it is gone from lists and its slug is free at once. For 24 hours it can be restored by its id.
+   * Deletes a volume: it is gone from lists and its slug is free at once. It can be restored by its id until its `purgeAt`, by default for 24 hours.
    * Throws {@linkcode ConflictError} with `VOLUME_IN_USE` while a sandbox holds it.
    */
   async delete(idOrSlug: string, options?: RequestOptions): Promise<void> {

@@ -29,8 +29,7 @@ export function volumeRoutes(app: AppContext, http: Http): void {
     kind: "volume",
     schema: Volume,
     show,
-    deletion:
-      "Delete a volume; it can be restored until its retention is over: 24 hours, unless the server is set otherwise",
+    deletion: "Delete a volume; it can be restored until `purge_at`, by default for 24 hours",
   });
   http.post(
     "/api/v2/volumes",
