@@ -45,7 +45,7 @@ part() {
 }
 
 # Where everything takes longer, as in an emulated machine, CAISSON_TEST_TIMEOUT_SCALE says how much longer.
-test_timeout_ms=$((420000 * ${CAISSON_TEST_TIMEOUT_SCALE:-1}))
+test_timeout_ms=$((900000 * ${CAISSON_TEST_TIMEOUT_SCALE:-1}))
 
 # Privileged tests share one machine's loop devices and CPUs, so few files run side by side.
 run_tests() {

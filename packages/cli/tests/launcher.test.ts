@@ -79,12 +79,18 @@ test("the command line is bundled once, and again when a source changed, also by
 test("somebody who may not write there runs the sources as they are", async () => {
   await launch(["--version"]);
   await setVersion("3.0.0", new Date());
-  const { stdout } = await run(
-    "setpriv",
-    ["--reuid", "65534", "--regid", "65534", "--clear-groups", join(project, "caisson"), "--version"],
-    { cwd: directory, env: { PATH: SYSTEM_PATH, HOME: directory } },
-  );
-  assert.equal(stdout, "3.0.0\n");
+  const before = await currentBundle();
+  const closed = [join(project, "packages/cli/dist"), join(project, "packages/cli")];
+  for (const path of closed) await chmod(path, 0o555);
+  try {
+    // Root without its capabilities: somebody whom permissions bind, and who can reach a checkout wherever it lies.
+    const words = ["--bounding-set=-all", "--inh-caps=-all", join(project, "caisson"), "--version"];
+    const { stdout } = await run("setpriv", words, { cwd: directory, env: { PATH: SYSTEM_PATH, HOME: directory } });
+    assert.equal(stdout, "3.0.0\n");
+  } finally {
+    for (const path of closed) await chmod(path, 0o755);
+  }
+  assert.equal(await currentBundle(), before);
 });
 
 test("hints and help name what works: the path that was typed, or the bare name where a link is on the PATH", async () => {

@@ -189,9 +189,23 @@ suite("against a real server", () => {
     });
   });
 
+  test("a sandbox knows the end that the server keeps to, and is told when that is earlier than was asked for", async () => {
+    const told: Date[] = [];
+    const onShortened = (end: Date): void => void told.push(end);
+    await using allowed = await client.sandboxes.create({ timeout: "30m", onShortened });
+    assert.deepEqual(told, []);
+    await using sandbox = await client.sandboxes.create({ timeout: "31m", onShortened });
+    assert.deepEqual([sandbox.stopAt], told);
+    assert.deepEqual((await client.sandboxes.get(sandbox.id))?.stopAt, sandbox.stopAt);
+    const extended = await sandbox.extendTimeout("30m");
+    assert.deepEqual(sandbox.stopAt, extended);
+    await Promise.all([allowed.kill(), sandbox.kill()]);
+  });
+
   test("an extended session outlives its connection", async () => {
     const sandbox = await client.sandboxes.create();
     const end = await sandbox.extendTimeout("5m");
+    assert.equal(sandbox.stopAt, null, "its creator may stay longer");
     await sandbox.close();
     assert.equal((await client.sandboxes.get(sandbox.id))?.status, "running");
     assert.ok((await client.sandboxes.extendTimeout(sandbox.id, "10m")) > end);

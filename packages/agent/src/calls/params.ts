@@ -3,6 +3,13 @@ import { LargeString } from "../wire/large-string.ts";
 import { decodeBase64 } from "../wire/message.ts";
 import { ProtocolError } from "./errors.ts";
 
+/**
+ * Checks of parameters, as small functions of our own. Measured with a schema library in their place (interleaved starts of the agent until it
+ * listens, medians of the differences in CPU time): Valibot 1.5 costs each start 2.4 ms in 30 starts and 2.9 ms in 60 and 11 kB of bundle, Zod
+ * Mini 4.6 costs 19 ms and 39 kB; two equal bundles differed by up to 1 ms. What a library cannot do would stay beside it: a large string that
+ * is decoded while it is used, a BigInt as text, times in two forms, and issues in the form that clients expect.
+ */
+
 /** One thing that is wrong with the parameters, in the form that clients expect (protocol.md 3.3). Paths are strings only. */
 export interface Issue {
   readonly expected: string;

@@ -72,6 +72,9 @@ test("writing truncates, appends, creates and sets the mode as its options say",
   const existing = await at.client.failure("writeFile", { path, content: "", options: { createNew: true } });
   assert.deepEqual([existing.constructorName, existing.code], ["AlreadyExists", "EEXIST"]);
   assert.equal(await readFile(join(at.directory, "a"), "utf8"), "y");
+  execFileSync("mkfifo", [join(at.directory, "pipe")]);
+  const pipe = { path: `${at.name}/pipe`, content: "", options: { createNew: true } };
+  assert.equal((await at.client.failure("writeFile", pipe)).code, "EEXIST");
   await at.client.ok("writeFile", { path: `${at.name}/c`, content: "", options: { createNew: true, create: false } });
   assert.equal((await stat(join(at.directory, "c"))).size, 0);
 });

@@ -126,7 +126,8 @@ export async function writeContent(
   { append, create, createNew, mode }: WriteOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  await requireOpenableIfThere(path);
+  // A new file is made or refused by the kernel, which opens nothing that is there.
+  if (!createNew) await requireOpenableIfThere(path);
   const creation = createNew ? { createNew } : { create };
   const options = { write: true, append, truncate: !append, ...creation, ...(mode === undefined ? {} : { mode }) };
   using file = await abortable(Deno.open(path, options), signal, (late) => late.close());

@@ -93,7 +93,7 @@ export const fileHandleMethods = {
 
 async function openFile(path: string, options: Deno.OpenOptions, call: Call): Promise<{ fileHandleId: number }> {
   const resolved = resolvePath(call.sandbox, path);
-  await requireOpenableIfThere(resolved);
+  if (options.createNew !== true) await requireOpenableIfThere(resolved);
   const file = await Deno.open(resolved, options);
   return { fileHandleId: addFile(call.connection, file) };
 }

@@ -1,3 +1,10 @@
+/**
+ * Globs as Deno's `@std/path` reads them, which official clients expect and which is not on the npm registry. Measured with picomatch 4.0 in
+ * place of this file and `is-glob.ts`, with the options that come nearest: of 5,000 random globs 1,223 match other names, among plain ones `?`,
+ * `[!a]`, `(a)` and `!(a)`, and 768 are taken for patterns, or not, where the standard library decides otherwise. It also costs each start of
+ * the agent 2.6 ms of CPU time (median of 30 interleaved starts) and 32 kB of bundle. The test compares with the standard library itself.
+ */
+
 /** How a glob is read (protocol.md 4.2.1). */
 export interface GlobOptions {
   /** Whether `?(a)`, `+(a)`, `*(a)`, `@(a)` and `!(a)` are groups. */

@@ -92,6 +92,8 @@ async function forward(
     addedHeaders: {
       [HEADERS.sandboxId]: live.record.id,
       [HEADERS.traceId]: traceId,
+      // What the time of the end is to be compared with: a client's clock need not agree.
+      date: new Date().toUTCString(),
       ...(live.record.stopAtMs === null ? {} : { [HEADERS.stopAt]: String(live.record.stopAtMs) }),
     },
   });

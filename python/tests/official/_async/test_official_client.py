@@ -30,7 +30,7 @@ VOLUME_KEYS = {
 async def test_a_volume_is_created_found_listed_and_deleted(sdk: AsyncDenoDeploy, name: str) -> None:
     volume = await sdk.volumes.create(slug=name, region="ord", capacity="1GB")
     assert set(volume) == VOLUME_KEYS
-    assert volume["used"] == volume["estimated_flattened_size"]
+    assert dict(volume)["used"] == volume["estimated_flattened_size"]
     assert (volume["slug"], volume["region"], volume["capacity"]) == (name, "ord", 1_000_000_000)
     assert (volume["is_bootable"], volume.get("base_snapshot")) == (False, None)
     assert await sdk.volumes.get(volume["id"]) == volume

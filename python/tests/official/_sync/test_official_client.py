@@ -31,7 +31,7 @@ VOLUME_KEYS = {
 def test_a_volume_is_created_found_listed_and_deleted(sdk: DenoDeploy, name: str) -> None:
     volume = sdk.volumes.create(slug=name, region="ord", capacity="1GB")
     assert set(volume) == VOLUME_KEYS
-    assert volume["used"] == volume["estimated_flattened_size"]
+    assert dict(volume)["used"] == volume["estimated_flattened_size"]
     assert (volume["slug"], volume["region"], volume["capacity"]) == (name, "ord", 1_000_000_000)
     assert (volume["is_bootable"], volume.get("base_snapshot")) == (False, None)
     assert sdk.volumes.get(volume["id"]) == volume
