@@ -84,7 +84,11 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     signal,
     intent: {
       async run() {
-        await reserve(app, sandbox, plan.holds, signal);
+        await reserve(app, sandbox, plan.holds, signal).catch((error: unknown) => {
+          // A refusal leaves nothing to undo.
+          if (error instanceof CaissonError) markUndone(true);
+          throw error;
+        });
         marks.reservedMs = performance.now();
         return null;
       },
