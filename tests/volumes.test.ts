@@ -213,6 +213,16 @@ P
       "/api/v2/volumes?deleted=true&search=undone",
     );
     assert.equal(deleted?.id, id);
+    const listed = (value: string) =>
+      client.rest<{ id: string }[]>("GET", `/api/v2/volumes?deleted=${value}&search=undone`);
+    assert.deepEqual(
+      (await listed("1")).map((volume) => volume.id),
+      [id],
+    );
+    for (const no of ["0", "false"]) assert.deepEqual(await listed(no), []);
+    const [code, message] = await client.refused("GET", "/api/v2/volumes?deleted=yes");
+    assert.equal(code, "400 INVALID_REQUEST");
+    assert.match(message, /"deleted" is "yes": give true or false/);
     assert.equal(Date.parse(deleted.purge_at) - Date.parse(deleted.deleted_at), 24 * 3_600_000);
     await client.createVolume("undone");
     assert.equal((await client.refused("POST", `/api/v2/volumes/${id}/restore`))[0], "409 SLUG_ALREADY_IN_USE");

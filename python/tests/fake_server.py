@@ -160,6 +160,8 @@ class FakeServer:
         self.rpc: dict[str, RpcHandler] = {}
         self.notification: Callable[[FakeSession, str, dict[str, Any]], None] = lambda *_: None
         self.upgrade: Answer | None = None
+        # Added to the answer of an upgrade that succeeds.
+        self.upgrade_headers: dict[str, str] = {}
         self.before_upgrade: Callable[[], object] = lambda: None
         self.requests: list[Request] = []
         self.sessions: list[FakeSession] = []
@@ -237,11 +239,12 @@ class FakeServer:
         session = FakeSession(self, connection)
         self.sessions.append(session)
         digest = hashlib.sha1((request.headers["sec-websocket-key"] + _WEBSOCKET_GUID).encode()).digest()
+        added = "".join(f"{name}: {value}\r\n" for name, value in self.upgrade_headers.items())
         connection.sendall(
             (
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n"
-                f"x-deno-sandbox-id: {SANDBOX_ID}\r\nx-deno-trace-id: trace-1\r\n\r\n"
+                f"x-deno-sandbox-id: {SANDBOX_ID}\r\nx-deno-trace-id: trace-1\r\n{added}\r\n"
             ).encode()
         )
         session.run()

@@ -26,6 +26,8 @@ export class RpcClient implements AsyncDisposable {
   /** Texts that are not JSON: only `pong` may be among them. */
   readonly texts: string[] = [];
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>;
+  /** Resolves when the connection below is gone: to true when the agent ended it, and to false when this side gave up waiting for that. */
+  readonly isEndedByAgent: Promise<boolean>;
   readonly #socket: WebSocket;
   #lastId = 0;
   #changed = Promise.withResolvers<void>();
@@ -36,6 +38,12 @@ export class RpcClient implements AsyncDisposable {
     socket.on("close", () => this.#wake());
     this.closed = new Promise((resolve) => {
       socket.on("close", (code, reason) => resolve({ code, reason: String(reason) }));
+    });
+    this.isEndedByAgent = new Promise((resolve) => {
+      socket.on("upgrade", ({ socket: connection }) => {
+        connection.once("end", () => resolve(true));
+        connection.once("close", () => resolve(false));
+      });
     });
   }
 

@@ -64,8 +64,14 @@ test("create whose id nobody reads any more leaves no sandbox", async () => {
 test("create says when the time is more than the server allows, and what was probably meant by a name", async () => {
   const { stdout, stderr, code } = await server.run(["create", "--timeout", "60m", "--label", "job=long"]);
   assert.equal(code, 0);
-  assert.match(stderr, /^warning: 60m is more than the server allows: the sandbox ends in 30m 0s\. /);
+  assert.match(
+    normalize(stderr),
+    /^warning: 60m is more than the server allows: the sandbox ends at 2000-01-01 00:00:00\.00 UTC\. [^\n]*\n$/,
+  );
   await server.succeed("kill", stdout.trim());
+  const allowed = await server.run(["create", "--timeout", "30m", "--memory", "2147483648"]);
+  assert.deepEqual([allowed.code, allowed.stderr], [0, ""]);
+  await server.succeed("kill", allowed.stdout.trim());
   await server.succeed("volumes", "create", "dataset", "--capacity", "300MB", "--region", "ord");
   await server.succeed("volumes", "snapshot", "dataset", "dataset-v1");
   const mistyped = await server.run(["create", "--volume", "datasset:/data"]);
@@ -115,6 +121,18 @@ test("create without a duration, a command and a terminal prints the id and live
     stderr: `error: There is no running sandbox "${id}"\nhint: List sandboxes; a sandbox that ended cannot be used again.\n`,
     code: 125,
   });
+});
+
+test("create names the files that --copy skips, as copy does", async () => {
+  const tree = join(server.directory, "skipped");
+  await mkdir(tree);
+  await writeFile(join(tree, "file"), "x");
+  execFileSync("mkfifo", [join(tree, "pipe")]);
+  const { stdout, stderr, code } = await server.run(["create", "--copy", tree, "ls /app/skipped"]);
+  assert.deepEqual(
+    { stdout, stderr, code },
+    { stdout: "file\n", stderr: `warning: Skipped "${join(tree, "pipe")}": it is a named pipe\n`, code: 0 },
+  );
 });
 
 test("a failed preparation leaves no sandbox behind", async () => {

@@ -94,6 +94,13 @@ CREATED      2000-01-01 00:00:00.00
   assert.equal(JSON.parse(await server.succeed("volumes", "delete", id, "--json")).id, id);
 });
 
+test("a capacity without a unit is in bytes", async () => {
+  await server.succeed("volumes", "create", "bytes", "--capacity", "300000000", "--region", "ord");
+  const { capacity } = JSON.parse(await server.succeed("volumes", "get", "bytes", "--json"));
+  assert.equal(capacity, 300_000_000);
+  await server.succeed("volumes", "delete", "bytes");
+});
+
 test("snapshots and volumes made from them form a tree", async () => {
   await server.succeed("volumes", "new", "root", "--capacity", "2GB", "--region", "ord", "--from", "builtin:debian-13");
   const snapshot = await server.succeed("volumes", "snapshot", "root", "root-v1");

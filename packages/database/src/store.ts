@@ -1,4 +1,4 @@
-import type { Labels } from "@caisson/model";
+import type { Labels, StopReason } from "@caisson/model";
 
 /**
  * The database seam: what the control plane remembers.
@@ -207,10 +207,10 @@ export interface SandboxStore {
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
-  beginEnd(id: string, stopReason: string): Promise<void>;
+  beginEnd(id: string, stopReason: StopReason): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
   /** `stopped`, and its holds are gone: the volumes are free. Repeating it changes nothing. */
-  finish(id: string, stopReason: string, nowMs: number, event: AuditEvent): Promise<void>;
+  finish(id: string, stopReason: StopReason, nowMs: number, event: AuditEvent): Promise<void>;
   get(organizationId: string, id: string): Promise<SandboxRecord | null>;
   /** Live ones and the newest stopped ones, at most `limit` in all. */
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;

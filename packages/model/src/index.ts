@@ -4,3 +4,4 @@ export { type IdPrefix, newId, parseId, randomCharacters } from "./ids.ts";
 export { LABEL_LIMITS, type Labels, requireLabels } from "./labels.ts";
 export { formatSize, parseSize } from "./size.ts";
 export { isSlug, requireSlug } from "./slug.ts";
+export type { StopReason } from "./stop-reason.ts";

@@ -175,6 +175,7 @@ suite("against a real server", () => {
   });
 
   test("a sandbox that is killed elsewhere tells a program in it when and why, as one error", async () => {
+    const startMs = Date.now();
     const use = async () => {
       await using sandbox = await client.sandboxes.create();
       await using child = await sandbox.spawn("sleep", { args: ["100"] });
@@ -184,14 +185,29 @@ suite("against a real server", () => {
     await assert.rejects(use, (error) => {
       assert.ok(error instanceof ConnectionClosedError, String(error));
       assert.equal(error.stopReason, "killed");
-      assert.ok(Math.abs(Date.now() - Number(error.stoppedAt)) < 60_000);
+      const stoppedMs = Number(error.stoppedAt);
+      assert.ok(startMs <= stoppedMs && stoppedMs <= Date.now(), String(error.stoppedAt));
       return true;
     });
+  });
+
+  test("a sandbox knows the end that the server keeps to, and is told when that is earlier than was asked for", async () => {
+    const told: Date[] = [];
+    const onShortened = (end: Date): void => void told.push(end);
+    await using allowed = await client.sandboxes.create({ timeout: "30m", onShortened });
+    assert.deepEqual(told, []);
+    await using sandbox = await client.sandboxes.create({ timeout: "31m", onShortened });
+    assert.deepEqual([sandbox.stopAt], told);
+    assert.deepEqual((await client.sandboxes.get(sandbox.id))?.stopAt, sandbox.stopAt);
+    const extended = await sandbox.extendTimeout("30m");
+    assert.deepEqual(sandbox.stopAt, extended);
+    await Promise.all([allowed.kill(), sandbox.kill()]);
   });
 
   test("an extended session outlives its connection", async () => {
     const sandbox = await client.sandboxes.create();
     const end = await sandbox.extendTimeout("5m");
+    assert.equal(sandbox.stopAt, null, "its creator may stay longer");
     await sandbox.close();
     assert.equal((await client.sandboxes.get(sandbox.id))?.status, "running");
     assert.ok((await client.sandboxes.extendTimeout(sandbox.id, "10m")) > end);

@@ -72,6 +72,7 @@ suite("configuration", () => {
     await refused("colour = 2", /no setting "colour"\. caisson\.example/);
     await refused('[sandboxes]\nscratch = "10 bananas"', /sandboxes\.scratch: Invalid size "10 bananas"/);
     await refused("[volumes]\nretention_hours = -1", /line 2: "volumes\.retention_hours" must be >= 0/);
+    await refused('[volumes]\nmin_capacity = "30GB"', /volumes\.min_capacity \(.* is above volumes\.max_capacity/);
     await refused('regions = ["Ord"]', /regions/);
     await refused('[network]\nname_servers = ["resolver"]', /network\.name_servers/);
     await refused("listen = 8484", /listen/);

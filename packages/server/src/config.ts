@@ -152,8 +152,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
     pool: { sizeBytes: file.pool?.size === undefined ? null : sizeOf("pool.size", file.pool.size) },
     volumes: {
-      minCapacityBytes: sizeOf("volumes.min_capacity", file.volumes?.min_capacity ?? "300MB"),
-      maxCapacityBytes: sizeOf("volumes.max_capacity", file.volumes?.max_capacity ?? "20GB"),
+      ...parseCapacities(file),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
@@ -213,6 +212,16 @@ function sizeOf(setting: string, value: string | number): number {
       },
     );
   }
+}
+
+function parseCapacities({ volumes }: ConfigFile): Pick<VolumeLimits, "minCapacityBytes" | "maxCapacityBytes"> {
+  const minCapacityBytes = sizeOf("volumes.min_capacity", volumes?.min_capacity ?? "300MB");
+  const maxCapacityBytes = sizeOf("volumes.max_capacity", volumes?.max_capacity ?? "20GB");
+  if (minCapacityBytes <= maxCapacityBytes) return { minCapacityBytes, maxCapacityBytes };
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `volumes.min_capacity (${minCapacityBytes} bytes) is above volumes.max_capacity (${maxCapacityBytes} bytes): no volume could be created. Lower the one or raise the other`,
+  );
 }
 
 function parseDiskLimits({ sandboxes }: ConfigFile): SandboxLimitsConfig["diskLimits"] {

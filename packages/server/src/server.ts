@@ -20,6 +20,7 @@ import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, ensureCredentials } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
+import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { explainListening, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
@@ -68,6 +69,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   undo.defer(() => runtime.close());
 
   const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), persistent, logger };
+  // What is tried again needs the runtime too.
   undo.defer(() => persistent.close());
   await recover(app);
   await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
@@ -75,10 +77,18 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   undo.defer(startPeriodicJobs(app));
 
   const http = await buildHttp(app);
-  undo.defer(() => http.close());
+  const upgraded = new UpgradedConnections();
+  undo.defer(async () => {
+    const closing = http.close();
+    upgraded.close();
+    await closing;
+  });
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
-  http.server.on("upgrade", (request, socket, head) => void handleUpgrade(app, request, socket, head));
+  http.server.on("upgrade", (request, socket, head) => {
+    upgraded.add(socket);
+    void handleUpgrade(app, request, socket, head);
+  });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
   const credentials = await ensureCredentials(
@@ -155,6 +165,8 @@ async function openRegion(
     onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
   undo.defer(() => storage.close());
+  // What an import that failed undoes again and again needs the pool.
+  undo.defer(() => persistent.close());
   const mountRoot = join(directory, "mounts");
   const mounts = { storage, directory: mountRoot, locks, logger };
   const roots = new RootMounts(mounts);

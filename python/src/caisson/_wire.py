@@ -7,7 +7,8 @@ import errno
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +28,9 @@ from .errors import (
 )
 
 DEFAULT_MEMORY_MB = 1280
+
+# Clocks do not run at quite the same speed, and the server tells its own to the second.
+STOP_TOLERANCE_S = 2.0
 
 
 def api_error(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
@@ -107,6 +111,34 @@ def duration_text(value: str | float | timedelta) -> str:
     if seconds <= 0:
         raise ValueError(f"Duration is {value!r}: give seconds above zero")
     return f"{-int(-seconds // 1)}s"
+
+
+def duration_seconds(value: str | float | timedelta | None) -> float | None:
+    """A duration in seconds; None for a session, and for a text that the server refuses."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)([sm])", duration_text(value))
+    return None if match is None else int(match.group(1)) * (60 if match.group(2) == "m" else 1)
+
+
+def read_stop_at(headers: Mapping[str, str]) -> datetime | None:
+    """When a sandbox ends at the latest, from the answer to the upgrade; None when its creator's connection decides."""
+    stop_at_ms = headers.get("x-caisson-stop-at-ms")
+    return None if stop_at_ms is None else datetime.fromtimestamp(int(stop_at_ms) / 1000, timezone.utc)
+
+
+def is_shortened(headers: Mapping[str, str], seconds: float, elapsed: float) -> bool:
+    """Whether a new sandbox ends before `seconds` are over.
+
+    Both times are of the server's clock, which need not agree with ours; the time that creating took, by ours, is
+    granted to it.
+    """
+    stop_at = read_stop_at(headers)
+    if stop_at is None:
+        return False
+    date = headers.get("date")
+    answered_at = datetime.now(timezone.utc) if date is None else parsedate_to_datetime(date)
+    return (stop_at - answered_at).total_seconds() + elapsed < seconds - STOP_TOLERANCE_S
 
 
 def closed_error(code: int | None, reason: str | None) -> ConnectionClosedError:

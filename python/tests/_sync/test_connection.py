@@ -7,6 +7,8 @@ import base64
 import json
 import threading
 import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -247,6 +249,33 @@ def test_the_configuration_of_a_sandbox_is_sent_whole(fake: FakeServer, fake_cli
         "allow_net": ["example.com"],
         "secrets": {"KEY": {"hosts": ["api.example.com"], "value": "é"}},
     }
+
+
+def test_a_sandbox_knows_its_end_and_a_warning_says_when_that_is_earlier_than_was_asked_for(
+    fake: FakeServer, fake_client: Caisson
+) -> None:
+    # The server's clock is an hour ahead.
+    now = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=1)
+    stop_at = now + timedelta(minutes=30)
+    fake.upgrade_headers = {
+        "date": format_datetime(now, usegmt=True),
+        "x-caisson-stop-at-ms": str(int(stop_at.timestamp() * 1000)),
+    }
+    for timeout in ("30m", 1800, timedelta(minutes=30)):
+        with fake_client.sandbox.create(timeout=timeout) as sandbox:
+            assert sandbox.stop_at == stop_at
+    with pytest.warns(UserWarning, match=r"is more than the server allows: the sandbox ends at 20.* UTC$") as caught:
+        with fake_client.sandbox.create(timeout="31m") as sandbox:
+            assert sandbox.stop_at == stop_at
+    (warning,) = caught
+    assert warning.filename == __file__
+    with fake_client.sandbox.connect(SANDBOX_ID) as sandbox:
+        assert sandbox.stop_at == stop_at
+
+
+def test_a_session_has_no_end_of_its_own(fake: FakeServer, fake_client: Caisson) -> None:
+    with fake_client.sandbox.create() as sandbox:
+        assert sandbox.stop_at is None
 
 
 def test_a_refused_upgrade_raises_the_class_of_its_status(fake: FakeServer, fake_client: Caisson) -> None:

@@ -103,14 +103,12 @@ test("a binary message that holds JSON is read like a text", async () => {
   assert.equal((await client.answer(700_000)).result?.ok, fixture.agent.home);
 });
 
-test("a close with or without a code is completed at once with the same", async () => {
+test("a close with or without a code is completed with the same, and the agent ends the connection", async () => {
   for (const code of [undefined, 1000, 4242]) {
     const client = await RpcClient.connect(fixture.agent.socketPath);
-    const startedAt = performance.now();
     client.socket.close(code);
     assert.equal((await client.closed).code, code ?? 1005);
-    // The ws library waits 30 s for a server that does not end the connection after the handshake.
-    assert.ok(performance.now() - startedAt < 5_000);
+    assert.equal(await client.isEndedByAgent, true);
   }
 });
 
@@ -289,9 +287,7 @@ test("stop is not held up by a client that reads nothing", async () => {
   void client.request("processWait", { pid });
   await client.until(() => client.stream(stdoutStreamId)[1], "the first chunk");
   client.socket.pause();
-  const startedAt = performance.now();
   assert.equal((await agent.http("POST", "/stop")).status, 200);
-  assert.ok(performance.now() - startedAt < 5_000);
   client.socket.terminate();
 });
 

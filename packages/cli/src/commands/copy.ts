@@ -3,7 +3,7 @@ import type { Client, Sandbox, SkippedFile } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import type { Context } from "../context.ts";
-import type { Place, Transfer } from "../copy/copy.ts";
+import type { FileSystem, Transfer } from "../copy/copy.ts";
 import { type Location, parseLocation } from "../copy/location.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -46,16 +46,16 @@ async function copyBetween(
   target: Location,
   signal: AbortSignal,
 ): Promise<void> {
-  const { placeOf, planTransfers, transfer } = await import("../copy/copy.ts");
+  const { fileSystemOf, planTransfers, transfer } = await import("../copy/copy.ts");
   const { CopyProgress } = await import("../copy/progress.ts");
   await using sandboxes = new OpenSandboxes(client, signal);
-  const open = async ({ sandboxId }: Location): Promise<Place> =>
-    placeOf(sandboxId === null ? null : await sandboxes.get(sandboxId));
-  const targetPlace = await open(target);
-  const opened: { readonly place: Place; readonly location: Location }[] = [];
-  for (const location of sources) opened.push({ place: await open(location), location });
+  const open = async ({ sandboxId }: Location): Promise<FileSystem> =>
+    fileSystemOf(sandboxId === null ? null : await sandboxes.get(sandboxId));
+  const targetSystem = await open(target);
+  const opened: { readonly fileSystem: FileSystem; readonly location: Location }[] = [];
+  for (const location of sources) opened.push({ fileSystem: await open(location), location });
 
-  const transfers = await planTransfers(opened, targetPlace, target.path);
+  const transfers = await planTransfers(opened, targetSystem, target.path);
   const { isWatched } = context.output;
   using progress = new CopyProgress(isWatched ? await totalSize(transfers) : null, isWatched);
   const skipped: SkippedFile[] = [];
@@ -64,7 +64,7 @@ async function copyBetween(
     context.output.warn(file.message);
   };
   for (const item of transfers) {
-    await transfer(item, targetPlace, { signal, onProgress: progress.report, onSkip });
+    await transfer(item, targetSystem, { signal, onProgress: progress.report, onSkip });
     progress.next();
   }
   progress[Symbol.dispose]();

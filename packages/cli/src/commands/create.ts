@@ -1,12 +1,21 @@
 import { stat } from "node:fs/promises";
 import { basename, posix } from "node:path";
-import type { Client, Duration, Memory, Sandbox, SandboxOptions, VolumeMountConfig } from "@caisson/sdk";
+import type {
+  Client,
+  Duration,
+  Memory,
+  Sandbox,
+  SandboxOptions,
+  SkippedFile,
+  TransferOptions,
+  VolumeMountConfig,
+} from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import { type Context, loadSdk } from "../context.ts";
 import { addCommonOptions, addExamples, collect, createContext } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
-import { checkLifetime } from "../lifetime.ts";
+import { warnShortened } from "../lifetime.ts";
 import { flushOutputs } from "../output/standard-outputs.ts";
 import { parsePairs } from "../parse-pairs.ts";
 import { explainEnd } from "../terminal/explain-end.ts";
@@ -98,10 +107,12 @@ async function prepare(
   signal: AbortSignal,
   context: Context,
 ): Promise<Sandbox> {
-  const sandbox = await withMountSuggestion(client, options, () => client.sandboxes.create({ ...options, signal }));
+  const onShortened = (stopAt: Date) => warnShortened(context.output, stopAt, timeout);
+  const create = () => client.sandboxes.create({ ...options, signal, onShortened });
+  const sandbox = await withMountSuggestion(client, options, create);
   try {
-    if (timeout !== "session") await checkLifetime(context.output, client, sandbox.id, timeout);
-    for (const path of copy ?? []) await copyToApp(sandbox, path, signal);
+    const onSkip = ({ message }: SkippedFile) => context.output.warn(message);
+    for (const path of copy ?? []) await copyToApp(sandbox, path, { signal, onSkip });
     // The interrupt may have come together with the answer.
     signal.throwIfAborted();
     return sandbox;
@@ -134,9 +145,9 @@ async function end(sandbox: Sandbox, { output }: Context): Promise<void> {
 }
 
 /** A directory is copied under its own name by the library; a file has to be given it. */
-async function copyToApp(sandbox: Sandbox, path: string, signal: AbortSignal): Promise<void> {
+async function copyToApp(sandbox: Sandbox, path: string, options: TransferOptions): Promise<void> {
   const isDirectory = (await stat(path)).isDirectory();
-  await sandbox.fs.upload(path, isDirectory ? COPY_TARGET : posix.join(COPY_TARGET, basename(path)), { signal });
+  await sandbox.fs.upload(path, isDirectory ? COPY_TARGET : posix.join(COPY_TARGET, basename(path)), options);
 }
 
 /** A session sandbox lives as long as this process: in a terminal it is used through a shell, else until somebody interrupts. */

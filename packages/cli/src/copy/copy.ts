@@ -6,15 +6,16 @@ import { EXIT } from "../exit-codes.ts";
 import type { Location } from "./location.ts";
 import { localSide, type Side, sandboxSide } from "./side.ts";
 
-/** A place: its file calls, and its sandbox if it is one. */
-export interface Place {
+/** The file system that a copy reads or writes: this machine's, or a sandbox's. */
+export interface FileSystem {
   readonly side: Side;
+  /** `null`: this machine. */
   readonly sandbox: Sandbox | null;
 }
 
 /** A file or directory to copy. */
 interface Source {
-  readonly source: Place;
+  readonly source: FileSystem;
   /** Absolute; of a directory, where it really is, because its copy is first made under that name. */
   readonly path: string;
   /** The name that it was found by. */
@@ -30,7 +31,7 @@ export interface Transfer extends Source {
   readonly isInto: boolean;
 }
 
-export function placeOf(sandbox: Sandbox | null): Place {
+export function fileSystemOf(sandbox: Sandbox | null): FileSystem {
   return { side: sandbox === null ? localSide : sandboxSide(sandbox), sandbox };
 }
 
@@ -39,15 +40,15 @@ export function placeOf(sandbox: Sandbox | null): Place {
  * several; else under the target's own name. Throws before anything was changed.
  */
 export async function planTransfers(
-  sources: readonly { readonly place: Place; readonly location: Location }[],
-  target: Place,
+  sources: readonly { readonly fileSystem: FileSystem; readonly location: Location }[],
+  target: FileSystem,
   targetPath: string,
 ): Promise<Transfer[]> {
   const found: Source[] = [];
-  for (const { place, location } of sources) {
-    const paths = await place.side.expand(location.path);
+  for (const { fileSystem, location } of sources) {
+    const paths = await fileSystem.side.expand(location.path);
     if (paths.length === 0) throw absent(location, "Nothing matches");
-    for (const path of paths) found.push(await lookUp(place, path, location));
+    for (const path of paths) found.push(await lookUp(fileSystem, path, location));
   }
   const resolved = await target.side.resolve(targetPath);
   const kind = await target.side.kindOf(resolved);
@@ -72,7 +73,7 @@ export async function planTransfers(
 }
 
 /** Copies one file or directory. A directory that gets a new name appears under it when it is complete. */
-export async function transfer(item: Transfer, target: Place, options: TransferOptions): Promise<void> {
+export async function transfer(item: Transfer, target: FileSystem, options: TransferOptions): Promise<void> {
   const { source, path, kind, copy } = item;
   const parent = posix.dirname(copy);
   await target.side.makeDirectory(parent);
@@ -91,7 +92,13 @@ export async function transfer(item: Transfer, target: Place, options: TransferO
 }
 
 /** A file becomes `to`; a directory goes into the directory `to`, under its own name. */
-async function send(source: Place, path: string, target: Place, to: string, options: TransferOptions): Promise<void> {
+async function send(
+  source: FileSystem,
+  path: string,
+  target: FileSystem,
+  to: string,
+  options: TransferOptions,
+): Promise<void> {
   if (source.sandbox === null) {
     if (target.sandbox === null) throw new TypeError("Both sides are local");
     return await target.sandbox.fs.upload(path, to, options);
@@ -128,14 +135,14 @@ async function copyInside(
   if (amount !== null) options.onProgress?.({ path, transferredBytes: amount.bytes, completedFiles: amount.files });
 }
 
-async function lookUp(place: Place, path: string, location: Location): Promise<Source> {
-  const absolute = await place.side.resolve(path);
-  const kind = await place.side.kindOf(absolute);
+async function lookUp(fileSystem: FileSystem, path: string, location: Location): Promise<Source> {
+  const absolute = await fileSystem.side.resolve(path);
+  const kind = await fileSystem.side.kindOf(absolute);
   if (kind === "absent") throw absent(location, "There is no");
   if (kind === "other") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
   if (absolute === "/") throw usageError("Cannot copy the root of all files", "Name a directory below it.");
-  const real = kind === "directory" ? await place.side.realPath(absolute) : absolute;
-  return { source: place, path: real, name: posix.basename(absolute), kind };
+  const real = kind === "directory" ? await fileSystem.side.realPath(absolute) : absolute;
+  return { source: fileSystem, path: real, name: posix.basename(absolute), kind };
 }
 
 function absent({ sandboxId, path }: Location, problem: string): CliError {

@@ -1,3 +1,4 @@
+import type { StopReason } from "@caisson/model";
 import type { Client } from "@caisson/sdk";
 import { CliError } from "../cli-error.ts";
 import { loadSdk } from "../context.ts";
@@ -5,7 +6,7 @@ import { EXIT } from "../exit-codes.ts";
 import { formatTime } from "../output/format.ts";
 
 /** What the server records as the reason of an end, for people. */
-const REASONS: Readonly<Record<string, string>> = {
+const REASONS: Readonly<Record<StopReason, string>> = {
   killed: "somebody ended it",
   timeout: "its time was up",
   "primary-left": "the command that created it is gone",
@@ -37,10 +38,16 @@ export async function explainEnd<T>(client: Client, id: string, action: () => Pr
 /** The error for a sandbox that ended; `stoppedAt` is `null` while its end is under way. */
 function endOf(id: string, stoppedAt: Date | null, stopReason: string | null): CliError {
   const time = stoppedAt === null ? "just now" : `at ${formatTime(stoppedAt)} UTC`;
-  const reason = stopReason === null ? "for an unknown reason" : (REASONS[stopReason] ?? stopReason);
+  const reason = stopReason === null ? "for an unknown reason" : reasonText(stopReason);
   const hint =
     stopReason === "timeout"
       ? "Give the next one longer with --timeout, or let it live on in time: caisson extend SANDBOX-ID 20m"
       : "Create another one: caisson create";
   return new CliError("SANDBOX_ENDED", EXIT.backend, `Sandbox ${id} ended ${time}: ${reason}`, hint);
+}
+
+/** A newer server may know reasons of its own. */
+function reasonText(stopReason: string): string {
+  const known: Readonly<Record<string, string>> = REASONS;
+  return known[stopReason] ?? stopReason;
 }

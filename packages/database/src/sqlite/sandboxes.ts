@@ -26,7 +26,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
           )?.live,
         );
         for (const hold of volumes) {
-          const volume = connection.get("SELECT state, grow_to_bytes FROM disks WHERE id = ?", hold.volumeId);
+          const volume = connection.get("SELECT state FROM disks WHERE id = ?", hold.volumeId);
           if (volume === undefined || volume.state !== "ready") {
             throw new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(hold.volumeId)}`);
           }

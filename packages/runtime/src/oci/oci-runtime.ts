@@ -12,6 +12,7 @@ import {
   readProcessors,
   removeCgroup,
   setMountAttributes,
+  settleAll,
   UndoStack,
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
@@ -131,7 +132,7 @@ export class OciRuntime implements SandboxRuntime {
         directory: join(options.runDirectory, "lxcfs"),
         pidPath: join(options.runDirectory, "lxcfs.pid"),
         onDied: async () => {
-          for (const sandbox of sandboxes.values()) await sandbox.hideLxcfs();
+          await settleAll([...sandboxes.values()].map((sandbox) => sandbox.hideLxcfs()));
         },
         onFailure: (error) =>
           options.logger?.warn({ err: error }, "Sandboxes show the memory and processors of the whole host"),
@@ -196,8 +197,11 @@ export class OciRuntime implements SandboxRuntime {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all([...this.#sandboxes.keys()].map((id) => this.stop(id)));
-    await this.#resources[Symbol.asyncDispose]();
+    try {
+      await settleAll([...this.#sandboxes.keys()].map((id) => this.stop(id)));
+    } finally {
+      await this.#resources[Symbol.asyncDispose]();
+    }
   }
 }
 

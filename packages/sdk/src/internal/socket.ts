@@ -22,6 +22,10 @@ export interface SocketOptions {
 export interface UpgradeAnswer {
   readonly sandboxId: string | null;
   readonly requestId: string | null;
+  /** When the sandbox ends at the latest; `null` when its connection decides. */
+  readonly stopAt: Date | null;
+  /** What the server's clock showed, to the second; ours when it did not say. */
+  readonly answeredAt: Date;
 }
 
 /**
@@ -46,8 +50,7 @@ export function openSocket<T>(
       // Compression would cost more processor time than the local network costs.
       perMessageDeflate: false,
     });
-    let sandboxId: string | null = null;
-    let requestId: string | null = null;
+    let answer: UpgradeAnswer | null = null;
 
     const settle = (finish: () => void): void => {
       signal?.removeEventListener("abort", abort);
@@ -65,13 +68,13 @@ export function openSocket<T>(
 
     signal?.addEventListener("abort", abort, { once: true });
     socket.on("upgrade", (response) => {
-      sandboxId = header(response, "x-deno-sandbox-id");
-      requestId = header(response, "x-deno-trace-id");
+      answer = readAnswer(response);
     });
     socket.on("open", () =>
       settle(() => {
         try {
-          resolve(accept(socket, { sandboxId, requestId }));
+          if (answer === null) throw new TypeError("The connection opened without an answer");
+          resolve(accept(socket, answer));
         } catch (error) {
           reject(error);
         }
@@ -88,6 +91,17 @@ export function openSocket<T>(
       );
     });
   });
+}
+
+function readAnswer(response: IncomingMessage): UpgradeAnswer {
+  const stopAtMs = header(response, "x-caisson-stop-at-ms");
+  const date = header(response, "date");
+  return {
+    sandboxId: header(response, "x-deno-sandbox-id"),
+    requestId: header(response, "x-deno-trace-id"),
+    stopAt: stopAtMs === null ? null : new Date(Number(stopAtMs)),
+    answeredAt: date === null ? new Date() : new Date(date),
+  };
 }
 
 async function readRefusal(response: IncomingMessage): Promise<ConnectionEstablishmentError> {

@@ -2,7 +2,7 @@ import { ConnectionEstablishmentError, InvalidTokenError, NetworkError } from ".
 import type { HttpClient } from "../core/http.ts";
 import { retryDelayMs, sleep } from "../core/retry.ts";
 import { Connection } from "../internal/connection.ts";
-import { openSocket } from "../internal/socket.ts";
+import { openSocket, type UpgradeAnswer } from "../internal/socket.ts";
 
 /** What to connect to. */
 export interface ConnectTarget {
@@ -13,11 +13,10 @@ export interface ConnectTarget {
   readonly signal: AbortSignal | undefined;
 }
 
-/** An open connection, and the id of the sandbox that it leads to. */
-export interface Connected {
+/** An open connection, the id of the sandbox that it leads to, and what else the server said. */
+export interface Connected extends UpgradeAnswer {
   readonly connection: Connection;
   readonly sandboxId: string;
-  readonly requestId: string | null;
 }
 
 /**
@@ -41,7 +40,7 @@ export async function connectSandbox(http: HttpClient, target: ConnectTarget): P
             `${url.origin} accepted the connection without naming the sandbox; is it a Caisson server?`,
           );
         }
-        return { connection, sandboxId: answer.sandboxId, requestId: answer.requestId };
+        return { ...answer, connection, sandboxId: answer.sandboxId };
       });
     } catch (error) {
       if (attempt > maxRetries || !isWorthRepeating(error, target.configHeader !== undefined))

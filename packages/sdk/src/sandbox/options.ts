@@ -36,6 +36,8 @@ export interface SandboxOptions extends ConnectOptions {
    * whoever is connected. At most 30 minutes. Default: `"session"`.
    */
   timeout?: "session" | Duration;
+  /** Called when the server allows less than `timeout`, with the time of the end. Default: a warning of the process. */
+  onShortened?: (stopAt: Date) => void;
   /** Memory, 768 MiB to 4096 MiB: bytes or a text such as `"1GiB"`. Default: `"1280MiB"`. */
   memory?: Memory;
   /** Labels, at most 5; keys up to 64 bytes, values up to 128. */

@@ -18,6 +18,7 @@ import { explainEnd, extendSandbox, killSandbox, reserveExposure, waitUntilStopp
 import { createConfig } from "./create-config.ts";
 import { SandboxEnv } from "./environment.ts";
 import { parseSandboxId } from "./id.ts";
+import { reportShortened } from "./lifetime.ts";
 import type { ConnectOptions, SandboxOptions } from "./options.ts";
 import { startVsCode, type VsCode, type VsCodeOptions } from "./vscode.ts";
 
@@ -63,6 +64,7 @@ export class Sandbox implements AsyncDisposable {
   readonly #connection: Connection;
   #ssh: SshAccess | undefined;
   #url: string | undefined;
+  #stopAt: Date | null;
   #endsWithConnection: boolean;
   #closing: Promise<void> | null = null;
 
@@ -70,6 +72,7 @@ export class Sandbox implements AsyncDisposable {
   constructor(init: SandboxInit) {
     this.#init = init;
     this.#connection = init.connection;
+    this.#stopAt = init.stopAt;
     this.#endsWithConnection = init.isSession;
     this.fs = new SandboxFs(init.connection);
     this.deno = new SandboxDeno(init.connection);
@@ -92,6 +95,7 @@ export class Sandbox implements AsyncDisposable {
     const config = createConfig(options);
     const http = new HttpClient(resolveConfiguration(options));
     const origin = http.configuration.sandboxEndpoint(options.region ?? DEFAULT_REGION);
+    const startMs = performance.now();
     const connected = await connectSandbox(http, {
       origin,
       path: "/api/v3/sandboxes/create",
@@ -101,6 +105,7 @@ export class Sandbox implements AsyncDisposable {
     const { isSession, hasVolumes } = config;
     const sandbox = new Sandbox({ ...connected, http, origin, isDebug: options.debug ?? false, isSession, hasVolumes });
     try {
+      reportShortened(options, connected, performance.now() - startMs);
       options.signal?.throwIfAborted();
       await orAbort(sandbox.#prepare(options, config.lateEnv), options.signal);
     } catch (error) {
@@ -135,6 +140,14 @@ export class Sandbox implements AsyncDisposable {
   /** The id, `sbx_<region>_<20 characters>`. */
   get id(): string {
     return this.#init.sandboxId;
+  }
+
+  /**
+   * When it ends at the latest, whoever is connected; `null` when its creator's connection decides. It is what the server said when this
+   * connection was made, or when it was last extended by it.
+   */
+  get stopAt(): Date | null {
+    return this.#stopAt;
   }
 
   /** Resolves when the connection is closed, whoever closed it. */
@@ -222,6 +235,8 @@ export class Sandbox implements AsyncDisposable {
   async extendTimeout(timeout: Duration, options?: RequestOptions): Promise<Date> {
     const { http, origin } = this.#init;
     const end = await extendSandbox(http, origin, this.id, timeout, options);
+    // A session is only kept until then; its creator may stay longer.
+    if (this.#stopAt !== null) this.#stopAt = end;
     this.#endsWithConnection = false;
     return end;
   }

@@ -2,14 +2,13 @@ import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
+import { endConnection } from "../http/end-connection.ts";
 import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
 const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
 const MAX_ANSWER_BYTES = 16 * 1024;
 const ANSWER_TIMEOUT_MS = 5_000;
-/** How long a side may take to end its connection after the other side has. */
-const LINGER_MS = 1_000;
 
 export interface ForwardTarget {
   /** Unix socket of the agent. */
@@ -76,18 +75,9 @@ function watchClosing(socket: Duplex, agent: Duplex, hasTraffic: boolean): Promi
   return new Promise((resolve) => socket.once("close", () => resolve({ isAnswered })));
 }
 
-/**
- * When one connection is gone the other ends too, but not before everything that came from the first is sent. What the second still sends is
- * read and dropped: unread, it would turn the end into a reset, and a client would take a proper close for a broken connection.
- */
+/** When one connection is gone the other ends too, but not before everything that came from the first is sent. */
 function endAfter(gone: Duplex, other: Duplex): void {
-  gone.once("close", () => {
-    if (other.destroyed) return;
-    other.end();
-    other.resume();
-    const timer = setTimeout(() => other.destroy(), LINGER_MS);
-    other.once("close", () => clearTimeout(timer));
-  });
+  gone.once("close", () => endConnection(other));
 }
 
 function requestText(request: IncomingMessage): string {

@@ -9,11 +9,13 @@ import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbox-end.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
+import { endConnection } from "../http/end-connection.ts";
 import { errorBody, toCaissonError } from "../http/errors.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
-const CONNECT_PATH = /^\/api\/v3\/sandbox\/([^/]{1,64})\/connect$/;
+const CREATE_PATH = "/api/v3/sandboxes/create";
+const CONNECT_PATH = /^\/api\/v3\/sandbox\/([^/%]{1,64})\/connect$/;
 
 /**
  * The WebSocket half of the server (protocol.md 1.6, 1.7). It authenticates an upgrade, creates or finds the sandbox, hands the upgrade to the
@@ -26,16 +28,15 @@ export async function handleUpgrade(
   head: Buffer,
 ): Promise<void> {
   const traceId = randomUUID();
-  // A client may vanish at any time; what that means is decided where its connection is used.
-  socket.on("error", () => {});
   const client = new WaitingClient(socket, head);
   try {
     const actor = await authenticate(app, request.headers);
-    const path = new URL(request.url ?? "/", "http://localhost").pathname;
-    if (path === "/api/v3/sandboxes/create") return await create(app, actor, { request, socket, client, traceId });
+    const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
+    if (path === CREATE_PATH) return await create(app, actor, { request, socket, client, traceId });
+    // Ids have no characters that need escapes.
     const id = CONNECT_PATH.exec(path)?.[1];
-    if (id === undefined) throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${path}`);
-    await connect(app, actor, decodeURIComponent(id), { request, socket, client, traceId });
+    if (id === undefined) throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${request.url}`);
+    await connect(app, actor, id, { request, socket, client, traceId });
   } catch (error) {
     if (client.signal.aborted) {
       app.logger.debug({ traceId }, "a client left before it got an answer");
@@ -91,6 +92,8 @@ async function forward(
     addedHeaders: {
       [HEADERS.sandboxId]: live.record.id,
       [HEADERS.traceId]: traceId,
+      // What the time of the end is to be compared with: a client's clock need not agree.
+      date: new Date().toUTCString(),
       ...(live.record.stopAtMs === null ? {} : { [HEADERS.stopAt]: String(live.record.stopAtMs) }),
     },
   });
@@ -106,8 +109,9 @@ function hostRegion(app: AppContext, host: string | undefined): string | null {
 
 function refuse(socket: Duplex, error: CaissonError, traceId: string): void {
   const body = JSON.stringify(errorBody(error));
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${error.status} ${error.code}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
       `${HEADERS.traceId}: ${traceId}\r\nConnection: close\r\n\r\n${body}`,
   );
+  endConnection(socket);
 }

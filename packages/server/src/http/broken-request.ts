@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
+import { endConnection } from "./end-connection.ts";
 import { errorBody } from "./errors.ts";
 
 /** All headers of a request together. Variables, secrets and labels of a create travel in one of them, in base64 (protocol.md 1.4). */
@@ -22,9 +23,10 @@ export function answerBrokenRequest(error: ParserError, socket: Duplex): void {
   }
   const { status, refusal } = refusalOf(error);
   const body = JSON.stringify(errorBody(refusal));
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${status} ${refusal.code}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
+  endConnection(socket);
 }
 
 function refusalOf(error: ParserError): { readonly status: number; readonly refusal: CaissonError } {

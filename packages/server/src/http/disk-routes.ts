@@ -24,7 +24,11 @@ const ListQuery = Type.Object({
   limit: Type.Optional(Repeatable),
   cursor: Type.Optional(Repeatable),
   search: Type.Optional(Repeatable),
-  deleted: Type.Optional(Repeatable),
+  deleted: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String())], {
+      description: "true (or 1): the deleted ones that can still be restored. Default: false (or 0)",
+    }),
+  ),
 });
 
 export const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
@@ -134,7 +138,7 @@ async function requestedPage(
   const query = request.query as Readonly<Record<string, unknown>>;
   const page = parsePage(query);
   const { disks, nextSequence } = await listDisks(app, request.actor, kind, {
-    isDeleted: lastValue(query.deleted) === "true",
+    isDeleted: parseFlag("deleted", query.deleted),
     labels: parseLabelFilter(query),
     search: lastValue(query.search) ?? "",
     ...page,
@@ -144,6 +148,17 @@ async function requestedPage(
     reply.header("Link", nextLink(originOf(app, request), path, query, nextSequence, page.limit));
   }
   return disks;
+}
+
+/** A parameter that says yes or no; absent is no. Throws `INVALID_REQUEST`. */
+function parseFlag(name: string, value: unknown): boolean {
+  const text = lastValue(value) ?? "false";
+  if (["true", "1"].includes(text)) return true;
+  if (["false", "0"].includes(text)) return false;
+  throw new CaissonError(
+    "INVALID_REQUEST",
+    `The parameter ${JSON.stringify(name)} is ${JSON.stringify(text.slice(0, 32))}: give true or false`,
+  );
 }
 
 const MAX_KEY_LENGTH = 255;

@@ -71,11 +71,22 @@ describe("synced writes", () => {
   });
 
   test("a device that is not watched any more changes nothing, and neither does one whose flushes are few", async () => {
-    const watch = new SyncedWriteWatch({ onError: (error) => errors.push(error), keepAwake });
+    let looks = 0;
+    const readCounts = async (): Promise<ReadonlyMap<string, number>> => {
+      const counts = await readFlushCounts();
+      looks += 1;
+      return counts;
+    };
+    const watch = new SyncedWriteWatch({ onError: (error) => errors.push(error), keepAwake, readCounts });
     watch.add(device.path);
     for (let round = 0; round < 5; round += 1) {
       await device.flush();
-      await delay(60);
+      const before = looks;
+      const deadline = performance.now() + 10_000;
+      while (looks < before + 2) {
+        assert.ok(performance.now() < deadline, "nobody looks");
+        await delay(10);
+      }
     }
     watch.remove(device.path);
     const before = (await readFlushCounts()).get(device.path) ?? 0;

@@ -11,6 +11,8 @@ export interface SyncedWriteWatchOptions {
   readonly minimumFlushes?: number;
   /** For tests. */
   readonly keepAwake?: () => Promise<AsyncDisposable | null>;
+  /** For tests: what each look asks. */
+  readonly readCounts?: () => Promise<ReadonlyMap<string, number>>;
 }
 
 /**
@@ -27,7 +29,12 @@ export class SyncedWriteWatch {
   #look: Promise<void> = Promise.resolve();
 
   constructor(options: SyncedWriteWatchOptions) {
-    this.#options = { keepAwake: keepProcessorsAwake, minimumFlushes: MINIMUM_FLUSHES, ...options };
+    this.#options = {
+      keepAwake: keepProcessorsAwake,
+      readCounts: readFlushCounts,
+      minimumFlushes: MINIMUM_FLUSHES,
+      ...options,
+    };
   }
 
   /** A watch where it can help: on machines whose processors halt. */
@@ -78,7 +85,7 @@ export class SyncedWriteWatch {
   /** Flushes of the watched devices since the last look. */
   async #countFlushes(): Promise<number> {
     if (this.#devices.size === 0) return 0;
-    const counts = await readFlushCounts();
+    const counts = await this.#options.readCounts();
     let flushes = 0;
     for (const [device, before] of this.#devices) {
       const now = counts.get(device) ?? 0;

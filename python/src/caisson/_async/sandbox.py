@@ -33,6 +33,8 @@ class AsyncSandbox:
     Attributes:
         id: The sandbox's id; give it to `connect` to reach the sandbox from elsewhere.
         trace_id: Finds its creation in the server's log.
+        stop_at: When it ends at the latest, as the server said when this connection was made or last extended it; None
+            when its creator's connection decides.
         fs: Files.
         env: Environment variables.
         deno: The Deno runtime.
@@ -47,6 +49,7 @@ class AsyncSandbox:
         sandbox_id: str,
         *,
         trace_id: str | None,
+        stop_at: datetime | None,
         owns_session: bool,
     ) -> None:
         self._connection = connection
@@ -57,6 +60,7 @@ class AsyncSandbox:
         self._is_closing = False
         self.id = sandbox_id
         self.trace_id = trace_id
+        self.stop_at = stop_at
         self.fs = AsyncSandboxFs(connection)
         self.env = AsyncSandboxEnv(connection)
         self.deno = AsyncSandboxDeno(connection, self._table)
@@ -220,6 +224,9 @@ class AsyncSandbox:
         seconds = additional_s.total_seconds() if isinstance(additional_s, timedelta) else additional_s
         stop_at = datetime.now(timezone.utc) + timedelta(seconds=seconds)
         end = await self._control.extend(self.id, stop_at)
+        # A session is only kept until then; its creator may stay longer.
+        if self.stop_at is not None:
+            self.stop_at = end
         # From now on leaving it does not end it at once, so nobody should wait for that.
         self._owns_session = False
         return end

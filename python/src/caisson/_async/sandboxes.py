@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from .._options import Options
 from .._records import Mount, SandboxMeta, SecretConfig, Snapshot, Volume
-from .._wire import sandbox_config
+from .._wire import duration_seconds, is_shortened, read_stop_at, sandbox_config
 from ..errors import CaissonError
 from .concurrency import Opening, opening
 from .connection import AsyncConnection
@@ -48,7 +50,8 @@ class AsyncSandboxApi:
             region: Where to make it. Default: where its root and volumes are.
             env: Environment variables.
             timeout: How long it lives, also without a connection: seconds, a `timedelta`, or a text like "30s" or
-                "5m". Default: "session", it ends when this connection closes.
+                "5m". Default: "session", it ends when this connection closes. When the server allows less, a warning
+                says so, and `Sandbox.stop_at` has the end.
             memory_mb: Memory in MiB, 768 to 4096. Default: 1280.
             debug: Whether to print each message to stderr, without its content. Default: False.
             labels: At most 5 labels of yours, to find it by.
@@ -78,8 +81,7 @@ class AsyncSandboxApi:
             secrets=secrets,
         )
         origin = self._options.sandbox_origin(region)
-        is_session = timeout is None or timeout == "session"
-        return opening(self._create(origin, config, is_session, debug, ssh, port))
+        return opening(self._create(origin, config, timeout, debug, ssh, port))
 
     def connect(self, sandbox_id: str, *, debug: bool = False) -> Opening[AsyncSandbox]:
         """Connects to a running sandbox.
@@ -115,15 +117,27 @@ class AsyncSandboxApi:
         await self._control.kill(sandbox_id)
 
     async def _create(
-        self, origin: str, config: str, is_session: bool, debug: bool, ssh: bool, port: int | None
+        self,
+        origin: str,
+        config: str,
+        timeout: str | float | timedelta | None,
+        debug: bool,
+        ssh: bool,
+        port: int | None,
     ) -> AsyncSandbox:
+        started = time.monotonic()
         websocket = await self._open(f"{origin}/api/v3/sandboxes/create", {"x-deno-sandbox-config": config})
         sandbox_id = websocket.headers.get("x-deno-sandbox-id")
         if sandbox_id is None:
             await websocket.close()
             raise CaissonError(f"{origin} made a sandbox but did not say its id: it is not a Caisson server")
+        is_session = timeout is None or timeout == "session"
         sandbox = self._wrap(websocket, sandbox_id, debug, owns_session=is_session)
         try:
+            seconds = duration_seconds(timeout)
+            if seconds is not None and is_shortened(websocket.headers, seconds, time.monotonic() - started):
+                end = f"{sandbox.stop_at:%Y-%m-%d %H:%M:%S} UTC"
+                warnings.warn(f"{timeout!r} is more than the server allows: the sandbox ends at {end}", stacklevel=3)
             if ssh:
                 sandbox.ssh = await sandbox.expose_ssh()
             if port is not None:
@@ -156,4 +170,11 @@ class AsyncSandboxApi:
             debug=debug,
         )
         trace_id = websocket.headers.get("x-deno-trace-id")
-        return AsyncSandbox(connection, self._control, sandbox_id, trace_id=trace_id, owns_session=owns_session)
+        return AsyncSandbox(
+            connection,
+            self._control,
+            sandbox_id,
+            trace_id=trace_id,
+            stop_at=read_stop_at(websocket.headers),
+            owns_session=owns_session,
+        )

@@ -34,6 +34,8 @@ class Sandbox:
     Attributes:
         id: The sandbox's id; give it to `connect` to reach the sandbox from elsewhere.
         trace_id: Finds its creation in the server's log.
+        stop_at: When it ends at the latest, as the server said when this connection was made or last extended it; None
+            when its creator's connection decides.
         fs: Files.
         env: Environment variables.
         deno: The Deno runtime.
@@ -48,6 +50,7 @@ class Sandbox:
         sandbox_id: str,
         *,
         trace_id: str | None,
+        stop_at: datetime | None,
         owns_session: bool,
     ) -> None:
         self._connection = connection
@@ -58,6 +61,7 @@ class Sandbox:
         self._is_closing = False
         self.id = sandbox_id
         self.trace_id = trace_id
+        self.stop_at = stop_at
         self.fs = SandboxFs(connection)
         self.env = SandboxEnv(connection)
         self.deno = SandboxDeno(connection, self._table)
@@ -221,6 +225,9 @@ class Sandbox:
         seconds = additional_s.total_seconds() if isinstance(additional_s, timedelta) else additional_s
         stop_at = datetime.now(timezone.utc) + timedelta(seconds=seconds)
         end = self._control.extend(self.id, stop_at)
+        # A session is only kept until then; its creator may stay longer.
+        if self.stop_at is not None:
+            self.stop_at = end
         # From now on leaving it does not end it at once, so nobody should wait for that.
         self._owns_session = False
         return end

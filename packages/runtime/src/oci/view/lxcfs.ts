@@ -89,7 +89,7 @@ export class Lxcfs implements AsyncDisposable {
         throw error;
       }
       this.#files = Object.fromEntries(FILES.map((path) => [path, join(directory, path)]));
-      this.#running = this.#watch(child, ended);
+      this.#running = this.#watch(child, ended).catch(onFailure);
     } catch (error) {
       onFailure(error);
     }

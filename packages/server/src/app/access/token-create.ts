@@ -30,17 +30,22 @@ export async function createToken(
   return createOrganizationToken(app, actor, await targetOrganization(app, actor, organizationIdOrSlug), name);
 }
 
+/** What clients send, and nobody can guess. */
+export function newTokenText(): string {
+  return `${TOKEN_PREFIX}${randomCharacters(TOKEN_LENGTH)}`;
+}
+
 /** Makes a token of an organization, whoever asks: for the server's own first token. */
 export async function createOrganizationToken(
   app: Pick<AppContext, "store">,
   actor: Actor | null,
   organizationId: string,
   name: string,
+  text = newTokenText(),
 ): Promise<CreatedToken> {
   if (name === "" || name.length > MAX_NAME_LENGTH) {
     throw new CaissonError("INVALID_REQUEST", `A token's name must be 1 to ${MAX_NAME_LENGTH} characters`);
   }
-  const text = `${TOKEN_PREFIX}${randomCharacters(TOKEN_LENGTH)}`;
   const token: Token = { id: `tok_${randomCharacters(20)}`, organizationId, name, createdAtMs: Date.now() };
   const event = auditEvent(actor, "token-create", token, { name });
   await step("token-create.commit", () => app.store.organizations.createToken(token, hashToken(text), event));

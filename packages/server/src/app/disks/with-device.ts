@@ -1,9 +1,10 @@
 import type { StorageDriver } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
+import { undoSoon } from "../operations/operation.ts";
 
 /**
- * Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. It is gone after a failure too, so that
- * the image can be deleted or tried again.
+ * Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. It goes after a failure too, so that the
+ * image can be deleted or tried again; where that takes long it goes on in the background.
  */
 export async function withDevice<T>(
   { persistent }: Pick<AppContext, "persistent">,
@@ -19,7 +20,7 @@ export async function withDevice<T>(
     // A flush that fails here is a failure of the work.
     await detach();
   } catch (error) {
-    await persistent.untilDone({ work: "detach an image", objectId: imageId }, detach);
+    await undoSoon(persistent, { work: "detach an image", objectId: imageId }, detach);
     throw error;
   }
   return result;

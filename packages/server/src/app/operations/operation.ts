@@ -1,6 +1,6 @@
 import { type KeyedLock, step, UndoStack } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { PersistentWork } from "./persistent-work.ts";
+import type { PersistentWork, WorkDescription } from "./persistent-work.ts";
 
 /** How long a failed operation's caller waits for its undoing. Where that takes longer it goes on in the background. */
 const UNDO_WAIT_MS = 2_000;
@@ -122,10 +122,18 @@ async function undoOperation<T>(
     await step(`${name}.forget`, () => intent.undo());
   };
   const description = { work: `undo ${name}`, objectId, cause: String(cause) };
-  const undone = app.persistent.untilDone(description, () => exclusively(app, operation, undo));
-  await isDoneWithin(undone, UNDO_WAIT_MS);
+  await undoSoon(app.persistent, description, () => exclusively(app, operation, undo));
   if (standing !== null) return standing;
   throw cause;
+}
+
+/** Undoes, trying again after failures. Resolves when that is done or takes long; then it goes on in the background. */
+export async function undoSoon(
+  persistent: PersistentWork,
+  description: WorkDescription,
+  undo: () => Promise<void>,
+): Promise<void> {
+  await isDoneWithin(persistent.untilDone(description, undo), UNDO_WAIT_MS);
 }
 
 function exclusively<T>(

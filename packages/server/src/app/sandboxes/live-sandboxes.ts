@@ -1,17 +1,6 @@
 import type { SandboxRecord } from "@caisson/database";
-import { CaissonError } from "@caisson/model";
-import type { ExitCause, RunningSandbox } from "@caisson/runtime";
-
-/** Why a sandbox ended; recorded on its row. `cancelled`: its creator left before it got an answer. */
-export type StopReason =
-  | "killed"
-  | "timeout"
-  | "primary-left"
-  | ExitCause
-  | "start-failed"
-  | "cancelled"
-  | "server-stopped"
-  | "server-restart";
+import { CaissonError, type StopReason } from "@caisson/model";
+import type { RunningSandbox } from "@caisson/runtime";
 
 /** A sandbox that runs on this host, with everything of it that only memory knows. */
 export interface LiveSandbox {

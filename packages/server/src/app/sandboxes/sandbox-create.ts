@@ -1,13 +1,13 @@
 import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
-import { CaissonError, newId } from "@caisson/model";
+import { CaissonError, newId, type StopReason } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { RunningSandbox } from "@caisson/runtime";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { runOperation, Step } from "../operations/operation.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
-import { CreationEnded, type LiveSandbox, type StopReason } from "./live-sandboxes.ts";
+import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
 import { SandboxMounts } from "./sandbox-mounts.ts";
@@ -84,7 +84,11 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     signal,
     intent: {
       async run() {
-        await reserve(app, sandbox, plan.holds, signal);
+        await reserve(app, sandbox, plan.holds, signal).catch((error: unknown) => {
+          // A refusal leaves nothing to undo.
+          if (error instanceof CaissonError) markUndone(true);
+          throw error;
+        });
         marks.reservedMs = performance.now();
         return null;
       },

@@ -109,6 +109,13 @@ export function requireCapacity(app: AppContext, capacity: string | number): num
 export async function findEarlier(app: AppContext, id: string): Promise<Disk> {
   const record = await app.locks.run(id, () => app.store.disks.get(id));
   if (record?.state === "ready" || record?.state === "deleted") return record;
+  if (record?.state === "creating") {
+    throw new CaissonError(
+      "IDEMPOTENCY_KEY_REUSED",
+      `The request with this idempotency key failed, and what it made of ${record.kind} ${JSON.stringify(record.slug)} is still being undone: ` +
+        "send the request again in a moment",
+    );
+  }
   throw new CaissonError(
     "IDEMPOTENCY_KEY_REUSED",
     "The object that this idempotency key created is gone: use a new key to create another",
