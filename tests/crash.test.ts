@@ -6,7 +6,7 @@ import type { FaultPoint } from "./support/fault-plan.ts";
 /**
  * The server is killed at fault points of every operation, started again, and must then keep every promise of GUARANTEES.md: what was
  * acknowledged is whole, what was not is either there as a whole or not at all, nothing leaks, and the same names work again. Every point is
- * tried with CAISSON_FAULTS_FULL=1 (npm run test:crash), else a sample that changes from run to run and is printed.
+ * tried with CAISSON_FAULTS_FULL=1 (npm run test:crash), else a sample that changes with the commit and is printed.
  */
 const isFull = process.env.CAISSON_FAULTS_FULL === "1";
 const SAMPLE_SIZE = 4;
@@ -44,7 +44,7 @@ suite("the server dies at any instruction", { timeout: TIMEOUT_MS }, () => {
   for (const [index, operation] of faultOperations(harness).entries()) {
     test(operation.name, { timeout: TIMEOUT_MS }, async (context) => {
       const points = await harness.trace(operation, `op${index}`);
-      const chosen = isFull ? points : sample(points, SAMPLE_SIZE);
+      const chosen = isFull ? points : sample(points, SAMPLE_SIZE, operation.name);
       context.diagnostic(
         `${chosen.length} of ${points.length} points: ${chosen.map(({ tag, occurrence }) => `${tag}#${occurrence}`).join(" ")}`,
       );

@@ -7,7 +7,7 @@ import type { FaultPoint } from "./support/fault-plan.ts";
  * The twin of the crash test: every fault point of every operation fails once, as a broken disk (EIO) and as a full one (ENOSPC), while the
  * server goes on. Afterwards, without a restart: a clean slate, or a committed object with all its bytes; no sandbox is left; the same names
  * work again. A second round lets a point of the undoing itself fail too. Every point is tried with CAISSON_FAULTS_FULL=1 (npm run test:fail),
- * else a sample that changes from run to run and is printed.
+ * else a sample that changes with the commit and is printed.
  */
 const isFull = process.env.CAISSON_FAULTS_FULL === "1";
 const SAMPLE_SIZE = 2;
@@ -51,7 +51,7 @@ suite("any instruction fails", { timeout: TIMEOUT_MS }, () => {
       const points = await harness.trace(operation, `op${index}`);
       await harness.closeClients();
       const all = points.flatMap((point) => FAILURES.map((action) => ({ point, action })));
-      const chosen = isFull ? all : sample(all, SAMPLE_SIZE);
+      const chosen = isFull ? all : sample(all, SAMPLE_SIZE, operation.name);
       context.diagnostic(
         `${chosen.length} of ${all.length}: ${chosen.map(({ point, action }) => `${point.tag}#${point.occurrence} ${action}`).join(", ")}`,
       );
@@ -62,7 +62,7 @@ suite("any instruction fails", { timeout: TIMEOUT_MS }, () => {
         await context.test(name, async () => {
           after = await failAt(operation, [point], action, id);
         });
-        const [second] = sample(after, 1);
+        const [second] = sample(after, 1, name);
         if (second === undefined) continue;
         await context.test(`${name}, and then ${second.tag} #${second.occurrence}`, async () => {
           await failAt(operation, [point, second], action, `${id}-2`);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -151,10 +152,23 @@ export class FaultHarness implements AsyncDisposable {
   }
 }
 
-export function sample<T>(items: readonly T[], count: number): readonly T[] {
-  const rest = [...items];
+/**
+ * Some of the items, chosen by the commit: a run on one commit tries the same ones again, so that a failure can be repeated, and the next commit
+ * tries others. CAISSON_FAULTS_SEED chooses differently.
+ */
+export function sample<T>(items: readonly T[], count: number, purpose: string): readonly T[] {
+  // What runs side by side is passed in an order that changes.
+  const rest = items.map((item) => ({ item, key: JSON.stringify(item) })).sort((a, b) => (a.key < b.key ? -1 : 1));
   const chosen: T[] = [];
-  while (chosen.length < count && rest.length > 0)
-    chosen.push(...rest.splice(Math.floor(Math.random() * rest.length), 1));
+  while (chosen.length < count && rest.length > 0) {
+    const digest = createHash("sha256").update(`${faultSeed} ${purpose} ${chosen.length}`).digest();
+    chosen.push(...rest.splice(digest.readUInt32BE() % rest.length, 1).map(({ item }) => item));
+  }
   return chosen;
+}
+
+const faultSeed = process.env.CAISSON_FAULTS_SEED ?? commit();
+
+function commit(): string {
+  return execFileSync("git", ["rev-parse", "HEAD"], { cwd: import.meta.dirname, encoding: "utf8" }).trim();
 }
