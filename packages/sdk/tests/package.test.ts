@@ -78,7 +78,8 @@ suite("the published form", () => {
     const ws = readdirSync(project).find((name) => name.endsWith(".tgz")) ?? "";
     const names = [PUBLISHED_NAME, "@caisson/sdk", "@deno/sandbox"];
     const sources = [`./${ws}`, ...names.map((name) => `${name}@file:${tarball}`)];
-    const env = { PATH: process.env.PATH ?? "", HOME: project };
+    // TMPDIR too: npm keeps its compiled code there.
+    const env = { PATH: process.env.PATH ?? "", HOME: project, TMPDIR: directory };
     execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", ...sources], {
       cwd: project,
       env,
