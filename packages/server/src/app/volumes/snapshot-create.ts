@@ -1,5 +1,5 @@
 import type { Disk, NewDisk } from "@caisson/database";
-import { step } from "@caisson/linux";
+import { faultPoint } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
@@ -88,6 +88,9 @@ export async function createSnapshot(
 }
 
 async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
-  await using frozen = await step("snapshot-create.freeze", () => region.volumes.freeze(volumeId));
+  await faultPoint("snapshot-create.freeze:before");
+  await using frozen = await region.volumes.freeze(volumeId);
+  // Not one step with the freeze: a failure between the two must find what it has to thaw.
+  await faultPoint("snapshot-create.freeze:after");
   await region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw());
 }
