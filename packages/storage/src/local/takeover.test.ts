@@ -184,7 +184,7 @@ describe("the pool file", () => {
 
   test("a disk without room for a pool is refused with the sizes", async () => {
     const options = { directory: join(disk.mountPath, "none"), reserveBytes: 2800 * MIB };
-    await assert.rejects(LocalStorage.open(options), { code: "STORAGE_FULL", message: /smallest pool, 512MiB/ });
+    await assert.rejects(LocalStorage.open(options), { code: "STORAGE_FULL", message: /smallest pool, 512 MiB/ });
   });
 
   test("images are written through direct I/O and keep their timestamps, so that a flush need not write the pool's log", async () => {

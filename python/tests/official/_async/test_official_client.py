@@ -8,11 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 from deno_sandbox import AsyncDenoDeploy
-from deno_sandbox.errors import AuthenticationError, RpcValidationError, UnknownRpcMethod
+from deno_sandbox.errors import AuthenticationError, HTTPStatusError, RpcValidationError, UnknownRpcMethod
 
 from caisson._async.concurrency import sleep
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
+
+# Older versions raise the error of their HTTP library.
+STATUS_ERRORS = (httpx.HTTPStatusError, HTTPStatusError)
 
 VOLUME_KEYS = {
     "id",
@@ -38,9 +41,8 @@ async def test_a_volume_is_created_found_listed_and_deleted(sdk: AsyncDenoDeploy
     assert (await sdk.volumes.list(search=name)).items == [volume]
     await sdk.volumes.delete(name)
     assert await sdk.volumes.get(name) is None
-    with pytest.raises(httpx.HTTPStatusError) as caught:
+    with pytest.raises(STATUS_ERRORS, match=r"\b404\b"):
         await sdk.volumes.delete(name)
-    assert caught.value.response.status_code == 404
 
 
 async def test_pages_follow_each_other_by_the_whole_next_address(sdk: AsyncDenoDeploy, name: str) -> None:
@@ -181,5 +183,5 @@ async def test_a_bad_token_is_its_authentication_error(sdk: AsyncDenoDeploy) -> 
     with pytest.raises(AuthenticationError):
         async with stranger.sandbox.create():
             raise AssertionError("a sandbox was made for a stranger")
-    with pytest.raises(httpx.HTTPStatusError):
+    with pytest.raises(STATUS_ERRORS, match=r"\b401\b"):
         await stranger.volumes.list()

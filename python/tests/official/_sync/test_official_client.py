@@ -9,11 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 from deno_sandbox import DenoDeploy
-from deno_sandbox.errors import AuthenticationError, RpcValidationError, UnknownRpcMethod
+from deno_sandbox.errors import AuthenticationError, HTTPStatusError, RpcValidationError, UnknownRpcMethod
 
 from caisson._sync.concurrency import sleep
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
+
+# Older versions raise the error of their HTTP library.
+STATUS_ERRORS = (httpx.HTTPStatusError, HTTPStatusError)
 
 VOLUME_KEYS = {
     "id",
@@ -39,9 +42,8 @@ def test_a_volume_is_created_found_listed_and_deleted(sdk: DenoDeploy, name: str
     assert (sdk.volumes.list(search=name)).items == [volume]
     sdk.volumes.delete(name)
     assert sdk.volumes.get(name) is None
-    with pytest.raises(httpx.HTTPStatusError) as caught:
+    with pytest.raises(STATUS_ERRORS, match=r"\b404\b"):
         sdk.volumes.delete(name)
-    assert caught.value.response.status_code == 404
 
 
 def test_pages_follow_each_other_by_the_whole_next_address(sdk: DenoDeploy, name: str) -> None:
@@ -182,5 +184,5 @@ def test_a_bad_token_is_its_authentication_error(sdk: DenoDeploy) -> None:
     with pytest.raises(AuthenticationError):
         with stranger.sandbox.create():
             raise AssertionError("a sandbox was made for a stranger")
-    with pytest.raises(httpx.HTTPStatusError):
+    with pytest.raises(STATUS_ERRORS, match=r"\b401\b"):
         stranger.volumes.list()

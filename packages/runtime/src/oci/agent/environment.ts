@@ -45,14 +45,14 @@ export function agentEnvironment(sandbox: Readonly<Record<string, string>>, memo
   };
   const isHidden = (name: string): boolean => Object.hasOwn(own, name) || name.startsWith(AGENT_PREFIX);
   const hidden = Object.entries(environment).filter(([name]) => isHidden(name));
-  const visible = Object.entries(environment).filter(([name]) => !isHidden(name));
   const settings = {
     ...own,
     [`${AGENT_PREFIX}OWN`]: Object.keys(own).join(" "),
     [`${AGENT_PREFIX}SOCKET`]: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
     [`${AGENT_PREFIX}ENV`]: JSON.stringify(Object.fromEntries(hidden)),
   };
-  return [...visible, ...Object.entries(settings)].map(([name, value]) => `${name}=${value}`);
+  // A setting that is not set here may come with the sandbox: it concerns that sandbox's own agent alone.
+  return Object.entries({ ...environment, ...settings }).map(([name, value]) => `${name}=${value}`);
 }
 
 /**

@@ -90,7 +90,7 @@ export async function createSnapshot(
 async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
   await faultPoint("snapshot-create.freeze:before");
   await using frozen = await region.volumes.freeze(volumeId);
-  // Not one step with the freeze: a failure between the two must find what it has to thaw.
+  // From here on a failure thaws it.
   await faultPoint("snapshot-create.freeze:after");
   await region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw());
 }
