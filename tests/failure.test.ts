@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { FaultHarness, sample } from "./support/fault-harness.ts";
 import { type FaultOperation, faultOperations } from "./support/fault-operations.ts";
@@ -35,7 +36,8 @@ suite("any instruction fails", { timeout: TIMEOUT_MS }, () => {
     );
     const passed = await plan.passed();
     await plan.reset();
-    if (!server.isRunning) await server.start();
+    if (operation.isStart === true && !server.isRunning) await server.start();
+    assert.ok(server.isRunning, "the server has died");
     harness.useServer();
     await operation.verify(id, isAcknowledged);
     await harness.closeClients();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
+import { eventually } from "./support/eventually.ts";
 import { FaultPlan } from "./support/fault-plan.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -72,6 +73,43 @@ suite("recovery", { timeout: 900_000 }, () => {
       await server.start();
       assert.doesNotMatch(server.logText(), /the database does not know|missing from the pool|cannot settle/);
       assert.equal((await client.rest<{ slug: string }>("GET", "/api/v2/volumes/cut-off")).slug, "cut-off");
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test("a device that is not let go of does not keep the server from starting, and its volume is free when it is", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "caisson-recovery-"));
+    const plan = new FaultPlan(directory);
+    await plan.reset();
+    try {
+      await using server = await TestServer.start({ env: plan.env });
+      Object.assign(process.env, server.clientEnv());
+      const client = new TestClient(server);
+      await client.createVolume("stuck");
+      const sandbox = await Sandbox.create({ timeout: "5m", volumes: { "/v": "stuck" } });
+      await sandbox.fs.writeTextFile("/v/file", "kept");
+      await sandbox.sh`sync`;
+      await server.kill();
+      await sandbox.close().catch(() => {});
+      // The pauses between the tries double: twelve of them are longer than any start.
+      const failing = Array.from({ length: 12 }, (_, index) => ({
+        tag: "device.detach:before",
+        occurrence: index + 1,
+      }));
+      await plan.at(failing, "fail:EBUSY");
+      await server.start();
+      Object.assign(process.env, server.clientEnv());
+      assert.match(server.logText(), /"work":"detach an image".*failed, and will be tried again/);
+      assert.doesNotMatch(server.logText(), /"work":"detach an image".*done after failures/);
+      await plan.reset();
+      await eventually(
+        "the end of the detaching",
+        () => /"work":"detach an image".*done after failures/.test(server.logText()) || null,
+        60_000,
+      );
+      const text = await client.with({ volumes: { "/v": "stuck" } }, (next) => next.fs.readTextFile("/v/file"));
+      assert.equal(text, "kept");
     } finally {
       await rm(directory, { recursive: true });
     }

@@ -106,13 +106,15 @@ export class FaultHarness implements AsyncDisposable {
     });
   }
 
-  /** Runs the operation with nothing planned and returns the points that it passes. */
+  /** Runs the operation with nothing planned, checks it as after a fault, and returns the points that it passes. */
   async trace(operation: FaultOperation, id: string): Promise<readonly FaultPoint[]> {
     await operation.prepare(id);
     await this.plan.reset();
     await operation.run(id);
     const points = await this.plan.passed();
     assert.ok(points.length > 0, "the operation passes no fault point");
+    this.useServer();
+    await operation.verify(id, true);
     return points;
   }
 

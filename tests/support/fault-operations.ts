@@ -6,6 +6,8 @@ import type { FaultHarness } from "./fault-harness.ts";
 /** Something that a user does, with all that is needed to see whether a fault in it did harm. */
 export interface FaultOperation {
   readonly name: string;
+  /** The operation is the start of the server, which may fail. Every other one must leave the server running. */
+  readonly isStart?: boolean;
   /** Brings about what the operation needs. Names carry `id`, so that one try does not meet another's objects. */
   prepare(id: string): Promise<void>;
   /** Resolves when the operation was acknowledged. */
@@ -42,17 +44,84 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     await harness.client.createVolume(slug);
     await harness.fill(slug, text);
   };
-  const restore = async (slug: string): Promise<void> => {
-    const deleted = await harness.rest<{ id: string }[]>("GET", `/api/v2/volumes?deleted=true&search=${slug}`);
-    await harness.rest("POST", `/api/v2/volumes/${deleted[0]?.id}/restore`, {});
-  };
   const grow = (slug: string) => harness.rest("POST", `/api/v2/volumes/${slug}/grow`, { capacity: "600MB" });
-  const label = (slug: string) => harness.rest("PATCH", `/api/v2/volumes/${slug}`, { labels: { kind: "test" } });
   const assertSnapshotUsable = async (id: string): Promise<void> => {
     await harness.client.createVolume(`${id}-new`, { from: id });
     await harness.assertUsable(`${id}-new`, id);
     await harness.assertUsable(`${id}-src`, id);
   };
+  /** What volumes and snapshots have in common: delete, restore, labels. */
+  const ofDisks = (
+    kind: "volume" | "snapshot",
+    prepareSource: (id: string) => Promise<unknown>,
+    make: (id: string) => Promise<unknown>,
+    check: (id: string) => Promise<unknown>,
+  ): readonly FaultOperation[] => {
+    const path = `/api/v2/${kind}s`;
+    const exists = (id: string) => harness.exists(`${kind}s`, id);
+    const remove = async (id: string) => void (await harness.rest("DELETE", `${path}/${id}`));
+    const restore = async (id: string): Promise<void> => {
+      const deleted = await harness.rest<{ id: string; slug: string }[]>("GET", `${path}?deleted=true&search=${id}`);
+      await harness.rest("POST", `${path}/${deleted.find(({ slug }) => slug === id)?.id}/restore`, {});
+    };
+    const label = async (id: string) =>
+      void (await harness.rest("PATCH", `${path}/${id}`, { labels: { kind: "test" } }));
+    const prepare = async (id: string): Promise<void> => {
+      await prepareSource(id);
+      await make(id);
+    };
+    return [
+      {
+        name: `${kind} delete`,
+        prepare,
+        run: remove,
+        async verify(id, isAcknowledged) {
+          const isThere = await exists(id);
+          assert.ok(!isThere || !isAcknowledged, "what was deleted is back");
+          if (isThere) await remove(id);
+          await make(id);
+          await check(id);
+        },
+      },
+      {
+        name: `${kind} restore`,
+        async prepare(id) {
+          await prepare(id);
+          await remove(id);
+        },
+        run: restore,
+        async verify(id, isAcknowledged) {
+          const isThere = await exists(id);
+          assert.ok(isThere || !isAcknowledged, "what was restored is gone");
+          if (!isThere) await restore(id);
+          await check(id);
+        },
+      },
+      {
+        name: `${kind} labels`,
+        prepare,
+        run: label,
+        async verify(id, isAcknowledged) {
+          const found = await harness.client.extended<{ id: string; labels: object }>("GET", `${path}/${id}`);
+          const isLabelled = "kind" in found.labels;
+          assert.ok(isLabelled || !isAcknowledged, "labels that were set are gone");
+          if (!isLabelled) await label(id);
+          await harness.assertRecorded(found.id, `${kind}-label`);
+        },
+      },
+    ];
+  };
+  const tokenNamed = async (name: string): Promise<string | undefined> => {
+    const tokens = await harness.rest<{ id: string; name: string }[]>("GET", "/api/v1/tokens");
+    return tokens.find((token) => token.name === name)?.id;
+  };
+  const tokenIds = new Map<string, string>();
+  const revoke = async (id: string) => void (await harness.rest("DELETE", `/api/v1/tokens/${tokenIds.get(id)}`));
+  const extendTo = Date.now() + 20 * 60_000;
+  const extend = async (sandboxId: string) =>
+    void (await harness.rest("PATCH", `/api/v3/sandbox/${sandboxId}`, { stop_at_ms: extendTo }));
+  const stopAtMs = async (sandboxId: string): Promise<number> =>
+    Date.parse((await harness.rest<{ stopAt: string }>("GET", `/api/v3/sandbox/${sandboxId}`)).stopAt);
   const inRestrictedSandbox = (): Promise<void> =>
     harness.inSandbox({ allowNet: ["192.0.2.1:443"] }, async (sandbox) => {
       assert.equal(await sandbox.sh`echo restricted`.text(), "restricted\n");
@@ -124,43 +193,18 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         });
       },
     },
-    {
-      name: "volume delete",
-      prepare: async (id) => void (await harness.client.createVolume(id)),
-      run: async (id) => void (await harness.rest("DELETE", `/api/v2/volumes/${id}`)),
-      async verify(id, isAcknowledged) {
-        const isThere = await harness.exists("volumes", id);
-        assert.ok(!isThere || !isAcknowledged, "what was deleted is back");
-        if (isThere) await harness.rest("DELETE", `/api/v2/volumes/${id}`);
-        await harness.client.createVolume(id);
-      },
-    },
-    {
-      name: "volume restore",
-      async prepare(id) {
-        await prepareFilled(id, id);
-        await harness.rest("DELETE", `/api/v2/volumes/${id}`);
-      },
-      run: (id) => restore(id),
-      async verify(id, isAcknowledged) {
-        const isThere = await harness.exists("volumes", id);
-        assert.ok(isThere || !isAcknowledged, "what was restored is gone");
-        if (!isThere) await restore(id);
-        await harness.assertUsable(id, id);
-      },
-    },
-    {
-      name: "labels",
-      prepare: async (id) => void (await harness.client.createVolume(id)),
-      run: async (id) => void (await label(id)),
-      async verify(id, isAcknowledged) {
-        const found = await harness.client.extended<{ id: string; labels: object }>("GET", `/api/v2/volumes/${id}`);
-        const isLabelled = "kind" in found.labels;
-        assert.ok(isLabelled || !isAcknowledged, "labels that were set are gone");
-        if (!isLabelled) await label(id);
-        await harness.assertRecorded(found.id, "volume-label");
-      },
-    },
+    ...ofDisks(
+      "volume",
+      nothing,
+      (id) => prepareFilled(id, id),
+      (id) => harness.assertUsable(id, id),
+    ),
+    ...ofDisks(
+      "snapshot",
+      (id) => prepareFilled(`${id}-src`, id),
+      (id) => harness.client.snapshot(`${id}-src`, id),
+      assertSnapshotUsable,
+    ),
     {
       name: "organization and token",
       prepare: nothing,
@@ -174,6 +218,37 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         assert.ok(isThere || !isAcknowledged, "what was acknowledged is gone");
         if (!isThere) await harness.rest("POST", "/api/v1/organizations", { slug: id });
         await harness.rest("POST", "/api/v1/tokens", { name: id, organization: id });
+      },
+    },
+    {
+      name: "token revoke",
+      async prepare(id) {
+        const token = await harness.rest<{ id: string }>("POST", "/api/v1/tokens", { name: id });
+        tokenIds.set(id, token.id);
+      },
+      run: revoke,
+      async verify(id, isAcknowledged) {
+        const isThere = (await tokenNamed(id)) !== undefined;
+        assert.ok(!isThere || !isAcknowledged, "a token that was revoked is back");
+        if (isThere) await revoke(id);
+        await harness.assertRecorded(tokenIds.get(id) ?? "", "token-revoke");
+      },
+    },
+    {
+      name: "sandbox extend",
+      prepare: async () => void (await harness.openSandbox({ timeout: "5m" })),
+      run: () => extend(harness.lastSandbox?.id ?? ""),
+      async verify(_id, isAcknowledged) {
+        const sandboxId = harness.lastSandbox?.id ?? "";
+        assert.ok(
+          (await stopAtMs(sandboxId)) === extendTo || !isAcknowledged,
+          "an extension that was promised is gone",
+        );
+        await harness.server.request(`/api/v3/sandbox/${sandboxId}`, { method: "DELETE" });
+        await harness.inSandbox({ timeout: "5m" }, async (sandbox) => {
+          await extend(sandbox.id);
+          assert.equal(await stopAtMs(sandbox.id), extendTo);
+        });
       },
     },
     {
@@ -204,6 +279,7 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     },
     {
       name: "purge, and settling at the start",
+      isStart: true,
       async prepare(id) {
         await harness.client.createVolume(id);
         await harness.server.stop();

@@ -69,6 +69,7 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
   try {
     const connection = await forward(app, live, upgrade);
     void connection.closed.then(({ isAnswered }) => {
+      app.logger.debug({ sandboxId: live.record.id, isAnswered }, "creator disconnected");
       if (isAnswered) void primaryLeft(app, live);
       else void endSandbox(app, live, "cancelled");
     });

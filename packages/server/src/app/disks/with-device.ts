@@ -1,3 +1,4 @@
+import { step } from "@caisson/linux";
 import type { StorageDriver } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import { undoSoon } from "../operations/operation.ts";
@@ -13,7 +14,7 @@ export async function withDevice<T>(
   work: (devicePath: string) => Promise<T>,
 ): Promise<T> {
   const device = await storage.attach(imageId, "rw");
-  const detach = () => storage.detach(device);
+  const detach = () => step("device.detach", () => storage.detach(device));
   let result: T;
   try {
     result = await work(device.path);

@@ -1,3 +1,4 @@
+import { step } from "@caisson/linux";
 import type { StopReason } from "@caisson/model";
 import { MAX_LIFETIME_MS } from "@caisson/protocol";
 import type { AppContext } from "../context.ts";
@@ -77,7 +78,7 @@ export async function extendSandbox(app: AppContext, live: LiveSandbox, requeste
     return live.keepUntilMs;
   }
   const stopAtMs = Math.max(live.record.stopAtMs ?? 0, requested);
-  await app.store.sandboxes.setStopAt(live.record.id, stopAtMs);
+  await step("sandbox-extend.commit", () => app.store.sandboxes.setStopAt(live.record.id, stopAtMs));
   live.record = { ...live.record, stopAtMs };
   endAt(app, live, stopAtMs, "timeout");
   return stopAtMs;
