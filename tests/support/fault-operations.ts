@@ -117,6 +117,8 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
   };
   const tokenIds = new Map<string, string>();
   const revoke = async (id: string) => void (await harness.rest("DELETE", `/api/v1/tokens/${tokenIds.get(id)}`));
+  /** A crash leaves no open sandbox to take the id from. */
+  const sandboxIds = new Map<string, string>();
   const extendTo = Date.now() + 20 * 60_000;
   const extend = async (sandboxId: string) =>
     void (await harness.rest("PATCH", `/api/v3/sandbox/${sandboxId}`, { stop_at_ms: extendTo }));
@@ -236,10 +238,12 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     },
     {
       name: "sandbox extend",
-      prepare: async () => void (await harness.openSandbox({ timeout: "5m" })),
-      run: () => extend(harness.lastSandbox?.id ?? ""),
-      async verify(_id, isAcknowledged) {
-        const sandboxId = harness.lastSandbox?.id ?? "";
+      async prepare(id) {
+        sandboxIds.set(id, (await harness.openSandbox({ timeout: "5m" })).id);
+      },
+      run: (id) => extend(sandboxIds.get(id) ?? ""),
+      async verify(id, isAcknowledged) {
+        const sandboxId = sandboxIds.get(id) ?? "";
         assert.ok(
           (await stopAtMs(sandboxId)) === extendTo || !isAcknowledged,
           "an extension that was promised is gone",
