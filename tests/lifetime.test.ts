@@ -95,7 +95,8 @@ suite("lifetime", () => {
       for (const timeout of ["session", "5m"]) {
         const sandbox = await RawSandbox.create(server, { memory_mb: 768, timeout });
         void sandbox.run(exhaust).catch(() => undefined);
-        assert.equal((await stopped(sandbox.id, 60_000)).stopReason, "out-of-memory", timeout);
+        const { stopReason } = await stopped(sandbox.id, 60_000);
+        assert.deepEqual({ timeout, stopReason }, { timeout, stopReason: "out-of-memory" });
       }
       const survivor = await RawSandbox.create(server, { memory_mb: 768 });
       await survivor.run("tail /dev/zero; true");

@@ -191,7 +191,7 @@ export class Sandbox {
       agentSocketPath: agent.path,
       exited,
       ownEnd: async () => {
-        if (await agent.takesConnections()) return null;
+        if (await agent.isAlive()) return null;
         return await Promise.race([exited, delay(OWN_END_WAIT_MS, null, { ref: false })]);
       },
       trace: trace.entries,

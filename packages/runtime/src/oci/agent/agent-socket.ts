@@ -9,6 +9,8 @@ import { AGENT_SOCKET_NAME } from "./environment.ts";
 const O_PATH = 0o10000000;
 const O_NOFOLLOW = 0o400000;
 const RETRY_MS = 1;
+/** A living agent answers within a few milliseconds; one that is stopped never does, and has not ended either. */
+const SILENCE_MS = 1_000;
 
 /**
  * The agent's socket, held by descriptor. The sandbox owns the directory and could put another socket, or a link to one of the host's, in
@@ -26,9 +28,20 @@ export class AgentSocket implements AsyncDisposable {
     return `/proc/self/fd/${this.#file.fd}`;
   }
 
-  /** Whether the agent, or the kernel for it, still takes connections. It takes none from the moment that its process has ended. */
-  async takesConnections(): Promise<boolean> {
-    return await accepts(this.path).catch(() => false);
+  /**
+   * Whether the agent lives: it answers, or its connection stays open. A connection alone says little, because the kernel goes on taking them
+   * for a process that is ending until it has closed the last of its sockets.
+   */
+  async isAlive(): Promise<boolean> {
+    return await new Promise((resolve) => {
+      const outgoing = request({ socketPath: this.path, path: "/health", timeout: SILENCE_MS, agent: false });
+      outgoing.on("response", () => resolve(true));
+      outgoing.on("timeout", () => resolve(true));
+      for (const event of ["response", "timeout"]) outgoing.on(event, () => outgoing.destroy());
+      outgoing.on("error", () => resolve(false));
+      outgoing.on("close", () => resolve(false));
+      outgoing.end();
+    });
   }
 
   /** Lets the agent close its WebSockets. Waits at most `timeoutMs`; an agent that fails or is gone has nothing left to close. */
