@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { runTool, ToolError } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 
@@ -32,14 +29,11 @@ export async function findOciRuntime(wanted?: string): Promise<OciProgram> {
 
 /** The first line of its version, or `null` when it cannot be run. */
 export async function readRuntimeVersion(path: string): Promise<string | null> {
-  // crun makes its state directory even to tell its version; without this one it would leave /run/crun behind.
-  const stateDirectory = await mkdtemp(join(tmpdir(), "caisson-oci-"));
+  // crun makes its state directory even to tell its version, and would leave /run/crun behind. This one is there, and nothing is put into it.
   try {
-    return (await runTool(path, ["--root", stateDirectory, "--version"])).split("\n")[0] ?? "";
+    return (await runTool(path, ["--root", "/", "--version"])).split("\n")[0] ?? "";
   } catch (error) {
     if (error instanceof ToolError) return null;
     throw error;
-  } finally {
-    await rm(stateDirectory, { recursive: true });
   }
 }
