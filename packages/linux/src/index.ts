@@ -42,6 +42,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { createNetworkSysfs } from "./mounts/network-sysfs.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
