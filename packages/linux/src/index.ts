@@ -6,6 +6,7 @@ export {
   type LoopStatus,
   listLoopDevices,
 } from "./blocks/loop-device.ts";
+export { hasReverseMap, holdsReverseMap } from "./blocks/xfs-features.ts";
 export type { HasDescriptor } from "./calls/descriptor.ts";
 export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
