@@ -14,6 +14,7 @@ export {
   cloneFile,
   type FileSystemSpace,
   openFile,
+  readFileSystemBlocks,
   readSpace,
   renameFile,
   syncDirectory,
@@ -28,6 +29,7 @@ export { openUntimed } from "./calls/untimed-file.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
+export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
 export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,

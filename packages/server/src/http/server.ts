@@ -9,6 +9,7 @@ import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
 import { answerBrokenRequest, MAX_HEADER_BYTES } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
+import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
@@ -95,6 +96,7 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     snapshotRoutes(app, routes as Http);
     sandboxRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
+    poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
   });
   http.get(

@@ -69,7 +69,10 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
       const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax };
       return app.runtime.start({ id, ...mount.value, limits, ...egressOf(config) }, signal);
     },
-    undo: () => app.runtime.stop(id),
+    undo() {
+      held.letEnd();
+      return app.runtime.stop(id);
+    },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
   const stopReason = (): StopReason => stopReasonOf(signal);
@@ -113,7 +116,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   });
   signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
-  return adopt(app, { record, running: run.value, volumeIds, made });
+  return adopt(app, { record, running: run.value, volumeIds, made, damages: held.damages });
 }
 
 /** Why a creation that failed was not to be. */
@@ -130,11 +133,13 @@ function adopt(
     running,
     volumeIds,
     made,
+    damages,
   }: {
     readonly record: SandboxRecord;
     readonly running: RunningSandbox;
     readonly volumeIds: readonly string[];
     readonly made: UndoStack;
+    readonly damages: readonly string[];
   },
 ): LiveSandbox {
   const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
@@ -143,6 +148,7 @@ function adopt(
     running,
     volumeIds,
     release: () => made[Symbol.asyncDispose](),
+    damages,
     mode: record.stopAtMs === null ? "session" : "duration",
     keepUntilMs: 0,
     timer: null,
