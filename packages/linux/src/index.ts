@@ -25,12 +25,14 @@ export {
 } from "./calls/files.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
-export { descriptorOf } from "./calls/socket-descriptor.ts";
 export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
 export { openUntimed } from "./calls/untimed-file.ts";
+export { ByteBudget } from "./concurrency/byte-budget.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
+export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
+export { descriptorOf } from "./connections/socket-descriptor.ts";
 export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,
