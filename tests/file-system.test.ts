@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
+import { Sandbox as CaissonSandbox } from "@caisson/sdk";
 import { Client, Sandbox } from "@deno/sandbox";
 import { shell } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
@@ -13,6 +14,20 @@ suite("file systems as programs need them", () => {
   });
   after(() => server?.[Symbol.asyncDispose]());
 
+  const lasting = async (run: (root: string) => Promise<void>) => {
+    const volume = await new Client().volumes.create({
+      region: "ord",
+      slug: "lasting",
+      capacity: "2GB",
+      from: "builtin:debian-13",
+    });
+    try {
+      await run(volume.slug);
+    } finally {
+      await new Client().volumes.delete(volume.id);
+    }
+  };
+
   const onBothRoots = (name: string, run: (sandbox: Sandbox) => Promise<void>) =>
     suite(name, () => {
       test("on a root that is thrown away", async () => {
@@ -20,20 +35,11 @@ suite("file systems as programs need them", () => {
         await run(sandbox);
       });
 
-      test("on a root volume", async () => {
-        const volume = await new Client().volumes.create({
-          region: "ord",
-          slug: "lasting",
-          capacity: "2GB",
-          from: "builtin:debian-13",
-        });
-        try {
-          await using sandbox = await Sandbox.create({ root: volume.id });
+      test("on a root volume", () =>
+        lasting(async (root) => {
+          await using sandbox = await Sandbox.create({ root });
           await run(sandbox);
-        } finally {
-          await new Client().volumes.delete(volume.id);
-        }
-      });
+        }));
     });
 
   onBothRoots("directories that came with the root can be renamed", async (sandbox) => {
@@ -60,5 +66,21 @@ open(a, "ab").write(b"#")
 print(os.path.samefile(a, b), open(a, "rb").read() == open(b, "rb").read())
 print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/lib/os-release").st_dev)`;
     assert.equal(await shell(sandbox, `python3 -c '${program}'`), "True\nTrue True\nTrue");
+  });
+
+  test("a sandbox is called as its root volume, or as its creator says, and finds itself by that", async () => {
+    const ask = "cat /etc/hostname; hostname; getent hosts $(hostname) | cut -d' ' -f1; hostname -I";
+    await lasting(async (root) => {
+      for (const [options, name] of [
+        [{ root }, "lasting"],
+        [{ root, hostname: "db.example" }, "db.example"],
+        [{ hostname: "web" }, "web"],
+      ] as const) {
+        await using created = await CaissonSandbox.create(options);
+        await using sandbox = await Sandbox.connect({ id: created.id });
+        const [file, kernel, address, ...addresses] = (await shell(sandbox, ask)).trim().split(/\s+/);
+        assert.deepEqual([file, kernel, addresses], [name, name, [address]]);
+      }
+    });
   });
 });

@@ -45,10 +45,7 @@ suite("seccomp profile", async () => {
 
   test("what it allows, the profile of containers-common allows, but for what is documented", { skip: reason }, () => {
     const theirs = namesWith(base?.syscalls ?? [], "SCMP_ACT_ALLOW");
-    assert.deepEqual(
-      [...allowed].filter((name) => !theirs.has(name)).sort(),
-      [...allowedHere].sort(),
-    );
+    assert.deepEqual([...allowed].filter((name) => !theirs.has(name)).sort(), [...allowedHere].sort());
   });
 
   test("what the profile refuses stays refused, but for what is documented", { skip: reason }, () => {
