@@ -6,6 +6,7 @@ export {
   type LoopStatus,
   listLoopDevices,
 } from "./blocks/loop-device.ts";
+export { hasReverseMap, holdsReverseMap } from "./blocks/xfs-features.ts";
 export type { HasDescriptor } from "./calls/descriptor.ts";
 export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
@@ -24,6 +25,8 @@ export {
 } from "./calls/files.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
+export { descriptorOf } from "./calls/socket-descriptor.ts";
+export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
 export { openUntimed } from "./calls/untimed-file.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
@@ -42,6 +45,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { createNetworkSysfs } from "./mounts/network-sysfs.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";

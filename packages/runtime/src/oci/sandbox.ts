@@ -27,7 +27,7 @@ import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
-import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
+import { mountAgentRun, mountData, mountNetworkSysfs, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
 import { Trace } from "./trace.ts";
@@ -137,10 +137,11 @@ export class Sandbox {
     const hasSecrets = (egress?.secrets.length ?? 0) > 0;
 
     await trace.run("directory", () => directory.create());
-    const [rootPath, { agentRunPath, files, log }] = await trace.run("mounts", () =>
+    const [rootPath, { agentRunPath, files, log }, sysfsPath] = await trace.run("mounts", () =>
       settleAll([
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
+        mountNetworkSysfs(directory, namespaces.network),
         this.#limit(cgroupPath),
         this.#restrict(address, egress),
       ]),
@@ -160,6 +161,7 @@ export class Sandbox {
             rootPath,
             agent: shared.agent,
             agentRunPath,
+            sysfsPath,
             files,
             readOnlyFiles: { ...certificates, ...shared.lxcfs.files },
             mounts: dataMounts,

@@ -4,6 +4,7 @@ import {
   bindMount,
   cloneTree,
   createFileSystemMount,
+  createNetworkSysfs,
   type HasDescriptor,
   type IdRange,
   moveMount,
@@ -77,6 +78,15 @@ export async function mountData(
     await moveMount(tree, target);
   });
   return { ...mount, sourcePath };
+}
+
+/** Mounts a sysfs of the sandbox's network on the host; the sandbox gets a few directories of it. */
+export async function mountNetworkSysfs(directory: SandboxDirectory, network: HasDescriptor): Promise<string> {
+  return directory.mount("sys", async (target) => {
+    const attributes = { isReadOnly: true, noDev: true, noSuid: true, noExec: true };
+    await using sysfs = await createNetworkSysfs(network, attributes);
+    await moveMount(sysfs, target);
+  });
 }
 
 const AGENT_RUN_BYTES = 256 * 1024;
