@@ -9,7 +9,7 @@ import type { WaitingClient } from "./waiting-client.ts";
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
 const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
 const MAX_ANSWER_BYTES = 16 * 1024;
-const ANSWER_TIMEOUT_MS = 5_000;
+const ANSWER_TIMEOUT_MS = 10_000;
 
 export interface ForwardTarget {
   /** Unix socket of the agent. */
