@@ -25,6 +25,8 @@ export {
 } from "./calls/files.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
+export { descriptorOf } from "./calls/socket-descriptor.ts";
+export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
 export { openUntimed } from "./calls/untimed-file.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";

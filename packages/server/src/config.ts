@@ -54,6 +54,8 @@ export interface SandboxLimitsConfig {
   readonly scratchBytes: number;
   /** Scratch disks kept formatted and mounted, so that a create does not wait for one. */
   readonly preparedScratchDisks: number;
+  /** How long a sandbox may take until it answers. */
+  readonly startTimeoutMs: number;
   /** How long a create waits for a volume whose holder is ending. */
   readonly holderWaitMs: number;
   /** How long stopped sandboxes stay in the list. */
@@ -105,6 +107,7 @@ const FileSchema = Type.Object(
           disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
           prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
+          start_timeout_seconds: Type.Optional(Type.Number({ minimum: 1 })),
           holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
           history_hours: Type.Optional(Type.Number({ minimum: 0 })),
         },
@@ -164,6 +167,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
+      startTimeoutMs: (file.sandboxes?.start_timeout_seconds ?? 45) * 1000,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
       historyMs: (file.sandboxes?.history_hours ?? 24) * HOUR_MS,
     },

@@ -63,6 +63,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const runtime = await OciRuntime.open({
     runDirectory: join(directory, "run"),
     network: config.network,
+    startTimeoutMs: config.sandboxes.startTimeoutMs,
     logger,
     ...(diskLimits === null ? {} : { diskLimits }),
   });

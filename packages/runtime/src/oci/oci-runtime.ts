@@ -53,7 +53,7 @@ export interface OciRuntimeOptions {
   readonly denoPath?: string;
   /** A static init. Default: `/usr/bin/tini-static`. */
   readonly tiniPath?: string;
-  /** Default: 20 seconds. */
+  /** How long a sandbox may take until it answers. Default: 45 seconds. */
   readonly startTimeoutMs?: number;
 }
 
@@ -158,7 +158,7 @@ export class OciRuntime implements SandboxRuntime {
       lxcfs,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
       diskLimits: diskLimits ?? null,
-      startTimeoutMs: options.startTimeoutMs ?? 20_000,
+      startTimeoutMs: options.startTimeoutMs ?? 45_000,
     };
     return new OciRuntime(shared, sandboxes, undo.move(), options.logger);
   }

@@ -133,7 +133,7 @@ export class Sandbox {
       this.#undo.use(await shared.environments.take(signal)),
     );
     const { ids, address } = namespaces.slot;
-    const hostname = id.replaceAll("_", "-");
+    const hostname = this.#spec.hostname ?? id.replaceAll("_", "-");
     const hasSecrets = (egress?.secrets.length ?? 0) > 0;
 
     await trace.run("directory", () => directory.create());
@@ -302,7 +302,11 @@ async function writeFiles(
   address: string,
   resolvConf: string,
 ): Promise<Readonly<Record<string, string>>> {
-  const hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", `${address} ${hostname}`];
+  const hosts = [
+    "127.0.0.1 localhost",
+    "::1 localhost ip6-localhost ip6-loopback",
+    `${address} ${hostNames(hostname)}`,
+  ];
   const contents = { hostname: `${hostname}\n`, hosts: `${hosts.join("\n")}\n`, "resolv.conf": resolvConf };
   const files = await Promise.all(
     Object.entries(contents).map(async ([name, content]) => {
@@ -313,6 +317,12 @@ async function writeFiles(
     }),
   );
   return Object.fromEntries(files);
+}
+
+/** A name with dots is found by its first part too, as it is where the local domain is searched. */
+function hostNames(hostname: string): string {
+  const [first = hostname] = hostname.split(".");
+  return first === hostname ? hostname : `${hostname} ${first}`;
 }
 
 function messageOf(error: unknown): string {

@@ -16,13 +16,15 @@ import { unsupportedRoutes } from "./unsupported.ts";
 import { volumeRoutes } from "./volumes.ts";
 
 const MAX_BODY_BYTES = 2 ** 20;
+/** How long a connection may be silent before the kernel asks whether the client's machine is there; ten questions without an answer end it. */
+const KEEP_ALIVE_MS = 15_000;
 
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
 export async function buildHttp(app: AppContext): Promise<Http> {
   const http: Http = Fastify({
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
-    http: { maxHeaderSize: MAX_HEADER_BYTES },
+    http: { maxHeaderSize: MAX_HEADER_BYTES, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
     clientErrorHandler(error, socket) {
       app.logger.debug({ err: error }, "a client sent what is no request");
       answerBrokenRequest(error, socket);
