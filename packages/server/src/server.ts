@@ -64,6 +64,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     runDirectory: join(directory, "run"),
     network: config.network,
     startTimeoutMs: config.sandboxes.startTimeoutMs,
+    stopGraceMs: config.sandboxes.stopGraceMs,
     logger,
     ...(diskLimits === null ? {} : { diskLimits }),
   });
