@@ -9,12 +9,7 @@ import { ProcessTable } from "../src/processes/process-table.ts";
 import { WebSocketPeer } from "../src/wire/websocket.ts";
 
 const PING_INTERVAL_MS = 1_000_000;
-const EVENT = /"method":"\$sandbox\.stream\.(\w+)"|"(result)":/g;
-
-interface Timer {
-  readonly delayMs: number;
-  readonly fire: () => void;
-}
+const EVENT = /"method":"\$sandbox\.stream\.(\w+)"|"(result)":|\u0089.(?<ping>\d+)/g;
 
 /** Node 24 lacks what Deno has here. */
 class Chunk extends Uint8Array {
@@ -24,22 +19,23 @@ class Chunk extends Uint8Array {
 }
 
 /**
- * The agent's side of one connection, run in this process on a transport that takes a write when the test says so and on a clock that stands still.
- * What comes before what is then seen for certain, where a client could only measure gaps that a busy machine moves. The connection has one
- * unanswered request, whose answer names a stream of chunks of these sizes.
+ * The agent's side of one connection, run in this process on a transport that takes a write when the test says so, with a client that answers pings
+ * when the test says so, and on a clock that stands still. What comes before what is then seen for certain, where a client could only measure
+ * gaps that a busy machine moves. The connection has one unanswered request, whose answer names a stream of chunks of these sizes.
  */
 export class StagedConnection implements AsyncDisposable {
-  /** What the transport was given, write by write: `result` for the answer, else the last part of each notification's name. */
+  /** What the transport was given, write by write: `result` for the answer, `ping`, else the last part of each notification's name. */
   readonly writes: string[] = [];
   readonly #running: Promise<void>;
-  readonly #disconnected = Promise.withResolvers<null>();
-  #timers: Timer[] = [];
+  #reading = Promise.withResolvers<Uint8Array | null>();
+  #timers: (() => void)[] = [];
   #takeWrite = () => {};
+  #ping = "";
 
   constructor({ mock }: TestContext, ...chunkBytes: readonly number[]) {
     mock.method(Atomics, "waitAsync", (_cell: Int32Array, _index: number, _value: number, delayMs: number) => {
       const { promise, resolve } = Promise.withResolvers<"timed-out">();
-      if (delayMs !== PING_INTERVAL_MS) this.#timers.push({ delayMs, fire: () => resolve("timed-out") });
+      if (delayMs !== PING_INTERVAL_MS) this.#timers.push(() => resolve("timed-out"));
       return { async: true, value: promise };
     });
     const environment = new Environment({});
@@ -47,10 +43,18 @@ export class StagedConnection implements AsyncDisposable {
     const memory = agentMemory(null);
     const processes = new ProcessTable(environment, settings.defaultDirectory, new OomDetector());
     const transport = {
-      read: () => this.#disconnected.promise,
+      read: async (buffer: Uint8Array) => {
+        const bytes = await this.#reading.promise;
+        if (bytes === null) return null;
+        this.#reading = Promise.withResolvers();
+        buffer.set(bytes);
+        return bytes.length;
+      },
       write: async (bytes: Uint8Array) => {
         const text = Buffer.from(bytes).toString("latin1");
-        this.writes.push([...text.matchAll(EVENT)].map(([, kind, result]) => kind ?? result).join(" "));
+        const events = [...text.matchAll(EVENT)];
+        this.writes.push(events.map(([, kind, result]) => kind ?? result ?? "ping").join(" "));
+        this.#ping = events.at(-1)?.groups?.ping ?? this.#ping;
         await new Promise<void>((resolve) => {
           this.#takeWrite = resolve;
         });
@@ -58,7 +62,12 @@ export class StagedConnection implements AsyncDisposable {
       },
       close: () => {},
     };
-    const peer = new WebSocketPeer(transport, maskedText({ method: "produce" }), PING_INTERVAL_MS, memory.messages);
+    const peer = new WebSocketPeer(
+      transport,
+      masked(0x81, JSON.stringify({ jsonrpc: "2.0", id: 1, method: "produce" })),
+      PING_INTERVAL_MS,
+      memory.messages,
+    );
     const produce = method({}, (_params, call) => ({
       streamId: call.openStream(() => chunkBytes.map((bytes) => new Chunk(bytes))),
     }));
@@ -68,11 +77,6 @@ export class StagedConnection implements AsyncDisposable {
       methods: new Map([["produce", produce]]),
       userAgent: "",
     }).run();
-  }
-
-  /** Delays of the timers that run, pings aside. */
-  get delaysMs(): readonly number[] {
-    return this.#timers.map(({ delayMs }) => delayMs);
   }
 
   /** Lets everything happen that waits neither for the transport nor for the clock. */
@@ -87,21 +91,27 @@ export class StagedConnection implements AsyncDisposable {
     await this.settle();
   }
 
+  /** The client answers the last ping that it was sent. */
+  async answerPing(): Promise<void> {
+    this.#reading.resolve(masked(0x8a, this.#ping));
+    await this.settle();
+  }
+
   /** The time of all timers that run has come. */
   async passTime(): Promise<void> {
-    for (const { fire } of this.#timers.splice(0)) fire();
+    for (const fire of this.#timers.splice(0)) fire();
     await this.settle();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#takeWrite();
-    this.#disconnected.resolve(null);
+    this.#reading.resolve(null);
     await this.#running;
   }
 }
 
-/** A request in a frame whose mask is zero. */
-function maskedText(request: { readonly method: string }): Uint8Array {
-  const text = Buffer.from(JSON.stringify({ jsonrpc: "2.0", id: 1, ...request }));
-  return Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0, ...text]);
+/** A frame whose mask is zero. */
+function masked(firstByte: number, text: string): Uint8Array<ArrayBuffer> {
+  const payload = Buffer.from(text);
+  return Uint8Array.from([firstByte, 0x80 | payload.length, 0, 0, 0, 0, ...payload]);
 }

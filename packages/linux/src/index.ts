@@ -6,6 +6,7 @@ export {
   type LoopStatus,
   listLoopDevices,
 } from "./blocks/loop-device.ts";
+export { hasReverseMap, holdsReverseMap } from "./blocks/xfs-features.ts";
 export type { HasDescriptor } from "./calls/descriptor.ts";
 export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
@@ -25,10 +26,14 @@ export {
 } from "./calls/files.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
+export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
 export { openUntimed } from "./calls/untimed-file.ts";
+export { ByteBudget } from "./concurrency/byte-budget.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
+export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
+export { descriptorOf } from "./connections/socket-descriptor.ts";
 export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
 export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
@@ -44,6 +49,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { createNetworkSysfs } from "./mounts/network-sysfs.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";

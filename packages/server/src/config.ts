@@ -60,6 +60,10 @@ export interface SandboxLimitsConfig {
   readonly scratchBytes: number;
   /** Scratch disks kept formatted and mounted, so that a create does not wait for one. */
   readonly preparedScratchDisks: number;
+  /** How long a sandbox may take until it answers. */
+  readonly startTimeoutMs: number;
+  /** What programs that take SIGTERM themselves get to save their state at the end. */
+  readonly stopGraceMs: number;
   /** How long a create waits for a volume whose holder is ending. */
   readonly holderWaitMs: number;
   /** How long stopped sandboxes stay in the list. */
@@ -73,6 +77,8 @@ const MIN_DISK_OPERATIONS = 100;
 const MIN_DISK_BANDWIDTH = 1_000_000;
 /** The smallest headroom with which sandboxes start in a full pool. */
 const MIN_HEADROOM = 64 * 2 ** 20;
+/** A server that stops waits for them too. Ends that take longer than 8 s go on in the background. */
+const MAX_STOP_GRACE_SECONDS = 60;
 const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
 
 const FileSchema = Type.Object(
@@ -114,6 +120,8 @@ const FileSchema = Type.Object(
           disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
           prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
+          start_timeout_seconds: Type.Optional(Type.Number({ minimum: 1 })),
+          stop_grace_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_STOP_GRACE_SECONDS })),
           holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
           history_hours: Type.Optional(Type.Number({ minimum: 0 })),
         },
@@ -176,6 +184,8 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
+      startTimeoutMs: (file.sandboxes?.start_timeout_seconds ?? 45) * 1000,
+      stopGraceMs: (file.sandboxes?.stop_grace_seconds ?? 2) * 1000,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
       historyMs: (file.sandboxes?.history_hours ?? 24) * HOUR_MS,
     },

@@ -66,6 +66,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const runtime = await OciRuntime.open({
     runDirectory: join(directory, "run"),
     network: config.network,
+    startTimeoutMs: config.sandboxes.startTimeoutMs,
+    stopGraceMs: config.sandboxes.stopGraceMs,
     logger,
     ...(diskLimits === null ? {} : { diskLimits }),
   });

@@ -1,6 +1,5 @@
 import type { RpcId } from "@caisson/protocol/rpc";
 import type { Budget } from "../host/budget.ts";
-import { startTimer } from "../host/timers.ts";
 import { HeldStream, ONE_READ_BYTES } from "../wire/held-stream.ts";
 import type { IncomingStreams, TakenStream } from "../wire/incoming-streams.ts";
 import type { OutgoingStreams } from "../wire/outgoing-streams.ts";
@@ -9,8 +8,6 @@ import type { Call, Connection, StreamSource } from "./method.ts";
 
 /** What a stream reads ahead until it starts. */
 const READ_AHEAD_BYTES = 256 * 1024;
-/** Time between an answer and the `start` of a stream that it names, so that the client reads them apart (protocol.md 3.5 point 2). */
-const START_DELAY_MS = 10;
 
 /** A request from its arrival until it was answered and the streams that it opened have ended. */
 export class PendingCall implements Call {
@@ -109,15 +106,16 @@ export class PendingCall implements Call {
     for (const taken of this.#taken) taken.abandon();
   }
 
-  /** Runs the streams that the call opened, after its answer was sent. Resolves when all have ended. Never rejects. */
+  /**
+   * Runs the streams that the call opened, after its answer was sent. They start when the client has read the answer, so that it reads the two
+   * apart (protocol.md 3.5 point 2). Resolves when all have ended. Never rejects.
+   */
   async runStreams(): Promise<void> {
-    if (this.#opened.length === 0) return;
+    const [first] = this.#opened;
+    if (first === undefined) return;
     // A source that is quickly exhausted has its stream held until then all the same.
-    const started = new Promise<void>((resolve) => {
-      startTimer(START_DELAY_MS, () => {
-        for (const { held } of this.#opened) held.release();
-        resolve();
-      });
+    const started = first.held.stream.reached().then(() => {
+      for (const { held } of this.#opened) held.release();
     });
     await Promise.all([started, ...this.#opened.map(({ held, source }) => run(held, source))]);
   }

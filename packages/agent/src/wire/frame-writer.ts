@@ -73,6 +73,11 @@ export class FrameWriter {
     return this.#queue({ opcode: OPCODES.text, text: null, isAscii: false, bytes: null, pieces });
   }
 
+  /** Queues a ping behind the messages that wait, where those of `sendControl` overtake. Resolves like `send`. */
+  sendMark(text: string): Promise<boolean> {
+    return this.#queue({ opcode: OPCODES.ping, text, isAscii: true, bytes: null, pieces: null });
+  }
+
   /** Queues a frame in front of the messages that wait. Resolves like `send`. */
   sendControl(opcode: number, payload: Uint8Array | string): Promise<boolean> {
     if (this.#isFailed) return Promise.resolve(false);

@@ -1,10 +1,8 @@
 import { STREAM_CHUNK_BYTES } from "@caisson/protocol/rpc";
-import { delay } from "../host/timers.ts";
 import type { OutgoingStream } from "./outgoing-streams.ts";
 
 /** What a client surely reads at once: a stream up to this size, as base64 in messages, may end together with its data. */
 export const ONE_READ_BYTES = 16 * 1024;
-const END_DELAY_MS = 20;
 const FIRST_BLOCK_BYTES = 4 * 1024;
 /** What all streams together hold; above it a stream that has something already waits for its release. */
 const MAX_HELD_IN_ALL_BYTES = 32 * 1024 * 1024;
@@ -82,13 +80,14 @@ export class HeldStream {
   }
 
   /**
-   * Ends a stream that the client does not read at once, a while after its last data. A consumer that stops early cancels the stream, and an
-   * `end` that crosses the cancel on its way would end the JavaScript client's process (protocol.md rule 3).
+   * Ends a stream that the client does not read at once, when the client has had the time to cancel it. A consumer that stops early does that,
+   * and an `end` that crosses the cancel on its way would end the JavaScript client's process (protocol.md rule 3). The first answer says that
+   * the client has the last data; what it sends because of them leaves before the second.
    */
   async endApart(): Promise<void> {
     await this.released;
-    await this.stream.flushed();
-    await delay(END_DELAY_MS);
+    await this.stream.reached();
+    await this.stream.reached();
     this.end();
   }
 

@@ -7,6 +7,8 @@ export interface MessageSink {
   send(text: string, isAscii?: boolean): Promise<boolean>;
   /** Resolves when at most so many characters wait. */
   room(characters: number): Promise<void>;
+  /** Resolves when the client has read what was queued before, see `WebSocketPeer.reached`. */
+  reached(): Promise<void>;
 }
 
 /** Chunks of one stream that may wait for the kernel at a time. Few, so that a slow client bounds memory; more than one, for speed. */
@@ -80,9 +82,9 @@ export class OutgoingStream {
     while (this.#unsent.length >= MAX_UNSENT_CHUNKS) await this.#unsent.shift();
   }
 
-  /** Resolves when the kernel has everything that was queued. */
-  async flushed(): Promise<void> {
-    await Promise.all(this.#unsent.splice(0));
+  /** Resolves when the client has read what was queued, or is gone. */
+  reached(): Promise<void> {
+    return this.#isDone ? Promise.resolve() : this.#sink.reached();
   }
 
   end(): void {

@@ -12,6 +12,8 @@ const MAX_MESSAGE_BYTES = 384 * 1024 * 1024;
 const CLOSE_TIMEOUT_MS = 1_000;
 /** Pings in a row without an answer after which the peer counts as gone. */
 const MAX_MISSED_PINGS = 2;
+/** How long a peer that has never answered a ping is waited for where its answer would say how far it has read. */
+const FIRST_PONG_TIMEOUT_MS = 2_000;
 const MAX_CLOSE_REASON_BYTES = 123;
 
 /** A byte stream in both directions, as Deno's connections are. */
@@ -33,6 +35,9 @@ export class WebSocketPeer {
   readonly #stopPings: () => void;
   #stopCloseTimer = () => {};
   #missedPings = 0;
+  #lastMark = 0;
+  readonly #marks = new Map<number, () => void>();
+  #hasAnswered = false;
   #isReading = false;
   #closeSent: Promise<boolean> | null = null;
   #isClosed = false;
@@ -61,6 +66,25 @@ export class WebSocketPeer {
     return this.#writer.room(characters);
   }
 
+  /**
+   * Resolves when the peer has read everything that was queued before, which its answer to a ping behind it shows, or when the connection has
+   * ended. Only a peer that has never answered a ping is not waited for longer than two seconds.
+   */
+  async reached(): Promise<void> {
+    if (this.#closeSent !== null) return;
+    this.#lastMark += 1;
+    const mark = this.#lastMark;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#marks.set(mark, resolve);
+    void this.#writer.sendMark(String(mark)).then((isSent) => {
+      if (!isSent) resolve();
+    });
+    const stopTimer = this.#hasAnswered ? () => {} : startTimer(FIRST_PONG_TIMEOUT_MS, resolve);
+    await promise;
+    stopTimer();
+    this.#marks.delete(mark);
+  }
+
   /** Answers the application's text `ping` in front of everything that waits (protocol.md 3.1). */
   sendPong(): void {
     if (this.#closeSent === null) void this.#writer.sendControl(OPCODES.text, "pong");
@@ -81,6 +105,8 @@ export class WebSocketPeer {
       } else if (opcode === OPCODES.ping && this.#closeSent === null) {
         void this.#writer.sendControl(OPCODES.pong, payload);
         await this.#writer.room(Number.POSITIVE_INFINITY);
+      } else if (opcode === OPCODES.pong) {
+        this.#passMarks(payload);
       } else if (opcode === OPCODES.close) {
         await this.#answerClose(payload);
         return null;
@@ -136,6 +162,13 @@ export class WebSocketPeer {
     this.#end();
   }
 
+  /** An answer stands for every ping before it too (RFC 6455 section 5.5.3). */
+  #passMarks(payload: Uint8Array<ArrayBuffer>): void {
+    this.#hasAnswered = true;
+    const passed = Number(new TextDecoder().decode(payload));
+    for (const [mark, resolve] of this.#marks) if (mark <= passed) resolve();
+  }
+
   #ping(): void {
     if (this.#closeSent !== null) return;
     if (this.#missedPings >= MAX_MISSED_PINGS) {
@@ -154,6 +187,7 @@ export class WebSocketPeer {
     this.#stopPings();
     this.#stopCloseTimer();
     this.#writer.dropMessages();
+    for (const resolve of this.#marks.values()) resolve();
     this.#reader.close();
     this.#stream.close();
   }

@@ -13,6 +13,7 @@ import { mountFileSystem, unmount } from "../mounts/mount.ts";
 import { runTool } from "../processes/run-tool.ts";
 import { extents, readMappedBytes } from "./extent-map.ts";
 import { LoopDevice, listLoopDevices, readLoopStatus } from "./loop-device.ts";
+import { hasReverseMap, holdsReverseMap } from "./xfs-features.ts";
 
 const MIB = 2 ** 20;
 
@@ -127,9 +128,14 @@ describe("loop devices", () => {
     const device = await attach(512 * MIB);
     const target = join(directory, "xfs");
     await mkdir(target);
-    await runTool("mkfs.xfs", ["-q", "-m", "reflink=1", device.path]);
+    await runTool("mkfs.xfs", ["-q", "-m", "reflink=1,rmapbt=1", device.path]);
     await mountFileSystem({ type: "xfs", source: device.path, target });
     try {
+      const reverseMaps = [await hasReverseMap(target), await holdsReverseMap(device.path)];
+      assert.deepEqual(
+        [...reverseMaps, await hasReverseMap("/proc"), await holdsReverseMap("/dev/null")],
+        [true, true, null, null],
+      );
       await using source = await openFile(join(target, "source"), "wx+");
       await source.write(Buffer.alloc(4 * MIB, 1));
       await source.sync();

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
-import { checkDisk, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
+import { runTool } from "@caisson/linux";
+import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
@@ -108,5 +109,23 @@ suite("doctor", () => {
 
   test("the disk of a directory that does not exist yet is that of the nearest one that does", async () => {
     assert.match((await checkDisk("disk", "/tmp/not/there/yet")).found, /free for \/tmp\/not\/there\/yet$/);
+  });
+
+  test("a pool with a reverse map is a warning, and one without is well", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "caisson-doctor-"));
+    const pool = join(directory, "regions/ord/pool");
+    await mkdir(pool, { recursive: true });
+    const make = async (rmapbt: 0 | 1): Promise<void> => {
+      await writeFile(join(pool, "pool.xfs"), "");
+      await truncate(join(pool, "pool.xfs"), 512 * 2 ** 20);
+      await runTool("mkfs.xfs", ["-q", "-f", "-m", `reflink=1,rmapbt=${rmapbt}`, join(pool, "pool.xfs")]);
+    };
+    await make(0);
+    assert.equal((await checkPools(directory)).status, "ok");
+    await make(1);
+    const check = await checkPools(directory);
+    assert.equal(check.status, "warning");
+    assert.match(check.found, /rmapbt: .*pool\.xfs$/);
+    await rm(directory, { recursive: true });
   });
 });

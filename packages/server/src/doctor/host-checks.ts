@@ -1,6 +1,6 @@
-import { access, constants, readFile, statfs } from "node:fs/promises";
+import { access, constants, glob, readFile, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { hasErrorCode } from "@caisson/linux";
+import { hasErrorCode, hasReverseMap, holdsReverseMap } from "@caisson/linux";
 import { formatSize } from "@caisson/model";
 import { type Check, missing, ok, warning } from "./check.ts";
 
@@ -107,12 +107,35 @@ export async function checkDisk(name: string, directory: string): Promise<Check>
   return ok(name, found);
 }
 
-async function statfsOfNearest(directory: string): Promise<{ readonly bavail: number; readonly bsize: number }> {
+function statfsOfNearest(directory: string): Promise<{ readonly bavail: number; readonly bsize: number }> {
+  return ofNearest(directory, (path) => statfs(path));
+}
+
+/** What `read` finds out about the directory or, where that is not there yet, the nearest one above it. */
+async function ofNearest<T>(directory: string, read: (path: string) => Promise<T>): Promise<T> {
   try {
-    return await statfs(directory);
+    return await read(directory);
   } catch (error) {
     const isHidden = hasErrorCode(error, "ENOENT") || hasErrorCode(error, "EACCES");
     if (!isHidden || dirname(directory) === directory) throw error;
-    return statfsOfNearest(dirname(directory));
+    return ofNearest(dirname(directory), read);
   }
+}
+
+/** Looks at the file systems that hold the pools: the data directory's own, and those in pool files, which older versions may have made. */
+export async function checkPools(dataDirectory: string): Promise<Check> {
+  const slow: string[] = [];
+  if ((await ofNearest(dataDirectory, hasReverseMap)) === true) slow.push(dataDirectory);
+  for await (const path of glob(join(dataDirectory, "regions/*/pool/pool.xfs")))
+    if ((await holdsReverseMap(path)) === true) slow.push(path);
+  return judgePools(slow);
+}
+
+export function judgePools(slow: readonly string[]): Check {
+  if (slow.length === 0) return ok("reverse maps", "none");
+  return warning(
+    "reverse maps",
+    `XFS with rmapbt: ${slow.join(", ")}`,
+    "Snapshots and clones of volumes that a database has fragmented take three times as long. Use a file system made with mkfs.xfs -m rmapbt=0 for new data",
+  );
 }

@@ -1,6 +1,6 @@
 import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { Check } from "./check.ts";
-import { checkDescriptors, checkDisk, checkPrivileges, checkTools } from "./host-checks.ts";
+import { checkDescriptors, checkDisk, checkPools, checkPrivileges, checkTools } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
 
@@ -20,6 +20,7 @@ export async function runDoctor(options: {
     checkDescriptors,
     () => checkDisk("disk", options.dataDirectory),
     () => checkDisk("image cache", cacheDirectory),
+    () => checkPools(options.dataDirectory),
     checkNameServers,
     checkFirewall,
     checkImageSources,

@@ -25,6 +25,11 @@ import { findDevicesOfPool } from "./leftover-devices.ts";
 /** The smallest XFS that mkfs makes, with room for its log. */
 const MINIMUM_POOL_BYTES = 512 * 2 ** 20;
 const MIB = 2 ** 20;
+/**
+ * Each feature by name, because newer tools choose others by themselves. No reverse map: with it a clone costs three times as much for every extent
+ * (docs/adr/0004-fragmented-volumes.md).
+ */
+const POOL_FEATURES = "crc=1,finobt=1,reflink=1,rmapbt=0,bigtime=1,inobtcount=1";
 /** Blocks of deleted images go back to the host's disk when there are this many, and not too often. */
 const TRIM_BYTES = 64 * MIB;
 const TRIM_PERIOD_MS = 10_000;
@@ -223,7 +228,7 @@ async function createPoolFile({ path, sizeBytes, reserveBytes }: PoolFileOptions
   await using file = await openFile(unfinished, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   await truncateFile(file, size, unfinished);
   // `-K`: there is nothing to discard in a new file.
-  await runTool("mkfs.xfs", ["-q", "-K", "-m", "reflink=1", "-L", "caisson", unfinished]);
+  await runTool("mkfs.xfs", ["-q", "-K", "-m", POOL_FEATURES, "-L", "caisson", unfinished]);
   await syncFile(file, unfinished);
   await step("storage.pool.create", () => renameFile(unfinished, path));
   await syncDirectory(dirname(path));

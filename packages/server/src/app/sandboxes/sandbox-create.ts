@@ -67,7 +67,8 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
       marks.mountedMs = performance.now();
       const { cpuCount, pidsMax } = app.config.sandboxes;
       const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax };
-      return app.runtime.start({ id, ...mount.value, limits, ...egressOf(config) }, signal);
+      const named = plan.hostname === null ? {} : { hostname: plan.hostname };
+      return app.runtime.start({ id, ...named, ...mount.value, limits, ...egressOf(config) }, signal);
     },
     undo() {
       held.letEnd();
