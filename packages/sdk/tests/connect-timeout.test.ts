@@ -13,7 +13,10 @@ test("a create that the server never answers fails after connectTimeoutMs and na
   try {
     await assert.rejects(created, (error) => {
       assert.ok(error instanceof NetworkError);
-      assert.match(error.message, /did not open the connection to the sandbox within 50 ms; the option connectTimeoutMs/);
+      assert.match(
+        error.message,
+        /did not open the connection to the sandbox within 50 ms; the option connectTimeoutMs/,
+      );
       return true;
     });
   } finally {

@@ -3,7 +3,14 @@ import { call } from "../calls/ffi.ts";
 import { hasErrorCode } from "../calls/kernel-error.ts";
 
 /** Numbers of mount_setattr(2), open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2): the same on every architecture. */
-export const MOUNT_SYSCALLS = { openTree: 428, moveMount: 429, fsopen: 430, fsconfig: 431, fsmount: 432, mountSetattr: 442 } as const;
+export const MOUNT_SYSCALLS = {
+  openTree: 428,
+  moveMount: 429,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
+  mountSetattr: 442,
+} as const;
 
 const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;

@@ -1,7 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { Descriptor, type HasDescriptor } from "../calls/descriptor.ts";
 import { callSync, passFaultPoint } from "../calls/ffi.ts";
-import { attributeBits, FSCONFIG_CREATE, type MountAttributes, MOUNT_SYSCALLS } from "./mount.ts";
+import { attributeBits, FSCONFIG_CREATE, MOUNT_SYSCALLS, type MountAttributes } from "./mount.ts";
 
 const CLONE_NEWNET = 0x40000000;
 const CLOEXEC = 1;

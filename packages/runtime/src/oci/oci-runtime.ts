@@ -55,6 +55,8 @@ export interface OciRuntimeOptions {
   readonly tiniPath?: string;
   /** How long a sandbox may take until it answers. Default: 45 seconds. */
   readonly startTimeoutMs?: number;
+  /** How long programs that take SIGTERM themselves may save their state when a sandbox ends. Default: 2 seconds. */
+  readonly stopGraceMs?: number;
 }
 
 /** Runs sandboxes with an OCI runtime (crun, or runc). */
@@ -159,6 +161,7 @@ export class OciRuntime implements SandboxRuntime {
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
+      stopGraceMs: options.stopGraceMs ?? 2_000,
     };
     return new OciRuntime(shared, sandboxes, undo.move(), options.logger);
   }

@@ -18,6 +18,15 @@ import { openLayer } from "./layer.ts";
 const ROOT_ATTRIBUTES = { noDev: true } as const;
 
 /**
+ * What an overlay leaves away by default and programs take for granted of a file system. `redirect_dir`: a directory of the lower layer can be
+ * renamed (without it EXDEV: `git mv`, `os.rename`). `index`: names that are links of one file stay so when it is written to. `xino`: a file keeps
+ * its inode number when it is written to, and all files have one device number. The first follows a note in the layers (a `trusted` attribute, which
+ * nobody inside can write) to another place in the same layers, so it shows nothing that the sandbox does not have anyway. Not `metacopy`:
+ * it would spare the copy on chown and chmod only, and let a file's content and its owner come from different layers.
+ */
+const LIKE_ONE_FILE_SYSTEM = { redirect_dir: "on", index: "on", xino: "on" } as const;
+
+/**
  * Mounts the root with owners translated to the sandbox's ids.
  *
  * An ephemeral root is an overlay. Only its lower layer is translated: the upper one is empty at first and thrown away at the end, so it
@@ -46,7 +55,8 @@ export async function mountRoot(
     const [lowerdir, upperdir, workdir] = await Promise.all(
       [lower, upper, work].map((layer) => openLayer(layer, layers)),
     );
-    const options = { lowerdir, upperdir, workdir, volatile: true } as Record<string, string | boolean>;
+    const layerOptions = { lowerdir, upperdir, workdir } as Record<string, string>;
+    const options = { ...LIKE_ONE_FILE_SYSTEM, volatile: true, ...layerOptions };
     await using overlay = await createFileSystemMount({ type: "overlay", source: "caisson", options }, ROOT_ATTRIBUTES);
     await moveMount(overlay, path);
   });
