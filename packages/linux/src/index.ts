@@ -15,6 +15,7 @@ export {
   cloneFile,
   type FileSystemSpace,
   openFile,
+  readFileSystemBlocks,
   readSpace,
   renameFile,
   syncDirectory,
@@ -33,6 +34,7 @@ export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
 export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
 export { descriptorOf } from "./connections/socket-descriptor.ts";
+export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
 export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,

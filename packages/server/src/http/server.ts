@@ -11,6 +11,7 @@ import { answerBrokenRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
 import { createGuardedServer } from "./guarded-server.ts";
 import { MAX_BODY_BYTES } from "./http-limits.ts";
+import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
@@ -95,6 +96,7 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     snapshotRoutes(app, routes as Http);
     sandboxRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
+    poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
   });
   http.get(

@@ -71,7 +71,10 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
       const named = plan.hostname === null ? {} : { hostname: plan.hostname };
       return app.runtime.start({ id, ...named, ...mount.value, limits, ...egressOf(config) }, signal);
     },
-    undo: () => app.runtime.stop(id),
+    undo() {
+      held.letEnd();
+      return app.runtime.stop(id);
+    },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
   const stopReason = (): StopReason => stopReasonOf(signal);
@@ -115,7 +118,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   });
   signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
-  return adopt(app, { record, running: run.value, volumeIds, made });
+  return adopt(app, { record, running: run.value, volumeIds, made, damages: held.damages });
 }
 
 /** Why a creation that failed was not to be. */
@@ -132,11 +135,13 @@ function adopt(
     running,
     volumeIds,
     made,
+    damages,
   }: {
     readonly record: SandboxRecord;
     readonly running: RunningSandbox;
     readonly volumeIds: readonly string[];
     readonly made: UndoStack;
+    readonly damages: readonly string[];
   },
 ): LiveSandbox {
   const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
@@ -145,6 +150,7 @@ function adopt(
     running,
     volumeIds,
     release: () => made[Symbol.asyncDispose](),
+    damages,
     mode: record.stopAtMs === null ? "session" : "duration",
     keepUntilMs: 0,
     timer: null,
