@@ -1,5 +1,6 @@
 export { readFlushCounts } from "./blocks/block-statistics.ts";
-export { readMappedBytes } from "./blocks/extent-map.ts";
+export { BlockTrace, BlockTracing, type TraceOrder } from "./blocks/block-trace.ts";
+export { countExtents, type Extent, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,
@@ -13,6 +14,7 @@ export {
   allocateRange,
   changeMode,
   cloneFile,
+  cloneRangeSync,
   type FileSystemSpace,
   openFile,
   readSpace,
@@ -20,6 +22,7 @@ export {
   syncDirectory,
   syncFile,
   syncFileSystem,
+  syncFileSystemSync,
   truncateFile,
   unlinkFile,
 } from "./calls/files.ts";
@@ -29,7 +32,7 @@ export { openUntimed } from "./calls/untimed-file.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
-export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
+export { freeze, freezeSync, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,
   cloneTree,

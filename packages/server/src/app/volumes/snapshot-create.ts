@@ -1,12 +1,10 @@
 import type { Disk, NewDisk } from "@caisson/database";
-import { faultPoint } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { runOperation, Step } from "../operations/operation.ts";
-import type { Region } from "../region.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -17,8 +15,8 @@ export interface CreateSnapshotInput {
 /**
  * Takes a snapshot of a volume, attached or not.
  *
- * Intent: the row in `creating`, which takes the slug. Then the image is sealed: a writable attached volume is frozen for the instant of the copy
- * only, and thawed before the copy is made durable. Commit: the row is `ready`, with its event, which is the acknowledgement.
+ * Intent: the row in `creating`, which takes the slug. Then the image is sealed: a writable attached volume is frozen for an instant of that only, and
+ * thawed before the copy is made durable. Commit: the row is `ready`, with its event, which is the acknowledgement.
  *
  * A failure undoes as that of a volume's creation does; the volume goes on untouched. A crash leaves a row that the next start undoes; the freeze
  * goes with the mount.
@@ -68,7 +66,13 @@ export async function createSnapshot(
       },
       steps: [
         new Step("seal", {
-          run: () => seal(region, volumeId, snapshot.id),
+          async run() {
+            const startMs = performance.now();
+            const live = region.volumes.live(volumeId);
+            const { frozenMs } = await region.storage.sealImage(volumeId, snapshot.id, { live });
+            const tookMs = performance.now() - startMs;
+            app.logger.debug({ volumeId, snapshotId: snapshot.id, tookMs, frozenMs }, "copied a volume");
+          },
           undo: () => region.storage.deleteImage(snapshot.id),
         }),
       ],
@@ -85,12 +89,4 @@ export async function createSnapshot(
     await measureUsage(app, [volumeId]);
     return record;
   });
-}
-
-async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
-  await faultPoint("snapshot-create.freeze:before");
-  await using frozen = await region.volumes.freeze(volumeId);
-  // From here on a failure thaws it.
-  await faultPoint("snapshot-create.freeze:after");
-  await region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw());
 }

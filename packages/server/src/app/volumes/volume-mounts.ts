@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { KeyedLock } from "@caisson/linux";
-import { FrozenFileSystem, mountVolume, recoverFileSystem, trimVolume } from "@caisson/storage";
+import { type LiveFileSystem, mountVolume, recoverFileSystem, trimVolume } from "@caisson/storage";
 import type { Logger } from "pino";
 import type { MountsOptions } from "./root-mounts.ts";
 import { type Mounted, SharedMounts } from "./shared-mounts.ts";
@@ -65,11 +65,11 @@ export class VolumeMounts {
     return mounted?.isMounted === true && !mounted.isReadOnly;
   }
 
-  /** Stops all writes to the volume until `thaw`; null when nobody can write to it. The caller holds the volume's lock. */
-  async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
+  /** What a snapshot freezes; null when nobody can write to the volume. Only meaningful while the volume's lock is held. */
+  live(volumeId: string): LiveFileSystem | null {
     const mounted = this.#mounts.get(volumeId);
     if (mounted === undefined || !this.isWritable(volumeId)) return null;
-    return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
+    return { mountPath: mounted.path, freezeDeadlineMs: FREEZE_DEADLINE_MS };
   }
 
   /** Gives the blocks of files that were deleted in a mounted volume back to the pool. */
