@@ -20,25 +20,14 @@ set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 export LC_ALL=C.UTF-8
 
-fail() {
-  echo "fresh-machine: $*" >&2
-  exit 1
-}
-refuse_password() {
-  case "$1" in *://*@*) fail "the address of $2 carries a password" ;; esac
-}
+program=fresh-machine
+. "$(dirname "$(readlink -f "$0")")/debian-root.sh"
 
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
-for tool in mmdebstrap slirp4netns; do
-  command -v "$tool" >/dev/null && continue
-  echo "fresh-machine: installing $tool with apt-get" >&2
-  apt-get install -y -qq --no-install-recommends "$tool" >/dev/null 2>&1 ||
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$tool"; } >&2
-done
+install_tools mmdebstrap:mmdebstrap slirp4netns:slirp4netns
 command=${*:-./caisson quickstart; ./caisson doctor; npm test}
 repository=$(git -C "${FRESH_REPOSITORY:-.}" rev-parse --show-toplevel)
-host_suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-suite=${FRESH_SUITE:-$host_suite}
+suite=${FRESH_SUITE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/fresh-machine.XXXXXX")
 unset TMPDIR
 cache=${CAISSON_CACHE:-/var/cache/caisson}/fresh
@@ -71,36 +60,19 @@ finish() {
   return "$status"
 }
 
-# This machine's mirrors of its own release, with the wanted one in its place.
-list_sources() {
-  apt-get indextargets --no-release-info --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
-    while read -r site release component; do
-      case "$release $component" in
-        "$host_suite main" | "$host_suite-updates main" | "$host_suite-security main")
-          echo "deb $site $suite${release#"$host_suite"} main" ;;
-      esac
-    done
-}
-
 make_root() {
-  sources=$(list_sources)
-  [ -n "$sources" ] || fail "apt has no mirror of Debian $host_suite"
-  refuse_password "$sources" "an apt mirror"
-  set -- --mode=root --variant=minbase --format=tar --quiet --dpkgopt=force-unsafe-io
-  set -- "$@" "--include=${FRESH_PACKAGES:-git,nodejs,npm,ca-certificates}"
-  for option in Check-Valid-Until Check-Date ForceIPv4 http::Proxy https::Proxy; do
-    value=$(apt-config dump --format '%v' "Acquire::$option")
-    refuse_password "$value" "apt's proxy"
-    [ -z "$value" ] || set -- "$@" "--aptopt=Acquire::$option \"$value\";"
-  done
+  sources=$(list_sources "$suite")
+  packages=${FRESH_PACKAGES:-git,nodejs,npm,ca-certificates}
+  list_apt_options >"$scratch/apt.conf"
   # A new one each week, because Debian's packages change.
-  key=$(printf '%s\n' "$@" "$suite" "$sources" "$(date +%G-%V)" | sha256sum | cut -c1-16)
+  key=$(printf '%s\n' "$packages" "$suite" "$sources" "$(cat "$scratch/apt.conf")" "$(date +%G-%V)" | sha256sum | cut -c1-16)
   archive="$cache/fresh-$suite-$key.tar"
   if [ ! -e "$archive" ]; then
     echo "== fresh machine: making a root of Debian $suite" >&2
     mkdir -p "$cache"
     # What it keeps for itself goes with the scratch directory, also when it is killed.
-    begin -- env TMPDIR="$scratch" mmdebstrap "$@" "$suite" "$scratch/root.tar" "$sources"
+    begin -- env TMPDIR="$scratch" mmdebstrap --mode=root --variant=minbase --format=tar --quiet --dpkgopt=force-unsafe-io \
+      "--include=$packages" "--aptopt=$scratch/apt.conf" "$suite" "$scratch/root.tar" "$sources"
     finish
     rm -f "$cache/fresh-$suite"-*
     cp "$scratch/root.tar" "$archive.$$"
@@ -109,12 +81,7 @@ make_root() {
   fi
   tar --extract --numeric-owner --xattrs --xattrs-include='*' --directory "$root" --file "$archive"
 
-  # What an installer writes and a bare root lacks.
-  printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
-  echo fresh >"$root/etc/hostname"
-  echo nameserver 10.0.2.3 >"$root/etc/resolv.conf"
-  find /usr/local/share/ca-certificates -name '*.crt' -exec cp '{}' "$root/usr/local/share/ca-certificates/" ';'
-  chroot "$root" update-ca-certificates >/dev/null 2>&1 || fail "certificates cannot be installed in $root"
+  finish_root "$root" fresh
   git clone --quiet --no-hardlinks "$repository" "$root/root/caisson"
 }
 
@@ -151,11 +118,9 @@ fi
 
 echo "== fresh machine, Debian $suite: $command" >&2
 set -- HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-registry=$(npm config get registry 2>/dev/null) || registry=''
-index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null)} || index=''
-refuse_password "$registry$index" "a registry"
-[ -z "$registry" ] || set -- "$@" "npm_config_registry=$registry"
-[ -z "$index" ] || set -- "$@" "PIP_INDEX_URL=$index"
+registries=$(list_registries)
+# shellcheck disable=SC2086  # one word for each
+set -- "$@" $registries
 # Shells start what is in the background with interrupts ignored.
 begin --net -- sh -ec "$enter" fresh-machine "$root" env -i --default-signal "$@" sh -ec "$command"
 # A network without a trace in this machine's own: no interfaces, addresses or rules that others would meet, or it theirs.

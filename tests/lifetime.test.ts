@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
 import { after, before, suite, test } from "node:test";
 import { Client, Sandbox } from "@deno/sandbox";
 import { eventually, within } from "./support/eventually.ts";
@@ -20,6 +21,18 @@ const TIMER_MS = 5;
 
 function assertBetween(actual: number, least: number, most: number): void {
   assert.ok(least <= actual && actual <= most, `${actual} is not from ${least} to ${most}`);
+}
+
+/** How many agents on this machine are stopped by a signal. */
+async function stoppedAgents(): Promise<number> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const isStopped = await Promise.all(
+    pids.map(async (pid) => {
+      const read = (name: string) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
+      return (await read("cmdline")).includes("/.caisson/bin/deno\0run") && /^State:\s+T/m.test(await read("status"));
+    }),
+  );
+  return isStopped.filter(Boolean).length;
 }
 
 /** How long sandboxes live, and what ends them (protocol.md 5.3, 5.4). */
@@ -49,6 +62,14 @@ suite("lifetime", () => {
     const response = await server.request(`/api/v3/sandbox/${id}`, { method: "PATCH", json: { stop_at_ms: stopAtMs } });
     assert.equal(response.status, 200);
     return ((await response.json()) as { stop_at_ms: number }).stop_at_ms;
+  };
+  /** A sandbox whose agent does nothing any more. */
+  const withStoppedAgent = async (config: object = {}): Promise<RawSandbox> => {
+    const before = await stoppedAgents();
+    const sandbox = await RawSandbox.create(server, { memory_mb: 768, ...config });
+    void sandbox.spawn("bash", ["-c", "kill -STOP 2"]);
+    await eventually("a stopped agent", async () => ((await stoppedAgents()) > before ? true : null));
+    return sandbox;
   };
   const createVolume = (slug: string) => client.volumes.create({ slug, region: "ord", capacity: "300MB" });
   /** Starts the server again; its port is another one then. */
@@ -102,6 +123,20 @@ suite("lifetime", () => {
       await survivor.run("tail /dev/zero; true");
       await survivor[Symbol.asyncDispose]();
       assert.equal((await stopped(survivor.id)).stopReason, "primary-left", "only a program of the user was ended");
+    });
+
+    test("ends when its creator leaves, crashes or resets although its agent was stopped, whatever was still unread", async () => {
+      const closing = await withStoppedAgent();
+      const crashing = await withStoppedAgent();
+      const flooding = await withStoppedAgent();
+      closing.socket.close();
+      for (let count = 0; count < 16; count += 1) flooding.socket.send(Buffer.alloc(2 ** 20));
+      await eventually("an agent that takes no more", () => (flooding.socket.bufferedAmount > 2 ** 20 ? true : null));
+      assert.equal((await get(closing.id)).status, "running", "a close frame is the agent's to answer");
+      flooding.reset();
+      for (const client of [closing, crashing]) client.crash();
+      for (const { id } of [closing, crashing, flooding])
+        assert.equal((await stopped(id, 30_000)).stopReason, "primary-left");
     });
 
     test("goes on when other clients come, leave and crash, and takes them along at its end", async () => {
@@ -249,6 +284,16 @@ suite("lifetime", () => {
       const sandbox = await Sandbox.create({ timeout: "5m" });
       await within(10_000, "kill", sandbox.kill());
       await assert.rejects(Sandbox.connect({ id: sandbox.id }), { status: 404 });
+    });
+
+    test("and a time that is over need no agent that does anything", async () => {
+      await createVolume("stopped-agent");
+      const timed = await withStoppedAgent({ timeout: "5s" });
+      const killed = await withStoppedAgent({ timeout: "5m", volumes: { "/v": "stopped-agent" } });
+      const response = await server.request(`/api/v3/sandbox/${killed.id}`, { method: "DELETE" });
+      assert.equal(response.status, 204);
+      assert.ok((await server.request("/api/v2/volumes/stopped-agent", { method: "DELETE" })).ok);
+      assert.equal((await stopped(timed.id, 30_000)).stopReason, "timeout");
     });
 
     test("has freed the volumes when it answers, whatever still held files on them open", async () => {

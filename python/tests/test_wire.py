@@ -16,7 +16,7 @@ def decode(header: str) -> dict[str, object]:
 
 
 def config(**given: object) -> dict[str, object]:
-    names = ("region", "env", "timeout", "memory_mb", "labels", "root", "volumes", "allow_net", "secrets")
+    names = ("region", "env", "timeout", "memory_mb", "labels", "root", "volumes", "allow_net", "secrets", "hostname")
     return decode(sandbox_config(**{**dict.fromkeys(names), **given}))  # pyright: ignore[reportArgumentType]
 
 
@@ -62,6 +62,7 @@ def test_the_configuration_holds_only_what_was_given_and_is_plain_ascii() -> Non
         volumes=None,
         allow_net=None,
         secrets=None,
+        hostname=None,
     )
     assert base64.b64decode(header).isascii()
 

@@ -54,18 +54,31 @@ export const agentAttempts: readonly Attempt[] = [
   },
 ];
 
-/** What the host has and a sandbox must not find: the server's directory `host_directory`, and a process and a socket named `host_mark`. */
+/**
+ * What the host has and a sandbox must not find: the server's directory `host_directory`, a process and a socket named `host_mark`, and another
+ * sandbox's volume `other_volume`, which is the loop device `other_device`.
+ */
 export const hostAttempts: readonly Attempt[] = [
   {
     name: "no mount shows a path of the host",
     run: `lines_that_name("/proc/self/mountinfo", host_directory)`,
     meets: "[]",
   },
+  {
+    name: "no file, link or name in all of /proc and /sys shows a path of the host or another sandbox's volume",
+    run: `kernel_files_that_name([host_directory, other_volume, other_device + "\\n", other_device + " ", other_device + "/"])`,
+    meets: "[]",
+  },
+  {
+    name: "a plain mount names the sandbox's own file systems, without paths of the host",
+    run: `[line for line in os.popen("mount").read().splitlines() if host_directory in line or "/pool/" in line]`,
+    meets: "[]",
+  },
   { name: "no descriptor shows a path of the host", run: `links_that_name(host_directory)`, meets: "[]" },
   {
-    name: "every mount is of the sandbox's own root, of the agent's bundle, of lxcfs, or of the kernel's file systems",
+    name: "every mount is of the sandbox's own root, volume, of the agent's bundle, of lxcfs, or of the kernel's file systems",
     run: `sorted({line.split(" - ")[1].split()[0] for line in open("/proc/self/mountinfo")} - {"cgroup", "cgroup2"})`,
-    meets: "['devpts', 'devtmpfs', 'fuse.lxcfs', 'mqueue', 'overlay', 'proc', 'sysfs', 'tmpfs']",
+    meets: "['devpts', 'devtmpfs', 'ext4', 'fuse.lxcfs', 'mqueue', 'overlay', 'proc', 'sysfs', 'tmpfs']",
   },
   { name: "the server's data are not there", run: `os.listdir(host_directory)`, meets: "ENOENT" },
   {

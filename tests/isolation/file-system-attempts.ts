@@ -153,9 +153,24 @@ export const kernelFileAttempts: readonly Attempt[] = [
     meets: /^(ENOENT|EROFS)$/,
   },
   { name: "the hotplug helper cannot be set", run: `write("/sys/kernel/uevent_helper", "/tmp/x")`, meets: "ENOENT" },
-  { name: "kernel debugging files are not shown", run: `os.listdir("/sys/kernel")`, meets: "[]" },
-  { name: "firmware tables are not shown", run: `os.listdir("/sys/firmware")`, meets: "[]" },
-  { name: "kernel modules' parameters are not shown", run: `os.listdir("/sys/module")`, meets: "[]" },
+  {
+    name: "of /sys there are the sandbox's cgroup and interfaces, and the processors: no disks, firmware, modules or debugging files",
+    run: `sorted(glob.glob("/sys/*") + glob.glob("/sys/*/*"))`,
+    meets:
+      "['/sys/class', '/sys/class/net', '/sys/devices', '/sys/devices/system', '/sys/devices/virtual', '/sys/fs', '/sys/fs/cgroup']",
+  },
+  { name: "/sys takes no new files", run: `os.mkdir("/sys/class/new")`, meets: "EROFS" },
+  ...["diskstats", "partitions", "cmdline"].map((name) => ({
+    name: `/proc/${name} shows nothing of the host`,
+    run: `read("/proc/${name}")`,
+    meets: "",
+  })),
+  ...["fs", "bus", "irq", "driver"].map((name) => ({
+    name: `/proc/${name} shows nothing of the host`,
+    run: `os.listdir("/proc/${name}")`,
+    // A kernel without the directory is as good.
+    meets: /^(\[\]|ENOENT)$/,
+  })),
   { name: "the kernel's memory cannot be read", run: `read("/proc/kcore", 16)`, meets: /^(|ENOENT)$/ },
   { name: "addresses of the kernel's symbols are not shown", run: `read("/proc/kallsyms")`, meets: "" },
   { name: "the kernel's log is not shown", run: `read("/proc/kmsg", 64)`, meets: "" },

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { after, before, suite, test } from "node:test";
 import { randomCharacters } from "@caisson/model";
-import { Sandbox } from "@deno/sandbox";
+import { Client, Sandbox } from "@deno/sandbox";
 import { TestServer } from "../support/server.ts";
 import { agentAttempts, hostAttempts } from "./agent-attempts.ts";
 import { carryOut, testAttempts } from "./attempts.ts";
@@ -27,6 +27,9 @@ ctypes.CDLL(None).shmctl(segment, 0, None)
 suite("isolation", () => {
   let server: TestServer;
   let sandbox: Sandbox;
+  /** Of another sandbox, with a volume. */
+  let neighbour: Sandbox;
+  let volume: { readonly id: string; readonly device: string };
   let hostProcess: ChildProcess;
   const mark = `caisson-test-${randomCharacters(12)}`;
 
@@ -35,10 +38,18 @@ suite("isolation", () => {
     await once(hostProcess.stdout ?? hostProcess, "data");
     server = await TestServer.start();
     Object.assign(process.env, server.clientEnv());
-    sandbox = await Sandbox.create();
+    const client = new Client();
+    const volumes = await Promise.all(
+      ["neighbours", "own"].map((slug) => client.volumes.create({ slug, region: "ord", capacity: "300MB" })),
+    );
+    neighbour = await Sandbox.create({ volumes: { "/v": "neighbours" } });
+    const device = (await neighbour.sh`grep ' /v ' /proc/self/mounts | cut -d' ' -f1`.text()).trim();
+    volume = { id: volumes[0]?.id ?? "", device: device.replace("/dev/", "") };
+    sandbox = await Sandbox.create({ volumes: { "/v": "own" } });
   });
   after(async () => {
     await sandbox?.kill();
+    await neighbour?.kill();
     await server?.[Symbol.asyncDispose]();
     hostProcess?.stdin?.end();
     await once(hostProcess, "close");
@@ -55,7 +66,12 @@ suite("isolation", () => {
     testAttempts(
       hostAttempts,
       () => sandbox,
-      () => ({ host_directory: server.dataDirectory, host_mark: mark }),
+      () => ({
+        host_directory: server.dataDirectory,
+        host_mark: mark,
+        other_volume: volume.id,
+        other_device: volume.device,
+      }),
     ));
   suite("the agent", () => testAttempts(agentAttempts, () => sandbox));
 

@@ -48,7 +48,7 @@ finish() {
 
 echo "== $(. /etc/os-release && echo "$PRETTY_NAME"), Linux $(uname -r), $(cat /proc/1/comm), up $(cut -d. -f1 /proc/uptime) s"
 (prepare) || finish 1
-echo "== data on $(findmnt --noheadings --output FSTYPE /tmp)"
+echo "== data on $(findmnt --noheadings --output FSTYPE --source /dev/vdc | head -n 1)"
 cd /machine/caisson || finish 1
 if [ -e /machine/command ]; then
   PATH="$PWD/node_modules/.bin:$PATH" sh -c "$(cat /machine/command)"

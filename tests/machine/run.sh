@@ -12,6 +12,7 @@
 #   MACHINE_BARE=1                nothing is prepared: the guest gets git, nodejs and npm, and fetches and builds all else itself
 #   MACHINE_CONSOLE=FILE          where the kernel's messages go (default: they are shown when the machine fails to start)
 #   MACHINE_MEMORY=MIB            default: 5120
+#   MACHINE_CPUS=NUMBER           default: 1, because with two, QEMU 7.2 has made Debian 13's scheduler panic
 #
 # Needs root on Debian, 12 GB free in the cache and below TMPDIR. Installs mmdebstrap and qemu-system-x86 where they are missing. What one needs here
 # to reach mirrors and registries is taken over. An address with a password in it is refused. Ends with QEMU and its disks gone, however it ends.
@@ -20,21 +21,11 @@ PATH="$PATH:/usr/sbin:/sbin"
 export LC_ALL=C.UTF-8
 here=$(dirname "$(readlink -f "$0")")
 
-fail() {
-  echo "machine: $*" >&2
-  exit 1
-}
-refuse_password() {
-  case "$1" in *://*@*) fail "the address of $2 carries a password" ;; esac
-}
+program=machine
+. "$here/../../scripts/debian-root.sh"
 
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
-for tool in mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs; do
-  command -v "${tool%:*}" >/dev/null && continue
-  echo "machine: installing ${tool#*:} with apt-get" >&2
-  apt-get install -y -qq --no-install-recommends "${tool#*:}" >/dev/null 2>&1 ||
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${tool#*:}"; } >&2
-done
+install_tools mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs
 
 legs=''
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -88,18 +79,14 @@ make_payload() {
   payload=$scratch/payload
   mkdir -p "$payload/images"
   git clone --quiet --no-hardlinks "$repository" "$payload/caisson"
-  registry=$(npm config get registry 2>/dev/null) || registry=''
-  index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null)} || index=''
-  refuse_password "$registry$index" "a registry"
-  {
-    [ -z "$registry" ] || echo "export npm_config_registry='$registry'"
-    [ -z "$index" ] || echo "export PIP_INDEX_URL='$index'"
-  } >"$payload/environment"
+  list_registries | sed "s/\(=\)\(.*\)/\1'\2'/; s/^/export /" >"$payload/environment"
   cp "$here/guest.sh" "$payload/"
   if [ -n "$command" ]; then printf '%s\n' "$command" >"$payload/command"; fi
   if [ -z "$bare" ]; then
     (cd "$repository" && scripts/setup.sh npm)
     cp -a "$repository/node_modules" "$payload/caisson/"
+    # What was compiled here is for this processor.
+    (cd "$payload/caisson" && ./caisson --version >/dev/null && rm -rf packages/cli/dist/*/compiled)
     cp -a --sparse=always /var/cache/caisson/images/*.ext4 "$payload/images/" 2>/dev/null || true
   fi
   truncate -s 8G "$scratch/payload.ext4"
@@ -121,10 +108,12 @@ boot() {
   # Shows what the guest says as it says it, but for the last line, which is its exit code.
   tee "$scratch/transcript" <"$scratch/output" | sed -u '/^machine: ended with [0-9]*\r*$/d' &
   reader=$!
-  # Where the guest writes to the disks that are kept, the writes go to a file without a name.
-  run env TMPDIR="$scratch" nice -n 19 qemu-system-x86_64 \
+  # A session of its own, because the scheduler weighs sessions before programs. Where the guest writes to the disks that are kept, the writes go to
+  # a file without a name.
+  # shellcheck disable=SC2016  # expanded inside
+  run env TMPDIR="$scratch" setsid --wait sh -c '{ echo 19 >/proc/$$/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' machine qemu-system-x86_64 \
     -nodefaults -display none -monitor none -no-reboot \
-    -machine q35 -cpu Nehalem -accel tcg,thread=multi,tb-size=1024 -smp 2 -m "${MACHINE_MEMORY:-5120}" \
+    -machine q35,sata=off -cpu Nehalem -accel tcg,thread=multi,tb-size=1024 -smp "${MACHINE_CPUS:-1}" -m "${MACHINE_MEMORY:-5120}" \
     -kernel "$directory/vmlinuz" -initrd "$directory/initrd" \
     -append "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 systemd.getty_auto=no" \
     -drive "file=$directory/root.ext4,format=raw,snapshot=on,if=virtio,cache=unsafe" \

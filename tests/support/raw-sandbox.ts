@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import type { IncomingHttpHeaders } from "node:http";
+import type { Socket } from "node:net";
 import { WebSocket } from "ws";
 import type { TestServer } from "./server.ts";
 
@@ -32,11 +33,13 @@ export class RawSandbox implements AsyncDisposable {
   readonly socket: WebSocket;
   /** Resolves with the close code. */
   readonly closed: Promise<number>;
+  readonly #connection: Socket;
   readonly #waiting = new Map<number, (message: Message) => void>();
   readonly #streams = new Map<number, { bytes: Buffer[]; readonly ended: PromiseWithResolvers<void> }>();
   #nextId = 1;
 
-  private constructor(headers: IncomingHttpHeaders, socket: WebSocket) {
+  private constructor(headers: IncomingHttpHeaders, socket: WebSocket, connection: Socket) {
+    this.#connection = connection;
     this.id = String(headers["x-deno-sandbox-id"]);
     const stopAtMs = headers["x-caisson-stop-at-ms"];
     this.stopAtMs = stopAtMs === undefined ? null : Number(stopAtMs);
@@ -75,7 +78,7 @@ export class RawSandbox implements AsyncDisposable {
     const opened = Promise.withResolvers<RawSandbox>();
     socket.once("upgrade", (response) => {
       // Made before the first message can arrive.
-      opened.resolve(new RawSandbox(response.headers, socket));
+      opened.resolve(new RawSandbox(response.headers, socket, response.socket));
     });
     socket.once("unexpected-response", async (_request, response) => {
       let body = "";
@@ -125,6 +128,11 @@ export class RawSandbox implements AsyncDisposable {
   /** Breaks the connection without a word, as a crash does. */
   crash(): void {
     this.socket.terminate();
+  }
+
+  /** Breaks it with a reset, as the system does for a program that dies with something unread. */
+  reset(): void {
+    this.#connection.resetAndDestroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

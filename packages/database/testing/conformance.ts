@@ -272,6 +272,38 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.disks.beginPurge(20), []);
     });
 
+    test("one disk is purged before its time, and those deleted first come first", async () => {
+      const [old, young, kept] = [await make("old"), await make("young"), await make("kept")];
+      await store.disks.delete(young.id, 20, 1000, event(young.id));
+      await store.disks.delete(old.id, 10, 1000, event(old.id));
+      const deleted = async (beforeMs: number, region = "ord") =>
+        (await store.disks.listDeleted(region, beforeMs, 10)).map(({ id }) => id);
+      assert.deepEqual(await deleted(100), [old.id, young.id]);
+      assert.deepEqual(await deleted(20), [old.id]);
+      assert.deepEqual(await deleted(100, "ams"), []);
+      assert.equal((await store.disks.beginPurgeOf(old.id))?.state, "purging");
+      assert.equal((await store.disks.beginPurgeOf(old.id))?.id, old.id);
+      assert.equal(await store.disks.beginPurgeOf(kept.id), null);
+      assert.equal(await store.disks.beginPurgeOf("vol_ord_none"), null);
+      assert.deepEqual(await deleted(100), [young.id]);
+      // Each was measured to hold 3 bytes alone.
+      assert.deepEqual(await store.disks.sumUsage("ord"), { volumesBytes: 3, snapshotsBytes: 0, deletedBytes: 6 });
+    });
+
+    test("what went wrong with a disk is known until it is acknowledged, and each is told in the trail", async () => {
+      const { id } = await make("cache");
+      await store.disks.recordError(id, { message: "first", atMs: 5 }, event(id, "damage"));
+      await store.disks.recordError(id, { message: "second", atMs: 6 }, event(id, "damage"));
+      store = await harness.reopen();
+      assert.deepEqual((await store.disks.get(id))?.lastError, { message: "second", atMs: 6 });
+      assert.equal((await store.disks.acknowledgeError(id, event(id, "acknowledge"))).lastError, null);
+      assert.equal((await store.disks.acknowledgeError(id, event(id, "acknowledge"))).lastError, null);
+      assert.deepEqual(await recorded(id), ["acknowledge", "damage", "damage", "test"]);
+      await store.disks.recordError("vol_ord_none", { message: "gone", atMs: 5 }, event("vol_ord_none"));
+      assert.deepEqual(await recorded("vol_ord_none"), []);
+      await assert.rejects(store.disks.acknowledgeError("vol_ord_none", event(id)), fails("VOLUME_NOT_FOUND"));
+    });
+
     test("growing records its intent, and takes effect when it is finished", async () => {
       const volume = await make("cache");
       await store.disks.beginGrow(volume.id, 2e9);

@@ -17,6 +17,7 @@ export {
   cloneRangeSync,
   type FileSystemSpace,
   openFile,
+  readFileSystemBlocks,
   readSpace,
   renameFile,
   syncDirectory,
@@ -28,10 +29,15 @@ export {
 } from "./calls/files.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
+export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
 export { openUntimed } from "./calls/untimed-file.ts";
+export { ByteBudget } from "./concurrency/byte-budget.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
+export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
+export { descriptorOf } from "./connections/socket-descriptor.ts";
+export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
 export { freeze, freezeSync, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,
@@ -46,6 +52,7 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export { createNetworkSysfs } from "./mounts/network-sysfs.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";

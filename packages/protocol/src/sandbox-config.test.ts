@@ -54,6 +54,7 @@ test("the dialect of the JavaScript client is understood, Latin-1 included", () 
     ],
     secrets: [{ name: "API_KEY", value: "real", hosts: ["api.example.com"] }],
     env: {},
+    hostname: null,
     region: null,
     ssh: false,
     port: null,
@@ -92,10 +93,36 @@ test("what is absent or null takes its default, and unknown keys are ignored", (
   assert.equal(defaults.allowNet, null);
   assert.deepEqual(defaults.volumes, []);
   const nulls = { memory_mb: null, labels: null, root: null, volumes: null, allow_net: null, secrets: null, env: null };
+  assert.equal(defaults.hostname, null);
   assert.deepEqual(
-    decode({ ...nulls, region: null, timeout: null, stop_at_ms: null, ssh: null, port: null, x: [1] }),
+    decode({ ...nulls, region: null, timeout: null, stop_at_ms: null, ssh: null, port: null, hostname: null, x: [1] }),
     defaults,
   );
+});
+
+test("a host name has letters, digits, hyphens and dots, and is none that every machine has", () => {
+  for (const hostname of ["db", "Db-1.example", "a".repeat(63)]) assert.equal(decode({ hostname }).hostname, hostname);
+  for (const hostname of [
+    "",
+    "a b",
+    "-a",
+    "a-",
+    "a..b",
+    "a_b",
+    "1.2",
+    "localhost",
+    "LOCALHOST",
+    "a".repeat(64),
+    "ä",
+    7,
+    "a\nb",
+  ]) {
+    assert.throws(
+      () => decode({ hostname }),
+      /"hostname" is .*: give a host name: at most 63 letters/,
+      String(hostname),
+    );
+  }
 });
 
 test("an empty allow list allows nothing, which differs from none", () => {

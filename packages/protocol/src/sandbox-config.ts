@@ -9,6 +9,10 @@ export const MAX_LIFETIME_MS = 30 * 60_000;
 /** All variables of a create together: with its arguments, a program may get 2 MiB (execve(2)). */
 export const MAX_ENVIRONMENT_BYTES = 2 ** 20;
 
+/** The kernel's limit for a host name is 64 bytes; some programs allow 63. */
+const MAX_OWN_HOST_NAME_LENGTH = 63;
+const HOST_NAME_RULE = `a host name: at most ${MAX_OWN_HOST_NAME_LENGTH} letters, digits, "-" and "." between them, and not "localhost"`;
+
 /** What a create asks for, after both dialects of protocol.md 1.5 have become one. Everything in it is valid in itself. */
 export interface SandboxConfig {
   readonly memoryMb: number;
@@ -23,6 +27,8 @@ export interface SandboxConfig {
   readonly secrets: readonly Secret[];
   /** Set before anything runs. */
   readonly env: Readonly<Record<string, string>>;
+  /** What the sandbox is called inside; null: chosen by the server. Only our own clients ask for one. */
+  readonly hostname: string | null;
   /** As the client named it; not yet known to exist. */
   readonly region: string | null;
   /** Python only: it reads nothing back, so pre-exposing is allowed but not needed. */
@@ -54,6 +60,7 @@ export function decodeSandboxConfig(header: string | undefined, nowMs: number): 
     allowNet: decodeAllowNet(config.allow_net ?? null),
     secrets: decodeSecrets(config.secrets ?? {}),
     env: decodeEnv(config.env ?? {}),
+    hostname: optionalMember(config, "hostname", HOST_NAME_RULE, isOwnHostName) ?? null,
     region: region ?? null,
     ssh: optionalMember(config, "ssh", "true or false", isBoolean) ?? false,
     port: optionalMember(config, "port", "a whole number from 1 to 65535", isPort) ?? null,
@@ -179,6 +186,12 @@ function isBoolean(value: unknown): value is boolean {
 
 function isEpochMs(value: unknown): value is number {
   return Number.isSafeInteger(value);
+}
+
+function isOwnHostName(value: unknown): value is string {
+  if (typeof value !== "string" || value.length > MAX_OWN_HOST_NAME_LENGTH) return false;
+  const name = value.toLowerCase();
+  return isHostName(name) && !name.includes("_") && name !== "localhost";
 }
 
 function isPort(value: unknown): value is number {

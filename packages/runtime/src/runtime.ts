@@ -30,6 +30,8 @@ export interface SandboxRuntime {
 export interface SandboxSpec {
   /** `sbx_<region>_<20>`. */
   readonly id: string;
+  /** What it is called inside. Default: its id with `-` for `_`. */
+  readonly hostname?: string;
   readonly root: RootSpec;
   /** In mount order: a mount below another one comes after it. */
   readonly mounts: readonly MountSpec[];

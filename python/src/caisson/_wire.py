@@ -74,6 +74,7 @@ def sandbox_config(
     volumes: Mapping[str, str | Volume | Mount] | None,
     allow_net: Sequence[str] | None,
     secrets: Mapping[str, SecretConfig] | None,
+    hostname: str | None,
 ) -> str:
     """The value of the header that describes a new sandbox: base64 of JSON, in plain ASCII."""
     config: dict[str, Any] = {"memory_mb": DEFAULT_MEMORY_MB if memory_mb is None else memory_mb}
@@ -86,6 +87,7 @@ def sandbox_config(
         "volumes": None if volumes is None else [_mount(path, value) for path, value in volumes.items()],
         "allow_net": allow_net,
         "secrets": secrets,
+        "hostname": hostname,
     }
     config.update({key: value for key, value in optional.items() if value is not None})
     return base64.b64encode(json.dumps(config, separators=(",", ":")).encode("ascii")).decode("ascii")

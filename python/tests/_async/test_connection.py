@@ -244,6 +244,7 @@ async def test_the_configuration_of_a_sandbox_is_sent_whole(fake: FakeServer, fa
         volumes={"/data": "vol_ord_1", "/ro": {"volume": "shared", "read_only": True}},
         allow_net=["example.com"],
         secrets={"KEY": {"hosts": ["api.example.com"], "value": "é"}},
+        hostname="db.example",
     ):
         pass
     assert json.loads(base64.b64decode(fake.requests[0].headers["x-deno-sandbox-config"])) == {
@@ -257,6 +258,7 @@ async def test_the_configuration_of_a_sandbox_is_sent_whole(fake: FakeServer, fa
         ],
         "allow_net": ["example.com"],
         "secrets": {"KEY": {"hosts": ["api.example.com"], "value": "é"}},
+        "hostname": "db.example",
     }
 
 

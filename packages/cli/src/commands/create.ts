@@ -43,6 +43,7 @@ interface CreateFlags {
   readonly env?: readonly string[];
   readonly label?: readonly string[];
   readonly allowNet?: readonly string[];
+  readonly hostname?: string;
 }
 
 /** `caisson create`. */
@@ -67,6 +68,7 @@ export function addCreateCommand(program: Command): void {
     .option("--env <key=value>", "an environment variable (repeatable)", collect)
     .option("--label <key=value>", "a label (repeatable)", collect)
     .option("--allow-net <host>", "allow only the named hosts (repeatable)", collect)
+    .option("--hostname <name>", "what it is called inside (default: as its root volume, else its id)")
     .passThroughOptions()
     .action(async (words: string[], flags: CreateFlags) => {
       const context = createContext(command);
@@ -172,7 +174,7 @@ function readOptions(flags: CreateFlags): SandboxOptions {
     const hint = "To use a server in the sandbox from here: caisson exec SANDBOX-ID curl -s http://127.0.0.1:PORT/";
     throw notOffered("caisson create --expose-http", hint);
   }
-  const { timeout, memory, region, root, volume, env, label, allowNet } = flags;
+  const { timeout, memory, region, root, volume, env, label, allowNet, hostname } = flags;
   return {
     timeout: timeout as "session" | Duration,
     volumes: Object.fromEntries((volume ?? []).map(parseMount)),
@@ -181,6 +183,7 @@ function readOptions(flags: CreateFlags): SandboxOptions {
     ...(memory === undefined ? {} : { memory: memory as Memory }),
     ...(region === undefined ? {} : { region }),
     ...(root === undefined ? {} : { root }),
+    ...(hostname === undefined ? {} : { hostname }),
     ...(allowNet === undefined ? {} : { allowNet: [...allowNet] }),
   };
 }

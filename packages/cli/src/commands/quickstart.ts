@@ -13,6 +13,8 @@ import { TemporaryServer } from "../server-process/temporary-server.ts";
 import { withInterrupt } from "../terminal/until-interrupted.ts";
 
 const EXPECTED = "Persist me!";
+/** Whoever wants it sooner can press Ctrl-C. */
+const PATIENCE_MS = 600_000;
 
 const NEXT = `Next, run a server of your own:
 
@@ -57,7 +59,12 @@ async function demonstrate({ output }: Context, steps: Steps, signal: AbortSigna
       display[Symbol.dispose]();
     });
     const { endpoint, token } = await steps.run("start a server in a directory of its own", () => server.ready(signal));
-    return await runScenario(new Client({ apiEndpoint: endpoint, sandboxEndpoint: endpoint, token }), steps, signal);
+    const waits = { timeoutMs: PATIENCE_MS, connectTimeoutMs: PATIENCE_MS };
+    return await runScenario(
+      new Client({ apiEndpoint: endpoint, sandboxEndpoint: endpoint, token, ...waits }),
+      steps,
+      signal,
+    );
   } finally {
     display[Symbol.dispose]();
     await steps.run("stop the server and remove its data", () => server[Symbol.asyncDispose]());

@@ -3,7 +3,14 @@ import { call } from "../calls/ffi.ts";
 import { hasErrorCode } from "../calls/kernel-error.ts";
 
 /** Numbers of mount_setattr(2), open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2): the same on every architecture. */
-const SYSCALL = { openTree: 428, moveMount: 429, fsopen: 430, fsconfig: 431, fsmount: 432, mountSetattr: 442 } as const;
+export const MOUNT_SYSCALLS = {
+  openTree: 428,
+  moveMount: 429,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
+  mountSetattr: 442,
+} as const;
 
 const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;
@@ -13,7 +20,8 @@ const OPEN_TREE_CLOEXEC = 0o2000000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const FSOPEN_CLOEXEC = 1;
 const FSMOUNT_CLOEXEC = 1;
-const FSCONFIG = { setFlag: 0, setString: 1, create: 6 } as const;
+const FSCONFIG = { setFlag: 0, setString: 1 } as const;
+export const FSCONFIG_CREATE = 6;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 
@@ -70,10 +78,10 @@ export async function createFileSystemMount(
 ): Promise<Descriptor> {
   const detail = `${mount.source} as ${mount.type}`;
   await using context = new Descriptor(
-    await call("fsopen", [SYSCALL.fsopen, mount.type, FSOPEN_CLOEXEC], { name: "fsopen", detail: mount.type }),
+    await call("fsopen", [MOUNT_SYSCALLS.fsopen, mount.type, FSOPEN_CLOEXEC], { name: "fsopen", detail: mount.type }),
   );
   const configure = (command: number, key: string | null, value: string | null): Promise<number> =>
-    call("fsconfig", [SYSCALL.fsconfig, context.fd, command, key, value, 0], {
+    call("fsconfig", [MOUNT_SYSCALLS.fsconfig, context.fd, command, key, value, 0], {
       name: "fsconfig",
       detail: `${detail}${key === null ? "" : ` ${key}${value === null ? "" : `=${value}`}`}`,
     });
@@ -83,8 +91,8 @@ export async function createFileSystemMount(
     if (value === true) await configure(FSCONFIG.setFlag, key, null);
     else if (value !== false) await configure(FSCONFIG.setString, key, value);
   }
-  await configure(FSCONFIG.create, null, null);
-  const args = [SYSCALL.fsmount, context.fd, FSMOUNT_CLOEXEC, attributeBits(attributes)];
+  await configure(FSCONFIG_CREATE, null, null);
+  const args = [MOUNT_SYSCALLS.fsmount, context.fd, FSMOUNT_CLOEXEC, attributeBits(attributes)];
   return new Descriptor(await call("fsmount", args, { name: "fsmount", detail }));
 }
 
@@ -92,7 +100,7 @@ export async function createFileSystemMount(
 export async function cloneTree(path: string, options: { readonly isRecursive?: boolean } = {}): Promise<Descriptor> {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (options.isRecursive === true ? AT_RECURSIVE : 0);
   return new Descriptor(
-    await call("openTree", [SYSCALL.openTree, AT_FDCWD, path, flags], { name: "open_tree", detail: path }),
+    await call("openTree", [MOUNT_SYSCALLS.openTree, AT_FDCWD, path, flags], { name: "open_tree", detail: path }),
   );
 }
 
@@ -119,7 +127,7 @@ export async function setMountAttributes(mount: HasDescriptor | string, attribut
   request.writeBigUInt64LE(BigInt(attributes.idmap?.fd ?? 0), 24);
   const [fd, path] = typeof mount === "string" ? [AT_FDCWD, mount] : [mount.fd, ""];
   const flags = (path === "" ? AT_EMPTY_PATH : 0) | (attributes.isRecursive === true ? AT_RECURSIVE : 0);
-  await call("mountSetattr", [SYSCALL.mountSetattr, fd, path, flags, request, request.length], {
+  await call("mountSetattr", [MOUNT_SYSCALLS.mountSetattr, fd, path, flags, request, request.length], {
     name: "mount_setattr",
     detail: path === "" ? `of descriptor ${fd}` : path,
   });
@@ -127,7 +135,7 @@ export async function setMountAttributes(mount: HasDescriptor | string, attribut
 
 /** Puts an unattached mount at `target`, or moves an attached one there. */
 export async function moveMount(mount: HasDescriptor, target: string): Promise<void> {
-  const args = [SYSCALL.moveMount, mount.fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH];
+  const args = [MOUNT_SYSCALLS.moveMount, mount.fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH];
   await call("moveMount", args, { name: "move_mount", detail: `to ${target}` });
 }
 
@@ -151,7 +159,7 @@ export async function unmount(target: string, options: { readonly isLazy?: boole
   }
 }
 
-function attributeBits(attributes: MountAttributes): number {
+export function attributeBits(attributes: MountAttributes): number {
   return (
     (attributes.isReadOnly === true ? ATTRIBUTE.readOnly : 0) |
     (attributes.noSuid === true ? ATTRIBUTE.noSuid : 0) |

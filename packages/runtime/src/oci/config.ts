@@ -23,11 +23,20 @@ export const CAPABILITIES: readonly string[] = [
   "CAP_SYS_CHROOT",
 ];
 
-/** Shown as empty: they tell about the host, or act on it. */
+/**
+ * Shown as empty: they tell about the host or about other sandboxes, or act on them. For /sys there is no such list: it has only what
+ * `SYSTEM_DIRECTORIES` names.
+ */
 const MASKED_PATHS = [
   "/proc/acpi",
   "/proc/asound",
+  "/proc/bus",
+  "/proc/cmdline",
+  "/proc/diskstats",
+  "/proc/driver",
+  "/proc/fs",
   "/proc/interrupts",
+  "/proc/irq",
   "/proc/kallsyms",
   "/proc/kcore",
   "/proc/keys",
@@ -37,19 +46,23 @@ const MASKED_PATHS = [
   "/proc/kpagecount",
   "/proc/kpageflags",
   "/proc/latency_stats",
+  "/proc/mdstat",
   "/proc/modules",
+  "/proc/partitions",
   "/proc/sched_debug",
   "/proc/scsi",
   "/proc/slabinfo",
   "/proc/timer_list",
   "/proc/timer_stats",
-  "/sys/devices/virtual/powercap",
-  "/sys/firmware",
-  "/sys/kernel",
-  "/sys/module",
 ];
 
-const READ_ONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/**
+ * What /sys shows of the kernel's: the sandbox's interfaces and the processors. Everything else there is about the whole machine: its disks, with the
+ * host's path and the volume of each loop device, and its file systems.
+ */
+const SYSTEM_DIRECTORIES = ["/sys/class/net", "/sys/devices/virtual/net", "/sys/devices/system"];
+
+const READ_ONLY_PATHS = ["/proc/sys", "/proc/sysrq-trigger"];
 
 /** The sandboxes are victims before the server when the whole host runs out of memory. */
 const OOM_SCORE_ADJUSTMENT = 100;
@@ -62,6 +75,8 @@ export interface ConfigInput {
   readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
+  /** A sysfs of the sandbox's network. */
+  readonly sysfsPath: string;
   /** Files of this sandbox alone, by their path inside, where root may write to them. */
   readonly files: Readonly<Record<string, string>>;
   /** The same for files that nobody inside may change. */
@@ -130,11 +145,14 @@ export function ociConfig(input: ConfigInput): object {
       pseudo("/dev/mqueue", "mqueue", "nodev"),
       { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
       pseudo("/run/lock", "tmpfs", "nodev", "mode=1777", `size=${MIB}`),
-      pseudo("/sys", "sysfs", "nodev", "ro"),
+      pseudo("/sys", "tmpfs", "nodev", "mode=755", "size=65536", "ro"),
+      ...SYSTEM_DIRECTORIES.map((path) => bind(`${input.sysfsPath}${path.slice("/sys".length)}`, path, "ro", "noexec")),
       ...cgroupMounts(input.cgroups, input.cgroupPath),
       bind(input.agent.directory, AGENT_TARGET, "ro"),
       bind(input.agentRunPath, AGENT_RUN_TARGET, "noexec"),
       bind(input.agent.denoPath, "/usr/local/bin/deno", "ro"),
+      // Without lxcfs, the paths of the host's swap files.
+      bind("/dev/null", "/proc/swaps", "ro", "noexec"),
       ...Object.entries(input.files).map(([target, source]) => bind(source, target, "noexec")),
       ...Object.entries(input.readOnlyFiles).map(([target, source]) => bind(source, target, "ro", "noexec")),
       ...input.mounts.map(({ sourcePath, targetPath, isReadOnly }) =>
@@ -171,21 +189,12 @@ function cgroupMounts(cgroups: Cgroups, cgroupPath: string): readonly object[] {
     const hierarchy = hierarchyOf(cgroups, controller);
     return hierarchy === null ? [] : [{ controller, source: `${hierarchy.mountPath}${cgroupPath}` }];
   });
-  if (shown.length === 0) return [];
-  return [
-    {
-      destination: "/sys/fs/cgroup",
-      type: "tmpfs",
-      source: "tmpfs",
-      options: ["nosuid", "noexec", "nodev", "mode=755", "size=65536"],
-    },
-    ...shown.map(({ controller, source }) => ({
-      destination: `/sys/fs/cgroup/${controller}`,
-      type: "bind",
-      source,
-      options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
-    })),
-  ];
+  return shown.map(({ controller, source }) => ({
+    destination: `/sys/fs/cgroup/${controller}`,
+    type: "bind",
+    source,
+    options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
+  }));
 }
 
 /** The cgroup's limit as programs ask for it (`ulimit -u`). Root inside has no capability that goes beyond it. */

@@ -53,8 +53,10 @@ export interface OciRuntimeOptions {
   readonly denoPath?: string;
   /** A static init. Default: `/usr/bin/tini-static`. */
   readonly tiniPath?: string;
-  /** Default: 20 seconds. */
+  /** How long a sandbox may take until it answers. Default: 45 seconds. */
   readonly startTimeoutMs?: number;
+  /** How long programs that take SIGTERM themselves may save their state when a sandbox ends. Default: 2 seconds. */
+  readonly stopGraceMs?: number;
 }
 
 /** Runs sandboxes with an OCI runtime (crun, or runc). */
@@ -158,7 +160,8 @@ export class OciRuntime implements SandboxRuntime {
       lxcfs,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
       diskLimits: diskLimits ?? null,
-      startTimeoutMs: options.startTimeoutMs ?? 20_000,
+      startTimeoutMs: options.startTimeoutMs ?? 45_000,
+      stopGraceMs: options.stopGraceMs ?? 2_000,
     };
     return new OciRuntime(shared, sandboxes, undo.move(), options.logger);
   }

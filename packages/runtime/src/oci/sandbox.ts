@@ -27,7 +27,7 @@ import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
-import { mountAgentRun, mountData, mountRoot } from "./root/root-mount.ts";
+import { mountAgentRun, mountData, mountNetworkSysfs, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
 import { Trace } from "./trace.ts";
@@ -53,10 +53,9 @@ export interface SharedParts {
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
   readonly startTimeoutMs: number;
+  readonly stopGraceMs: number;
 }
 
-/** How long the agent may take to say good-bye to its clients. */
-const AGENT_STOP_MS = 150;
 const LOG_NAME = "agent.log";
 const LOG_TAIL_BYTES = 4096;
 
@@ -119,7 +118,7 @@ export class Sandbox {
       new CaissonError("SANDBOX_START_FAILED", `Sandbox ${this.#spec.id} was stopped while it started`),
     );
     await this.#starting?.catch(() => undefined);
-    await this.#agent?.stop(AGENT_STOP_MS);
+    await this.#agent?.stop(this.#shared.stopGraceMs);
     await this.#undo[Symbol.asyncDispose]();
   }
 
@@ -133,14 +132,15 @@ export class Sandbox {
       this.#undo.use(await shared.environments.take(signal)),
     );
     const { ids, address } = namespaces.slot;
-    const hostname = id.replaceAll("_", "-");
+    const hostname = this.#spec.hostname ?? id.replaceAll("_", "-");
     const hasSecrets = (egress?.secrets.length ?? 0) > 0;
 
     await trace.run("directory", () => directory.create());
-    const [rootPath, { agentRunPath, files, log }] = await trace.run("mounts", () =>
+    const [rootPath, { agentRunPath, files, log }, sysfsPath] = await trace.run("mounts", () =>
       settleAll([
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
+        mountNetworkSysfs(directory, namespaces.network),
         this.#limit(cgroupPath),
         this.#restrict(address, egress),
       ]),
@@ -160,6 +160,7 @@ export class Sandbox {
             rootPath,
             agent: shared.agent,
             agentRunPath,
+            sysfsPath,
             files,
             readOnlyFiles: { ...certificates, ...shared.lxcfs.files },
             mounts: dataMounts,
@@ -300,7 +301,11 @@ async function writeFiles(
   address: string,
   resolvConf: string,
 ): Promise<Readonly<Record<string, string>>> {
-  const hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", `${address} ${hostname}`];
+  const hosts = [
+    "127.0.0.1 localhost",
+    "::1 localhost ip6-localhost ip6-loopback",
+    `${address} ${hostNames(hostname)}`,
+  ];
   const contents = { hostname: `${hostname}\n`, hosts: `${hosts.join("\n")}\n`, "resolv.conf": resolvConf };
   const files = await Promise.all(
     Object.entries(contents).map(async ([name, content]) => {
@@ -311,6 +316,12 @@ async function writeFiles(
     }),
   );
   return Object.fromEntries(files);
+}
+
+/** A name with dots is found by its first part too, as it is where the local domain is searched. */
+function hostNames(hostname: string): string {
+  const [first = hostname] = hostname.split(".");
+  return first === hostname ? hostname : `${hostname} ${first}`;
 }
 
 function messageOf(error: unknown): string {

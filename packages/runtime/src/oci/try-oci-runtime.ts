@@ -3,13 +3,17 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import {
   createCgroup,
+  createNetworkSysfs,
+  type HasDescriptor,
   holdNewNamespaces,
   type IdRange,
   joinCgroup,
+  moveMount,
   openNamespace,
   readCgroups,
   removeCgroup,
   UndoStack,
+  unmount,
 } from "@caisson/linux";
 import { idMappings } from "../network/namespaces.ts";
 import { namespacePath, ociConfig } from "./config.ts";
@@ -38,6 +42,10 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
   const holder = undo.use(await holdNewNamespaces(idMappings(IDS)));
   const user = undo.use(await openNamespace(holder.pid, "user"));
   const network = undo.use(await openNamespace(holder.pid, "net"));
+  const sysfsPath = join(directory, "sys");
+  await mkdir(sysfsPath);
+  undo.defer(() => unmount(sysfsPath));
+  await mountSysfs(network, sysfsPath);
   const cgroups = await readCgroups();
   const id = basename(directory);
   undo.defer(() => removeCgroup(cgroups, `/${id}`));
@@ -51,6 +59,7 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
         rootPath,
         agent: { directory: agentPath, denoPath: join(agentPath, "tini"), command: [PROGRAM, "--version"] },
         agentRunPath,
+        sysfsPath,
         files: {},
         readOnlyFiles: {},
         mounts: [],
@@ -77,6 +86,11 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
   await endInTime(containerProcess.exited);
   const output = (await readFile(logPath, "utf8").catch(() => "")).replaceAll(directory, "").trim();
   if (!/^tini version/m.test(output)) throw new Error(output === "" ? "it ended without a word" : output);
+}
+
+async function mountSysfs(network: HasDescriptor, target: string): Promise<void> {
+  await using sysfs = await createNetworkSysfs(network, { isReadOnly: true });
+  await moveMount(sysfs, target);
 }
 
 /** What ociConfig names, as the container's root may enter and change it. */

@@ -26,6 +26,8 @@ export interface BaseClientOptions {
   apiEndpoint?: string;
   /** How long one HTTP request may take, in milliseconds. Default: 30000. */
   timeoutMs?: number;
+  /** How long a sandbox may take to be made or reached, in milliseconds. Default: 60000. */
+  connectTimeoutMs?: number;
   /** How often a request that may be repeated safely is repeated after a failure. Default: 2. */
   maxRetries?: number;
 }
@@ -46,6 +48,7 @@ export interface Configuration {
   readonly org: string | undefined;
   readonly apiEndpoint: string;
   readonly timeoutMs: number;
+  readonly connectTimeoutMs: number;
   readonly maxRetries: number;
   readonly sandboxEndpoint: (region: string) => string;
 }
@@ -72,6 +75,7 @@ export function resolveConfiguration(options: SandboxEndpointOptions = {}, envir
     org,
     apiEndpoint,
     timeoutMs: options.timeoutMs ?? 30_000,
+    connectTimeoutMs: options.connectTimeoutMs ?? 60_000,
     maxRetries: options.maxRetries ?? 2,
     sandboxEndpoint(region) {
       const given = options.sandboxEndpoint;

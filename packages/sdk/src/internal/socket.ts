@@ -84,13 +84,16 @@ export function openSocket<T>(
       readRefusal(response).then(fail, fail);
     });
     socket.on("error", (cause) => {
-      fail(
-        new NetworkError(`Cannot reach ${url.origin}: ${cause.message || String(cause)}. Is the server running?`, {
-          cause,
-        }),
-      );
+      fail(new NetworkError(describeFailure(options, cause), { cause }));
     });
   });
+}
+
+function describeFailure({ url, timeoutMs }: SocketOptions, cause: Error): string {
+  // The words of `ws`.
+  if (cause.message === "Opening handshake has timed out")
+    return `${url.origin} did not open the connection to the sandbox within ${timeoutMs} ms; the option connectTimeoutMs sets how long to wait`;
+  return `Cannot reach ${url.origin}: ${cause.message || String(cause)}. Is the server running?`;
 }
 
 function readAnswer(response: IncomingMessage): UpgradeAnswer {

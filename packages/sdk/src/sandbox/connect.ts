@@ -24,7 +24,7 @@ export interface Connected extends UpgradeAnswer {
  * network failures only when nothing is to be created.
  */
 export async function connectSandbox(http: HttpClient, target: ConnectTarget): Promise<Connected> {
-  const { maxRetries, timeoutMs } = http.configuration;
+  const { maxRetries, connectTimeoutMs: timeoutMs } = http.configuration;
   const headers = {
     ...http.credentials(),
     ...(target.configHeader && { "x-deno-sandbox-config": target.configHeader }),

@@ -24,6 +24,7 @@ test("every option is written as the server reads it", () => {
     root: "my-root",
     volumes: { "/data": "cache", "/models": { volume: "models", readOnly: true }, "/rw": { volume: "rw" } },
     allowNet: ["example.com"],
+    hostname: "db.example",
     secrets: { KEY: { hosts: ["api.example.com"], value: "real" } },
     env: { MY_VAR: "Grüße, 世界 🌍" },
   };
@@ -39,10 +40,12 @@ test("every option is written as the server reads it", () => {
       { volume: "rw", path: "/rw" },
     ],
     allow_net: ["example.com"],
+    hostname: "db.example",
     secrets: { KEY: { hosts: ["api.example.com"], value: "real" } },
     env: { MY_VAR: "Grüße, 世界 🌍" },
   });
   const config = decodeSandboxConfig(createConfig(options).header, Date.now());
+  assert.equal(config.hostname, "db.example");
   assert.equal(config.env.MY_VAR, "Grüße, 世界 🌍");
   assert.deepEqual(
     config.volumes.map(({ path, isReadOnly }) => [path, isReadOnly]),

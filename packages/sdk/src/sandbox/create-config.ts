@@ -35,6 +35,7 @@ export function createConfig(options: SandboxOptions): CreateConfig {
       return { volume: mount.volume, path, ...(mount.readOnly === true ? { read_only: true } : {}) };
     }),
     allow_net: options.allowNet,
+    hostname: options.hostname,
     secrets: options.secrets,
   };
   const hasVolumes = config.volumes.length > 0 || root !== undefined;

@@ -62,6 +62,11 @@ export interface SandboxOptions extends ConnectOptions {
   allowNet?: string[];
   /** Environment variables whose values never enter the sandbox. */
   secrets?: Record<string, SecretConfig>;
+  /**
+   * What the sandbox is called inside, at most 63 letters, digits, `-` and `.`. Default: the slug of the volume that it boots from, which
+   * programs bind their files to, else its id.
+   */
+  hostname?: string;
   /** Ask for SSH access at once; it is then in `sandbox.ssh`. Default: false. */
   ssh?: boolean;
   /** Publish this port over HTTP at once; the address is then in `sandbox.url`. */

@@ -3,12 +3,13 @@ import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { endConnection } from "../http/end-connection.ts";
+import { watchClient } from "./client-watch.ts";
 import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
 const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
 const MAX_ANSWER_BYTES = 16 * 1024;
-const ANSWER_TIMEOUT_MS = 5_000;
+const ANSWER_TIMEOUT_MS = 10_000;
 
 export interface ForwardTarget {
   /** Unix socket of the agent. */
@@ -25,7 +26,7 @@ export interface ForwardedConnection {
 
 /**
  * Hands a client's upgrade to the agent and joins the two connections. Resolves when the 101 is on its way to the client; from then on bytes
- * are copied with the back-pressure of both sides, and when one side ends so does the other. Throws `SANDBOX_START_FAILED` when the agent
+ * are copied with the back-pressure of both sides, and when one side ends so does the other, whatever the agent does about it. Throws `SANDBOX_START_FAILED` when the agent
  * does not switch protocols, and a `ClientLeftError` when the client does not wait for it; the client was then sent nothing.
  */
 export async function forwardUpgrade(
@@ -50,6 +51,7 @@ export async function forwardUpgrade(
     agent.pipe(socket);
     endAfter(socket, agent);
     endAfter(agent, socket);
+    watchClient(socket);
     return forwarded;
   } catch (error) {
     agent.destroy();

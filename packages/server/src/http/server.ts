@@ -7,22 +7,23 @@ import Fastify from "fastify";
 import type { AppContext } from "../app/context.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
-import { answerBrokenRequest, MAX_HEADER_BYTES } from "./broken-request.ts";
+import { answerBrokenRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
+import { createGuardedServer } from "./guarded-server.ts";
+import { MAX_BODY_BYTES } from "./http-limits.ts";
+import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { unsupportedRoutes } from "./unsupported.ts";
 import { volumeRoutes } from "./volumes.ts";
 
-const MAX_BODY_BYTES = 2 ** 20;
-
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
 export async function buildHttp(app: AppContext): Promise<Http> {
   const http: Http = Fastify({
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
-    http: { maxHeaderSize: MAX_HEADER_BYTES },
+    serverFactory: (handle) => createGuardedServer(handle),
     clientErrorHandler(error, socket) {
       app.logger.debug({ err: error }, "a client sent what is no request");
       answerBrokenRequest(error, socket);
@@ -95,6 +96,7 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     snapshotRoutes(app, routes as Http);
     sandboxRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
+    poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
   });
   http.get(
@@ -102,6 +104,11 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     { config: { isPublic: true }, schema: { summary: "Is the server up?", security: [] } },
     async () => ({ status: "ok" }),
   );
-  http.get("/openapi.json", { config: { isPublic: true }, schema: { hide: true } }, async () => http.swagger());
+  let openapi: Buffer | null = null;
+  http.get("/openapi.json", { config: { isPublic: true }, schema: { hide: true } }, async (_request, reply) => {
+    // Made once, and shared by all answers that wait for their clients.
+    openapi ??= Buffer.from(JSON.stringify(http.swagger()));
+    return reply.type("application/json; charset=utf-8").send(openapi);
+  });
   return http;
 }

@@ -41,6 +41,7 @@ class AsyncSandboxApi:
         volumes: Mapping[str, str | Volume | Mount] | None = None,
         allow_net: Sequence[str] | None = None,
         secrets: Mapping[str, SecretConfig] | None = None,
+        hostname: str | None = None,
         ssh: bool = False,
         port: int | None = None,
     ) -> Opening[AsyncSandbox]:
@@ -60,6 +61,8 @@ class AsyncSandboxApi:
             volumes: What to mount: mount path to volume, or to `{"volume": ..., "read_only": True}`.
             allow_net: The only hosts that it may reach, for example ["example.com", "*.npmjs.org:443"]. Default: all.
             secrets: Variables whose real values are only sent to certain hosts.
+            hostname: What it is called inside, at most 63 letters, digits, "-" and ".". Default: the slug of the volume
+                that it boots from, else its id.
             ssh: Whether to open SSH access; see `Sandbox.ssh`. Default: False.
             port: A port to expose to the public; see `Sandbox.url`. Default: none.
 
@@ -79,6 +82,7 @@ class AsyncSandboxApi:
             volumes=volumes,
             allow_net=allow_net,
             secrets=secrets,
+            hostname=hostname,
         )
         origin = self._options.sandbox_origin(region)
         return opening(self._create(origin, config, timeout, debug, ssh, port))

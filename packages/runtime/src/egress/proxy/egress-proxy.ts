@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { type HasDescriptor, type Ipv4Endpoint, readOriginalDestination } from "@caisson/linux";
+import { descriptorOf, type Ipv4Endpoint, readOriginalDestination } from "@caisson/linux";
 import { getExtensionData, readTlsClientHello } from "read-tls-client-hello";
 import type { ClosedAddresses } from "../closed-addresses.ts";
 import type { EgressSandbox } from "../egress-sandbox.ts";
@@ -67,7 +67,9 @@ export class EgressProxy implements AsyncDisposable {
       return;
     }
     client.setKeepAlive(true, KEEP_ALIVE_MS);
-    const target = await readOriginalDestination(descriptorOf(client), `of ${client.remoteAddress}`);
+    const descriptor = descriptorOf(client);
+    if (descriptor === null) throw new Error("The connection is closed");
+    const target = await readOriginalDestination(descriptor, `of ${client.remoteAddress}`);
     if (this.#options.closed.has(target.address)) throw new Error("A closed address");
     const upstream = await this.#connect(sandbox, target);
     client.once("close", () => upstream.destroy());
@@ -91,6 +93,7 @@ export class EgressProxy implements AsyncDisposable {
           target,
           serverName: null,
           secrets: [],
+          bodies: [],
           connect: this.#connector(sandbox, target, upstream),
         });
       case "other":
@@ -154,11 +157,4 @@ export class EgressProxy implements AsyncDisposable {
     upstream.setKeepAlive(true, KEEP_ALIVE_MS);
     return upstream;
   }
-}
-
-/** Node has no public name for the descriptor of a socket, but documents that its handle has one (`server.listen(handle)`). */
-function descriptorOf(socket: Socket): HasDescriptor {
-  const { _handle: handle } = socket as Socket & { readonly _handle: HasDescriptor | null };
-  if (handle === null) throw new Error("The connection is closed");
-  return handle;
 }

@@ -11,6 +11,8 @@ const O_NOFOLLOW = 0o400000;
 const RETRY_MS = 1;
 /** A living agent answers within a few milliseconds; one that is stopped never does, and has not ended either. */
 const SILENCE_MS = 1_000;
+/** How long the agent may take to say good-bye to its clients. */
+const STOP_MS = 150;
 
 /**
  * The agent's socket, held by descriptor. The sandbox owns the directory and could put another socket, or a link to one of the host's, in
@@ -34,22 +36,33 @@ export class AgentSocket implements AsyncDisposable {
    */
   async isAlive(): Promise<boolean> {
     return await new Promise((resolve) => {
-      const outgoing = request({ socketPath: this.path, path: "/health", timeout: SILENCE_MS, agent: false });
-      outgoing.on("response", () => resolve(true));
-      outgoing.on("timeout", () => resolve(true));
-      for (const event of ["response", "timeout"]) outgoing.on(event, () => outgoing.destroy());
+      const outgoing = request({ socketPath: this.path, path: "/health", agent: false });
+      const live = (): void => {
+        resolve(true);
+        outgoing.destroy();
+      };
+      // In all, not between two bytes: an agent must not be able to draw its answer out.
+      const timer = setTimeout(live, SILENCE_MS);
+      outgoing.on("response", live);
       outgoing.on("error", () => resolve(false));
-      outgoing.on("close", () => resolve(false));
+      outgoing.on("close", () => {
+        clearTimeout(timer);
+        resolve(false);
+      });
       outgoing.end();
     });
   }
 
-  /** Lets the agent close its WebSockets. Waits at most `timeoutMs`; an agent that fails or is gone has nothing left to close. */
-  async stop(timeoutMs: number): Promise<void> {
+  /**
+   * Has the agent end the programs, which may take `graceMs` for that, and then close its WebSockets. Waits at most `STOP_MS` longer; an agent that
+   * fails or is gone has nothing left to close.
+   */
+  async stop(graceMs: number): Promise<void> {
+    const timeoutMs = graceMs + STOP_MS;
     await new Promise<void>((resolve) => {
       const outgoing = request({
         socketPath: this.path,
-        path: "/stop",
+        path: `/stop?grace=${graceMs}`,
         method: "POST",
         timeout: timeoutMs,
         agent: false,

@@ -4,6 +4,7 @@ import {
   bindMount,
   cloneTree,
   createFileSystemMount,
+  createNetworkSysfs,
   type HasDescriptor,
   type IdRange,
   moveMount,
@@ -15,6 +16,15 @@ import { openLayer } from "./layer.ts";
 
 /** Set-user-id programs such as sudo must work on a root; they gain ids of the sandbox only. */
 const ROOT_ATTRIBUTES = { noDev: true } as const;
+
+/**
+ * What an overlay leaves away by default and programs take for granted of a file system. `redirect_dir`: a directory of the lower layer can be
+ * renamed (without it EXDEV: `git mv`, `os.rename`). `index`: names that are links of one file stay so when it is written to. `xino`: a file keeps
+ * its inode number when it is written to, and all files have one device number. The first follows a note in the layers (a `trusted` attribute, which
+ * nobody inside can write) to another place in the same layers, so it shows nothing that the sandbox does not have anyway. Not `metacopy`:
+ * it would spare the copy on chown and chmod only, and let a file's content and its owner come from different layers.
+ */
+const LIKE_ONE_FILE_SYSTEM = { redirect_dir: "on", index: "on", xino: "on" } as const;
 
 /**
  * Mounts the root with owners translated to the sandbox's ids.
@@ -45,7 +55,8 @@ export async function mountRoot(
     const [lowerdir, upperdir, workdir] = await Promise.all(
       [lower, upper, work].map((layer) => openLayer(layer, layers)),
     );
-    const options = { lowerdir, upperdir, workdir, volatile: true } as Record<string, string | boolean>;
+    const layerOptions = { lowerdir, upperdir, workdir } as Record<string, string>;
+    const options = { ...LIKE_ONE_FILE_SYSTEM, volatile: true, ...layerOptions };
     await using overlay = await createFileSystemMount({ type: "overlay", source: "caisson", options }, ROOT_ATTRIBUTES);
     await moveMount(overlay, path);
   });
@@ -67,6 +78,15 @@ export async function mountData(
     await moveMount(tree, target);
   });
   return { ...mount, sourcePath };
+}
+
+/** Mounts a sysfs of the sandbox's network on the host; the sandbox gets a few directories of it. */
+export async function mountNetworkSysfs(directory: SandboxDirectory, network: HasDescriptor): Promise<string> {
+  return directory.mount("sys", async (target) => {
+    const attributes = { isReadOnly: true, noDev: true, noSuid: true, noExec: true };
+    await using sysfs = await createNetworkSysfs(network, attributes);
+    await moveMount(sysfs, target);
+  });
 }
 
 const AGENT_RUN_BYTES = 256 * 1024;

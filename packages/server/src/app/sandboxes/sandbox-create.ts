@@ -67,9 +67,13 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
       marks.mountedMs = performance.now();
       const { cpuCount, pidsMax } = app.config.sandboxes;
       const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax };
-      return app.runtime.start({ id, ...mount.value, limits, ...egressOf(config) }, signal);
+      const named = plan.hostname === null ? {} : { hostname: plan.hostname };
+      return app.runtime.start({ id, ...named, ...mount.value, limits, ...egressOf(config) }, signal);
     },
-    undo: () => app.runtime.stop(id),
+    undo() {
+      held.letEnd();
+      return app.runtime.stop(id);
+    },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
   const stopReason = (): StopReason => stopReasonOf(signal);
@@ -113,7 +117,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   });
   signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
-  return adopt(app, { record, running: run.value, volumeIds, made });
+  return adopt(app, { record, running: run.value, volumeIds, made, damages: held.damages });
 }
 
 /** Why a creation that failed was not to be. */
@@ -130,11 +134,13 @@ function adopt(
     running,
     volumeIds,
     made,
+    damages,
   }: {
     readonly record: SandboxRecord;
     readonly running: RunningSandbox;
     readonly volumeIds: readonly string[];
     readonly made: UndoStack;
+    readonly damages: readonly string[];
   },
 ): LiveSandbox {
   const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
@@ -143,6 +149,7 @@ function adopt(
     running,
     volumeIds,
     release: () => made[Symbol.asyncDispose](),
+    damages,
     mode: record.stopAtMs === null ? "session" : "duration",
     keepUntilMs: 0,
     timer: null,

@@ -7,6 +7,11 @@ import { DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
   readonly region: Region;
+  /**
+   * What the sandbox is called inside: as asked for, else as its root volume, because programs whose files last bind them to the name (RabbitMQ,
+   * browsers' profiles). Null: as its id.
+   */
+  readonly hostname: string | null;
   readonly root:
     | { readonly kind: "image"; readonly imageId: string }
     | { readonly kind: "volume"; readonly volumeId: string };
@@ -42,13 +47,14 @@ export async function planSandbox(
   const region = chooseRegion(app, used, hostRegion ?? config.region);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
-  if (root === null)
-    return { region, root: { kind: "image", imageId: requireBaseImage(region, rootName) }, mounts, holds };
-  if (root.kind === "snapshot") return { region, root: { kind: "image", imageId: root.id }, mounts, holds };
+  const { hostname } = config;
+  const base = { region, hostname, mounts, holds };
+  if (root === null) return { ...base, root: { kind: "image", imageId: requireBaseImage(region, rootName) } };
+  if (root.kind === "snapshot") return { ...base, root: { kind: "image", imageId: root.id } };
   return {
-    region,
+    ...base,
+    hostname: hostname ?? root.slug,
     root: { kind: "volume", volumeId: root.id },
-    mounts,
     holds: [{ volumeId: root.id, isReadOnly: false }, ...holds],
   };
 }

@@ -1,10 +1,13 @@
 import type { Disk, NewDisk } from "@caisson/database";
+import { hasErrorCode } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
+import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { runOperation, Step } from "../operations/operation.ts";
+import type { Region } from "../region.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -66,13 +69,7 @@ export async function createSnapshot(
       },
       steps: [
         new Step("seal", {
-          async run() {
-            const startMs = performance.now();
-            const live = region.volumes.live(volumeId);
-            const { frozenMs } = await region.storage.sealImage(volumeId, snapshot.id, { live });
-            const tookMs = performance.now() - startMs;
-            app.logger.debug({ volumeId, snapshotId: snapshot.id, tookMs, frozenMs }, "copied a volume");
-          },
+          run: () => withRoom(app, region, () => seal(app, region, volumeId, snapshot.id)),
           undo: () => region.storage.deleteImage(snapshot.id),
         }),
       ],
@@ -89,4 +86,15 @@ export async function createSnapshot(
     await measureUsage(app, [volumeId]);
     return record;
   });
+}
+
+async function seal({ logger }: AppContext, region: Region, volumeId: string, snapshotId: string): Promise<void> {
+  const startMs = performance.now();
+  const live = region.volumes.live(volumeId);
+  const { frozenMs } = await region.storage.sealImage(volumeId, snapshotId, { live }).catch((error: unknown) => {
+    // Its writers may have been made to wait for room meanwhile: then this says so.
+    if (hasErrorCode(error, "EBUSY")) region.volumes.live(volumeId);
+    throw error;
+  });
+  logger.debug({ volumeId, snapshotId, frozenMs, tookMs: performance.now() - startMs }, "copied a volume");
 }

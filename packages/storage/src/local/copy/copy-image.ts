@@ -73,7 +73,7 @@ export async function copyImage(options: CopyImageOptions): Promise<ImageCopied>
   const end = async (): Promise<void> => {
     await ended;
     signal?.removeEventListener("abort", cancel);
-    await freezes?.end();
+    await freezes?.end({ isCopied });
   };
   try {
     return { report: await promise, [Symbol.asyncDispose]: end };
@@ -112,11 +112,11 @@ class WatchedFreezes {
     });
   }
 
-  /** The thread is gone: what it may have left frozen is thawed, whatever it had still said. */
-  async end(): Promise<void> {
+  /** The thread is gone: what it may have left frozen is thawed. One that had copied had thawed before. */
+  async end({ isCopied }: { readonly isCopied: boolean }): Promise<void> {
     if (this.#timer === null) return;
     clearInterval(this.#timer);
-    thaw(this.#live.mount, this.#live.mountPath);
+    if (!isCopied) thaw(this.#live.mount, this.#live.mountPath);
     this.#ended.resolve();
     await this.#expedited;
   }
