@@ -224,11 +224,23 @@ export interface Hold {
 export type ReserveOutcome =
   | { readonly kind: "reserved" }
   | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
-  | { readonly kind: "limit"; readonly live: number };
+  | { readonly kind: "limit"; readonly live: number }
+  /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. */
+  | { readonly kind: "full"; readonly isKept: boolean };
+
+/** How many sandboxes may be live. */
+export interface SandboxPlaces {
+  readonly perOrganization: number;
+  /** Of all organizations together. */
+  readonly total: number;
+  /** The last of them, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
+  readonly kept: number;
+  readonly keptEach: number;
+}
 
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its holds, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
-  reserve(sandbox: NewSandbox, volumes: readonly Hold[], maxLive: number): Promise<ReserveOutcome>;
+  /** One transaction: the sandbox row in `starting`, its holds, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
+  reserve(sandbox: NewSandbox, volumes: readonly Hold[], places: SandboxPlaces): Promise<ReserveOutcome>;
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */

@@ -10,7 +10,7 @@ import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbo
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
 import { answerAndEnd } from "../http/broken-request.ts";
-import { toCaissonError } from "../http/errors.ts";
+import { isServersFault, toCaissonError } from "../http/errors.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
@@ -44,8 +44,7 @@ export async function handleUpgrade(
       return;
     }
     const known = toCaissonError(error);
-    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
-      app.logger.error({ err: known, traceId }, "upgrade failed");
+    if (isServersFault(known)) app.logger.error({ err: known, traceId }, "upgrade failed");
     refuse(socket, known, traceId);
   }
 }
