@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
+import { loadConfig } from "../config.ts";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
@@ -11,7 +12,10 @@ import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-chec
 
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
-    const checks = await runDoctor({ dataDirectory: "/var/lib/caisson" });
+    const checks = await runDoctor({
+      dataDirectory: "/var/lib/caisson",
+      sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
+    });
     assert.equal(new Set(checks.map(({ name }) => name)).size, checks.length);
     for (const { name, status, found, remedy } of checks) {
       assert.notEqual(found, "", name);
