@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { allocateRange, LoopDevice, listLoopDevices, openFile, readSpace, runTool } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { MIB, patternOf, writeDevice } from "../../testing/device-io.ts";
 import { TestDisk } from "../../testing/local-test-pool.ts";
 import { mountVolume, unmountVolume } from "../file-system.ts";
@@ -134,7 +135,7 @@ describe("the pool file", () => {
     await storage.detach(device).catch(() => storage.detach(device));
     await storage.deleteImage("vol_hog");
     await other.truncate(0);
-    const deadline = performance.now() + 10_000;
+    const deadline = performance.now() + testTimeoutMs(10_000);
     while ((await storage.capacity()).availableBytes < roomy - 64 * MIB) assert.ok(performance.now() < deadline);
     await storage.createImage("vol_more", { sizeBytes: 8 * MIB });
     await storage.deleteImage("vol_more");
