@@ -39,9 +39,13 @@ export interface OrganizationStore {
   createToken(token: Token, hash: Uint8Array, event: AuditEvent): Promise<void>;
   /** The token with this hash and whose it is, unless it is revoked. */
   findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
+  /** Whether there is, or was, a token with this hash. */
+  isTokenKnown(hash: Uint8Array): Promise<boolean>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
   revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** Revokes a token and creates another one of its organization, in one transaction. False, with nothing done, as for `revokeToken`. */
+  rotateToken(tokenId: string, token: Token, hash: Uint8Array, event: AuditEvent): Promise<boolean>;
 }
 
 export type DiskKind = "volume" | "snapshot";

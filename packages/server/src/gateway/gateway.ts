@@ -31,6 +31,10 @@ export async function handleUpgrade(
   const client = new WaitingClient(socket, head);
   try {
     const actor = await authenticate(app, request.headers);
+    socket.once(
+      "close",
+      app.connections.add(actor.token.id, () => socket.destroy()),
+    );
     const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
     if (path === CREATE_PATH) return await create(app, actor, { request, socket, client, traceId });
     // Ids have no characters that need escapes.
