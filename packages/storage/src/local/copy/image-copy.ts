@@ -100,7 +100,7 @@ export class ImageCopy {
 
   /** All of it, or all that differs. `afterPiece` keeps the trace's buffer from filling. */
   #copyAll(isSeeded: boolean, afterPiece: () => void): void {
-    faultPointSync("storage.seal.copy");
+    faultPointSync(this.#order.live === null ? "storage.copy" : "storage.seal.copy");
     const { sizeBytes, detail } = this.#order;
     const ranges: Iterable<ByteRange> = isSeeded
       ? differingRanges(this.#source, this.#target, detail, afterPiece)
