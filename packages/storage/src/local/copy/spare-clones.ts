@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { countExtents, hasErrorCode, openFile, step, syncFile } from "@caisson/linux";
 import type { ImageId } from "../../driver.ts";
 import type { ImageDirectory, IncomingImage } from "../image-directory.ts";
@@ -6,6 +7,8 @@ import { type ImageCopier, SCATTERED_EXTENTS } from "./image-copier.ts";
 /** Spares hold no data of their own, but their extents: 16 bytes and more for each, in the file system's metadata. */
 const MAX_SPARES = 16;
 const MAX_EXTENTS = 2_000_000;
+/** Leaves the processors and the disk to the caller, who is about to answer. */
+const START_DELAY_MS = 100;
 /** A spare that could not be made is tried again, after pauses that double. */
 const FIRST_PAUSE_MS = 2_000;
 const MAX_ATTEMPTS = 5;
@@ -40,7 +43,7 @@ export class SpareClones {
   readonly #wanted = new Map<ImageId, { readonly isUsed: boolean }>();
   /** How often making one has failed, and the next try. */
   readonly #failures = new Map<ImageId, { readonly attempts: number; readonly timer: NodeJS.Timeout }>();
-  #isClosed = false;
+  readonly #closing = new AbortController();
   #making: Making | null = null;
   #running: Promise<void> | null = null;
 
@@ -113,14 +116,14 @@ export class SpareClones {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     for (const id of this.#failures.keys()) this.#forgetFailure(id);
     this.#making?.controller.abort();
     await this.idle();
   }
 
   #run(): void {
-    if (this.#isClosed) return;
+    if (this.#closing.signal.aborted) return;
     this.#running ??= this.#makeAll().finally(() => {
       this.#running = null;
       if (this.#wanted.size > 0) this.#run();
@@ -128,8 +131,9 @@ export class SpareClones {
   }
 
   async #makeAll(): Promise<void> {
+    await delay(START_DELAY_MS, undefined, { signal: this.#closing.signal }).catch(() => undefined);
     for (let next = [...this.#wanted].at(-1); next !== undefined; next = [...this.#wanted].at(-1)) {
-      if (this.#isClosed) return;
+      if (this.#closing.signal.aborted) return;
       const [id, { isUsed }] = next;
       this.#wanted.delete(id);
       const controller = new AbortController();
@@ -151,7 +155,7 @@ export class SpareClones {
       this.#options.onError(new Error(`Cannot make a spare clone of image ${id}`, { cause: error }));
       const attempts = (this.#failures.get(id)?.attempts ?? 0) + 1;
       this.#forgetFailure(id);
-      if (attempts === MAX_ATTEMPTS || this.#isClosed) return;
+      if (attempts === MAX_ATTEMPTS || this.#closing.signal.aborted) return;
       const timer = setTimeout(() => this.want(id), FIRST_PAUSE_MS * 2 ** (attempts - 1)).unref();
       this.#failures.set(id, { attempts, timer });
     }
