@@ -34,6 +34,8 @@ const AUTOMATIC_BASE = parseAddress("10.213.0.0");
 /** Blocks of one /24 of addresses and 256 id ranges; 15 of them fit between the ids that systemd gives away (its UIDS-GIDS.md). */
 const BLOCK_COUNT = 15;
 const SANDBOXES_PER_BLOCK = 2 ** (32 - AUTOMATIC_PREFIX_LENGTH);
+/** How many sandboxes one server can have at a time: not the first and the last address, nor those of name servers. */
+export const PLACES = SANDBOXES_PER_BLOCK - 2 - NAME_SERVERS_MAX;
 const FIRST_HOST_ID = 0x70000000;
 
 /** What an instance has to itself on the host. */
@@ -113,6 +115,11 @@ export class SandboxNetwork implements AsyncDisposable {
       await block.claim[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** How many sandboxes there can be at a time. */
+  get places(): number {
+    return slotsOf(this.#block).length;
   }
 
   /** Makes the namespaces of one more sandbox: three processes, about 10 ms. */

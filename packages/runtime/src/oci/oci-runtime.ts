@@ -22,6 +22,8 @@ import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts"
 import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
+import { putLimitsOutOfReach, readProcessLimit, readTerminalLimit } from "./limits/host-limits.ts";
+import { HostShares } from "./limits/host-shares.ts";
 import { type PreparedEnvironment, prepareEnvironment } from "./prepared-environment.ts";
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
@@ -138,6 +140,9 @@ export class OciRuntime implements SandboxRuntime {
           options.logger?.warn({ err: error }, "Sandboxes show the memory and processors of the whole host"),
       }),
     );
+    await putLimitsOutOfReach();
+    const processes = await readProcessLimit(cgroups);
+    const terminals = await readTerminalLimit();
     const stateDirectory = directories.state;
     const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network };
     const environments = undo.use(
@@ -157,6 +162,8 @@ export class OciRuntime implements SandboxRuntime {
       environments,
       lxcfs,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
+      processes: new HostShares(processes.total, network.places),
+      terminals: new HostShares(terminals.total, network.places),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
     };

@@ -7,6 +7,7 @@ import { runTool } from "@caisson/linux";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
+import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
 suite("doctor", () => {
@@ -56,6 +57,20 @@ suite("doctor", () => {
     assert.equal(judgePrivileges(0, "000001ffffffffff").status, "ok");
     assert.equal(judgePrivileges(1000, "0").status, "missing");
     assert.match(judgePrivileges(0, "000001ffffdfffff").found, /^root without CAP_SYS_ADMIN$/);
+  });
+
+  test("limits that sandboxes share are computed, and the setting that is too small is named", () => {
+    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" });
+    assert.match(little.found, /^28672 for sandboxes: 4096 for the first ones, at least 57 for each of 251/);
+    assert.match(little.remedy ?? "", /sysctl kernel\.pid_max=4194304; or .*sandboxes\.pids/);
+    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }).status, "ok");
+    assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }).status, "ok");
+    assert.match(
+      judgeTerminals({ total: 100, setting: "kernel.pty.max" }).remedy ?? "",
+      /sysctl kernel\.pty\.max=4096/,
+    );
+    assert.equal(judgeUndivided([]).status, "ok");
+    assert.match(judgeUndivided(["fs.file-max"]).remedy ?? "", /sysctl fs\.file-max=9223372036854775807$/);
   });
 
   test("a firewall that drops forwarded packets is a warning", () => {

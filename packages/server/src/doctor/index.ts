@@ -2,6 +2,7 @@ import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { Check } from "./check.ts";
 import { checkDescriptors, checkDisk, checkPools, checkPrivileges, checkTools } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
+import { checkHostLimits } from "./limit-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
 
 export type { Check } from "./check.ts";
@@ -18,6 +19,7 @@ export async function runDoctor(options: {
     checkOciRuntime,
     checkTools,
     checkDescriptors,
+    checkHostLimits,
     () => checkDisk("disk", options.dataDirectory),
     () => checkDisk("image cache", cacheDirectory),
     () => checkPools(options.dataDirectory),
