@@ -12,6 +12,10 @@ export PATH
 # Kernel calls that may block run on Node's worker threads; four, its default, are too few for several volumes at once.
 export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
 
+# The C library learns from one large block to keep the next ones, and a server that clients have sent long headers then stays twice as large as
+# it must be: blocks from here on always go back to the kernel.
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.mmap_threshold=262144}"
+
 # A background command gets no standard input of its own accord, so it is handed over.
 exec 3<&0
 # Since Linux 6.14 a PID namespace has a limit of its own, which begins high: inside it is the host's, so that the server shares out what there is.

@@ -103,6 +103,29 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
     await assertEndedOnce();
   });
 
+  test("that could not store everything says so to the one who asked for it, in the trail, and with the volume until that is acknowledged", async () => {
+    await plan.at(tries("linux.syncfs", 1), "fail:EIO");
+    const answer = await kill();
+    assert.equal(answer.status, 409);
+    const { code, message } = (await answer.json()) as { code: string; message: string };
+    assert.equal(code, "DATA_LOST");
+    assert.match(message, new RegExp(`${sandbox.id} has ended.*vol_ord_.*not synced`));
+    assert.equal((await get()).status, "stopped");
+
+    const read = () => client.extended<{ id: string; last_error: unknown }>("GET", `/api/v2/volumes/${volume}`);
+    const { id, last_error } = await read();
+    assert.match(JSON.stringify(last_error), /"message":".*lost.*","at":"20/);
+    const events = await client.rest<{ verb: string; outcome: string }[]>("GET", `/api/v1/events?object=${id}`);
+    assert.deepEqual([events[0]?.verb, events[0]?.outcome], ["volume-damage", "DATA_LOST"]);
+    // The volume can be used, and looks damaged until somebody says that it is known.
+    await assertFree();
+    assert.notEqual((await read()).last_error, null);
+    const acknowledge = `/api/v2/volumes/${volume}/acknowledge`;
+    assert.equal((await client.extended<{ last_error: unknown }>("POST", acknowledge)).last_error, null);
+    assert.equal((await read()).last_error, null);
+    await client.extended("POST", acknowledge);
+  });
+
   test("that keeps failing does not keep the server from ending, and the next start frees the volume", async () => {
     await plan.at(tries("volume-mount.unmount:before", 1000), "fail:EBUSY");
     const killing = kill().then(({ status }) => status);

@@ -1,46 +1,175 @@
 import assert from "node:assert/strict";
-import { suite, test } from "node:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { runTool } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
-import type { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
+import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
+interface Pool {
+  readonly total: number;
+  readonly used: number;
+  readonly headroom: number;
+  readonly available: number;
+  readonly volumes: number;
+  readonly deleted: number;
+  readonly [part: string]: unknown;
+}
+
+const PARTS = ["volumes", "snapshots", "deleted", "built_in", "scratch", "shared"];
+/** Writes without a sync until it must not any more, and says what the writer was told. */
+const FILL = "yes | head -c 5G > /v/fill; stat -c %s /v/fill";
+const settings = (size: string, floorHours: number): string =>
+  `[pool]\nsize = "${size}"\n[volumes]\nretention_floor_hours = ${floorHours}\nusage_interval_seconds = 1\n`;
+
 suite("a full pool", { timeout: testTimeoutMs(300_000) }, () => {
-  test("refuses what needs room, damages nothing, and has room again when something is deleted", async () => {
-    await using server = await TestServer.start({
-      settings: '[pool]\nsize = "3GiB"\n[volumes]\nretention_hours = 0\n',
-    });
+  let server: TestServer;
+  let client: TestClient;
+  before(async () => {
+    server = await TestServer.start({ settings: settings("1200MiB", 1) });
+    await begin();
+  });
+  after(() => server?.[Symbol.asyncDispose]());
+
+  const begin = async () => {
     Object.assign(process.env, server.clientEnv());
-    const client = new TestClient(server);
+    client = new TestClient(server);
+  };
+  const restart = async (text: string) => {
+    await server.stop();
+    await writeFile(join(server.dataDirectory, "caisson.toml"), text);
+    await server.start();
+    await begin();
+  };
+  const readPool = async (): Promise<Pool> => {
+    const [pool] = await client.rest<Pool[]>("GET", "/api/v1/pools");
+    assert.ok(pool !== undefined);
+    return pool;
+  };
+  /** Fills the pool through a volume, and returns how many bytes it took. */
+  const fill = async (slug: string): Promise<number> => {
+    await client.createVolume(slug, { capacity: "10GB" });
+    return client.with({ volumes: { "/v": slug } }, async (sandbox) => {
+      const child = await sandbox.spawn("bash", { args: ["-c", FILL], stdout: "piped", stderr: "piped" });
+      const { stdoutText, stderrText } = await child.output();
+      assert.match(stderrText ?? "", /No space left on device/);
+      return Number(stdoutText?.trim().split("\n").at(-1));
+    });
+  };
+  const create = (slug: string) =>
+    client.refused("POST", "/api/v2/volumes", { slug, region: "ord", capacity: "300MB" });
+
+  test("tells the writer, loses nothing that it took, and lets sandboxes start and delete files", async () => {
     await client.createVolume("kept");
     await client.with({ volumes: { "/v": "kept" } }, (sandbox) =>
       shell(sandbox, "head -c 20M /dev/urandom > /v/data; sync; cd /v; sha256sum data > sum"),
     );
-    await client.createVolume("hog", { capacity: "10GB" });
-    await client.with({ volumes: { "/v": "hog", "/k": "kept" } }, async (sandbox) => {
-      const child = await sandbox.spawn("sh", {
-        args: ["-c", "head -c 5G /dev/urandom > /v/fill; sync /v/fill; echo $?"],
-        stdout: "piped",
-        stderr: "piped",
-      });
-      const { stdoutText, stderrText } = await child.output();
-      assert.match(`${stdoutText}${stderrText}`, /No space left on device|Input\/output error|Read-only file system/);
-      // What was written before the pool was full is whole.
-      assert.match(await shell(sandbox, "cd /k; sha256sum -c sum"), /OK/);
-    });
-    assert.deepEqual(
-      (await client.refused("POST", "/api/v2/volumes", { slug: "more", region: "ord", capacity: "300MB" }))[0],
-      "507 STORAGE_FULL",
-    );
+    // Ending it answers 204: `with` would throw on DATA_LOST.
+    const bytes = await fill("hog");
+    assert.ok(bytes > 200e6, `${bytes} bytes`);
+    const [code, message] = await create("more");
+    assert.equal(code, "507 STORAGE_FULL");
+    assert.match(message, /headroom.*caisson purge.*--now.*caisson df/);
     assert.deepEqual(await client.rest("GET", "/api/v2/volumes?search=more"), []);
-
-    await client.rest("DELETE", "/api/v2/volumes/hog");
-    await server.stop();
-    await server.start();
-    Object.assign(process.env, server.clientEnv());
-    await client.createVolume("more");
-    await client.with({ volumes: { "/v": "kept", "/m": "more" } }, async (sandbox: Sandbox) => {
-      assert.match(await shell(sandbox, "cd /v; sha256sum -c sum && head -c 200M /dev/urandom > /m/x && sync"), /OK/);
+    await client.with({ volumes: { "/v": "hog", "/k": "kept" } }, async (sandbox) => {
+      assert.equal(await shell(sandbox, "tr -d '\\ny' < /v/fill | wc -c; stat -c %s /v/fill"), `0\n${bytes}`);
+      assert.match(await shell(sandbox, "cd /k; sha256sum -c sum"), /OK/);
+      await shell(sandbox, "echo scratch > /tmp/file; rm /v/fill; sync");
     });
+    await client.createVolume("more");
+    await client.rest("DELETE", "/api/v2/volumes/more?now=true");
+  });
+
+  test("is shown by its parts, and its thresholds are in the administrators' trail", async () => {
+    await fill("hog-2");
+    const pool = await readPool();
+    assert.ok(pool.available < 64e6 && Number(pool.used_percent) > 95, JSON.stringify(pool));
+    const sum = PARTS.reduce((total, part) => total + Number(pool[part]), 0);
+    assert.ok(Math.abs(sum - pool.used) < 64e6, JSON.stringify(pool));
+    await eventually("the event", async () => {
+      const events = await client.rest<{ verb: string; detail: object }[]>("GET", "/api/v1/events?object=ord");
+      return events.some(({ verb, detail }) => verb === "pool-threshold" && "threshold" in detail) ? true : null;
+    });
+  });
+
+  test("has room again when what is deleted is purged, and not before, unless it was deleted with now", async () => {
+    const { id } = await client.rest<{ id: string }>("GET", "/api/v2/volumes/hog-2");
+    assert.match((await client.refused("POST", `/api/v2/volumes/${id}/purge`))[1], /it is not deleted/);
+    await client.rest("DELETE", `/api/v2/volumes/${id}`);
+    assert.equal((await create("more"))[0], "507 STORAGE_FULL", "the floor of an hour holds");
+    const { deleted } = await readPool();
+    assert.ok(deleted > 200e6, `${deleted}`);
+    await client.rest("POST", `/api/v2/volumes/${id}/purge`);
+    assert.equal((await client.refused("POST", `/api/v2/volumes/${id}/restore`, {}))[0], "404 VOLUME_NOT_FOUND");
+    await client.createVolume("more");
+    const [event] = await client.rest<{ verb: string; detail: object }[]>("GET", `/api/v1/events?object=${id}`);
+    assert.deepEqual([event?.verb, event?.detail], ["volume-purge", { slug: "hog-2", reason: "asked" }]);
+
+    await fill("hog-3");
+    await client.rest("DELETE", "/api/v2/volumes/hog-3?now=true");
+    assert.deepEqual(await client.rest("GET", "/api/v2/volumes?deleted=true&search=hog-3"), []);
+    await client.createVolume("more-2");
+  });
+
+  test("purges what is deleted early, the oldest first, as far as the settings allow", async () => {
+    await restart(settings("1200MiB", 0));
+    for (const slug of ["old", "young"]) {
+      const { id } = await client.createVolume(slug);
+      await client.rest("DELETE", `/api/v2/volumes/${id}`);
+    }
+    const { id } = await client.rest<{ id: string }>("GET", "/api/v2/volumes/hog");
+    await client.rest("DELETE", `/api/v2/volumes/${id}`);
+    await fill("hog-4");
+    await eventually("the purge", async () =>
+      (await client.rest<unknown[]>("GET", "/api/v2/volumes?deleted=true")).length === 0 ? true : null,
+    );
+    const purged = (
+      await client.rest<{ verb: string; detail: { slug?: string; reason?: string } }[]>("GET", "/api/v1/events")
+    )
+      .filter(({ verb, detail }) => verb === "volume-purge" && detail.reason === "pool-full")
+      .map(({ detail }) => detail.slug);
+    assert.deepEqual(purged.toReversed().slice(0, 2), ["old", "young"]);
+  });
+
+  test("grows while it runs, to the size that the settings name", async () => {
+    const before = await readPool();
+    await writeFile(join(server.dataDirectory, "caisson.toml"), settings("1600MiB", 0));
+    const [grown] = await client.rest<Pool[]>("POST", "/api/v1/pools/grow", {});
+    assert.ok(Number(grown?.total) > before.total + 380 * 2 ** 20, JSON.stringify(grown));
+    await client.createVolume("after-growth");
+    await writeFile(join(server.dataDirectory, "caisson.toml"), settings("1200MiB", 0));
+    const [code, message] = await client.refused("POST", "/api/v1/pools/grow", {});
+    assert.equal(code, "400 INVALID_CAPACITY");
+    assert.match(message, /cannot shrink/);
+    await restart(settings("1600MiB", 0));
+    assert.equal((await readPool()).total, grown?.total);
+  });
+
+  test("a copy of the data directory is a server beside the original, with the same data", async () => {
+    await server.stop();
+    const copy = await mkdtemp(join(tmpdir(), "caisson-copy-"));
+    await runTool("cp", ["-a", "--sparse=always", `${server.dataDirectory}/.`, copy]);
+    await server.start();
+    await begin();
+    const second = await TestServer.start({ dataDirectory: copy });
+    try {
+      const secondClient = new TestClient(second);
+      for (const [one, to] of [
+        [client, server],
+        [secondClient, second],
+      ] as const) {
+        Object.assign(process.env, to.clientEnv());
+        assert.match(
+          await one.with({ volumes: { "/v": "kept" } }, (sandbox) => shell(sandbox, "cd /v; sha256sum -c sum")),
+          /OK/,
+        );
+      }
+    } finally {
+      await second[Symbol.asyncDispose]();
+      await rm(copy, { recursive: true, force: true });
+    }
   });
 });

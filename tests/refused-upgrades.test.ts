@@ -42,11 +42,25 @@ suite("a refused upgrade", { timeout: 600_000 }, () => {
     ).length;
   }
 
-  test("is forgotten by the server although the client never ends its half", async () => {
-    const clients = await Promise.all(Array.from({ length: 200 }, () => upgrade("/api/v3/sandboxes/create", "wrong")));
-    for (const { answer } of clients) assert.match(answer, /^HTTP\/1\.1 401 INVALID_TOKEN\r\n/);
+  /** A thousand, each with the byte more that keeps its connection from being idle. */
+  async function refuseMany(): Promise<Socket[]> {
+    const clients: Socket[] = [];
+    for (let count = 0; count < 20; count += 1) {
+      const some = await Promise.all(Array.from({ length: 50 }, () => upgrade("/api/v3/sandboxes/create", "wrong")));
+      for (const { socket, answer } of some) {
+        assert.match(answer, /^HTTP\/1\.1 401 INVALID_TOKEN\r\n/);
+        socket.write("x");
+        clients.push(socket);
+      }
+    }
+    return clients;
+  }
+
+  test("is forgotten by the server although the client sends more and never ends its half, also a thousand times", async () => {
+    const clients = await refuseMany();
     await eventually("no connection held", async () => ((await heldConnections()) === 0 ? true : null), 30_000);
-    for (const { socket } of clients) socket.destroy();
+    assert.equal((await fetch(new URL("/health", server.endpoint))).status, 200);
+    for (const socket of clients) socket.destroy();
   });
 
   test("at a place that cannot be read is a 404", async () => {
@@ -59,9 +73,16 @@ suite("a refused upgrade", { timeout: 600_000 }, () => {
     }
   });
 
-  test("does not keep the server from ending", async () => {
-    const { socket } = await upgrade("/api/v3/sandboxes/create", "wrong");
+  test("does not keep the server from ending, and neither does any other connection", async () => {
+    const clients = await refuseMany();
+    for (const text of ["", "GET / HT", "POST /api/v2/volumes HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"]) {
+      const socket = connect({ host: address.hostname, port: Number(address.port), allowHalfOpen: true });
+      socket.on("error", () => {});
+      await once(socket, "connect");
+      socket.write(text);
+      clients.push(socket);
+    }
     assert.equal(await within(60_000, "the end of the server", server.stop()), 0);
-    socket.destroy();
+    for (const socket of clients) socket.destroy();
   });
 });

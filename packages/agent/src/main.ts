@@ -8,10 +8,11 @@ import { closeQuietly } from "./network/close-quietly.ts";
 import { Environment } from "./processes/environment.ts";
 import { OomDetector } from "./processes/oom.ts";
 import { ProcessTable } from "./processes/process-table.ts";
+import { terminateAll } from "./processes/terminate.ts";
 import { acceptUpgrade, type Request, readRequest, respond } from "./wire/http-server.ts";
 import { WebSocketPeer } from "./wire/websocket.ts";
 
-/** Time that `POST /stop` may take; a client that reads nothing would otherwise hold up the sandbox's end. */
+/** Time that `POST /stop` may take once the programs had theirs; a client that reads nothing would otherwise hold up the sandbox's end. */
 const STOP_TIMEOUT_MS = 100;
 const SAFETY_NET_DELAY_MS = 150;
 const ACCEPT_RETRY_MS = 100;
@@ -96,9 +97,12 @@ function warmUp(): void {
   new WritableStream().getWriter();
 }
 
+/** Ends the programs, whose last output still reaches their clients, and then the connections. */
 async function stop(stream: Deno.Conn, request: Request): Promise<void> {
   isStopping = true;
-  const reason = new URLSearchParams(request.query).get("reason") ?? DEFAULT_STOP_REASON;
+  const query = new URLSearchParams(request.query);
+  const reason = query.get("reason") ?? DEFAULT_STOP_REASON;
+  await terminateAll(Number(query.get("grace") ?? 0));
   const { promise: timeout, resolve } = Promise.withResolvers<void>();
   const stopTimer = startTimer(STOP_TIMEOUT_MS, resolve);
   await Promise.race([timeout, Promise.all([...connections].map((connection) => connection.stop(reason)))]);

@@ -39,9 +39,13 @@ export interface OrganizationStore {
   createToken(token: Token, hash: Uint8Array, event: AuditEvent): Promise<void>;
   /** The token with this hash and whose it is, unless it is revoked. */
   findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
+  /** Whether there is, or was, a token with this hash. */
+  isTokenKnown(hash: Uint8Array): Promise<boolean>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
   revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** Revokes a token and creates another one of its organization, in one transaction. False, with nothing done, as for `revokeToken`. */
+  rotateToken(tokenId: string, token: Token, hash: Uint8Array, event: AuditEvent): Promise<boolean>;
 }
 
 export type DiskKind = "volume" | "snapshot";
@@ -98,6 +102,21 @@ export interface Disk extends NewDisk, DiskUsage {
   readonly growToBytes: number | null;
   readonly deletedAtMs: number | null;
   readonly purgeAtMs: number | null;
+  /** What went wrong with it, until it is acknowledged. */
+  readonly lastError: DiskError | null;
+}
+
+/** For people: what was lost or broken, and when that was found. */
+export interface DiskError {
+  readonly message: string;
+  readonly atMs: number;
+}
+
+export interface UsageSums {
+  readonly volumesBytes: number;
+  readonly snapshotsBytes: number;
+  /** Of both kinds: deleted, being purged. */
+  readonly deletedBytes: number;
 }
 
 export interface DiskQuery {
@@ -150,6 +169,10 @@ export interface DiskStore {
   /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted. */
   restore(id: string, slug: string, event: AuditEvent): Promise<Disk>;
   setLabels(id: string, labels: Labels, event: AuditEvent): Promise<Disk>;
+  /** Records what went wrong with a disk in any state; it replaces what is recorded. Absent is success, without an event. */
+  recordError(id: string, error: DiskError, event: AuditEvent): Promise<void>;
+  /** Forgets what went wrong with a ready disk. Throws `*_NOT_FOUND`. Nothing recorded is success, without an event. */
+  acknowledgeError(id: string, event: AuditEvent): Promise<Disk>;
   /** Remembers a measurement, unless a later one is known. */
   setUsage(id: string, usage: DiskUsage): Promise<void>;
   /** Ready disks of these regions that were measured before this or never, those first whose turn is longest due. */
@@ -160,6 +183,12 @@ export interface DiskStore {
   cancelGrow(id: string): Promise<void>;
   /** `deleted` to `purging`, for every disk whose time has come; returns all that are purging. */
   beginPurge(nowMs: number): Promise<readonly Disk[]>;
+  /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither. */
+  beginPurgeOf(id: string): Promise<Disk | null>;
+  /** Disks of the region that were deleted before this, the oldest deletion first. */
+  listDeleted(region: string, beforeMs: number, limit: number): Promise<readonly Disk[]>;
+  /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
+  sumUsage(region: string): Promise<UsageSums>;
   /** What a restart must settle: creations, purges and grows that were under way. */
   listUnsettled(): Promise<readonly Disk[]>;
   /** Ids of all disks in any state, with their region, for reconciliation with the pool. */
@@ -199,11 +228,23 @@ export interface Hold {
 export type ReserveOutcome =
   | { readonly kind: "reserved" }
   | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
-  | { readonly kind: "limit"; readonly live: number };
+  | { readonly kind: "limit"; readonly live: number }
+  /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. */
+  | { readonly kind: "full"; readonly isKept: boolean };
+
+/** How many sandboxes may be live. */
+export interface SandboxPlaces {
+  readonly perOrganization: number;
+  /** Of all organizations together. */
+  readonly total: number;
+  /** The last of them, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
+  readonly kept: number;
+  readonly keptEach: number;
+}
 
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its holds, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
-  reserve(sandbox: NewSandbox, volumes: readonly Hold[], maxLive: number): Promise<ReserveOutcome>;
+  /** One transaction: the sandbox row in `starting`, its holds, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
+  reserve(sandbox: NewSandbox, volumes: readonly Hold[], places: SandboxPlaces): Promise<ReserveOutcome>;
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
@@ -240,6 +281,8 @@ export interface AuditEvent {
 
 /** The audit trail. Its lines are written by the changes that they tell of. */
 export interface EventStore {
+  /** Writes a line that tells of no change of the database, such as a pool that fills. */
+  record(event: AuditEvent): Promise<void>;
   list(organizationId: string, objectId: string | null, limit: number): Promise<readonly AuditEvent[]>;
   expire(beforeMs: number): Promise<void>;
 }

@@ -15,6 +15,7 @@ export {
   cloneFile,
   type FileSystemSpace,
   openFile,
+  readFileSystemBlocks,
   readSpace,
   renameFile,
   syncDirectory,
@@ -25,12 +26,15 @@ export {
 } from "./calls/files.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
-export { descriptorOf } from "./calls/socket-descriptor.ts";
 export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
 export { openUntimed } from "./calls/untimed-file.ts";
+export { ByteBudget } from "./concurrency/byte-budget.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
+export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
+export { descriptorOf } from "./connections/socket-descriptor.ts";
+export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
 export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,

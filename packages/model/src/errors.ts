@@ -16,6 +16,10 @@ export const ERRORS = {
   },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
+  DATA_LOST: {
+    status: 409,
+    recovery: "The thing is done, but writes were lost: check the volume's files, then acknowledge its last error.",
+  },
   IDEMPOTENCY_KEY_REUSED: { status: 409, recovery: "Use a new idempotency key for a different request." },
   INVALID_REQUEST: { status: 400, recovery: "Correct the field that the message names." },
   INVALID_SLUG: { status: 400, recovery: "Choose a slug that follows the rule in the message." },
@@ -34,10 +38,26 @@ export const ERRORS = {
   NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
   SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
   REGION_UNAVAILABLE: { status: 503, recovery: "Add the region to the server's settings and start it again." },
-  SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up." },
-  STORAGE_FULL: { status: 507, recovery: "Delete volumes or snapshots, or enlarge the pool." },
+  SERVER_FULL: {
+    status: 503,
+    recovery:
+      "Try again when a sandbox has ended, or raise `sandboxes.max` or lower `sandboxes.kept_places` in the settings.",
+    retryAfterSeconds: 5,
+  },
+  SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up.", retryAfterSeconds: 5 },
+  STORAGE_FULL: {
+    status: 507,
+    recovery: "Purge what is deleted, delete files or whole volumes for good, or enlarge the pool.",
+  },
   INTERNAL_ERROR: { status: 500, recovery: "Report it with the trace id; the server's log has the cause." },
-} as const satisfies Readonly<Record<string, { readonly status: number; readonly recovery: string }>>;
+} as const satisfies Readonly<Record<string, ErrorEntry>>;
+
+interface ErrorEntry {
+  readonly status: number;
+  readonly recovery: string;
+  /** For what passes by itself: how long to wait before trying again. */
+  readonly retryAfterSeconds?: number;
+}
 
 export type ErrorCode = keyof typeof ERRORS;
 
@@ -54,5 +74,11 @@ export class CaissonError extends Error {
   /** The HTTP status that goes with the code. */
   get status(): number {
     return ERRORS[this.code].status;
+  }
+
+  /** For what passes by itself: how long to wait before trying again; null for all else. */
+  get retryAfterSeconds(): number | null {
+    const entry: ErrorEntry = ERRORS[this.code];
+    return entry.retryAfterSeconds ?? null;
   }
 }

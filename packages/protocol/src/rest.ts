@@ -74,6 +74,11 @@ export const ParentSchema = Type.Object(
   closed,
 );
 
+export const LastErrorSchema = Type.Object(
+  { message: Type.String({ description: "For people" }), at: Timestamp },
+  { ...closed, description: "What went wrong with it, such as writes that were lost, until it is acknowledged" },
+);
+
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
   ...usageProperties,
   labels: LabelsSchema,
@@ -81,6 +86,7 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
   attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
+  last_error: nullable(LastErrorSchema),
   parent: nullable(ParentSchema),
 });
 

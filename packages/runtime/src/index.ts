@@ -1,6 +1,5 @@
 export { readResolvers } from "./network/resolvers.ts";
-export type { NetworkOptions } from "./network/sandbox-network.ts";
-export { PLACES } from "./network/sandbox-network.ts";
+export { type NetworkOptions, SANDBOXES_MAX } from "./network/sandbox-network.ts";
 export { readRuntimeVersion } from "./oci/find-oci-runtime.ts";
 export {
   type HostLimit,

@@ -31,10 +31,12 @@ suite("configuration", () => {
     assert.deepEqual(await load(enabled), {
       ...loadConfig({ dataDirectory: "/nowhere" }, {}),
       dataDirectory: directory,
+      configPath: join(directory, "caisson.toml"),
     });
     assert.deepEqual(await load(example), {
       ...loadConfig({ dataDirectory: "/nowhere" }, {}),
       dataDirectory: directory,
+      configPath: join(directory, "caisson.toml"),
     });
   });
 

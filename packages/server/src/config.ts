@@ -9,6 +9,8 @@ import { describeProblem } from "./config-problem.ts";
 /** Every setting with its default; `caisson.example.toml` documents each one. */
 export interface Config {
   readonly dataDirectory: string;
+  /** Where the settings are, or would be. */
+  readonly configPath: string;
   readonly listenHost: string;
   readonly listenPort: number;
   /** Origin that clients use, for links in answers; null: taken from each request's Host header. */
@@ -32,6 +34,8 @@ export interface NetworkConfig {
 export interface PoolConfig {
   /** Size of the pool file where the data directory has no reflink; null: what the disk allows. */
   readonly sizeBytes: number | null;
+  /** What the pool keeps free for scratch disks and metadata; null: by its size. */
+  readonly headroomBytes: number | null;
 }
 
 export interface VolumeLimits {
@@ -39,6 +43,8 @@ export interface VolumeLimits {
   readonly maxCapacityBytes: number;
   /** How long a deleted volume or snapshot can be restored. */
   readonly retentionMs: number;
+  /** How long it can be restored also when the pool needs room. */
+  readonly retentionFloorMs: number;
   /** How often the usage of attached volumes is measured. */
   readonly usageIntervalMs: number;
   /** Whether a virtual machine's processors are kept awake while volumes are written with many syncs. */
@@ -46,6 +52,10 @@ export interface VolumeLimits {
 }
 
 export interface SandboxLimitsConfig {
+  /** Of all organizations together; null: what the host has room for. */
+  readonly max: number | null;
+  /** The last places, for organizations that run fewer than two sandboxes; null: a tenth. */
+  readonly keptPlaces: number | null;
   readonly maxPerOrganization: number;
   readonly cpuCount: number;
   readonly pidsMax: number;
@@ -57,6 +67,8 @@ export interface SandboxLimitsConfig {
   readonly preparedScratchDisks: number;
   /** How long a sandbox may take until it answers. */
   readonly startTimeoutMs: number;
+  /** What programs that take SIGTERM themselves get to save their state at the end. */
+  readonly stopGraceMs: number;
   /** How long a create waits for a volume whose holder is ending. */
   readonly holderWaitMs: number;
   /** How long stopped sandboxes stay in the list. */
@@ -68,6 +80,10 @@ const PositiveInteger = Type.Integer({ minimum: 1 });
 /** Below that a sandbox cannot even start in time. */
 const MIN_DISK_OPERATIONS = 100;
 const MIN_DISK_BANDWIDTH = 1_000_000;
+/** The smallest headroom with which sandboxes start in a full pool. */
+const MIN_HEADROOM = 64 * 2 ** 20;
+/** A server that stops waits for them too. Ends that take longer than 8 s go on in the background. */
+const MAX_STOP_GRACE_SECONDS = 60;
 const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
 
 const FileSchema = Type.Object(
@@ -85,13 +101,14 @@ const FileSchema = Type.Object(
     ),
     regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
     cache: Type.Optional(Type.String()),
-    pool: Type.Optional(Type.Object({ size: Type.Optional(Size) }, closed)),
+    pool: Type.Optional(Type.Object({ size: Type.Optional(Size), headroom: Type.Optional(Size) }, closed)),
     volumes: Type.Optional(
       Type.Object(
         {
           min_capacity: Type.Optional(Size),
           max_capacity: Type.Optional(Size),
           retention_hours: Type.Optional(Type.Number({ minimum: 0 })),
+          retention_floor_hours: Type.Optional(Type.Number({ minimum: 0 })),
           usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
           awake_for_syncs: Type.Optional(Type.Boolean()),
         },
@@ -101,6 +118,8 @@ const FileSchema = Type.Object(
     sandboxes: Type.Optional(
       Type.Object(
         {
+          max: Type.Optional(PositiveInteger),
+          kept_places: Type.Optional(Type.Integer({ minimum: 0 })),
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
           pids: Type.Optional(Type.Integer({ minimum: 64 })),
@@ -110,6 +129,7 @@ const FileSchema = Type.Object(
           scratch: Type.Optional(Size),
           prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
           start_timeout_seconds: Type.Optional(Type.Number({ minimum: 1 })),
+          stop_grace_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_STOP_GRACE_SECONDS })),
           holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
           history_hours: Type.Optional(Type.Number({ minimum: 0 })),
         },
@@ -130,7 +150,6 @@ const FileSchema = Type.Object(
 );
 type ConfigFile = Static<typeof FileSchema>;
 
-export const DEFAULT_PIDS = 4096;
 const HOUR_MS = 3_600_000;
 
 export interface ConfigOverrides {
@@ -143,35 +162,41 @@ export interface ConfigOverrides {
 /** Reads the settings: command line over file over defaults. Throws `INVALID_CONFIG` that names the setting. */
 export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.ProcessEnv): Config {
   const dataDirectory = overrides.dataDirectory ?? "/var/lib/caisson";
-  const file = readConfigFile(
-    overrides.configPath ?? join(dataDirectory, "caisson.toml"),
-    overrides.configPath !== undefined,
-  );
+  const configPath = overrides.configPath ?? join(dataDirectory, "caisson.toml");
+  const file = readConfigFile(configPath, overrides.configPath !== undefined);
   const [listenHost, listenPort] = parseListen(overrides.listen ?? file.listen ?? "127.0.0.1:8484");
   return {
     dataDirectory,
+    configPath,
     listenHost,
     listenPort,
     publicUrl: file.public_url?.replace(/\/+$/, "") ?? null,
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
-    pool: { sizeBytes: file.pool?.size === undefined ? null : sizeOf("pool.size", file.pool.size) },
+    pool: {
+      sizeBytes: poolSizeOf(file),
+      headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),
+    },
     volumes: {
       ...parseCapacities(file),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
+      retentionFloorMs: (file.volumes?.retention_floor_hours ?? 1) * HOUR_MS,
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     sandboxes: {
+      max: file.sandboxes?.max ?? null,
+      keptPlaces: file.sandboxes?.kept_places ?? null,
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
-      pidsMax: file.sandboxes?.pids ?? DEFAULT_PIDS,
+      pidsMax: file.sandboxes?.pids ?? 4096,
       terminalsMax: file.sandboxes?.terminals ?? 64,
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
       startTimeoutMs: (file.sandboxes?.start_timeout_seconds ?? 45) * 1000,
+      stopGraceMs: (file.sandboxes?.stop_grace_seconds ?? 2) * 1000,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
       historyMs: (file.sandboxes?.history_hours ?? 24) * HOUR_MS,
     },
@@ -180,6 +205,15 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
     },
   };
+}
+
+/** The size of the pool file that the settings name now; null: none. Throws `INVALID_CONFIG`. */
+export function readPoolSize(configPath: string): number | null {
+  return poolSizeOf(readConfigFile(configPath, false));
+}
+
+function poolSizeOf({ pool }: ConfigFile): number | null {
+  return pool?.size === undefined ? null : sizeOf("pool.size", pool.size);
 }
 
 function readConfigFile(path: string, isRequired: boolean): ConfigFile {
@@ -220,6 +254,16 @@ function sizeOf(setting: string, value: string | number): number {
       },
     );
   }
+}
+
+/** Throws `INVALID_CONFIG` for one that is too small for what it is there for. */
+function parseHeadroom(value: string | number): number {
+  const bytes = sizeOf("pool.headroom", value);
+  if (bytes >= MIN_HEADROOM) return bytes;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `pool.headroom ${JSON.stringify(value)} is too little: sandboxes need it to start in a full pool. Give at least 64MiB`,
+  );
 }
 
 function parseCapacities({ volumes }: ConfigFile): Pick<VolumeLimits, "minCapacityBytes" | "maxCapacityBytes"> {

@@ -1,24 +1,28 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
-import { openSqliteStore } from "@caisson/database";
+import { openSqliteStore, type Store } from "@caisson/database";
 import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
-import { LocalStorage, ScratchDisks } from "@caisson/storage";
+import { LocalStorage, ScratchDisks, SpaceGuard } from "@caisson/storage";
 import type { Logger } from "pino";
+import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
+import { RoomMaker } from "./app/disks/room.ts";
 import { isDoneWithin } from "./app/operations/operation.ts";
 import { PersistentWork } from "./app/operations/persistent-work.ts";
+import { recordPoolEvent } from "./app/pool/pool-event.ts";
 import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { importBaseImage } from "./app/volumes/base-image-import.ts";
 import { RootMounts } from "./app/volumes/root-mounts.ts";
+import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
 import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
-import { type Credentials, ensureCredentials } from "./credentials.ts";
+import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
@@ -57,19 +61,31 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   const regions = new Map<string, Region>();
   for (const name of config.regions)
-    regions.set(name, await openRegion(config, name, { baseImageFile, locks, persistent, logger, undo }));
+    regions.set(name, await openRegion(config, name, { baseImageFile, store, locks, persistent, logger, undo }));
 
   const { diskLimits } = config.sandboxes;
   const runtime = await OciRuntime.open({
     runDirectory: join(directory, "run"),
     network: config.network,
     startTimeoutMs: config.sandboxes.startTimeoutMs,
+    stopGraceMs: config.sandboxes.stopGraceMs,
     logger,
     ...(diskLimits === null ? {} : { diskLimits }),
   });
   undo.defer(() => runtime.close());
 
-  const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), persistent, logger };
+  const app: AppContext = {
+    config,
+    store,
+    runtime,
+    regions,
+    locks,
+    live: new LiveSandboxes(),
+    connections: new LiveConnections(),
+    credentials: new CredentialsFile(store, directory),
+    persistent,
+    logger,
+  };
   // What is tried again needs the runtime too.
   undo.defer(() => persistent.close());
   await recover(app);
@@ -92,11 +108,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
-  const credentials = await ensureCredentials(
-    store,
-    directory,
+  const { credentials, isTokenReplaced } = await app.credentials.ensure(
     config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
   );
+  if (isTokenReplaced)
+    logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
   return { credentials, close: () => resources.disposeAsync() };
 }
@@ -146,12 +162,14 @@ async function openRegion(
   name: string,
   {
     baseImageFile,
+    store,
     locks,
     persistent,
     logger,
     undo,
   }: {
     readonly baseImageFile: BaseImageFile;
+    readonly store: Store;
     readonly locks: KeyedLock;
     readonly persistent: PersistentWork;
     readonly logger: Logger;
@@ -162,17 +180,29 @@ async function openRegion(
   const storage = await LocalStorage.open({
     directory: join(directory, "pool"),
     ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
+    ...(config.pool.headroomBytes === null ? {} : { headroomBytes: config.pool.headroomBytes }),
     isAwakeForSyncs: config.volumes.isAwakeForSyncs,
     onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
   undo.defer(() => storage.close());
   // What an import that failed undoes again and again needs the pool.
   undo.defer(() => persistent.close());
+  const guard = undo.use(
+    new SpaceGuard(storage, {
+      onError: (error) => logger.error({ err: error, region: name }, "cannot watch the space of the pool"),
+      onHold(imageIds) {
+        logger.error({ region: name, volumeIds: imageIds }, "the pool is full: writers of volumes stand still");
+        void recordPoolEvent(store, name, "pool-hold", "STORAGE_FULL", { volumeIds: imageIds }).catch(
+          (error: unknown) => logger.error({ err: error, region: name }, "cannot record that writers stand still"),
+        );
+      },
+    }),
+  );
   const mountRoot = join(directory, "mounts");
   const mounts = { storage, directory: mountRoot, locks, logger };
   const roots = new RootMounts(mounts);
   undo.defer(() => roots.close());
-  const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes });
+  const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes, guard });
   const scratch = undo.use(
     new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
   );
@@ -182,8 +212,12 @@ async function openRegion(
     storage,
     baseImages: new Map([[base.name, base]]),
     roots,
-    volumes: new VolumeMounts(mounts),
+    volumes: new VolumeMounts(mounts, {
+      guard,
+      onDamage: (volumeId, message) => recordVolumeDamage({ store }, volumeId, message),
+    }),
     scratch,
+    room: new RoomMaker(),
     ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
   };
 }

@@ -30,9 +30,23 @@ export interface StorageDriver {
   getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
   listImages(): AsyncIterable<BlockImage>;
-  capacity(): Promise<{ readonly totalBytes: number; readonly availableBytes: number }>;
+  /** Bytes of the pool that the image maps, shared ones included: cheap, for images in use too. Absent is 0. */
+  storedBytes(id: ImageId): Promise<number>;
+  capacity(): Promise<PoolCapacity>;
+  /** Makes the pool larger while it is used; the size that it has already is success. `INVALID_CAPACITY` where that cannot be. */
+  growPool(sizeBytes: number): Promise<void>;
   /** Releases what the driver holds (devices, mounts). The images stay. */
   close(): Promise<void>;
+}
+
+export interface PoolCapacity {
+  readonly totalBytes: number;
+  /** What volumes and snapshots may still take: what is free beyond the headroom. */
+  readonly availableBytes: number;
+  /** All that is free. */
+  readonly freeBytes: number;
+  /** Kept free for ephemeral images and for metadata, so that there is a way out of a full pool. */
+  readonly headroomBytes: number;
 }
 
 /** `vol_…`, `snp_…`, `img_…` (built-in images) or `scr_…` (scratch disks): a file-name-safe text of `[a-z0-9_-]`, at most 64 characters. */

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { findMount, runTool, syncFileSystem } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { MIB } from "../testing/device-io.ts";
 import { TestDisk } from "../testing/local-test-pool.ts";
 import {
@@ -126,7 +127,7 @@ describe("file systems on images", () => {
         await using writer = await startWriter(target);
         await writer.progress(20);
         await writeFile(join(target, "before"), "the snapshot", { flush: true });
-        await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 10_000 });
+        await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: testTimeoutMs(10_000) });
         const frozenAt = await writer.count();
         await storage.sealImage("vol_a", "snp_a", async () => {
           assert.equal(await writer.count(), frozenAt, "nobody writes during the copy");
@@ -168,8 +169,10 @@ describe("file systems on images", () => {
     await withVolume(400 * MIB, (device) =>
       mounted(device, async () => {
         const owner = async (): Promise<void> => {
-          await using _frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 60_000 });
-          await assert.rejects(FrozenFileSystem.freeze(target, { deadlineMs: 60_000 }), { code: "EBUSY" });
+          await using _frozen = await FrozenFileSystem.freeze(target, { deadlineMs: testTimeoutMs(60_000) });
+          await assert.rejects(FrozenFileSystem.freeze(target, { deadlineMs: testTimeoutMs(60_000) }), {
+            code: "EBUSY",
+          });
           throw new Error("the owner failed");
         };
         await assert.rejects(owner(), /the owner failed/);
@@ -248,7 +251,7 @@ async function startWriter(directory: string): Promise<Writer & AsyncDisposable>
     },
     async progress(writes) {
       const goal = count + writes;
-      const deadline = performance.now() + 10_000;
+      const deadline = performance.now() + testTimeoutMs(10_000);
       while (count < goal) {
         assert.ok(performance.now() < deadline, "the writer stands still");
         await delay(5);

@@ -7,12 +7,12 @@ import {
   runTool,
   shutDown,
   step,
-  syncFileSystem,
   ToolError,
   trim,
   unmount,
 } from "@caisson/linux";
 import { requireSuperblock } from "./superblock.ts";
+import { WriteWitness } from "./write-witness.ts";
 
 /**
  * ext4 on a block device. `data`: a volume's own files. `root`: a system to boot from. `scratch`: a disk whose contents end with the sandbox;
@@ -96,15 +96,15 @@ export async function mountVolume({ device, target, kind, isReadOnly }: VolumeMo
 /**
  * Puts everything on stable storage, then unmounts. Nothing mounted there is success; in use is `EBUSY`. The caller may count on what it
  * wrote being on the device only when this has resolved. Where the data cannot be written any more, as in a full pool, it is unmounted all
- * the same and an `UnwrittenDataError` says so.
+ * the same and an `UnwrittenDataError` says so. With the `witness` of the mount it says so too when an earlier writing back failed.
  */
-export async function unmountVolume(target: string): Promise<void> {
-  if ((await findMount(target)) === null) return;
-  const directory = await openFile(target, "r");
-  const failure = await syncFileSystem(directory, target)
-    .then(() => null)
-    .catch((error: unknown) => error)
-    .finally(() => directory.close());
+export async function unmountVolume(target: string, witness?: WriteWitness | null): Promise<void> {
+  const mount = await findMount(target);
+  if (mount === null) {
+    await witness?.close();
+    return;
+  }
+  const failure = await (witness ?? (await WriteWitness.open(mount.source, target))).settle();
   await step("storage.unmount", () => unmount(target));
   if (failure !== null) throw new UnwrittenDataError(target, failure);
 }

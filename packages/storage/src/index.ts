@@ -13,3 +13,5 @@ export {
 export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";
 export { type ScratchDisk, ScratchDisks } from "./scratch-disks.ts";
+export { SpaceGuard, type SpaceGuardOptions } from "./space-guard.ts";
+export { WriteWitness } from "./write-witness.ts";

@@ -2,6 +2,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { BlockDevice, ImageId, StorageDriver } from "./driver.ts";
 import { abandonScratch, formatFileSystem, mountVolume } from "./file-system.ts";
+import type { SpaceGuard } from "./space-guard.ts";
 
 /** Part of the template's id: to be counted up when what `formatFileSystem` makes for scratch disks changes. */
 const TEMPLATE_VERSION = 1;
@@ -21,12 +22,17 @@ export class ScratchDisks {
   readonly #storage: StorageDriver;
   readonly #mountRoot: string;
   readonly #sizeBytes: number;
+  readonly #guard: SpaceGuard | null;
   readonly #devices = new Map<ImageId, BlockDevice>();
   #template: Promise<ImageId> | null = null;
 
-  /** Mounts the disks in directories below `mountRoot`. */
-  constructor(storage: StorageDriver, options: { readonly mountRoot: string; readonly sizeBytes: number }) {
+  /** Mounts the disks in directories below `mountRoot`. With a `guard` their writers cannot fill the pool. */
+  constructor(
+    storage: StorageDriver,
+    options: { readonly mountRoot: string; readonly sizeBytes: number; readonly guard?: SpaceGuard },
+  ) {
     this.#storage = storage;
+    this.#guard = options.guard ?? null;
     this.#mountRoot = options.mountRoot;
     this.#sizeBytes = options.sizeBytes;
   }
@@ -49,6 +55,7 @@ export class ScratchDisks {
       this.#devices.set(id, device);
       await mkdir(path, { recursive: true, mode: 0o700 });
       await mountVolume({ device: device.path, target: path, kind: "scratch", isReadOnly: false });
+      await this.#guard?.add({ imageId: id, devicePath: device.path, target: path, isScratch: true });
       return { id, path, [Symbol.asyncDispose]: () => this.destroy(id) };
     } catch (error) {
       await this.destroy(id);
@@ -59,6 +66,7 @@ export class ScratchDisks {
   /** Ends the disk, whatever part of it there is. Nothing there is success. */
   async destroy(id: ImageId): Promise<void> {
     const path = this.#pathOf(id);
+    await this.#guard?.remove(id);
     await abandonScratch(path);
     const device = this.#devices.get(id);
     if (device !== undefined) await this.#storage.detach(device);

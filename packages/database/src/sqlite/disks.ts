@@ -216,6 +216,24 @@ export function createDiskStore(connection: Connection): DiskStore {
       });
     },
 
+    async recordError(id, { message, atMs }, event) {
+      connection.transaction(() => {
+        const sql = "UPDATE disks SET last_error = ?, last_error_at_ms = ? WHERE id = ?";
+        if (connection.run(sql, message, atMs, id) > 0) writeEvent(connection, event);
+      });
+    },
+
+    async acknowledgeError(id, event) {
+      return connection.transaction(() => {
+        const disk = mustGet(id);
+        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        if (disk.lastError === null) return disk;
+        connection.run("UPDATE disks SET last_error = NULL, last_error_at_ms = NULL WHERE id = ?", id);
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
     async setUsage(id, usage) {
       connection.run(
         `UPDATE disks SET allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ?
@@ -269,6 +287,41 @@ export function createDiskStore(connection: Connection): DiskStore {
         connection.run("UPDATE disks SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= ?", nowMs);
         return connection.all("SELECT * FROM disks WHERE state = 'purging' ORDER BY sequence").map(toDisk);
       });
+    },
+
+    async beginPurgeOf(id) {
+      return connection.transaction(() => {
+        connection.run("UPDATE disks SET state = 'purging' WHERE id = ? AND state = 'deleted'", id);
+        const disk = get(id);
+        return disk?.state === "purging" ? disk : null;
+      });
+    },
+
+    async listDeleted(region, beforeMs, limit) {
+      return connection
+        .all(
+          "SELECT * FROM disks WHERE state = 'deleted' AND region = ? AND deleted_at_ms < ? ORDER BY deleted_at_ms, sequence LIMIT ?",
+          region,
+          beforeMs,
+          limit,
+        )
+        .map(toDisk);
+    },
+
+    async sumUsage(region) {
+      const row = connection.get(
+        `SELECT
+           coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
+           coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
+           coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
+         FROM disks WHERE region = ?`,
+        region,
+      );
+      return {
+        volumesBytes: Number(row?.volumes),
+        snapshotsBytes: Number(row?.snapshots),
+        deletedBytes: Number(row?.deleted),
+      };
     },
 
     async listUnsettled() {
@@ -346,6 +399,7 @@ function toDisk(row: Row): Disk {
     createdAtMs: Number(row.created_at_ms),
     deletedAtMs: row.deleted_at_ms as number | null,
     purgeAtMs: row.purge_at_ms as number | null,
+    lastError: row.last_error === null ? null : { message: String(row.last_error), atMs: Number(row.last_error_at_ms) },
   };
 }
 

@@ -3,6 +3,10 @@ import type { Connection, Row } from "./connection.ts";
 
 export function createEventStore(connection: Connection): EventStore {
   return {
+    async record(event) {
+      writeEvent(connection, event);
+    },
+
     async list(organizationId, objectId, limit) {
       return connection
         .all(

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { step } from "@caisson/linux";
+import { ByteBudget, step } from "@caisson/linux";
 import { changePacketFilter } from "../network/packet-filter.ts";
 import type { EgressPolicy } from "../runtime.ts";
 import { addElements, grantElements, removeElements, type SetElement, staticElements } from "./egress-rules.ts";
@@ -9,6 +9,8 @@ import type { AllowedPorts } from "./policy.ts";
 const GRANTS_MAX = 2048;
 /** Sockets that the server may have open for one sandbox at a time, two for each of its connections. */
 const CONNECTIONS_MAX = 512;
+/** Bodies of requests to the hosts of its secrets that the server reads whole at a time. */
+const BODY_BYTES_MAX = 8 * 1024 * 1024;
 /** The client's time to live begins a little after the server's. */
 const SLACK_SECONDS = 2;
 
@@ -16,6 +18,7 @@ const SLACK_SECONDS = 2;
 export class EgressSandbox implements AsyncDisposable {
   readonly address: string;
   readonly policy: EgressPolicy;
+  readonly bodies = new ByteBudget(BODY_BYTES_MAX);
   readonly #table: string;
   /** When each granted element ends, by set and key; epoch milliseconds. */
   readonly #granted = new Map<string, { readonly element: SetElement; readonly endsAtMs: number }>();

@@ -17,7 +17,7 @@ import {
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { tryHostClaim } from "../network/host-claim.ts";
-import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
+import { type NetworkOptions, SANDBOXES_MAX, SandboxNetwork } from "../network/sandbox-network.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
 import { killCgroup } from "./container.ts";
@@ -57,11 +57,14 @@ export interface OciRuntimeOptions {
   readonly tiniPath?: string;
   /** How long a sandbox may take until it answers. Default: 45 seconds. */
   readonly startTimeoutMs?: number;
+  /** How long programs that take SIGTERM themselves may save their state when a sandbox ends. Default: 2 seconds. */
+  readonly stopGraceMs?: number;
 }
 
 /** Runs sandboxes with an OCI runtime (crun, or runc). */
 export class OciRuntime implements SandboxRuntime {
   readonly name: string;
+  readonly placeCount: number;
   readonly #shared: SharedParts;
   readonly #resources: UndoStack;
   readonly #logger: RuntimeLogger | undefined;
@@ -74,6 +77,7 @@ export class OciRuntime implements SandboxRuntime {
     resources: UndoStack,
     logger: RuntimeLogger | undefined,
   ) {
+    this.placeCount = shared.placeCount;
     this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
     this.#sandboxes = sandboxes;
@@ -161,11 +165,13 @@ export class OciRuntime implements SandboxRuntime {
       egress: network.egress,
       environments,
       lxcfs,
+      placeCount: network.slotCount,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
-      processes: new HostShares(processes.total, network.places),
-      terminals: new HostShares(terminals.total, network.places),
+      processes: new HostShares(processes.total, SANDBOXES_MAX),
+      terminals: new HostShares(terminals.total, SANDBOXES_MAX),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
+      stopGraceMs: options.stopGraceMs ?? 2_000,
     };
     return new OciRuntime(shared, sandboxes, undo.move(), options.logger);
   }

@@ -56,11 +56,12 @@ export interface SharedParts {
   readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
+  /** Sandboxes that there is room for. */
+  readonly placeCount: number;
   readonly startTimeoutMs: number;
+  readonly stopGraceMs: number;
 }
 
-/** How long the agent may take to say good-bye to its clients. */
-const AGENT_STOP_MS = 150;
 const LOG_NAME = "agent.log";
 const LOG_TAIL_BYTES = 4096;
 
@@ -123,7 +124,7 @@ export class Sandbox {
       new CaissonError("SANDBOX_START_FAILED", `Sandbox ${this.#spec.id} was stopped while it started`),
     );
     await this.#starting?.catch(() => undefined);
-    await this.#agent?.stop(AGENT_STOP_MS);
+    await this.#agent?.stop(this.#shared.stopGraceMs);
     await this.#undo[Symbol.asyncDispose]();
   }
 

@@ -1,5 +1,6 @@
 import type { ReadyQueue } from "@caisson/linux";
 import type { ScratchDisk, StorageDriver } from "@caisson/storage";
+import type { RoomMaker } from "./disks/room.ts";
 import type { RootMounts } from "./volumes/root-mounts.ts";
 import type { VolumeMounts } from "./volumes/volume-mounts.ts";
 
@@ -13,6 +14,8 @@ export interface Region {
   readonly volumes: VolumeMounts;
   /** Making one takes several milliseconds, and one that waits costs only its metadata. */
   readonly scratch: ReadyQueue<ScratchDisk>;
+  /** Frees what can be freed when the pool needs room. */
+  readonly room: RoomMaker;
   /** Images in the pool that belong to the server itself. */
   readonly ownImageIds: ReadonlySet<string>;
 }

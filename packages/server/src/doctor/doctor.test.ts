@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
+import { loadConfig } from "../config.ts";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
@@ -12,7 +13,10 @@ import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-chec
 
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
-    const checks = await runDoctor({ dataDirectory: "/var/lib/caisson" });
+    const checks = await runDoctor({
+      dataDirectory: "/var/lib/caisson",
+      sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
+    });
     assert.equal(new Set(checks.map(({ name }) => name)).size, checks.length);
     for (const { name, status, found, remedy } of checks) {
       assert.notEqual(found, "", name);
@@ -60,10 +64,10 @@ suite("doctor", () => {
   });
 
   test("limits that sandboxes share are computed, and the setting that is too small is named", () => {
-    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" });
+    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" }, 4096);
     assert.match(little.found, /^28672 for sandboxes: 4096 for the first ones, at least 57 for each of 251/);
     assert.match(little.remedy ?? "", /sysctl kernel\.pid_max=4194304; or .*sandboxes\.pids/);
-    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }).status, "ok");
+    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }, 4096).status, "ok");
     assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }).status, "ok");
     assert.match(
       judgeTerminals({ total: 100, setting: "kernel.pty.max" }).remedy ?? "",

@@ -1,6 +1,12 @@
 import { readCgroups } from "@caisson/linux";
-import { type HostLimit, PLACES, readLimitsInReach, readProcessLimit, readTerminalLimit } from "@caisson/runtime";
-import { DEFAULT_PIDS } from "../config.ts";
+import {
+  type HostLimit,
+  readLimitsInReach,
+  readProcessLimit,
+  readTerminalLimit,
+  SANDBOXES_MAX,
+} from "@caisson/runtime";
+import type { SandboxLimitsConfig } from "../config.ts";
 import { type Check, ok, warning } from "./check.ts";
 
 /** So many sandboxes should be able to use their limit at a time. */
@@ -8,19 +14,20 @@ const FULL_SANDBOXES_GOOD = 16;
 const TERMINALS_EACH_GOOD = 4;
 
 /** Limits of the whole host that sandboxes share. */
-export async function checkHostLimits(): Promise<readonly Check[]> {
+export async function checkHostLimits({ pidsMax }: Pick<SandboxLimitsConfig, "pidsMax">): Promise<readonly Check[]> {
   return [
-    judgeProcesses(await readProcessLimit(await readCgroups())),
+    judgeProcesses(await readProcessLimit(await readCgroups()), pidsMax),
     judgeTerminals(await readTerminalLimit()),
     judgeUndivided(await readLimitsInReach()),
   ];
 }
 
-export function judgeProcesses({ total, setting }: HostLimit): Check {
-  const each = Math.floor(total / 2 / PLACES);
-  const found = `${total} for sandboxes: ${DEFAULT_PIDS} for the first ones, at least ${each} for each of ${PLACES}`;
-  if (total >= FULL_SANDBOXES_GOOD * DEFAULT_PIDS) return ok("processes", found);
-  const wanted = setting === "kernel.pid_max" ? 4_194_304 : 2 * FULL_SANDBOXES_GOOD * DEFAULT_PIDS;
+export function judgeProcesses({ total, setting }: HostLimit, pidsMax: number): Check {
+  const each = Math.floor(total / 2 / SANDBOXES_MAX);
+  const first = `${pidsMax} for the first ones, at least ${Math.min(each, pidsMax)} for each of ${SANDBOXES_MAX}`;
+  const found = `${total} for sandboxes: ${first}`;
+  if (total >= FULL_SANDBOXES_GOOD * pidsMax || each >= pidsMax) return ok("processes", found);
+  const wanted = setting === "kernel.pid_max" ? 4_194_304 : 2 * FULL_SANDBOXES_GOOD * pidsMax;
   const remedy = setting.startsWith("kernel.")
     ? `Raise the host's limit: sysctl ${setting}=${wanted}`
     : `Raise the ${setting}`;
@@ -28,8 +35,8 @@ export function judgeProcesses({ total, setting }: HostLimit): Check {
 }
 
 export function judgeTerminals({ total, setting }: HostLimit): Check {
-  const each = Math.floor(total / 2 / PLACES);
-  const found = `${total} for sandboxes, at least ${Math.max(each, 1)} for each of ${PLACES}`;
+  const each = Math.floor(total / 2 / SANDBOXES_MAX);
+  const found = `${total} for sandboxes, at least ${Math.max(each, 1)} for each of ${SANDBOXES_MAX}`;
   if (each >= TERMINALS_EACH_GOOD) return ok("terminals", found);
   return warning("terminals", found, `Raise the host's limit: sysctl ${setting}=4096`);
 }

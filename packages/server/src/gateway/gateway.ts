@@ -9,8 +9,8 @@ import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbox-end.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
-import { endConnection } from "../http/end-connection.ts";
-import { errorBody, toCaissonError } from "../http/errors.ts";
+import { answerAndEnd } from "../http/broken-request.ts";
+import { isServersFault, toCaissonError } from "../http/errors.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
@@ -31,6 +31,10 @@ export async function handleUpgrade(
   const client = new WaitingClient(socket, head);
   try {
     const actor = await authenticate(app, request.headers);
+    socket.once(
+      "close",
+      app.connections.add(actor.token.id, () => socket.destroy()),
+    );
     const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
     if (path === CREATE_PATH) return await create(app, actor, { request, socket, client, traceId });
     // Ids have no characters that need escapes.
@@ -44,8 +48,7 @@ export async function handleUpgrade(
       return;
     }
     const known = toCaissonError(error);
-    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
-      app.logger.error({ err: known, traceId }, "upgrade failed");
+    if (isServersFault(known)) app.logger.error({ err: known, traceId }, "upgrade failed");
     refuse(socket, known, traceId);
   }
 }
@@ -109,10 +112,5 @@ function hostRegion(app: AppContext, host: string | undefined): string | null {
 }
 
 function refuse(socket: Duplex, error: CaissonError, traceId: string): void {
-  const body = JSON.stringify(errorBody(error));
-  socket.write(
-    `HTTP/1.1 ${error.status} ${error.code}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
-      `${HEADERS.traceId}: ${traceId}\r\nConnection: close\r\n\r\n${body}`,
-  );
-  endConnection(socket);
+  answerAndEnd(socket, error, { headers: { [HEADERS.traceId]: traceId } });
 }

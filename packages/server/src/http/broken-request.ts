@@ -1,10 +1,12 @@
 import type { Duplex } from "node:stream";
+import type { HttpRefusal } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { endConnection } from "./end-connection.ts";
 import { errorBody } from "./errors.ts";
+import { HTTP_LIMITS, MAX_HEADER_BYTES } from "./http-limits.ts";
 
-/** All headers of a request together. Variables, secrets and labels of a create travel in one of them, in base64 (protocol.md 1.4). */
-export const MAX_HEADER_BYTES = 2 * 2 ** 20;
+type Headers = Readonly<Record<string, string | number>>;
+
 /** What a TLS client says first. */
 const TLS_HANDSHAKE = 0x16;
 
@@ -22,10 +24,33 @@ export function answerBrokenRequest(error: ParserError, socket: Duplex): void {
     return;
   }
   const { status, refusal } = refusalOf(error);
-  const body = JSON.stringify(errorBody(refusal));
-  socket.write(
-    `HTTP/1.1 ${status} ${refusal.code}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  answerAndEnd(socket, refusal, { status });
+}
+
+/** Answers a client that takes too long to send its request. */
+export function answerLateRequest(refusal: HttpRefusal, socket: Duplex): void {
+  const part = refusal === "late-headers" ? "headers" : "body";
+  const seconds = HTTP_LIMITS[refusal === "late-headers" ? "headersMs" : "bodyMs"] / 1000;
+  const message = `The ${part} of the request did not come within ${seconds} s: send it again, faster`;
+  answerAndEnd(socket, new CaissonError("INVALID_REQUEST", message), { status: 408 });
+}
+
+/** Answers on a bare connection, in the form of every other error, and ends it. */
+export function answerAndEnd(
+  socket: Duplex,
+  error: CaissonError,
+  { status = error.status, headers = {} }: { readonly status?: number; readonly headers?: Headers } = {},
+): void {
+  const body = JSON.stringify(errorBody(error));
+  const all = {
+    "Content-Type": "application/json",
+    "Content-Length": Buffer.byteLength(body),
+    Connection: "close",
+    ...(error.retryAfterSeconds === null ? {} : { "Retry-After": error.retryAfterSeconds }),
+    ...headers,
+  };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(`HTTP/1.1 ${status} ${error.code}\r\n${lines.join("")}\r\n${body}`);
   endConnection(socket);
 }
 

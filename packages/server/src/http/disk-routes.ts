@@ -3,11 +3,12 @@ import { DescendantSchema, ErrorSchema, HEADERS, RestoreSchema, UpdateLabelsSche
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type TSchema, Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
-import { deleteDisk } from "../app/disks/disk-delete.ts";
+import { deleteDisk, deleteDiskNow } from "../app/disks/disk-delete.ts";
 import { listDescendants } from "../app/disks/disk-descendants.ts";
 import { getDisk } from "../app/disks/disk-get.ts";
 import { labelDisk } from "../app/disks/disk-label.ts";
 import { listDisks } from "../app/disks/disk-list.ts";
+import { purgeDiskNow } from "../app/disks/disk-purge-now.ts";
 import { restoreDisk } from "../app/disks/disk-restore.ts";
 import type { Disk, DiskKind } from "../app/records.ts";
 import { parseLabelFilter } from "./label-filter.ts";
@@ -30,6 +31,17 @@ const ListQuery = Type.Object({
     }),
   ),
 });
+
+const DeleteQuery = Type.Object({
+  now: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String())], {
+      description: "true (or 1): for good; its space is free when this answers 204, and nothing can restore it",
+    }),
+  ),
+});
+
+/** A purge that waits for the sandboxes that run from the thing. */
+const PurgingSchema = Type.Object({ id: Type.String(), status: Type.Literal("purging") });
 
 export const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 
@@ -94,11 +106,36 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
   );
   http.delete(
     `${path}/:id`,
-    { schema: { tags, summary: deletion, params: IdParams, response: { 204: Type.Null(), ...errors } } },
-    async (request, reply) => {
-      await deleteDisk(app, request.actor, kind, request.params.id);
+    {
+      schema: {
+        tags,
+        summary: deletion,
+        params: IdParams,
+        querystring: DeleteQuery,
+        response: { 202: PurgingSchema, 204: Type.Null(), ...errors },
+      },
+    },
+    async ({ actor, params: { id }, query }, reply) => {
+      if (parseFlag("now", query.now) && (await deleteDiskNow(app, actor, kind, id)) === "purging")
+        return reply.status(202).send({ id, status: "purging" as const });
+      if (!parseFlag("now", query.now)) await deleteDisk(app, actor, kind, id);
       return reply.status(204).send(null);
     },
+  );
+  http.post(
+    `${path}/:id/purge`,
+    {
+      schema: {
+        tags,
+        summary: `Free the space of a deleted ${kind}, by id; with 202 once no sandbox runs from it any more`,
+        params: IdParams,
+        response: { 202: PurgingSchema, 204: Type.Null(), ...errors },
+      },
+    },
+    async ({ actor, params: { id } }, reply) =>
+      (await purgeDiskNow(app, actor, kind, id)) === "purged"
+        ? reply.status(204).send(null)
+        : reply.status(202).send({ id, status: "purging" as const }),
   );
   http.post(
     `${path}/:id/restore`,

@@ -29,6 +29,10 @@ export function extendedVolume(volume: Disk, attachedTo: string | null): Extende
     ...wireVolume(volume),
     ...lifeOf(volume),
     attached_to: attachedTo,
+    last_error:
+      volume.lastError === null
+        ? null
+        : { message: volume.lastError.message, at: new Date(volume.lastError.atMs).toISOString() },
     parent:
       parent === null
         ? null

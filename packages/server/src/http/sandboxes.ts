@@ -63,7 +63,7 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
         schema: {
           tags,
           summary:
-            "End a sandbox; its volumes are free when this answers 204. With 202 the end goes on until it is done",
+            "End a sandbox; its volumes are free when this answers 204. With 202 the end goes on until it is done. 409 with DATA_LOST: it has ended and its volumes are free, but writes to them are lost",
           params: IdParams,
           response: { 202: StoppingSchema, 204: Type.Null(), ...errors },
         },

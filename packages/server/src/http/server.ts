@@ -7,24 +7,23 @@ import Fastify from "fastify";
 import type { AppContext } from "../app/context.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
-import { answerBrokenRequest, MAX_HEADER_BYTES } from "./broken-request.ts";
-import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
+import { answerBrokenRequest } from "./broken-request.ts";
+import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
+import { createGuardedServer } from "./guarded-server.ts";
+import { MAX_BODY_BYTES } from "./http-limits.ts";
+import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { unsupportedRoutes } from "./unsupported.ts";
 import { volumeRoutes } from "./volumes.ts";
 
-const MAX_BODY_BYTES = 2 ** 20;
-/** How long a connection may be silent before the kernel asks whether the client's machine is there; ten questions without an answer end it. */
-const KEEP_ALIVE_MS = 15_000;
-
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
 export async function buildHttp(app: AppContext): Promise<Http> {
   const http: Http = Fastify({
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
-    http: { maxHeaderSize: MAX_HEADER_BYTES, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+    serverFactory: (handle) => createGuardedServer(handle),
     clientErrorHandler(error, socket) {
       app.logger.debug({ err: error }, "a client sent what is no request");
       answerBrokenRequest(error, socket);
@@ -70,8 +69,8 @@ export async function buildHttp(app: AppContext): Promise<Http> {
   });
   http.setErrorHandler((error, request, reply) => {
     const known = toCaissonError(error);
-    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
-      app.logger.error({ err: known, traceId: request.id }, "request failed");
+    if (isServersFault(known)) app.logger.error({ err: known, traceId: request.id }, "request failed");
+    if (known.retryAfterSeconds !== null) reply.header("Retry-After", known.retryAfterSeconds);
     return reply
       .status(known.status)
       .send(isExtended(request) ? extendedErrorBody(known, request.id) : errorBody(known));
@@ -97,6 +96,7 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     snapshotRoutes(app, routes as Http);
     sandboxRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
+    poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
   });
   http.get(
@@ -104,6 +104,11 @@ export async function buildHttp(app: AppContext): Promise<Http> {
     { config: { isPublic: true }, schema: { summary: "Is the server up?", security: [] } },
     async () => ({ status: "ok" }),
   );
-  http.get("/openapi.json", { config: { isPublic: true }, schema: { hide: true } }, async () => http.swagger());
+  let openapi: Buffer | null = null;
+  http.get("/openapi.json", { config: { isPublic: true }, schema: { hide: true } }, async (_request, reply) => {
+    // Made once, and shared by all answers that wait for their clients.
+    openapi ??= Buffer.from(JSON.stringify(http.swagger()));
+    return reply.type("application/json; charset=utf-8").send(openapi);
+  });
   return http;
 }

@@ -22,7 +22,7 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
     kind: "snapshot",
     schema: Snapshot,
     show,
-    deletion: "Delete a snapshot; what came from it stays whole",
+    deletion: "Delete a snapshot; what came from it stays whole. It can be restored as a volume can",
   });
   http.post(
     "/api/v2/volumes/:id/snapshot",

@@ -4,6 +4,7 @@ import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import type { Disk } from "../app/records.ts";
 import { createVolume } from "../app/volumes/volume-create.ts";
+import { acknowledgeVolume } from "../app/volumes/volume-damage.ts";
 import { growVolume } from "../app/volumes/volume-grow.ts";
 import { listWriters } from "../app/volumes/volume-writers.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
@@ -29,7 +30,8 @@ export function volumeRoutes(app: AppContext, http: Http): void {
     kind: "volume",
     schema: Volume,
     show,
-    deletion: "Delete a volume; it can be restored until `purge_at`, by default for 24 hours",
+    deletion:
+      "Delete a volume; it can be restored until `purge_at`, by default for 24 hours, or for one hour when the pool needs room",
   });
   http.post(
     "/api/v2/volumes",
@@ -49,6 +51,18 @@ export function volumeRoutes(app: AppContext, http: Http): void {
       },
     },
     async (request) => showOne(request, await growVolume(app, request.actor, request.params.id, request.body.capacity)),
+  );
+  http.post(
+    "/api/v2/volumes/:id/acknowledge",
+    {
+      schema: {
+        tags,
+        summary: "Acknowledge a volume's last error: it is then no longer shown",
+        params: IdParams,
+        response: { 200: Volume, ...errors },
+      },
+    },
+    async (request) => showOne(request, await acknowledgeVolume(app, request.actor, request.params.id)),
   );
 }
 

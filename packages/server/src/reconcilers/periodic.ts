@@ -1,8 +1,10 @@
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
+import { PoolWatch } from "../app/pool/pool-watch.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
+const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
 const USAGE_AGE_MS = 10 * 60_000;
@@ -37,6 +39,7 @@ export async function measureDisks(app: AppContext): Promise<void> {
     for (const volumeId of region.volumes.ids()) {
       await attempt(volumeId, async () => {
         await region.volumes.trim(volumeId);
+        await region.volumes.checkHealth(volumeId);
         const volume = await app.store.disks.get(volumeId);
         if (volume !== null) await measureFully(app, volume);
       });
@@ -51,7 +54,9 @@ export async function measureDisks(app: AppContext): Promise<void> {
 
 /** Runs the jobs until the returned function is called; it resolves when none runs any more. A failing job is logged and tried again. */
 export function startPeriodicJobs(app: AppContext): () => Promise<void> {
+  const watch = new PoolWatch(app);
   const jobs = [
+    { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
     { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
     { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureDisks },
   ].map(({ name, intervalMs, run }) => {

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrorCode, openFile, renameFile, syncDirectory, syncFile, unlinkFile } from "@caisson/linux";
+import { hasErrorCode, openFile, renameFile, syncDirectory, syncFile, truncateFile, unlinkFile } from "@caisson/linux";
 import type { BlockImage, ImageId } from "../driver.ts";
 
 /**
@@ -129,8 +129,15 @@ export class ImageDirectory {
     else if (!(await isThere(trash))) return;
     const states: readonly ImageState[] = image === null ? ["images", "sealed"] : [image.state];
     for (const state of states) if (state !== "scratch") await this.sync(state);
+    // XFS frees the blocks of a file that is unlinked some time later; of one that is cut, before the call returns.
+    if (image?.state !== "scratch") await cutFile(trash);
     await unlinkFile(trash);
   }
+}
+
+async function cutFile(path: string): Promise<void> {
+  await using file = await openFile(path, "r+");
+  await truncateFile(file, 0, path);
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -24,6 +24,7 @@ import type {
   CreateImageOptions,
   ImageId,
   ImageUsage,
+  PoolCapacity,
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
@@ -41,6 +42,8 @@ export interface LocalStorageOptions {
   readonly poolSizeBytes?: number;
   /** Bytes of the host's disk that are never used. Default: 5 % of the disk, between 1 and 4 GiB. */
   readonly reserveBytes?: number;
+  /** Bytes of the pool kept for ephemeral images and metadata. Default: 3 % of the pool, between 64 MiB and 1 GiB. */
+  readonly headroomBytes?: number;
   /** How long to wait for an earlier server to be gone. Default: 10 seconds. */
   readonly takeoverTimeoutMs?: number;
   /** Whether a virtual machine's processors are kept awake while volumes are written with many syncs. Default: true. */
@@ -49,11 +52,16 @@ export interface LocalStorageOptions {
   readonly onBackgroundError?: (error: unknown) => void;
 }
 
-/** A new image needs room for its file system; below this much free space none is made. */
-const MINIMUM_FREE_BYTES = 32 * 2 ** 20;
+const MIB = 2 ** 20;
 const GIB = 2 ** 30;
+/** A new image needs room for its file system; with less than this available none is made. */
+const MINIMUM_AVAILABLE_BYTES = 32 * MIB;
+/** What an ephemeral image needs of the headroom to be of any use. */
+const MINIMUM_FREE_BYTES = 8 * MIB;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
-const FULL_ADVICE = "Delete volumes or snapshots, or enlarge the pool";
+/** Deleting alone frees nothing at once, so the advice says what does. */
+const FULL_ADVICE =
+  'Purge what is deleted ("caisson purge"), delete volumes or snapshots with "--now", delete files inside volumes, or enlarge the pool; "caisson df" shows what holds the space';
 
 /**
  * Images as sparse files in a directory with reflink, or in a pool file where the directory has none.
@@ -66,6 +74,7 @@ export class LocalStorage implements StorageDriver {
   readonly name = "local";
   readonly #directory: string;
   readonly #reserveBytes: number;
+  readonly #headroomBytes: number;
   readonly #images: ImageDirectory;
   readonly #pool: PoolFile | null;
   readonly #lock: FileLock;
@@ -75,7 +84,7 @@ export class LocalStorage implements StorageDriver {
   #isClosed = false;
 
   private constructor(
-    options: { readonly directory: string; readonly reserveBytes: number },
+    options: { readonly directory: string; readonly reserveBytes: number; readonly headroomBytes: number },
     parts: {
       readonly images: ImageDirectory;
       readonly pool: PoolFile | null;
@@ -85,6 +94,7 @@ export class LocalStorage implements StorageDriver {
   ) {
     this.#directory = options.directory;
     this.#reserveBytes = options.reserveBytes;
+    this.#headroomBytes = options.headroomBytes;
     this.#images = parts.images;
     this.#pool = parts.pool;
     this.#lock = parts.lock;
@@ -114,7 +124,8 @@ export class LocalStorage implements StorageDriver {
         await images.clean();
         const watch =
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
-        return new LocalStorage({ directory, reserveBytes }, { images, pool, lock, watch });
+        const headroomBytes = options.headroomBytes ?? (await defaultHeadroom(images.path));
+        return new LocalStorage({ directory, reserveBytes, headroomBytes }, { images, pool, lock, watch });
       } catch (error) {
         await pool?.close();
         throw error;
@@ -136,7 +147,7 @@ export class LocalStorage implements StorageDriver {
         await this.#images.makeDurable(existing);
         return;
       }
-      await this.#requireFreeSpace(action);
+      await this.#requireSpace(action, isEphemeral);
       await using source = parent === undefined ? null : await this.#openParent(action, parent, sizeBytes);
       await using incoming = await this.#images.createIncoming(id);
       const { file, path } = incoming;
@@ -164,6 +175,8 @@ export class LocalStorage implements StorageDriver {
         return;
       }
       const original = await this.#requireImage(action, source);
+      // What two images share needs space again when one of them is written to.
+      await this.#requireSpace(action, false);
       await using sourceFile = await openFile(original.path, "r");
       await using incoming = await this.#images.createIncoming(id);
       const { file, path } = incoming;
@@ -250,11 +263,27 @@ export class LocalStorage implements StorageDriver {
     yield* this.#images.list();
   }
 
-  async capacity(): Promise<{ readonly totalBytes: number; readonly availableBytes: number }> {
+  async storedBytes(id: ImageId): Promise<number> {
+    const image = await this.#images.find(id);
+    if (image === null) return 0;
+    return (await stat(image.path)).blocks * 512;
+  }
+
+  async capacity(): Promise<PoolCapacity> {
     this.#requireOpen("read the capacity of the pool");
-    if (this.#pool !== null) return this.#pool.capacity();
-    const { totalBytes, availableBytes } = await readSpace(this.#directory);
-    return { totalBytes, availableBytes: Math.max(0, availableBytes - this.#reserveBytes) };
+    const { totalBytes, freeBytes } = await this.#readSpace();
+    const headroomBytes = this.#headroomBytes;
+    return { totalBytes, freeBytes, headroomBytes, availableBytes: Math.max(0, freeBytes - headroomBytes) };
+  }
+
+  async growPool(sizeBytes: number): Promise<void> {
+    const action = `grow the pool ${this.#directory} to ${formatSize(sizeBytes)}`;
+    this.#requireOpen(action);
+    if (this.#pool !== null) return this.#pool.grow(sizeBytes);
+    throw new CaissonError(
+      "INVALID_CAPACITY",
+      `Cannot ${action}: it has no pool file and is as large as the file system that it lies on. Enlarge that`,
+    );
   }
 
   /** Waits for calls under way, then detaches every device. A device that is still mounted is an error, and the pool stays open. */
@@ -318,14 +347,21 @@ export class LocalStorage implements StorageDriver {
       throw new CaissonError("SHUTTING_DOWN", `Cannot ${action}: the pool ${this.#directory} is closed`);
   }
 
-  async #requireFreeSpace(action: string): Promise<void> {
-    const { availableBytes } = await readSpace(this.#images.path);
-    const reserveBytes = this.#pool === null ? this.#reserveBytes : 0;
-    if (availableBytes - reserveBytes >= MINIMUM_FREE_BYTES) return;
+  async #requireSpace(action: string, isEphemeral: boolean): Promise<void> {
+    const { freeBytes } = await this.#readSpace();
+    const leftBytes = isEphemeral ? freeBytes : freeBytes - this.#headroomBytes;
+    if (leftBytes >= (isEphemeral ? MINIMUM_FREE_BYTES : MINIMUM_AVAILABLE_BYTES)) return;
     throw new CaissonError(
       "STORAGE_FULL",
-      `Cannot ${action}: the pool ${this.#directory} has ${formatSize(Math.max(0, availableBytes - reserveBytes))} left. ${FULL_ADVICE}`,
+      `Cannot ${action}: the pool ${this.#directory} has ${formatSize(Math.max(0, leftBytes))} left` +
+        `${isEphemeral ? "" : `, beside ${formatSize(this.#headroomBytes)} of headroom`}. ${FULL_ADVICE}`,
     );
+  }
+
+  async #readSpace(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
+    if (this.#pool !== null) return this.#pool.readSpace();
+    const { totalBytes, availableBytes } = await readSpace(this.#directory);
+    return { totalBytes, freeBytes: Math.max(0, availableBytes - this.#reserveBytes) };
   }
 }
 
@@ -369,6 +405,11 @@ async function lockPool(directory: string, timeoutMs: number): Promise<FileLock>
 async function defaultReserve(directory: string): Promise<number> {
   const { totalBytes } = await readSpace(directory);
   return Math.min(4 * GIB, Math.max(GIB, Math.floor(totalBytes / 20)));
+}
+
+async function defaultHeadroom(directory: string): Promise<number> {
+  const { totalBytes } = await readSpace(directory);
+  return Math.min(GIB, Math.max(64 * MIB, Math.floor(totalBytes * 0.03)));
 }
 
 async function isFile(path: string): Promise<boolean> {

@@ -86,7 +86,8 @@ export class PoolFile {
     try {
       const source = device.path;
       await mountFileSystem(
-        { type: "xfs", source, target: options.mountPath },
+        // The kernel refuses a second file system of one identity unless told: a copy of a data directory runs beside its original.
+        { type: "xfs", source, target: options.mountPath, options: "nouuid" },
         { noAtime: true, noDev: true, noSuid: true, noExec: true },
       );
       try {
@@ -105,10 +106,22 @@ export class PoolFile {
     }
   }
 
-  async capacity(): Promise<{ readonly totalBytes: number; readonly availableBytes: number }> {
+  /** What the pool file's file system has, as far as the host's disk can give it. */
+  async readSpace(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
     await this.balance();
     const { totalBytes, availableBytes } = await readSpace(this.mountPath);
-    return { totalBytes: totalBytes - (await this.#ballastBytes()), availableBytes };
+    return { totalBytes: totalBytes - (await this.#ballastBytes()), freeBytes: availableBytes };
+  }
+
+  /** Makes the file, the device and the file system larger while they are used. A crash in between is settled by the next `open`. */
+  async grow(sizeBytes: number): Promise<void> {
+    await this.#afterOthers(async () => {
+      await using file = await openFile(this.#options.path, constants.O_RDWR);
+      await growPoolFile(file, { ...this.#options, sizeBytes });
+      await this.#device.updateCapacity();
+      await step("storage.pool.grow", () => runTool("xfs_growfs", ["-d", this.mountPath]));
+      await this.#balance();
+    });
   }
 
   /** Gives blocks that the pool no longer uses back to the host's disk. */
@@ -125,7 +138,9 @@ export class PoolFile {
   async #follow(): Promise<void> {
     await this.#afterOthers(async () => {
       const now = performance.now();
-      if (now - this.#lastTrimMs > TRIM_PERIOD_MS && (await this.#reclaimableBytes()) > TRIM_BYTES) {
+      // While the host's disk is what limits the pool, what was deleted is only room again when it is given back.
+      const periodMs = (await this.#ballastBytes()) > 0 ? 0 : TRIM_PERIOD_MS;
+      if (now - this.#lastTrimMs > periodMs && (await this.#reclaimableBytes()) > TRIM_BYTES) {
         await this.trim();
         this.#lastTrimMs = now;
       }
@@ -225,7 +240,7 @@ async function growPoolFile(file: FileHandle, { path, sizeBytes }: PoolFileOptio
   if (wanted < size) {
     throw new CaissonError(
       "INVALID_CAPACITY",
-      `Cannot open the pool file ${path} with ${formatSize(wanted)}: it has ${formatSize(size)} and cannot shrink. ` +
+      `Cannot give the pool file ${path} ${formatSize(wanted)}: it has ${formatSize(size)} and cannot shrink. ` +
         "Set that size or a larger one",
     );
   }

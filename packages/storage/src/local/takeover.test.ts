@@ -5,7 +5,8 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { allocateRange, LoopDevice, listLoopDevices, openFile, readSpace } from "@caisson/linux";
+import { allocateRange, LoopDevice, listLoopDevices, openFile, readSpace, runTool } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { MIB, patternOf, writeDevice } from "../../testing/device-io.ts";
 import { TestDisk } from "../../testing/local-test-pool.ts";
 import { mountVolume, unmountVolume } from "../file-system.ts";
@@ -126,7 +127,7 @@ describe("the pool file", () => {
     await storage.detach(device).catch(() => storage.detach(device));
     await storage.deleteImage("vol_hog");
     await other.truncate(0);
-    const deadline = performance.now() + 10_000;
+    const deadline = performance.now() + testTimeoutMs(10_000);
     while ((await storage.capacity()).availableBytes < roomy - 64 * MIB) assert.ok(performance.now() < deadline);
     await storage.createImage("vol_more", { sizeBytes: 8 * MIB });
     await storage.deleteImage("vol_more");
@@ -180,6 +181,20 @@ describe("the pool file", () => {
     await assert.rejects(open(512 * MIB), { code: "INVALID_CAPACITY" });
     await using again = await LocalStorage.open({ directory, reserveBytes: 64 * MIB });
     await again.deleteImage("vol_a");
+  });
+
+  test("a copy of it opens beside the original, also one of a pool that was not closed", async () => {
+    const options = { poolSizeBytes: 512 * MIB, reserveBytes: 64 * MIB };
+    const [directory, copy] = [join(disk.mountPath, "original"), join(disk.mountPath, "copy")];
+    await using original = await LocalStorage.open({ directory, ...options });
+    await original.createImage("vol_a", { sizeBytes: 8 * MIB });
+    await mkdir(copy);
+    await runTool("cp", ["--sparse=always", join(directory, "pool.xfs"), copy]);
+    await using second = await LocalStorage.open({ directory: copy, ...options });
+    assert.equal((await second.getImage("vol_a"))?.sizeBytes, 8 * MIB);
+    await second.deleteImage("vol_a");
+    assert.equal((await original.getImage("vol_a"))?.sizeBytes, 8 * MIB, "they share nothing");
+    await original.deleteImage("vol_a");
   });
 
   test("a disk without room for a pool is refused with the sizes", async () => {

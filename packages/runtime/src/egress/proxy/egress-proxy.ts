@@ -93,6 +93,7 @@ export class EgressProxy implements AsyncDisposable {
           target,
           serverName: null,
           secrets: [],
+          bodies: [],
           connect: this.#connector(sandbox, target, upstream),
         });
       case "other":

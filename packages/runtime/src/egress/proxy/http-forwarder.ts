@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import {
   Agent,
   createServer,
@@ -9,7 +10,7 @@ import {
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import type { Ipv4Endpoint } from "@caisson/linux";
+import { type ByteBudget, HttpGuard, type HttpLimits, type Ipv4Endpoint } from "@caisson/linux";
 import type { EgressPolicy, EgressSecret } from "../../runtime.ts";
 import { allowsName, normalizeName } from "../policy.ts";
 import { relay } from "./relay.ts";
@@ -23,12 +24,25 @@ export interface HttpConnection {
   readonly serverName: string | null;
   /** Secrets whose placeholders become values; only ever with a server name. */
   readonly secrets: readonly EgressSecret[];
+  /** Memory for bodies that are read whole, of one sandbox and of all: each body takes of both. */
+  readonly bodies: readonly ByteBudget[];
   /** A connection to the server, for one agent's use. */
   readonly connect: () => Duplex;
 }
 
 const HEADER_BYTES_MAX = 64 * 1024;
-const IDLE_TIMEOUT_MS = 120_000;
+const BODY_TIMEOUT_MS = 60_000;
+/** What is passed on may be large and slow; it costs no memory. The connections of a sandbox are counted where they come in. */
+const LIMITS: HttpLimits = {
+  connectionsMax: 4096,
+  waitingRequestsMax: 64,
+  headersMs: 30_000,
+  bodyMs: null,
+  restMs: 30_000,
+  answerMs: null,
+  idleMs: 120_000,
+  bufferedBytesMax: 256 * 1024 * 1024,
+};
 /** Headers about one connection only (RFC 9110, section 7.6.1). Node frames the bodies itself. */
 const HOP_BY_HOP = new Set([
   "connection",
@@ -43,19 +57,19 @@ const HOP_BY_HOP = new Set([
 /** Forwards HTTP/1 requests one by one, so that the host of each is checked, not only of the first on a connection. */
 export class HttpForwarder {
   readonly #server: Server;
+  readonly #bodyTimeoutMs: number;
   readonly #connections = new WeakMap<Socket, HttpConnection & { readonly agent: Agent }>();
 
-  constructor() {
-    this.#server = createServer({
-      maxHeaderSize: HEADER_BYTES_MAX,
-      keepAliveTimeout: IDLE_TIMEOUT_MS,
-      // Large uploads may take long.
-      requestTimeout: 0,
-      shouldUpgradeCallback: isWebSocket,
-    });
-    this.#server.on("request", (request, response) => {
-      void this.#forward(request, response).catch(() => fail(response));
-    });
+  /** `bodyTimeoutMs`: how long a body that is read whole may take to come, the wait for memory included. */
+  constructor({ bodyTimeoutMs = BODY_TIMEOUT_MS }: { readonly bodyTimeoutMs?: number } = {}) {
+    this.#bodyTimeoutMs = bodyTimeoutMs;
+    this.#server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, shouldUpgradeCallback: isWebSocket });
+    const guard = new HttpGuard(
+      LIMITS,
+      (request, response) => void this.#forward(request, response).catch((error: unknown) => fail(response, error)),
+      (_refusal, socket) => socket.destroy(),
+    );
+    guard.attach(this.#server);
     this.#server.on("upgrade", (request, socket, head) => {
       void this.#upgrade(request, socket, head).catch(() => socket.destroy());
     });
@@ -82,7 +96,8 @@ export class HttpForwarder {
         .end(`${refusal.reason}\n`);
       return;
     }
-    const body = await revealedBody(request, connection.secrets);
+    using held = new DisposableStack();
+    const body = await revealedBody(request, connection, held, AbortSignal.timeout(this.#bodyTimeoutMs));
     const headers = forwardedHeaders(request, connection, body === null ? null : body.length);
     const outgoing = httpRequest({ ...target(request, connection), headers });
     request.once("close", () => {
@@ -92,6 +107,8 @@ export class HttpForwarder {
       if (!response.writableFinished) outgoing.destroy();
     });
     const sent = body === null ? pipeline(request, outgoing) : pipeline([body], outgoing);
+    const giveBack = (): void => held.dispose();
+    sent.then(giveBack, giveBack);
     const incoming = await answerTo(outgoing, sent);
     response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage ?? "", withoutHopByHop(incoming.rawHeaders));
     // A server may answer before it has read the whole request; that its rest fails then is nobody's error.
@@ -199,15 +216,42 @@ function forwardedHeaders(request: IncomingMessage, { secrets }: HttpConnection,
   return revealHeaders(headers, secrets);
 }
 
-/** A short textual body with the values of secrets; null: the body goes on as it comes. */
-async function revealedBody(request: IncomingMessage, secrets: readonly EgressSecret[]): Promise<Buffer | null> {
+/** A short textual body with the values of secrets; null: the body goes on as it comes. `held` gets the memory that it takes. */
+async function revealedBody(
+  request: IncomingMessage,
+  { secrets, bodies }: HttpConnection,
+  held: DisposableStack,
+  signal: AbortSignal,
+): Promise<Buffer | null> {
   const length = Number(request.headers["content-length"] ?? 0);
   const encode = bodyEncoder(request.headers["content-type"] ?? "");
   if (secrets.length === 0 || encode === null || length === 0 || length > REVEALED_BODY_BYTES_MAX) return null;
   if (request.headers["content-encoding"] !== undefined) return null;
+  try {
+    for (const budget of bodies) held.use(await budget.take(length, signal));
+    return revealBody(await readWhole(request, signal), secrets, encode);
+  } catch (error) {
+    throw signal.aborted ? new LateBodyError() : error;
+  }
+}
+
+async function readWhole(request: IncomingMessage, signal: AbortSignal): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
-  return revealBody(Buffer.concat(chunks), secrets, encode);
+  const keep = (chunk: Buffer): void => void chunks.push(chunk);
+  request.on("data", keep);
+  try {
+    await once(request, "end", { signal });
+    return Buffer.concat(chunks);
+  } finally {
+    request.off("data", keep);
+  }
+}
+
+class LateBodyError extends Error {
+  constructor() {
+    super("The body did not come in time");
+    this.name = "LateBodyError";
+  }
 }
 
 function withoutHopByHop(rawHeaders: readonly string[]): string[] {
@@ -229,7 +273,8 @@ async function answerTo(outgoing: ReturnType<typeof httpRequest>, sent: Promise<
   return promise;
 }
 
-function fail(response: ServerResponse): void {
+function fail(response: ServerResponse, error: unknown): void {
   if (response.headersSent) response.destroy();
-  else response.writeHead(502, { connection: "close", "content-length": 0 }).end();
+  else
+    response.writeHead(error instanceof LateBodyError ? 408 : 502, { connection: "close", "content-length": 0 }).end();
 }

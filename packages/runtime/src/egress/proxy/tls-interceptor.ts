@@ -1,13 +1,15 @@
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, createServer, getCACertificates, type SecureContext, type TLSSocket } from "node:tls";
-import type { Ipv4Endpoint } from "@caisson/linux";
+import { ByteBudget, type Ipv4Endpoint } from "@caisson/linux";
 import type { EgressSecret } from "../../runtime.ts";
 import type { EgressSandbox } from "../egress-sandbox.ts";
 import { CertificateAuthority } from "./certificate-authority.ts";
 import { HttpForwarder } from "./http-forwarder.ts";
 
 const HANDSHAKE_TIMEOUT_MS = 20_000;
+/** Of all sandboxes together. */
+const BODY_BYTES_MAX = 128 * 1024 * 1024;
 const PROTOCOLS = ["http/1.1"];
 
 export interface InterceptedConnection {
@@ -23,6 +25,7 @@ export interface InterceptedConnection {
  */
 export class TlsInterceptor {
   readonly #http = new HttpForwarder();
+  readonly #bodies = new ByteBudget(BODY_BYTES_MAX);
   #authority: Promise<CertificateAuthority> | null = null;
   #trusted: readonly string[] | null = null;
 
@@ -39,6 +42,7 @@ export class TlsInterceptor {
       target,
       serverName,
       secrets,
+      bodies: [sandbox.bodies, this.#bodies],
       connect: () => this.#connect(sandbox, target, serverName),
     });
   }

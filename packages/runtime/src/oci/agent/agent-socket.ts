@@ -11,6 +11,8 @@ const O_NOFOLLOW = 0o400000;
 const RETRY_MS = 1;
 /** A living agent answers within a few milliseconds; one that is stopped never does, and has not ended either. */
 const SILENCE_MS = 1_000;
+/** How long the agent may take to say good-bye to its clients. */
+const STOP_MS = 150;
 
 /**
  * The agent's socket, held by descriptor. The sandbox owns the directory and could put another socket, or a link to one of the host's, in
@@ -51,12 +53,16 @@ export class AgentSocket implements AsyncDisposable {
     });
   }
 
-  /** Lets the agent close its WebSockets. Waits at most `timeoutMs`; an agent that fails or is gone has nothing left to close. */
-  async stop(timeoutMs: number): Promise<void> {
+  /**
+   * Has the agent end the programs, which may take `graceMs` for that, and then close its WebSockets. Waits at most `STOP_MS` longer; an agent that
+   * fails or is gone has nothing left to close.
+   */
+  async stop(graceMs: number): Promise<void> {
+    const timeoutMs = graceMs + STOP_MS;
     await new Promise<void>((resolve) => {
       const outgoing = request({
         socketPath: this.path,
-        path: "/stop",
+        path: `/stop?grace=${graceMs}`,
         method: "POST",
         timeout: timeoutMs,
         agent: false,

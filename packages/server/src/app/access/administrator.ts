@@ -8,11 +8,8 @@ export function isAdmin(actor: Actor): boolean {
   return actor.organization.slug === ADMIN_ORGANIZATION;
 }
 
-/** Throws `FORBIDDEN` unless the actor may manage organizations. */
-export function requireAdmin(actor: Actor): void {
+/** Throws `FORBIDDEN` unless the actor may administer the server. */
+export function requireAdmin(actor: Actor, action = "manage organizations"): void {
   if (isAdmin(actor)) return;
-  throw new CaissonError(
-    "FORBIDDEN",
-    `Only tokens of the organization "${ADMIN_ORGANIZATION}" may manage organizations`,
-  );
+  throw new CaissonError("FORBIDDEN", `Only tokens of the organization "${ADMIN_ORGANIZATION}" may ${action}`);
 }

@@ -3,12 +3,13 @@ import { step } from "@caisson/linux";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { waitForHolders } from "../volumes/volume-holders.ts";
+import { purgeDiskNow } from "./disk-purge-now.ts";
 
 /**
  * Deletes a volume or snapshot: it is gone from every list and its slug is free at once; its image stays until the retention is over. One
- * transaction, so there is nothing for a crash to leave half done.
+ * transaction, so there is nothing for a crash to leave half done. Resolves to the id, by which it can be restored or purged.
  */
-export async function deleteDisk(app: AppContext, actor: Actor, kind: DiskKind, idOrSlug: string): Promise<void> {
+export async function deleteDisk(app: AppContext, actor: Actor, kind: DiskKind, idOrSlug: string): Promise<string> {
   const { id } = await requireDisk(app, actor, kind, idOrSlug);
   await waitForHolders(app, id);
   await app.locks.run(id, async () => {
@@ -19,4 +20,18 @@ export async function deleteDisk(app: AppContext, actor: Actor, kind: DiskKind, 
       app.store.disks.delete(id, nowMs, nowMs + app.config.volumes.retentionMs, event),
     );
   });
+  return id;
+}
+
+/**
+ * Deletes it for good: its space is freed at once. A crash in between leaves a disk that is deleted, or a purge that the next start finishes.
+ * Resolves to `purging` while a sandbox still runs from it.
+ */
+export async function deleteDiskNow(
+  app: AppContext,
+  actor: Actor,
+  kind: DiskKind,
+  idOrSlug: string,
+): Promise<"purged" | "purging"> {
+  return purgeDiskNow(app, actor, kind, await deleteDisk(app, actor, kind, idOrSlug));
 }

@@ -1,20 +1,25 @@
 import type { Disk } from "@caisson/database";
 import { step } from "@caisson/linux";
-import { type AppContext, requireRegionOf } from "../context.ts";
+import { type Actor, type AppContext, requireRegionOf } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 
 /**
  * Frees the storage of a disk in state `purging`, which is the intent: of a deleted one whose retention is over, or of a creation that failed. First
  * the image goes, then the row, with the event. Whatever cuts that off leaves the row, and the next purge or start goes on. Returns false while
- * a sandbox still runs from the disk.
+ * a sandbox still runs from the disk. `actor` and `reason` are for the trail, where it is not the end of the retention.
  */
-export async function purgeDisk(app: AppContext, disk: Disk): Promise<boolean> {
+export async function purgeDisk(
+  app: AppContext,
+  disk: Disk,
+  { actor = null, reason = "retention-over" }: { readonly actor?: Actor | null; readonly reason?: string } = {},
+): Promise<boolean> {
   const region = requireRegionOf(app, disk);
   if (!(await region.roots.evict(disk.id))) return false;
   return app.locks.run(disk.id, async () => {
     await step("disk-purge.delete", () => region.storage.deleteImage(disk.id));
     // What was never there for its owner has no end that the trail could tell of.
-    const event = disk.deletedAtMs === null ? null : auditEvent(null, `${disk.kind}-purge`, disk, { slug: disk.slug });
+    const event =
+      disk.deletedAtMs === null ? null : auditEvent(actor, `${disk.kind}-purge`, disk, { slug: disk.slug, reason });
     await step("disk-purge.commit", () => app.store.disks.forget(disk.id, event));
     return true;
   });

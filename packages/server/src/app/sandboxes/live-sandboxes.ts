@@ -10,6 +10,8 @@ export interface LiveSandbox {
   readonly volumeIds: readonly string[];
   /** Ends the processes and gives back volumes, root and scratch disk. After a failure it goes on where it stopped. */
   readonly release: () => Promise<void>;
+  /** What went wrong with its volumes, known when its end is over: sentences for people. */
+  readonly damages: readonly string[];
   /** A session ends with its primary connection, a duration at its time. */
   readonly mode: "session" | "duration";
   /** A session that was extended outlives its primary until then; 0 when it was not. Epoch milliseconds. */

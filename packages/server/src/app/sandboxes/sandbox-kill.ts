@@ -1,4 +1,5 @@
 import type { SandboxRecord } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireRegionOf } from "../context.ts";
 import { isDoneWithin } from "../operations/operation.ts";
 import { END_WAIT_MS, endSandbox } from "./sandbox-end.ts";
@@ -6,19 +7,30 @@ import { getSandbox, sandboxNotFound } from "./sandbox-get.ts";
 
 /**
  * Ends a sandbox of the actor's organization, also one that is still being created. Resolves to `stopped` when its volumes are free, and to
- * `stopping` when the end takes longer than a caller should wait: it goes on until it is done. Throws `SANDBOX_NOT_FOUND` for one that has ended.
+ * `stopping` when the end takes longer than a caller should wait: it goes on until it is done. Throws `SANDBOX_NOT_FOUND` for one that has ended,
+ * and `DATA_LOST` when it is over, the volumes are free, and something that was written to them is lost.
  */
 export async function killSandbox(app: AppContext, actor: Actor, id: string): Promise<"stopped" | "stopping"> {
   const sandbox = await getSandbox(app, actor, id);
   if (sandbox.status === "stopped") throw sandboxNotFound(id);
-  return (await isDoneWithin(kill(app, sandbox), END_WAIT_MS)) ? "stopped" : "stopping";
+  const damages: string[] = [];
+  if (!(await isDoneWithin(kill(app, sandbox, damages), END_WAIT_MS))) return "stopping";
+  if (damages.length === 0) return "stopped";
+  throw new CaissonError(
+    "DATA_LOST",
+    `Sandbox ${id} has ended, but not well. ${damages.join(". ")}. Check the files, then acknowledge with "caisson volumes acknowledge"`,
+  );
 }
 
-/** Resolves to whether nothing of the sandbox is left. */
-async function kill(app: AppContext, { id, organizationId }: SandboxRecord): Promise<boolean> {
+/** Resolves to whether nothing of the sandbox is left, and adds what its end has found wrong. */
+async function kill(app: AppContext, { id, organizationId }: SandboxRecord, damages: string[]): Promise<boolean> {
   await app.live.cancel(id, "killed");
   const live = app.live.get(id);
-  if (live !== undefined) return endSandbox(app, live, "killed");
+  if (live !== undefined) {
+    const isDone = await endSandbox(app, live, "killed");
+    damages.push(...live.damages);
+    return isDone;
+  }
   const ending = app.live.ending(id);
   if (ending !== undefined) return ending;
   const now = await app.store.sandboxes.get(organizationId, id);

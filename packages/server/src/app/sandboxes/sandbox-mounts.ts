@@ -8,6 +8,8 @@ export class SandboxMounts {
   readonly #sandboxId: string;
   readonly #plan: SandboxPlan;
   readonly #releases = new Set<() => Promise<void>>();
+  /** What went wrong with volumes, known when they are given back: sentences for people. */
+  readonly damages: string[] = [];
 
   constructor(sandboxId: string, plan: SandboxPlan) {
     this.#sandboxId = sandboxId;
@@ -21,6 +23,12 @@ export class SandboxMounts {
       settleAll(this.#plan.mounts.map((mount) => this.#mountData(mount))),
     ]);
     return { root, mounts };
+  }
+
+  /** Lets what stands still for want of room go on: it could not be ended otherwise. */
+  letEnd(): void {
+    const { region, holds } = this.#plan;
+    for (const { volumeId, isReadOnly } of holds) if (!isReadOnly) region.volumes.letEnd(volumeId);
   }
 
   /** Gives back each part that was not given back yet, so it can be repeated after a failure. */
@@ -58,7 +66,10 @@ export class SandboxMounts {
   #mountVolume(volumeId: string, options: VolumeMountOptions): Promise<string> {
     const { volumes } = this.#plan.region;
     // Before it is mounted: a mount that fails may have done a part.
-    this.#releases.add(() => volumes.unmount(volumeId, this.#sandboxId));
+    this.#releases.add(async () => {
+      for (const damage of await volumes.unmount(volumeId, this.#sandboxId))
+        this.damages.push(`Volume ${volumeId}: ${damage}`);
+    });
     return volumes.mount(volumeId, options, this.#sandboxId);
   }
 

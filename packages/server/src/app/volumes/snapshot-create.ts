@@ -3,6 +3,7 @@ import { faultPoint } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
+import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { runOperation, Step } from "../operations/operation.ts";
@@ -68,7 +69,7 @@ export async function createSnapshot(
       },
       steps: [
         new Step("seal", {
-          run: () => seal(region, volumeId, snapshot.id),
+          run: () => withRoom(app, region, () => seal(region, volumeId, snapshot.id)),
           undo: () => region.storage.deleteImage(snapshot.id),
         }),
       ],

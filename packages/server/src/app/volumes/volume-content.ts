@@ -1,5 +1,6 @@
 import { formatFileSystem, growFileSystem } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
+import { withRoom } from "../disks/room.ts";
 import { withDevice } from "../disks/with-device.ts";
 import { Step } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
@@ -18,12 +19,18 @@ export function volumeContentSteps(
   const undo = () => storage.deleteImage(id);
   if (source === null) {
     return [
-      new Step("image", { run: () => storage.createImage(id, { sizeBytes: capacityBytes }), undo }),
+      new Step("image", {
+        run: () => withRoom(app, region, () => storage.createImage(id, { sizeBytes: capacityBytes })),
+        undo,
+      }),
       new Step("format", { run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data")) }),
     ];
   }
   const clone = () => storage.createImage(id, { sizeBytes: capacityBytes, parent: source.imageId });
-  const image = new Step("image", { run: () => app.locks.run(source.imageId, clone), undo });
+  const image = new Step("image", {
+    run: () => withRoom(app, region, () => app.locks.run(source.imageId, clone)),
+    undo,
+  });
   if (capacityBytes === source.sizeBytes) return [image];
   return [image, new Step("grow", { run: () => withDevice(app, storage, id, growFileSystem) })];
 }

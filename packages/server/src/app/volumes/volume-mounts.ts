@@ -1,9 +1,10 @@
 import { join } from "node:path";
 import type { KeyedLock } from "@caisson/linux";
-import { FrozenFileSystem, mountVolume, recoverFileSystem, trimVolume } from "@caisson/storage";
+import { CaissonError } from "@caisson/model";
+import { FrozenFileSystem, mountVolume, recoverFileSystem, type SpaceGuard, trimVolume } from "@caisson/storage";
 import type { Logger } from "pino";
 import type { MountsOptions } from "./root-mounts.ts";
-import { type Mounted, SharedMounts } from "./shared-mounts.ts";
+import { type Mounted, SharedMounts, type WritableMounts } from "./shared-mounts.ts";
 
 /** The longest that a snapshot may hold up a sandbox's writes. */
 const FREEZE_DEADLINE_MS = 2_000;
@@ -23,13 +24,15 @@ export class VolumeMounts {
   readonly #directory: string;
   readonly #locks: KeyedLock;
   readonly #logger: Logger;
+  readonly #guard: SpaceGuard;
   readonly #mounts: SharedMounts;
 
-  constructor({ storage, directory, locks, logger }: MountsOptions) {
+  constructor({ storage, directory, locks, logger }: MountsOptions, writable: WritableMounts) {
     this.#directory = directory;
     this.#locks = locks;
     this.#logger = logger;
-    this.#mounts = new SharedMounts(storage, logger);
+    this.#guard = writable.guard;
+    this.#mounts = new SharedMounts(storage, logger, writable);
   }
 
   /** Mounts the volume and returns the directory. Needs an `unmount` by the same holder, also after a failure. */
@@ -46,17 +49,28 @@ export class VolumeMounts {
 
   /**
    * Gives up what `mount` gave. The last holder's call gives unused space back, syncs, unmounts and detaches, in that order: then everything
-   * written is on stable storage. Again, or without a mount, is success; after a failure it goes on where it stopped.
+   * written is on stable storage. Again, or without a mount, is success; after a failure it goes on where it stopped. Resolves to what went
+   * wrong with the volume meanwhile, as sentences for people.
    */
-  unmount(volumeId: string, holder: string): Promise<void> {
+  unmount(volumeId: string, holder: string): Promise<readonly string[]> {
     return this.#locks.run(volumeId, async () => {
       const mounted = this.#mounts.get(volumeId);
-      if (mounted === undefined) return;
+      if (mounted === undefined) return [];
       mounted.holders.delete(holder);
-      if (mounted.holders.size > 0) return;
+      if (mounted.holders.size > 0) return [];
       await this.#trim(mounted);
-      await this.#mounts.giveBack(volumeId);
+      return this.#mounts.giveBack(volumeId);
     });
+  }
+
+  /** Lets writers that stand still for want of room go on, so that their processes can be ended. */
+  letEnd(volumeId: string): void {
+    this.#guard.letEnd(volumeId);
+  }
+
+  /** Records an error that the volume's file system has reported, if it is mounted. */
+  checkHealth(volumeId: string): Promise<void> {
+    return this.#locks.run(volumeId, () => this.#mounts.checkHealth(volumeId));
   }
 
   /** True while a sandbox can write to the volume. Only meaningful while the volume's lock is held. */
@@ -69,6 +83,12 @@ export class VolumeMounts {
   async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
     const mounted = this.#mounts.get(volumeId);
     if (mounted === undefined || !this.isWritable(volumeId)) return null;
+    if (this.#guard.isHeld(volumeId)) {
+      throw new CaissonError(
+        "STORAGE_FULL",
+        `Cannot take a snapshot of volume ${volumeId}: its writers stand still, because the pool is full. Make room in the pool first`,
+      );
+    }
     return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
   }
 

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type { HasDescriptor } from "./descriptor.ts";
+import type { HasDescriptor } from "../calls/descriptor.ts";
 
 /**
  * The descriptor of a connection; null when it is closed. Node has no public name for it, but documents that a handle has one

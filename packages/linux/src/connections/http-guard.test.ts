@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type RequestListener, type Server } from "node:http";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { suite, test } from "node:test";
+import { HttpGuard, type HttpLimits } from "./http-guard.ts";
+
+const LARGE = Buffer.alloc(4 * 2 ** 20, "x");
+const NO_LIMITS: HttpLimits = {
+  connectionsMax: 1000,
+  waitingRequestsMax: 16,
+  headersMs: 300_000,
+  bodyMs: 300_000,
+  restMs: 300_000,
+  answerMs: 300_000,
+  idleMs: 300_000,
+  bufferedBytesMax: 2 ** 30,
+};
+const GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
+
+/** What the server does with a connection that does this, under limits of which one is small. */
+suite("a guarded server", { timeout: 120_000 }, () => {
+  async function serve(
+    limits: Partial<HttpLimits>,
+    handle: RequestListener = (_request, response) => response.end("answer"),
+  ): Promise<Server> {
+    const server = createServer();
+    new HttpGuard({ ...NO_LIMITS, ...limits }, handle, (refusal, socket) => {
+      socket.end(`HTTP/1.1 408 ${refusal}\r\nConnection: close\r\n\r\n`);
+    }).attach(server);
+    server.on("clientError", (_error, socket) => socket.destroy());
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return server;
+  }
+  async function open(server: Server, { isReading = true } = {}): Promise<Socket> {
+    const socket = connect({ port: (server.address() as AddressInfo).port, host: "127.0.0.1" });
+    socket.on("error", () => {});
+    if (!isReading) socket.pause();
+    await once(socket, "connect");
+    return socket;
+  }
+  /** Everything that comes until the connection closes. */
+  async function rest(socket: Socket): Promise<string> {
+    let text = "";
+    socket.on("data", (chunk) => {
+      text += String(chunk);
+    });
+    await once(socket, "close");
+    return text;
+  }
+
+  test("answers requests that were sent together one after the other, each when the one before it is taken", async () => {
+    let running = 0;
+    let most = 0;
+    await using server = await serve({}, (request, response) => {
+      running += 1;
+      most = Math.max(most, running);
+      setImmediate(() => response.end(request.url));
+      response.once("finish", () => {
+        running -= 1;
+      });
+    });
+    const client = await open(server);
+    client.write(["/1", "/2", "/3"].map((path) => GET.replace("/", path)).join(""));
+    client.write(GET.replace("/", "/4").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    const bodies = [...(await rest(client)).matchAll(/\r\n\r\n(\/\d)/g)].map(([, path]) => path);
+    assert.deepEqual(bodies, ["/1", "/2", "/3", "/4"]);
+    assert.equal(most, 1);
+  });
+
+  test("cuts a client off that sends more requests than may wait, and runs only the first", async () => {
+    let count = 0;
+    await using server = await serve({ waitingRequestsMax: 3 }, () => {
+      count += 1;
+    });
+    const client = await open(server);
+    client.write(GET.repeat(400));
+    assert.equal(await rest(client), "");
+    assert.equal(count, 1);
+  });
+
+  test("keeps one answer of a client that does not read, and cuts it off after its time", async () => {
+    let count = 0;
+    await using server = await serve({ answerMs: 300 }, (_request, response) => {
+      count += 1;
+      response.end(LARGE);
+    });
+    const client = await open(server, { isReading: false });
+    client.write(GET.repeat(10));
+    const [accepted] = (await once(server, "request")) as [{ socket: Socket }];
+    await once(accepted.socket, "close");
+    assert.equal(count, 1);
+    client.destroy();
+  });
+
+  for (const [what, limits, sent, answer] of [
+    ["headers", { headersMs: 300 }, "GET / HTTP/1.1\r\nHost: a", "HTTP/1.1 408 late-headers"],
+    ["a body that somebody waits for", { bodyMs: 300 }, `${POST}12345`, "HTTP/1.1 408 late-body"],
+    ["the rest of a body that nobody wants", { restMs: 300 }, `${POST.replace("/", "/unread")}12345`, "HTTP/1.1 401"],
+    ["a first request", { idleMs: 300 }, "", ""],
+    ["another request", { idleMs: 300 }, GET, "HTTP/1.1 200"],
+  ] as const) {
+    test(`waits for ${what} for its time only, however the client trickles`, async () => {
+      await using server = await serve(limits, (request, response) => {
+        if (request.url === "/unread") response.writeHead(401).end();
+        else request.resume().once("end", () => response.end());
+      });
+      const client = await open(server);
+      client.write(sent);
+      const trickle = setInterval(() => what.startsWith("head") && client.write("a"), 20);
+      const text = await rest(client);
+      clearInterval(trickle);
+      assert.equal(text.slice(0, answer.length), answer);
+      assert.equal(text === "", answer === "");
+    });
+  }
+
+  test("lets go of what keeps most of the memory, and of nothing else", async () => {
+    await using server = await serve({ bufferedBytesMax: 3 * LARGE.length }, (request, response) => {
+      request.resume().once("end", () => response.end(LARGE));
+    });
+    const quiet = await open(server);
+    const unread = await Promise.all(Array.from({ length: 4 }, () => open(server, { isReading: false })));
+    const accepted: Socket[] = [];
+    server.on("request", ({ socket }) => accepted.push(socket));
+    for (const client of unread) client.write(GET);
+    await Promise.race(
+      await new Promise<Promise<unknown>[]>((resolve) => {
+        server.on("request", () => accepted.length === 4 && resolve(accepted.map((socket) => once(socket, "close"))));
+      }),
+    );
+    const left = accepted.filter((socket) => !socket.destroyed).length;
+    assert.ok(left >= 2 && left < 4, `${left}`);
+    quiet.write(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert.match(await rest(quiet), /^HTTP\/1\.1 200/);
+    for (const client of unread) client.destroy();
+  });
+
+  test("does not hand a connection over on which requests wait for their answers", async () => {
+    await using server = await serve({}, () => {});
+    const upgraded = once(server, "upgrade") as Promise<[unknown, Socket]>;
+    const client = await open(server);
+    client.write(GET + GET.replace("\r\n\r\n", "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+    const [, socket] = await upgraded;
+    assert.ok(socket.destroyed);
+    client.destroy();
+  });
+});

@@ -1,0 +1,96 @@
+import { hasErrorCode } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { PoolCapacity } from "@caisson/storage";
+import type { AppContext } from "../context.ts";
+import type { Region } from "../region.ts";
+import { purgeDisk } from "./disk-purge.ts";
+
+/** Deleted disks that are looked at in one go. */
+const PURGE_BATCH = 100;
+
+/** Something in the pool that makes work faster and can be made again, such as spare clones. */
+export interface Evictable {
+  /** For the log, for example `spare clones`. */
+  readonly name: string;
+  /** Frees about that many bytes, or all that there is, the least useful first. Nothing there is success. It runs alone. */
+  evict(bytes: number): Promise<void>;
+}
+
+/** Makes room in one region's pool, at most once at a time. */
+export class RoomMaker {
+  readonly #evictables: Evictable[] = [];
+  #making: Promise<boolean> | null = null;
+
+  /** What is registered first is evicted first. */
+  register(evictable: Evictable): void {
+    this.#evictables.push(evictable);
+  }
+
+  /** Joins what is under way, or begins. */
+  run(make: (evictables: readonly Evictable[]) => Promise<boolean>): Promise<boolean> {
+    this.#making ??= make(this.#evictables).finally(() => {
+      this.#making = null;
+    });
+    return this.#making;
+  }
+}
+
+/** Whether a pool needs room: as much as its headroom should be available beside it. */
+export function needsRoom({ availableBytes, headroomBytes }: PoolCapacity): boolean {
+  return availableBytes < headroomBytes;
+}
+
+/**
+ * Makes room in a pool that needs it: first what can be made again goes, then volumes and snapshots that are deleted, the oldest deletion
+ * first, each only after the least time that the settings promise (`volumes.retention_floor_hours`). It stops as soon as there is room.
+ * Resolves to whether anything was freed.
+ */
+export function makeRoom(app: AppContext, region: Region): Promise<boolean> {
+  return region.room.run(async (evictables) => {
+    const before = await region.storage.capacity();
+    for (const evictable of evictables) {
+      const capacity = await region.storage.capacity();
+      if (!needsRoom(capacity)) break;
+      const { name } = evictable;
+      await evictable
+        .evict(capacity.headroomBytes - capacity.availableBytes)
+        .catch((error: unknown) =>
+          app.logger.warn({ err: error, region: region.name, name }, "cannot evict what can be made again"),
+        );
+    }
+    await purgeEarly(app, region);
+    const after = await region.storage.capacity();
+    return after.freeBytes > before.freeBytes;
+  });
+}
+
+/** Runs work that needs room in the pool; when it is refused for want of it, makes room and tries once more. */
+export async function withRoom<T>(app: AppContext, region: Region, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof CaissonError && error.code === "STORAGE_FULL") && !hasErrorCode(error, "ENOSPC"))
+      throw error;
+    if (!(await makeRoom(app, region))) throw error;
+    return work();
+  }
+}
+
+async function purgeEarly(app: AppContext, region: Region): Promise<void> {
+  const { retentionMs, retentionFloorMs } = app.config.volumes;
+  if (retentionFloorMs >= retentionMs) return;
+  for (const { id, slug, kind } of await app.store.disks.listDeleted(
+    region.name,
+    Date.now() - retentionFloorMs,
+    PURGE_BATCH,
+  )) {
+    if (!needsRoom(await region.storage.capacity())) return;
+    const disk = await app.store.disks.beginPurgeOf(id);
+    if (disk === null) continue;
+    const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {
+      app.logger.error({ err: error, id, slug }, "cannot purge a disk early; the next purge tries again");
+      return false;
+    });
+    if (isPurged) app.logger.warn({ id, slug, kind }, "purged a deleted disk early: the pool needs room");
+  }
+}

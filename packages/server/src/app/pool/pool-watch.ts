@@ -1,0 +1,54 @@
+import type { PoolCapacity } from "@caisson/storage";
+import type { AppContext } from "../context.ts";
+import { makeRoom, needsRoom } from "../disks/room.ts";
+import { recordPoolEvent } from "./pool-event.ts";
+
+const THRESHOLDS_PERCENT: readonly number[] = [95, 90, 80];
+/** A pool whose use goes up and down around a threshold tells of it once. */
+const HYSTERESIS_PERCENT = 2;
+
+/** How much of the pool is used, in percent of what volumes and snapshots can ever have: 100, nothing more can be stored. */
+export function usedPercent({ totalBytes, availableBytes, headroomBytes }: PoolCapacity): number {
+  const usableBytes = totalBytes - headroomBytes;
+  return usableBytes <= 0 ? 100 : (100 * (usableBytes - availableBytes)) / usableBytes;
+}
+
+/** The highest threshold that is reached, 0 for none. One that was told of before counts until the use is clearly below it. */
+export function reachedThreshold(percent: number, toldPercent: number): number {
+  const isReached = (threshold: number) =>
+    percent >= (threshold <= toldPercent ? threshold - HYSTERESIS_PERCENT : threshold);
+  return THRESHOLDS_PERCENT.find(isReached) ?? 0;
+}
+
+/** Tells of every pool that passes a threshold, in the log and in the administrators' trail, and makes room where that is needed. */
+export class PoolWatch {
+  readonly #app: AppContext;
+  readonly #toldPercent = new Map<string, number>();
+
+  constructor(app: AppContext) {
+    this.#app = app;
+  }
+
+  async look(): Promise<void> {
+    for (const region of this.#app.regions.values()) {
+      const capacity = await region.storage.capacity();
+      await this.#tell(region.name, capacity);
+      if (needsRoom(capacity)) await makeRoom(this.#app, region);
+    }
+  }
+
+  async #tell(region: string, capacity: PoolCapacity): Promise<void> {
+    const percent = usedPercent(capacity);
+    const told = this.#toldPercent.get(region) ?? 0;
+    const reached = reachedThreshold(percent, told);
+    if (reached > told) {
+      const detail = { threshold: reached, percent: Math.round(percent), ...capacity };
+      this.#app.logger.warn(
+        { region, ...detail },
+        `the pool is ${reached} % full; "caisson df" shows what holds the space`,
+      );
+      await recordPoolEvent(this.#app.store, region, "pool-threshold", "STORAGE_FULL", detail);
+    }
+    this.#toldPercent.set(region, reached);
+  }
+}

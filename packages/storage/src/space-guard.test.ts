@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { runTool } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
+import { MIB } from "../testing/device-io.ts";
+import { TestDisk } from "../testing/local-test-pool.ts";
+import type { BlockDevice } from "./driver.ts";
+import { formatFileSystem, mountVolume, UnwrittenDataError, unmountVolume } from "./file-system.ts";
+import { LocalStorage } from "./local/local-storage.ts";
+import { SpaceGuard } from "./space-guard.ts";
+import { WriteWitness } from "./write-witness.ts";
+
+suite("the guard of a pool's space", { timeout: testTimeoutMs(180_000) }, () => {
+  let disk: TestDisk;
+  let storage: LocalStorage;
+  let guard: SpaceGuard;
+  let onHold: () => void = () => undefined;
+  const mounted = new Map<string, { device: BlockDevice; target: string; witness: WriteWitness }>();
+
+  before(async () => {
+    disk = await TestDisk.create("ext4", 1800 * MIB);
+  });
+  after(() => disk.dispose());
+  beforeEach(async () => {
+    const directory = join(disk.mountPath, "pool");
+    storage = await LocalStorage.open({ directory, poolSizeBytes: 1024 * MIB, reserveBytes: 32 * MIB });
+    guard = new SpaceGuard(storage, { onHold: () => onHold(), onError: (error) => assert.fail(String(error)) });
+  });
+  afterEach(async () => {
+    for (const id of [...mounted.keys()]) await unmountImage(id).catch(() => undefined);
+    await guard[Symbol.asyncDispose]();
+    for await (const { id } of storage.listImages()) await storage.deleteImage(id);
+    await storage.close();
+  });
+
+  /** A volume much larger than the pool. */
+  const mountImage = async (id: string, isGuarded = true): Promise<string> => {
+    const target = join(disk.directory, id);
+    await mkdir(target, { recursive: true });
+    if ((await storage.getImage(id)) === null) {
+      await storage.createImage(id, { sizeBytes: 3072 * MIB });
+      const blank = await storage.attach(id, "rw");
+      await formatFileSystem(blank.path, "data");
+      await storage.detach(blank);
+    }
+    const device = await storage.attach(id, "rw");
+    await mountVolume({ device: device.path, target, kind: "data", isReadOnly: false });
+    mounted.set(id, { device, target, witness: await WriteWitness.open(device.path, target) });
+    if (isGuarded) await guard.add({ imageId: id, devicePath: device.path, target, isScratch: false });
+    return target;
+  };
+  const unmountImage = async (id: string): Promise<void> => {
+    const mount = mounted.get(id);
+    if (mount === undefined) return;
+    mounted.delete(id);
+    await guard.remove(id);
+    try {
+      await unmountVolume(mount.target, mount.witness);
+    } finally {
+      await storage.detach(mount.device).catch(() => storage.detach(mount.device));
+    }
+  };
+  /** Runs dd in a process of its own, which may stand still. Resolves to what it said. */
+  const dd = async (target: string, ...args: readonly string[]): Promise<string> => {
+    const child = spawn("dd", ["if=/dev/zero", `of=${target}`, "bs=1M", ...args], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const [text] = await Promise.all([child.stderr.setEncoding("utf8").toArray(), once(child, "exit")]);
+    return text.join("");
+  };
+  const eventually = async (what: string, isTrue: () => Promise<boolean>): Promise<void> => {
+    const deadline = performance.now() + testTimeoutMs(20_000);
+    while (!(await isTrue())) {
+      assert.ok(performance.now() < deadline, what);
+      await delay(20);
+    }
+  };
+  const check = (id: string): Promise<string> =>
+    runTool("e2fsck", ["-fn", join(disk.mountPath, "pool", "mount", "images", id)]);
+  const writtenMiB = (said: string): number => Number(/(\d+)\+\d records out/.exec(said)?.[1]);
+
+  test("a writer gets ENOSPC from its write when the pool is full, and everything that was taken is stored", async () => {
+    const target = await mountImage("vol_a");
+    const said = await dd(join(target, "file"), "count=2000");
+    assert.match(said, /No space left on device/);
+    const { availableBytes } = await storage.capacity();
+    await unmountImage("vol_a");
+    // Nearly all of the pool could be used, and the headroom is still there.
+    assert.ok(writtenMiB(said) > 500, said);
+    const { freeBytes, headroomBytes } = await storage.capacity();
+    assert.ok(freeBytes > headroomBytes * 0.75, `${freeBytes} of ${headroomBytes}, ${availableBytes}`);
+    await check("vol_a");
+  });
+
+  test("without it the same writes are taken and lost, which the witness of the mount sees", async () => {
+    const target = await mountImage("vol_a", false);
+    assert.equal(writtenMiB(await dd(join(target, "file"), "count=1200")), 1200);
+    await assert.rejects(unmountImage("vol_a"), UnwrittenDataError);
+  });
+
+  test("two writers share what there is, a third finds nothing, and deleting files makes room for it", async () => {
+    const [a, b, c] = await Promise.all(["vol_a", "vol_b", "vol_c"].map((id) => mountImage(id)));
+    const said = await Promise.all([a, b].map((target) => dd(join(String(target), "file"), "count=2000")));
+    assert.ok(said.every((text) => /No space left/.test(text)));
+    assert.match(await dd(join(String(c), "file"), "count=200"), /No space left/);
+    const { bavail, bsize } = await statfs(String(c));
+    assert.ok(bavail * bsize < 64 * MIB, "programs inside see that there is no room");
+    await runTool("rm", [join(String(a), "file")]);
+    await eventually("room for the third", async () => {
+      const space = await statfs(String(c));
+      return space.bavail * space.bsize > 100 * MIB;
+    });
+    assert.equal(writtenMiB(await dd(join(String(c), "file"), "count=100", "oflag=append", "conv=notrunc")), 100);
+    for (const id of ["vol_a", "vol_b", "vol_c"]) {
+      await unmountImage(id);
+      await check(id);
+    }
+  });
+
+  test("blocks that a program reserved count as taken, so that writing there later does not fail", async () => {
+    const [a, b] = await Promise.all(["vol_a", "vol_b"].map((id) => mountImage(id)));
+    await runTool("fallocate", ["-l", "200M", join(String(a), "reserved")]);
+    await guard.look();
+    assert.match(await dd(join(String(b), "file"), "count=2000"), /No space left/);
+    assert.equal(writtenMiB(await dd(join(String(a), "reserved"), "count=200", "conv=notrunc")), 200);
+    await unmountImage("vol_a");
+    await unmountImage("vol_b");
+    await check("vol_a");
+  });
+
+  test("overwriting what a snapshot shares stands still when the headroom goes, and goes on when there is room", async () => {
+    const target = await mountImage("vol_a");
+    const path = join(target, "file");
+    assert.equal(writtenMiB(await dd(path, "count=200", "conv=fsync")), 200);
+    await storage.sealImage("vol_a", "snp_a");
+    const hog = await mountImage("vol_hog");
+    assert.match(await dd(join(hog, "file"), "count=2000", "conv=fsync"), /No space left/);
+    let holds = 0;
+    const room = Promise.withResolvers<void>();
+    onHold = () => {
+      holds += 1;
+      room.resolve();
+    };
+    const overwriting = dd(path, "count=200", "conv=notrunc,fsync", "oflag=sync");
+    await room.promise;
+    // The hog goes, as a purge would do; ending it lets it go on first.
+    guard.letEnd("vol_hog");
+    await unmountImage("vol_hog");
+    await storage.deleteImage("vol_hog");
+    const said = await overwriting;
+    assert.equal(writtenMiB(said), 200, said);
+    assert.ok(holds > 0);
+    await unmountImage("vol_a");
+    await check("vol_a");
+  });
+});
