@@ -11,6 +11,7 @@
 #   MACHINE_CACHE=DIRECTORY       where roots are kept, by content (default: /var/cache/caisson/machine)
 #   MACHINE_BARE=1                nothing is prepared: the guest gets git, nodejs and npm, and fetches and builds all else itself
 #   MACHINE_CONSOLE=FILE          where the kernel's messages go (default: they are shown when the machine fails to start)
+#   MACHINE_DEADLINE=TIME         when a machine is given up, as timeout(1) reads it (default: 6h)
 #   MACHINE_MEMORY=MIB            default: 5120
 #   MACHINE_CPUS=NUMBER           default: 1, because with two, QEMU 7.2 has made Debian 13's scheduler panic
 #
@@ -111,7 +112,7 @@ boot() {
   # A session of its own, because the scheduler weighs sessions before programs. Where the guest writes to the disks that are kept, the writes go to
   # a file without a name.
   # shellcheck disable=SC2016  # expanded inside
-  run env TMPDIR="$scratch" setsid --wait sh -c '{ echo 19 >/proc/$$/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' machine qemu-system-x86_64 \
+  run timeout --signal=KILL "${MACHINE_DEADLINE:-6h}" setpriv --pdeathsig KILL -- env TMPDIR="$scratch" setsid --wait sh -c '{ echo 19 >/proc/$$/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' machine qemu-system-x86_64 \
     -nodefaults -display none -monitor none -no-reboot \
     -machine q35,sata=off -cpu Nehalem -accel tcg,thread=multi,tb-size=1024 -smp "${MACHINE_CPUS:-1}" -m "${MACHINE_MEMORY:-5120}" \
     -kernel "$directory/vmlinuz" -initrd "$directory/initrd" \

@@ -4,6 +4,9 @@ import type { Socket } from "node:net";
 import { WebSocket } from "ws";
 import type { TestServer } from "./server.ts";
 
+/** Where a client goes, and as whom. */
+type Address = Pick<TestServer, "endpoint" | "token">;
+
 /** A message of JSON-RPC, as far as tests look into it. */
 interface Message {
   readonly id?: number;
@@ -18,9 +21,17 @@ export class UpgradeRefusedError extends Error {
   readonly status: number;
   readonly code: string;
 
-  constructor(status: number, body: { readonly code: string; readonly message: string }) {
+  /** The header. */
+  readonly retryAfter: string | null;
+
+  constructor(
+    status: number,
+    body: { readonly code: string; readonly message: string },
+    retryAfter: string | null = null,
+  ) {
     super(body.message);
     this.status = status;
+    this.retryAfter = retryAfter;
     this.code = body.code;
   }
 }
@@ -50,21 +61,17 @@ export class RawSandbox implements AsyncDisposable {
   }
 
   /** `autoPong: false`: the client does not answer pings, as one whose machine is gone. */
-  static create(
-    server: TestServer,
-    config: object,
-    options: { readonly autoPong?: boolean } = {},
-  ): Promise<RawSandbox> {
+  static create(server: Address, config: object, options: { readonly autoPong?: boolean } = {}): Promise<RawSandbox> {
     const header = Buffer.from(JSON.stringify(config), "latin1").toString("base64");
     return RawSandbox.#open(server, "/api/v3/sandboxes/create", { "x-deno-sandbox-config": header }, options);
   }
 
-  static connect(server: TestServer, id: string, options: { readonly autoPong?: boolean } = {}): Promise<RawSandbox> {
+  static connect(server: Address, id: string, options: { readonly autoPong?: boolean } = {}): Promise<RawSandbox> {
     return RawSandbox.#open(server, `/api/v3/sandbox/${id}/connect`, {}, options);
   }
 
   static async #open(
-    server: TestServer,
+    server: Address,
     path: string,
     headers: Readonly<Record<string, string>>,
     options: { readonly autoPong?: boolean },
@@ -83,7 +90,9 @@ export class RawSandbox implements AsyncDisposable {
     socket.once("unexpected-response", async (_request, response) => {
       let body = "";
       for await (const chunk of response) body += chunk;
-      opened.reject(new UpgradeRefusedError(response.statusCode ?? 0, JSON.parse(body)));
+      opened.reject(
+        new UpgradeRefusedError(response.statusCode ?? 0, JSON.parse(body), response.headers["retry-after"] ?? null),
+      );
     });
     socket.once("error", opened.reject);
     const sandbox = await opened.promise;

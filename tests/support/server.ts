@@ -37,7 +37,8 @@ export class TestServer implements AsyncDisposable {
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    if (options.settings !== undefined) await writeFile(join(dataDirectory, "caisson.toml"), options.settings);
+    const settings = withStartTimeout(options.settings ?? "");
+    if (settings !== "") await writeFile(join(dataDirectory, "caisson.toml"), settings);
     const server = new TestServer(dataDirectory, options.env ?? {});
     try {
       await server.start();
@@ -161,4 +162,13 @@ export class TestServer implements AsyncDisposable {
     this.#process = null;
     return child.exitCode;
   }
+}
+
+/** The settings; where deadlines are multiplied, so is the server's own for the start of a sandbox. */
+function withStartTimeout(settings: string): string {
+  const seconds = testTimeoutMs(45_000) / 1000;
+  if (seconds === 45) return settings;
+  const line = `start_timeout_seconds = ${seconds}\n`;
+  const table = "[sandboxes]\n";
+  return settings.includes(table) ? settings.replace(table, table + line) : `${settings}${table}${line}`;
 }

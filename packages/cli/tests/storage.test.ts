@@ -253,6 +253,9 @@ tok_xxxxxxxxxxxxxxxxxxxx  ci    2000-01-01 00:00:00.00
     stderr: `error: There is no token "ci"\nhint: Did you mean ${created.id}?\n`,
     code: 4,
   });
+  const spare = JSON.parse((await asAcme("tokens", "create", "spare", "--json")).stdout);
+  const rotated = JSON.parse((await asAcme("tokens", "rotate", spare.id, "--json")).stdout);
+  assert.deepEqual([rotated.name, rotated.id === spare.id, rotated.token === spare.token], ["spare", false, false]);
   assert.equal((await asAcme("tokens", "revoke", created.id)).stdout, `Revoked token ${created.id}\n`);
   assert.deepEqual(await asAcme("volumes", "list"), {
     stdout: "",

@@ -39,9 +39,13 @@ export interface OrganizationStore {
   createToken(token: Token, hash: Uint8Array, event: AuditEvent): Promise<void>;
   /** The token with this hash and whose it is, unless it is revoked. */
   findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
+  /** Whether there is, or was, a token with this hash. */
+  isTokenKnown(hash: Uint8Array): Promise<boolean>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
   revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** Revokes a token and creates another one of its organization, in one transaction. False, with nothing done, as for `revokeToken`. */
+  rotateToken(tokenId: string, token: Token, hash: Uint8Array, event: AuditEvent): Promise<boolean>;
 }
 
 export type DiskKind = "volume" | "snapshot";
@@ -224,11 +228,23 @@ export interface Hold {
 export type ReserveOutcome =
   | { readonly kind: "reserved" }
   | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
-  | { readonly kind: "limit"; readonly live: number };
+  | { readonly kind: "limit"; readonly live: number }
+  /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. */
+  | { readonly kind: "full"; readonly isKept: boolean };
+
+/** How many sandboxes may be live. */
+export interface SandboxPlaces {
+  readonly perOrganization: number;
+  /** Of all organizations together. */
+  readonly total: number;
+  /** The last of them, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
+  readonly kept: number;
+  readonly keptEach: number;
+}
 
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its holds, and the concurrency limit. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
-  reserve(sandbox: NewSandbox, volumes: readonly Hold[], maxLive: number): Promise<ReserveOutcome>;
+  /** One transaction: the sandbox row in `starting`, its holds, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
+  reserve(sandbox: NewSandbox, volumes: readonly Hold[], places: SandboxPlaces): Promise<ReserveOutcome>;
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */

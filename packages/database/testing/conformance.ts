@@ -56,6 +56,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       ...values,
     });
 
+    const places = (perOrganization: number) => ({ perOrganization, total: 1000, kept: 0, keptEach: 1 });
     const measured = (usageMeasuredAtMs: number | null): DiskUsage => ({
       allocatedBytes: 5,
       flattenedBytes: 7,
@@ -147,7 +148,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.beginGrow(id, 2e9);
       await store.disks.finishGrow(id, measured(2000), event(id, "grow"));
       const holder = sandbox();
-      await store.sandboxes.reserve(holder, [{ volumeId: id, isReadOnly: false }], 10);
+      await store.sandboxes.reserve(holder, [{ volumeId: id, isReadOnly: false }], places(10));
       await store.sandboxes.commit(holder.id, event(holder.id, "create"));
       await assert.rejects(store.disks.delete(id, 1, 2, event(id, "delete")), fails("VOLUME_IN_USE"));
       await store.sandboxes.finish(holder.id, "killed", 5, event(holder.id, "end"));
@@ -387,9 +388,9 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       const volume = await make("cache");
       const hold = (isReadOnly: boolean) => [{ volumeId: volume.id, isReadOnly }];
       const writer = sandbox();
-      assert.deepEqual(await store.sandboxes.reserve(writer, hold(false), 10), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(writer, hold(false), places(10)), { kind: "reserved" });
       for (const isReadOnly of [true, false]) {
-        const outcome = await store.sandboxes.reserve(sandbox(), hold(isReadOnly), 10);
+        const outcome = await store.sandboxes.reserve(sandbox(), hold(isReadOnly), places(10));
         assert.equal(outcome.kind === "held" && outcome.holders[0]?.id, writer.id);
       }
       await assert.rejects(store.disks.delete(volume.id, 1, 2, event(volume.id)), fails("VOLUME_IN_USE"));
@@ -398,35 +399,57 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
       await store.sandboxes.finish(writer.id, "killed", 2000, event(writer.id));
       for (let reader = 0; reader < 3; reader += 1) {
-        assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), 10), { kind: "reserved" });
+        assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), places(10)), { kind: "reserved" });
       }
-      assert.equal((await store.sandboxes.reserve(sandbox(), hold(false), 10)).kind, "held");
+      assert.equal((await store.sandboxes.reserve(sandbox(), hold(false), places(10))).kind, "held");
       assert.deepEqual(await store.sandboxes.writers([volume.id]), new Map());
     });
 
     test("a refused reservation leaves nothing, and the concurrency limit counts the organization's live sandboxes", async () => {
       const volume = await make("cache");
       const first = sandbox();
-      await store.sandboxes.reserve(first, [], 1);
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [{ volumeId: volume.id, isReadOnly: false }], 1), {
-        kind: "limit",
-        live: 1,
-      });
+      await store.sandboxes.reserve(first, [], places(1));
+      assert.deepEqual(
+        await store.sandboxes.reserve(sandbox(), [{ volumeId: volume.id, isReadOnly: false }], places(1)),
+        {
+          kind: "limit",
+          live: 1,
+        },
+      );
       assert.deepEqual(await store.sandboxes.holders(volume.id), []);
-      assert.deepEqual(await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], 1), {
+      assert.deepEqual(await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], places(1)), {
         kind: "reserved",
       });
       await store.sandboxes.finish(first.id, "killed", 2000, event(first.id));
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [], 1), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [], places(1)), { kind: "reserved" });
       await assert.rejects(
-        store.sandboxes.reserve(sandbox(), [{ volumeId: randomUUID(), isReadOnly: false }], 5),
+        store.sandboxes.reserve(sandbox(), [{ volumeId: randomUUID(), isReadOnly: false }], places(5)),
         fails("VOLUME_NOT_FOUND"),
       );
     });
 
+    test("the last places are for organizations with few sandboxes, and a full house is told from an organization's limit", async () => {
+      for (const slug of ["c", "d"])
+        await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 }, event(`org_${slug}`));
+      const limits = { perOrganization: 10, total: 5, kept: 2, keptEach: 1 };
+      const reserve = async (organizationId: string) => {
+        const { kind, ...rest } = await store.sandboxes.reserve(sandbox({ organizationId }), [], limits);
+        return "isKept" in rest ? `${kind}, ${rest.isKept ? "kept" : "all taken"}` : kind;
+      };
+      for (let count = 0; count < 3; count += 1) assert.equal(await reserve("org_a"), "reserved");
+      assert.equal(await reserve("org_a"), "full, kept");
+      assert.equal(await reserve("org_b"), "reserved");
+      assert.equal(await reserve("org_b"), "full, kept");
+      const last = sandbox({ organizationId: "org_c" });
+      assert.equal((await store.sandboxes.reserve(last, [], limits)).kind, "reserved");
+      assert.equal(await reserve("org_d"), "full, all taken");
+      await store.sandboxes.finish(last.id, "killed", 2000, event(last.id));
+      assert.equal(await reserve("org_d"), "reserved");
+    });
+
     test("the first reason for stopping stays, and a stopped sandbox does not come back", async () => {
       const created = sandbox({ labels: { job: "x" } });
-      await store.sandboxes.reserve(created, [], 10);
+      await store.sandboxes.reserve(created, [], places(10));
       assert.equal((await store.sandboxes.commit(created.id, event(created.id))).status, "running");
       await assert.rejects(store.sandboxes.commit(created.id, event(created.id)));
       await store.sandboxes.beginEnd(created.id, "timeout");

@@ -38,13 +38,26 @@ export const ERRORS = {
   NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
   SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
   REGION_UNAVAILABLE: { status: 503, recovery: "Add the region to the server's settings and start it again." },
-  SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up." },
+  SERVER_FULL: {
+    status: 503,
+    recovery:
+      "Try again when a sandbox has ended, or raise `sandboxes.max` or lower `sandboxes.kept_places` in the settings.",
+    retryAfterSeconds: 5,
+  },
+  SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up.", retryAfterSeconds: 5 },
   STORAGE_FULL: {
     status: 507,
     recovery: "Purge what is deleted, delete files or whole volumes for good, or enlarge the pool.",
   },
   INTERNAL_ERROR: { status: 500, recovery: "Report it with the trace id; the server's log has the cause." },
-} as const satisfies Readonly<Record<string, { readonly status: number; readonly recovery: string }>>;
+} as const satisfies Readonly<Record<string, ErrorEntry>>;
+
+interface ErrorEntry {
+  readonly status: number;
+  readonly recovery: string;
+  /** For what passes by itself: how long to wait before trying again. */
+  readonly retryAfterSeconds?: number;
+}
 
 export type ErrorCode = keyof typeof ERRORS;
 
@@ -61,5 +74,11 @@ export class CaissonError extends Error {
   /** The HTTP status that goes with the code. */
   get status(): number {
     return ERRORS[this.code].status;
+  }
+
+  /** For what passes by itself: how long to wait before trying again; null for all else. */
+  get retryAfterSeconds(): number | null {
+    const entry: ErrorEntry = ERRORS[this.code];
+    return entry.retryAfterSeconds ?? null;
   }
 }

@@ -8,6 +8,8 @@
  */
 export interface SandboxRuntime {
   readonly name: string;
+  /** Sandboxes that this host has room for at a time. One more is `SERVER_FULL`. */
+  readonly placeCount: number;
   /**
    * Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first; the caller calls `stop`
    * all the same, which goes on where that failed.

@@ -52,6 +52,10 @@ export interface VolumeLimits {
 }
 
 export interface SandboxLimitsConfig {
+  /** Of all organizations together; null: what the host has room for. */
+  readonly max: number | null;
+  /** The last places, for organizations that run fewer than two sandboxes; null: a tenth. */
+  readonly keptPlaces: number | null;
   readonly maxPerOrganization: number;
   readonly cpuCount: number;
   readonly pidsMax: number;
@@ -113,6 +117,8 @@ const FileSchema = Type.Object(
     sandboxes: Type.Optional(
       Type.Object(
         {
+          max: Type.Optional(PositiveInteger),
+          kept_places: Type.Optional(Type.Integer({ minimum: 0 })),
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
           pids: Type.Optional(Type.Integer({ minimum: 64 })),
@@ -178,6 +184,8 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     sandboxes: {
+      max: file.sandboxes?.max ?? null,
+      keptPlaces: file.sandboxes?.kept_places ?? null,
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
       pidsMax: file.sandboxes?.pids ?? 4096,

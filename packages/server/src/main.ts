@@ -40,7 +40,9 @@ async function main(): Promise<void> {
       break;
     }
     case "doctor":
-      console.log(JSON.stringify(await runDoctor({ dataDirectory: config.dataDirectory })));
+      console.log(
+        JSON.stringify(await runDoctor({ dataDirectory: config.dataDirectory, sandboxes: config.sandboxes })),
+      );
       break;
     default:
       console.error(USAGE);

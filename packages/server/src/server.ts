@@ -7,6 +7,7 @@ import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks, SpaceGuard } from "@caisson/storage";
 import type { Logger } from "pino";
+import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { isDoneWithin } from "./app/operations/operation.ts";
@@ -21,7 +22,7 @@ import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
 import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
-import { type Credentials, ensureCredentials } from "./credentials.ts";
+import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
@@ -73,7 +74,18 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   undo.defer(() => runtime.close());
 
-  const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), persistent, logger };
+  const app: AppContext = {
+    config,
+    store,
+    runtime,
+    regions,
+    locks,
+    live: new LiveSandboxes(),
+    connections: new LiveConnections(),
+    credentials: new CredentialsFile(store, directory),
+    persistent,
+    logger,
+  };
   // What is tried again needs the runtime too.
   undo.defer(() => persistent.close());
   await recover(app);
@@ -96,11 +108,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
-  const credentials = await ensureCredentials(
-    store,
-    directory,
+  const { credentials, isTokenReplaced } = await app.credentials.ensure(
     config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
   );
+  if (isTokenReplaced)
+    logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
   return { credentials, close: () => resources.disposeAsync() };
 }

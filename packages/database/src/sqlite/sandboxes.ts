@@ -4,6 +4,8 @@ import type { Connection, Row } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
+const ORGANIZATION_COUNT = "SELECT count(*) AS count FROM organizations";
+
 export function createSandboxStore(connection: Connection): SandboxStore {
   /** Live sandboxes whose hold on the volume excludes this one: any for a writer, a writer for a reader. */
   const conflicting = (hold: Hold): readonly SandboxRecord[] =>
@@ -16,14 +18,15 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       )
       .map(toSandbox);
 
+  const count = (query: string, ...values: readonly string[]): number =>
+    Number(connection.get(query, ...values)?.count);
+
   return {
-    async reserve(sandbox, volumes, maxLive) {
+    async reserve(sandbox, volumes, places) {
       return connection.transaction((): ReserveOutcome => {
-        const live = Number(
-          connection.get(
-            "SELECT count(*) AS live FROM sandboxes WHERE organization_id = ? AND status <> 'stopped'",
-            sandbox.organizationId,
-          )?.live,
+        const live = count(
+          "SELECT count(*) AS count FROM sandboxes WHERE organization_id = ? AND status <> 'stopped'",
+          sandbox.organizationId,
         );
         for (const hold of volumes) {
           const volume = connection.get("SELECT state FROM disks WHERE id = ?", hold.volumeId);
@@ -33,7 +36,11 @@ export function createSandboxStore(connection: Connection): SandboxStore {
           const holders = conflicting(hold);
           if (holders.length > 0) return { kind: "held", volumeId: hold.volumeId, holders };
         }
-        if (live >= maxLive) return { kind: "limit", live };
+        if (live >= places.perOrganization) return { kind: "limit", live };
+        const free = places.total - count("SELECT count(*) AS count FROM sandboxes WHERE status <> 'stopped'");
+        if (free <= 0) return { kind: "full", isKept: false };
+        const isKept = free <= places.kept && live >= places.keptEach && count(ORGANIZATION_COUNT) > 1;
+        if (isKept) return { kind: "full", isKept };
         connection.run(
           `INSERT INTO sandboxes (id, organization_id, region, status, labels, memory_mib, created_at_ms, stop_at_ms)
            VALUES (?, ?, ?, 'starting', ?, ?, ?, ?)`,

@@ -35,6 +35,8 @@ const AUTOMATIC_BASE = parseAddress("10.213.0.0");
 const BLOCK_COUNT = 15;
 const SANDBOXES_PER_BLOCK = 2 ** (32 - AUTOMATIC_PREFIX_LENGTH);
 const FIRST_HOST_ID = 0x70000000;
+/** All but the first address, those of name servers, of which one is the gateway's, and the last. */
+export const SANDBOXES_MAX = SANDBOXES_PER_BLOCK - 2 - NAME_SERVERS_MAX;
 
 /** What an instance has to itself on the host. */
 interface Block {
@@ -50,6 +52,8 @@ export class SandboxNetwork implements AsyncDisposable {
   readonly #interfacePrefix: string;
   /** Used from the front and given back at the end, so that nothing is used again while the kernel is still removing what had it before. */
   readonly #freeSlots: Slot[];
+  /** Sandboxes that can have an address at a time. */
+  readonly slotCount: number;
   #linkCount = 0;
   /** The text of `/etc/resolv.conf` inside. */
   readonly resolvConf: string;
@@ -69,6 +73,7 @@ export class SandboxNetwork implements AsyncDisposable {
     this.#table = names.table;
     this.#interfacePrefix = names.interfacePrefix;
     this.#freeSlots = slotsOf(block);
+    this.slotCount = this.#freeSlots.length;
     this.resolvConf = resolvConf;
     this.hasNameServer = hasNameServer;
     this.egress = egress;
@@ -120,8 +125,8 @@ export class SandboxNetwork implements AsyncDisposable {
     const slot = this.#freeSlots.shift();
     if (slot === undefined) {
       throw new CaissonError(
-        "INTERNAL_ERROR",
-        `Cannot start another sandbox: all ${slotsOf(this.#block).length} addresses of this server are in use`,
+        "SERVER_FULL",
+        `Cannot start another sandbox: all ${this.slotCount} addresses of this server are in use. Try again when a sandbox has ended`,
       );
     }
     this.#linkCount += 1;
@@ -201,7 +206,7 @@ async function claimBlock(subnet: string | undefined): Promise<Block> {
     return { subnet: subnet === undefined ? automatic : parseSubnet(subnet), firstHostId, claim };
   }
   throw new CaissonError(
-    "INTERNAL_ERROR",
+    "INVALID_CONFIG",
     `Cannot set up the sandbox network: ${BLOCK_COUNT} networks from ${formatAddress(AUTOMATIC_BASE)} on are in use on this host. Choose a free subnet in the configuration, or stop another server`,
   );
 }

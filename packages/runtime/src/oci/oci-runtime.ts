@@ -62,6 +62,7 @@ export interface OciRuntimeOptions {
 /** Runs sandboxes with an OCI runtime (crun, or runc). */
 export class OciRuntime implements SandboxRuntime {
   readonly name: string;
+  readonly placeCount: number;
   readonly #shared: SharedParts;
   readonly #resources: UndoStack;
   readonly #logger: RuntimeLogger | undefined;
@@ -74,6 +75,7 @@ export class OciRuntime implements SandboxRuntime {
     resources: UndoStack,
     logger: RuntimeLogger | undefined,
   ) {
+    this.placeCount = shared.placeCount;
     this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
     this.#sandboxes = sandboxes;
@@ -158,6 +160,7 @@ export class OciRuntime implements SandboxRuntime {
       egress: network.egress,
       environments,
       lxcfs,
+      placeCount: network.slotCount,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,

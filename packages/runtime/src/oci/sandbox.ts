@@ -52,6 +52,8 @@ export interface SharedParts {
   readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
+  /** Sandboxes that there is room for. */
+  readonly placeCount: number;
   readonly startTimeoutMs: number;
   readonly stopGraceMs: number;
 }

@@ -188,6 +188,7 @@ test("tokens and organizations are managed", async () => {
     { id: "tok", name: "ci", organizationId: "org", createdAt: new Date(token.created_at) },
   ]);
   assert.equal((await client.tokens.create({ name: "ci", organization: "acme" })).token, "ddo_new");
+  assert.equal((await client.tokens.rotate("tok")).token, "ddo_new");
   await client.tokens.delete("tok");
   assert.equal((await client.organizations.create({ slug: "acme" })).slug, "acme");
   assert.deepEqual(

@@ -4,20 +4,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
+import { loadConfig } from "../config.ts";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
-import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
+import { checkFileSystems, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
-    const checks = await runDoctor({ dataDirectory: "/var/lib/caisson" });
+    const checks = await runDoctor({
+      dataDirectory: "/var/lib/caisson",
+      sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
+    });
     assert.equal(new Set(checks.map(({ name }) => name)).size, checks.length);
     for (const { name, status, found, remedy } of checks) {
       assert.notEqual(found, "", name);
       assert.equal(remedy === null, status === "ok", name);
     }
-    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror"]) {
+    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror", "tracing of writes"]) {
       assert.equal(checks.find((check) => check.name === name)?.status, "ok", name);
     }
   });
@@ -50,6 +54,12 @@ suite("doctor", () => {
     assert.equal(judgeCgroups(cgroups(["cpu", "memory", "pids"])).found, "version 2, with memory, cpu and pids");
     assert.match(judgeCgroups(cgroups(["cpu", "pids"])).remedy ?? "", /no limit on memory/);
     assert.equal(judgeCgroups({ ...cgroups([]), layout: "none", hierarchies: [] }).status, "missing");
+  });
+
+  test("a host that lets nobody trace writes is a warning that says what will be refused", () => {
+    const check = judgeTracing("fsopen tracefs: ENODEV");
+    assert.deepEqual([check.status, check.found], ["warning", "fsopen tracefs: ENODEV"]);
+    assert.match(check.remedy ?? "", /fragmented volumes are refused/);
   });
 
   test("missing privileges are named one by one", () => {

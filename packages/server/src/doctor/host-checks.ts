@@ -1,5 +1,6 @@
 import { access, constants, glob, readFile, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { SandboxPlaces } from "@caisson/database";
 import { hasErrorCode, hasReverseMap, holdsReverseMap } from "@caisson/linux";
 import { formatSize } from "@caisson/model";
 import { type Check, missing, ok, warning } from "./check.ts";
@@ -94,6 +95,13 @@ export async function checkDescriptors(): Promise<Check> {
     `up to ${hard}`,
     `Raise the limit to ${DESCRIPTORS_GOOD} or more (ulimit -Hn, LimitNOFILE=)`,
   );
+}
+
+/** Tells how many sandboxes there are places for, and how they are shared. */
+export function judgePlaces({ total, kept, keptEach, perOrganization }: SandboxPlaces): Check {
+  const each = `${Math.min(perOrganization, total)} for one organization`;
+  const shared = `the last ${kept} for organizations with fewer than ${keptEach}, where there are several`;
+  return ok("places for sandboxes", `${total}, ${each}, ${kept === 0 ? "none kept for others" : shared}`);
 }
 
 /** Looks at the disk of the directory, which need not exist yet. */

@@ -1,6 +1,9 @@
+import { SANDBOXES_MAX } from "@caisson/runtime";
+import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import { defaultCacheDirectory } from "../base-image/index.ts";
+import type { SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
-import { checkDescriptors, checkDisk, checkPools, checkPrivileges, checkTools } from "./host-checks.ts";
+import { checkDescriptors, checkDisk, checkPools, checkPrivileges, checkTools, judgePlaces } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
 
@@ -10,6 +13,7 @@ export type { Check } from "./check.ts";
 export async function runDoctor(options: {
   readonly dataDirectory: string;
   readonly cacheDirectory?: string;
+  readonly sandboxes: SandboxLimitsConfig;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
   const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
@@ -18,6 +22,7 @@ export async function runDoctor(options: {
     checkOciRuntime,
     checkTools,
     checkDescriptors,
+    async () => judgePlaces(sandboxPlaces(options.sandboxes, SANDBOXES_MAX)),
     () => checkDisk("disk", options.dataDirectory),
     () => checkDisk("image cache", cacheDirectory),
     () => checkPools(options.dataDirectory),

@@ -10,7 +10,7 @@ import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbo
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
 import { answerAndEnd } from "../http/broken-request.ts";
-import { toCaissonError } from "../http/errors.ts";
+import { isServersFault, toCaissonError } from "../http/errors.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
@@ -31,6 +31,10 @@ export async function handleUpgrade(
   const client = new WaitingClient(socket, head);
   try {
     const actor = await authenticate(app, request.headers);
+    socket.once(
+      "close",
+      app.connections.add(actor.token.id, () => socket.destroy()),
+    );
     const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
     if (path === CREATE_PATH) return await create(app, actor, { request, socket, client, traceId });
     // Ids have no characters that need escapes.
@@ -44,8 +48,7 @@ export async function handleUpgrade(
       return;
     }
     const known = toCaissonError(error);
-    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
-      app.logger.error({ err: known, traceId }, "upgrade failed");
+    if (isServersFault(known)) app.logger.error({ err: known, traceId }, "upgrade failed");
     refuse(socket, known, traceId);
   }
 }

@@ -46,6 +46,7 @@ export function answerAndEnd(
     "Content-Type": "application/json",
     "Content-Length": Buffer.byteLength(body),
     Connection: "close",
+    ...(error.retryAfterSeconds === null ? {} : { "Retry-After": error.retryAfterSeconds }),
     ...headers,
   };
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);

@@ -45,6 +45,11 @@ export function toCaissonError(error: unknown): CaissonError {
   );
 }
 
+/** Worth a line in the log: nothing that a client or a full house explains. */
+export function isServersFault({ code, status }: CaissonError): boolean {
+  return status >= 500 && code !== "NOT_SUPPORTED" && code !== "SERVER_FULL";
+}
+
 export function errorBody(error: CaissonError): WireError {
   return { code: error.code, message: error.message };
 }

@@ -8,7 +8,7 @@ import type { AppContext } from "../app/context.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
 import { answerBrokenRequest } from "./broken-request.ts";
-import { errorBody, extendedErrorBody, toCaissonError } from "./errors.ts";
+import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
 import { createGuardedServer } from "./guarded-server.ts";
 import { MAX_BODY_BYTES } from "./http-limits.ts";
 import { poolRoutes } from "./pools.ts";
@@ -69,8 +69,8 @@ export async function buildHttp(app: AppContext): Promise<Http> {
   });
   http.setErrorHandler((error, request, reply) => {
     const known = toCaissonError(error);
-    if (known.status >= 500 && known.code !== "NOT_SUPPORTED")
-      app.logger.error({ err: known, traceId: request.id }, "request failed");
+    if (isServersFault(known)) app.logger.error({ err: known, traceId: request.id }, "request failed");
+    if (known.retryAfterSeconds !== null) reply.header("Retry-After", known.retryAfterSeconds);
     return reply
       .status(known.status)
       .send(isExtended(request) ? extendedErrorBody(known, request.id) : errorBody(known));

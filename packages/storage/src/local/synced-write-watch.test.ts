@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { LoopDevice, openFile, readFlushCounts, truncateFile } from "@caisson/linux";
-import { assertNoLeaks } from "@caisson/linux/testing";
+import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { MIB } from "../../testing/device-io.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
 
@@ -47,7 +47,7 @@ describe("synced writes", () => {
   /** Writes and flushes the device until it is told to stop; fails when that takes too long. */
   const writeUntil = async (isEnough: () => boolean): Promise<void> => {
     await using file = await open(device.path, "r+");
-    const deadline = performance.now() + 10_000;
+    const deadline = performance.now() + testTimeoutMs(10_000);
     while (!isEnough()) {
       assert.ok(performance.now() < deadline, "nothing was noticed");
       await file.write(Buffer.alloc(4096, 1), 0, 4096, 0);
@@ -59,7 +59,7 @@ describe("synced writes", () => {
     const watch = new SyncedWriteWatch({ onError: (error) => errors.push(error), keepAwake, minimumFlushes: 4 });
     watch.add(device.path);
     await writeUntil(() => holders === 1);
-    const deadline = performance.now() + 10_000;
+    const deadline = performance.now() + testTimeoutMs(10_000);
     while (holders > 0) {
       assert.ok(performance.now() < deadline, "still awake after the last write");
       await delay(10);
@@ -82,7 +82,7 @@ describe("synced writes", () => {
     for (let round = 0; round < 5; round += 1) {
       await device.flush();
       const before = looks;
-      const deadline = performance.now() + 10_000;
+      const deadline = performance.now() + testTimeoutMs(10_000);
       while (looks < before + 2) {
         assert.ok(performance.now() < deadline, "nobody looks");
         await delay(10);

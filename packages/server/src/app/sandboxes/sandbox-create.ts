@@ -1,4 +1,4 @@
-import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
+import type { Hold, NewSandbox, ReserveOutcome, SandboxPlaces, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
 import { CaissonError, newId, type StopReason } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
@@ -11,6 +11,7 @@ import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
 import { SandboxMounts } from "./sandbox-mounts.ts";
+import { sandboxPlaces } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
 
 const MIB = 2 ** 20;
@@ -164,28 +165,38 @@ function adopt(
   return live;
 }
 
-/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE` or `CONCURRENCY_LIMIT_EXCEEDED`. */
+/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED` or `SERVER_FULL`. */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
   holds: readonly Hold[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { maxPerOrganization } = app.config.sandboxes;
+  const places = sandboxPlaces(app.config.sandboxes, app.runtime.placeCount);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
-    const outcome = await app.store.sandboxes.reserve(sandbox, holds, maxPerOrganization);
+    const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
     if (outcome.kind === "reserved") return;
+    if (outcome.kind === "full") throw serverFull(outcome.isKept, places);
     if (outcome.kind === "limit") {
       throw new CaissonError(
         "CONCURRENCY_LIMIT_EXCEEDED",
-        `The organization has ${outcome.live} running sandboxes, the limit is ${maxPerOrganization}: end one first`,
+        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization}: end one first`,
       );
     }
     const holderIds = outcome.holders.map((holder) => holder.id);
     if (!(await waitForEndings(app, holderIds, startedMs, signal))) throw await volumeInUse(app, outcome);
   }
+}
+
+function serverFull(isKept: boolean, { total, kept, keptEach }: SandboxPlaces): CaissonError {
+  return new CaissonError(
+    "SERVER_FULL",
+    isKept
+      ? `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach}: end a sandbox, or try again later`
+      : `All ${total} places for sandboxes on this server are taken: end a sandbox, or try again later`,
+  );
 }
 
 async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {

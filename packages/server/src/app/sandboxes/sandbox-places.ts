@@ -1,0 +1,12 @@
+import type { SandboxPlaces } from "@caisson/database";
+import type { SandboxLimitsConfig } from "../../config.ts";
+
+/** So many sandboxes of an organization may take kept places. */
+const KEPT_EACH = 2;
+
+/** How many sandboxes may run, and who may have the last places. `hostPlaces`: what the host has room for. */
+export function sandboxPlaces(config: SandboxLimitsConfig, hostPlaces: number): SandboxPlaces {
+  const total = Math.min(config.max ?? hostPlaces, hostPlaces);
+  const kept = Math.min(config.keptPlaces ?? Math.ceil(total / 10), total - 1);
+  return { total, perOrganization: config.maxPerOrganization, kept, keptEach: KEPT_EACH };
+}
