@@ -7,7 +7,7 @@ import { runTool } from "@caisson/linux";
 import { loadConfig } from "../config.ts";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
-import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
+import { checkFileSystems, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
 import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
@@ -22,7 +22,7 @@ suite("doctor", () => {
       assert.notEqual(found, "", name);
       assert.equal(remedy === null, status === "ok", name);
     }
-    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror"]) {
+    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror", "tracing of writes"]) {
       assert.equal(checks.find((check) => check.name === name)?.status, "ok", name);
     }
   });
@@ -55,6 +55,12 @@ suite("doctor", () => {
     assert.equal(judgeCgroups(cgroups(["cpu", "memory", "pids"])).found, "version 2, with memory, cpu and pids");
     assert.match(judgeCgroups(cgroups(["cpu", "pids"])).remedy ?? "", /no limit on memory/);
     assert.equal(judgeCgroups({ ...cgroups([]), layout: "none", hierarchies: [] }).status, "missing");
+  });
+
+  test("a host that lets nobody trace writes is a warning that says what will be refused", () => {
+    const check = judgeTracing("fsopen tracefs: ENODEV");
+    assert.deepEqual([check.status, check.found], ["warning", "fsopen tracefs: ENODEV"]);
+    assert.match(check.remedy ?? "", /fragmented volumes are refused/);
   });
 
   test("missing privileges are named one by one", () => {
