@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Sandbox } from "@deno/sandbox";
 import type { FaultHarness } from "./fault-harness.ts";
 
 /** Something that a user does, with all that is needed to see whether a fault in it did harm. */
@@ -17,6 +18,19 @@ export interface FaultOperation {
 }
 
 const nothing = async (): Promise<void> => {};
+
+/** Scatters a volume that is mounted at /v: what is overwritten after `snapshot` lies elsewhere, block by block. */
+async function scatter(sandbox: Sandbox, snapshot: () => Promise<unknown>): Promise<void> {
+  await sandbox.sh`head -c 4M /dev/urandom > /v/large; sync`;
+  await snapshot();
+  const script = `
+import os
+file = os.open("/v/large", os.O_RDWR)
+for index in range(400):
+    os.pwrite(file, bytes([7]) * 4096, index * 8192)
+os.fsync(file)`;
+  await sandbox.sh`python3 -c ${script}`;
+}
 
 /** Every operation of the server, on a harness. */
 export function faultOperations(harness: FaultHarness): readonly FaultOperation[] {
@@ -180,6 +194,36 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await harness.assertNoSandboxes();
         await assertSnapshotUsable(id);
       },
+    ),
+    creation(
+      "snapshot of a fragmented volume that is being written to",
+      "snapshots",
+      async (id) => {
+        await harness.client.createVolume(`${id}-src`);
+        const sandbox = await harness.openSandbox({ volumes: { "/v": `${id}-src` } });
+        await sandbox.fs.writeTextFile("/v/file", id);
+        await scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`));
+        await sandbox.spawn("sh", { args: ["-c", "while :; do date >> /v/log; done"], stdout: "null", stderr: "null" });
+      },
+      (id) => harness.client.snapshot(`${id}-src`, id),
+      async (id) => {
+        await harness.closeClients();
+        await harness.assertNoSandboxes();
+        await assertSnapshotUsable(id);
+      },
+    ),
+    creation(
+      "volume create, from a snapshot of a fragmented volume",
+      "volumes",
+      async (id) => {
+        await prepareFilled(`${id}-src`, id);
+        await harness.inSandbox({ volumes: { "/v": `${id}-src` } }, (sandbox) =>
+          scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`)),
+        );
+        await harness.client.snapshot(`${id}-src`, `${id}-snp`);
+      },
+      (id) => harness.client.createVolume(id, { from: `${id}-snp` }),
+      (id) => harness.assertUsable(id, id),
     ),
     {
       name: "volume grow",

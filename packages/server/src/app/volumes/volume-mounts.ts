@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { FrozenFileSystem, mountVolume, recoverFileSystem, type SpaceGuard, trimVolume } from "@caisson/storage";
+import { type LiveFileSystem, mountVolume, recoverFileSystem, type SpaceGuard, trimVolume } from "@caisson/storage";
 import type { Logger } from "pino";
 import type { MountsOptions } from "./root-mounts.ts";
 import { type Mounted, SharedMounts, type WritableMounts } from "./shared-mounts.ts";
@@ -79,8 +79,8 @@ export class VolumeMounts {
     return mounted?.isMounted === true && !mounted.isReadOnly;
   }
 
-  /** Stops all writes to the volume until `thaw`; null when nobody can write to it. The caller holds the volume's lock. */
-  async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
+  /** What a snapshot freezes; null when nobody can write to the volume. Only meaningful while the volume's lock is held. */
+  live(volumeId: string): LiveFileSystem | null {
     const mounted = this.#mounts.get(volumeId);
     if (mounted === undefined || !this.isWritable(volumeId)) return null;
     if (this.#guard.isHeld(volumeId)) {
@@ -89,7 +89,7 @@ export class VolumeMounts {
         `Cannot take a snapshot of volume ${volumeId}: its writers stand still, because the pool is full. Make room in the pool first`,
       );
     }
-    return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
+    return { mountPath: mounted.path, freezeDeadlineMs: FREEZE_DEADLINE_MS };
   }
 
   /** Gives the blocks of files that were deleted in a mounted volume back to the pool. */
