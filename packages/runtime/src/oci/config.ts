@@ -72,6 +72,8 @@ const MIB = 2 ** 20;
 export interface ConfigInput {
   readonly hostname: string;
   readonly rootPath: string;
+  /** Whether what is written to the root outlives the sandbox. Then its temporary files go at every start, as on other machines. */
+  readonly isRootLasting: boolean;
   readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
@@ -129,7 +131,7 @@ export function ociConfig(input: ConfigInput): object {
       user: { uid: 0, gid: 0 },
       cwd: HOME,
       args: input.agent.command,
-      env: agentEnvironment(input.env, input.limits.memoryBytes),
+      env: agentEnvironment(input.env, input.limits.memoryBytes, input.isRootLasting ? "/tmp" : null),
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       oomScoreAdj: OOM_SCORE_ADJUSTMENT,
       // sudo and su must be able to change users; no gain is possible beyond the bounding set and the user namespace.

@@ -165,6 +165,7 @@ export class Sandbox {
           ociConfig({
             hostname,
             rootPath,
+            isRootLasting: root.kind === "persistent",
             agent: shared.agent,
             agentRunPath,
             sysfsPath,

@@ -57,6 +57,7 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
       ociConfig({
         hostname: "try",
         rootPath,
+        isRootLasting: false,
         agent: { directory: agentPath, denoPath: join(agentPath, "tini"), command: [PROGRAM, "--version"] },
         agentRunPath,
         sysfsPath,
