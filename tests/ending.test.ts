@@ -110,7 +110,9 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
     const { code, message } = (await answer.json()) as { code: string; message: string };
     assert.equal(code, "DATA_LOST");
     assert.match(message, new RegExp(`${sandbox.id} has ended.*vol_ord_.*not synced`));
-    assert.equal((await get()).status, "stopped");
+    const ended = await client.rest<Detailed & { damages: string[] }>("GET", `/api/v3/sandbox/${sandbox.id}`);
+    assert.equal(ended.status, "stopped");
+    assert.match(ended.damages.join(), /^Volume vol_ord_.*lost/);
 
     const read = () => client.extended<{ id: string; last_error: unknown }>("GET", `/api/v2/volumes/${volume}`);
     const { id, last_error } = await read();

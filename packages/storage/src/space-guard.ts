@@ -277,8 +277,8 @@ export class SpaceGuard implements AsyncDisposable {
           mount.heldSinceMs = performance.now();
           if (mount.isEnding) this.#letGo(mount);
         } catch (error) {
-          // A snapshot is being taken of it.
-          if (!hasErrorCode(error, "EBUSY")) throw error;
+          // A snapshot is being taken of it; or it is broken already, which is reported at the unmount, and nothing would help.
+          if (!hasErrorCode(error, "EBUSY")) mount.hasWaited = true;
         }
       }),
     );
