@@ -1,6 +1,7 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
+import type { Server as TlsServer } from "node:tls";
 import { openSqliteStore, type Store } from "@caisson/database";
 import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
@@ -26,9 +27,10 @@ import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
-import { explainListening, requireFreeAddress } from "./listen-address.ts";
+import { explainListening, isLoopback, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { readTls, reloadTls } from "./tls.ts";
 
 const LOCK_WAIT_MS = 5_000;
 /** How long the ends of sandboxes may take when the server ends. */
@@ -49,6 +51,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
+  const tls = config.tls === null ? null : await readTls(config.tls);
+  warnOfClearText(config, logger);
   await requireFreeAddress(config.listenHost, config.listenPort);
   const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
   undo.defer(() => store.close());
@@ -93,7 +97,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
-  const http = await buildHttp(app);
+  const http = await buildHttp(app, tls);
+  if (config.tls !== null && tls !== null)
+    undo.defer(reloadTls(config.tls, tls, http.server as unknown as TlsServer, logger));
   const upgraded = new UpgradedConnections();
   undo.defer(async () => {
     const closing = http.close();
@@ -220,6 +226,15 @@ async function openRegion(
     room: new RoomMaker(),
     ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
   };
+}
+
+/** Clients send their token with every request. */
+function warnOfClearText({ tls, publicUrl, listenHost, listenPort }: Config, logger: Logger): void {
+  if (tls !== null || isLoopback(listenHost)) return;
+  const proxied = publicUrl?.startsWith("https://") === true ? " Let nothing but the TLS proxy in front reach it" : "";
+  logger.warn(
+    `Tokens travel in the clear to ${listenHost}:${listenPort}: everyone on the way can read and use them.${proxied || " Set tls.cert and tls.key, or listen on 127.0.0.1 behind a TLS proxy"}`,
+  );
 }
 
 /** Where clients on this machine reach the server. */
