@@ -69,6 +69,7 @@ export interface SandboxLimitsConfig {
   readonly maxPerOrganization: number;
   readonly cpuCount: number;
   readonly pidsMax: number;
+  readonly terminalsMax: number;
   /** What a sandbox may do with each of its disks every second, in each direction; null: as much as there is. */
   readonly diskLimits: { readonly bytesPerSecond?: number; readonly operationsPerSecond?: number } | null;
   readonly scratchBytes: number;
@@ -134,6 +135,7 @@ const FileSchema = Type.Object(
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
           pids: Type.Optional(Type.Integer({ minimum: 64 })),
+          terminals: Type.Optional(PositiveInteger),
           disk_bandwidth: Type.Optional(Size),
           disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
@@ -203,6 +205,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
       pidsMax: file.sandboxes?.pids ?? 4096,
+      terminalsMax: file.sandboxes?.terminals ?? 64,
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,

@@ -212,11 +212,22 @@ async function openRegion(
   const scratch = undo.use(
     new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
   );
-  const base = await importBaseImage({ persistent, locks }, storage, baseImageFile);
+  // A full pool must not keep the server from starting: there would be no way to make room in it.
+  const unlessFull = <T>(work: string, made: Promise<T>): Promise<T | null> =>
+    made.catch((error: unknown) => {
+      if (!(error instanceof CaissonError && error.code === "STORAGE_FULL")) throw error;
+      logger.error({ err: error, region: name }, `cannot ${work}, because the pool is full; sandboxes need it`);
+      return null;
+    });
+  const base = await unlessFull(
+    "import the built-in image",
+    importBaseImage({ persistent, locks }, storage, baseImageFile),
+  );
+  const template = await unlessFull("make the template of scratch disks", scratchDisks.prepare());
   return {
     name,
     storage,
-    baseImages: new Map([[base.name, base]]),
+    baseImages: new Map(base === null ? [] : [[base.name, base]]),
     roots,
     volumes: new VolumeMounts(mounts, {
       guard,
@@ -224,7 +235,7 @@ async function openRegion(
     }),
     scratch,
     room: new RoomMaker(),
-    ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
+    ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),
   };
 }
 

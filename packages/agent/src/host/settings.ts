@@ -7,6 +7,8 @@ export interface Settings {
   /** The Deno program that runs the user's code: the one on the sandbox's PATH. */
   readonly denoPath: string;
   readonly pingIntervalMs: number;
+  /** A directory to empty before anything runs; null: none. */
+  readonly clearedDirectory: string | null;
 }
 
 const PREFIX = "CAISSON_AGENT_";
@@ -17,7 +19,8 @@ const DEFAULT_PING_INTERVAL_MS = 15_000;
 /**
  * Reads the settings from the agent's process environment, and the initial environment of the sandbox: what remains, without the variables that
  * are for the agent's Deno (their names are in `CAISSON_AGENT_OWN`), and with those that had to give way to them or to the settings (in
- * `CAISSON_AGENT_ENV`, a JSON object). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`) and `CAISSON_AGENT_PING_MS` (default 15000).
+ * `CAISSON_AGENT_ENV`, a JSON object). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`), `CAISSON_AGENT_PING_MS` (default 15000) and
+ * `CAISSON_AGENT_CLEAR` (a directory to empty; default none).
  */
 export function readSettings(variables: Readonly<Record<string, string>>): {
   readonly settings: Settings;
@@ -41,6 +44,7 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
     defaultDirectory: initialEnvironment.HOME ?? DEFAULT_HOME,
     denoPath: variables[`${PREFIX}DENO`] ?? DENO_PATH,
     pingIntervalMs,
+    clearedDirectory: variables[`${PREFIX}CLEAR`] || null,
   };
   return { settings, initialEnvironment };
 }

@@ -3,7 +3,6 @@ import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   changeMode,
-  cloneFile,
   type FileLock,
   hasErrorCode,
   KeyedLock,
@@ -25,9 +24,12 @@ import type {
   ImageId,
   ImageUsage,
   PoolCapacity,
+  SealOptions,
+  SealReport,
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
+import { ImageCopier } from "./copy/image-copier.ts";
 import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
@@ -80,6 +82,7 @@ export class LocalStorage implements StorageDriver {
   readonly #lock: FileLock;
   readonly #turns = new KeyedLock();
   readonly #watch: SyncedWriteWatch | null;
+  readonly #copier: ImageCopier;
   readonly #loopDevices: LoopDevices;
   #isClosed = false;
 
@@ -90,6 +93,7 @@ export class LocalStorage implements StorageDriver {
       readonly pool: PoolFile | null;
       readonly lock: FileLock;
       readonly watch: SyncedWriteWatch | null;
+      readonly copier: ImageCopier;
     },
   ) {
     this.#directory = options.directory;
@@ -99,6 +103,7 @@ export class LocalStorage implements StorageDriver {
     this.#pool = parts.pool;
     this.#lock = parts.lock;
     this.#watch = parts.watch;
+    this.#copier = parts.copier;
     this.#loopDevices = new LoopDevices(parts.watch);
   }
 
@@ -125,7 +130,8 @@ export class LocalStorage implements StorageDriver {
         const watch =
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
         const headroomBytes = options.headroomBytes ?? (await defaultHeadroom(images.path));
-        return new LocalStorage({ directory, reserveBytes, headroomBytes }, { images, pool, lock, watch });
+        const copier = await ImageCopier.open(directory, { onError: onBackgroundError });
+        return new LocalStorage({ directory, reserveBytes, headroomBytes }, { images, pool, lock, watch, copier });
       } catch (error) {
         await pool?.close();
         throw error;
@@ -151,7 +157,18 @@ export class LocalStorage implements StorageDriver {
       await using source = parent === undefined ? null : await this.#openParent(action, parent, sizeBytes);
       await using incoming = await this.#images.createIncoming(id);
       const { file, path } = incoming;
-      if (source !== null) await step("storage.create.clone", () => cloneFile(source, file, path));
+      if (source !== null) {
+        await using _copied = await step("storage.create.clone", () =>
+          this.#copier.copyAtRest({
+            action,
+            source: source.file,
+            target: file,
+            path,
+            sizeBytes: source.sizeBytes,
+            isSeeded: false,
+          }),
+        );
+      }
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
@@ -163,29 +180,36 @@ export class LocalStorage implements StorageDriver {
     });
   }
 
-  async sealImage(source: ImageId, id: ImageId, onSealed?: () => Promise<void>): Promise<void> {
+  async sealImage(source: ImageId, id: ImageId, options: SealOptions = {}): Promise<SealReport> {
     requireImageId(id);
+    const { live = null, onSealed } = options;
     const action = `seal image ${source} as ${id}`;
-    await this.#turn([source, id], action, async () => {
+    return this.#turn([source, id], action, async () => {
       const existing = await this.#images.find(id);
       if (existing !== null) {
         requireSame(action, existing, "sealed", existing.sizeBytes);
         await onSealed?.();
         await this.#images.makeDurable(existing);
-        return;
+        return { frozenMs: 0 };
       }
-      const original = await this.#requireImage(action, source);
+      const { path: sourcePath, sizeBytes } = await this.#requireImage(action, source);
       // What two images share needs space again when one of them is written to.
       await this.#requireSpace(action, false);
-      await using sourceFile = await openFile(original.path, "r");
+      await using sourceFile = await openFile(sourcePath, "r");
       await using incoming = await this.#images.createIncoming(id);
       const { file, path } = incoming;
-      await step("storage.seal.clone", () => cloneFile(sourceFile, file, path));
+      const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: false };
+      await using copied = await step("storage.seal.clone", () =>
+        live === null
+          ? this.#copier.copyAtRest(files)
+          : this.#copier.copyLive(files, live, this.#requireWriter(action, source)),
+      );
       await onSealed?.();
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
       await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
       await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
+      return { frozenMs: copied.frozenMs };
     });
   }
 
@@ -294,6 +318,7 @@ export class LocalStorage implements StorageDriver {
       await this.#turns.idle();
       await this.#loopDevices.detachAll();
       await this.#watch?.close();
+      await this.#copier[Symbol.asyncDispose]();
       await this.#pool?.close();
       await this.#lock[Symbol.asyncDispose]();
     } catch (error) {
@@ -319,7 +344,11 @@ export class LocalStorage implements StorageDriver {
     }
   }
 
-  async #openParent(action: string, parent: ImageId, sizeBytes: number): Promise<FileHandle> {
+  async #openParent(
+    action: string,
+    parent: ImageId,
+    sizeBytes: number,
+  ): Promise<AsyncDisposable & { readonly file: FileHandle; readonly sizeBytes: number }> {
     const image = await this.#requireImage(action, parent);
     if (image.state !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
     if (sizeBytes < image.sizeBytes) {
@@ -328,13 +357,20 @@ export class LocalStorage implements StorageDriver {
         `Choose at least ${image.sizeBytes}`;
       throw new CaissonError("INVALID_CAPACITY", message);
     }
-    return openFile(image.path, "r");
+    const file = await openFile(image.path, "r");
+    return { file, sizeBytes: image.sizeBytes, [Symbol.asyncDispose]: () => file.close() };
   }
 
   async #requireImage(action: string, id: ImageId): Promise<StoredImage> {
     const image = await this.#images.find(id);
     if (image === null) throw refused(action, `there is no image ${id}`);
     return image;
+  }
+
+  #requireWriter(action: string, id: ImageId): string {
+    const device = this.#loopDevices.writerPath(id);
+    if (device === null) throw refused(action, `${id} is not attached read-write, so no file system on it is live`);
+    return device;
   }
 
   #requireDetached(action: string, id: ImageId): void {

@@ -35,7 +35,11 @@ const AGENT_PREFIX = "CAISSON_AGENT_";
  * children must not see. `CAISSON_AGENT_ENV` holds, as JSON, the sandbox's variables that stand behind one of its own, and only those: the kernel
  * hands at most 128 KiB in one variable.
  */
-export function agentEnvironment(sandbox: Readonly<Record<string, string>>, memoryBytes: number): readonly string[] {
+export function agentEnvironment(
+  sandbox: Readonly<Record<string, string>>,
+  memoryBytes: number,
+  clearedDirectory: string | null,
+): readonly string[] {
   const environment: Readonly<Record<string, string>> = { ...DEFAULT_ENVIRONMENT, ...sandbox };
   const own: Readonly<Record<string, string>> = {
     // The agent's Deno must not write caches into the user's home, which may be a volume where each of them costs a disk flush.
@@ -49,6 +53,8 @@ export function agentEnvironment(sandbox: Readonly<Record<string, string>>, memo
     ...own,
     [`${AGENT_PREFIX}OWN`]: Object.keys(own).join(" "),
     [`${AGENT_PREFIX}SOCKET`]: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
+    // Always set, because one that came with the sandbox's own variables would name any directory.
+    [`${AGENT_PREFIX}CLEAR`]: clearedDirectory ?? "",
     [`${AGENT_PREFIX}ENV`]: JSON.stringify(Object.fromEntries(hidden)),
   };
   // A setting that is not set here may come with the sandbox: it concerns that sandbox's own agent alone.
