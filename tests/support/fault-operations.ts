@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { rm, writeFile } from "node:fs/promises";
+import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sandbox } from "@deno/sandbox";
 import type { FaultHarness } from "./fault-harness.ts";
@@ -131,6 +131,9 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
   };
   const tokenIds = new Map<string, string>();
   const revoke = async (id: string) => void (await harness.rest("DELETE", `/api/v1/tokens/${tokenIds.get(id)}`));
+  const diskIds = new Map<string, string>();
+  const poolFile = () => join(harness.server.dataDirectory, "regions", "ord", "pool", "pool.xfs");
+  const growPool = () => harness.rest("POST", "/api/v1/pools/grow", {});
   /** A crash leaves no open sandbox to take the id from. */
   const sandboxIds = new Map<string, string>();
   const extendTo = Date.now() + 20 * 60_000;
@@ -324,6 +327,38 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       prepare: nothing,
       run: () => inRestrictedSandbox(),
       verify: () => inRestrictedSandbox(),
+    },
+    {
+      name: "volume delete for good",
+      async prepare(id) {
+        diskIds.set(id, (await harness.client.createVolume(id)).id);
+      },
+      run: async (id) => void (await harness.rest("DELETE", `/api/v2/volumes/${id}?now=true`)),
+      async verify(id, isAcknowledged) {
+        const diskId = diskIds.get(id) ?? "";
+        const isThere = await harness.exists("volumes", id);
+        assert.ok(!isThere || !isAcknowledged, "what was deleted is back");
+        if (isThere) await harness.rest("DELETE", `/api/v2/volumes/${id}?now=true`);
+        // Deleted but not purged, purging, or gone: each is a state that a purge brings to its end.
+        else await harness.server.request(`/api/v2/volumes/${diskId}/purge`, { method: "POST", json: {} });
+        assert.deepEqual(await harness.rest("GET", `/api/v2/volumes?deleted=true&search=${id}`), []);
+        await harness.assertRecorded(diskId, "volume-purge");
+        await harness.client.createVolume(id);
+      },
+    },
+    {
+      name: "pool grow",
+      async prepare() {
+        const settings = `[pool]\nsize = ${(await stat(poolFile())).size + 64 * 2 ** 20}\n`;
+        await writeFile(join(harness.server.dataDirectory, "caisson.toml"), settings);
+      },
+      run: async () => void (await growPool()),
+      async verify(_id, isAcknowledged) {
+        const { size } = await stat(poolFile());
+        await growPool();
+        if (isAcknowledged) assert.equal((await stat(poolFile())).size, size, "a growth that was acknowledged is gone");
+        await rm(join(harness.server.dataDirectory, "caisson.toml"));
+      },
     },
     {
       name: "purge, and settling at the start",

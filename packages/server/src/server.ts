@@ -1,6 +1,7 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
+import type { Server as TlsServer } from "node:tls";
 import { openSqliteStore, type Store } from "@caisson/database";
 import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
@@ -26,9 +27,10 @@ import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
-import { explainListening, requireFreeAddress } from "./listen-address.ts";
+import { explainListening, isLoopback, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { readTls, reloadTls } from "./tls.ts";
 
 const LOCK_WAIT_MS = 5_000;
 /** How long the ends of sandboxes may take when the server ends. */
@@ -49,6 +51,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
+  const tls = config.tls === null ? null : await readTls(config.tls);
+  warnOfClearText(config, logger);
   await requireFreeAddress(config.listenHost, config.listenPort);
   const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
   undo.defer(() => store.close());
@@ -93,7 +97,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
-  const http = await buildHttp(app);
+  const http = await buildHttp(app, tls);
+  if (config.tls !== null && tls !== null)
+    undo.defer(reloadTls(config.tls, tls, http.server as unknown as TlsServer, logger));
   const upgraded = new UpgradedConnections();
   undo.defer(async () => {
     const closing = http.close();
@@ -208,11 +214,22 @@ async function openRegion(
   const scratch = undo.use(
     new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
   );
-  const base = await importBaseImage({ persistent, locks }, storage, baseImageFile);
+  // A full pool must not keep the server from starting: there would be no way to make room in it.
+  const unlessFull = <T>(work: string, made: Promise<T>): Promise<T | null> =>
+    made.catch((error: unknown) => {
+      if (!(error instanceof CaissonError && error.code === "STORAGE_FULL")) throw error;
+      logger.error({ err: error, region: name }, `cannot ${work}, because the pool is full; sandboxes need it`);
+      return null;
+    });
+  const base = await unlessFull(
+    "import the built-in image",
+    importBaseImage({ persistent, locks }, storage, baseImageFile),
+  );
+  const template = await unlessFull("make the template of scratch disks", scratchDisks.prepare());
   return {
     name,
     storage,
-    baseImages: new Map([[base.name, base]]),
+    baseImages: new Map(base === null ? [] : [[base.name, base]]),
     roots,
     volumes: new VolumeMounts(mounts, {
       guard,
@@ -220,8 +237,17 @@ async function openRegion(
     }),
     scratch,
     room,
-    ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
+    ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),
   };
+}
+
+/** Clients send their token with every request. */
+function warnOfClearText({ tls, publicUrl, listenHost, listenPort }: Config, logger: Logger): void {
+  if (tls !== null || isLoopback(listenHost)) return;
+  const proxied = publicUrl?.startsWith("https://") === true ? " Let nothing but the TLS proxy in front reach it" : "";
+  logger.warn(
+    `Tokens travel in the clear to ${listenHost}:${listenPort}: everyone on the way can read and use them.${proxied || " Set tls.cert and tls.key, or listen on 127.0.0.1 behind a TLS proxy"}`,
+  );
 }
 
 /** Where clients on this machine reach the server. */

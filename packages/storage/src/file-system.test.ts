@@ -75,6 +75,33 @@ describe("file systems on images", () => {
     }
   };
 
+  test("a file system that found an error is repaired where that loses nothing, and else refused as damaged", async () => {
+    await withVolume(300 * MIB, async (device) => {
+      await mounted(device, async () => {
+        await writeFile(join(target, "file"), "kept", { flush: true });
+      });
+      await runTool("debugfs", ["-w", "-R", "ssv state 2", device]);
+      await recoverFileSystem(device);
+      assert.equal((await requireSuperblock(device)).hasErrors, false);
+      await mounted(device, async () => assert.equal(await readFile(join(target, "file"), "utf8"), "kept"));
+      // The root directory is overwritten with zeroes: a repair would put its files elsewhere.
+      const block = Number((await runTool("debugfs", ["-R", "blocks <2>", device])).trim());
+      await runTool("dd", [
+        "if=/dev/zero",
+        `of=${device}`,
+        "bs=4096",
+        "count=1",
+        `seek=${block}`,
+        "conv=notrunc,fsync",
+      ]);
+      await runTool("debugfs", ["-w", "-R", "ssv state 2", device]);
+      await assert.rejects(recoverFileSystem(device), {
+        code: "VOLUME_DAMAGED",
+        message: /last snapshot, or run e2fsck/,
+      });
+    });
+  });
+
   test("a fresh volume is writable, takes under 20 MiB of space, and passes a full check", async () => {
     await storage.createImage("vol_a", { sizeBytes: 1e9 });
     await withDevice("vol_a", "rw", async (device) => {

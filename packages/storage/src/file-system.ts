@@ -12,6 +12,7 @@ import {
   trim,
   unmount,
 } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
 import { requireSuperblock } from "./superblock.ts";
 import { WriteWitness } from "./write-witness.ts";
 
@@ -69,12 +70,23 @@ async function checkFileSystem(device: string): Promise<void> {
   await runCheck(["-f", "-p", device]);
 }
 
-/** Exit codes 0 and 1 say that the file system is right now. */
+const EXIT_REPAIRED = 1;
+const EXIT_NOT_REPAIRED = 4;
+
+/** Throws `VOLUME_DAMAGED` where a repair could lose files, so that somebody has to decide. */
 async function runCheck(args: readonly string[]): Promise<void> {
   try {
     await runTool("e2fsck", args);
   } catch (error) {
-    if (!(error instanceof ToolError) || error.exitCode !== 1) throw error;
+    if (!(error instanceof ToolError) || error.exitCode === null) throw error;
+    if (error.exitCode === EXIT_REPAIRED) return;
+    if ((error.exitCode & EXIT_NOT_REPAIRED) === 0) throw error;
+    throw new CaissonError(
+      "VOLUME_DAMAGED",
+      "The file system of the volume is damaged, and a repair may lose files, so the server does not begin one. " +
+        "Create a volume from its last snapshot, or run e2fsck -f on its image in the pool while nothing uses it",
+      { cause: error },
+    );
   }
 }
 

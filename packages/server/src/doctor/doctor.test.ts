@@ -7,7 +7,8 @@ import { runTool } from "@caisson/linux";
 import { loadConfig } from "../config.ts";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
-import { checkFileSystems, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
+import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
+import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
 suite("doctor", () => {
@@ -56,6 +57,12 @@ suite("doctor", () => {
     assert.equal(judgeCgroups({ ...cgroups([]), layout: "none", hierarchies: [] }).status, "missing");
   });
 
+  test("a host whose file systems cannot be limited is a warning that says what a full pool loses", async () => {
+    assert.equal((await checkSpaceLimits("/sys/fs")).status, "ok");
+    const { status, remedy } = await checkSpaceLimits("/nowhere");
+    assert.deepEqual([status, /In a full pool.*lost/.test(remedy ?? "")], ["warning", true]);
+  });
+
   test("a host that lets nobody trace writes is a warning that says what will be refused", () => {
     const check = judgeTracing("fsopen tracefs: ENODEV");
     assert.deepEqual([check.status, check.found], ["warning", "fsopen tracefs: ENODEV"]);
@@ -66,6 +73,20 @@ suite("doctor", () => {
     assert.equal(judgePrivileges(0, "000001ffffffffff").status, "ok");
     assert.equal(judgePrivileges(1000, "0").status, "missing");
     assert.match(judgePrivileges(0, "000001ffffdfffff").found, /^root without CAP_SYS_ADMIN$/);
+  });
+
+  test("limits that sandboxes share are computed, and the setting that is too small is named", () => {
+    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" }, 4096);
+    assert.match(little.found, /^28672 for sandboxes: 4096 for the first ones, at least 57 for each of 251/);
+    assert.match(little.remedy ?? "", /sysctl kernel\.pid_max=4194304; or .*sandboxes\.pids/);
+    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }, 4096).status, "ok");
+    assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }).status, "ok");
+    assert.match(
+      judgeTerminals({ total: 100, setting: "kernel.pty.max" }).remedy ?? "",
+      /sysctl kernel\.pty\.max=4096/,
+    );
+    assert.equal(judgeUndivided([]).status, "ok");
+    assert.match(judgeUndivided(["fs.file-max"]).remedy ?? "", /sysctl fs\.file-max=9223372036854775807$/);
   });
 
   test("a firewall that drops forwarded packets is a warning", () => {

@@ -5,6 +5,7 @@ import type { SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
 import { checkDescriptors, checkDisk, checkPools, checkPrivileges, checkTools, judgePlaces } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
+import { checkHostLimits } from "./limit-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
 
 export type { Check } from "./check.ts";
@@ -22,6 +23,7 @@ export async function runDoctor(options: {
     checkOciRuntime,
     checkTools,
     checkDescriptors,
+    () => checkHostLimits(options.sandboxes),
     async () => judgePlaces(sandboxPlaces(options.sandboxes, SANDBOXES_MAX)),
     () => checkDisk("disk", options.dataDirectory),
     () => checkDisk("image cache", cacheDirectory),

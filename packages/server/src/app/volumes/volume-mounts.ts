@@ -25,6 +25,7 @@ export class VolumeMounts {
   readonly #locks: KeyedLock;
   readonly #logger: Logger;
   readonly #guard: SpaceGuard;
+  readonly #onDamage: WritableMounts["onDamage"];
   readonly #mounts: SharedMounts;
 
   constructor({ storage, directory, locks, logger }: MountsOptions, writable: WritableMounts) {
@@ -32,6 +33,7 @@ export class VolumeMounts {
     this.#locks = locks;
     this.#logger = logger;
     this.#guard = writable.guard;
+    this.#onDamage = writable.onDamage;
     this.#mounts = new SharedMounts(storage, logger, writable);
   }
 
@@ -107,11 +109,17 @@ export class VolumeMounts {
 
   async #mount(volumeId: string, { isReadOnly, isRoot }: VolumeMountOptions, holder: string): Promise<string> {
     const path = join(this.#directory, volumeId);
+    const recover = (device: string) =>
+      recoverFileSystem(device).catch(async (error: unknown) => {
+        if (error instanceof CaissonError && error.code === "VOLUME_DAMAGED")
+          await this.#onDamage(volumeId, error.message);
+        throw error;
+      });
     const { path: target } = await this.#mounts.mount(volumeId, holder, {
       path,
       isReadOnly,
       async mount(device) {
-        if (!isReadOnly) await recoverFileSystem(device.path);
+        if (!isReadOnly) await recover(device.path);
         await mountVolume({ device: device.path, target: path, kind: isRoot ? "root" : "data", isReadOnly });
       },
     });
@@ -121,6 +129,8 @@ export class VolumeMounts {
   /** Space that is not given back now is given back the next time, so a failure holds nothing up. */
   async #trim(mounted: Mounted): Promise<void> {
     if (!mounted.isMounted || mounted.isReadOnly) return;
+    // What it believes to be free may be in use on the disk.
+    if ((await mounted.witness?.findError()) != null) return;
     await trimVolume(mounted.path).catch((error: unknown) => {
       this.#logger.warn({ err: error, path: mounted.path }, "cannot trim a volume");
     });
