@@ -6,7 +6,6 @@ import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { keepProcessorsAwake, runTool } from "@caisson/linux";
 import {
-  FrozenFileSystem,
   formatFileSystem,
   growFileSystem,
   LocalStorage,
@@ -163,8 +162,7 @@ async function timeLiveSnapshot(): Promise<readonly Timing[]> {
     await new Promise((resolve) => setTimeout(resolve, 50));
     longest[0] = 0;
     const start = performance.now();
-    await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 2000 });
-    await storage.sealImage("vol_live", "snp_live", async () => frozen.thaw());
+    await storage.sealImage("vol_live", "snp_live", { live: { mountPath: target, freezeDeadlineMs: 2000 } });
     total.push(performance.now() - start);
     await new Promise((resolve) => setTimeout(resolve, 20));
     stall.push(longest[0] ?? 0);

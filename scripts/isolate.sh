@@ -18,12 +18,15 @@ export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.mmap_threshold=262144}"
 
 # A background command gets no standard input of its own accord, so it is handed over.
 exec 3<&0
+# Since Linux 6.14 a PID namespace has a limit of its own, which begins high: inside it is the host's, so that the server shares out what there is.
+pid_max=$(cat /proc/sys/kernel/pid_max)
 setpriv --pdeathsig KILL -- \
   unshare --mount --propagation slave --pid --fork --kill-child=SIGKILL --mount-proc -- sh -c '
     if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
     mount --make-rshared /
+    if [ "$(cat /proc/sys/kernel/pid_max)" != "$0" ]; then echo "$0" >/proc/sys/kernel/pid_max; fi
     exec tini -s -- "$@"
-  ' isolate "$@" <&3 3<&- &
+  ' "$pid_max" "$@" <&3 3<&- &
 outer=$!
 exec 3<&-
 

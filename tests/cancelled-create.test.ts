@@ -196,7 +196,7 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
   });
 
   test("an upgrade that the agent refuses is an error, and its sandbox is gone", async () => {
-    const socket = await rawCreate({ Upgrade: "foo" });
+    const socket = await rawCreate({ "Sec-WebSocket-Version": "12" });
     const [answer] = (await once(socket, "data")) as [Buffer];
     assert.match(String(answer), /^HTTP\/1\.1 502 SANDBOX_START_FAILED\r\n/);
     assert.deepEqual(await live(), []);

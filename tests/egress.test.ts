@@ -126,6 +126,38 @@ suite("egress", () => {
       assert.match(absolute, /^HTTP\/1\.1 400/);
     });
 
+    test("what some servers take for a request is checked as one, and what nobody understands is refused on ports of the web", async () => {
+      for (const port of [80, 8080]) {
+        for (const line of [
+          "GET /x",
+          "SOURCE /x ICE/1.0",
+          "OPTIONS /x RTSP/1.0",
+          "get\\t/x",
+          "GET http://forbidden.test/",
+        ]) {
+          const answer = await read(sandbox, exchangeRaw(`${line}\\r\\nHost: forbidden.test\\r\\n\\r\\n`, port));
+          assert.match(answer, /^(HTTP\/1\.1 40[03]|$)/, line);
+          assert.doesNotMatch(answer, /"host":/, line);
+        }
+      }
+      for (const text of ["hello\\n", "\\0\\0\\0\\x08\\x04\\xd2\\x16\\x2f"]) {
+        assert.equal(await read(sandbox, exchangeRaw(text)), "", text);
+      }
+    });
+
+    test("a Host that is no name is nobody's subdomain", async () => {
+      await read(sandbox, "getent ahostsv4 www.sub.test");
+      for (const name of [
+        "forbidden.test:80.sub.test",
+        "forbidden.test/.sub.test",
+        "forbidden.test,.sub.test",
+        "x@www.sub.test",
+      ]) {
+        const args = `-H 'Host: ${name}' http://www.sub.test/`;
+        assert.equal(await read(sandbox, `curl -sS -o /dev/null -w '%{http_code}' --max-time 5 ${args}`), "400", name);
+      }
+    });
+
     test("TLS passes untouched to an allowed name, and not to another one at the same address", async () => {
       assert.equal((await curl(sandbox, "-k https://allowed.test/")).host, "allowed.test");
       const { stdout } = await run(sandbox, "curl -skv https://allowed.test/ 2>&1 | grep -c 'Caisson sandbox secrets'");

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
@@ -12,6 +12,15 @@ import { TestServer } from "./support/server.ts";
 interface Detailed {
   readonly status: string;
   readonly stopReason: string | null;
+}
+
+/** Makes the kernel believe that the mounted file system of the volume is broken. */
+async function breakFileSystem(volumeId: string): Promise<void> {
+  for (const name of (await readdir("/sys/block")).filter((entry) => entry.startsWith("loop"))) {
+    const backing = await readFile(`/sys/block/${name}/loop/backing_file`, "utf8").catch(() => "");
+    if (backing.includes(volumeId)) return writeFile(`/sys/fs/ext4/${name}/trigger_fs_error`, "test");
+  }
+  assert.fail(`${volumeId} is not attached`);
 }
 
 /** The first `count` tries of a step. */
@@ -32,7 +41,7 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
     directory = await mkdtemp(join(tmpdir(), "caisson-ending-"));
     plan = new FaultPlan(directory);
     await plan.reset();
-    server = await TestServer.start({ env: plan.env });
+    server = await TestServer.start({ env: plan.env, settings: "[volumes]\nusage_interval_seconds = 1\n" });
     Object.assign(process.env, server.clientEnv());
     client = new TestClient(server);
   });
@@ -110,7 +119,9 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
     const { code, message } = (await answer.json()) as { code: string; message: string };
     assert.equal(code, "DATA_LOST");
     assert.match(message, new RegExp(`${sandbox.id} has ended.*vol_ord_.*not synced`));
-    assert.equal((await get()).status, "stopped");
+    const ended = await client.rest<Detailed & { damages: string[] }>("GET", `/api/v3/sandbox/${sandbox.id}`);
+    assert.equal(ended.status, "stopped");
+    assert.match(ended.damages.join(), /^Volume vol_ord_.*lost/);
 
     const read = () => client.extended<{ id: string; last_error: unknown }>("GET", `/api/v2/volumes/${volume}`);
     const { id, last_error } = await read();
@@ -124,6 +135,20 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
     assert.equal((await client.extended<{ last_error: unknown }>("POST", acknowledge)).last_error, null);
     assert.equal((await read()).last_error, null);
     await client.extended("POST", acknowledge);
+  });
+
+  test("whose volume's file system found an error in itself says so, and the volume looks damaged while it runs", async () => {
+    const read = () =>
+      client.extended<{ id: string; last_error: { message: string } | null }>("GET", `/api/v2/volumes/${volume}`);
+    const { id } = await read();
+    await sandbox.sh`sync`;
+    await breakFileSystem(id);
+    await eventually("the error", async () => ((await read()).last_error === null ? null : true));
+    assert.match((await read()).last_error?.message ?? "", /must be checked: the file system found \d+ error/);
+    assert.deepEqual([(await kill()).status, (await get()).status], [409, "stopped"]);
+    // The next mount has it checked and repaired.
+    await assertFree();
+    await client.extended("POST", `/api/v2/volumes/${volume}/acknowledge`);
   });
 
   test("that keeps failing does not keep the server from ending, and the next start frees the volume", async () => {

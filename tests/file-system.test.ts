@@ -83,4 +83,27 @@ print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/l
       }
     });
   });
+  test("a root volume's temporary files go at its next start, links are not followed, and a volume mounted there keeps its files", async () => {
+    const volume = await new Client().volumes.create({ region: "ord", slug: "kept", capacity: "300MB" });
+    await lasting(async (root) => {
+      const write = "mkdir -p /tmp/a/b && touch /tmp/a/b/c /tmp/.d && ln -s /srv /tmp/link && touch /srv/target";
+      {
+        await using sandbox = await Sandbox.create({ root });
+        await shell(sandbox, `${write} && stat -c %a /tmp`);
+      }
+      {
+        await using sandbox = await Sandbox.create({ root });
+        await shell(sandbox, "while ls -d /tmp/.caisson-old-* 2>/dev/null; do sleep 0.05; done");
+        assert.equal(await shell(sandbox, "ls -A /tmp; ls /srv; stat -c %a /tmp"), "target\n1777");
+        await shell(sandbox, "mkdir -p /tmp/below/mounted && ln -s /tmp/below/mounted /mounted");
+      }
+      {
+        await using sandbox = await Sandbox.create({ root, volumes: { "/mounted": volume.id } });
+        await shell(sandbox, "touch /tmp/below/mounted/file");
+      }
+      await using sandbox = await Sandbox.create({ root, volumes: { "/mounted": volume.id } });
+      assert.equal(await shell(sandbox, "ls /mounted"), "file");
+    });
+    await new Client().volumes.delete(volume.id);
+  });
 });

@@ -134,6 +134,21 @@ suite("a full pool", { timeout: testTimeoutMs(300_000) }, () => {
     assert.deepEqual(purged.toReversed().slice(0, 2), ["old", "young"]);
   });
 
+  test("that has no room for the built-in image lets the server start, and says why no sandbox does", async () => {
+    await using small = await TestServer.start({ settings: settings("512MiB", 1) });
+    const other = new TestClient(small);
+    assert.match(small.logText(), /cannot import the built-in image, because the pool is full/);
+    await other.createVolume("blank");
+    await other.rest("DELETE", "/api/v2/volumes/blank?now=true");
+    Object.assign(process.env, small.clientEnv());
+    const [code, message] = await other.createRefused({});
+    assert.equal(code, "507 STORAGE_FULL");
+    assert.match(message, /no room for the built-in image when the server started.*start the server again/);
+    const bootable = { slug: "root", region: "ord", capacity: "1GB", from: "builtin:debian-13" };
+    assert.equal((await other.refused("POST", "/api/v2/volumes", bootable))[0], "507 STORAGE_FULL");
+    await begin();
+  });
+
   test("grows while it runs, to the size that the settings name", async () => {
     const before = await readPool();
     await writeFile(join(server.dataDirectory, "caisson.toml"), settings("1600MiB", 0));

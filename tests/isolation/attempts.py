@@ -68,6 +68,7 @@ NUMBERS = {
     "pidfd_open": (434, 434),
     "pivot_root": (155, 41),
     "process_vm_readv": (310, 270),
+    "prlimit64": (302, 261),
     "ptrace": (101, 117),
     "quotactl": (179, 60),
     "reboot": (169, 142),
@@ -75,8 +76,10 @@ NUMBERS = {
     "sched_setscheduler": (144, 119),
     "setdomainname": (171, 162),
     "sethostname": (170, 161),
+    "setrlimit": (160, 164),
     "setns": (308, 268),
     "settimeofday": (164, 170),
+    "socket": (41, 198),
     "statmount": (457, 457),
     "swapoff": (168, 225),
     "swapon": (167, 224),
@@ -117,7 +120,8 @@ def call(name, *arguments):
             argument = argument.encode()
         if isinstance(argument, bytes):
             argument = ctypes.c_char_p(argument)
-        converted.append(ctypes.c_long(argument) if isinstance(argument, int) else argument)
+        # Unsigned, since tests set the highest bits.
+        converted.append(ctypes.c_ulong(argument & (2**64 - 1)) if isinstance(argument, int) else argument)
     result = libc.syscall(ctypes.c_long(number), *converted)
     if result < 0:
         number = ctypes.get_errno()

@@ -72,10 +72,20 @@ export const privilegeAttempts: readonly Attempt[] = [
     run: `libc.syscall(ctypes.c_long(0x40000000 + 39)) if platform.machine() == "x86_64" else os.kill(os.getpid(), 31)`,
     meets: /^(SIGSYS|-1)$/,
   },
+  ...["0, 0", "1 << 20, 1 << 20"].map((limits) => ({
+    name: `the limit of core files stays at 1 byte, which keeps core handlers of the host asleep, whatever is asked for (${limits})`,
+    run: `(resource.setrlimit(resource.RLIMIT_CORE, (${limits})), resource.getrlimit(resource.RLIMIT_CORE))`,
+    meets: "(None, (1, 1))",
+  })),
   {
-    name: "core dumps stay off",
-    run: `resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))`,
-    meets: "ValueError: not allowed to raise maximum limit",
+    name: "nor is it changed by the older call, for another process, or with garbage in the upper half of the argument",
+    run: `[(call("setrlimit", 4 | high, struct.pack("QQ", 0, 0)), call("prlimit64", pid, 4 | high, struct.pack("QQ", 0, 0), None), outcome_of("resource.prlimit(0, 4, (0, 0))"), resource.prlimit(pid, 4)) for high in (0, 1 << 32) for pid in (0, os.getppid())]`,
+    meets: "[(0, 0, 'EPERM', (1, 1)), (0, 0, 'EPERM', (1, 1)), (0, 0, 'EPERM', (1, 1)), (0, 0, 'EPERM', (1, 1))]",
+  },
+  {
+    name: "other limits are lowered as ever",
+    run: `(resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)), resource.getrlimit(resource.RLIMIT_NOFILE), resource.prlimit(0, resource.RLIMIT_STACK, (1 << 20, 1 << 20))[0] > 0, resource.getrlimit(resource.RLIMIT_STACK))`,
+    meets: "(None, (100, 200), True, (1048576, 1048576))",
   },
   {
     name: "address randomisation cannot be turned off for setuid programs",
@@ -232,5 +242,15 @@ export const systemCallAttempts: readonly Attempt[] = [
     name: "an audit socket cannot be opened",
     run: `open_socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)`,
     meets: "EINVAL",
+  },
+  {
+    name: "garbage in the upper half of an argument opens neither an audit socket nor another family's",
+    run: `[outcome_of(f"call('socket', {family}, 3, {protocol})") for high in (1 << 32, 1 << 63, 0xFFFFFFFF << 32) for family, protocol in ((16, high | 9), (high | 16, 9), (high | 17, 3), (high | 40, 0))]`,
+    meets: /^\[('(EINVAL|EAFNOSUPPORT)'(, )?){12}\]$/,
+  },
+  {
+    name: "every other family of netlink is answered by the kernel itself, with such garbage too",
+    run: `sorted({outcome_of(f"call('socket', 16, 3, {high | protocol})").isdigit() or outcome_of(f"call('socket', 16, 3, {high | protocol})") for high in (0, 1 << 32) for protocol in (0, 4, 8 | 4, 15)})`,
+    meets: "[True]",
   },
 ];

@@ -61,10 +61,10 @@ try:
   s.connect(("${target}", ${port})); s.send(b"${text}"); print(s.recv(100).decode())
 except OSError as e: print("closed", e)'`;
 
-/** Sends bytes to allowed.test:80 and prints all that comes back within a second. */
-export function exchangeRaw(text: string): string {
+/** Sends bytes to allowed.test, by default to port 80, and prints all that comes back within a second. */
+export function exchangeRaw(text: string, port = 80): string {
   return `python3 -c 'import socket
-s = socket.create_connection(("allowed.test", 80)); s.settimeout(1); s.send(b"${text}")
+s = socket.create_connection(("allowed.test", ${port})); s.settimeout(1); s.send(b"${text}")
 try:
   while True:
     data = s.recv(65536)

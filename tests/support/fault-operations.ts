@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { rm, writeFile } from "node:fs/promises";
+import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Sandbox } from "@deno/sandbox";
 import type { FaultHarness } from "./fault-harness.ts";
 
 /** Something that a user does, with all that is needed to see whether a fault in it did harm. */
@@ -17,6 +18,19 @@ export interface FaultOperation {
 }
 
 const nothing = async (): Promise<void> => {};
+
+/** Scatters a volume that is mounted at /v: what is overwritten after `snapshot` lies elsewhere, block by block. */
+async function scatter(sandbox: Sandbox, snapshot: () => Promise<unknown>): Promise<void> {
+  await sandbox.sh`head -c 4M /dev/urandom > /v/large; sync`;
+  await snapshot();
+  const script = `
+import os
+file = os.open("/v/large", os.O_RDWR)
+for index in range(400):
+    os.pwrite(file, bytes([7]) * 4096, index * 8192)
+os.fsync(file)`;
+  await sandbox.sh`python3 -c ${script}`;
+}
 
 /** Every operation of the server, on a harness. */
 export function faultOperations(harness: FaultHarness): readonly FaultOperation[] {
@@ -117,6 +131,9 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
   };
   const tokenIds = new Map<string, string>();
   const revoke = async (id: string) => void (await harness.rest("DELETE", `/api/v1/tokens/${tokenIds.get(id)}`));
+  const diskIds = new Map<string, string>();
+  const poolFile = () => join(harness.server.dataDirectory, "regions", "ord", "pool", "pool.xfs");
+  const growPool = () => harness.rest("POST", "/api/v1/pools/grow", {});
   /** A crash leaves no open sandbox to take the id from. */
   const sandboxIds = new Map<string, string>();
   const extendTo = Date.now() + 20 * 60_000;
@@ -180,6 +197,36 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await harness.assertNoSandboxes();
         await assertSnapshotUsable(id);
       },
+    ),
+    creation(
+      "snapshot of a fragmented volume that is being written to",
+      "snapshots",
+      async (id) => {
+        await harness.client.createVolume(`${id}-src`);
+        const sandbox = await harness.openSandbox({ volumes: { "/v": `${id}-src` } });
+        await sandbox.fs.writeTextFile("/v/file", id);
+        await scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`));
+        await sandbox.spawn("sh", { args: ["-c", "while :; do date >> /v/log; done"], stdout: "null", stderr: "null" });
+      },
+      (id) => harness.client.snapshot(`${id}-src`, id),
+      async (id) => {
+        await harness.closeClients();
+        await harness.assertNoSandboxes();
+        await assertSnapshotUsable(id);
+      },
+    ),
+    creation(
+      "volume create, from a snapshot of a fragmented volume",
+      "volumes",
+      async (id) => {
+        await prepareFilled(`${id}-src`, id);
+        await harness.inSandbox({ volumes: { "/v": `${id}-src` } }, (sandbox) =>
+          scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`)),
+        );
+        await harness.client.snapshot(`${id}-src`, `${id}-snp`);
+      },
+      (id) => harness.client.createVolume(id, { from: `${id}-snp` }),
+      (id) => harness.assertUsable(id, id),
     ),
     {
       name: "volume grow",
@@ -280,6 +327,38 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       prepare: nothing,
       run: () => inRestrictedSandbox(),
       verify: () => inRestrictedSandbox(),
+    },
+    {
+      name: "volume delete for good",
+      async prepare(id) {
+        diskIds.set(id, (await harness.client.createVolume(id)).id);
+      },
+      run: async (id) => void (await harness.rest("DELETE", `/api/v2/volumes/${id}?now=true`)),
+      async verify(id, isAcknowledged) {
+        const diskId = diskIds.get(id) ?? "";
+        const isThere = await harness.exists("volumes", id);
+        assert.ok(!isThere || !isAcknowledged, "what was deleted is back");
+        if (isThere) await harness.rest("DELETE", `/api/v2/volumes/${id}?now=true`);
+        // Deleted but not purged, purging, or gone: each is a state that a purge brings to its end.
+        else await harness.server.request(`/api/v2/volumes/${diskId}/purge`, { method: "POST", json: {} });
+        assert.deepEqual(await harness.rest("GET", `/api/v2/volumes?deleted=true&search=${id}`), []);
+        await harness.assertRecorded(diskId, "volume-purge");
+        await harness.client.createVolume(id);
+      },
+    },
+    {
+      name: "pool grow",
+      async prepare() {
+        const settings = `[pool]\nsize = ${(await stat(poolFile())).size + 64 * 2 ** 20}\n`;
+        await writeFile(join(harness.server.dataDirectory, "caisson.toml"), settings);
+      },
+      run: async () => void (await growPool()),
+      async verify(_id, isAcknowledged) {
+        const { size } = await stat(poolFile());
+        await growPool();
+        if (isAcknowledged) assert.equal((await stat(poolFile())).size, size, "a growth that was acknowledged is gone");
+        await rm(join(harness.server.dataDirectory, "caisson.toml"));
+      },
     },
     {
       name: "purge, and settling at the start",

@@ -7,6 +7,12 @@ import type { TestServer } from "./server.ts";
 /** Where a client goes, and as whom. */
 type Address = Pick<TestServer, "endpoint" | "token">;
 
+interface Options {
+  readonly autoPong?: boolean;
+  /** Whom to believe who the server is. */
+  readonly ca?: string;
+}
+
 /** A message of JSON-RPC, as far as tests look into it. */
 interface Message {
   readonly id?: number;
@@ -61,12 +67,12 @@ export class RawSandbox implements AsyncDisposable {
   }
 
   /** `autoPong: false`: the client does not answer pings, as one whose machine is gone. */
-  static create(server: Address, config: object, options: { readonly autoPong?: boolean } = {}): Promise<RawSandbox> {
+  static create(server: Address, config: object, options: Options = {}): Promise<RawSandbox> {
     const header = Buffer.from(JSON.stringify(config), "latin1").toString("base64");
     return RawSandbox.#open(server, "/api/v3/sandboxes/create", { "x-deno-sandbox-config": header }, options);
   }
 
-  static connect(server: Address, id: string, options: { readonly autoPong?: boolean } = {}): Promise<RawSandbox> {
+  static connect(server: Address, id: string, options: Options = {}): Promise<RawSandbox> {
     return RawSandbox.#open(server, `/api/v3/sandbox/${id}/connect`, {}, options);
   }
 
@@ -74,7 +80,7 @@ export class RawSandbox implements AsyncDisposable {
     server: Address,
     path: string,
     headers: Readonly<Record<string, string>>,
-    options: { readonly autoPong?: boolean },
+    options: Options,
   ): Promise<RawSandbox> {
     const socket = new WebSocket(new URL(path, server.endpoint), {
       headers: { authorization: `Bearer ${server.token}`, ...headers },

@@ -19,19 +19,23 @@ export interface TestServerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Default: a new one, removed at the end. */
   readonly dataDirectory?: string;
+  /** Default: any free port of 127.0.0.1. */
+  readonly listen?: string;
 }
 
 /** A real server in namespaces of its own, with a data directory of its own. */
 export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
   readonly #env: Readonly<Record<string, string>>;
+  readonly #listen: string;
   #process: ChildProcess | null = null;
   #output: string[] = [];
   endpoint = "";
   token = "";
 
-  private constructor(dataDirectory: string, env: Readonly<Record<string, string>>) {
+  private constructor(dataDirectory: string, env: Readonly<Record<string, string>>, listen: string) {
     this.dataDirectory = dataDirectory;
+    this.#listen = listen;
     this.#env = env;
   }
 
@@ -39,7 +43,7 @@ export class TestServer implements AsyncDisposable {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
     const settings = withStartTimeout(options.settings ?? "");
     if (settings !== "") await writeFile(join(dataDirectory, "caisson.toml"), settings);
-    const server = new TestServer(dataDirectory, options.env ?? {});
+    const server = new TestServer(dataDirectory, options.env ?? {}, options.listen ?? "127.0.0.1:0");
     try {
       await server.start();
       return server;
@@ -60,7 +64,7 @@ export class TestServer implements AsyncDisposable {
         "--data",
         this.dataDirectory,
         "--listen",
-        "127.0.0.1:0",
+        this.#listen,
       ],
       { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.#env } },
     );

@@ -1,5 +1,6 @@
 import { ClientConnection } from "./calls/connection.ts";
 import { methods } from "./calls/methods.ts";
+import { clearDirectory } from "./files/clear-directory.ts";
 import { agentMemory } from "./host/agent-memory.ts";
 import type { Sandbox } from "./host/sandbox.ts";
 import { readSettings } from "./host/settings.ts";
@@ -37,6 +38,7 @@ startTimer(SAFETY_NET_DELAY_MS, () => {
   });
 });
 
+if (settings.clearedDirectory !== null) clearDirectory(settings.clearedDirectory);
 void listen();
 
 /** Accepts connections for ever. Where one cannot be had, because descriptors have run out, the next may again. */

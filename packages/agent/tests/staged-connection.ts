@@ -39,7 +39,13 @@ export class StagedConnection implements AsyncDisposable {
       return { async: true, value: promise };
     });
     const environment = new Environment({});
-    const settings = { socketPath: "", defaultDirectory: "/", denoPath: "", pingIntervalMs: PING_INTERVAL_MS };
+    const settings = {
+      socketPath: "",
+      defaultDirectory: "/",
+      denoPath: "",
+      pingIntervalMs: PING_INTERVAL_MS,
+      clearedDirectory: null,
+    };
     const memory = agentMemory(null);
     const processes = new ProcessTable(environment, settings.defaultDirectory, new OomDetector());
     const transport = {

@@ -94,6 +94,50 @@ CREATED      2000-01-01 00:00:00.00
   assert.equal(JSON.parse(await server.succeed("volumes", "delete", id, "--json")).id, id);
 });
 
+test("what is deleted for good is gone, and what is deleted is purged one by one or together", async () => {
+  const create = (slug: string) => server.succeed("volumes", "create", slug, "--capacity", "300MB", "--region", "ord");
+  await create("gone");
+  assert.deepEqual(await output("volumes", "delete", "gone", "--now"), {
+    stdout: "Deleted volume gone for good\n",
+    stderr: "",
+    code: 0,
+  });
+  const one = await create("one");
+  assert.deepEqual(await output("volumes", "purge", one), {
+    stdout: "",
+    stderr:
+      'error: Cannot purge volume "vol_ord_xxxxxxxxxxxxxxxxxxxx": it is not deleted. Delete it first, or delete it with now=true\n' +
+      "hint: List volumes; a deleted one can be restored until its retention is over.\n",
+    code: 4,
+  });
+  await server.succeed("snapshots", "create", "one", "one-v1");
+  await server.succeed("volumes", "delete", "one");
+  await server.succeed("snapshots", "delete", "one-v1", "--now");
+  assert.equal(await server.succeed("volumes", "purge", one), `Purged volume ${one}`);
+  await create("two");
+  const snapshot = await server.succeed("snapshots", "create", "two", "two-v1");
+  const two = await server.succeed("volumes", "delete", "two", "--json");
+  await server.succeed("snapshots", "delete", "two-v1");
+  const { stderr, code } = await server.run(["purge"]);
+  assert.equal(code, 2);
+  for (const name of [JSON.parse(two).id, snapshot, "--yes"]) assert.ok(stderr.includes(name), stderr);
+  assert.match(await server.succeed("purge", "--yes"), /^Purged \d+ volumes and snapshots$/);
+  assert.equal(await server.succeed("purge", "--yes"), "Purged 0 volumes and snapshots");
+  assert.equal(await server.succeed("volumes", "deleted", "--quiet"), "");
+  assert.equal(await server.succeed("snapshots", "deleted", "--quiet"), "");
+});
+
+test("the pool shows what it holds, in a table and in bytes, and says why it does not grow", async () => {
+  const table = await server.succeed("df");
+  for (const what of ["volumes", "deleted", "built-in images", "scratch disks", "available", "headroom", "total"])
+    assert.match(table, new RegExp(`^ord +${what} +[\\d.]+ \\w+`, "m"));
+  const [pool] = JSON.parse(await server.succeed("df", "--json")).items;
+  assert.equal(pool.retentionFloorHours, 1);
+  assert.ok(pool.available > 0 && pool.used + pool.free === pool.total, JSON.stringify(pool));
+  const { stderr, code } = await server.run(["pool", "grow"]);
+  assert.deepEqual([code, /name no size for it\. Set "size" under \[pool\]/.test(stderr)], [2, true], stderr);
+});
+
 test("a capacity without a unit is in bytes", async () => {
   await server.succeed("volumes", "create", "bytes", "--capacity", "300000000", "--region", "ord");
   const { capacity } = JSON.parse(await server.succeed("volumes", "get", "bytes", "--json"));
@@ -209,6 +253,9 @@ tok_xxxxxxxxxxxxxxxxxxxx  ci    2000-01-01 00:00:00.00
     stderr: `error: There is no token "ci"\nhint: Did you mean ${created.id}?\n`,
     code: 4,
   });
+  const spare = JSON.parse((await asAcme("tokens", "create", "spare", "--json")).stdout);
+  const rotated = JSON.parse((await asAcme("tokens", "rotate", spare.id, "--json")).stdout);
+  assert.deepEqual([rotated.name, rotated.id === spare.id, rotated.token === spare.token], ["spare", false, false]);
   assert.equal((await asAcme("tokens", "revoke", created.id)).stdout, `Revoked token ${created.id}\n`);
   assert.deepEqual(await asAcme("volumes", "list"), {
     stdout: "",

@@ -39,9 +39,13 @@ export interface OrganizationStore {
   createToken(token: Token, hash: Uint8Array, event: AuditEvent): Promise<void>;
   /** The token with this hash and whose it is, unless it is revoked. */
   findToken(hash: Uint8Array): Promise<{ readonly token: Token; readonly organization: Organization } | null>;
+  /** Whether there is, or was, a token with this hash. */
+  isTokenKnown(hash: Uint8Array): Promise<boolean>;
   listTokens(organizationId: string): Promise<readonly Token[]>;
   /** False when the organization has no such token, or it was revoked before. */
   revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** Revokes a token and creates another one of its organization, in one transaction. False, with nothing done, as for `revokeToken`. */
+  rotateToken(tokenId: string, token: Token, hash: Uint8Array, event: AuditEvent): Promise<boolean>;
 }
 
 export type DiskKind = "volume" | "snapshot";
@@ -212,6 +216,8 @@ export interface SandboxRecord extends NewSandbox {
   /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`, `out-of-memory`. */
   readonly stopReason: string | null;
   readonly stoppedAtMs: number | null;
+  /** What went wrong with its volumes, found at its end: sentences for people. */
+  readonly damages: readonly string[];
 }
 
 /** A sandbox's use of a volume: for itself alone, or shared with other readers. */
@@ -247,7 +253,13 @@ export interface SandboxStore {
   beginEnd(id: string, stopReason: StopReason): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
   /** `stopped`, and its holds are gone: the volumes are free. Repeating it changes nothing. */
-  finish(id: string, stopReason: StopReason, nowMs: number, event: AuditEvent): Promise<void>;
+  finish(
+    id: string,
+    stopReason: StopReason,
+    nowMs: number,
+    event: AuditEvent,
+    damages?: readonly string[],
+  ): Promise<void>;
   get(organizationId: string, id: string): Promise<SandboxRecord | null>;
   /** Live ones and the newest stopped ones, at most `limit` in all. */
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;

@@ -1,5 +1,6 @@
 export { readFlushCounts } from "./blocks/block-statistics.ts";
-export { readMappedBytes } from "./blocks/extent-map.ts";
+export { BlockTrace, BlockTracing, type TraceOrder } from "./blocks/block-trace.ts";
+export { countExtents, type Extent, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,
@@ -13,6 +14,7 @@ export {
   allocateRange,
   changeMode,
   cloneFile,
+  cloneRangeSync,
   type FileSystemSpace,
   openFile,
   readFileSystemBlocks,
@@ -21,6 +23,7 @@ export {
   syncDirectory,
   syncFile,
   syncFileSystem,
+  syncFileSystemSync,
   truncateFile,
   unlinkFile,
 } from "./calls/files.ts";
@@ -35,7 +38,7 @@ export { settleAll } from "./concurrency/settle-all.ts";
 export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
 export { descriptorOf } from "./connections/socket-descriptor.ts";
 export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
-export { freeze, shutDown, thaw, trim } from "./mounts/freeze.ts";
+export { freeze, freezeSync, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,
   cloneTree,

@@ -16,6 +16,10 @@ export const ERRORS = {
   },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
+  VOLUME_DAMAGED: {
+    status: 409,
+    recovery: "Create a volume from its last snapshot, or have the server's administrator repair it with e2fsck.",
+  },
   DATA_LOST: {
     status: 409,
     recovery: "The thing is done, but writes were lost: check the volume's files, then acknowledge its last error.",

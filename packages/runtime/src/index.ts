@@ -1,6 +1,12 @@
 export { readResolvers } from "./network/resolvers.ts";
 export { type NetworkOptions, SANDBOXES_MAX } from "./network/sandbox-network.ts";
 export { readRuntimeVersion } from "./oci/find-oci-runtime.ts";
+export {
+  type HostLimit,
+  readLimitsInReach,
+  readProcessLimit,
+  readTerminalLimit,
+} from "./oci/limits/host-limits.ts";
 export { OciRuntime, type OciRuntimeOptions, type RuntimeLogger } from "./oci/oci-runtime.ts";
 export { tryOciRuntime } from "./oci/try-oci-runtime.ts";
 export type {

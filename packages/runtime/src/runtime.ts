@@ -87,7 +87,10 @@ export interface MountSpec {
 export interface SandboxLimits {
   readonly memoryBytes: number;
   readonly cpuCount: number;
+  /** Processes and threads; a sandbox gets fewer where the host has not so many for each. */
   readonly pidsMax: number;
+  /** Pseudo-terminals, likewise. */
+  readonly terminalsMax: number;
 }
 
 /** `out-of-memory`: the kernel killed it, in a sandbox where it had to kill for want of memory. */

@@ -25,7 +25,7 @@ except OSError:
 export function describeLimitConformance(harness: () => Harness): void {
   describe("limits", () => {
     test("a memory bomb is killed alone", async () => {
-      const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100 };
+      const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100, terminalsMax: 8 };
       await harness().with({}, (neighbour) =>
         harness().with({ limits }, async (sandbox) => {
           const bomb =
@@ -39,7 +39,7 @@ export function describeLimitConformance(harness: () => Harness): void {
     });
 
     test("shared memory and temporary file systems count as memory and are bounded", async () => {
-      const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100 };
+      const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100, terminalsMax: 8 };
       await harness().with({ limits }, async (sandbox) => {
         assert.match((await runScript(sandbox, "head -c 200M /dev/zero >/dev/shm/x")).stderr, /No space left/);
         assert.match((await runScript(sandbox, "head -c 100M /dev/zero >/run/x")).stderr, /No space left/);
@@ -49,7 +49,7 @@ export function describeLimitConformance(harness: () => Harness): void {
     });
 
     test("forking ends at the limit of processes", async () => {
-      const limits = { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64 };
+      const limits = { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64, terminalsMax: 8 };
       await harness().with({ limits }, async (sandbox) => {
         const count = Number(await readScript(sandbox, `python3 -c '${FORK_UNTIL_REFUSED}'`));
         assert.ok(count > 10 && count < limits.pidsMax, `${count} processes`);
@@ -58,7 +58,9 @@ export function describeLimitConformance(harness: () => Harness): void {
 
     test("a sandbox in which processes multiply without end can be stopped, and its neighbour works on", async () => {
       await harness().with({}, async (neighbour) => {
-        const sandbox = await harness().start({ limits: { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64 } });
+        const sandbox = await harness().start({
+          limits: { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64, terminalsMax: 8 },
+        });
         try {
           // Whether its agent can still answer does not matter; the socket closes at the latest when the sandbox ends.
           const bomb = runScript(sandbox, "bomb() { bomb | bomb & }; bomb >/dev/null 2>&1").catch(() => undefined);
@@ -72,7 +74,7 @@ export function describeLimitConformance(harness: () => Harness): void {
     });
 
     test("programs see the limits that they have", async () => {
-      const limits = { memoryBytes: 300 * MIB, cpuCount: 1.5, pidsMax: 100 };
+      const limits = { memoryBytes: 300 * MIB, cpuCount: 1.5, pidsMax: 100, terminalsMax: 8 };
       await harness().with({ limits }, async (sandbox) => {
         const memory = await readScript(
           sandbox,

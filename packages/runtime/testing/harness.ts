@@ -36,7 +36,7 @@ export function makeHarness(host: TestHost, runtime: SandboxRuntime): Harness {
     id: newId("sbx", "ord"),
     root: overrides.root ?? (await host.newRoot("ephemeral")),
     mounts: [],
-    limits: { memoryBytes: 768 * MIB, cpuCount: 2, pidsMax: 256 },
+    limits: { memoryBytes: 768 * MIB, cpuCount: 2, pidsMax: 256, terminalsMax: 8 },
     env: {},
     ...overrides,
   });

@@ -3,6 +3,7 @@ import { HttpClient } from "./core/http.ts";
 import { inspectAs, inspectSymbol } from "./core/inspect.ts";
 import { notSupported } from "./process/deno.ts";
 import { Organizations } from "./resources/organizations.ts";
+import { Pools } from "./resources/pools.ts";
 import { Sandboxes } from "./resources/sandboxes.ts";
 import { Snapshots } from "./resources/snapshots.ts";
 import { Tokens } from "./resources/tokens.ts";
@@ -30,6 +31,8 @@ export class Client {
   readonly tokens: Tokens;
   /** The server's organizations. */
   readonly organizations: Organizations;
+  /** The server's storage pools. */
+  readonly pools: Pools;
   readonly #apiEndpoint: string;
 
   /** Throws {@linkcode MissingTokenError} or {@linkcode InvalidApiEndpoint} when the options and the environment do not suffice. */
@@ -41,6 +44,7 @@ export class Client {
     this.sandboxes = new Sandboxes(http, options);
     this.tokens = new Tokens(http);
     this.organizations = new Organizations(http);
+    this.pools = new Pools(http);
   }
 
   /** Apps are not part of Caisson. Always throws {@linkcode NotSupportedError}. */

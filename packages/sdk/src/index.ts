@@ -34,7 +34,7 @@ export {
   ServiceUnavailableError,
   TooManyRequestsError,
 } from "./core/errors.ts";
-export type { CreateRequestOptions, RequestOptions } from "./core/http.ts";
+export type { CreateRequestOptions, DeleteOptions, RequestOptions } from "./core/http.ts";
 export type { Duration, Memory, SizeText } from "./core/limits.ts";
 export type { Cursor, ListOptions, PaginatedList } from "./core/page.ts";
 export type { FileInfo, FileTime } from "./fs/file-info.ts";
@@ -80,11 +80,12 @@ export type { SpawnOptions } from "./process/spawn.ts";
 export { Terminal, type TerminalOptions, type TerminalSize } from "./process/terminal.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
 export { type Organization, Organizations } from "./resources/organizations.ts";
+export { type Pool, Pools } from "./resources/pools.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
 export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
 export { type CreatedToken, type Token, type TokenInit, Tokens } from "./resources/tokens.ts";
-export { Volume, type VolumeInit } from "./resources/volume.ts";
+export { Volume, type VolumeError, type VolumeInit } from "./resources/volume.ts";
 export { type VolumeListOptions, Volumes } from "./resources/volumes.ts";
 export { SandboxEnv } from "./sandbox/environment.ts";
 export type { SandboxDetails, SandboxMetadata } from "./sandbox/metadata.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ConnectionClosedError, Sandbox } from "../src/index.ts";
+import { ConflictError, ConnectionClosedError, Sandbox } from "../src/index.ts";
 import { FakeSandbox, RUNNING_PROCESS, STOPPED_AT } from "./fake-sandbox.ts";
 
 const MESSAGE =
@@ -56,4 +56,17 @@ test("nobody is asked about an end that this program wanted", async () => {
   await sandbox.close();
   await failed;
   assert.deepEqual(fake.questions, []);
+});
+
+test("leaving a session whose end has lost something throws, as a kill does", async () => {
+  await using fake = await FakeSandbox.start();
+  fake.damages = ["Volume vol_a: Writes are lost"];
+  fake.states.push("stopping", "stopped");
+  const sandbox = await Sandbox.create({ ...fake.options, volumes: { "/v": "a" } });
+  await assert.rejects(sandbox.close(), (error) => {
+    assert.ok(error instanceof ConflictError, String(error));
+    assert.deepEqual([error.status, error.code], [409, "DATA_LOST"]);
+    assert.match(error.message, /has ended, but not well\. Volume vol_a: Writes are lost$/);
+    return true;
+  });
 });

@@ -28,6 +28,8 @@ export class FakeSandbox implements AsyncDisposable {
   readonly received: Message[] = [];
   /** What questions after the sandbox's state are answered with, one after another; then it is unknown. */
   readonly states: (SandboxMetadata["status"] | "failure")[] = [];
+  /** What the end of the sandbox has found wrong. */
+  damages: readonly string[] = [];
   /** The questions that were asked. */
   readonly questions: string[] = [];
   readonly #server: Server;
@@ -52,6 +54,7 @@ export class FakeSandbox implements AsyncDisposable {
         region: "ord",
         labels: {},
         status,
+        damages: status === "stopped" ? this.damages : [],
       };
       if (status === undefined) response.writeHead(404).end('{"code":"SANDBOX_NOT_FOUND","message":""}');
       else if (status === "failure") response.writeHead(500).end('{"code":"INTERNAL_ERROR","message":""}');

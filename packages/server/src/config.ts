@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { BlockList, isIP } from "node:net";
+import { join, resolve } from "node:path";
 import { CaissonError, parseSize } from "@caisson/model";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
@@ -15,6 +16,10 @@ export interface Config {
   readonly listenPort: number;
   /** Origin that clients use, for links in answers; null: taken from each request's Host header. */
   readonly publicUrl: string | null;
+  /** Files of a certificate and its key; null: without TLS. */
+  readonly tls: TlsConfig | null;
+  /** Whose X-Forwarded-Host and X-Forwarded-Proto are believed. */
+  readonly trustedProxies: BlockList;
   readonly logLevel: string;
   /** Regions that this server serves, the default one first. */
   readonly regions: readonly string[];
@@ -23,6 +28,11 @@ export interface Config {
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
   readonly network: NetworkConfig;
+}
+
+export interface TlsConfig {
+  readonly certPath: string;
+  readonly keyPath: string;
 }
 
 export interface NetworkConfig {
@@ -59,6 +69,7 @@ export interface SandboxLimitsConfig {
   readonly maxPerOrganization: number;
   readonly cpuCount: number;
   readonly pidsMax: number;
+  readonly terminalsMax: number;
   /** What a sandbox may do with each of its disks every second, in each direction; null: as much as there is. */
   readonly diskLimits: { readonly bytesPerSecond?: number; readonly operationsPerSecond?: number } | null;
   readonly scratchBytes: number;
@@ -89,6 +100,8 @@ const FileSchema = Type.Object(
   {
     listen: Type.Optional(Type.String()),
     public_url: Type.Optional(Type.String()),
+    tls: Type.Optional(Type.Object({ cert: Type.Optional(Type.String()), key: Type.Optional(Type.String()) }, closed)),
+    trusted_proxies: Type.Optional(Type.Array(Type.String())),
     log_level: Type.Optional(
       Type.Union([
         Type.Literal("trace"),
@@ -122,6 +135,7 @@ const FileSchema = Type.Object(
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
           pids: Type.Optional(Type.Integer({ minimum: 64 })),
+          terminals: Type.Optional(PositiveInteger),
           disk_bandwidth: Type.Optional(Size),
           disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
@@ -168,7 +182,9 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     configPath,
     listenHost,
     listenPort,
-    publicUrl: file.public_url?.replace(/\/+$/, "") ?? null,
+    publicUrl: parsePublicUrl(file),
+    tls: parseTls(file),
+    trustedProxies: parseProxies(file.trusted_proxies ?? []),
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
@@ -189,6 +205,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
       pidsMax: file.sandboxes?.pids ?? 4096,
+      terminalsMax: file.sandboxes?.terminals ?? 64,
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
@@ -271,6 +288,50 @@ function parseCapacities({ volumes }: ConfigFile): Pick<VolumeLimits, "minCapaci
     "INVALID_CONFIG",
     `volumes.min_capacity (${minCapacityBytes} bytes) is above volumes.max_capacity (${maxCapacityBytes} bytes): no volume could be created. Lower the one or raise the other`,
   );
+}
+
+function parsePublicUrl({ public_url: text }: ConfigFile): string | null {
+  if (text === undefined) return null;
+  const url = URL.parse(text);
+  if (url !== null && ["http:", "https:"].includes(url.protocol) && `${url.origin}/` === url.href) return url.origin;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `public_url is ${JSON.stringify(text)}: give an origin and nothing after it, for example https://caisson.example.com`,
+  );
+}
+
+function parseTls({ tls, public_url: publicUrl }: ConfigFile): TlsConfig | null {
+  const { cert, key } = tls ?? {};
+  if (cert === undefined && key === undefined) return null;
+  if (cert === undefined || key === undefined) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `tls.${cert === undefined ? "cert" : "key"} is missing: give both files, or none`,
+    );
+  }
+  if (publicUrl?.startsWith("https://") === true) return { certPath: resolve(cert), keyPath: resolve(key) };
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    "tls.cert and tls.key need public_url as well: the https:// origin that the certificate is for, by which clients reach the server",
+  );
+}
+
+function parseProxies(texts: readonly string[]): BlockList {
+  const proxies = new BlockList();
+  for (const text of texts) {
+    const [address = "", prefix, ...rest] = text.split("/");
+    const version = isIP(address);
+    const bits = version === 6 ? 128 : 32;
+    const length = prefix === undefined ? bits : Number(prefix);
+    if (version === 0 || rest.length > 0 || prefix === "" || !Number.isInteger(length) || length < 0 || length > bits) {
+      throw new CaissonError(
+        "INVALID_CONFIG",
+        `trusted_proxies holds ${JSON.stringify(text)}: give addresses or networks, for example "10.0.0.5" or "10.0.0.0/24"`,
+      );
+    }
+    proxies.addSubnet(address, length, version === 6 ? "ipv6" : "ipv4");
+  }
+  return proxies;
 }
 
 function parseDiskLimits({ sandboxes }: ConfigFile): SandboxLimitsConfig["diskLimits"] {

@@ -21,30 +21,83 @@ export interface Credentials {
 }
 
 /**
- * Writes the endpoint for `caisson env`, and on the first start makes the organization and its token.
- *
- * The new file is the intent, with the token's text; then the token is made; the rename is the commit. A start that a crash cut off is gone on with
- * by the next one with the same token, so none is left that nobody has. Throws `INVALID_CONFIG` that names a file which cannot be read.
+ * The file in the data directory by which clients on this machine find the server and its token. A new file is the intent, with the token's text;
+ * then the token is made; the rename is the commit. What a crash cut off is gone on with by the next start with the same token, so none is left
+ * that nobody has.
  */
-export async function ensureCredentials(store: Store, dataDirectory: string, endpoint: string): Promise<Credentials> {
-  const path = join(dataDirectory, "credentials.json");
-  const existing = await readCredentials(path);
-  const organization =
-    (await store.organizations.get(ADMIN_ORGANIZATION)) ?? (await addOrganization({ store }, null, ADMIN_ORGANIZATION));
-  // One that is cut off was not written to its end, and no token was made for it.
-  const intended = existing ?? (await readCredentials(`${path}.new`).catch(() => null));
-  const credentials: Credentials = {
-    organization: organization.slug,
-    token: intended?.token ?? newTokenText(),
-    endpoint,
-  };
-  await writeDurably(`${path}.new`, `${JSON.stringify(credentials, null, 2)}\n`);
-  await syncDirectory(dataDirectory);
-  if (existing === null && (await store.organizations.findToken(hashToken(credentials.token))) === null)
-    await createOrganizationToken({ store }, null, organization.id, "local", credentials.token);
-  await rename(`${path}.new`, path);
-  await syncDirectory(dataDirectory);
-  return credentials;
+export class CredentialsFile {
+  readonly #store: Store;
+  readonly #directory: string;
+  readonly #path: string;
+  /** One change at a time. */
+  #work: Promise<unknown> = Promise.resolve();
+
+  constructor(store: Store, dataDirectory: string) {
+    this.#store = store;
+    this.#directory = dataDirectory;
+    this.#path = join(dataDirectory, "credentials.json");
+  }
+
+  /**
+   * Writes the endpoint for `caisson env`. The first start makes the organization and its token, and so does one that finds the token revoked, or the
+   * file gone: whoever has the data directory is never locked out. Throws `INVALID_CONFIG` that names a file which cannot be read.
+   */
+  ensure(endpoint: string): Promise<{ readonly credentials: Credentials; readonly isTokenReplaced: boolean }> {
+    return this.#afterOthers(async () => {
+      const { organizations } = this.#store;
+      const existing = await readCredentials(this.#path);
+      const organization =
+        (await organizations.get(ADMIN_ORGANIZATION)) ??
+        (await addOrganization({ store: this.#store }, null, ADMIN_ORGANIZATION));
+      // One that is cut off was not written to its end, and no token was made for it.
+      const intended = await readCredentials(`${this.#path}.new`).catch(() => null);
+      const token = await this.#usable(existing?.token, intended?.token);
+      const credentials = { organization: organization.slug, token, endpoint };
+      await this.#writeIntent(credentials);
+      if ((await organizations.findToken(hashToken(token))) === null)
+        await createOrganizationToken({ store: this.#store }, null, organization.id, "local", token);
+      await this.#commit();
+      return { credentials, isTokenReplaced: existing !== null && existing.token !== token };
+    });
+  }
+
+  /** Runs what takes a token's text out of use and another one into it; if the file holds the first, it holds the other afterwards. */
+  replaceToken<T>(tokenId: string, text: string, commit: () => Promise<T>): Promise<T> {
+    return this.#afterOthers(async () => {
+      const existing = await readCredentials(this.#path).catch(() => null);
+      const found = existing === null ? null : await this.#store.organizations.findToken(hashToken(existing.token));
+      if (existing === null || found?.token.id !== tokenId) return commit();
+      await this.#writeIntent({ ...existing, token: text });
+      const result = await commit();
+      await this.#commit();
+      return result;
+    });
+  }
+
+  /** The first that is valid; else the intended one, which no token was made for yet, or a new one. */
+  async #usable(existing: string | undefined, intended: string | undefined): Promise<string> {
+    const { organizations } = this.#store;
+    for (const text of [existing, intended])
+      if (text !== undefined && (await organizations.findToken(hashToken(text))) !== null) return text;
+    const isFree = intended !== undefined && !(await organizations.isTokenKnown(hashToken(intended)));
+    return isFree ? intended : newTokenText();
+  }
+
+  async #writeIntent(credentials: object): Promise<void> {
+    await writeDurably(`${this.#path}.new`, `${JSON.stringify(credentials, null, 2)}\n`);
+    await syncDirectory(this.#directory);
+  }
+
+  async #commit(): Promise<void> {
+    await rename(`${this.#path}.new`, this.#path);
+    await syncDirectory(this.#directory);
+  }
+
+  #afterOthers<T>(task: () => Promise<T>): Promise<T> {
+    const done = this.#work.then(task, task);
+    this.#work = done.catch(() => undefined);
+    return done;
+  }
 }
 
 async function writeDurably(path: string, text: string): Promise<void> {

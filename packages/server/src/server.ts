@@ -1,12 +1,14 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
+import type { Server as TlsServer } from "node:tls";
 import { openSqliteStore, type Store } from "@caisson/database";
 import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks, SpaceGuard } from "@caisson/storage";
 import type { Logger } from "pino";
+import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { isDoneWithin } from "./app/operations/operation.ts";
@@ -21,13 +23,14 @@ import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
 import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
-import { type Credentials, ensureCredentials } from "./credentials.ts";
+import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
-import { explainListening, requireFreeAddress } from "./listen-address.ts";
+import { explainListening, isLoopback, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { readTls, reloadTls } from "./tls.ts";
 
 const LOCK_WAIT_MS = 5_000;
 /** How long the ends of sandboxes may take when the server ends. */
@@ -48,6 +51,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
+  const tls = config.tls === null ? null : await readTls(config.tls);
+  warnOfClearText(config, logger);
   await requireFreeAddress(config.listenHost, config.listenPort);
   const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
   undo.defer(() => store.close());
@@ -73,7 +78,18 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   undo.defer(() => runtime.close());
 
-  const app: AppContext = { config, store, runtime, regions, locks, live: new LiveSandboxes(), persistent, logger };
+  const app: AppContext = {
+    config,
+    store,
+    runtime,
+    regions,
+    locks,
+    live: new LiveSandboxes(),
+    connections: new LiveConnections(),
+    credentials: new CredentialsFile(store, directory),
+    persistent,
+    logger,
+  };
   // What is tried again needs the runtime too.
   undo.defer(() => persistent.close());
   await recover(app);
@@ -81,7 +97,9 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   for (const region of regions.values()) region.scratch.fill();
   undo.defer(startPeriodicJobs(app));
 
-  const http = await buildHttp(app);
+  const http = await buildHttp(app, tls);
+  if (config.tls !== null && tls !== null)
+    undo.defer(reloadTls(config.tls, tls, http.server as unknown as TlsServer, logger));
   const upgraded = new UpgradedConnections();
   undo.defer(async () => {
     const closing = http.close();
@@ -96,11 +114,11 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
-  const credentials = await ensureCredentials(
-    store,
-    directory,
+  const { credentials, isTokenReplaced } = await app.credentials.ensure(
     config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
   );
+  if (isTokenReplaced)
+    logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
   return { credentials, close: () => resources.disposeAsync() };
 }
@@ -173,6 +191,8 @@ async function openRegion(
     onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
   undo.defer(() => storage.close());
+  const room = new RoomMaker();
+  room.register({ name: "spare clones", evict: () => storage.evictSpares() });
   // What an import that failed undoes again and again needs the pool.
   undo.defer(() => persistent.close());
   const guard = undo.use(
@@ -194,20 +214,40 @@ async function openRegion(
   const scratch = undo.use(
     new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
   );
-  const base = await importBaseImage({ persistent, locks }, storage, baseImageFile);
+  // A full pool must not keep the server from starting: there would be no way to make room in it.
+  const unlessFull = <T>(work: string, made: Promise<T>): Promise<T | null> =>
+    made.catch((error: unknown) => {
+      if (!(error instanceof CaissonError && error.code === "STORAGE_FULL")) throw error;
+      logger.error({ err: error, region: name }, `cannot ${work}, because the pool is full; sandboxes need it`);
+      return null;
+    });
+  const base = await unlessFull(
+    "import the built-in image",
+    importBaseImage({ persistent, locks }, storage, baseImageFile),
+  );
+  const template = await unlessFull("make the template of scratch disks", scratchDisks.prepare());
   return {
     name,
     storage,
-    baseImages: new Map([[base.name, base]]),
+    baseImages: new Map(base === null ? [] : [[base.name, base]]),
     roots,
     volumes: new VolumeMounts(mounts, {
       guard,
       onDamage: (volumeId, message) => recordVolumeDamage({ store }, volumeId, message),
     }),
     scratch,
-    room: new RoomMaker(),
-    ownImageIds: new Set([base.imageId, await scratchDisks.prepare()]),
+    room,
+    ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),
   };
+}
+
+/** Clients send their token with every request. */
+function warnOfClearText({ tls, publicUrl, listenHost, listenPort }: Config, logger: Logger): void {
+  if (tls !== null || isLoopback(listenHost)) return;
+  const proxied = publicUrl?.startsWith("https://") === true ? " Let nothing but the TLS proxy in front reach it" : "";
+  logger.warn(
+    `Tokens travel in the clear to ${listenHost}:${listenPort}: everyone on the way can read and use them.${proxied || " Set tls.cert and tls.key, or listen on 127.0.0.1 behind a TLS proxy"}`,
+  );
 }
 
 /** Where clients on this machine reach the server. */

@@ -15,8 +15,11 @@ export interface StorageDriver {
    * `sizeBytes` must then be at least the parent's. Without, all zeroes. `isEphemeral`: nothing of it must last, so nothing is synced.
    */
   createImage(id: ImageId, options: CreateImageOptions): Promise<void>;
-  /** Immutable copy of `source` as it is at this instant. The caller has quiesced the source. `onSealed` runs as soon as the copy is taken, before it is durable: thaw there. */
-  sealImage(source: ImageId, id: ImageId, onSealed?: () => Promise<void>): Promise<void>;
+  /**
+   * Immutable copy of `source` as it is at one instant of the call. Nobody writes to the source meanwhile, unless through the file system that the
+   * options name: that one is frozen for the instant.
+   */
+  sealImage(source: ImageId, id: ImageId, options?: SealOptions): Promise<SealReport>;
   /** Sets the size of a detached image to `sizeBytes`, never smaller than it is. */
   growImage(id: ImageId, sizeBytes: number): Promise<void>;
   /** Removes the image and gives its exclusive space back. Absent is success; attached is an error. */
@@ -57,6 +60,24 @@ export interface CreateImageOptions {
   readonly sizeBytes: number;
   readonly parent?: ImageId;
   readonly isEphemeral?: boolean;
+}
+
+export interface SealOptions {
+  /** The file system on the source, where it is mounted read-write on this host. It is never left frozen. */
+  readonly live?: LiveFileSystem | null;
+  /** Runs when the copy is taken and writers go on, before it is durable and visible. */
+  readonly onSealed?: () => Promise<void>;
+}
+
+export interface LiveFileSystem {
+  readonly mountPath: string;
+  /** How long its writers may stand still at most, in milliseconds. */
+  readonly freezeDeadlineMs: number;
+}
+
+export interface SealReport {
+  /** How long writers stood still, in milliseconds; 0 without a live file system. */
+  readonly frozenMs: number;
 }
 
 export interface BlockDevice {

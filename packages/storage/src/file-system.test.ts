@@ -75,6 +75,33 @@ describe("file systems on images", () => {
     }
   };
 
+  test("a file system that found an error is repaired where that loses nothing, and else refused as damaged", async () => {
+    await withVolume(300 * MIB, async (device) => {
+      await mounted(device, async () => {
+        await writeFile(join(target, "file"), "kept", { flush: true });
+      });
+      await runTool("debugfs", ["-w", "-R", "ssv state 2", device]);
+      await recoverFileSystem(device);
+      assert.equal((await requireSuperblock(device)).hasErrors, false);
+      await mounted(device, async () => assert.equal(await readFile(join(target, "file"), "utf8"), "kept"));
+      // The root directory is overwritten with zeroes: a repair would put its files elsewhere.
+      const block = Number((await runTool("debugfs", ["-R", "blocks <2>", device])).trim());
+      await runTool("dd", [
+        "if=/dev/zero",
+        `of=${device}`,
+        "bs=4096",
+        "count=1",
+        `seek=${block}`,
+        "conv=notrunc,fsync",
+      ]);
+      await runTool("debugfs", ["-w", "-R", "ssv state 2", device]);
+      await assert.rejects(recoverFileSystem(device), {
+        code: "VOLUME_DAMAGED",
+        message: /last snapshot, or run e2fsck/,
+      });
+    });
+  });
+
   test("a fresh volume is writable, takes under 20 MiB of space, and passes a full check", async () => {
     await storage.createImage("vol_a", { sizeBytes: 1e9 });
     await withDevice("vol_a", "rw", async (device) => {
@@ -127,14 +154,9 @@ describe("file systems on images", () => {
         await using writer = await startWriter(target);
         await writer.progress(20);
         await writeFile(join(target, "before"), "the snapshot", { flush: true });
-        await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: testTimeoutMs(10_000) });
-        const frozenAt = await writer.count();
-        await storage.sealImage("vol_a", "snp_a", async () => {
-          assert.equal(await writer.count(), frozenAt, "nobody writes during the copy");
-          frozen.thaw();
-        });
-        frozen.thaw();
-        assert.ok(frozen.stalledMs > 0);
+        const live = { mountPath: target, freezeDeadlineMs: testTimeoutMs(10_000) };
+        const { frozenMs } = await storage.sealImage("vol_a", "snp_a", { live });
+        assert.ok(frozenMs > 0);
         await writer.progress(20);
       });
     });
@@ -149,18 +171,15 @@ describe("file systems on images", () => {
     });
   });
 
-  test("a freeze ends at its deadline, whatever its owner does, and the copy is refused", async () => {
+  test("a freeze ends at its deadline, whatever its owner does, and says so", async () => {
     await withVolume(400 * MIB, (device) =>
       mounted(device, async () => {
         await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: 1500 });
         await writeFile(join(target, "file"), "waits");
         // Until the thaw this is how long it stands still already, so a write that did not wait would find less.
         assert.ok(frozen.stalledMs >= 1500, `${frozen.stalledMs} ms`);
-        await assert.rejects(
-          storage.sealImage("vol_a", "snp_a", async () => frozen.thaw()),
-          /stood still for 1500 ms/,
-        );
-        assert.equal(await storage.getImage("snp_a"), null);
+        assert.equal(frozen.isExpired, true);
+        assert.throws(() => frozen.thaw(), /stood still for 1500 ms/);
       }),
     );
   });

@@ -15,7 +15,8 @@ const SHORT_SYNC_MS = 20;
  *
  * ```ts
  * await using frozen = await FrozenFileSystem.freeze(mountPath, { deadlineMs: 2000 });
- * await storage.sealImage(source, id, async () => frozen.thaw());
+ * await copy();
+ * frozen.thaw();
  * ```
  *
  * It thaws when it is disposed of, when the deadline passes, and, if the process dies, when the pool is opened again.
@@ -55,6 +56,11 @@ export class FrozenFileSystem implements AsyncDisposable {
   /** How long writers stood still, or stand still already, in milliseconds. */
   get stalledMs(): number {
     return this.#stalledMs ?? performance.now() - this.#startMs;
+  }
+
+  /** Whether the deadline has passed before the thaw: what was copied meanwhile may have been written to. */
+  get isExpired(): boolean {
+    return this.#isExpired;
   }
 
   /**

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, statfs } from "node:fs/promises";
+import { mkdir, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -130,6 +130,26 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(180_000) }, () => 
     assert.equal(writtenMiB(await dd(join(String(a), "reserved"), "count=200", "conv=notrunc")), 200);
     await unmountImage("vol_a");
     await unmountImage("vol_b");
+    await check("vol_a");
+  });
+
+  test("a disk below that others fill makes the pool full, and it has room again when they leave", async () => {
+    const target = await mountImage("vol_a");
+    await dd(join(target, "kept"), "count=20", "conv=fsync");
+    const other = join(disk.mountPath, "other");
+    const { bavail, bsize } = await statfs(disk.mountPath);
+    // What the pool keeps free of the disk below, its headroom and 100 MiB are left.
+    await runTool("fallocate", ["-l", String(bavail * bsize - (32 + 64 + 100) * MIB), other]);
+    await eventually("the full pool", async () => (await storage.capacity()).availableBytes < 120 * MIB);
+    await guard.look();
+    const said = await dd(join(target, "file"), "count=600", "conv=fsync");
+    assert.match(said, /No space left/);
+    assert.ok(writtenMiB(said) < 120, said);
+    await rm(other);
+    await eventually("room", async () => (await storage.capacity()).availableBytes > 400 * MIB);
+    await guard.look();
+    assert.equal(writtenMiB(await dd(join(target, "file"), "count=120", "conv=fsync")), 120);
+    await unmountImage("vol_a");
     await check("vol_a");
   });
 

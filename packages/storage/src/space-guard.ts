@@ -277,8 +277,8 @@ export class SpaceGuard implements AsyncDisposable {
           mount.heldSinceMs = performance.now();
           if (mount.isEnding) this.#letGo(mount);
         } catch (error) {
-          // A snapshot is being taken of it.
-          if (!hasErrorCode(error, "EBUSY")) throw error;
+          // A snapshot is being taken of it; or it is broken already, which is reported at the unmount, and nothing would help.
+          if (!hasErrorCode(error, "EBUSY")) mount.hasWaited = true;
         }
       }),
     );
@@ -311,6 +311,8 @@ export class SpaceGuard implements AsyncDisposable {
     const giveBackOne = async (mount: Guarded) => {
       mount.hasShrunk = false;
       mount.trimmedAtMs = nowMs;
+      // What a file system with an error believes to be free may be in use on the disk.
+      if (((await readExt4Attribute(mount.devicePath, "errors_count")) ?? 0) > 0) return;
       // What cannot be written is reported at the unmount; space may help just then.
       await syncFileSystem(mount.directory, mount.target).catch(() => undefined);
       await trim(mount.directory, mount.target);

@@ -144,7 +144,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
         calls += 1;
         assert.equal(await driver.getImage("snp_a"), null, "visible only when it is durable");
       };
-      await driver.sealImage("vol_a", "snp_a", onSealed);
+      await driver.sealImage("vol_a", "snp_a", { onSealed });
       assert.equal(calls, 1);
       const sealedHash = await hash("snp_a");
       assert.equal(sealedHash, await hash("vol_a"));
@@ -170,10 +170,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
     test("a seal whose caller fails before it is whole leaves nothing", async () => {
       await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
       const failure = new Error("the deadline passed");
-      await assert.rejects(
-        driver.sealImage("vol_a", "snp_a", () => Promise.reject(failure)),
-        failure,
-      );
+      await assert.rejects(driver.sealImage("vol_a", "snp_a", { onSealed: () => Promise.reject(failure) }), failure);
       assert.equal(await driver.getImage("snp_a"), null);
       await remove("vol_a");
     });

@@ -1,3 +1,5 @@
 export { describeStorageConformance } from "./conformance.ts";
 export { makeLocalTestPool, TestDisk } from "./local-test-pool.ts";
+export { scatterFile } from "./scatter.ts";
+export { readLastRecord, StampedWriter } from "./stamped-records.ts";
 export type { TestPool } from "./test-pool.ts";

@@ -20,6 +20,7 @@ from ._records import (
     FileInfo,
     Mount,
     Parent,
+    Pool,
     ProcessStatus,
     Record,
     Reference,
@@ -28,6 +29,7 @@ from ._records import (
     Snapshot,
     SshAccess,
     Volume,
+    VolumeError,
     WalkEntry,
 )
 from ._sync.client import Caisson
@@ -91,6 +93,7 @@ __all__ = [
     "NotFoundError",
     "PaginatedList",
     "Parent",
+    "Pool",
     "ProcessStatus",
     "Record",
     "Reference",
@@ -105,6 +108,7 @@ __all__ = [
     "SshAccess",
     "TransferProgress",
     "Volume",
+    "VolumeError",
     "WalkEntry",
     "__version__",
     "errors",

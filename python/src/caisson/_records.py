@@ -39,6 +39,13 @@ class Parent(Reference):
     kind: Literal["snapshot", "image"]
 
 
+class VolumeError(Record):
+    """What went wrong with a volume."""
+
+    message: str
+    at: str
+
+
 class Volume(Record):
     """Read-write storage that outlives sandboxes. Sizes are in bytes, times are ISO 8601 texts."""
 
@@ -61,7 +68,9 @@ class Volume(Record):
     created_at: str
     deleted_at: str | None
     purge_at: str | None
-    """When a deleted volume's data goes; until then it can be restored."""
+    """When a deleted volume's data goes; until then it can be restored, unless the server needs its space."""
+    last_error: VolumeError | None
+    """What went wrong with it, such as writes that were lost, until it is acknowledged."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
@@ -70,6 +79,8 @@ class Volume(Record):
         volume.setdefault("used", wire.get("estimated_flattened_size"))
         _wrap(volume, "base_snapshot", Reference)
         _wrap(volume, "parent", Parent)
+        volume.setdefault("last_error", None)
+        _wrap(volume, "last_error", VolumeError)
         return volume
 
 
@@ -103,6 +114,35 @@ class Snapshot(Record):
         _wrap(snapshot, "volume", Reference)
         _wrap(snapshot, "base_snapshot", Reference)
         return snapshot
+
+
+class Pool(Record):
+    """What the storage pool of a region holds. All but the percentage and the hours are bytes."""
+
+    region: str
+    total: int
+    """What the pool, and the disk that it lies on, can hold."""
+    used: int
+    """All that it holds: the sum of the parts from `volumes` to `shared`."""
+    free: int
+    headroom: int
+    """What of `free` is kept for scratch disks of sandboxes and for metadata."""
+    available: int
+    """What volumes and snapshots may still take."""
+    used_percent: float
+    """How much is used of what volumes and snapshots can ever have."""
+    volumes: int
+    """What purging each volume alone would free, as measured lately."""
+    snapshots: int
+    deleted: int
+    """Deleted volumes and snapshots that can still be restored."""
+    built_in: int
+    scratch: int
+    shared: int
+    """What several of these share, and metadata."""
+    retention_hours: float
+    retention_floor_hours: float
+    """How long deleted things are kept when the pool needs room."""
 
 
 class Descendant(Record):

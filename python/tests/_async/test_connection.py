@@ -42,6 +42,17 @@ async def test_a_close_ends_everything_that_waits(fake: FakeServer, fake_client:
         assert sandbox.closed
 
 
+async def test_leaving_a_session_whose_end_has_lost_something_raises_as_a_kill_does(
+    fake: FakeServer, fake_client: AsyncCaisson
+) -> None:
+    lost = {"status": "stopped", "damages": ["Volume vol_a: Writes are lost"]}
+    fake.rest["GET", STOP_PATH] = [Answer(200, {"status": "stopping"}), Answer(200, lost)]
+    with pytest.raises(errors.ConflictError, match="Volume vol_a: Writes are lost") as caught:
+        async with fake_client.sandbox.create():
+            pass
+    assert (caught.value.status, caught.value.code) == (409, "DATA_LOST")
+
+
 async def test_a_connection_that_breaks_gives_what_arrived_and_then_the_error(
     fake: FakeServer, fake_client: AsyncCaisson
 ) -> None:

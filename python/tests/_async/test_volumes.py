@@ -106,6 +106,36 @@ async def test_a_deleted_volume_comes_back_with_what_it_held(client: AsyncCaisso
         assert await sandbox.fs.read_file("/v/kept") == b"kept"
 
 
+async def test_what_is_deleted_for_good_or_purged_cannot_be_restored(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB")
+    assert volume.last_error is None
+    assert (await client.volumes.acknowledge(volume)).last_error is None
+    snapshot = await client.volumes.snapshot(volume, slug=f"{name}-s")
+    with pytest.raises(errors.NotFoundError):
+        await client.volumes.purge(volume)
+    await client.snapshots.delete(snapshot)
+    await client.snapshots.purge(snapshot)
+    with pytest.raises(errors.NotFoundError):
+        await client.snapshots.restore(snapshot)
+    other = await client.volumes.snapshot(volume, slug=f"{name}-t")
+    await client.snapshots.delete(other, now=True)
+    await client.volumes.delete(volume)
+    await client.volumes.purge(volume)
+    gone = await client.volumes.create(name, "ord", "300MB")
+    await client.volumes.delete(gone, now=True)
+    assert (await client.volumes.list(deleted=True, search=name)).items == []
+    assert (await client.snapshots.list(deleted=True, search=name)).items == []
+
+
+async def test_pools_tell_what_they_hold(client: AsyncCaisson) -> None:
+    (pool,) = await client.pools.list()
+    assert pool.region == "ord"
+    assert 0 < pool.available <= pool.free <= pool.total
+    assert pool.retention_floor_hours == 1
+    with pytest.raises(errors.BadRequestError, match="name no size"):
+        await client.pools.grow()
+
+
 async def test_a_grown_volume_has_room(client: AsyncCaisson, name: str) -> None:
     volume = await client.volumes.create(name, "ord", "300MB")
     grown = await client.volumes.grow(volume, capacity="600MB")

@@ -107,6 +107,36 @@ def test_a_deleted_volume_comes_back_with_what_it_held(client: Caisson, name: st
         assert sandbox.fs.read_file("/v/kept") == b"kept"
 
 
+def test_what_is_deleted_for_good_or_purged_cannot_be_restored(client: Caisson, name: str) -> None:
+    volume = client.volumes.create(name, "ord", "300MB")
+    assert volume.last_error is None
+    assert (client.volumes.acknowledge(volume)).last_error is None
+    snapshot = client.volumes.snapshot(volume, slug=f"{name}-s")
+    with pytest.raises(errors.NotFoundError):
+        client.volumes.purge(volume)
+    client.snapshots.delete(snapshot)
+    client.snapshots.purge(snapshot)
+    with pytest.raises(errors.NotFoundError):
+        client.snapshots.restore(snapshot)
+    other = client.volumes.snapshot(volume, slug=f"{name}-t")
+    client.snapshots.delete(other, now=True)
+    client.volumes.delete(volume)
+    client.volumes.purge(volume)
+    gone = client.volumes.create(name, "ord", "300MB")
+    client.volumes.delete(gone, now=True)
+    assert (client.volumes.list(deleted=True, search=name)).items == []
+    assert (client.snapshots.list(deleted=True, search=name)).items == []
+
+
+def test_pools_tell_what_they_hold(client: Caisson) -> None:
+    (pool,) = client.pools.list()
+    assert pool.region == "ord"
+    assert 0 < pool.available <= pool.free <= pool.total
+    assert pool.retention_floor_hours == 1
+    with pytest.raises(errors.BadRequestError, match="name no size"):
+        client.pools.grow()
+
+
 def test_a_grown_volume_has_room(client: Caisson, name: str) -> None:
     volume = client.volumes.create(name, "ord", "300MB")
     grown = client.volumes.grow(volume, capacity="600MB")

@@ -7,6 +7,8 @@ export interface Settings {
   /** The Deno program that runs the user's code: the one on the sandbox's PATH. */
   readonly denoPath: string;
   readonly pingIntervalMs: number;
+  /** A directory to empty before anything runs; null: none. */
+  readonly clearedDirectory: string | null;
 }
 
 const PREFIX = "CAISSON_AGENT_";
@@ -16,8 +18,9 @@ const DEFAULT_PING_INTERVAL_MS = 15_000;
 
 /**
  * Reads the settings from the agent's process environment, and the initial environment of the sandbox: what remains, without the variables that
- * are for the agent's Deno (their names are in `CAISSON_AGENT_OWN`), and with those that had to give way to them or to the settings (in
- * `CAISSON_AGENT_ENV`, a JSON object). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`) and `CAISSON_AGENT_PING_MS` (default 15000).
+ * are for the agent's Deno (their names are in `CAISSON_AGENT_OWN`), and with those that the agent's own process must not have (in `CAISSON_AGENT_ENV_0`,
+ * `_1` and so on: `NAME=value` each, ended by NUL, in base64, cut in parts). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`), `CAISSON_AGENT_PING_MS` (default 15000) and
+ * `CAISSON_AGENT_CLEAR` (a directory to empty; default none).
  */
 export function readSettings(variables: Readonly<Record<string, string>>): {
   readonly settings: Settings;
@@ -34,13 +37,26 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
   const own = new Set(variables[`${PREFIX}OWN`]?.split(" "));
   const initialEnvironment = {
     ...Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX) && !own.has(name))),
-    ...(JSON.parse(variables[`${PREFIX}ENV`] ?? "{}") as Readonly<Record<string, string>>),
+    ...hiddenVariables(variables),
   };
   const settings = {
     socketPath,
     defaultDirectory: initialEnvironment.HOME ?? DEFAULT_HOME,
     denoPath: variables[`${PREFIX}DENO`] ?? DENO_PATH,
     pingIntervalMs,
+    clearedDirectory: variables[`${PREFIX}CLEAR`] || null,
   };
   return { settings, initialEnvironment };
+}
+
+function hiddenVariables(variables: Readonly<Record<string, string>>): Record<string, string> {
+  let encoded = "";
+  for (let index = 0; variables[`${PREFIX}ENV_${index}`] !== undefined; index += 1)
+    encoded += variables[`${PREFIX}ENV_${index}`];
+  const text = new TextDecoder().decode(Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0)));
+  const entries = text
+    .split("\0")
+    .filter((entry) => entry !== "")
+    .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]);
+  return Object.fromEntries(entries);
 }

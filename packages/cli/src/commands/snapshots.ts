@@ -41,6 +41,7 @@ export function addSnapshotsCommands(program: Command): void {
   addDelete(snapshots);
   addDeleted(snapshots);
   addRestore(snapshots);
+  addPurge(snapshots);
 }
 
 function addList(snapshots: Command): void {
@@ -84,19 +85,40 @@ function addDelete(snapshots: Command): void {
     .aliases(["rm", "remove"])
     .description("Delete a snapshot; what was made from it stays, and it can be restored, by default for 24 hours")
     .argument("<id-or-slug>")
+    .option("--now", "for good: its space is free once no sandbox runs from it, and nothing can restore it")
     .action(
-      run(async (context, name: string) => {
+      run(async (context, name: string, { now }: { readonly now?: boolean }) => {
         const { client } = await context.connect();
         const { id, slug } = await requireFound(client, "snapshot", name, client.snapshots.get(name));
-        await client.snapshots.delete(id);
-        context.output.confirm(`Deleted snapshot ${slug}. To restore it: caisson snapshots restore ${id}`, {
-          id,
-          slug,
-        });
+        const isForGood = now === true;
+        await client.snapshots.delete(id, { now: isForGood });
+        const outlook = isForGood ? " for good" : `. To restore it: caisson snapshots restore ${id}`;
+        context.output.confirm(`Deleted snapshot ${slug}${outlook}`, { id, slug });
       }),
     );
   addCommonOptions(command);
-  addExamples(command, [["caisson snapshots delete root-v1", "Delete by slug"]]);
+  addExamples(command, [
+    ["caisson snapshots delete root-v1", "Delete by slug"],
+    ["caisson snapshots delete root-v1 --now", "Delete for good, to make room"],
+  ]);
+}
+
+function addPurge(snapshots: Command): void {
+  const command = snapshots
+    .command("purge")
+    .description("Free the space of a deleted snapshot before its time; nothing can restore it then")
+    .argument("<id>")
+    .action(
+      run(async (context, id: string) => {
+        const { client } = await context.connect();
+        await client.snapshots.purge(id);
+        context.output.confirm(`Purged snapshot ${id}`, { id });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson snapshots purge snp_ord_…", "Purge one of those that `caisson snapshots deleted` lists"],
+  ]);
 }
 
 function addDeleted(snapshots: Command): void {

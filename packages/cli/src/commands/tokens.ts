@@ -1,4 +1,4 @@
-import type { Client, Organization, Token } from "@caisson/sdk";
+import type { Client, CreatedToken, Organization, Token } from "@caisson/sdk";
 import type { Command } from "commander";
 import { CliError } from "../cli-error.ts";
 import { loadSdk } from "../context.ts";
@@ -64,10 +64,32 @@ export function addTokensCommands(program: Command): void {
   addCommonOptions(list);
   addExamples(list, [["caisson tokens list", "Find the id of a token to revoke"]]);
 
+  const rotate = tokens
+    .command("rotate")
+    .description("Put a new token in the place of one and print it; the old one is revoked at once")
+    .argument("[id]", "default: the token in use")
+    .action(
+      run(async (context, id: string | undefined) => {
+        const { client } = await context.connect();
+        const token = await rotateOne(client, id);
+        context.output.value(token.token, token);
+        context.output.note(
+          id === undefined
+            ? 'The token in use is revoked now. If it came from "caisson env", that prints the new one: eval "$(caisson env)"'
+            : `The token ${id} is revoked now; this one takes its place`,
+        );
+      }),
+    );
+  addCommonOptions(rotate);
+  addExamples(rotate, [
+    ["caisson tokens rotate", "A new token for this shell; `caisson env` knows it too"],
+    ["caisson tokens rotate tok_…", "A new one with the name of another"],
+  ]);
+
   const revokeCommand = tokens
     .command("revoke")
     .aliases(["delete", "rm", "remove"])
-    .description("Revoke a token at once")
+    .description("Revoke a token at once, and end the connections that it opened")
     .argument("<id>")
     .action(
       run(async (context, id: string) => {
@@ -80,28 +102,40 @@ export function addTokensCommands(program: Command): void {
   addExamples(revokeCommand, [["caisson tokens revoke tok_…", "Revoke by id"]]);
 }
 
-/** Tokens are revoked by id: a name may stand for several. */
+async function rotateOne(client: Client, id: string | undefined): Promise<CreatedToken> {
+  try {
+    return await client.tokens.rotate(id);
+  } catch (error) {
+    return failOn(error, client, id ?? "");
+  }
+}
+
 async function revoke(client: Client, id: string): Promise<void> {
-  const { NotFoundError } = await loadSdk();
   try {
     await client.tokens.delete(id);
   } catch (error) {
-    if (!(error instanceof NotFoundError)) throw error;
-    const tokens = await client.tokens.list();
-    const named = tokens.filter(({ name }) => name === id).map((token) => token.id);
-    const meant =
-      named.length > 0
-        ? named
-        : [
-            closest(
-              id,
-              tokens.map((token) => token.id),
-            ) ?? [],
-          ].flat();
-    const hint =
-      meant.length > 0 ? `Did you mean ${meant.join(" or ")}?` : "List them with their ids: caisson tokens list";
-    throw new CliError("TOKEN_NOT_FOUND", EXIT.notFound, `There is no token ${JSON.stringify(id)}`, hint);
+    await failOn(error, client, id);
   }
+}
+
+/** Tokens are named by id, since a name may stand for several: throws what says which was meant. */
+async function failOn(error: unknown, client: Client, id: string): Promise<never> {
+  const { NotFoundError } = await loadSdk();
+  if (!(error instanceof NotFoundError)) throw error;
+  const tokens = await client.tokens.list();
+  const named = tokens.filter(({ name }) => name === id).map((token) => token.id);
+  const meant =
+    named.length > 0
+      ? named
+      : [
+          closest(
+            id,
+            tokens.map((token) => token.id),
+          ) ?? [],
+        ].flat();
+  const hint =
+    meant.length > 0 ? `Did you mean ${meant.join(" or ")}?` : "List them with their ids: caisson tokens list";
+  throw new CliError("TOKEN_NOT_FOUND", EXIT.notFound, `There is no token ${JSON.stringify(id)}`, hint);
 }
 
 /** `caisson orgs ...`. */

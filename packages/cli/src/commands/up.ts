@@ -17,7 +17,7 @@ export function addUpCommand(program: Command): void {
     .command("up")
     .description("Run the server in the foreground; Ctrl-C ends it")
     .option("--data <directory>", "where it keeps everything (default: /var/lib/caisson)")
-    .option("--listen <host:port>", "where it listens (default: 127.0.0.1:8484)")
+    .option("--listen <host:port>", "where it listens (default: 127.0.0.1:8484, for this machine only)")
     .option("--config <file>", "its settings (default: caisson.toml in the data directory)")
     .action(async (flags: UpFlags) => {
       await prepareHost();
@@ -30,7 +30,8 @@ export function addUpCommand(program: Command): void {
     });
   addExamples(command, [
     ["caisson up", "Serve from /var/lib/caisson at 127.0.0.1:8484"],
-    ["caisson up --data ./data --listen 0.0.0.0:8484", "Another directory, reachable from elsewhere"],
+    ["caisson up --data ./data --listen 127.0.0.1:9000", "Another directory and port"],
+    ["caisson up --config tls.toml", "For other machines: with tls.cert, tls.key and public_url in the settings"],
   ]);
 }
 

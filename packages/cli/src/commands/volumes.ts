@@ -1,5 +1,5 @@
 import { formatSize } from "@caisson/model";
-import type { SizeText, Volume } from "@caisson/sdk";
+import type { SizeText, Volume, VolumeError } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
 import { formatBoolean, formatTime } from "../output/format.ts";
@@ -41,6 +41,8 @@ export function addVolumesCommands(program: Command): void {
   addDelete(volumes);
   addDeleted(volumes);
   addRestore(volumes);
+  addPurge(volumes);
+  addAcknowledge(volumes);
 }
 
 interface CreateFlags {
@@ -98,6 +100,11 @@ function addList(volumes: Command): void {
             ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
             : "None.";
         context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
+        for (const { slug, lastError } of items) {
+          if (lastError === null || context.output.isJson) continue;
+          const advice = `When you have checked it: caisson volumes acknowledge ${slug}`;
+          context.output.warn(`Volume ${slug} is damaged: ${describeLastError(lastError)}. ${advice}`);
+        }
       }),
     );
   addCommonOptions(command);
@@ -145,17 +152,23 @@ function addDelete(volumes: Command): void {
     .aliases(["rm", "remove"])
     .description("Delete a volume; it can be restored, by default for 24 hours")
     .argument("<id-or-slug>")
+    .option("--now", "for good: its space is free at once, and nothing can restore it")
     .action(
-      run(async (context, name: string) => {
+      run(async (context, name: string, { now }: { readonly now?: boolean }) => {
         const { client } = await context.connect();
         // The id is what it can be restored by, so it is looked up while the slug still finds it.
         const { id, slug } = await requireFound(client, "volume", name, client.volumes.get(name));
-        await withSuggestion(client, "volume", id, () => client.volumes.delete(id));
-        context.output.confirm(`Deleted volume ${slug}. To restore it: caisson volumes restore ${id}`, { id, slug });
+        const isForGood = now === true;
+        await withSuggestion(client, "volume", id, () => client.volumes.delete(id, { now: isForGood }));
+        const outlook = isForGood ? " for good" : `. To restore it: caisson volumes restore ${id}`;
+        context.output.confirm(`Deleted volume ${slug}${outlook}`, { id, slug });
       }),
     );
   addCommonOptions(command);
-  addExamples(command, [["caisson volumes delete dataset", "Delete by slug"]]);
+  addExamples(command, [
+    ["caisson volumes delete dataset", "Delete by slug"],
+    ["caisson volumes delete dataset --now", "Delete for good, to make room at once"],
+  ]);
 }
 
 function addDeleted(volumes: Command): void {
@@ -179,6 +192,41 @@ function addDeleted(volumes: Command): void {
   addExamples(command, [["caisson volumes deleted", "See what can be restored, and until when (UTC)"]]);
 }
 
+function addPurge(volumes: Command): void {
+  const command = volumes
+    .command("purge")
+    .description("Free the space of a deleted volume before its time; nothing can restore it then")
+    .argument("<id>")
+    .action(
+      run(async (context, id: string) => {
+        const { client } = await context.connect();
+        await client.volumes.purge(id);
+        context.output.confirm(`Purged volume ${id}`, { id });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson volumes purge vol_ord_…", "Purge one of those that `caisson volumes deleted` lists"],
+  ]);
+}
+
+function addAcknowledge(volumes: Command): void {
+  const command = volumes
+    .command("acknowledge")
+    .alias("ack")
+    .description("Say that you know what went wrong with a volume, so that it is no longer shown")
+    .argument("<id-or-slug>")
+    .action(
+      run(async (context, name: string) => {
+        const { client } = await context.connect();
+        const volume = await withSuggestion(client, "volume", name, () => client.volumes.acknowledge(name));
+        context.output.confirm(`Acknowledged the last error of volume ${volume.slug}`, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson volumes acknowledge dataset", "After its files were checked"]]);
+}
+
 function addRestore(volumes: Command): void {
   const command = volumes
     .command("restore")
@@ -199,6 +247,10 @@ function addRestore(volumes: Command): void {
   ]);
 }
 
+function describeLastError({ message, at }: VolumeError): string {
+  return `${message} (found ${formatTime(at)})`;
+}
+
 function volumeFields(volume: Volume): (readonly [string, string])[] {
   const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
   return [
@@ -213,5 +265,6 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["ATTACHED TO", volume.attachedTo ?? "-"],
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
     ["CREATED", volume.createdAt === null ? "-" : formatTime(volume.createdAt)],
+    ...(volume.lastError === null ? [] : [["LAST ERROR", describeLastError(volume.lastError)] as const]),
   ];
 }

@@ -13,6 +13,7 @@ const KINDS: Readonly<Record<string, NameKind>> = {
   "volumes get": "volume",
   "volumes grow": "volume",
   "volumes delete": "volume",
+  "volumes acknowledge": "volume",
   "volumes snapshot": "volume",
   "snapshots create": "volume",
   "snapshots get": "snapshot",

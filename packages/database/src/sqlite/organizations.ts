@@ -4,6 +4,24 @@ import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 
 export function createOrganizationStore(connection: Connection): OrganizationStore {
+  const insertToken = (token: Token, hash: Uint8Array): void => {
+    connection.run(
+      "INSERT INTO tokens (id, organization_id, name, hash, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+      token.id,
+      token.organizationId,
+      token.name,
+      hash,
+      token.createdAtMs,
+    );
+  };
+  const revoke = (organizationId: string, tokenId: string, nowMs: number): boolean =>
+    connection.run(
+      "UPDATE tokens SET revoked_at_ms = ? WHERE organization_id = ? AND id = ? AND revoked_at_ms IS NULL",
+      nowMs,
+      organizationId,
+      tokenId,
+    ) > 0;
+
   return {
     async create(organization, event) {
       try {
@@ -39,16 +57,13 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
 
     async createToken(token, hash, event) {
       connection.transaction(() => {
-        connection.run(
-          "INSERT INTO tokens (id, organization_id, name, hash, created_at_ms) VALUES (?, ?, ?, ?, ?)",
-          token.id,
-          token.organizationId,
-          token.name,
-          hash,
-          token.createdAtMs,
-        );
+        insertToken(token, hash);
         writeEvent(connection, event);
       });
+    },
+
+    async isTokenKnown(hash) {
+      return connection.get("SELECT 1 FROM tokens WHERE hash = ?", hash) !== undefined;
     },
 
     async findToken(hash) {
@@ -77,14 +92,18 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
 
     async revokeToken(organizationId, tokenId, nowMs, event) {
       return connection.transaction(() => {
-        const changed = connection.run(
-          "UPDATE tokens SET revoked_at_ms = ? WHERE organization_id = ? AND id = ? AND revoked_at_ms IS NULL",
-          nowMs,
-          organizationId,
-          tokenId,
-        );
-        if (changed > 0) writeEvent(connection, event);
-        return changed > 0;
+        const isRevoked = revoke(organizationId, tokenId, nowMs);
+        if (isRevoked) writeEvent(connection, event);
+        return isRevoked;
+      });
+    },
+
+    async rotateToken(tokenId, token, hash, event) {
+      return connection.transaction(() => {
+        if (!revoke(token.organizationId, tokenId, token.createdAtMs)) return false;
+        insertToken(token, hash);
+        writeEvent(connection, event);
+        return true;
       });
     },
   };

@@ -88,13 +88,14 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       connection.run("UPDATE sandboxes SET stop_at_ms = ? WHERE id = ? AND status <> 'stopped'", stopAtMs, id);
     },
 
-    async finish(id, stopReason, nowMs, event) {
+    async finish(id, stopReason, nowMs, event, damages = []) {
       connection.transaction(() => {
         connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);
         const changed = connection.run(
-          "UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ? WHERE id = ? AND status <> 'stopped'",
+          "UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ?, damages = ? WHERE id = ? AND status <> 'stopped'",
           stopReason,
           nowMs,
+          JSON.stringify(damages),
           id,
         );
         if (changed > 0) writeEvent(connection, event);
@@ -157,6 +158,7 @@ function toSandbox(row: Row): SandboxRecord {
     region: String(row.region),
     status: row.status as SandboxStatus,
     stopReason: row.stop_reason as string | null,
+    damages: JSON.parse(String(row.damages)) as string[],
     labels: JSON.parse(String(row.labels)) as Labels,
     memoryMib: Number(row.memory_mib),
     createdAtMs: Number(row.created_at_ms),

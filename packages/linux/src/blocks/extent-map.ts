@@ -1,11 +1,15 @@
 import type { HasDescriptor } from "../calls/descriptor.ts";
-import { ioctl } from "../calls/ioctl.ts";
+import { ioctl, ioctlSync } from "../calls/ioctl.ts";
+import { hasErrorCode } from "../calls/kernel-error.ts";
 
 const HEADER_BYTES = 32;
 const EXTENT_BYTES = 56;
 const EXTENTS_PER_CALL = 1024;
 const FLAG = { last: 0x1, unwritten: 0x800, shared: 0x2000 } as const;
 const WHOLE_FILE = 0xffff_ffff_ffff_ffffn;
+const FIEMAP_SYNC = 1;
+const ATTRIBUTES_BYTES = 28;
+const ATTRIBUTES_EXTENTS_OFFSET = 8;
 
 export interface MappedBytes {
   /** Bytes that have blocks, wherever they are shared. */
@@ -71,33 +75,86 @@ export interface Extent {
   readonly isUnwritten: boolean;
 }
 
+/**
+ * How many extents a file has, at no cost where the file system counts them (XFS). Elsewhere they are looked at, and 1,024 means that there may be
+ * more.
+ */
+export async function countExtents(file: HasDescriptor, detail: string): Promise<number> {
+  const attributes = Buffer.alloc(ATTRIBUTES_BYTES);
+  try {
+    await ioctl(file, "FS_IOC_FSGETXATTR", attributes, detail);
+    const count = attributes.readUInt32LE(ATTRIBUTES_EXTENTS_OFFSET);
+    if (count > 0) return count;
+  } catch (error) {
+    if (!hasErrorCode(error, "ENOTTY", "ENOTSUP")) throw error;
+  }
+  const request = mapRequest(0, EXTENTS_PER_CALL);
+  await ioctl(file, "FS_IOC_FIEMAP", request, detail);
+  return request.readUInt32LE(MAPPED_OFFSET);
+}
+
 /** The extents of a file in order of their offset; holes are left out. */
 export async function* extents(file: HasDescriptor, detail: string): AsyncGenerator<Extent, void> {
-  let start = 0n;
-  for (;;) {
-    const request = Buffer.alloc(HEADER_BYTES + EXTENTS_PER_CALL * EXTENT_BYTES);
-    request.writeBigUInt64LE(start, 0);
-    request.writeBigUInt64LE(WHOLE_FILE - start, 8);
-    request.writeUInt32LE(EXTENTS_PER_CALL, 24);
+  for (let start: number | null = 0; start !== null; ) {
+    const request = mapRequest(start, EXTENTS_PER_CALL);
     await ioctl(file, "FS_IOC_FIEMAP", request, detail);
-    const count = request.readUInt32LE(20);
-    for (let index = 0; index < count; index += 1) {
-      const extent = request.subarray(HEADER_BYTES + index * EXTENT_BYTES);
-      const offset = extent.readBigUInt64LE(0);
-      const length = extent.readBigUInt64LE(16);
-      const flags = extent.readUInt32LE(40);
-      yield {
-        offset: Number(offset),
-        physicalOffset: Number(extent.readBigUInt64LE(8)),
-        length: Number(length),
-        isShared: (flags & FLAG.shared) !== 0,
-        isUnwritten: (flags & FLAG.unwritten) !== 0,
-      };
-      if ((flags & FLAG.last) !== 0) return;
-      start = offset + length;
-    }
-    if (count === 0) return;
+    const batch = readBatch(request);
+    yield* batch.extents;
+    start = batch.nextOffset;
   }
+}
+
+/** Some of the extents of a file, and where the rest begins. */
+export interface ExtentBatch {
+  readonly extents: readonly Extent[];
+  /** Null when there are no more. */
+  readonly nextOffset: number | null;
+}
+
+export interface ExtentBatchOptions {
+  readonly offset: number;
+  readonly maxExtents: number;
+  /** What is still in the page cache is written first, so that the map shows it. */
+  readonly isSynced?: boolean;
+}
+
+/** Reads the extents from `offset` on. For a thread that may block. */
+export function readExtentsSync(file: HasDescriptor, options: ExtentBatchOptions, detail: string): ExtentBatch {
+  const request = mapRequest(options.offset, options.maxExtents);
+  if (options.isSynced === true) request.writeUInt32LE(FIEMAP_SYNC, 16);
+  ioctlSync(file, "FS_IOC_FIEMAP", request, detail);
+  return readBatch(request);
+}
+
+const MAPPED_OFFSET = 20;
+
+function mapRequest(start: number, maxExtents: number): Buffer {
+  const request = Buffer.alloc(HEADER_BYTES + maxExtents * EXTENT_BYTES);
+  request.writeBigUInt64LE(BigInt(start), 0);
+  request.writeBigUInt64LE(WHOLE_FILE - BigInt(start), 8);
+  request.writeUInt32LE(maxExtents, 24);
+  return request;
+}
+
+function readBatch(request: Buffer): ExtentBatch {
+  const found: Extent[] = [];
+  const count = request.readUInt32LE(MAPPED_OFFSET);
+  for (let index = 0; index < count; index += 1) {
+    const at = HEADER_BYTES + index * EXTENT_BYTES;
+    const offset = Number(request.readBigUInt64LE(at));
+    const length = Number(request.readBigUInt64LE(at + 16));
+    const flags = request.readUInt32LE(at + 40);
+    found.push({
+      offset,
+      physicalOffset: Number(request.readBigUInt64LE(at + 8)),
+      length,
+      isShared: (flags & FLAG.shared) !== 0,
+      isUnwritten: (flags & FLAG.unwritten) !== 0,
+    });
+    if ((flags & FLAG.last) !== 0) return { extents: found, nextOffset: null };
+  }
+  const last = found.at(-1);
+  return { extents: found, nextOffset: last === undefined ? null : last.offset + last.length };
 }
 
 /** Walks once over the extents of a file; of no file, there are none. */

@@ -1,5 +1,5 @@
 import koffi from "koffi";
-import { faultPoint, InjectedFault } from "../operations/fault.ts";
+import { faultPoint, faultPointSync, InjectedFault } from "../operations/fault.ts";
 import { errnoName, KernelError } from "./kernel-error.ts";
 
 /**
@@ -78,8 +78,8 @@ export async function call(name: NativeName, args: readonly NativeArgument[], op
 }
 
 /**
- * Makes the call on the main thread. Only for calls that must not queue behind others that may be waiting for their effect: a thaw behind
- * four writes to the frozen file system would never run.
+ * Makes the call on the thread that it is in, and passes no fault point. Only for a thread of its own that may block, and for calls that must not
+ * queue behind others that may be waiting for their effect: a thaw behind four writes to the frozen file system would never run.
  */
 export function callSync(name: NativeName, args: readonly NativeArgument[], options: CallOptions): number {
   const result = bind(name)(...args);
@@ -96,6 +96,16 @@ export function addressOf(buffer: Buffer): bigint {
 export async function passFaultPoint({ name, detail }: CallOptions): Promise<void> {
   try {
     await faultPoint(`linux.${name.replaceAll(" ", ".")}`);
+  } catch (error) {
+    if (error instanceof InjectedFault) throw new KernelError(name, error.code, detail, { cause: error });
+    throw error;
+  }
+}
+
+/** The same for a thread that may block. */
+export function passFaultPointSync({ name, detail }: CallOptions): void {
+  try {
+    faultPointSync(`linux.${name.replaceAll(" ", ".")}`);
   } catch (error) {
     if (error instanceof InjectedFault) throw new KernelError(name, error.code, detail, { cause: error });
     throw error;

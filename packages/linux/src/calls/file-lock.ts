@@ -7,16 +7,21 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 const POLL_MS = 100;
 
+/** Node closes a file that nothing refers to any more, and with it the lock would go while its owner counts on it. */
+const held = new Set<FileLock>();
+
 /** An exclusive lock on a file, held until it is released or the process ends, however it ends. */
 export class FileLock implements AsyncDisposable {
   readonly #file: FileHandle;
 
   constructor(file: FileHandle) {
     this.#file = file;
+    held.add(this);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
+    held.delete(this);
   }
 }
 

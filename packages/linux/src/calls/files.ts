@@ -1,7 +1,7 @@
 import { chmod, type FileHandle, open, rename, statfs, unlink } from "node:fs/promises";
 import type { HasDescriptor } from "./descriptor.ts";
-import { call, passFaultPoint } from "./ffi.ts";
-import { ioctl } from "./ioctl.ts";
+import { call, callSync, passFaultPoint, passFaultPointSync } from "./ffi.ts";
+import { ioctl, ioctlSync } from "./ioctl.ts";
 import { KernelError } from "./kernel-error.ts";
 
 /**
@@ -45,9 +45,35 @@ export async function syncFileSystem(file: HasDescriptor, detail: string): Promi
   await call("syncfs", [file.fd], { name: "syncfs", detail });
 }
 
+/** The same for a thread that may block. */
+export function syncFileSystemSync(file: HasDescriptor, detail: string): void {
+  passFaultPointSync({ name: "syncfs", detail });
+  callSync("syncfs", [file.fd], { name: "syncfs", detail });
+}
+
 /** Makes `target` a copy of `source` that shares its blocks until one of the two is written to. */
 export async function cloneFile(source: HasDescriptor, target: HasDescriptor, detail: string): Promise<void> {
   await ioctl(target, "FICLONE", source.fd, detail);
+}
+
+const CLONE_RANGE_BYTES = 32;
+
+/**
+ * Makes one range of `target` share the blocks of the same range of `source`; holes become holes. Offset and length are multiples of 4096, or the
+ * range ends with both files. Both files are locked meanwhile, for 20 µs and more for each extent. For a thread that may block.
+ */
+export function cloneRangeSync(
+  source: HasDescriptor,
+  target: HasDescriptor,
+  { offset, length }: { readonly offset: number; readonly length: number },
+  detail: string,
+): void {
+  passFaultPointSync({ name: "ioctl FICLONERANGE", detail });
+  const request = Buffer.alloc(CLONE_RANGE_BYTES);
+  request.writeBigInt64LE(BigInt(source.fd), 0);
+  for (const [index, value] of [offset, length, offset].entries())
+    request.writeBigUInt64LE(BigInt(value), 8 * (index + 1));
+  ioctlSync(target, "FICLONERANGE", request, `${detail} at ${offset}, ${length} bytes`);
 }
 
 /** Reserves blocks for a range of the file, so that writing there cannot fail for want of space, and extends it if need be. */

@@ -34,7 +34,11 @@ export async function ioctl(
   return call(typeof argument === "number" ? "ioctlNumber" : "ioctlBuffer", args, { name: `ioctl ${name}`, detail });
 }
 
-/** The same on the main thread; see `callSync` for when that is right. */
-export function ioctlSync(file: HasDescriptor, name: IoctlName, argument: number, detail: string): number {
-  return callSync("ioctlNumber", [file.fd, IOCTL[name], argument], { name: `ioctl ${name}`, detail });
+/** The same on the thread that it is in; see `callSync` for when that is right. */
+export function ioctlSync(file: HasDescriptor, name: IoctlName, argument: number | Buffer, detail: string): number {
+  const args: readonly NativeArgument[] = [file.fd, IOCTL[name], argument];
+  return callSync(typeof argument === "number" ? "ioctlNumber" : "ioctlBuffer", args, {
+    name: `ioctl ${name}`,
+    detail,
+  });
 }

@@ -1,5 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
+import { readTcpPeer } from "../calls/tcp-peer.ts";
+import { descriptorOf } from "./socket-descriptor.ts";
 
 /** What clients may cost a listener of HTTP before it knows who they are. Every time is that of the whole, so that none is drawn out by trickling. */
 export interface HttpLimits {
@@ -53,6 +55,7 @@ type Bytes = Duplex & { readonly bytesRead: number };
 const LOOK_INTERVAL_MS = 250;
 /** The most that Node reads at a time. */
 const CHUNK_BYTES = 64 * 1024;
+const RESUMED_MIN = 64;
 
 /**
  * The one rule for what a client costs a listener of HTTP/1: how many connections, one request at a time on each, how long each part of it may take,
@@ -173,6 +176,7 @@ export class HttpGuard {
   #cut(guarded: Guarded): void {
     guarded.isRefused = true;
     guarded.waiting.length = 0;
+    this.#paused.delete(guarded);
     guarded.socket.destroy();
   }
 
@@ -200,9 +204,13 @@ export class HttpGuard {
     this.#paused.add(guarded);
   }
 
-  /** Lets as many read on as there is room for, those first that have waited longest. */
+  /**
+   * Lets as many read on as there is room for, those first that have waited longest; some always, from the other half of the room, so that those
+   * that wait do not keep each other waiting. A client that has gone is seen by the kernel only, because nobody reads what it sent.
+   */
   #resumePaused(): void {
-    let room = this.#limits.bufferedBytesMax / 2 - this.#bytes;
+    for (const guarded of this.#paused) if (hasEnded(guarded.socket)) this.#cut(guarded);
+    let room = Math.max(this.#limits.bufferedBytesMax / 2 - this.#bytes, RESUMED_MIN * CHUNK_BYTES);
     for (const guarded of this.#paused) {
       if (room <= 0) return;
       this.#paused.delete(guarded);
@@ -270,4 +278,9 @@ export class HttpGuard {
     const isKept = phase === "headers" || (phase === "body" && this.#limits.bodyMs !== null);
     return socket.writableLength + (isKept ? socket.bytesRead - bytesBefore : 0);
   }
+}
+
+function hasEnded(socket: Duplex): boolean {
+  const descriptor = descriptorOf(socket);
+  return descriptor === null || readTcpPeer(descriptor).hasEnded;
 }

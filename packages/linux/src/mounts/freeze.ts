@@ -1,4 +1,5 @@
 import type { HasDescriptor } from "../calls/descriptor.ts";
+import { passFaultPointSync } from "../calls/ffi.ts";
 import { ioctl, ioctlSync } from "../calls/ioctl.ts";
 import { hasErrorCode } from "../calls/kernel-error.ts";
 
@@ -7,8 +8,14 @@ export async function freeze(mount: HasDescriptor, detail: string): Promise<void
   await ioctl(mount, "FIFREEZE", 0, detail);
 }
 
+/** The same for a thread that may block. */
+export function freezeSync(mount: HasDescriptor, detail: string): void {
+  passFaultPointSync({ name: "ioctl FIFREEZE", detail });
+  ioctlSync(mount, "FIFREEZE", 0, detail);
+}
+
 /**
- * Lets writers go on. Not frozen is success. It runs on the main thread and passes no fault point: the worker threads may all be waiting for
+ * Lets writers go on. Not frozen is success. It runs on the thread that it is in and passes no fault point: the worker threads may all be waiting for
  * this very thaw, and nothing may keep a file system frozen.
  */
 export function thaw(mount: HasDescriptor, detail: string): void {

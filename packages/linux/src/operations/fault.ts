@@ -1,11 +1,12 @@
 import { appendFileSync, readFileSync } from "node:fs";
+import { isMainThread } from "node:worker_threads";
 
 /**
  * Fault injection. Every kernel call and every step of a multi-step change passes a fault point with a stable tag, so that a test
  * can make exactly that point fail, wait, or kill the process. The plan is a text file named by `CAISSON_FAULT_PLAN`; without
  * that variable a fault point costs one comparison and does nothing.
  *
- * Each line of the plan is `<tag> <occurrence> <action>`; occurrences count from 1 since the plan last changed, and the action is
+ * Each line of the plan is `<tag> <occurrence> <action>`; occurrences count from 1 since the plan last changed, in each thread, and the action is
  * `kill`, `fail:<ERRNO>` or `delay:<milliseconds>`. Points that are passed are appended to the file named by `CAISSON_FAULT_TRACE`.
  */
 const planPath = process.env.CAISSON_FAULT_PLAN;
@@ -31,9 +32,10 @@ export async function faultPoint(tag: string): Promise<void> {
   if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
 }
 
-/** The same for code that cannot wait: a delay is ignored. */
+/** The same for code that cannot wait: on the main thread a delay is ignored. */
 export function faultPointSync(tag: string): void {
-  pass(tag);
+  const delayMs = pass(tag);
+  if (delayMs > 0 && !isMainThread) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
 }
 
 /** Fails or kills where the plan says so. Returns how long it says to wait. */

@@ -22,6 +22,10 @@ export interface NamespaceHolder extends AsyncDisposable {
 /**
  * Starts a process in a user namespace of its own with these ids for users and groups, and in a network namespace that belongs to it. A thread of this process
  * could not do that: the kernel lets only single-threaded processes make user namespaces.
+ *
+ * The namespace belongs to the user of the host that its root is, and not to this process's. Whatever the kernel counts for each user (inotify
+ * instances and watches, timers and signals that wait, bytes in message queues, locked memory) it counts for the namespace's owner too, so one owner for all
+ * would let one sandbox use up what the others and the server have.
  */
 export async function holdNewNamespaces(mappings: readonly IdMapping[]): Promise<NamespaceHolder> {
   const map = mappings.map(({ firstId, firstHostId, count }) => `${firstId} ${firstHostId} ${count}\n`).join("");
@@ -29,7 +33,11 @@ export async function holdNewNamespaces(mappings: readonly IdMapping[]): Promise
     name: "unshare",
     detail: `user and network namespaces with ids ${map.replaceAll("\n", ";")}`,
   });
-  const child = spawn("unshare", ["--user", "--net", "--", "sh", "-c", "echo && read _"], {
+  const owner = String(mappings.find(({ firstId }) => firstId === 0)?.firstHostId ?? 0);
+  // The capability is kept, because some hosts let only privileged users make user namespaces.
+  const capability = ["--inh-caps", "+sys_admin", "--ambient-caps", "+sys_admin"];
+  const asOwner = ["--reuid", owner, "--regid", owner, "--clear-groups", ...capability];
+  const child = spawn("setpriv", [...asOwner, "unshare", "--user", "--net", "--", "sh", "-c", "echo && read _"], {
     stdio: ["pipe", "pipe", "pipe"],
   });
   const ended = new Promise<void>((resolve) => {

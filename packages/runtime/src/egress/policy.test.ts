@@ -21,6 +21,32 @@ test("a subdomain rule means every name below, not the name itself and not one t
   assert.ok(!allowsName(below, "notexample.com", 1));
 });
 
+test("text that is not a name is below no name, for rules and for secrets", () => {
+  const below = policy(rule("subdomains", "example.com"));
+  const secrets = { allow: null, secrets: [{ placeholder: "p", value: "v", hosts: ["*.example.com"] }] };
+  for (const start of [
+    "evil.test:80",
+    "evil.test/",
+    "evil.test\0",
+    "evil.test ",
+    "evil.test,",
+    "user@",
+    "evil.test%00",
+    "a..b",
+    "-a",
+    "a-",
+    "",
+  ]) {
+    assert.ok(!allowsName(below, `${start}.example.com`, 80), JSON.stringify(start));
+    assert.deepEqual(secretsFor(secrets, `${start}.example.com`), [], JSON.stringify(start));
+  }
+  assert.ok(!allowsName(below, `${"a".repeat(64)}.example.com`, 80));
+  assert.ok(!allowsName(below, `${"a.".repeat(125)}example.com`, 80));
+  assert.ok(!allowsName(below, "a.example.com..", 80));
+  for (const name of ["_acme.example.com", "xn--bcher-kva.example.com", "1-2.example.com"])
+    assert.ok(allowsName(below, name, 80));
+});
+
 test("ports of several rules add up, and a rule without a port opens all", () => {
   const ports = policy(rule("host", "a.test", 80), rule("subdomains", "test", 443), rule("ipv4", "192.0.2.1", 22));
   assert.deepEqual(portsOf(ports, "a.test"), [80, 443]);

@@ -5,8 +5,17 @@ export type AllowedPorts = "any" | readonly number[];
 
 const NO_PORTS: AllowedPorts = [];
 
-/** Whether the rule means this name, which is in lower case. */
+const LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?";
+const HOST_NAME = new RegExp(`^(?=.{1,253}$)${LABEL}(?:\\.${LABEL})*$`);
+
+/** Whether the text is a host's name (RFC 1123, and the underscores that name servers know) in the form of `normalizeName`. */
+export function isHostName(text: string): boolean {
+  return HOST_NAME.test(text);
+}
+
+/** Whether the rule means this name. Text that is no name, such as `other.test:80.example.com`, only ends like one: servers may take it for another. */
 function namesHost(rule: { readonly kind: string; readonly host: string }, name: string): boolean {
+  if (!isHostName(name)) return false;
   if (rule.kind === "host") return rule.host === name;
   return rule.kind === "subdomains" && name.endsWith(`.${rule.host}`);
 }

@@ -72,6 +72,8 @@ const MIB = 2 ** 20;
 export interface ConfigInput {
   readonly hostname: string;
   readonly rootPath: string;
+  /** Whether what is written to the root outlives the sandbox. Then its temporary files go at every start, as on other machines. */
+  readonly isRootLasting: boolean;
   readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
@@ -129,10 +131,8 @@ export function ociConfig(input: ConfigInput): object {
       user: { uid: 0, gid: 0 },
       cwd: HOME,
       args: input.agent.command,
-      env: agentEnvironment(input.env, input.limits.memoryBytes),
+      env: agentEnvironment(input.env, input.limits.memoryBytes, input.isRootLasting ? "/tmp" : null),
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
-      // A privileged server may leave no core files, nor wake a core handler of the host, on a sandbox's behalf.
-      rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }, showProcessLimit(input.limits)],
       oomScoreAdj: OOM_SCORE_ADJUSTMENT,
       // sudo and su must be able to change users; no gain is possible beyond the bounding set and the user namespace.
       noNewPrivileges: false,
@@ -140,7 +140,15 @@ export function ociConfig(input: ConfigInput): object {
     mounts: [
       pseudo("/proc", "proc", "nodev"),
       pseudo("/dev", "tmpfs", "mode=755", "size=65536"),
-      pseudo("/dev/pts", "devpts", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+      pseudo(
+        "/dev/pts",
+        "devpts",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+        `max=${input.limits.terminalsMax}`,
+      ),
       pseudo("/dev/shm", "tmpfs", "nodev", "mode=1777", `size=${Math.floor(input.limits.memoryBytes / 2)}`),
       pseudo("/dev/mqueue", "mqueue", "nodev"),
       { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
@@ -195,11 +203,6 @@ function cgroupMounts(cgroups: Cgroups, cgroupPath: string): readonly object[] {
     source,
     options: ["bind", "private", "nosuid", "noexec", "nodev", "ro"],
   }));
-}
-
-/** The cgroup's limit as programs ask for it (`ulimit -u`). Root inside has no capability that goes beyond it. */
-function showProcessLimit({ pidsMax }: SandboxLimits): object {
-  return { type: "RLIMIT_NPROC", soft: pidsMax, hard: pidsMax };
 }
 
 /** runc compares them with those of the namespace. */

@@ -1,16 +1,26 @@
 import { type ChildProcess, spawn } from "node:child_process";
 
 /**
- * Waits for three lines (bundle, log, container id) and becomes the OCI runtime, which keeps its process id and its cgroup. The runtime is
+ * A limit of 0 keeps the kernel from writing core files, but not from starting the host's handler where `core_pattern` names one, as root and for
+ * every crash in a sandbox. 1 byte keeps it from both (do_coredump in fs/coredump.c of Linux): it is too little for a file, and means "no" to a handler.
+ */
+const CORE_LIMIT = "--core=1:1";
+
+/**
+ * Waits for four lines (number of processes, bundle, log, container id) and becomes the OCI runtime, which keeps its process id and its cgroup. The runtime is
  * the script's name and what precedes its `run` are the script's arguments.
+ * The number is what programs see as their limit (`ulimit -u`); shells name it by one letter or the other. Set here, the limits are handed down; a runtime
+ * that sets them on the sandbox's process from outside would need CAP_SYS_RESOURCE.
  */
 const SCRIPT = `
-IFS= read -r bundle && IFS= read -r log && IFS= read -r id || exit 1
+IFS= read -r processes && IFS= read -r bundle && IFS= read -r log && IFS= read -r id || exit 1
+ulimit -u "$processes" 2>/dev/null || ulimit -p "$processes" || exit 1
 exec "$0" "$@" run --bundle "$bundle" --pid-file "$bundle/pid" "$id" </dev/null >>"$log" 2>&1
 `;
 
 /** The container that the process is to become. */
 export interface Container {
+  readonly processesMax: number;
   readonly bundlePath: string;
   readonly logPath: string;
   readonly id: string;
@@ -43,7 +53,9 @@ export class ContainerProcess implements AsyncDisposable {
 
   static prepare(runtimePath: string, runtimeArgs: readonly string[]): ContainerProcess {
     return new ContainerProcess(
-      spawn("sh", ["-c", SCRIPT, runtimePath, ...runtimeArgs], { stdio: ["pipe", "ignore", "ignore"] }),
+      spawn("prlimit", [CORE_LIMIT, "--", "sh", "-c", SCRIPT, runtimePath, ...runtimeArgs], {
+        stdio: ["pipe", "ignore", "ignore"],
+      }),
     );
   }
 
@@ -56,8 +68,8 @@ export class ContainerProcess implements AsyncDisposable {
     return this.#hasExited;
   }
 
-  start({ bundlePath, logPath, id }: Container): void {
-    this.#child.stdin?.end(`${bundlePath}\n${logPath}\n${id}\n`);
+  start({ processesMax, bundlePath, logPath, id }: Container): void {
+    this.#child.stdin?.end(`${processesMax}\n${bundlePath}\n${logPath}\n${id}\n`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

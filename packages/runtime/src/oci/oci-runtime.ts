@@ -17,11 +17,13 @@ import {
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { tryHostClaim } from "../network/host-claim.ts";
-import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
+import { type NetworkOptions, SANDBOXES_MAX, SandboxNetwork } from "../network/sandbox-network.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
+import { putLimitsOutOfReach, readProcessLimit, readTerminalLimit } from "./limits/host-limits.ts";
+import { HostShares } from "./limits/host-shares.ts";
 import { type PreparedEnvironment, prepareEnvironment } from "./prepared-environment.ts";
 import { Sandbox, type SharedParts } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
@@ -142,6 +144,9 @@ export class OciRuntime implements SandboxRuntime {
           options.logger?.warn({ err: error }, "Sandboxes show the memory and processors of the whole host"),
       }),
     );
+    await putLimitsOutOfReach();
+    const processes = await readProcessLimit(cgroups);
+    const terminals = await readTerminalLimit();
     const stateDirectory = directories.state;
     const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network };
     const environments = undo.use(
@@ -162,6 +167,8 @@ export class OciRuntime implements SandboxRuntime {
       lxcfs,
       placeCount: network.slotCount,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
+      processes: new HostShares(processes.total, SANDBOXES_MAX),
+      terminals: new HostShares(terminals.total, SANDBOXES_MAX),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
       stopGraceMs: options.stopGraceMs ?? 2_000,

@@ -17,7 +17,7 @@ import {
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
-import type { EgressPolicy, ExitCause, RunningSandbox, SandboxSpec } from "../runtime.ts";
+import type { EgressPolicy, ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentBundle } from "./agent/agent-bundle.ts";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { namespacePath, ociConfig } from "./config.ts";
@@ -25,8 +25,10 @@ import { killContainer } from "./container.ts";
 import type { ContainerProcess } from "./container-process.ts";
 import { disksOf } from "./disks.ts";
 import type { OciProgram } from "./find-oci-runtime.ts";
+import type { HostShares } from "./limits/host-shares.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
+import { requireOwnDirectories, resolveTargets } from "./root/mount-target.ts";
 import { mountAgentRun, mountData, mountNetworkSysfs, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
@@ -49,6 +51,9 @@ export interface SharedParts {
   readonly egress: EgressGuard;
   readonly lxcfs: Lxcfs;
   readonly processorShares: ProcessorShares;
+  /** Of the host's process ids and pseudo-terminals. */
+  readonly processes: HostShares;
+  readonly terminals: HostShares;
   readonly environments: ReadyQueue<PreparedEnvironment>;
   /** Of each sandbox, for each of its disks; null: none. */
   readonly diskLimits: Omit<DiskLimits, "devices"> | null;
@@ -125,8 +130,9 @@ export class Sandbox {
   }
 
   async #start(signal: AbortSignal): Promise<RunningSandbox> {
-    const { id, root, mounts, limits, env, egress } = this.#spec;
+    const { id, root, mounts, env, egress } = this.#spec;
     const shared = this.#shared;
+    const limits = this.#shareOfHost();
     const trace = new Trace();
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
     this.#undo.defer(() => directory.remove());
@@ -143,16 +149,18 @@ export class Sandbox {
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
         mountNetworkSysfs(directory, namespaces.network),
-        this.#limit(cgroupPath),
+        this.#limit(cgroupPath, limits),
         this.#restrict(address, egress),
       ]),
     );
+    await requireOwnDirectories(rootPath);
     const certificates = hasSecrets
       ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
       : {};
-    const dataMounts = await trace.run("data mounts", () =>
-      settleAll(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
-    );
+    const dataMounts = await trace.run("data mounts", async () => {
+      const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
+      return await resolveTargets(rootPath, await settleAll(mounted));
+    });
     await trace.run("config", () =>
       directory.write(
         "config.json",
@@ -160,6 +168,7 @@ export class Sandbox {
           ociConfig({
             hostname,
             rootPath,
+            isRootLasting: root.kind === "persistent",
             agent: shared.agent,
             agentRunPath,
             sysfsPath,
@@ -184,7 +193,8 @@ export class Sandbox {
     const pidPath = this.#pidPath();
     this.#undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
     const agent = await trace.run("container and agent", async () => {
-      containerProcess.start({ bundlePath: directory.path, logPath: `/proc/${process.pid}/fd/${log.fd}`, id });
+      const logPath = `/proc/${process.pid}/fd/${log.fd}`;
+      containerProcess.start({ processesMax: limits.pidsMax, bundlePath: directory.path, logPath, id });
       return this.#undo.use(await this.#waitForAgent(containerProcess, agentRunPath, signal, log));
     });
     this.#agent = agent;
@@ -226,9 +236,21 @@ export class Sandbox {
     return { agentRunPath, files, log };
   }
 
-  async #limit(cgroupPath: string): Promise<void> {
+  /** The limits of the sandbox, lowered to what the host has for it. */
+  #shareOfHost(): SandboxLimits {
+    const { limits } = this.#spec;
+    const processes = this.#shared.processes.take(limits.pidsMax);
+    const terminals = this.#shared.terminals.take(limits.terminalsMax);
+    this.#undo.defer(async () => {
+      processes[Symbol.dispose]();
+      terminals[Symbol.dispose]();
+    });
+    return { ...limits, pidsMax: processes.count, terminalsMax: terminals.count };
+  }
+
+  async #limit(cgroupPath: string, limits: SandboxLimits): Promise<void> {
     const { cgroups, diskLimits, processorShares } = this.#shared;
-    const { limits, root, mounts } = this.#spec;
+    const { root, mounts } = this.#spec;
     const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
     const share = processorShares.take(limits.cpuCount);
     if (share !== null) this.#undo.defer(async () => share[Symbol.dispose]());

@@ -57,13 +57,14 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
       ociConfig({
         hostname: "try",
         rootPath,
+        isRootLasting: false,
         agent: { directory: agentPath, denoPath: join(agentPath, "tini"), command: [PROGRAM, "--version"] },
         agentRunPath,
         sysfsPath,
         files: {},
         readOnlyFiles: {},
         mounts: [],
-        limits: { memoryBytes: 2 ** 26, cpuCount: 1, pidsMax: 64 },
+        limits: { memoryBytes: 2 ** 26, cpuCount: 1, pidsMax: 64, terminalsMax: 1 },
         env: {},
         cgroupPath,
         isRunc: program.isRunc,
@@ -82,7 +83,7 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
   const pidPath = join(directory, "pid");
   undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups, cgroupPath }));
   const logPath = join(directory, "log");
-  containerProcess.start({ bundlePath: directory, logPath, id });
+  containerProcess.start({ processesMax: 64, bundlePath: directory, logPath, id });
   await endInTime(containerProcess.exited);
   const output = (await readFile(logPath, "utf8").catch(() => "")).replaceAll(directory, "").trim();
   if (!/^tini version/m.test(output)) throw new Error(output === "" ? "it ended without a word" : output);

@@ -24,6 +24,15 @@ export interface CreateRequestOptions extends RequestOptions {
   idempotencyKey?: string | undefined;
 }
 
+/** {@linkcode RequestOptions} of calls that delete something. */
+export interface DeleteOptions extends RequestOptions {
+  /**
+   * For good: the space is free when the call resolves, and nothing can restore it. Where sandboxes still run from a snapshot, its space is
+   * free after the last of them. Default: false, it can be restored for a time.
+   */
+  now?: boolean | undefined;
+}
+
 /** One request. */
 export interface HttpRequest {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";

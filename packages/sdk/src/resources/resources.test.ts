@@ -17,11 +17,11 @@ test("a volume has the short and the official names, and prints readably", async
   assert.equal(volume.attachedTo, "sbx_ord_0123456789abcdefghjk");
   assert.equal(volume.createdAt?.toISOString(), "2026-01-30T18:33:40.790Z");
   assert.equal(
-    inspect(volume, { compact: 3, breakLength: 400 }),
+    inspect(volume, { compact: 3, breakLength: 600 }),
     "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
       "allocated: 4096, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
-      "deletedAt: null, purgeAt: null }",
+      "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z } }",
   );
 });
 
@@ -33,6 +33,7 @@ test("a server that knows only the common form is understood too", async () => {
   assert.deepEqual(volume?.parent, { kind: "snapshot", ...base_snapshot });
   assert.deepEqual(volume?.labels, {});
   assert.equal(volume?.createdAt, null);
+  assert.equal(volume?.lastError, null);
 });
 
 test("a snapshot has the short and the official names and says how consistent it is", async () => {
@@ -131,20 +132,46 @@ test("our additions use the agreed paths and bodies", async () => {
   assert.deepEqual(await volumes.descendants("v"), [
     { kind: "volume", id: "v", slug: "s", region: "ord", createdAt: new Date(descendant.created_at), parentId: "p" },
   ]);
+  await volumes.acknowledge("v");
+  await volumes.delete("v", { now: true });
+  await volumes.delete("v");
+  await volumes.purge("v");
+  await snapshots.delete("s", { now: true });
+  await snapshots.purge("s");
   await snapshots.restore("s");
   await snapshots.update("s", { labels: {} });
   await snapshots.descendants("s");
   assert.deepEqual(
-    api.requests.map(({ method, url, body }) => [method, url.pathname, body]),
+    api.requests.map(({ method, url, body }) => [method, url.pathname + url.search, body]),
     [
       ["POST", "/api/v2/volumes/v/restore", { slug: "again" }],
       ["POST", "/api/v2/volumes/v/grow", { capacity: "2GB" }],
       ["PATCH", "/api/v2/volumes/v", { labels: { a: "b" } }],
       ["GET", "/api/v2/volumes/v/descendants", undefined],
+      ["POST", "/api/v2/volumes/v/acknowledge", undefined],
+      ["DELETE", "/api/v2/volumes/v?now=true", undefined],
+      ["DELETE", "/api/v2/volumes/v", undefined],
+      ["POST", "/api/v2/volumes/v/purge", undefined],
+      ["DELETE", "/api/v2/snapshots/s?now=true", undefined],
+      ["POST", "/api/v2/snapshots/s/purge", undefined],
       ["POST", "/api/v2/snapshots/s/restore", {}],
       ["PATCH", "/api/v2/snapshots/s", { labels: {} }],
       ["GET", "/api/v2/snapshots/s/descendants", undefined],
     ],
+  );
+});
+
+test("pools tell what they hold, and grow", async () => {
+  const pool = { region: "ord", total: 100, used: 60, used_percent: 61.5, built_in: 7, retention_floor_hours: 1 };
+  await using api = await FakeApi.start(() => ({ body: [pool] }));
+  const { pools } = new Client(api.options);
+  for (const found of [await pools.list(), await pools.grow()]) {
+    const { region, total, used, usedPercent, builtIn, retentionFloorHours } = found[0] ?? {};
+    assert.deepEqual([region, total, used, usedPercent, builtIn, retentionFloorHours], ["ord", 100, 60, 61.5, 7, 1]);
+  }
+  assert.deepEqual(
+    api.requests.map(({ method, url }) => `${method} ${url.pathname}`),
+    ["GET /api/v1/pools", "POST /api/v1/pools/grow"],
   );
 });
 
@@ -161,6 +188,7 @@ test("tokens and organizations are managed", async () => {
     { id: "tok", name: "ci", organizationId: "org", createdAt: new Date(token.created_at) },
   ]);
   assert.equal((await client.tokens.create({ name: "ci", organization: "acme" })).token, "ddo_new");
+  assert.equal((await client.tokens.rotate("tok")).token, "ddo_new");
   await client.tokens.delete("tok");
   assert.equal((await client.organizations.create({ slug: "acme" })).slug, "acme");
   assert.deepEqual(

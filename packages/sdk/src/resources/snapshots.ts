@@ -1,4 +1,4 @@
-import type { HttpClient, RequestOptions } from "../core/http.ts";
+import type { DeleteOptions, HttpClient, RequestOptions } from "../core/http.ts";
 import { path } from "../core/http.ts";
 import { fetchPage, type ListOptions, labelQuery, type PaginatedList, requireArray } from "../core/page.ts";
 import { type Descendant, toDescendant } from "./common.ts";
@@ -36,8 +36,14 @@ export class Snapshots {
   }
 
   /** Deletes a snapshot; what was made from it stays. It can be restored by its id until its `purgeAt`, by default for 24 hours. */
-  async delete(idOrSlug: string, options?: RequestOptions): Promise<void> {
-    await this.#http.send({ method: "DELETE", path: path`/api/v2/snapshots/${idOrSlug}`, options });
+  async delete(idOrSlug: string, options: DeleteOptions = {}): Promise<void> {
+    const query = { now: options.now === true ? "true" : undefined };
+    await this.#http.send({ method: "DELETE", path: path`/api/v2/snapshots/${idOrSlug}`, query, options });
+  }
+
+  /** Frees the space of a deleted snapshot, by id, before its time. Nothing can restore it then. */
+  async purge(id: string, options?: RequestOptions): Promise<void> {
+    await this.#http.send({ method: "POST", path: path`/api/v2/snapshots/${id}/purge`, isRepeatable: false, options });
   }
 
   /** Restores a deleted snapshot under its old slug, or under another one if that is taken meanwhile. */

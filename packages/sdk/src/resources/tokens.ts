@@ -49,7 +49,16 @@ export class Tokens {
     return { ...toToken(response.body), token: String(requireRecord(response.body).token) };
   }
 
-  /** Revokes a token at once. Throws {@linkcode NotFoundError} when there is none with this id. */
+  /**
+   * Puts a new token in the place of one, by default of the one that this client uses, and returns it with its text. The old one is refused from then
+   * on, and the connections that it opened end. Throws {@linkcode NotFoundError} when there is none with this id.
+   */
+  async rotate(id = "self", options?: RequestOptions): Promise<CreatedToken> {
+    const response = await this.#http.send({ method: "POST", path: path`/api/v1/tokens/${id}/rotate`, options });
+    return { ...toToken(response.body), token: String(requireRecord(response.body).token) };
+  }
+
+  /** Revokes a token at once, and ends the connections that it opened. Throws {@linkcode NotFoundError} when there is none with this id. */
   async delete(id: string, options?: RequestOptions): Promise<void> {
     await this.#http.send({ method: "DELETE", path: path`/api/v1/tokens/${id}`, options });
   }

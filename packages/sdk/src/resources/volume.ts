@@ -21,6 +21,14 @@ export interface VolumeInit {
   labels?: Record<string, string>;
 }
 
+/** What went wrong with a volume. */
+export interface VolumeError {
+  /** For people. */
+  message: string;
+  /** When it was found. */
+  at: Date;
+}
+
 /** A volume as it was when the server answered; ask again for newer figures. */
 export class Volume {
   /** The id, `vol_<region>_<20 characters>`. */
@@ -49,6 +57,8 @@ export class Volume {
   readonly deletedAt: Date | null;
   /** Until when it can be restored; `null` for one that is not deleted. */
   readonly purgeAt: Date | null;
+  /** What went wrong with it, such as writes that were lost, until it is acknowledged (`volumes.acknowledge`); `null`: nothing. */
+  readonly lastError: VolumeError | null;
   readonly #baseSnapshot: ObjectReference | null;
 
   /** @internal */
@@ -67,6 +77,7 @@ export class Volume {
     this.createdAt = toDate(data.created_at);
     this.deletedAt = toDate(data.deleted_at);
     this.purgeAt = toDate(data.purge_at);
+    this.lastError = data.last_error ? { message: data.last_error.message, at: new Date(data.last_error.at) } : null;
   }
 
   /** Creates a volume; the same as `new Client(options).volumes.create(options)`. */

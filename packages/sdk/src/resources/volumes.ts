@@ -1,4 +1,4 @@
-import type { CreateRequestOptions, HttpClient, RequestOptions } from "../core/http.ts";
+import type { CreateRequestOptions, DeleteOptions, HttpClient, RequestOptions } from "../core/http.ts";
 import { path } from "../core/http.ts";
 import type { SizeText } from "../core/limits.ts";
 import { fetchPage, type ListOptions, labelQuery, type PaginatedList, requireArray } from "../core/page.ts";
@@ -43,11 +43,18 @@ export class Volumes {
   }
 
   /**
-   * Deletes a volume: it is gone from lists and its slug is free at once. It can be restored by its id until its `purgeAt`, by default for 24 hours.
+   * Deletes a volume: it is gone from lists and its slug is free at once. It can be restored by its id until its `purgeAt`, by default for 24 hours, or for one when the
+   * server needs its space.
    * Throws {@linkcode ConflictError} with `VOLUME_IN_USE` while a sandbox holds it.
    */
-  async delete(idOrSlug: string, options?: RequestOptions): Promise<void> {
-    await this.#http.send({ method: "DELETE", path: path`/api/v2/volumes/${idOrSlug}`, options });
+  async delete(idOrSlug: string, options: DeleteOptions = {}): Promise<void> {
+    const query = { now: options.now === true ? "true" : undefined };
+    await this.#http.send({ method: "DELETE", path: path`/api/v2/volumes/${idOrSlug}`, query, options });
+  }
+
+  /** Frees the space of a deleted volume, by id, before its time. Nothing can restore it then. */
+  async purge(id: string, options?: RequestOptions): Promise<void> {
+    await this.#http.send({ method: "POST", path: path`/api/v2/volumes/${id}/purge`, isRepeatable: false, options });
   }
 
   /** Makes a snapshot of a volume; of one in use too, as {@linkcode Snapshot.consistency} then tells. */
@@ -69,6 +76,17 @@ export class Volumes {
       method: "POST",
       path: path`/api/v2/volumes/${idOrSlug}/grow`,
       body: { capacity: init.capacity },
+      isRepeatable: true,
+      options,
+    } as const;
+    return toVolume((await this.#http.send(request)).body);
+  }
+
+  /** Says that you know what went wrong with a volume: its `lastError` is `null` from here on. Nothing wrong is a success. */
+  async acknowledge(idOrSlug: string, options?: RequestOptions): Promise<Volume> {
+    const request = {
+      method: "POST",
+      path: path`/api/v2/volumes/${idOrSlug}/acknowledge`,
       isRepeatable: true,
       options,
     } as const;

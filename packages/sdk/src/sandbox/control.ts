@@ -1,4 +1,4 @@
-import { ApiError, ConnectionClosedError, NotFoundError, SandboxKillError } from "../core/errors.ts";
+import { ApiError, ConflictError, ConnectionClosedError, NotFoundError, SandboxKillError } from "../core/errors.ts";
 import type { HttpClient, RequestOptions } from "../core/http.ts";
 import { path, requireRecord } from "../core/http.ts";
 import { parseDurationMs } from "../core/limits.ts";
@@ -74,11 +74,17 @@ export async function explainEnd(
 
 /**
  * Resolves when the sandbox has stopped and released its volumes. One that goes on running, because somebody extended its life, is not
- * waited for.
+ * waited for. Returns what its end has found wrong with its volumes.
  */
-export async function waitUntilStopped(http: HttpClient, origin: string, id: string): Promise<void> {
+export async function waitUntilStopped(http: HttpClient, origin: string, id: string): Promise<readonly string[]> {
   for (;;) {
     const sandbox = await getSandbox(http, origin, id, true);
-    if (sandbox?.status !== "stopping") return;
+    if (sandbox?.status !== "stopping") return sandbox?.damages ?? [];
   }
+}
+
+/** The error of an end that has lost something: the same as a kill answers. */
+export function dataLost(id: string, damages: readonly string[]): ConflictError {
+  const message = `Sandbox ${id} has ended, but not well. ${damages.join(". ")}`;
+  return new ConflictError(409, "DATA_LOST", message);
 }

@@ -26,6 +26,8 @@ export interface SandboxDetails extends SandboxMetadata {
   stopReason: string | null;
   /** Its memory in MiB, if the server says so. */
   memoryMib: number | null;
+  /** What went wrong with its volumes, such as writes that were lost: known when it has ended, and for people. */
+  damages: string[];
 }
 
 /** Reads the form of the wire (protocol.md 2.4). */
@@ -43,11 +45,12 @@ export function toSandboxMetadata(value: unknown): SandboxMetadata {
 }
 
 function toSandboxDetails(value: unknown): SandboxDetails {
-  const { stopReason, memoryMib } = requireRecord(value);
+  const { stopReason, memoryMib, damages } = requireRecord(value);
   return {
     ...toSandboxMetadata(value),
     stopReason: typeof stopReason === "string" ? stopReason : null,
     memoryMib: typeof memoryMib === "number" ? memoryMib : null,
+    damages: Array.isArray(damages) ? damages.map(String) : [],
   };
 }
 

@@ -14,7 +14,7 @@ import { fetchInside, type RequestInit } from "../process/fetch.ts";
 import { type SpawnOptions, startProcess } from "../process/spawn.ts";
 import { openTerminal, type Terminal, type TerminalOptions } from "../process/terminal.ts";
 import { type Connected, connectSandbox } from "./connect.ts";
-import { explainEnd, extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
+import { dataLost, explainEnd, extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
 import { createConfig } from "./create-config.ts";
 import { SandboxEnv } from "./environment.ts";
 import { parseSandboxId } from "./id.ts";
@@ -285,12 +285,15 @@ export class Sandbox implements AsyncDisposable {
     await this.#connection.close();
     if (!this.#endsWithConnection) return;
     const { http, origin, hasVolumes } = this.#init;
+    let damages: readonly string[];
     try {
-      await waitUntilStopped(http, origin, this.id);
+      damages = await waitUntilStopped(http, origin, this.id);
     } catch (cause) {
       // Without volumes nothing outlives the sandbox, so there is nothing to be sure of.
       if (hasVolumes) throw new NetworkError(`Cannot tell whether ${this.id} has released its volumes`, { cause });
+      return;
     }
+    if (damages.length > 0) throw dataLost(this.id, damages);
   }
 
   /** Ends a sandbox that nobody will hear of, in bounded time. */

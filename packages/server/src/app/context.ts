@@ -4,6 +4,8 @@ import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
+import type { CredentialsFile } from "../credentials.ts";
+import type { LiveConnections } from "./access/live-connections.ts";
 import type { PersistentWork } from "./operations/persistent-work.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
@@ -17,6 +19,8 @@ export interface AppContext {
   /** Serialises what happens to one volume or snapshot, by id. */
   readonly locks: KeyedLock;
   readonly live: LiveSandboxes;
+  readonly connections: LiveConnections;
+  readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;
   readonly logger: Logger;

@@ -16,7 +16,8 @@ import {
   readTools,
 } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
-import { checkFileSystems, checkVersion, judgeCgroups } from "./kernel-checks.ts";
+import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
+import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
 suite("doctor", () => {
@@ -30,7 +31,7 @@ suite("doctor", () => {
       assert.notEqual(found, "", name);
       assert.equal(remedy === null, status === "ok", name);
     }
-    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror"]) {
+    for (const name of ["kernel", "OCI runtime", "packet filter", "cgroups", "Debian mirror", "tracing of writes"]) {
       assert.equal(checks.find((check) => check.name === name)?.status, "ok", name);
     }
   });
@@ -65,10 +66,36 @@ suite("doctor", () => {
     assert.equal(judgeCgroups({ ...cgroups([]), layout: "none", hierarchies: [] }).status, "missing");
   });
 
+  test("a host whose file systems cannot be limited is a warning that says what a full pool loses", async () => {
+    assert.equal((await checkSpaceLimits("/sys/fs")).status, "ok");
+    const { status, remedy } = await checkSpaceLimits("/nowhere");
+    assert.deepEqual([status, /In a full pool.*lost/.test(remedy ?? "")], ["warning", true]);
+  });
+
+  test("a host that lets nobody trace writes is a warning that says what will be refused", () => {
+    const check = judgeTracing("fsopen tracefs: ENODEV");
+    assert.deepEqual([check.status, check.found], ["warning", "fsopen tracefs: ENODEV"]);
+    assert.match(check.remedy ?? "", /fragmented volumes are refused/);
+  });
+
   test("missing privileges are named one by one", () => {
     assert.equal(judgePrivileges(0, "000001ffffffffff").status, "ok");
     assert.equal(judgePrivileges(1000, "0").status, "missing");
     assert.match(judgePrivileges(0, "000001ffffdfffff").found, /^root without CAP_SYS_ADMIN$/);
+  });
+
+  test("limits that sandboxes share are computed, and the setting that is too small is named", () => {
+    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" }, 4096);
+    assert.match(little.found, /^28672 for sandboxes: 4096 for the first ones, at least 57 for each of 251/);
+    assert.match(little.remedy ?? "", /sysctl kernel\.pid_max=4194304; or .*sandboxes\.pids/);
+    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }, 4096).status, "ok");
+    assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }).status, "ok");
+    assert.match(
+      judgeTerminals({ total: 100, setting: "kernel.pty.max" }).remedy ?? "",
+      /sysctl kernel\.pty\.max=4096/,
+    );
+    assert.equal(judgeUndivided([]).status, "ok");
+    assert.match(judgeUndivided(["fs.file-max"]).remedy ?? "", /sysctl fs\.file-max=9223372036854775807$/);
   });
 
   test("a firewall that drops forwarded packets is a warning", () => {

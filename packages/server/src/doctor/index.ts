@@ -14,6 +14,7 @@ import {
   judgePlaces,
 } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
+import { checkHostLimits } from "./limit-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
 
 export type { Check } from "./check.ts";
@@ -31,6 +32,7 @@ export async function runDoctor(options: {
     checkOciRuntime,
     checkTools,
     checkDescriptors,
+    () => checkHostLimits(options.sandboxes),
     async () => judgePlaces(sandboxPlaces(options.sandboxes, SANDBOXES_MAX)),
     () => checkDisk(options.dataDirectory, judgeDataDisk),
     () => checkDisk(cacheDirectory, judgeCacheDisk),

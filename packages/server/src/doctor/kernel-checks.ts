@@ -1,6 +1,9 @@
-import { readFile, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
 import {
+  BlockTrace,
+  BlockTracing,
   type Cgroups,
   diskHierarchy,
   haltsWhenIdle,
@@ -31,6 +34,8 @@ export async function checkKernel(): Promise<readonly Check[]> {
     ),
     judgeCgroups(await readCgroups()),
     await checkProcessors(),
+    await checkTracing(),
+    await checkSpaceLimits("/sys/fs"),
   ];
 }
 
@@ -109,6 +114,39 @@ async function checkProcessors(): Promise<Check> {
   if (request !== null) return ok("idle processors", "halt (haltpoll); kept awake during bursts of synced writes");
   const remedy = "Synced writes to volumes take twice as long: make /dev/cpu_dma_latency writable for root";
   return warning("idle processors", "halt (haltpoll)", remedy);
+}
+
+/** Tries what a snapshot of a fragmented volume in use needs, on a device that nobody writes blocks to. */
+async function checkTracing(): Promise<Check> {
+  try {
+    await using tracing = await BlockTracing.open(`caisson-doctor-${process.pid}`);
+    using _trace = BlockTrace.start(await tracing.order("/dev/null"));
+    return judgeTracing(null);
+  } catch (error) {
+    return judgeTracing(error instanceof Error ? error.message : String(error));
+  }
+}
+
+export function judgeTracing(failure: string | null): Check {
+  if (failure === null) return ok("tracing of writes", "works");
+  return warning(
+    "tracing of writes",
+    failure,
+    "Snapshots of fragmented volumes are refused while a sandbox writes to them: use a kernel with tracefs and block events (CONFIG_BLK_DEV_IO_TRACE), not locked down",
+  );
+}
+
+/** Whether what volumes may take of a full pool can be limited while they are mounted. */
+export async function checkSpaceLimits(path: string): Promise<Check> {
+  return access(path, constants.W_OK).then(
+    () => ok("limits in a full pool", `${path} can be written`),
+    () =>
+      warning(
+        "limits in a full pool",
+        `${path} cannot be written`,
+        "In a full pool, writes that programs have not synced are lost at the end of their sandbox: mount /sys writable",
+      ),
+  );
 }
 
 async function checkFile(name: string, path: string, remedy: string): Promise<Check> {

@@ -8,6 +8,16 @@ import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
 const WITHHELD_HEADERS = new Set(["authorization", "cookie", "x-deno-org", "x-deno-sandbox-config"]);
+/** Headers of the agent that are for the client (RFC 6455, section 4.2.2). */
+const PASSED_HEADERS = new Set([
+  "upgrade",
+  "connection",
+  "sec-websocket-accept",
+  "sec-websocket-protocol",
+  "sec-websocket-extensions",
+]);
+/** No control character in the value, and so no second line. */
+const HEADER_LINE = /^([\w-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
 const MAX_ANSWER_BYTES = 16 * 1024;
 const ANSWER_TIMEOUT_MS = 10_000;
 
@@ -42,9 +52,8 @@ export async function forwardUpgrade(
     const { status, rest } = await readAnswer(agent, client.signal);
     const early = client.take();
     const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
-    const end = status.indexOf("\r\n") + 2;
     const forwarded = { closed: watchClosing(socket, agent, early.length + rest.length > 0) };
-    socket.write(status.slice(0, end) + added.join("") + status.slice(end));
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${added.join("")}${passedHeaders(status)}\r\n`);
     if (rest.length > 0) socket.write(rest);
     if (early.length > 0) agent.write(early);
     socket.pipe(agent);
@@ -89,6 +98,20 @@ function requestText(request: IncomingMessage): string {
     if (!WITHHELD_HEADERS.has(name.toLowerCase())) lines.push(`${name}: ${request.rawHeaders[index + 1]}`);
   }
   return `${lines.join("\r\n")}\r\n\r\n`;
+}
+
+/**
+ * Those headers of the agent's answer that are about the WebSocket, one of each. Nothing else of it reaches the client: the agent may be anybody's
+ * program by now, and must not speak for the server, as a second id or a cookie would.
+ */
+function passedHeaders(answer: string): string {
+  const passed = new Map<string, string>();
+  for (const line of answer.split("\r\n").slice(1)) {
+    const [, name = "", value = ""] = HEADER_LINE.exec(line) ?? [];
+    const isFirst = PASSED_HEADERS.has(name.toLowerCase()) && !passed.has(name.toLowerCase());
+    if (isFirst) passed.set(name.toLowerCase(), `${name}: ${value}\r\n`);
+  }
+  return [...passed.values()].join("");
 }
 
 /** Reads the agent's answer up to the empty line, and what came right behind it. */

@@ -11,6 +11,7 @@ import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { authenticate } from "../http/authenticate.ts";
 import { answerAndEnd } from "../http/broken-request.ts";
 import { isServersFault, toCaissonError } from "../http/errors.ts";
+import { originOfRequest, requireHost } from "../http/request-origin.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
@@ -30,7 +31,12 @@ export async function handleUpgrade(
   const traceId = randomUUID();
   const client = new WaitingClient(socket, head);
   try {
+    requireHost(request);
     const actor = await authenticate(app, request.headers);
+    socket.once(
+      "close",
+      app.connections.add(actor.token.id, () => socket.destroy()),
+    );
     const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
     if (path === CREATE_PATH) return await create(app, actor, { request, socket, client, traceId });
     // Ids have no characters that need escapes.
@@ -64,7 +70,7 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
   const { request, client } = upgrade;
   const header = request.headers[HEADERS.config];
   const config = decodeSandboxConfig(typeof header === "string" ? header : undefined, Date.now());
-  const live = await createSandbox(app, actor, config, hostRegion(app, request.headers.host), client.signal);
+  const live = await createSandbox(app, actor, config, hostRegion(app, request), client.signal);
   try {
     const connection = await forward(app, live, upgrade);
     void connection.closed.then(({ isAnswered }) => {
@@ -102,8 +108,8 @@ async function forward(
 }
 
 /** The JavaScript client says its region only through the host name (protocol.md 1.5). */
-function hostRegion(app: AppContext, host: string | undefined): string | null {
-  const label = host?.split(".")[0] ?? "";
+function hostRegion(app: AppContext, request: IncomingMessage): string | null {
+  const label = originOfRequest(request, app.config.trustedProxies).host.split(".")[0] ?? "";
   return app.config.regions.includes(label) ? label : null;
 }
 

@@ -6,6 +6,7 @@ import { listOrganizations } from "../app/access/organization-list.ts";
 import { createToken } from "../app/access/token-create.ts";
 import { listTokens } from "../app/access/token-list.ts";
 import { revokeToken } from "../app/access/token-revoke.ts";
+import { rotateToken } from "../app/access/token-rotate.ts";
 import type { AppContext } from "../app/context.ts";
 import type { AuditEvent, Organization, Token } from "../app/records.ts";
 import { IdParams } from "./disk-routes.ts";
@@ -71,10 +72,33 @@ export function adminRoutes(app: AppContext, http: Http): void {
   );
   http.delete(
     "/api/v1/tokens/:id",
-    { schema: { tags, summary: "Revoke a token", params: IdParams, response: { 204: Type.Null(), ...errors } } },
+    {
+      schema: {
+        tags,
+        summary: "Revoke a token, and end the connections that it opened",
+        params: IdParams,
+        response: { 204: Type.Null(), ...errors },
+      },
+    },
     async (request, reply) => {
       await revokeToken(app, request.actor, request.params.id);
       return reply.status(204).send(null);
+    },
+  );
+  http.post(
+    "/api/v1/tokens/:id/rotate",
+    {
+      schema: {
+        tags,
+        summary:
+          "Put a new token in the place of this one, or with `self` of the one that asks; the old one is revoked",
+        params: IdParams,
+        response: { 200: CreatedTokenSchema, ...errors },
+      },
+    },
+    async ({ actor, params: { id } }) => {
+      const { token, text } = await rotateToken(app, actor, id === "self" ? null : id);
+      return { ...showToken(token), token: text };
     },
   );
   http.get(

@@ -181,7 +181,7 @@ async function requestedPage(
     ...page,
   });
   if (nextSequence !== null) {
-    const path = request.url.split("?")[0] ?? "";
+    const path = `/api/v2/${kind}s`;
     reply.header("Link", nextLink(originOf(app, request), path, query, nextSequence, page.limit));
   }
   return disks;

@@ -17,7 +17,15 @@ const FRAMEWORK_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: "INVALID_REQUEST",
   FST_ERR_CTP_EMPTY_JSON_BODY: "INVALID_REQUEST",
   FST_ERR_BAD_URL: "INVALID_REQUEST",
+  FST_ERR_MAX_PARAM_LENGTH: "INVALID_REQUEST",
   FST_ERR_NOT_FOUND: "NOT_FOUND",
+};
+
+/** For those whose own text repeats all that the client sent, or says too little. */
+const FRAMEWORK_TEXTS: Readonly<Record<string, string>> = {
+  FST_ERR_BAD_URL: "The path of the request cannot be decoded: write a percent sign as %25",
+  FST_ERR_MAX_PARAM_LENGTH: "A part of the path is longer than any id or slug",
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: "The body of a request must be JSON: send it with Content-Type: application/json",
 };
 
 /** Gives every error its place in the table. What is not in it is ours to mend, so its text stays in the log. */
@@ -33,7 +41,8 @@ export function toCaissonError(error: unknown): CaissonError {
       return new CaissonError(FIELD_CODES[field] ?? "INVALID_REQUEST", `${subject} ${text}`, { cause: error });
     }
     const code = FRAMEWORK_CODES[error.code];
-    if (code !== undefined) return new CaissonError(code, error.message, { cause: error });
+    if (code !== undefined)
+      return new CaissonError(code, FRAMEWORK_TEXTS[error.code] ?? error.message, { cause: error });
     if (error.statusCode === 400) return new CaissonError("INVALID_REQUEST", error.message, { cause: error });
   }
   return new CaissonError(

@@ -10,9 +10,16 @@ export function parseLabelFilter(query: Readonly<Record<string, unknown>>): Labe
     if (key !== undefined) labels[key] = text;
     else if (name === "labels" && text !== "" && text !== "None") Object.assign(labels, parsePythonDictionary(text));
   }
-  return labels;
+  const count = Object.keys(labels).length;
+  if (count <= MAX_FILTERS) return labels;
+  throw new CaissonError(
+    "INVALID_LABELS",
+    `The query filters by ${count} labels: give at most ${MAX_FILTERS}, of which nothing can have more than 5`,
+  );
 }
 
+const MAX_FILTERS = 64;
+const MAX_CODE_POINT = 0x10ffff;
 const PYTHON_STRING = /\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*([:,}])/y;
 
 /** A Python literal of a dictionary from text to text, as `str(dict)` prints it. Throws `INVALID_LABELS`. */
@@ -44,6 +51,14 @@ function unescapePython(text: string): string {
   return text.replace(
     /\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))/g,
     (_all, x, u, long, other: string | undefined) =>
-      other === undefined ? String.fromCodePoint(Number.parseInt(x ?? u ?? long, 16)) : (named[other] ?? other),
+      other === undefined ? character(Number.parseInt(x ?? u ?? long, 16)) : (named[other] ?? other),
+  );
+}
+
+function character(code: number): string {
+  if (code <= MAX_CODE_POINT) return String.fromCodePoint(code);
+  throw new CaissonError(
+    "INVALID_LABELS",
+    `Invalid label filter: U+${code.toString(16).toUpperCase()} is no character`,
   );
 }

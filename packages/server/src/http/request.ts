@@ -3,6 +3,7 @@ import { EXTENDED_MEDIA_TYPE } from "@caisson/protocol";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RawServerDefault } from "fastify";
 import type { Actor, AppContext } from "../app/context.ts";
+import { originOfRequest } from "./request-origin.ts";
 
 /** The server as files of routes see it, with types of requests taken from their schemas. */
 export type Http = FastifyInstance<
@@ -31,5 +32,7 @@ export function isExtended(request: FastifyRequest): boolean {
 
 /** The origin that links in answers start with. */
 export function originOf(app: AppContext, request: FastifyRequest): string {
-  return app.config.publicUrl ?? `${request.protocol}://${request.host}`;
+  if (app.config.publicUrl !== null) return app.config.publicUrl;
+  const { protocol, host } = originOfRequest(request.raw, app.config.trustedProxies);
+  return `${protocol}://${host}`;
 }

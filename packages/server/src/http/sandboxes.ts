@@ -26,6 +26,10 @@ const DetailedSandboxSchema = Type.Object({
   stopReason: Type.Union([Type.String(), Type.Null()], { description: "Why it ended" }),
   stopAt: Type.Union([Type.String({ format: "date-time" }), Type.Null()], { description: "End of a duration sandbox" }),
   memoryMib: Type.Integer(),
+  damages: Type.Array(Type.String(), {
+    description:
+      "What went wrong with its volumes, such as writes that were lost: known when it has ended, and for people",
+  }),
 });
 
 const ListedSandboxSchema = Type.Object({
@@ -122,5 +126,6 @@ function detailedSandbox(sandbox: SandboxRecord) {
     stopReason: sandbox.stopReason,
     stopAt: sandbox.stopAtMs === null ? null : new Date(sandbox.stopAtMs).toISOString(),
     memoryMib: sandbox.memoryMib,
+    damages: [...sandbox.damages],
   };
 }

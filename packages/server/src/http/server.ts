@@ -3,8 +3,9 @@ import { CaissonError } from "@caisson/model";
 import { HEADERS } from "@caisson/protocol";
 import fastifySwagger from "@fastify/swagger";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import Fastify from "fastify";
+import Fastify, { type FastifyReply } from "fastify";
 import type { AppContext } from "../app/context.ts";
+import type { TlsMaterial } from "../tls.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
 import { answerBrokenRequest } from "./broken-request.ts";
@@ -13,22 +14,31 @@ import { createGuardedServer } from "./guarded-server.ts";
 import { MAX_BODY_BYTES } from "./http-limits.ts";
 import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
+import { requireHost } from "./request-origin.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { unsupportedRoutes } from "./unsupported.ts";
 import { volumeRoutes } from "./volumes.ts";
 
+/** Characters of a path that an error repeats. */
+const MAX_SHOWN = 256;
+
 /** The HTTP half of the server: REST routes, one error form, and the OpenAPI document of both. */
-export async function buildHttp(app: AppContext): Promise<Http> {
+export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null): Promise<Http> {
   const http: Http = Fastify({
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
-    serverFactory: (handle) => createGuardedServer(handle),
+    serverFactory: (handle) => createGuardedServer(handle, tls),
     clientErrorHandler(error, socket) {
       app.logger.debug({ err: error }, "a client sent what is no request");
       answerBrokenRequest(error, socket);
     },
     routerOptions: { maxParamLength: 256 },
+    // What the router refuses before there is a route, such as a path that cannot be decoded.
+    frameworkErrors(error, request, reply: FastifyReply) {
+      reply.header(HEADERS.traceId, request.id).status(error.statusCode ?? 400);
+      return reply.send(errorBody(toCaissonError(error)));
+    },
     forceCloseConnections: true,
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
@@ -48,6 +58,7 @@ export async function buildHttp(app: AppContext): Promise<Http> {
 
   http.addHook("onRequest", async (request, reply) => {
     reply.header(HEADERS.traceId, request.id);
+    requireHost(request.raw);
     if (request.routeOptions.config.isPublic !== true && request.routeOptions.url !== undefined)
       request.actor = await authenticate(app, request.headers);
   });
@@ -76,7 +87,10 @@ export async function buildHttp(app: AppContext): Promise<Http> {
       .send(isExtended(request) ? extendedErrorBody(known, request.id) : errorBody(known));
   });
   http.setNotFoundHandler((request) => {
-    throw new CaissonError("NOT_FOUND", `There is nothing at ${request.method} ${request.url.split("?")[0]}`);
+    throw new CaissonError(
+      "NOT_FOUND",
+      `There is nothing at ${request.method} ${request.url.split("?")[0]?.slice(0, MAX_SHOWN)}`,
+    );
   });
 
   await http.register(fastifySwagger, {

@@ -3,7 +3,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   changeMode,
-  cloneFile,
+  countExtents,
   type FileLock,
   hasErrorCode,
   KeyedLock,
@@ -25,10 +25,14 @@ import type {
   ImageId,
   ImageUsage,
   PoolCapacity,
+  SealOptions,
+  SealReport,
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
-import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
+import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
+import { SpareClones } from "./copy/spare-clones.ts";
+import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
@@ -58,6 +62,8 @@ const GIB = 2 ** 30;
 const MINIMUM_AVAILABLE_BYTES = 32 * MIB;
 /** What an ephemeral image needs of the headroom to be of any use. */
 const MINIMUM_FREE_BYTES = 8 * MIB;
+/** How old the exclusive size of an image with a spare clone may be: to measure it, the spare is removed and made again. */
+const EXCLUSIVE_AGE_MS = 3_600_000;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 /** Deleting alone frees nothing at once, so the advice says what does. */
 const FULL_ADVICE =
@@ -80,6 +86,11 @@ export class LocalStorage implements StorageDriver {
   readonly #lock: FileLock;
   readonly #turns = new KeyedLock();
   readonly #watch: SyncedWriteWatch | null;
+  readonly #copier: ImageCopier;
+  readonly #spares: SpareClones;
+  /** The last image that was sealed of each source since the start: the next one is likely to share most with it. */
+  readonly #lastSealed = new Map<ImageId, ImageId>();
+  readonly #exclusive = new Map<ImageId, { readonly bytes: number; readonly measuredAtMs: number }>();
   readonly #loopDevices: LoopDevices;
   #isClosed = false;
 
@@ -90,6 +101,8 @@ export class LocalStorage implements StorageDriver {
       readonly pool: PoolFile | null;
       readonly lock: FileLock;
       readonly watch: SyncedWriteWatch | null;
+      readonly copier: ImageCopier;
+      readonly onError: (error: unknown) => void;
     },
   ) {
     this.#directory = options.directory;
@@ -99,6 +112,13 @@ export class LocalStorage implements StorageDriver {
     this.#pool = parts.pool;
     this.#lock = parts.lock;
     this.#watch = parts.watch;
+    this.#copier = parts.copier;
+    this.#spares = new SpareClones({
+      images: parts.images,
+      copier: parts.copier,
+      hasRoom: async () => (await this.capacity()).availableBytes >= MINIMUM_AVAILABLE_BYTES,
+      onError: parts.onError,
+    });
     this.#loopDevices = new LoopDevices(parts.watch);
   }
 
@@ -125,7 +145,11 @@ export class LocalStorage implements StorageDriver {
         const watch =
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
         const headroomBytes = options.headroomBytes ?? (await defaultHeadroom(images.path));
-        return new LocalStorage({ directory, reserveBytes, headroomBytes }, { images, pool, lock, watch });
+        const copier = await ImageCopier.open(directory, { onError: onBackgroundError });
+        const parts = { images, pool, lock, watch, copier, onError: onBackgroundError };
+        const storage = new LocalStorage({ directory, reserveBytes, headroomBytes }, parts);
+        await storage.#spares.open();
+        return storage;
       } catch (error) {
         await pool?.close();
         throw error;
@@ -149,9 +173,14 @@ export class LocalStorage implements StorageDriver {
       }
       await this.#requireSpace(action, isEphemeral);
       await using source = parent === undefined ? null : await this.#openParent(action, parent, sizeBytes);
-      await using incoming = await this.#images.createIncoming(id);
+      const spare = parent === undefined || isEphemeral ? null : await this.#spares.take(parent, id);
+      await using incoming = spare ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
-      if (source !== null) await step("storage.create.clone", () => cloneFile(source, file, path));
+      if (source !== null && spare === null) {
+        const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
+        await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
+        if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
+      }
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
@@ -163,29 +192,41 @@ export class LocalStorage implements StorageDriver {
     });
   }
 
-  async sealImage(source: ImageId, id: ImageId, onSealed?: () => Promise<void>): Promise<void> {
+  async sealImage(source: ImageId, id: ImageId, options: SealOptions = {}): Promise<SealReport> {
     requireImageId(id);
+    const { live = null, onSealed } = options;
     const action = `seal image ${source} as ${id}`;
-    await this.#turn([source, id], action, async () => {
+    return this.#turn([source, id], action, async () => {
       const existing = await this.#images.find(id);
       if (existing !== null) {
         requireSame(action, existing, "sealed", existing.sizeBytes);
         await onSealed?.();
         await this.#images.makeDurable(existing);
-        return;
+        return { frozenMs: 0 };
       }
-      const original = await this.#requireImage(action, source);
+      const { path: sourcePath, sizeBytes } = await this.#requireImage(action, source);
       // What two images share needs space again when one of them is written to.
       await this.#requireSpace(action, false);
-      await using sourceFile = await openFile(original.path, "r");
-      await using incoming = await this.#images.createIncoming(id);
+      await using sourceFile = await openFile(sourcePath, "r");
+      const seed = await this.#takeSeed(source, id, sourceFile);
+      await using incoming = seed ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
-      await step("storage.seal.clone", () => cloneFile(sourceFile, file, path));
+      const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: seed !== null };
+      await using copied = await step("storage.seal.clone", () =>
+        live === null
+          ? this.#copier.copyAtRest(files)
+          : this.#copier.copyLive(files, live, this.#requireWriter(action, source)),
+      );
       await onSealed?.();
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
       await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
       await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
+      this.#lastSealed.set(source, id);
+      // At this instant it shares every block with its source.
+      this.#exclusive.set(id, { bytes: 0, measuredAtMs: Date.now() });
+      this.#spares.want(id);
+      return { frozenMs: copied.frozenMs };
     });
   }
 
@@ -211,7 +252,12 @@ export class LocalStorage implements StorageDriver {
     await this.#turn([id], action, async () => {
       this.#requireDetached(action, id);
       const image = await this.#images.find(id);
+      await step("storage.spare.forget", () => this.#spares.forget(id));
       await step("storage.delete", () => this.#images.remove(id, image));
+      // One that was begun in between would keep the blocks.
+      await this.#spares.forget(id);
+      this.#lastSealed.delete(id);
+      this.#exclusive.delete(id);
     });
   }
 
@@ -241,15 +287,21 @@ export class LocalStorage implements StorageDriver {
     const image = await this.#requireImage(action, id);
     const baseImage = base === null ? null : await this.#images.find(base);
     await using file = await openFile(image.path, "r");
+    if (maxExtents !== undefined && (await countExtents(file, image.path)) > maxExtents) return null;
     await using baseFile = baseImage === null ? null : await openFile(baseImage.path, "r");
+    const known = this.#exclusive.get(id);
+    const hasSpare = this.#spares.has(id);
+    const isKnown = hasSpare && known !== undefined && Date.now() - known.measuredAtMs < EXCLUSIVE_AGE_MS;
+    // Every block of it is shared with its spare.
+    if (hasSpare && !isKnown) await this.#spares.forget(id);
     const options = { base: baseFile, ...(maxExtents === undefined ? {} : { maxExtents }) };
     const mapped = await readMappedBytes(file, image.path, options);
+    if (hasSpare && !isKnown) this.#spares.want(id);
     if (mapped === null) return null;
-    return {
-      allocatedBytes: mapped.ownBytes,
-      flattenedBytes: mapped.mappedBytes,
-      exclusiveBytes: mapped.exclusiveBytes,
-    };
+    const exclusiveBytes = isKnown ? Math.min(known.bytes, mapped.mappedBytes) : mapped.exclusiveBytes;
+    if (image.state === "sealed" && !isKnown)
+      this.#exclusive.set(id, { bytes: exclusiveBytes, measuredAtMs: Date.now() });
+    return { allocatedBytes: mapped.ownBytes, flattenedBytes: mapped.mappedBytes, exclusiveBytes };
   }
 
   async getImage(id: ImageId): Promise<BlockImage | null> {
@@ -286,14 +338,27 @@ export class LocalStorage implements StorageDriver {
     );
   }
 
+  /** Removes the spare clones, which are made again when there is room and they are wanted. */
+  async evictSpares(): Promise<void> {
+    this.#requireOpen("evict spare clones");
+    await this.#spares.evict();
+  }
+
+  /** Resolves when every spare clone that is wanted is made. */
+  async sparesMade(): Promise<void> {
+    await this.#spares.idle();
+  }
+
   /** Waits for calls under way, then detaches every device. A device that is still mounted is an error, and the pool stays open. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     try {
       await this.#turns.idle();
+      await this.#spares.close();
       await this.#loopDevices.detachAll();
       await this.#watch?.close();
+      await this.#copier[Symbol.asyncDispose]();
       await this.#pool?.close();
       await this.#lock[Symbol.asyncDispose]();
     } catch (error) {
@@ -319,7 +384,11 @@ export class LocalStorage implements StorageDriver {
     }
   }
 
-  async #openParent(action: string, parent: ImageId, sizeBytes: number): Promise<FileHandle> {
+  async #openParent(
+    action: string,
+    parent: ImageId,
+    sizeBytes: number,
+  ): Promise<AsyncDisposable & { readonly file: FileHandle; readonly sizeBytes: number }> {
     const image = await this.#requireImage(action, parent);
     if (image.state !== "sealed") throw refused(action, `its parent ${parent} is not sealed. Seal it first`);
     if (sizeBytes < image.sizeBytes) {
@@ -328,13 +397,27 @@ export class LocalStorage implements StorageDriver {
         `Choose at least ${image.sizeBytes}`;
       throw new CaissonError("INVALID_CAPACITY", message);
     }
-    return openFile(image.path, "r");
+    const file = await openFile(image.path, "r");
+    return { file, sizeBytes: image.sizeBytes, [Symbol.asyncDispose]: () => file.close() };
   }
 
   async #requireImage(action: string, id: ImageId): Promise<StoredImage> {
     const image = await this.#images.find(id);
     if (image === null) throw refused(action, `there is no image ${id}`);
     return image;
+  }
+
+  /** The spare of the last image that was sealed of a fragmented source: only what differs is left to copy. */
+  async #takeSeed(source: ImageId, id: ImageId, sourceFile: FileHandle): Promise<IncomingImage | null> {
+    const last = this.#lastSealed.get(source);
+    if (last === undefined || (await countExtents(sourceFile, source)) <= SCATTERED_EXTENTS) return null;
+    return this.#spares.take(last, id);
+  }
+
+  #requireWriter(action: string, id: ImageId): string {
+    const device = this.#loopDevices.writerPath(id);
+    if (device === null) throw refused(action, `${id} is not attached read-write, so no file system on it is live`);
+    return device;
   }
 
   #requireDetached(action: string, id: ImageId): void {

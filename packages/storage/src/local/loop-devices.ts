@@ -31,6 +31,12 @@ export class LoopDevices {
     return this.#byImage.has(id);
   }
 
+  /** The device through which the image is written to, if there is one. */
+  writerPath(id: ImageId): string | null {
+    const attachment = this.#byImage.get(id);
+    return attachment?.mode === "rw" ? attachment.device.path : null;
+  }
+
   async attach(id: ImageId, image: StoredImage, mode: AttachMode): Promise<BlockDevice> {
     const existing = this.#byImage.get(id);
     if (existing !== undefined && (mode === "rw" || existing.mode === "rw" || existing.holders.size === 0)) {

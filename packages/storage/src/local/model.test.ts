@@ -148,7 +148,7 @@ function seal(source: ImageId, target: ImageId): Command {
       const image = model.get(source);
       return image === undefined ? null : new Map(model).set(target, { ...image, isSealed: true });
     },
-    ({ storage }) => storage.sealImage(source, target),
+    async ({ storage }) => void (await storage.sealImage(source, target)),
   );
 }
 

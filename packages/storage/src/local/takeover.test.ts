@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { allocateRange, LoopDevice, listLoopDevices, openFile, readSpace, runTool } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
@@ -28,17 +28,25 @@ for (const type of ["ext4", "btrfs"] as const) {
 
     after(() => disk.dispose());
 
+    // A test that fails must not leave its server: it would hold the pool, and this process.
+    const servers = new Set<ChildProcess>();
+    afterEach(async () => {
+      for (const server of servers) await kill(server);
+    });
+
     /** Starts a server in namespaces of its own and waits until it holds a mounted volume. */
     const startServer = async (state: "mounted" | "frozen"): Promise<ChildProcess> => {
       const args = [process.execPath, CHILD, JSON.stringify(options), state];
       const server = spawn(ISOLATE, args, { stdio: ["ignore", "pipe", "inherit"] });
+      servers.add(server);
       assert.ok(server.stdout);
       const [line] = await Promise.race([once(server.stdout, "data"), once(server, "exit")]);
       assert.equal(String(line), "ready\n");
       return server;
     };
     const kill = async (server: ChildProcess): Promise<void> => {
-      server.kill("SIGKILL");
+      servers.delete(server);
+      if (server.exitCode !== null || !server.kill("SIGKILL")) return;
       await once(server, "exit");
     };
 

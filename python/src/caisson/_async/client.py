@@ -9,6 +9,7 @@ from typing import Any
 
 from .._options import Options
 from .http import AsyncHttp
+from .pools import AsyncPools
 from .sandboxes import AsyncSandboxApi
 from .snapshots import AsyncSnapshots
 from .volumes import AsyncVolumes
@@ -50,6 +51,7 @@ class AsyncCaisson:
         volumes: Read-write storage.
         snapshots: Unchangeable images of volumes.
         sandbox: Sandboxes.
+        pools: What holds the server's space.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class AsyncCaisson:
         self.volumes = AsyncVolumes(self._http, resolved.endpoint)
         self.snapshots = AsyncSnapshots(self._http, resolved.endpoint)
         self.sandbox = AsyncSandboxApi(self._http, resolved)
+        self.pools = AsyncPools(self._http, resolved.endpoint)
 
     async def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

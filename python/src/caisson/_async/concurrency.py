@@ -35,10 +35,14 @@ class Event:
         if timeout is None:
             await self._event.wait()
             return
+        # Not `asyncio.wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
+        waiting = asyncio.ensure_future(self._event.wait())
         try:
-            await asyncio.wait_for(self._event.wait(), timeout)
-        except asyncio.TimeoutError:
-            raise TimeoutError from None
+            done, _ = await asyncio.wait({waiting}, timeout=timeout)
+        finally:
+            waiting.cancel()
+        if not done:
+            raise TimeoutError
 
 
 class Task:

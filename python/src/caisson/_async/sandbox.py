@@ -275,6 +275,7 @@ class AsyncSandbox:
 
         Raises:
             CaissonError: When a session sandbox has not ended within the client's `stop_timeout`.
+            ConflictError: With the code `DATA_LOST`: it has ended, but writes to its volumes are lost.
         """
         if self._is_closing:
             return

@@ -43,13 +43,26 @@ class AsyncSnapshots:
         params = list_params(cursor=cursor, limit=limit, search=search, labels=labels, deleted=deleted)
         return await fetch_page(self._http, self._url, params, Snapshot.from_wire)
 
-    async def delete(self, id_or_slug: str | Snapshot) -> None:
+    async def delete(self, id_or_slug: str | Snapshot, *, now: bool = False) -> None:
         """Deletes a snapshot. What runs from it, or was made from it, is not harmed.
+
+        Args:
+            id_or_slug: The snapshot.
+            now: For good: nothing can restore it. Its space is free when this returns, or, where sandboxes still run
+                from it, after the last of them.
 
         Raises:
             NotFoundError: When there is no such snapshot.
         """
-        await self._http.delete(self._of(id_or_slug))
+        await self._http.delete(self._of(id_or_slug) + ("?now=true" if now else ""))
+
+    async def purge(self, snapshot_id: str | Snapshot) -> None:
+        """Frees the space of a deleted snapshot before its time. Nothing can restore it then.
+
+        Raises:
+            NotFoundError: When it is not deleted, or gone already.
+        """
+        await self._http.request("POST", f"{self._of(snapshot_id)}/purge", body={}, repeatable=False)
 
     async def restore(self, snapshot_id: str | Snapshot, *, slug: str | None = None) -> Snapshot:
         """Brings a deleted snapshot back, under the slug it had or a new one.

@@ -85,9 +85,12 @@ class AsyncWebSocket:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Closes the connection, politely at first, and within `CLOSE_TIMEOUT_S` in any case."""
+        closing = asyncio.ensure_future(self._connection.close(code, reason))
         try:
-            await asyncio.wait_for(self._connection.close(code, reason), CLOSE_TIMEOUT_S)
-        except (TimeoutError, asyncio.TimeoutError):
+            done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+        finally:
+            closing.cancel()
+        if not done:
             # Its polite part may stand in line behind a message that the other side does not take.
             self._connection.transport.abort()
             await self._connection.wait_closed()

@@ -10,6 +10,7 @@ from typing import Any
 
 from .._options import Options
 from .http import Http
+from .pools import Pools
 from .sandboxes import SandboxApi
 from .snapshots import Snapshots
 from .volumes import Volumes
@@ -51,6 +52,7 @@ class Caisson:
         volumes: Read-write storage.
         snapshots: Unchangeable images of volumes.
         sandbox: Sandboxes.
+        pools: What holds the server's space.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Caisson:
         self.volumes = Volumes(self._http, resolved.endpoint)
         self.snapshots = Snapshots(self._http, resolved.endpoint)
         self.sandbox = SandboxApi(self._http, resolved)
+        self.pools = Pools(self._http, resolved.endpoint)
 
     def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

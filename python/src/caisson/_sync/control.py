@@ -10,7 +10,7 @@ from typing import Any
 
 from .._options import Options
 from .._records import SandboxMeta
-from ..errors import ApiError, CaissonError
+from ..errors import ApiError, CaissonError, ConflictError
 from .concurrency import sleep
 from .http import Http, path_part
 
@@ -47,7 +47,8 @@ class SandboxControl:
     def wait_stopped(self, sandbox_id: str) -> None:
         """Waits until a sandbox that is ending has ended: its volumes are durable and free then.
 
-        A server that cannot tell (the path is not part of the official protocol) counts as done.
+        A server that cannot tell (the path is not part of the official protocol) counts as done. Raises ConflictError
+        with `DATA_LOST` when its end has lost something.
         """
         deadline = time.monotonic() + self._options.stop_timeout
         while True:
@@ -65,6 +66,12 @@ class SandboxControl:
                     return
                 raise
             if answer.get("status") == "stopped":
+                if answer.get("damages"):
+                    raise ConflictError(
+                        409,
+                        "DATA_LOST",
+                        f"Sandbox {sandbox_id} has ended, but not well. {'. '.join(answer['damages'])}",
+                    )
                 return
             # A server that does not know `wait` answers at once.
             sleep(_POLL_S)

@@ -77,14 +77,30 @@ class Volumes:
         params = list_params(cursor=cursor, limit=limit, search=search, labels=labels, deleted=deleted)
         return fetch_page(self._http, self._url, params, Volume.from_wire)
 
-    def delete(self, id_or_slug: str | Volume) -> None:
+    def delete(self, id_or_slug: str | Volume, *, now: bool = False) -> None:
         """Deletes a volume. Its slug is free at once; it can be restored until its `purge_at`, by default for 24 hours.
+
+        Args:
+            id_or_slug: The volume.
+            now: For good: its space is free when this returns, and nothing can restore it.
 
         Raises:
             ConflictError: When a sandbox has it mounted.
             NotFoundError: When there is no such volume.
         """
-        self._http.delete(self._of(id_or_slug))
+        self._http.delete(self._of(id_or_slug) + ("?now=true" if now else ""))
+
+    def purge(self, volume_id: str | Volume) -> None:
+        """Frees the space of a deleted volume before its time. Nothing can restore it then.
+
+        Raises:
+            NotFoundError: When it is not deleted, or gone already.
+        """
+        self._http.request("POST", f"{self._of(volume_id)}/purge", body={}, repeatable=False)
+
+    def acknowledge(self, id_or_slug: str | Volume) -> Volume:
+        """Says that you know what went wrong with a volume: its `last_error` is None from here on."""
+        return Volume.from_wire(self._http.post(f"{self._of(id_or_slug)}/acknowledge", {}, repeatable=True))
 
     def snapshot(
         self,

@@ -6,12 +6,14 @@ import type { ClosedAddresses } from "../closed-addresses.ts";
 import type { EgressSandbox } from "../egress-sandbox.ts";
 import { listenOn } from "../listen.ts";
 import { allowsName, secretsFor } from "../policy.ts";
-import { readProtocol } from "./first-bytes.ts";
+import { isSsh, readProtocol } from "./first-bytes.ts";
 import { HttpForwarder } from "./http-forwarder.ts";
 import { relay } from "./relay.ts";
 import type { TlsInterceptor } from "./tls-interceptor.ts";
 
 const HTTPS_PORT = 443;
+/** Here the host is checked in every case: what is not understood is refused. */
+const WEB_PORTS: readonly number[] = [80, HTTPS_PORT];
 /** How long a client may take to finish the hello that it has begun. */
 const HELLO_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -27,8 +29,8 @@ export interface EgressProxyOptions {
 
 /**
  * Takes the connections that the kernel redirects here, which go to addresses that a sandbox has open by name. Several hosts often share an
- * address, so the name is checked again where the protocol tells it: TLS by its server name, HTTP by the Host of every request. Protocols that
- * name no host, such as SSH, pass by their address alone.
+ * address, so the name is checked again where the protocol tells it: TLS by its server name, HTTP by the Host of every request. SSH, which names no
+ * host, and on other ports than those of the web all other protocols pass by their address alone.
  */
 export class EgressProxy implements AsyncDisposable {
   readonly port: number;
@@ -83,6 +85,7 @@ export class EgressProxy implements AsyncDisposable {
     upstream.once("readable", onReadable);
     const protocol = await readProtocol(client, spoke.signal);
     upstream.removeListener("readable", onReadable);
+    const mustName = sandbox.policy.allow !== null && WEB_PORTS.includes(target.port);
     switch (protocol) {
       case "tls":
         return this.#handleTls(sandbox, target, client, upstream);
@@ -96,10 +99,14 @@ export class EgressProxy implements AsyncDisposable {
           bodies: [],
           connect: this.#connector(sandbox, target, upstream),
         });
+      case "ssh":
+        return relay(client, upstream);
       case "other":
+        if (mustName) throw new Error("Neither TLS nor HTTP nor SSH");
         return relay(client, upstream);
       case null:
         if (!spoke.signal.aborted) throw new Error("The client ended before it could be told what it speaks");
+        if (mustName && !isSsh(greetingOf(upstream))) throw new Error("A greeting that is not SSH's");
         return relay(client, upstream);
       default:
         protocol satisfies never;
@@ -157,4 +164,11 @@ export class EgressProxy implements AsyncDisposable {
     upstream.setKeepAlive(true, KEEP_ALIVE_MS);
     return upstream;
   }
+}
+
+/** What the server has said so far, which stays there to be read. */
+function greetingOf(upstream: Socket): Buffer {
+  const bytes = (upstream.read() as Buffer | null) ?? Buffer.alloc(0);
+  if (bytes.length > 0) upstream.unshift(bytes);
+  return bytes;
 }

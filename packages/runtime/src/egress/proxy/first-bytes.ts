@@ -1,7 +1,10 @@
 import type { Socket } from "node:net";
 
-/** What a client's first bytes show. `other`: neither TLS nor HTTP/1, for example SSH or a database's own protocol. */
-export type WireProtocol = "tls" | "http" | "other";
+/**
+ * What a client's first bytes show. `http`: all that a server of HTTP/1 may take for a request, the lenient ones included. `other`: none of these, for
+ * example a database's own protocol.
+ */
+export type WireProtocol = "tls" | "http" | "ssh" | "other";
 
 const FIRST_LINE_BYTES_MAX = 16 * 1024;
 /** Looking again for each byte would cost much; a client that sends a line in more pieces than this meets the strict parser. */
@@ -32,22 +35,35 @@ export async function readProtocol(socket: Socket, signal: AbortSignal): Promise
 const LEADING_SPACE = /^[\s\0]+/;
 /** A method and what ends it; lenient servers take any white space within the line (RFC 9112, section 3). */
 const METHOD = /^[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t\v\f]|\r(?!\n))/i;
+/**
+ * A request line without "HTTP/" that some servers take all the same: without a version (HTTP/0.9), or with that of a protocol made like HTTP, such as RTSP
+ * or ICE. Its target is a path, "*" or a URL.
+ */
+const TARGET = /^\S+\s+(?:\/|\*|https?:)/i;
+/** The line with which SSH begins (RFC 4253, section 4.2). */
+const SSH = "SSH-";
 const METHOD_SO_FAR = /^[!#$%&'*+.^_`|~0-9a-z-]*\r?$/i;
 
 /**
- * HTTP is what begins with a method and has a first line that says so, or one too long to be seen whole: what a server would take for a request
- * must not pass as another protocol. Null: not to be told yet.
+ * HTTP is what begins with a method and has a first line that says so or names a target, or one too long to be seen whole: what a server would take for
+ * a request must not pass as another protocol. Null: not to be told yet.
  */
 export function protocolOf(bytes: Buffer): WireProtocol | null {
   if (bytes[0] === TLS_HANDSHAKE) return "tls";
   const isAllThatIsSeen = bytes.length >= FIRST_LINE_BYTES_MAX;
   const text = bytes.toString("latin1").replace(LEADING_SPACE, "");
+  if (isSsh(bytes)) return bytes.length < SSH.length ? null : "ssh";
   if (METHOD_SO_FAR.test(text)) return isAllThatIsSeen ? "http" : null;
   if (!METHOD.test(text)) return "other";
   const [line = "", rest] = text.split("\n", 2);
-  if (/HTTP\//i.test(line)) return "http";
+  if (/HTTP\//i.test(line) || TARGET.test(line)) return "http";
   if (rest !== undefined) return "other";
   return isAllThatIsSeen ? "http" : null;
+}
+
+/** Whether the bytes are those of SSH, as far as they go. */
+export function isSsh(bytes: Buffer): boolean {
+  return bytes.length > 0 && SSH.startsWith(bytes.toString("latin1", 0, SSH.length));
 }
 
 async function nextChunk(socket: Socket, signal: AbortSignal): Promise<Buffer | null> {

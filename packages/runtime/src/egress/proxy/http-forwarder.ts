@@ -12,7 +12,7 @@ import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type ByteBudget, HttpGuard, type HttpLimits, type Ipv4Endpoint } from "@caisson/linux";
 import type { EgressPolicy, EgressSecret } from "../../runtime.ts";
-import { allowsName, normalizeName } from "../policy.ts";
+import { allowsName, isHostName, normalizeName } from "../policy.ts";
 import { relay } from "./relay.ts";
 import { bodyEncoder, REVEALED_BODY_BYTES_MAX, revealBody, revealHeaders, revealPath } from "./reveal.ts";
 
@@ -178,7 +178,8 @@ function refusalOf(request: IncomingMessage, { policy, target: { port }, serverN
   const hosts = pairs(request.rawHeaders).filter(([name]) => name.toLowerCase() === "host");
   const [host] = hosts;
   const name = normalizeName((host?.[1] ?? "").replace(/:\d+$/, ""));
-  if (hosts.length !== 1 || name === "") return { status: 400, reason: "Give one Host header" };
+  if (hosts.length !== 1 || !isHostName(name))
+    return { status: 400, reason: "Give one Host header, with the name of a host" };
   if (request.url?.startsWith("/") !== true && request.url !== "*") {
     return { status: 400, reason: "Give the path of the resource, not its whole URL" };
   }

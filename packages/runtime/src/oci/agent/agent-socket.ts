@@ -1,4 +1,4 @@
-import { watch } from "node:fs";
+import { type FSWatcher, watch } from "node:fs";
 import { type FileHandle, lstat, open } from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
@@ -105,7 +105,8 @@ export async function waitForAgent(directory: string, signal: AbortSignal): Prom
 
 async function waitForEntry(directory: string, path: string, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
-  const watcher = watch(directory);
+  const watcher = tryWatch(directory);
+  let timer: NodeJS.Timeout | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
       const check = (): void => {
@@ -116,14 +117,26 @@ async function waitForEntry(directory: string, path: string, signal: AbortSignal
           },
         );
       };
-      watcher.on("change", check);
-      watcher.on("error", reject);
+      watcher?.on("change", check);
+      watcher?.on("error", reject);
+      if (watcher === null) timer = setInterval(check, RETRY_MS);
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       // The socket may have come before the watch.
       check();
     });
   } finally {
-    watcher.close();
+    clearInterval(timer);
+    watcher?.close();
+  }
+}
+
+/** Null where the host has no more watches for this user, whose other programs share them: 128 unless somebody raised it. */
+function tryWatch(directory: string): FSWatcher | null {
+  try {
+    return watch(directory);
+  } catch (error) {
+    if (hasErrorCode(error, "EMFILE", "ENOSPC")) return null;
+    throw error;
   }
 }
 

@@ -70,6 +70,17 @@ suite("seccomp profile", async () => {
     assert.deepEqual([...new Set(conditional)].sort(), Object.keys(DIFFERENCES.conditional).sort());
   });
 
+  test("no rule allows a call for what an argument is not, or for more than its lower half: the kernel does not look at the upper one", () => {
+    const comparisons = profile.syscalls
+      .filter(({ action }) => action === "SCMP_ACT_ALLOW")
+      .flatMap(({ names, args = [] }) => args.map(({ op, value }) => ({ names, op, value })));
+    assert.ok(comparisons.length > 10);
+    for (const { names, op, value } of comparisons) {
+      assert.ok(op === "SCMP_CMP_EQ" || op === "SCMP_CMP_MASKED_EQ", `${names} ${op}`);
+      assert.ok(value <= 0xffff_ffff, `${names} ${value}`);
+    }
+  });
+
   test("only the native architecture may make system calls", () => {
     assert.equal(profile.architectures.length, 1);
     assert.equal(profile.defaultAction, "SCMP_ACT_ERRNO");

@@ -31,6 +31,10 @@ export const DIFFERENCES = {
     clone:
       "without flags for new namespaces, which give EPERM: nested user namespaces are the way into most kernel privilege bugs",
     unshare: "without flags for new namespaces, time namespaces included, which give EPERM",
+    setrlimit:
+      "any limit but that of core files, which stays at 1 byte: at 0, to which any program could lower it, a crash starts the host's core handler. Setting it succeeds and changes nothing, because gpg ends and sudo complains when they cannot turn core files off, which they are",
+    prlimit64:
+      "as setrlimit; EPERM when the old limit of core files is asked for in the same call, since a filter cannot fill it in",
     personality: "as in the profile; ADDR_NO_RANDOMIZE, which debuggers ask for, gives EPERM",
     socket:
       "AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (not the audit family, as in the profile); others, such as AF_VSOCK, which reaches the machine's hypervisor, AF_ALG and AF_PACKET, give EAFNOSUPPORT",

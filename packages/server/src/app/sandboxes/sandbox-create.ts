@@ -66,8 +66,8 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   const run = new Step("start", {
     run() {
       marks.mountedMs = performance.now();
-      const { cpuCount, pidsMax } = app.config.sandboxes;
-      const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax };
+      const { cpuCount, pidsMax, terminalsMax } = app.config.sandboxes;
+      const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax, terminalsMax };
       const named = plan.hostname === null ? {} : { hostname: plan.hostname };
       return app.runtime.start({ id, ...named, ...mount.value, limits, ...egressOf(config) }, signal);
     },

@@ -38,8 +38,12 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
   const isDone = await completeSteps(app, "sandbox-end", id, {
     intent: () => app.store.sandboxes.beginEnd(id, reason),
     release: () => live.release(),
-    commit: () =>
-      app.store.sandboxes.finish(id, reason, Date.now(), auditEvent(null, "sandbox-end", live.record, { reason })),
+    commit: () => {
+      const { damages } = live;
+      const detail = damages.length === 0 ? { reason } : { reason, damages };
+      const event = auditEvent(null, "sandbox-end", live.record, detail);
+      return app.store.sandboxes.finish(id, reason, Date.now(), event, damages);
+    },
   });
   if (!isDone) return false;
   app.live.remove(id);

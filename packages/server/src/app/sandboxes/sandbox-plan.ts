@@ -3,6 +3,7 @@ import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import { type Actor, type AppContext, requireDisk, requireRegion, requireRegionOf } from "../context.ts";
 import { DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
+import { requireBaseImage } from "../volumes/base-image-import.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
@@ -49,7 +50,7 @@ export async function planSandbox(
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
   const base = { region, hostname, mounts, holds };
-  if (root === null) return { ...base, root: { kind: "image", imageId: requireBaseImage(region, rootName) } };
+  if (root === null) return { ...base, root: { kind: "image", imageId: requireBaseImage(region, rootName).imageId } };
   if (root.kind === "snapshot") return { ...base, root: { kind: "image", imageId: root.id } };
   return {
     ...base,
@@ -114,13 +115,4 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
     );
   }
   return requireRegionOf(app, first);
-}
-
-function requireBaseImage(region: Region, name: string): string {
-  const base = region.baseImages.get(name);
-  if (base !== undefined) return base.imageId;
-  throw new CaissonError(
-    "SNAPSHOT_NOT_FOUND",
-    `There is no built-in image ${JSON.stringify(name.slice(0, 64))}: leave "root" out for ${DEFAULT_BASE_IMAGE}`,
-  );
 }

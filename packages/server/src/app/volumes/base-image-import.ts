@@ -1,8 +1,9 @@
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
+import { CaissonError, formatSize } from "@caisson/model";
 import type { StorageDriver } from "@caisson/storage";
 import { withDevice } from "../disks/with-device.ts";
 import { type OperationContext, runOperation, Step } from "../operations/operation.ts";
-import { type BaseImage, DEFAULT_BASE_IMAGE } from "../region.ts";
+import { type BaseImage, DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 
@@ -18,7 +19,8 @@ export interface BaseImageSource {
  * Brings the base image into a pool, once: its id carries the key, so an unchanged one is found there.
  *
  * It is written to an image of another name, which is the intent; the commit is the sealing, by which it becomes visible under its own id as a
- * whole. What is left under the other name, by a crash or after the commit, goes when the pool is compared with the database.
+ * whole. What is left under the other name, by a crash or after the commit, goes when the pool is compared with the database. Throws `STORAGE_FULL`
+ * before anything is written when the pool has no room for it.
  */
 export async function importBaseImage(
   app: OperationContext,
@@ -38,6 +40,7 @@ export async function importBaseImage(
       new Step("image", {
         async run() {
           await storage.deleteImage(partialId);
+          await requireRoom(storage, path);
           await storage.createImage(partialId, { sizeBytes });
         },
       }),
@@ -53,6 +56,36 @@ export async function importBaseImage(
       withdraw: existing,
     },
   });
+}
+
+async function requireRoom(storage: StorageDriver, path: string): Promise<void> {
+  const neededBytes = (await stat(path)).blocks * 512;
+  const { availableBytes } = await storage.capacity();
+  if (availableBytes >= neededBytes) return;
+  throw new CaissonError(
+    "STORAGE_FULL",
+    `Cannot bring the built-in image into the pool: it needs ${formatSize(neededBytes)}, and ${formatSize(availableBytes)} are available`,
+  );
+}
+
+/** The built-in image of that name. Throws `SNAPSHOT_NOT_FOUND`, or `STORAGE_FULL` where the pool had no room for any. */
+export function requireBaseImage(
+  { name: region, baseImages }: Pick<Region, "name" | "baseImages">,
+  name: string,
+): BaseImage {
+  const base = baseImages.get(name);
+  if (base !== undefined) return base;
+  if (baseImages.size === 0) {
+    throw new CaissonError(
+      "STORAGE_FULL",
+      `The pool of region ${region} had no room for the built-in image when the server started. Make room ("caisson df" shows what holds it), ` +
+        "then start the server again",
+    );
+  }
+  throw new CaissonError(
+    "SNAPSHOT_NOT_FOUND",
+    `There is no built-in image ${JSON.stringify(name.slice(0, 64))}: choose one of ${[...baseImages.keys()].join(", ")}`,
+  );
 }
 
 /** Copies a file to a device of zeroes, leaving out what is zero in the file, and makes it durable. */

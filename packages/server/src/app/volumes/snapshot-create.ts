@@ -1,5 +1,5 @@
 import type { Disk, NewDisk } from "@caisson/database";
-import { faultPoint } from "@caisson/linux";
+import { hasErrorCode } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
@@ -18,8 +18,8 @@ export interface CreateSnapshotInput {
 /**
  * Takes a snapshot of a volume, attached or not.
  *
- * Intent: the row in `creating`, which takes the slug. Then the image is sealed: a writable attached volume is frozen for the instant of the copy
- * only, and thawed before the copy is made durable. Commit: the row is `ready`, with its event, which is the acknowledgement.
+ * Intent: the row in `creating`, which takes the slug. Then the image is sealed: a writable attached volume is frozen for an instant of that only, and
+ * thawed before the copy is made durable. Commit: the row is `ready`, with its event, which is the acknowledgement.
  *
  * A failure undoes as that of a volume's creation does; the volume goes on untouched. A crash leaves a row that the next start undoes; the freeze
  * goes with the mount.
@@ -69,7 +69,7 @@ export async function createSnapshot(
       },
       steps: [
         new Step("seal", {
-          run: () => withRoom(app, region, () => seal(region, volumeId, snapshot.id)),
+          run: () => withRoom(app, region, () => seal(app, region, volumeId, snapshot.id)),
           undo: () => region.storage.deleteImage(snapshot.id),
         }),
       ],
@@ -88,10 +88,13 @@ export async function createSnapshot(
   });
 }
 
-async function seal(region: Region, volumeId: string, snapshotId: string): Promise<void> {
-  await faultPoint("snapshot-create.freeze:before");
-  await using frozen = await region.volumes.freeze(volumeId);
-  // From here on a failure thaws it.
-  await faultPoint("snapshot-create.freeze:after");
-  await region.storage.sealImage(volumeId, snapshotId, async () => frozen?.thaw());
+async function seal({ logger }: AppContext, region: Region, volumeId: string, snapshotId: string): Promise<void> {
+  const startMs = performance.now();
+  const live = region.volumes.live(volumeId);
+  const { frozenMs } = await region.storage.sealImage(volumeId, snapshotId, { live }).catch((error: unknown) => {
+    // Its writers may have been made to wait for room meanwhile: then this says so.
+    if (hasErrorCode(error, "EBUSY")) region.volumes.live(volumeId);
+    throw error;
+  });
+  logger.debug({ volumeId, snapshotId, frozenMs, tookMs: performance.now() - startMs }, "copied a volume");
 }

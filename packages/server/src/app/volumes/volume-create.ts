@@ -6,6 +6,7 @@ import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { runOperation } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
+import { requireBaseImage } from "./base-image-import.ts";
 import { volumeContentSteps } from "./volume-content.ts";
 
 export interface CreateVolumeInput {
@@ -133,14 +134,7 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 
 async function findSource(app: AppContext, actor: Actor, region: Region, from: string): Promise<Source> {
   if (from.startsWith("builtin:")) {
-    const base = region.baseImages.get(from);
-    if (base === undefined) {
-      const names = [...region.baseImages.keys()].join(", ");
-      throw new CaissonError(
-        "SNAPSHOT_NOT_FOUND",
-        `There is no built-in image ${JSON.stringify(from.slice(0, 64))}: choose one of ${names}`,
-      );
-    }
+    const base = requireBaseImage(region, from);
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
     return {
       imageId: base.imageId,

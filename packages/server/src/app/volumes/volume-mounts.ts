@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { FrozenFileSystem, mountVolume, recoverFileSystem, type SpaceGuard, trimVolume } from "@caisson/storage";
+import { type LiveFileSystem, mountVolume, recoverFileSystem, type SpaceGuard, trimVolume } from "@caisson/storage";
 import type { Logger } from "pino";
 import type { MountsOptions } from "./root-mounts.ts";
 import { type Mounted, SharedMounts, type WritableMounts } from "./shared-mounts.ts";
@@ -25,6 +25,7 @@ export class VolumeMounts {
   readonly #locks: KeyedLock;
   readonly #logger: Logger;
   readonly #guard: SpaceGuard;
+  readonly #onDamage: WritableMounts["onDamage"];
   readonly #mounts: SharedMounts;
 
   constructor({ storage, directory, locks, logger }: MountsOptions, writable: WritableMounts) {
@@ -32,6 +33,7 @@ export class VolumeMounts {
     this.#locks = locks;
     this.#logger = logger;
     this.#guard = writable.guard;
+    this.#onDamage = writable.onDamage;
     this.#mounts = new SharedMounts(storage, logger, writable);
   }
 
@@ -79,8 +81,8 @@ export class VolumeMounts {
     return mounted?.isMounted === true && !mounted.isReadOnly;
   }
 
-  /** Stops all writes to the volume until `thaw`; null when nobody can write to it. The caller holds the volume's lock. */
-  async freeze(volumeId: string): Promise<FrozenFileSystem | null> {
+  /** What a snapshot freezes; null when nobody can write to the volume. Only meaningful while the volume's lock is held. */
+  live(volumeId: string): LiveFileSystem | null {
     const mounted = this.#mounts.get(volumeId);
     if (mounted === undefined || !this.isWritable(volumeId)) return null;
     if (this.#guard.isHeld(volumeId)) {
@@ -89,7 +91,7 @@ export class VolumeMounts {
         `Cannot take a snapshot of volume ${volumeId}: its writers stand still, because the pool is full. Make room in the pool first`,
       );
     }
-    return FrozenFileSystem.freeze(mounted.path, { deadlineMs: FREEZE_DEADLINE_MS });
+    return { mountPath: mounted.path, freezeDeadlineMs: FREEZE_DEADLINE_MS };
   }
 
   /** Gives the blocks of files that were deleted in a mounted volume back to the pool. */
@@ -107,11 +109,17 @@ export class VolumeMounts {
 
   async #mount(volumeId: string, { isReadOnly, isRoot }: VolumeMountOptions, holder: string): Promise<string> {
     const path = join(this.#directory, volumeId);
+    const recover = (device: string) =>
+      recoverFileSystem(device).catch(async (error: unknown) => {
+        if (error instanceof CaissonError && error.code === "VOLUME_DAMAGED")
+          await this.#onDamage(volumeId, error.message);
+        throw error;
+      });
     const { path: target } = await this.#mounts.mount(volumeId, holder, {
       path,
       isReadOnly,
       async mount(device) {
-        if (!isReadOnly) await recoverFileSystem(device.path);
+        if (!isReadOnly) await recover(device.path);
         await mountVolume({ device: device.path, target: path, kind: isRoot ? "root" : "data", isReadOnly });
       },
     });
@@ -121,6 +129,8 @@ export class VolumeMounts {
   /** Space that is not given back now is given back the next time, so a failure holds nothing up. */
   async #trim(mounted: Mounted): Promise<void> {
     if (!mounted.isMounted || mounted.isReadOnly) return;
+    // What it believes to be free may be in use on the disk.
+    if ((await mounted.witness?.findError()) != null) return;
     await trimVolume(mounted.path).catch((error: unknown) => {
       this.#logger.warn({ err: error, path: mounted.path }, "cannot trim a volume");
     });

@@ -1,0 +1,65 @@
+import { formatSize } from "@caisson/model";
+import type { Pool } from "@caisson/sdk";
+import type { Command } from "commander";
+import { addCommonOptions, addExamples, run } from "../define.ts";
+import type { Column } from "../output/table.ts";
+
+/** One line of a pool: a part of what is used, or what is left. */
+interface Line {
+  readonly region: string;
+  readonly what: string;
+  readonly bytes: number;
+  readonly note: string;
+}
+
+const COLUMNS: readonly Column<Line>[] = [
+  { title: "REGION", value: ({ region }) => region },
+  { title: "WHAT", value: ({ what }) => what },
+  { title: "SIZE", value: ({ bytes }) => formatSize(bytes), isNumeric: true },
+  { title: "", value: ({ note }) => note, dropRank: 1 },
+];
+
+/** `caisson df`. */
+export function addDfCommand(program: Command): void {
+  const command = program
+    .command("df")
+    .description("Show what the storage pool holds and what is left (needs a token of the server's first organization)")
+    .action(
+      run(async (context) => {
+        const { client, settings } = await context.connect();
+        const pools = await client.pools.list();
+        const { output } = context;
+        const listing = { org: settings.org, empty: "No pools." };
+        if (output.isJson || output.isQuiet)
+          output.list({ ...listing, items: pools, columns: [], id: ({ region }) => region });
+        else output.list({ ...listing, items: pools.flatMap(linesOf), columns: COLUMNS, id: ({ what }) => what });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson df", "See what a full pool is full of"],
+    ["caisson df --json", "The same in bytes, for programs"],
+  ]);
+}
+
+function linesOf(pool: Pool): readonly Line[] {
+  const { region, retentionHours, retentionFloorHours } = pool;
+  const line = (what: string, bytes: number, note = ""): Line => ({ region, what, bytes, note });
+  const kept = `kept for ${hours(retentionHours)}, at least ${hours(retentionFloorHours)}; "caisson purge" frees it now`;
+  return [
+    line("volumes", pool.volumes, "what each holds alone, as measured lately"),
+    line("snapshots", pool.snapshots, "the same"),
+    line("deleted", pool.deleted, kept),
+    line("built-in images", pool.builtIn),
+    line("scratch disks", pool.scratch, "free when their sandboxes end"),
+    line("shared", pool.shared, "by several of these, and metadata"),
+    line("used", pool.used, `${pool.usedPercent} % of what volumes and snapshots can have`),
+    line("available", pool.available, "for volumes and snapshots"),
+    line("headroom", pool.headroom, "for scratch disks and metadata"),
+    line("total", pool.total),
+  ];
+}
+
+function hours(count: number): string {
+  return count === 1 ? "1 hour" : `${count} hours`;
+}

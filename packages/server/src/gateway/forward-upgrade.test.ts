@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { forwardUpgrade } from "./forward-upgrade.ts";
+import { WaitingClient } from "./waiting-client.ts";
+
+test("of a hostile agent's 101 the client gets what is about the WebSocket, and what comes behind it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-forward-"));
+  const socketPath = join(directory, "agent.sock");
+  const answer = [
+    "HTTP/1.1 101 Whatever\u0007",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Accept: abc",
+    "sec-websocket-accept: second",
+    "x-deno-sandbox-id: sbx_other",
+    "Set-Cookie: a=b",
+    "Sec-WebSocket-Protocol: a\nSet-Cookie: c=d",
+    "Sec-WebSocket-Extensions: a\rSet-Cookie: e=f",
+    " Location: http://evil.test",
+    "Strict-Transport-Security : max-age=1",
+  ].join("\r\n");
+  await using agent = createServer((socket) => socket.once("data", () => socket.write(`${answer}\r\n\r\nfirst frame`)));
+  await using server = createServer();
+  agent.listen(socketPath);
+  server.listen(0, "127.0.0.1");
+  await Promise.all([once(agent, "listening"), once(server, "listening")]);
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const [socket] = await accepted;
+  const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
+  await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
+    socketPath,
+    addedHeaders: { "x-deno-sandbox-id": "sbx_own" },
+  });
+  let text = "";
+  for await (const chunk of client) {
+    text += String(chunk);
+    if (text.endsWith("first frame")) break;
+  }
+  assert.deepEqual(text.split("\r\n"), [
+    "HTTP/1.1 101 Switching Protocols",
+    "x-deno-sandbox-id: sbx_own",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Accept: abc",
+    "",
+    "first frame",
+  ]);
+  socket.destroy();
+  await rm(directory, { recursive: true });
+});
