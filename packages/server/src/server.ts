@@ -192,6 +192,8 @@ async function openRegion(
     onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
   undo.defer(() => storage.close());
+  const room = new RoomMaker();
+  room.register({ name: "spare clones", evict: () => storage.evictSpares() });
   // What an import that failed undoes again and again needs the pool.
   undo.defer(() => persistent.close());
   const guard = undo.use(
@@ -235,7 +237,7 @@ async function openRegion(
       onDamage: (volumeId, message) => recordVolumeDamage({ store }, volumeId, message),
     }),
     scratch,
-    room: new RoomMaker(),
+    room,
     ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),
   };
 }

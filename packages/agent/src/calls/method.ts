@@ -35,7 +35,7 @@ export interface Call {
    */
   inTurn<T>(run: () => Promise<T>): Promise<T>;
   /**
-   * Opens a stream to the client and returns its id for the answer. Reading starts about 10 ms after the answer was sent, one message
+   * Opens a stream to the client and returns its id for the answer. Reading starts when the client has the answer, one message
    * per chunk, and waits while the client is slow. Empty chunks are skipped; chunks above 64 KiB are split, so an entry of `walk` must
    * be smaller. A source that throws ends the stream with `stream.error`; when the call fails after this, the source is never run.
    */

@@ -7,7 +7,7 @@ import { runTool } from "@caisson/linux";
 import { loadConfig } from "../config.ts";
 import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
-import { checkFileSystems, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
+import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
 import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 
@@ -55,6 +55,12 @@ suite("doctor", () => {
     assert.equal(judgeCgroups(cgroups(["cpu", "memory", "pids"])).found, "version 2, with memory, cpu and pids");
     assert.match(judgeCgroups(cgroups(["cpu", "pids"])).remedy ?? "", /no limit on memory/);
     assert.equal(judgeCgroups({ ...cgroups([]), layout: "none", hierarchies: [] }).status, "missing");
+  });
+
+  test("a host whose file systems cannot be limited is a warning that says what a full pool loses", async () => {
+    assert.equal((await checkSpaceLimits("/sys/fs")).status, "ok");
+    const { status, remedy } = await checkSpaceLimits("/nowhere");
+    assert.deepEqual([status, /In a full pool.*lost/.test(remedy ?? "")], ["warning", true]);
   });
 
   test("a host that lets nobody trace writes is a warning that says what will be refused", () => {

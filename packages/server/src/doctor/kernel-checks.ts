@@ -1,4 +1,5 @@
-import { readFile, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, readFile, stat } from "node:fs/promises";
 import { release } from "node:os";
 import {
   BlockTrace,
@@ -34,6 +35,7 @@ export async function checkKernel(): Promise<readonly Check[]> {
     judgeCgroups(await readCgroups()),
     await checkProcessors(),
     await checkTracing(),
+    await checkSpaceLimits("/sys/fs"),
   ];
 }
 
@@ -131,6 +133,19 @@ export function judgeTracing(failure: string | null): Check {
     "tracing of writes",
     failure,
     "Snapshots of fragmented volumes are refused while a sandbox writes to them: use a kernel with tracefs and block events (CONFIG_BLK_DEV_IO_TRACE), not locked down",
+  );
+}
+
+/** Whether what volumes may take of a full pool can be limited while they are mounted. */
+export async function checkSpaceLimits(path: string): Promise<Check> {
+  return access(path, constants.W_OK).then(
+    () => ok("limits in a full pool", `${path} can be written`),
+    () =>
+      warning(
+        "limits in a full pool",
+        `${path} cannot be written`,
+        "In a full pool, writes that programs have not synced are lost at the end of their sandbox: mount /sys writable",
+      ),
   );
 }
 
