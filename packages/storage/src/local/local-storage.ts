@@ -212,10 +212,17 @@ export class LocalStorage implements StorageDriver {
       await using incoming = seed ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
       const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: seed !== null };
+      const seedId = seed === null ? null : (this.#lastSealed.get(source) ?? null);
       await using copied = await step("storage.seal.clone", () =>
         live === null
           ? this.#copier.copyAtRest(files)
-          : this.#copier.copyLive(files, live, this.#requireWriter(action, source)),
+          : this.#copier.copyLive(files, {
+              fileSystem: live,
+              device: this.#requireWriter(action, source),
+              source,
+              sealed: id,
+              seed: seedId,
+            }),
       );
       await onSealed?.();
       await changeMode(path, 0o400);
@@ -278,7 +285,10 @@ export class LocalStorage implements StorageDriver {
   async detach(device: BlockDevice): Promise<void> {
     // Closing has detached everything.
     if (this.#isClosed) return;
-    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#loopDevices.detach(device));
+    await this.#turn([device.imageId], `detach ${device.path}`, async () => {
+      if (device.mode === "rw") this.#copier.endTrace(device.imageId);
+      await this.#loopDevices.detach(device);
+    });
   }
 
   async usage(id: ImageId, { base = null, maxExtents }: UsageOptions = {}): Promise<ImageUsage | null> {
