@@ -179,8 +179,8 @@ export class LocalStorage implements StorageDriver {
       if (source !== null && spare === null) {
         const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
         await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
-        if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
       }
+      if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
@@ -213,6 +213,13 @@ export class LocalStorage implements StorageDriver {
       const { file, path } = incoming;
       const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: seed !== null };
       const seedId = seed === null ? null : (this.#lastSealed.get(source) ?? null);
+      // Only now, so that making it does not disturb the freeze; the new image's own comes before.
+      using _wanted = {
+        [Symbol.dispose]: () => {
+          if (seedId !== null) this.#spares.want(seedId);
+          if (this.#lastSealed.get(source) === id) this.#spares.want(id);
+        },
+      };
       await using copied = await step("storage.seal.clone", () =>
         live === null
           ? this.#copier.copyAtRest(files)
@@ -232,7 +239,6 @@ export class LocalStorage implements StorageDriver {
       this.#lastSealed.set(source, id);
       // At this instant it shares every block with its source.
       this.#exclusive.set(id, { bytes: 0, measuredAtMs: Date.now() });
-      this.#spares.want(id);
       return { frozenMs: copied.frozenMs };
     });
   }
