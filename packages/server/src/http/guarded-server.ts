@@ -13,7 +13,7 @@ const OPTIONS = {
   requireHostHeader: false,
   shouldUpgradeCallback: isWebSocket,
 };
-const HANDSHAKE_TIMEOUT_MS = 10_000;
+const HANDSHAKE_TIMEOUT_MS = 5_000;
 
 /** A server of HTTP, with TLS or without, whose clients, known or not, cannot cost more than the limits say. */
 export function createGuardedServer(handle: RequestListener, tls: TlsMaterial | null): Server {
