@@ -131,7 +131,19 @@ P
     await client.with({ volumes: { "/o": "outer" } }, async (sandbox) =>
       assert.equal(await shell(sandbox, "cat /o/file; ls /o/i"), "outer"),
     );
-    for (const path of ["/", "relative", "/proc", "/proc/1", "/sys/x", "/dev", "/a/../b", ""]) {
+    for (const path of [
+      "/",
+      "relative",
+      "/proc",
+      "/proc/1",
+      "/sys/x",
+      "/dev",
+      "/.caisson",
+      "/.caisson/run",
+      "/usr/local/bin/deno",
+      "/a/../b",
+      "",
+    ]) {
       assert.equal((await client.createRefused({ volumes: { [path]: "outer" } }))[0], "400 INVALID_CONFIG", path);
     }
     for (const volumes of [

@@ -110,6 +110,39 @@ suite("isolation", () => {
     });
   });
 
+  test("variables of a sandbox are for its programs and do not change what the agent is", async () => {
+    const env = {
+      LD_PRELOAD: "/tmp/planted.so",
+      LD_AUDIT: "/tmp/planted.so",
+      LD_LIBRARY_PATH: "/tmp",
+      GLIBC_TUNABLES: "glibc.malloc.check=3",
+      NODE_OPTIONS: "--require /tmp/planted.js",
+      DENO_DIR: "/tmp/deno",
+      DENO_V8_FLAGS: "--max-old-space-size=1",
+      DENO_SERVE_ADDRESS: "tcp:0.0.0.0:80",
+      DENO_COVERAGE_DIR: "/tmp/coverage",
+      OTEL_DENO: "true",
+      RUST_LOG: "trace",
+      CAISSON_AGENT_ENV_0: "bm9uc2Vuc2U=",
+      ORDINARY: "of the programs",
+    };
+    await using other = await Sandbox.create({ env });
+    const [agents, programs] = await carryOut(other, [
+      `sorted(text.split("=")[0] for text in read("/proc/2/environ", 1 << 20).split("\\0") if text)`,
+      `{name: os.environ.get(name) for name in ${JSON.stringify(Object.keys(env))}}`,
+    ]);
+    assert.deepEqual(JSON.parse((programs ?? "").replaceAll("'", '"')), env);
+    const names = JSON.parse((agents ?? "").replaceAll("'", '"')) as string[];
+    const shared = ["DENO_TLS_CA_STORE", "HOME", "LANG", "NODE_EXTRA_CA_CERTS", "PATH", "SSL_CERT_FILE"];
+    const own = ["DENO_DIR", "DENO_NO_UPDATE_CHECK", "DENO_V8_FLAGS"];
+    assert.deepEqual(
+      names.filter((name) => !name.startsWith("CAISSON_AGENT_")),
+      [...shared, ...own].sort(),
+    );
+    const [settings] = await carryOut(other, [`read("/proc/2/environ", 1 << 20)`]);
+    assert.doesNotMatch(settings ?? "", /bm9uc2Vuc2U=|\/tmp\/deno|max-old-space-size=1\0/);
+  });
+
   test("another socket in the agent's place gets no client", async () => {
     const [outcome] = await carryOut(sandbox, [
       `(lambda fake: (os.rename("/.caisson/run/agent.sock", "/.caisson/run/old.sock"), fake.bind("/.caisson/run/agent.sock")))(socket.socket(socket.AF_UNIX))`,

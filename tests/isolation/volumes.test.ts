@@ -91,6 +91,35 @@ suite("planted volumes", () => {
     await holder.kill();
   });
 
+  test("a volume below a link that another volume has planted replaces neither the root nor the first process", async () => {
+    await newVolume("planted");
+    await newVolume("replacement");
+    const planter = await Sandbox.create({ volumes: { "/p": "planted", "/r": "replacement" } });
+    await run(
+      planter,
+      "ln -s / /p/up; ln -s ../../.caisson /p/agent; ln -s ../etc /p/etc; mkdir -p /r/.caisson/bin; cp /bin/true /r/.caisson/bin/tini; echo mine >/r/file",
+    );
+    await planter.kill();
+    for (const [path, refusal] of [
+      ["/p/up", /at "\/p\/up": links on the way lead to the root directory/],
+      ["/p/up/.caisson", /lead to \/\.caisson/],
+      ["/p/agent/bin", /lead to \/\.caisson/],
+    ] as const) {
+      const start = Sandbox.create({ volumes: { "/p": "planted", [path]: "replacement" } });
+      await assert.rejects(start, { code: "INVALID_CONFIG", status: 400, message: refusal });
+    }
+    // What a link shows of the sandbox's own root is the sandbox's to change, and both volumes are free after the refusals.
+    const sandbox = await Sandbox.create({ volumes: { "/p": "planted", "/p/etc/mine": "replacement" } });
+    assert.equal(await run(sandbox, "cat /etc/mine/file; readlink /proc/1/exe"), "mine\n/.caisson/bin/tini");
+    await sandbox.kill();
+  });
+
+  for (const path of ["/.caisson", "/.caisson/run", "/usr/local/bin/deno", "/etc/hosts", "/dev/shm"]) {
+    test(`a volume cannot be mounted at ${path}`, async () => {
+      await assert.rejects(Sandbox.create({ volumes: { [path]: "planted" } }), { code: "INVALID_CONFIG", status: 400 });
+    });
+  }
+
   suite("a root with planted links", () => {
     before(async () => {
       await newVolume("root", "builtin:debian-13");
@@ -127,8 +156,42 @@ suite("planted volumes", () => {
         plant: `ln -s ${target} data`,
         undo: "rm data",
         path: "/data/x",
-        refusal: /openat2 `data`: Invalid cross-device link/,
+        refusal:
+          /Cannot mount a volume at "\/data\/x": links on the way lead to \/proc, which belongs to the sandbox itself/,
       })),
+      ...Object.entries({
+        "the root directory": "/",
+        "the directory above": "..",
+        "itself from far above": "../../../..",
+      }).map(([name, target]) => ({
+        name: `a mount point that is a link to ${name} is refused`,
+        plant: `ln -s ${target} data`,
+        undo: "rm data",
+        path: "/data",
+        refusal: /Cannot mount a volume at "\/data": links on the way lead to the root directory/,
+      })),
+      {
+        name: "a mount point that is a link to the agent's files is refused",
+        plant: "ln -s usr/../.caisson data",
+        undo: "rm data",
+        path: "/data",
+        refusal: /links on the way lead to \/\.caisson, which belongs to the sandbox itself/,
+      },
+      {
+        name: "a mount point behind links that lead to each other is refused",
+        plant: "ln -s other data; ln -s data other",
+        undo: "rm data other",
+        path: "/data/x",
+        refusal: /it leads through too many links/,
+      },
+      {
+        name: "a mount point behind an ordinary link of the system is where that leads",
+        plant: "test -L var/run",
+        undo: "true",
+        path: "/var/run/x",
+        look: "cat /run/x/payload",
+        shows: "of the volume",
+      },
       {
         name: "a mount point behind a link to /etc is in the sandbox's own /etc",
         plant: "ln -s /etc data",
@@ -150,44 +213,50 @@ suite("planted volumes", () => {
         plant: "ln -s /proc/sys data",
         undo: "rm data",
         path: "/data/x",
-        refusal: /mkdir `\/data\/x`: No such file or directory/,
+        refusal: /links on the way lead to \/proc/,
       },
       {
         name: "a mount point behind a link to the agent's files is refused",
         plant: "ln -s /.caisson data",
         undo: "rm data",
         path: "/data/x",
-        refusal: /mkdir `\/data\/x`: Read-only file system/,
+        refusal: /links on the way lead to \/\.caisson/,
       },
       {
         name: "a link in the place of the agent's files to the first process's root is refused",
         plant: "rm -rf .caisson; ln -s /proc/1/root .caisson",
         undo: "rm .caisson; mkdir .caisson",
-        refusal: /openat2 `\.caisson`: Invalid cross-device link/,
+        refusal: /\/\.caisson of its root is a link\. Mount the volume in another sandbox/,
       },
       {
         name: "a link in the place of the agent's files that leads to itself is refused",
         plant: "rm -rf .caisson; ln -s .caisson .caisson",
         undo: "rm .caisson; mkdir .caisson",
-        refusal: /openat2 `\.caisson`: Too many levels of symbolic links/,
+        refusal: /\/\.caisson of its root is a link\. Mount the volume in another sandbox/,
       },
       {
         name: "a link in the place of /proc is refused",
         plant: "rmdir proc; mkdir -p false/self; ln -s /false proc",
         undo: "rm -r proc false; mkdir proc",
-        refusal: /the target `\/proc` is invalid: Not a directory/,
+        refusal: /\/proc of its root is a link\. Mount the volume in another sandbox/,
       },
       {
         name: "a link in the place of /sys is refused",
         plant: "rmdir sys; ln -s /proc sys",
         undo: "rm sys; mkdir sys",
-        refusal: /the target `\/sys` is invalid: Not a directory/,
+        refusal: /\/sys of its root is a link\. Mount the volume in another sandbox/,
+      },
+      {
+        name: "a link in the place of /run is refused",
+        plant: "mv run run.kept; ln -s / run",
+        undo: "rm run; mv run.kept run",
+        refusal: /\/run of its root is a link/,
       },
       {
         name: "a link in the place of /dev is refused",
         plant: "mv dev dev.kept; ln -s /proc/1/root/dev dev",
         undo: "rm dev; mv dev.kept dev",
-        refusal: /openat2 `dev`: Invalid cross-device link/,
+        refusal: /\/dev of its root is a link\. Mount the volume in another sandbox/,
       },
       {
         name: "a link in the place of /etc/hosts to the core dump handler changes nothing of the handler",
@@ -219,7 +288,9 @@ suite("planted volumes", () => {
           ...(path === undefined ? {} : { volumes: { [path]: "payload" } }),
         });
         if (refusal !== undefined) {
-          await assert.rejects(start, { code: "SANDBOX_START_FAILED", status: 502, message: refusal });
+          const ours = /\blead/.test(refusal.source);
+          const error = ours ? { code: "INVALID_CONFIG", status: 400 } : { code: "SANDBOX_START_FAILED", status: 502 };
+          await assert.rejects(start, { ...error, message: refusal });
         } else {
           const sandbox = await start;
           assert.equal(await run(sandbox, `${look}`), shows);

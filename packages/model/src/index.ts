@@ -2,6 +2,7 @@ export { parseDuration } from "./duration.ts";
 export { CaissonError, ERRORS, type ErrorCode } from "./errors.ts";
 export { type IdPrefix, newId, parseId, randomCharacters } from "./ids.ts";
 export { LABEL_LIMITS, type Labels, requireLabels } from "./labels.ts";
+export { RESERVED_PATHS, reservedPathOf } from "./reserved-paths.ts";
 export { formatSize, parseSize } from "./size.ts";
 export { isSlug, requireSlug } from "./slug.ts";
 export type { StopReason } from "./stop-reason.ts";

@@ -1,4 +1,4 @@
-import { CaissonError } from "@caisson/model";
+import { CaissonError, reservedPathOf } from "@caisson/model";
 
 /** A volume and where it appears in the sandbox. */
 export interface VolumeMount {
@@ -9,8 +9,6 @@ export interface VolumeMount {
   readonly isReadOnly: boolean;
 }
 
-/** Directories of the kernel's own file systems; a volume over them would break the sandbox, not add to it. */
-const RESERVED_PATHS = ["/proc", "/sys", "/dev", "/run/caisson"];
 const MAX_PATH_BYTES = 4095;
 const MAX_NAME_BYTES = 255;
 
@@ -77,10 +75,8 @@ function normalisePath(path: string): string {
   ) {
     throw invalid(`the mount path ${shown} is too long`);
   }
-  const reserved = RESERVED_PATHS.find(
-    (directory) => normalised === directory || normalised.startsWith(`${directory}/`),
-  );
-  if (reserved !== undefined)
+  const reserved = reservedPathOf(normalised);
+  if (reserved !== null)
     throw invalid(`a volume cannot be mounted at ${shown}: ${reserved} belongs to the sandbox itself`);
   return normalised;
 }

@@ -17,7 +17,13 @@ const environment = {
   ...Object.fromEntries(
     Object.entries(Deno.env.toObject()).filter(([name]) => !name.startsWith("CAISSON_AGENT_") && !own.has(name)),
   ),
-  ...JSON.parse(Deno.env.get("CAISSON_AGENT_ENV")),
+  ...Object.fromEntries(
+    new TextDecoder()
+      .decode(Uint8Array.fromBase64(Deno.env.get("CAISSON_AGENT_ENV_0")))
+      .split("\\0")
+      .filter((entry) => entry !== "")
+      .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+  ),
 };
 async function run(script) {
   const options = { args: ["-c", script], clearEnv: true, env: environment, cwd: environment.HOME, stdin: "null" };

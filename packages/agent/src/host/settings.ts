@@ -18,8 +18,8 @@ const DEFAULT_PING_INTERVAL_MS = 15_000;
 
 /**
  * Reads the settings from the agent's process environment, and the initial environment of the sandbox: what remains, without the variables that
- * are for the agent's Deno (their names are in `CAISSON_AGENT_OWN`), and with those that had to give way to them or to the settings (in
- * `CAISSON_AGENT_ENV`, a JSON object). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`), `CAISSON_AGENT_PING_MS` (default 15000) and
+ * are for the agent's Deno (their names are in `CAISSON_AGENT_OWN`), and with those that the agent's own process must not have (in `CAISSON_AGENT_ENV_0`,
+ * `_1` and so on: `NAME=value` each, ended by NUL, in base64, cut in parts). The settings are `CAISSON_AGENT_SOCKET`, `CAISSON_AGENT_DENO` (default `/usr/local/bin/deno`), `CAISSON_AGENT_PING_MS` (default 15000) and
  * `CAISSON_AGENT_CLEAR` (a directory to empty; default none).
  */
 export function readSettings(variables: Readonly<Record<string, string>>): {
@@ -37,7 +37,7 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
   const own = new Set(variables[`${PREFIX}OWN`]?.split(" "));
   const initialEnvironment = {
     ...Object.fromEntries(Object.entries(variables).filter(([name]) => !name.startsWith(PREFIX) && !own.has(name))),
-    ...(JSON.parse(variables[`${PREFIX}ENV`] ?? "{}") as Readonly<Record<string, string>>),
+    ...hiddenVariables(variables),
   };
   const settings = {
     socketPath,
@@ -47,4 +47,16 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
     clearedDirectory: variables[`${PREFIX}CLEAR`] || null,
   };
   return { settings, initialEnvironment };
+}
+
+function hiddenVariables(variables: Readonly<Record<string, string>>): Record<string, string> {
+  let encoded = "";
+  for (let index = 0; variables[`${PREFIX}ENV_${index}`] !== undefined; index += 1)
+    encoded += variables[`${PREFIX}ENV_${index}`];
+  const text = new TextDecoder().decode(Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0)));
+  const entries = text
+    .split("\0")
+    .filter((entry) => entry !== "")
+    .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]);
+  return Object.fromEntries(entries);
 }

@@ -28,6 +28,7 @@ import type { OciProgram } from "./find-oci-runtime.ts";
 import type { HostShares } from "./limits/host-shares.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
+import { requireOwnDirectories, resolveTargets } from "./root/mount-target.ts";
 import { mountAgentRun, mountData, mountNetworkSysfs, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
@@ -152,12 +153,14 @@ export class Sandbox {
         this.#restrict(address, egress),
       ]),
     );
+    await requireOwnDirectories(rootPath);
     const certificates = hasSecrets
       ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
       : {};
-    const dataMounts = await trace.run("data mounts", () =>
-      settleAll(mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user))),
-    );
+    const dataMounts = await trace.run("data mounts", async () => {
+      const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
+      return await resolveTargets(rootPath, await settleAll(mounted));
+    });
     await trace.run("config", () =>
       directory.write(
         "config.json",

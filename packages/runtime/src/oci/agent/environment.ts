@@ -29,11 +29,24 @@ export const AGENT_SOCKET_NAME = "agent.sock";
 
 /** Names of the agent's own settings. */
 const AGENT_PREFIX = "CAISSON_AGENT_";
+const ENV_PREFIX = `${AGENT_PREFIX}ENV_`;
 
 /**
- * The environment of the agent's process: the sandbox's variables, so that what it does on the user's behalf sees them, and its own, which its
- * children must not see. `CAISSON_AGENT_ENV` holds, as JSON, the sandbox's variables that stand behind one of its own, and only those: the kernel
- * hands at most 128 KiB in one variable.
+ * What of the sandbox's variables the agent's own process has, because it acts on the user's behalf: for its requests (`fetch`) and temporary files. No
+ * others, of which many change what a program is: LD_PRELOAD, LD_LIBRARY_PATH, GLIBC_TUNABLES, NODE_OPTIONS, DENO_…, OTEL_….
+ */
+const SHARED: ReadonlySet<string> = new Set([
+  ...["PATH", "HOME", "LANG", "TZ", "TMPDIR"],
+  ...["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "DENO_TLS_CA_STORE"],
+  ...["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"].flatMap((name) => [name, name.toLowerCase()]),
+]);
+
+/** The kernel hands at most 128 KiB in one variable. */
+const PART_BYTES = 96 * 1024;
+
+/**
+ * The environment of the agent's process: its own variables, which its children must not see, and of the sandbox's the `SHARED` ones.
+ * `CAISSON_AGENT_ENV_0`, `_1` and so on hold the sandbox's others: `NAME=value` each, ended by NUL, in base64, cut in parts.
  */
 export function agentEnvironment(
   sandbox: Readonly<Record<string, string>>,
@@ -47,18 +60,29 @@ export function agentEnvironment(
     DENO_NO_UPDATE_CHECK: "1",
     DENO_V8_FLAGS: `--max-old-space-size=${heapMib(memoryBytes)}`,
   };
-  const isHidden = (name: string): boolean => Object.hasOwn(own, name) || name.startsWith(AGENT_PREFIX);
-  const hidden = Object.entries(environment).filter(([name]) => isHidden(name));
+  const isShared = ([name]: readonly [string, string]): boolean => SHARED.has(name);
+  const variables = Object.entries(environment);
   const settings = {
     ...own,
     [`${AGENT_PREFIX}OWN`]: Object.keys(own).join(" "),
     [`${AGENT_PREFIX}SOCKET`]: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
     // Always set, because one that came with the sandbox's own variables would name any directory.
     [`${AGENT_PREFIX}CLEAR`]: clearedDirectory ?? "",
-    [`${AGENT_PREFIX}ENV`]: JSON.stringify(Object.fromEntries(hidden)),
+    ...Object.fromEntries(inParts(variables.filter((variable) => !isShared(variable)))),
   };
   // A setting that is not set here may come with the sandbox: it concerns that sandbox's own agent alone.
-  return Object.entries({ ...environment, ...settings }).map(([name, value]) => `${name}=${value}`);
+  const asked = variables.filter(([name]) => name.startsWith(AGENT_PREFIX) && !name.startsWith(ENV_PREFIX));
+  const all = { ...Object.fromEntries([...variables.filter(isShared), ...asked]), ...settings };
+  return Object.entries(all).map(([name, value]) => `${name}=${value}`);
+}
+
+function inParts(variables: readonly (readonly [string, string])[]): (readonly [string, string])[] {
+  const text = Buffer.from(variables.map(([name, value]) => `${name}=${value}\0`).join("")).toString("base64");
+  const count = Math.ceil(text.length / PART_BYTES);
+  return Array.from({ length: count }, (_, index) => [
+    `${ENV_PREFIX}${index}`,
+    text.slice(index * PART_BYTES, (index + 1) * PART_BYTES),
+  ]);
 }
 
 /**

@@ -13,6 +13,7 @@ import {
 import { CONTROL, type CopyOrder, type CopyReport, type LiveOrder, STATE } from "./copy-order.ts";
 import { BLOCK_BYTES, type ByteRange, DirtyBlocks } from "./dirty-blocks.ts";
 import { differingRanges } from "./extent-difference.ts";
+import { atHighPriority } from "./high-priority.ts";
 
 /** Both files are locked while a piece is copied: for 1 to 3 ms. */
 const EXTENTS_PER_PIECE = 64;
@@ -91,7 +92,7 @@ export class ImageCopy {
       drain();
       this.#copyAgain(dirty.take());
       requireNoLoss(trace);
-      const frozenMs = this.#copyFrozen(live, trace, dirty, drain);
+      const frozenMs = atHighPriority(() => this.#copyFrozen(live, trace, dirty, drain));
       if (frozenMs === null) continue;
       onCopied({ frozenMs, attempts: attempt, freezes: this.#freezes, copiedAgain: this.#copiedAgain });
       return;
@@ -100,7 +101,7 @@ export class ImageCopy {
 
   /** All of it, or all that differs. `afterPiece` keeps the trace's buffer from filling. */
   #copyAll(isSeeded: boolean, afterPiece: () => void): void {
-    faultPointSync("storage.seal.copy");
+    faultPointSync(this.#order.live === null ? "storage.copy" : "storage.seal.copy");
     const { sizeBytes, detail } = this.#order;
     const ranges: Iterable<ByteRange> = isSeeded
       ? differingRanges(this.#source, this.#target, detail, afterPiece)
