@@ -38,7 +38,9 @@ root=$(readlink -f "$root")
 # Everything else is made in namespaces, which end with their first process, and that one with this script.
 first='' network=''
 end() {
-  trap - EXIT HUP INT TERM
+  trap - EXIT
+  # A second signal, which timeout(1) sends to the group, is not to keep anything from being removed.
+  trap '' HUP INT TERM
   for pid in $first $network; do kill -KILL "$pid" 2>/dev/null || true; done
   wait
   rm -rf --one-file-system "$scratch"

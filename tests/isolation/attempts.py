@@ -21,7 +21,6 @@ import struct
 import sys
 import tempfile
 
-TIMEOUT_SECONDS = 10
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -424,12 +423,12 @@ def outcome_of(expression):
         return errno.errorcode.get(error.errno, str(error))
 
 
-def run(expression):
+def run(expression, timeout_seconds):
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        signal.alarm(TIMEOUT_SECONDS)
+        signal.alarm(timeout_seconds)
         try:
             text = outcome_of(expression)
         except BaseException as error:
@@ -450,4 +449,5 @@ if __name__ == "__main__":
     with open(sys.argv[1]) as file:
         attempts = json.load(file)
     globals().update(attempts["variables"])
-    json.dump([run(expression) for expression in attempts["expressions"]], sys.stdout)
+    outcomes = [run(expression, attempts["timeoutSeconds"]) for expression in attempts["expressions"]]
+    json.dump(outcomes, sys.stdout)

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import type { Sandbox } from "@deno/sandbox";
 
 /** Something that a hostile program tries inside a sandbox, and what it must meet. */
@@ -24,7 +25,8 @@ export async function carryOut(
   variables: Readonly<Record<string, string>> = {},
 ): Promise<readonly string[]> {
   await sandbox.fs.writeTextFile(PROGRAM_PATH, await readFile(join(import.meta.dirname, "attempts.py"), "utf8"));
-  await sandbox.fs.writeTextFile(LIST_PATH, JSON.stringify({ variables, expressions }));
+  const timeoutSeconds = Math.ceil(testTimeoutMs(10_000) / 1000);
+  await sandbox.fs.writeTextFile(LIST_PATH, JSON.stringify({ variables, expressions, timeoutSeconds }));
   const child = await sandbox.spawn("python3", {
     args: [PROGRAM_PATH, LIST_PATH],
     stdout: "piped",

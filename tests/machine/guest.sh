@@ -3,7 +3,7 @@
 # cgroups, systemd, udev and Debian's kernels make a difference. What it prints, the host prints.
 set -u
 export LC_ALL=C.UTF-8 HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export CI=true CAISSON_TEST_TIMEOUT_SCALE=30
+export CI=true CAISSON_TEST_TIMEOUT_SCALE=30 CAISSON_TEST_VERBOSE=1
 until [ -e /dev/virtio-ports/caisson ]; do sleep 1; done
 exec >/dev/virtio-ports/caisson 2>&1
 . /machine/environment

@@ -48,7 +48,9 @@ mkdir -p "$cache"
 # All work is done by children that end with this script.
 child=''
 end() {
-  trap - EXIT HUP INT TERM
+  trap - EXIT
+  # A second signal, which timeout(1) sends to the group, is not to keep anything from being removed.
+  trap '' HUP INT TERM
   [ -z "$child" ] || kill -KILL "$child" 2>/dev/null || true
   # The reader of the guest's output ends when nobody can write to it any more, this shell included.
   exec >/dev/null

@@ -37,15 +37,16 @@ export function isInPrivateNetwork(file: string): boolean {
 async function runInside([command = "", ...args]: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const child = spawn(command, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const isVerbose = process.env.CAISSON_TEST_VERBOSE !== undefined;
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text: string) => {
       output += text;
+      if (isVerbose) process.stderr.write(text);
     });
   }
   child.once("error", reject);
   child.once("close", (code) => {
-    if (process.env.CAISSON_TEST_VERBOSE !== undefined) process.stderr.write(output);
     if (code === 0) resolve();
     else reject(new Error(`The tests inside ended with ${code}:\n${output}`));
   });

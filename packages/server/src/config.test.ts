@@ -78,6 +78,13 @@ suite("configuration", () => {
     await refused('regions = ["Ord"]', /regions/);
     await refused('[network]\nname_servers = ["resolver"]', /network\.name_servers/);
     await refused("listen = 8484", /listen/);
+    await refused('public_url = "example.com"', /public_url is "example\.com": give an origin/);
+    await refused('public_url = "https://example.com/path"', /public_url/);
+    await refused('[tls]\ncert = "/a"', /tls\.key is missing/);
+    await refused('[tls]\ncert = "/a"\nkey = "/b"', /need public_url/);
+    await refused('public_url = "http://a.test"\n[tls]\ncert = "/a"\nkey = "/b"', /need public_url.*https/);
+    for (const text of ["10.0.0", "10.0.0.0/33", "10.0.0.0/", "proxy", "::1/129"])
+      await refused(`trusted_proxies = ["${text}"]`, /trusted_proxies holds/);
     await refused('listen = "localhost"', /HOST:PORT/);
     await refused("listen = ", /TOML/);
     await assert.rejects(async () => loadConfig({ configPath: join(directory, "absent.toml") }, {}), /Cannot read/);

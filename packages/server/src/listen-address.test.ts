@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { suite, test } from "node:test";
 import { CaissonError } from "@caisson/model";
-import { requireFreeAddress } from "./listen-address.ts";
+import { clearTextWarning, requireFreeAddress } from "./listen-address.ts";
 
 suite("listen address", () => {
   const refusal = async (host: string, port: number): Promise<string> => {
@@ -32,5 +32,14 @@ suite("listen address", () => {
 
   test("an address that the machine does not have is told", async () => {
     assert.match(await refusal("192.0.2.1", 8484), /192\.0\.2\.1:8484: this machine has no such address/);
+  });
+
+  test("a server that others can reach without TLS warns of it, and says what to do", () => {
+    const warning = (listenHost: string, values: object = {}) =>
+      clearTextWarning({ listenHost, listenPort: 8484, tls: null, publicUrl: null, ...values });
+    for (const host of ["127.0.0.1", "127.0.1.1", "::1", "localhost"]) assert.equal(warning(host), null);
+    assert.match(warning("0.0.0.0") ?? "", /in the clear to 0\.0\.0\.0:8484.*Set tls\.cert and tls\.key/);
+    assert.match(warning("10.0.0.1", { publicUrl: "https://a.test" }) ?? "", /nothing but the TLS proxy/);
+    assert.equal(warning("0.0.0.0", { tls: { certPath: "/c", keyPath: "/k" } }), null);
   });
 });

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import type { Config } from "./config.ts";
 
 /** Throws `INVALID_CONFIG` when nobody could listen there, so that a start fails at once and not after everything else is ready. */
 export async function requireFreeAddress(host: string, port: number): Promise<void> {
@@ -43,7 +44,17 @@ function printAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Whether only this machine reaches what listens there. */
-export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\./.test(host);
+/** What to warn of when tokens, which clients send with every request, would leave this machine in the clear; null when they do not. */
+export function clearTextWarning({
+  tls,
+  publicUrl,
+  listenHost,
+  listenPort,
+}: Pick<Config, "tls" | "publicUrl" | "listenHost" | "listenPort">): string | null {
+  if (tls !== null || listenHost === "localhost" || listenHost === "::1" || /^127\./.test(listenHost)) return null;
+  const remedy =
+    publicUrl?.startsWith("https://") === true
+      ? "Let nothing but the TLS proxy in front reach it"
+      : "Set tls.cert and tls.key, or listen on 127.0.0.1 behind a TLS proxy";
+  return `Tokens travel in the clear to ${listenHost}:${listenPort}, and everyone on the way can use them. ${remedy}`;
 }

@@ -27,7 +27,7 @@ import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
-import { explainListening, isLoopback, requireFreeAddress } from "./listen-address.ts";
+import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { readTls, reloadTls } from "./tls.ts";
@@ -52,7 +52,8 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   await makeDirectories(directory);
   undo.use(await lockDataDirectory(directory));
   const tls = config.tls === null ? null : await readTls(config.tls);
-  warnOfClearText(config, logger);
+  const warning = clearTextWarning(config);
+  if (warning !== null) logger.warn(warning);
   await requireFreeAddress(config.listenHost, config.listenPort);
   const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
   undo.defer(() => store.close());
@@ -99,7 +100,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
-    undo.defer(reloadTls(config.tls, tls, http.server as unknown as TlsServer, logger));
+    undo.defer(reloadTls(config.tls, tls, http.server as unknown as Pick<TlsServer, "setSecureContext">, logger));
   const upgraded = new UpgradedConnections();
   undo.defer(async () => {
     const closing = http.close();
@@ -191,6 +192,8 @@ async function openRegion(
     onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
   });
   undo.defer(() => storage.close());
+  const room = new RoomMaker();
+  room.register({ name: "spare clones", evict: () => storage.evictSpares() });
   // What an import that failed undoes again and again needs the pool.
   undo.defer(() => persistent.close());
   const guard = undo.use(
@@ -234,18 +237,9 @@ async function openRegion(
       onDamage: (volumeId, message) => recordVolumeDamage({ store }, volumeId, message),
     }),
     scratch,
-    room: new RoomMaker(),
+    room,
     ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),
   };
-}
-
-/** Clients send their token with every request. */
-function warnOfClearText({ tls, publicUrl, listenHost, listenPort }: Config, logger: Logger): void {
-  if (tls !== null || isLoopback(listenHost)) return;
-  const proxied = publicUrl?.startsWith("https://") === true ? " Let nothing but the TLS proxy in front reach it" : "";
-  logger.warn(
-    `Tokens travel in the clear to ${listenHost}:${listenPort}: everyone on the way can read and use them.${proxied || " Set tls.cert and tls.key, or listen on 127.0.0.1 behind a TLS proxy"}`,
-  );
 }
 
 /** Where clients on this machine reach the server. */

@@ -27,7 +27,13 @@ export async function readTls({ certPath, keyPath }: TlsConfig): Promise<TlsMate
 }
 
 /** Uses a certificate that was renewed for new connections, at most a minute later: nobody has to start the server again. Returns what ends it. */
-export function reloadTls(config: TlsConfig, first: TlsMaterial, server: Server, logger: Logger): () => void {
+export function reloadTls(
+  config: TlsConfig,
+  first: TlsMaterial,
+  server: Pick<Server, "setSecureContext">,
+  logger: Logger,
+  intervalMs = RELOAD_INTERVAL_MS,
+): () => void {
   let current = first;
   const reload = async (): Promise<void> => {
     const next = await readTls(config);
@@ -38,15 +44,16 @@ export function reloadTls(config: TlsConfig, first: TlsMaterial, server: Server,
   };
   const timer = setInterval(
     () => void reload().catch((error: unknown) => logger.error({ err: error }, "the certificate in use stays")),
-    RELOAD_INTERVAL_MS,
+    intervalMs,
   );
   return () => clearInterval(timer);
 }
 
 async function readPem(setting: string, path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw new CaissonError("INVALID_CONFIG", `Cannot read ${path} (${setting}): ${String(error)}`, { cause: error });
-  }
+  });
+  // An empty one would be served as none: it may just be being written.
+  if (text.includes("-----BEGIN ") && text.trimEnd().endsWith("-----")) return text;
+  throw new CaissonError("INVALID_CONFIG", `Cannot use ${path} (${setting}): it is not in PEM form, or not whole`);
 }

@@ -227,8 +227,9 @@ export class SpaceGuard implements AsyncDisposable {
     const isActive = ({ mount }: Look) => nowMs - mount.grewAtMs < ACTIVE_MS;
     const activeCount = looks.filter(isActive).length;
     for (const look of looks) {
-      // Those that are written to share two thirds, and one that was at rest until now may begin with the rest.
-      const part = isActive(look) ? 2 / 3 / activeCount : 1 / 3;
+      // Those that are written to share what is left. One that begins now may have a part of it before the next look: more than there is is
+      // promised then, but not written in so short a time, unless there is little left, which the headroom makes up for.
+      const part = isActive(look) ? 1 / activeCount : activeCount === 0 ? 1 : 1 / 3;
       const shareBytes = leftBytes >= PLENTY_BYTES ? leftBytes - PLENTY_BYTES / 2 : leftBytes * part;
       const leastBytes = look.mount.isScratch ? SCRATCH_BYTES - look.usedBytes : 0;
       await this.#limit(look.mount, look.freeBytes - Math.max(0, shareBytes, leastBytes));

@@ -5,7 +5,16 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
 import { loadConfig } from "../config.ts";
-import { checkDisk, checkPools, isOnPath, judgePrivileges, judgeTools, readTools } from "./host-checks.ts";
+import {
+  checkDisk,
+  checkPools,
+  isOnPath,
+  judgeCacheDisk,
+  judgeDataDisk,
+  judgePrivileges,
+  judgeTools,
+  readTools,
+} from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
 import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
@@ -139,7 +148,15 @@ suite("doctor", () => {
   });
 
   test("the disk of a directory that does not exist yet is that of the nearest one that does", async () => {
-    assert.match((await checkDisk("disk", "/tmp/not/there/yet")).found, /free for \/tmp\/not\/there\/yet$/);
+    const { found } = await checkDisk("/tmp/not/there/yet", judgeDataDisk);
+    assert.match(found, /free for \/tmp\/not\/there\/yet$/);
+  });
+
+  test("a disk that volumes will soon fill is a warning; for the images alone the same space is enough", () => {
+    const judge = (bytes: number) => [judgeDataDisk("/data", bytes).status, judgeCacheDisk("/cache", bytes).status];
+    assert.deepEqual(judge(30e9), ["ok", "ok"]);
+    assert.deepEqual(judge(6e9), ["warning", "ok"]);
+    assert.deepEqual(judge(2e9), ["missing", "missing"]);
   });
 
   test("a pool with a reverse map is a warning, and one without is well", async () => {

@@ -104,15 +104,30 @@ export function judgePlaces({ total, kept, keptEach, perOrganization }: SandboxP
   return ok("places for sandboxes", `${total}, ${each}, ${kept === 0 ? "none kept for others" : shared}`);
 }
 
-/** Looks at the disk of the directory, which need not exist yet. */
-export async function checkDisk(name: string, directory: string): Promise<Check> {
+/** Looks at the disk of a directory that need not exist yet. */
+export async function checkDisk(
+  directory: string,
+  judge: (directory: string, freeBytes: number) => Check,
+): Promise<Check> {
   const { bavail, bsize } = await statfsOfNearest(directory);
-  const freeBytes = bavail * bsize;
+  return judge(directory, bavail * bsize);
+}
+
+export function judgeDataDisk(directory: string, freeBytes: number): Check {
+  const check = judgeSpace("disk", directory, freeBytes);
+  if (check.status !== "ok" || freeBytes >= SPACE_GOOD_BYTES) return check;
+  return warning(check.name, check.found, "Volumes and sandboxes will soon fill the disk");
+}
+
+/** There are few images, so the space to make one is enough. */
+export function judgeCacheDisk(directory: string, freeBytes: number): Check {
+  return judgeSpace("image cache", directory, freeBytes);
+}
+
+function judgeSpace(name: string, directory: string, freeBytes: number): Check {
   const found = `${formatSize(freeBytes)} free for ${directory}`;
-  if (freeBytes < SPACE_MIN_BYTES)
-    return missing(name, found, `Free at least ${formatSize(SPACE_MIN_BYTES)}, or choose another directory`);
-  if (freeBytes < SPACE_GOOD_BYTES) return warning(name, found, "Volumes and sandboxes will soon fill the disk");
-  return ok(name, found);
+  if (freeBytes >= SPACE_MIN_BYTES) return ok(name, found);
+  return missing(name, found, `Free at least ${formatSize(SPACE_MIN_BYTES)}, or choose another directory`);
 }
 
 function statfsOfNearest(directory: string): Promise<{ readonly bavail: number; readonly bsize: number }> {

@@ -3,7 +3,16 @@ import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
-import { checkDescriptors, checkDisk, checkPools, checkPrivileges, checkTools, judgePlaces } from "./host-checks.ts";
+import {
+  checkDescriptors,
+  checkDisk,
+  checkPools,
+  checkPrivileges,
+  checkTools,
+  judgeCacheDisk,
+  judgeDataDisk,
+  judgePlaces,
+} from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
@@ -25,8 +34,8 @@ export async function runDoctor(options: {
     checkDescriptors,
     () => checkHostLimits(options.sandboxes),
     async () => judgePlaces(sandboxPlaces(options.sandboxes, SANDBOXES_MAX)),
-    () => checkDisk("disk", options.dataDirectory),
-    () => checkDisk("image cache", cacheDirectory),
+    () => checkDisk(options.dataDirectory, judgeDataDisk),
+    () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),
     checkNameServers,
     checkFirewall,

@@ -20,6 +20,15 @@ suite("label filter", () => {
     assert.deepEqual(parseLabelFilter({ labels: "None" }), {});
   });
 
+  test("refuses characters that there are not, and more filters than anything can pass", () => {
+    for (const query of [
+      { labels: "{'k': '\\U00110000'}" },
+      Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`labels[k${index}]`, "v"])),
+    ])
+      assert.throws(() => parseLabelFilter(query), { code: "INVALID_LABELS" });
+    assert.deepEqual(parseLabelFilter({ labels: "{'k': '\\U0010ffff'}" }), { k: "\u{10ffff}" });
+  });
+
   test("refuses what is neither, instead of listing everything", () => {
     for (const labels of ["{'k'}", "{'k': v}", "['k']", "{'k': 'v'", "x", "{'a': 'b': 'c'}"]) {
       assert.throws(

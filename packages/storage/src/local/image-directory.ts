@@ -13,12 +13,15 @@ import type { BlockImage, ImageId } from "../driver.ts";
  * - `scratch/<id>`  ephemeral images, worthless after a restart
  * - `incoming/…`    images being made; a single rename moves one out when it is whole and on stable storage
  * - `trash/…`       images being removed; a rename moves one in, then its space is freed
+ * - `spares/<id>`   a clone of a sealed image that nobody uses yet; `spares/<id>.…` while it is being made
  *
- * So an image exists or does not, whenever the power fails, and the last three can be emptied at every start.
+ * So an image exists or does not, whenever the power fails. What is ephemeral, incoming or trash can be emptied at every start, and spares can be made
+ * again.
  */
 export type ImageState = "images" | "sealed" | "scratch";
 const STATES: readonly ImageState[] = ["images", "sealed", "scratch"];
 const TRANSIENT = ["scratch", "incoming", "trash"] as const;
+const SPARES = "spares";
 
 export interface StoredImage {
   readonly state: ImageState;
@@ -27,7 +30,7 @@ export interface StoredImage {
 }
 
 /** An image being made. It becomes visible when it is committed, and goes when it is disposed of before. */
-class IncomingImage implements AsyncDisposable {
+export class IncomingImage implements AsyncDisposable {
   readonly path: string;
   readonly file: FileHandle;
   #isCommitted = false;
@@ -58,7 +61,7 @@ export class ImageDirectory {
 
   /** Makes the directories. */
   async prepare(): Promise<void> {
-    const names = new Set([...STATES, ...TRANSIENT]);
+    const names = new Set([...STATES, ...TRANSIENT, SPARES]);
     for (const name of names) await mkdir(join(this.path, name), { recursive: true, mode: 0o700 });
     await syncDirectory(this.path);
   }
@@ -68,6 +71,58 @@ export class ImageDirectory {
     for (const name of TRANSIENT) {
       for (const entry of await readdir(join(this.path, name))) await unlinkFile(join(this.path, name, entry));
     }
+    for (const entry of await readdir(join(this.path, SPARES)))
+      if (entry.includes(".")) await unlinkFile(join(this.path, SPARES, entry));
+  }
+
+  /** Ids of the sealed images, the oldest first. */
+  async listSealed(): Promise<readonly ImageId[]> {
+    const directory = join(this.path, "sealed");
+    const found = await Promise.all(
+      (await readdir(directory)).map(async (id) => ({ id, madeAtMs: (await stat(join(directory, id))).ctimeMs })),
+    );
+    return found.toSorted((a, b) => a.madeAtMs - b.madeAtMs).map(({ id }) => id);
+  }
+
+  sparePathOf(id: ImageId): string {
+    return join(this.path, SPARES, id);
+  }
+
+  /** Ids of the sealed images that have a spare clone. */
+  async listSpares(): Promise<readonly ImageId[]> {
+    return readdir(join(this.path, SPARES));
+  }
+
+  /** Opens a new empty file for a spare of the sealed image. */
+  async createSpare(id: ImageId): Promise<IncomingImage> {
+    return createUnder(`${this.sparePathOf(id)}.${randomBytes(6).toString("hex")}`);
+  }
+
+  /** Makes the spare of a sealed image the beginning of image `newId`. Null: there is none. */
+  async adoptSpare(id: ImageId, newId: ImageId): Promise<IncomingImage | null> {
+    const path = this.#incomingPath(newId);
+    try {
+      await renameFile(this.sparePathOf(id), path);
+    } catch (error) {
+      if (hasErrorCode(error, "ENOENT")) return null;
+      throw error;
+    }
+    try {
+      return new IncomingImage(path, await openFile(path, constants.O_RDWR));
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
+  }
+
+  /** Removes the spare of a sealed image and frees its space. None is success. */
+  async discardSpare(id: ImageId): Promise<void> {
+    const path = this.sparePathOf(id);
+    if (!(await isThere(path))) return;
+    const trash = join(this.path, "trash", `${id}.${randomBytes(6).toString("hex")}`);
+    await renameFile(path, trash);
+    await cutFile(trash);
+    await unlinkFile(trash);
   }
 
   /** The directories whose files may be attached. */
@@ -102,11 +157,11 @@ export class ImageDirectory {
 
   /** Opens a new empty file under a name of its own. */
   async createIncoming(id: ImageId): Promise<IncomingImage> {
-    const path = join(this.path, "incoming", `${id}.${randomBytes(6).toString("hex")}`);
-    return new IncomingImage(
-      path,
-      await openFile(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600),
-    );
+    return createUnder(this.#incomingPath(id));
+  }
+
+  #incomingPath(id: ImageId): string {
+    return join(this.path, "incoming", `${id}.${randomBytes(6).toString("hex")}`);
   }
 
   /** Puts the names of the images in one state on stable storage. */
@@ -133,6 +188,10 @@ export class ImageDirectory {
     if (image?.state !== "scratch") await cutFile(trash);
     await unlinkFile(trash);
   }
+}
+
+async function createUnder(path: string): Promise<IncomingImage> {
+  return new IncomingImage(path, await openFile(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
 }
 
 async function cutFile(path: string): Promise<void> {

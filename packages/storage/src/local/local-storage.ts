@@ -3,6 +3,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   changeMode,
+  countExtents,
   type FileLock,
   hasErrorCode,
   KeyedLock,
@@ -29,8 +30,9 @@ import type {
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
-import { ImageCopier } from "./copy/image-copier.ts";
-import { ImageDirectory, type ImageState, type StoredImage } from "./image-directory.ts";
+import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
+import { SpareClones } from "./copy/spare-clones.ts";
+import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
@@ -60,6 +62,8 @@ const GIB = 2 ** 30;
 const MINIMUM_AVAILABLE_BYTES = 32 * MIB;
 /** What an ephemeral image needs of the headroom to be of any use. */
 const MINIMUM_FREE_BYTES = 8 * MIB;
+/** How old the exclusive size of an image with a spare clone may be: to measure it, the spare is removed and made again. */
+const EXCLUSIVE_AGE_MS = 3_600_000;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 /** Deleting alone frees nothing at once, so the advice says what does. */
 const FULL_ADVICE =
@@ -83,6 +87,10 @@ export class LocalStorage implements StorageDriver {
   readonly #turns = new KeyedLock();
   readonly #watch: SyncedWriteWatch | null;
   readonly #copier: ImageCopier;
+  readonly #spares: SpareClones;
+  /** The last image that was sealed of each source since the start: the next one is likely to share most with it. */
+  readonly #lastSealed = new Map<ImageId, ImageId>();
+  readonly #exclusive = new Map<ImageId, { readonly bytes: number; readonly measuredAtMs: number }>();
   readonly #loopDevices: LoopDevices;
   #isClosed = false;
 
@@ -94,6 +102,7 @@ export class LocalStorage implements StorageDriver {
       readonly lock: FileLock;
       readonly watch: SyncedWriteWatch | null;
       readonly copier: ImageCopier;
+      readonly onError: (error: unknown) => void;
     },
   ) {
     this.#directory = options.directory;
@@ -104,6 +113,12 @@ export class LocalStorage implements StorageDriver {
     this.#lock = parts.lock;
     this.#watch = parts.watch;
     this.#copier = parts.copier;
+    this.#spares = new SpareClones({
+      images: parts.images,
+      copier: parts.copier,
+      hasRoom: async () => (await this.capacity()).availableBytes >= MINIMUM_AVAILABLE_BYTES,
+      onError: parts.onError,
+    });
     this.#loopDevices = new LoopDevices(parts.watch);
   }
 
@@ -131,7 +146,10 @@ export class LocalStorage implements StorageDriver {
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
         const headroomBytes = options.headroomBytes ?? (await defaultHeadroom(images.path));
         const copier = await ImageCopier.open(directory, { onError: onBackgroundError });
-        return new LocalStorage({ directory, reserveBytes, headroomBytes }, { images, pool, lock, watch, copier });
+        const parts = { images, pool, lock, watch, copier, onError: onBackgroundError };
+        const storage = new LocalStorage({ directory, reserveBytes, headroomBytes }, parts);
+        await storage.#spares.open();
+        return storage;
       } catch (error) {
         await pool?.close();
         throw error;
@@ -155,20 +173,14 @@ export class LocalStorage implements StorageDriver {
       }
       await this.#requireSpace(action, isEphemeral);
       await using source = parent === undefined ? null : await this.#openParent(action, parent, sizeBytes);
-      await using incoming = await this.#images.createIncoming(id);
+      const spare = parent === undefined || isEphemeral ? null : await this.#spares.take(parent, id);
+      await using incoming = spare ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
-      if (source !== null) {
-        await using _copied = await step("storage.create.clone", () =>
-          this.#copier.copyAtRest({
-            action,
-            source: source.file,
-            target: file,
-            path,
-            sizeBytes: source.sizeBytes,
-            isSeeded: false,
-          }),
-        );
+      if (source !== null && spare === null) {
+        const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
+        await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
       }
+      if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
@@ -196,19 +208,37 @@ export class LocalStorage implements StorageDriver {
       // What two images share needs space again when one of them is written to.
       await this.#requireSpace(action, false);
       await using sourceFile = await openFile(sourcePath, "r");
-      await using incoming = await this.#images.createIncoming(id);
+      const seed = await this.#takeSeed(source, id, sourceFile);
+      await using incoming = seed ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
-      const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: false };
+      const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: seed !== null };
+      const seedId = seed === null ? null : (this.#lastSealed.get(source) ?? null);
+      // Only now, so that making it does not disturb the freeze; the new image's own comes before.
+      using _wanted = {
+        [Symbol.dispose]: () => {
+          if (seedId !== null) this.#spares.want(seedId);
+          if (this.#lastSealed.get(source) === id) this.#spares.want(id);
+        },
+      };
       await using copied = await step("storage.seal.clone", () =>
         live === null
           ? this.#copier.copyAtRest(files)
-          : this.#copier.copyLive(files, live, this.#requireWriter(action, source)),
+          : this.#copier.copyLive(files, {
+              fileSystem: live,
+              device: this.#requireWriter(action, source),
+              source,
+              sealed: id,
+              seed: seedId,
+            }),
       );
       await onSealed?.();
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
       await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
       await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
+      this.#lastSealed.set(source, id);
+      // At this instant it shares every block with its source.
+      this.#exclusive.set(id, { bytes: 0, measuredAtMs: Date.now() });
       return { frozenMs: copied.frozenMs };
     });
   }
@@ -235,7 +265,12 @@ export class LocalStorage implements StorageDriver {
     await this.#turn([id], action, async () => {
       this.#requireDetached(action, id);
       const image = await this.#images.find(id);
+      await step("storage.spare.forget", () => this.#spares.forget(id));
       await step("storage.delete", () => this.#images.remove(id, image));
+      // One that was begun in between would keep the blocks.
+      await this.#spares.forget(id);
+      this.#lastSealed.delete(id);
+      this.#exclusive.delete(id);
     });
   }
 
@@ -256,7 +291,10 @@ export class LocalStorage implements StorageDriver {
   async detach(device: BlockDevice): Promise<void> {
     // Closing has detached everything.
     if (this.#isClosed) return;
-    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#loopDevices.detach(device));
+    await this.#turn([device.imageId], `detach ${device.path}`, async () => {
+      if (device.mode === "rw") this.#copier.endTrace(device.imageId);
+      await this.#loopDevices.detach(device);
+    });
   }
 
   async usage(id: ImageId, { base = null, maxExtents }: UsageOptions = {}): Promise<ImageUsage | null> {
@@ -265,15 +303,21 @@ export class LocalStorage implements StorageDriver {
     const image = await this.#requireImage(action, id);
     const baseImage = base === null ? null : await this.#images.find(base);
     await using file = await openFile(image.path, "r");
+    if (maxExtents !== undefined && (await countExtents(file, image.path)) > maxExtents) return null;
     await using baseFile = baseImage === null ? null : await openFile(baseImage.path, "r");
+    const known = this.#exclusive.get(id);
+    const hasSpare = this.#spares.has(id);
+    const isKnown = hasSpare && known !== undefined && Date.now() - known.measuredAtMs < EXCLUSIVE_AGE_MS;
+    // Every block of it is shared with its spare.
+    if (hasSpare && !isKnown) await this.#spares.forget(id);
     const options = { base: baseFile, ...(maxExtents === undefined ? {} : { maxExtents }) };
     const mapped = await readMappedBytes(file, image.path, options);
+    if (hasSpare && !isKnown) this.#spares.want(id);
     if (mapped === null) return null;
-    return {
-      allocatedBytes: mapped.ownBytes,
-      flattenedBytes: mapped.mappedBytes,
-      exclusiveBytes: mapped.exclusiveBytes,
-    };
+    const exclusiveBytes = isKnown ? Math.min(known.bytes, mapped.mappedBytes) : mapped.exclusiveBytes;
+    if (image.state === "sealed" && !isKnown)
+      this.#exclusive.set(id, { bytes: exclusiveBytes, measuredAtMs: Date.now() });
+    return { allocatedBytes: mapped.ownBytes, flattenedBytes: mapped.mappedBytes, exclusiveBytes };
   }
 
   async getImage(id: ImageId): Promise<BlockImage | null> {
@@ -310,12 +354,24 @@ export class LocalStorage implements StorageDriver {
     );
   }
 
+  /** Removes the spare clones, which are made again when there is room and they are wanted. */
+  async evictSpares(): Promise<void> {
+    this.#requireOpen("evict spare clones");
+    await this.#spares.evict();
+  }
+
+  /** Resolves when every spare clone that is wanted is made. */
+  async sparesMade(): Promise<void> {
+    await this.#spares.idle();
+  }
+
   /** Waits for calls under way, then detaches every device. A device that is still mounted is an error, and the pool stays open. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     try {
       await this.#turns.idle();
+      await this.#spares.close();
       await this.#loopDevices.detachAll();
       await this.#watch?.close();
       await this.#copier[Symbol.asyncDispose]();
@@ -365,6 +421,13 @@ export class LocalStorage implements StorageDriver {
     const image = await this.#images.find(id);
     if (image === null) throw refused(action, `there is no image ${id}`);
     return image;
+  }
+
+  /** The spare of the last image that was sealed of a fragmented source: only what differs is left to copy. */
+  async #takeSeed(source: ImageId, id: ImageId, sourceFile: FileHandle): Promise<IncomingImage | null> {
+    const last = this.#lastSealed.get(source);
+    if (last === undefined || (await countExtents(sourceFile, source)) <= SCATTERED_EXTENTS) return null;
+    return this.#spares.take(last, id);
   }
 
   #requireWriter(action: string, id: ImageId): string {
