@@ -1,5 +1,11 @@
 export { readFlushCounts } from "./blocks/block-statistics.ts";
-export { BlockTrace, BlockTracing, type TraceOrder } from "./blocks/block-trace.ts";
+export {
+  BlockTrace,
+  BlockTracing,
+  endStandingTrace,
+  type StandingTrace,
+  type TraceOrder,
+} from "./blocks/block-trace.ts";
 export { countExtents, type Extent, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,

@@ -2,7 +2,7 @@ import { createServer as createHttp, type IncomingMessage, type RequestListener,
 import { createServer as createHttps } from "node:https";
 import { HttpGuard } from "@caisson/linux";
 import type { TlsMaterial } from "../tls.ts";
-import { answerLateRequest } from "./broken-request.ts";
+import { answerSlowRequest } from "./broken-request.ts";
 import { HTTP_LIMITS, KEEP_ALIVE_MS, MAX_HEADER_BYTES } from "./http-limits.ts";
 
 const OPTIONS = {
@@ -13,11 +13,11 @@ const OPTIONS = {
   requireHostHeader: false,
   shouldUpgradeCallback: isWebSocket,
 };
-const HANDSHAKE_TIMEOUT_MS = 10_000;
+const HANDSHAKE_TIMEOUT_MS = 5_000;
 
 /** A server of HTTP, with TLS or without, whose clients, known or not, cannot cost more than the limits say. */
 export function createGuardedServer(handle: RequestListener, tls: TlsMaterial | null): Server {
-  const guard = new HttpGuard(HTTP_LIMITS, handle, answerLateRequest);
+  const guard = new HttpGuard(HTTP_LIMITS, handle, answerSlowRequest);
   const server =
     tls === null
       ? createHttp(OPTIONS)
