@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
-import { runTool } from "@caisson/linux";
+import { promisify } from "node:util";
 import { TestAgent } from "../testing/test-agent.ts";
 import { RpcClient } from "./rpc-client.ts";
 
@@ -73,7 +74,7 @@ open("file", "w").close()`;
     ["ordinary", "3", "d"],
   ] as const) {
     await mkdir(join(agent.home, name));
-    await runTool("python3", ["-c", nest, join(agent.home, name), depth, part]);
+    await promisify(execFile)("python3", ["-c", nest, join(agent.home, name), depth, part]);
     await client.ok("remove", { path: name, options: { recursive: true } });
     await assert.rejects(stat(join(agent.home, name)), { code: "ENOENT" });
   }
