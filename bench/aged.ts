@@ -102,6 +102,7 @@ async function measureExtents(): Promise<readonly object[]> {
       traced: [] as Snapshot[],
       seeded: [] as Snapshot[],
       old: [] as Snapshot[],
+      freeze: [] as Snapshot[],
       cloneMs: [] as number[],
       renameMs: [] as number[],
       spareMs: [] as number[],
@@ -120,12 +121,14 @@ async function measureExtents(): Promise<readonly object[]> {
       results.cloneMs.push(await timed(() => createFrom("vol_2", "snp_2")));
       for (const id of ["vol_1", "vol_2", "snp_1", "snp_2"]) await storage.deleteImage(id);
       results.old.push(await sealOldWay(writer));
+      results.freeze.push(await freezeOnly(writer));
     }
     const row = {
       extents,
       snapshot: summary(results.traced),
       snapshotFromSpare: summary(results.seeded),
       oldWay: summary(results.old),
+      freezeAlone: summary(results.freeze),
       stallOfOld:
         median(results.old.map(({ stallMs }) => stallMs)) / median(results.traced.map(({ stallMs }) => stallMs)),
       createMs: median(results.renameMs),
@@ -195,6 +198,20 @@ async function sealOldWay(writer: StampedWriter): Promise<Snapshot> {
   const stallMs = writer.takeLongestMs();
   await rm(copy);
   return { callMs, frozenMs, stallMs };
+}
+
+/** What the freeze itself costs on this machine, as loaded as it is now. */
+async function freezeOnly(writer: StampedWriter): Promise<Snapshot> {
+  await writer.progress(20);
+  writer.takeLongestMs();
+  let frozenMs = 0;
+  const callMs = await timed(async () => {
+    await using frozen = await FrozenFileSystem.freeze(target, { deadlineMs: FREEZE_DEADLINE_MS });
+    frozen.thaw();
+    frozenMs = frozen.stalledMs;
+  });
+  await writer.progress(5);
+  return { callMs, frozenMs, stallMs: writer.takeLongestMs() };
 }
 
 async function createFrom(id: string, parent: string): Promise<void> {

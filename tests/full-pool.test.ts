@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
+import { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
@@ -20,8 +21,8 @@ interface Pool {
 }
 
 const PARTS = ["volumes", "snapshots", "deleted", "built_in", "scratch", "shared"];
-/** Writes without a sync until it must not any more, and says what the writer was told. */
-const FILL = "yes | head -c 5G > /v/fill; stat -c %s /v/fill";
+/** Writes without a sync until it must not any more, also not a little later, and says what the writer was told. */
+const FILL = "for i in 1 2 3 4 5; do yes | head -c 5G >> /v/fill; sleep 0.2; done; stat -c %s /v/fill";
 const settings = (size: string, floorHours: number): string =>
   `[pool]\nsize = "${size}"\n[volumes]\nretention_floor_hours = ${floorHours}\nusage_interval_seconds = 1\n`;
 
@@ -161,6 +162,32 @@ suite("a full pool", { timeout: testTimeoutMs(300_000) }, () => {
     assert.match(message, /cannot shrink/);
     await restart(settings("1600MiB", 0));
     assert.equal((await readPool()).total, grown?.total);
+  });
+
+  test("whose headroom goes too makes writers stand still, and a sandbox that stands still can be ended", async () => {
+    await client.createVolume("base");
+    await client.with({ volumes: { "/v": "base" } }, (sandbox) =>
+      shell(sandbox, "head -c 150M /dev/urandom > /v/data; sync"),
+    );
+    await client.snapshot("base", "base-v1");
+    await fill("hog-5");
+    const sandbox = await Sandbox.create({ volumes: { "/v": "base" } });
+    // What it overwrites is shared with the snapshot, so it needs space although the file does not grow.
+    await sandbox.spawn("dd", {
+      args: ["if=/dev/urandom", "of=/v/data", "bs=1M", "count=150", "conv=notrunc", "oflag=sync"],
+      stdout: "null",
+      stderr: "null",
+    });
+    await eventually("the hold", async () => {
+      const events = await client.rest<{ verb: string }[]>("GET", "/api/v1/events?object=ord");
+      return events.some(({ verb }) => verb === "pool-hold") ? true : null;
+    });
+    const { status } = await server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
+    assert.ok([204, 409].includes(status), `${status}`);
+    await client.rest("DELETE", "/api/v2/volumes/hog-5?now=true");
+    await client.with({ volumes: { "/v": "base" } }, async (next) => {
+      assert.equal(await shell(next, "stat -c %s /v/data"), String(150 * 2 ** 20));
+    });
   });
 
   test("a copy of the data directory is a server beside the original, with the same data", async () => {

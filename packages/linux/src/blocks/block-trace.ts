@@ -9,7 +9,7 @@ import {
   rmdirSync,
   writeFileSync,
 } from "node:fs";
-import { readdir, rmdir, stat } from "node:fs/promises";
+import { readdir, rmdir, stat, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { Descriptor } from "../calls/descriptor.ts";
@@ -94,6 +94,20 @@ export interface TraceOrder {
   readonly path: string;
 }
 
+/** A trace that goes on with nobody reading it, as far as its buffer reaches. It can be handed to another thread of this process. */
+export interface StandingTrace {
+  readonly order: TraceOrder;
+  /** Descriptor of its pipe. */
+  readonly pipe: number;
+}
+
+/** Ends a trace that nobody resumes. */
+export async function endStandingTrace({ order, pipe }: StandingTrace): Promise<void> {
+  closeSync(pipe);
+  await writeFile(join(order.directory, `${EVENT}/enable`), "0");
+  await rmdir(order.directory);
+}
+
 /** Tells which sectors of a block device were written, from `start` on until it is disposed of. For a thread that may block. */
 export class BlockTrace implements Disposable {
   readonly #order: TraceOrder;
@@ -101,6 +115,7 @@ export class BlockTrace implements Disposable {
   readonly #buffer = Buffer.alloc(READ_BYTES);
   readonly #statistics: readonly string[];
   #rest = "";
+  #isStanding = false;
 
   private constructor(order: TraceOrder, pipe: number, statistics: readonly string[]) {
     this.#order = order;
@@ -123,15 +138,25 @@ export class BlockTrace implements Disposable {
       write("options/context-info", 0);
       write(`${EVENT}/filter`, `dev == ${device} && nr_sector > 0`);
       write(`${EVENT}/enable`, 1);
-      const statistics = readProcessors(directory).map((name) => join(directory, "per_cpu", name, "stats"));
       const pipe = openSync(join(directory, "trace_pipe"), constants.O_RDONLY | constants.O_NONBLOCK);
-      const trace = new BlockTrace(order, pipe, statistics);
+      const trace = new BlockTrace(order, pipe, statisticsOf(directory));
       write("tracing_on", 1);
       return trace;
     } catch (error) {
       rmdirSync(directory);
       throw error;
     }
+  }
+
+  /** Goes on with a trace that was left standing: what was written meanwhile is reported, or counted as lost. */
+  static resume({ order, pipe }: StandingTrace): BlockTrace {
+    return new BlockTrace(order, pipe, statisticsOf(order.directory));
+  }
+
+  /** Leaves the trace standing: what is written from the last report on can be learned when it is resumed. The disposal then ends nothing. */
+  leaveStanding(): StandingTrace {
+    this.#isStanding = true;
+    return { order: this.#order, pipe: this.#pipe };
   }
 
   /** Reports every write that was finished before this call and not reported yet. Discarded blocks are writes too. */
@@ -152,6 +177,7 @@ export class BlockTrace implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (this.#isStanding) return;
     closeSync(this.#pipe);
     writeFileSync(join(this.#order.directory, `${EVENT}/enable`), "0");
     rmdirSync(this.#order.directory);
@@ -177,7 +203,7 @@ export class BlockTrace implements Disposable {
   }
 }
 
-function readProcessors(directory: string): readonly string[] {
-  const names = readdirSync(join(directory, "per_cpu"));
-  return names.filter((name) => name.startsWith("cpu"));
+function statisticsOf(directory: string): readonly string[] {
+  const names = readdirSync(join(directory, "per_cpu")).filter((name) => name.startsWith("cpu"));
+  return names.map((name) => join(directory, "per_cpu", name, "stats"));
 }

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { suite, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { HttpGuard, type HttpLimits } from "./http-guard.ts";
 
 const LARGE = Buffer.alloc(4 * 2 ** 20, "x");
@@ -25,7 +26,7 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     limits: Partial<HttpLimits>,
     handle: RequestListener = (_request, response) => response.end("answer"),
   ): Promise<Server> {
-    const server = createServer();
+    const server = createServer({ maxHeaderSize: 2 ** 20 });
     new HttpGuard({ ...NO_LIMITS, ...limits }, handle, (refusal, socket) => {
       socket.end(`HTTP/1.1 408 ${refusal}\r\nConnection: close\r\n\r\n`);
     }).attach(server);
@@ -47,7 +48,7 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     socket.on("data", (chunk) => {
       text += String(chunk);
     });
-    await once(socket, "close");
+    await new Promise<void>((resolve) => socket.once("close", () => resolve()));
     return text;
   }
 
@@ -57,7 +58,7 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     await using server = await serve({}, (request, response) => {
       running += 1;
       most = Math.max(most, running);
-      setImmediate(() => response.end(request.url));
+      queueMicrotask(() => response.end(request.url));
       response.once("finish", () => {
         running -= 1;
       });
@@ -116,6 +117,27 @@ suite("a guarded server", { timeout: 120_000 }, () => {
       assert.equal(text === "", answer === "");
     });
   }
+
+  test("does not take long headers in thousands of tiny pieces", async () => {
+    await using server = await serve({});
+    const accepted = once(server, "connection").then(([socket]) => socket as Socket);
+    const client = await open(server);
+    client.setNoDelay(true);
+    client.write(`GET / HTTP/1.1\r\nHost: a\r\nX-Long: ${"x".repeat(10_000)}`);
+    const answered = rest(client);
+    // Each is taken before the next one is sent, so none is joined to another.
+    const taken = await accepted;
+    const sendOne = async (text: string): Promise<void> => {
+      const before = taken.bytesRead;
+      client.write(text);
+      while (!taken.destroyed && taken.bytesRead === before && !client.destroyed) await setImmediate();
+    };
+    for (let count = 0; count < 300; count += 1) await sendOne("x");
+    assert.equal(client.destroyed, false, "short headers may");
+    await sendOne("x".repeat(60_000));
+    for (let count = 0; count < 1000 && !client.destroyed; count += 1) await sendOne("x");
+    assert.match(await answered, /^HTTP\/1\.1 408 headers-in-pieces/);
+  });
 
   test("lets go of what keeps most of the memory, and of nothing else", async () => {
     await using server = await serve({ bufferedBytesMax: 3 * LARGE.length }, (request, response) => {

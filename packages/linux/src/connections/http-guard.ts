@@ -23,7 +23,7 @@ export interface HttpLimits {
   readonly bufferedBytesMax: number;
 }
 
-export type HttpRefusal = "late-headers" | "late-body";
+export type HttpRefusal = "late-headers" | "late-body" | "headers-in-pieces";
 
 interface Exchange {
   readonly request: IncomingMessage;
@@ -42,6 +42,8 @@ interface Guarded {
   bytesBefore: number;
   /** What it keeps in memory, as it was last looked at. */
   bytes: number;
+  /** Pieces of long headers that were tiny. */
+  tinyPieces: number;
   /** The last request, while its body still comes although it is answered. */
   rest: IncomingMessage | null;
   isRefused: boolean;
@@ -56,6 +58,10 @@ const LOOK_INTERVAL_MS = 250;
 /** The most that Node reads at a time. */
 const CHUNK_BYTES = 64 * 1024;
 const RESUMED_MIN = 64;
+/** For each piece that comes the parser copies the whole header so far: long ones must not come in many tiny pieces. */
+const LONG_BYTES = 64 * 1024;
+const TINY_BYTES = 512;
+const TINY_PIECES_MAX = 256;
 
 /**
  * The one rule for what a client costs a listener of HTTP/1: how many connections, one request at a time on each, how long each part of it may take,
@@ -108,6 +114,7 @@ export class HttpGuard {
       sinceMs: performance.now(),
       bytesBefore: socket.bytesRead,
       bytes: 0,
+      tinyPieces: 0,
       rest: null,
       isRefused: false,
       stop: () => {},
@@ -115,7 +122,7 @@ export class HttpGuard {
     this.#open.set(socket, guarded);
     socket.once("close", () => this.#forget(socket));
     // After the parser has read it. A look now and then would be too late: gigabytes can come between two.
-    const count = (): void => this.#receiveChunk(guarded);
+    const count = (chunk: Buffer): void => this.#receiveChunk(guarded, chunk.length);
     socket.on("data", count);
     guarded.stop = () => socket.off("data", count);
     this.#timer ??= setInterval(() => this.#look(), LOOK_INTERVAL_MS).unref();
@@ -196,9 +203,15 @@ export class HttpGuard {
    * Headers are kept until they are whole. When all connections together keep half of what they may, those that have begun wait, unread, and nobody
    * else does: most requests come in one piece.
    */
-  #receiveChunk(guarded: Guarded): void {
+  #receiveChunk(guarded: Guarded, length: number): void {
     this.#follow(guarded);
     this.#measure(guarded, this.#bufferedBytes(guarded));
+    if (guarded.phase !== "headers") guarded.tinyPieces = 0;
+    else if (length < TINY_BYTES && guarded.bytes > LONG_BYTES) guarded.tinyPieces += 1;
+    if (guarded.tinyPieces > TINY_PIECES_MAX) {
+      this.#end(guarded, "headers-in-pieces");
+      return;
+    }
     if (guarded.phase !== "headers" || this.#bytes <= this.#limits.bufferedBytesMax / 2) return;
     guarded.socket.pause();
     this.#paused.add(guarded);

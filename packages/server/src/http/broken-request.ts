@@ -1,9 +1,8 @@
 import type { Duplex } from "node:stream";
-import type { HttpRefusal } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import { HTTP_LIMITS, type HttpRefusal, MAX_HEADER_BYTES } from "../connections/http-limits.ts";
 import { endConnection } from "./end-connection.ts";
 import { errorBody } from "./errors.ts";
-import { HTTP_LIMITS, MAX_HEADER_BYTES } from "./http-limits.ts";
 
 type Headers = Readonly<Record<string, string | number>>;
 
@@ -27,13 +26,24 @@ export function answerBrokenRequest(error: ParserError, socket: Duplex): void {
   answerAndEnd(socket, refusal, { status });
 }
 
-/** Answers a client that takes too long to send its request. */
-export function answerLateRequest(refusal: HttpRefusal, socket: Duplex): void {
-  const part = refusal === "late-headers" ? "headers" : "body";
-  const seconds = HTTP_LIMITS[refusal === "late-headers" ? "headersMs" : "bodyMs"] / 1000;
-  const message = `The ${part} of the request did not come within ${seconds} s: send it again, faster`;
-  answerAndEnd(socket, new CaissonError("INVALID_REQUEST", message), { status: 408 });
+/** Answers a client that takes too long to send its request, or sends it so that it costs too much. */
+export function answerSlowRequest(refusal: HttpRefusal, socket: Duplex): void {
+  const { status, message } = SLOW_REQUESTS[refusal];
+  answerAndEnd(socket, new CaissonError("INVALID_REQUEST", message), { status });
 }
+
+const late = (part: string, limitMs: number) => ({
+  status: 408,
+  message: `The ${part} of the request did not come within ${limitMs / 1000} s: send it again, faster`,
+});
+const SLOW_REQUESTS: Readonly<Record<HttpRefusal, { readonly status: number; readonly message: string }>> = {
+  "late-headers": late("headers", HTTP_LIMITS.headersMs),
+  "late-body": late("body", HTTP_LIMITS.bodyMs),
+  "headers-in-pieces": {
+    status: 400,
+    message: "The headers of the request come in too many tiny pieces: send them at once",
+  },
+};
 
 /** Answers on a bare connection, in the form of every other error, and ends it. */
 export function answerAndEnd(

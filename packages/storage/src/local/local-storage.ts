@@ -1,3 +1,4 @@
+import { statfsSync, statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -179,8 +180,8 @@ export class LocalStorage implements StorageDriver {
       if (source !== null && spare === null) {
         const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
         await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
-        if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
       }
+      if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
@@ -212,10 +213,24 @@ export class LocalStorage implements StorageDriver {
       await using incoming = seed ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
       const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: seed !== null };
+      const seedId = seed === null ? null : (this.#lastSealed.get(source) ?? null);
+      // Only now, so that making it does not disturb the freeze; the new image's own comes before.
+      using _wanted = {
+        [Symbol.dispose]: () => {
+          if (seedId !== null) this.#spares.want(seedId);
+          if (this.#lastSealed.get(source) === id) this.#spares.want(id);
+        },
+      };
       await using copied = await step("storage.seal.clone", () =>
         live === null
           ? this.#copier.copyAtRest(files)
-          : this.#copier.copyLive(files, live, this.#requireWriter(action, source)),
+          : this.#copier.copyLive(files, {
+              fileSystem: live,
+              device: this.#requireWriter(action, source),
+              source,
+              sealed: id,
+              seed: seedId,
+            }),
       );
       await onSealed?.();
       await changeMode(path, 0o400);
@@ -225,7 +240,6 @@ export class LocalStorage implements StorageDriver {
       this.#lastSealed.set(source, id);
       // At this instant it shares every block with its source.
       this.#exclusive.set(id, { bytes: 0, measuredAtMs: Date.now() });
-      this.#spares.want(id);
       return { frozenMs: copied.frozenMs };
     });
   }
@@ -278,7 +292,10 @@ export class LocalStorage implements StorageDriver {
   async detach(device: BlockDevice): Promise<void> {
     // Closing has detached everything.
     if (this.#isClosed) return;
-    await this.#turn([device.imageId], `detach ${device.path}`, () => this.#loopDevices.detach(device));
+    await this.#turn([device.imageId], `detach ${device.path}`, async () => {
+      if (device.mode === "rw") this.#copier.endTrace(device.imageId);
+      await this.#loopDevices.detach(device);
+    });
   }
 
   async usage(id: ImageId, { base = null, maxExtents }: UsageOptions = {}): Promise<ImageUsage | null> {
@@ -319,6 +336,21 @@ export class LocalStorage implements StorageDriver {
     const image = await this.#images.find(id);
     if (image === null) return 0;
     return (await stat(image.path)).blocks * 512;
+  }
+
+  spaceNow(ids: readonly ImageId[]): {
+    readonly freeBytes: number;
+    readonly storedBytes: ReadonlyMap<ImageId, number>;
+  } {
+    const storedBytes = new Map<ImageId, number>();
+    for (const id of ids) {
+      const path = this.#loopDevices.pathOf(id);
+      const blocks = path === null ? undefined : statSync(path, { throwIfNoEntry: false })?.blocks;
+      if (blocks !== undefined) storedBytes.set(id, blocks * 512);
+    }
+    const { bavail, bsize } = statfsSync(this.#images.path);
+    const reserveBytes = this.#pool === null ? this.#reserveBytes : 0;
+    return { freeBytes: Math.max(0, bavail * bsize - reserveBytes), storedBytes };
   }
 
   async capacity(): Promise<PoolCapacity> {

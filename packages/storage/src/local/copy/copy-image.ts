@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { type HasDescriptor, thaw, withExpeditedRcu } from "@caisson/linux";
+import { type HasDescriptor, type StandingTrace, thaw, withExpeditedRcu } from "@caisson/linux";
 import { CONTROL, type CopyMessage, type CopyOrder, type CopyReport, STATE } from "./copy-order.ts";
 
 const THREAD = new URL("./copy-thread.ts", import.meta.url);
@@ -34,6 +34,8 @@ export class CopyError extends Error {
 /** A copy that is whole, while the thread that made it still cleans up. */
 export interface ImageCopied extends AsyncDisposable {
   readonly report: CopyReport;
+  /** Of a live source: the trace goes on, and belongs to the caller. */
+  readonly standing: StandingTrace | null;
 }
 
 /**
@@ -49,15 +51,18 @@ export async function copyImage(options: CopyImageOptions): Promise<ImageCopied>
     sizeBytes,
     isSeeded,
     detail,
-    live: live === null ? null : { mountFd: live.mount.fd, mountPath: live.mountPath, trace: live.trace },
+    live:
+      live === null
+        ? null
+        : { mountFd: live.mount.fd, mountPath: live.mountPath, trace: live.trace, standing: live.standing },
     control: new SharedArrayBuffer(CONTROL.LENGTH * Int32Array.BYTES_PER_ELEMENT),
   };
   const control = new Int32Array(order.control);
-  const thread = new Worker(THREAD, { workerData: order });
+  const thread = new Worker(THREAD, { workerData: order, trackUnmanagedFds: false });
   const ended = once(thread, "exit").then(() => undefined);
   const cancel = (): void => void Atomics.store(control, CONTROL.isCancelled, 1);
   signal?.addEventListener("abort", cancel, { once: true });
-  const { promise, resolve, reject } = Promise.withResolvers<CopyReport>();
+  const { promise, resolve, reject } = Promise.withResolvers<Omit<ImageCopied, keyof AsyncDisposable>>();
   let isCopied = false;
   const fail = (error: unknown): void => (isCopied ? options.onLateError(error) : reject(error));
   const freezes = live === null ? null : new WatchedFreezes(control, live, options.freezeDeadlineMs);
@@ -65,7 +70,7 @@ export async function copyImage(options: CopyImageOptions): Promise<ImageCopied>
     if (message.kind === "freezing") freezes?.begin();
     else if (message.kind === "copied") {
       isCopied = true;
-      resolve(message.report);
+      resolve({ report: message.report, standing: message.standing });
     } else fail(new CopyError(message.code, message.message));
   });
   thread.on("error", fail);
@@ -76,7 +81,7 @@ export async function copyImage(options: CopyImageOptions): Promise<ImageCopied>
     await freezes?.end({ isCopied });
   };
   try {
-    return { report: await promise, [Symbol.asyncDispose]: end };
+    return { ...(await promise), [Symbol.asyncDispose]: end };
   } catch (error) {
     await end();
     if (signal?.aborted === true) throw signal.reason;

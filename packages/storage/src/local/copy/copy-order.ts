@@ -1,4 +1,4 @@
-import type { TraceOrder } from "@caisson/linux";
+import type { StandingTrace, TraceOrder } from "@caisson/linux";
 
 /** A copy of an image, as the thread that makes it is told. Files are named by descriptor: threads of a process share them. */
 export interface CopyOrder {
@@ -21,6 +21,8 @@ export interface LiveOrder {
   readonly mountFd: number;
   readonly mountPath: string;
   readonly trace: TraceOrder;
+  /** A trace of all that was written since the target was like the source. Null: there is none, and the two are compared. */
+  readonly standing: StandingTrace | null;
 }
 
 /** Places in `CopyOrder.control`, which both sides see. */
@@ -43,5 +45,5 @@ export interface CopyReport {
 export type CopyMessage =
   /** The thread waits for `mayFreeze`. */
   | { readonly kind: "freezing" }
-  | { readonly kind: "copied"; readonly report: CopyReport }
+  | { readonly kind: "copied"; readonly report: CopyReport; readonly standing: StandingTrace | null }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };

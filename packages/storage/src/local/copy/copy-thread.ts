@@ -7,7 +7,7 @@ const order = workerData as CopyOrder;
 const tell = (message: CopyMessage): void => parentPort?.postMessage(message);
 try {
   const copy = new ImageCopy({ order, announceFreeze: () => tell({ kind: "freezing" }) });
-  copy.run((report) => tell({ kind: "copied", report }));
+  copy.run((report, standing) => tell({ kind: "copied", report, standing }));
 } catch (error) {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   tell({ kind: "failed", code, message: String(error) });

@@ -2,9 +2,10 @@ import type { FileHandle } from "node:fs/promises";
 import { stat } from "node:fs/promises";
 import { BlockTracing, cloneFile, countExtents, KernelError, openFile, truncateFile } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { LiveFileSystem } from "../../driver.ts";
+import type { ImageId, LiveFileSystem } from "../../driver.ts";
 import { FrozenFileSystem } from "../../frozen-file-system.ts";
-import { type CopyImageOptions, copyImage } from "./copy-image.ts";
+import { type CopyImageOptions, copyImage, type ImageCopied } from "./copy-image.ts";
+import { StandingTraces } from "./standing-traces.ts";
 
 /** So many extents are copied in one call in about 10 ms. Beyond that they are copied piece by piece. */
 export const SCATTERED_EXTENTS = 400;
@@ -23,6 +24,17 @@ export interface CopyFiles {
   readonly isSeeded: boolean;
 }
 
+export interface LiveSource {
+  readonly fileSystem: LiveFileSystem;
+  /** Through which it is written to. */
+  readonly device: string;
+  readonly source: ImageId;
+  /** The image to be sealed. */
+  readonly sealed: ImageId;
+  /** The sealed image that the target is a copy of. */
+  readonly seed: ImageId | null;
+}
+
 /** A whole copy. Its disposal waits for what made it; files stay open until then. */
 export interface Copied extends AsyncDisposable {
   readonly frozenMs: number;
@@ -36,11 +48,13 @@ export class ImageCopier implements AsyncDisposable {
   /** Why there is no tracing. */
   readonly #reason: string;
   readonly #onError: (error: unknown) => void;
+  readonly #standing: StandingTraces;
 
   private constructor(tracing: BlockTracing | null, reason: string, onError: (error: unknown) => void) {
     this.#tracing = tracing;
     this.#reason = reason;
     this.#onError = onError;
+    this.#standing = new StandingTraces({ onError });
   }
 
   /** `directory`: the pool's, which one process at a time has open. */
@@ -65,7 +79,13 @@ export class ImageCopier implements AsyncDisposable {
     }
   }
 
+  /** The device of the image is about to go. */
+  endTrace(source: ImageId): void {
+    this.#standing.end(source);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#standing[Symbol.asyncDispose]();
     await this.#tracing?.[Symbol.asyncDispose]();
   }
 
@@ -81,7 +101,7 @@ export class ImageCopier implements AsyncDisposable {
   }
 
   /** Copies a source that is written to through `device` and the file system on it, as it is at one instant at which that stands still. */
-  async copyLive(files: CopyFiles, live: LiveFileSystem, device: string): Promise<Copied> {
+  async copyLive(files: CopyFiles, { fileSystem: live, device, ...images }: LiveSource): Promise<Copied> {
     const { action, source, target, path, sizeBytes } = files;
     const mostExtents = this.#tracing === null ? UNTRACED_EXTENTS : SCATTERED_EXTENTS;
     if (!files.isSeeded && (await countExtents(source, path)) <= mostExtents) {
@@ -97,13 +117,15 @@ export class ImageCopier implements AsyncDisposable {
       );
     }
     await truncateFile(target, sizeBytes, path);
-    const trace = await this.#tracing.order(device);
     const mount = await openFile(live.mountPath, "r");
     try {
+      const standing = this.#standing.take(images.source, images.seed);
+      const trace = standing?.order ?? (await this.#tracing.order(device));
       const copied = await this.#copyInPieces(files, {
-        live: { mount, mountPath: live.mountPath, trace },
+        live: { mount, mountPath: live.mountPath, trace, standing },
         freezeDeadlineMs: live.freezeDeadlineMs,
       });
+      if (copied.standing !== null) this.#standing.keep(images.source, images.sealed, copied.standing);
       return {
         frozenMs: copied.frozenMs,
         async [Symbol.asyncDispose]() {
@@ -139,7 +161,7 @@ export class ImageCopier implements AsyncDisposable {
   async #copyInPieces(
     { source, target, path, sizeBytes, isSeeded }: CopyFiles,
     options: Pick<CopyImageOptions, "live" | "freezeDeadlineMs" | "signal">,
-  ): Promise<Copied> {
+  ): Promise<Copied & Pick<ImageCopied, "standing">> {
     const copied = await copyImage({
       source,
       target,
@@ -149,6 +171,7 @@ export class ImageCopier implements AsyncDisposable {
       onLateError: this.#onError,
       ...options,
     });
-    return { frozenMs: copied.report.frozenMs, [Symbol.asyncDispose]: () => copied[Symbol.asyncDispose]() };
+    const { report, standing } = copied;
+    return { frozenMs: report.frozenMs, standing, [Symbol.asyncDispose]: () => copied[Symbol.asyncDispose]() };
   }
 }

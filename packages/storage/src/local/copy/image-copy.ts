@@ -7,6 +7,7 @@ import {
   hasErrorCode,
   KernelError,
   readExtentsSync,
+  type StandingTrace,
   syncFileSystemSync,
   thaw,
 } from "@caisson/linux";
@@ -30,6 +31,8 @@ const MAX_ATTEMPTS = 5;
 const GO_WAIT_MS = 10_000;
 
 class LostEvents extends Error {}
+
+type OnCopied = (report: CopyReport, standing: StandingTrace | null) => void;
 
 export interface ImageCopyOptions {
   readonly order: CopyOrder;
@@ -59,12 +62,12 @@ export class ImageCopy {
     this.#target = { fd: order.targetFd };
   }
 
-  /** `onCopied` is told as soon as the copy is whole. */
-  run(onCopied: (report: CopyReport) => void): void {
+  /** `onCopied` is told as soon as the copy is whole, with the trace of what is written from its point in time on. */
+  run(onCopied: OnCopied): void {
     const { live, isSeeded } = this.#order;
     if (live === null) {
       this.#copyAll(isSeeded, () => undefined);
-      onCopied({ frozenMs: 0, attempts: 1, freezes: 0, copiedAgain: 0 });
+      onCopied({ frozenMs: 0, attempts: 1, freezes: 0, copiedAgain: 0 }, null);
       return;
     }
     for (let attempt = 1; ; attempt += 1) {
@@ -80,11 +83,17 @@ export class ImageCopy {
     }
   }
 
-  #copyLive(live: LiveOrder, isSeeded: boolean, attempt: number, onCopied: (report: CopyReport) => void): void {
-    using trace = BlockTrace.start(live.trace, 2 ** (attempt - 1));
+  #copyLive(live: LiveOrder, isSeeded: boolean, attempt: number, onCopied: OnCopied): void {
+    const standing = attempt === 1 ? live.standing : null;
+    using trace = standing === null ? BlockTrace.start(live.trace, 2 ** (attempt - 1)) : BlockTrace.resume(standing);
     const dirty = new DirtyBlocks(this.#order.sizeBytes);
     const drain = (): void => trace.drain((offset, length) => dirty.add(offset, length));
-    this.#copyAll(isSeeded, drain);
+    if (standing === null) this.#copyAll(isSeeded, drain);
+    else {
+      drain();
+      // It stood too long: more was written than it could hold.
+      requireNoLoss(trace);
+    }
     for (;;) {
       this.#copyDirty(dirty, drain);
       faultPointSync("storage.seal.write-back");
@@ -94,7 +103,8 @@ export class ImageCopy {
       requireNoLoss(trace);
       const frozenMs = atHighPriority(() => this.#copyFrozen(live, trace, dirty, drain));
       if (frozenMs === null) continue;
-      onCopied({ frozenMs, attempts: attempt, freezes: this.#freezes, copiedAgain: this.#copiedAgain });
+      const report = { frozenMs, attempts: attempt, freezes: this.#freezes, copiedAgain: this.#copiedAgain };
+      onCopied(report, trace.leaveStanding());
       return;
     }
   }

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { scatterFile } from "../../../testing/scatter.ts";
 import { readLastRecord, StampedWriter } from "../../../testing/stamped-records.ts";
 
@@ -108,11 +109,11 @@ describe("a volume in many parts", () => {
       for (const id of ["snp_1", "snp_2"]) {
         await plan("");
         assert.ok((await sealAndCheck(writer, id)) > 0);
-        assert.equal(await passed("storage.seal.copy"), 1, "it was copied piece by piece");
+        assert.ok((await passed("storage.seal.round")) > 0, "it was copied piece by piece");
         assert.equal(await passed("linux.ioctl.FICLONE"), 0);
       }
     });
-    assert.deepEqual(await findTraces(), []);
+    while ((await findTraces()).length > 0) await delay(10);
   });
 
   test("is copied anew when events of the trace were lost", async () => {
@@ -204,7 +205,7 @@ describe("a volume in many parts", () => {
     });
   });
 
-  test("the spare is the beginning of the volume's next snapshot, and only what differs is copied", async () => {
+  test("the spare is the beginning of the volume's next snapshot, and only what was written since is copied", async () => {
     await withVolume(async (writer) => {
       await sealAndCheck(writer, "snp_1");
       const pieces = await passed("linux.ioctl.FICLONERANGE");
@@ -212,10 +213,19 @@ describe("a volume in many parts", () => {
       scatterFile(join(target, "large"), 20);
       await plan("");
       await sealAndCheck(writer, "snp_2");
-      assert.equal(await passed("storage.spare.take:after"), 1);
-      assert.ok(pieces > BLOCKS / 32);
+      assert.deepEqual(
+        [await passed("storage.spare.take:after"), await passed("storage.seal.copy")],
+        [1, 0],
+        "the trace that went on tells what was written",
+      );
       await storage.sparesMade();
-      assert.deepEqual((await spares()).toSorted(), ["snp_1", "snp_2"]);
+      scatterFile(join(target, "large"), 20, 30);
+      await plan("storage.seal.lost-events 1 fail:EOVERFLOW");
+      await sealAndCheck(writer, "snp_3");
+      assert.equal(await passed("storage.seal.copy"), 1, "it could not hold all of that, so the maps are compared");
+      assert.ok((await passed("linux.ioctl.FICLONERANGE")) < pieces + 100);
+      await storage.sparesMade();
+      assert.deepEqual((await spares()).toSorted(), ["snp_1", "snp_2", "snp_3"]);
     });
   });
 

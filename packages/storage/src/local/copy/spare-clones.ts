@@ -83,11 +83,10 @@ export class SpareClones {
     return this.#ready.has(id) || this.#making?.id === id;
   }
 
-  /** The image's spare as the beginning of image `newId`; the next one is made soon. Waits for one that is being made. Null: there is none. */
+  /** The image's spare as the beginning of image `newId`. Waits for one that is being made. Null: there is none. Until it is wanted, no other one is made. */
   async take(id: ImageId, newId: ImageId): Promise<IncomingImage | null> {
     if (this.#making?.id === id) await this.#making.done;
     if (!this.#ready.delete(id)) return null;
-    this.want(id);
     return step("storage.spare.take", () => this.#options.images.adoptSpare(id, newId));
   }
 
