@@ -4,7 +4,7 @@ import { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
 
-const GRACE_MS = 3_000;
+const GRACE_MS = 6_000;
 
 /** At the end programs that take SIGTERM may save their state. */
 suite("the last moments of programs", () => {
