@@ -21,8 +21,8 @@ interface Pool {
 }
 
 const PARTS = ["volumes", "snapshots", "deleted", "built_in", "scratch", "shared"];
-/** Writes without a sync until it must not any more, and says what the writer was told. */
-const FILL = "yes | head -c 5G > /v/fill; stat -c %s /v/fill";
+/** Writes without a sync until it must not any more, also not a little later, and says what the writer was told. */
+const FILL = "for i in 1 2 3 4 5; do yes | head -c 5G >> /v/fill; sleep 0.2; done; stat -c %s /v/fill";
 const settings = (size: string, floorHours: number): string =>
   `[pool]\nsize = "${size}"\n[volumes]\nretention_floor_hours = ${floorHours}\nusage_interval_seconds = 1\n`;
 

@@ -22,7 +22,7 @@ export const DENO_FLAGS = [
   "--no-npm",
   "--no-prompt",
   // As in a sandbox with the least memory that there is.
-  "--v8-flags=--max-old-space-size=256",
+  "--v8-flags=--max-old-space-size=256,--enable-experimental-regexp-engine-on-excessive-backtracks",
 ] as const;
 
 export interface TestAgentOptions {

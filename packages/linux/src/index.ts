@@ -23,7 +23,7 @@ export {
   cloneRangeSync,
   type FileSystemSpace,
   openFile,
-  readFileSystemBlocks,
+  readFileSystemBlocksNow,
   readSpace,
   renameFile,
   syncDirectory,
@@ -43,7 +43,12 @@ export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
 export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
 export { descriptorOf } from "./connections/socket-descriptor.ts";
-export { readDirtyBytes, readExt4Attribute, setReservedClusters } from "./mounts/ext4-attributes.ts";
+export {
+  readDirtyBytes,
+  readExt4Attribute,
+  readExt4AttributeNow,
+  setReservedClusters,
+} from "./mounts/ext4-attributes.ts";
 export { freeze, freezeSync, shutDown, thaw, trim } from "./mounts/freeze.ts";
 export {
   bindMount,

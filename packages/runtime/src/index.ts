@@ -7,6 +7,7 @@ export {
   readProcessLimit,
   readTerminalLimit,
 } from "./oci/limits/host-limits.ts";
+export { HostShares } from "./oci/limits/host-shares.ts";
 export { OciRuntime, type OciRuntimeOptions, type RuntimeLogger } from "./oci/oci-runtime.ts";
 export { tryOciRuntime } from "./oci/try-oci-runtime.ts";
 export type {

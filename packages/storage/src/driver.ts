@@ -35,6 +35,11 @@ export interface StorageDriver {
   listImages(): AsyncIterable<BlockImage>;
   /** Bytes of the pool that the image maps, shared ones included: cheap, for images in use too. Absent is 0. */
   storedBytes(id: ImageId): Promise<number>;
+  /**
+   * The same of attached images, and what is free (as `capacity` says), all at one instant: it is synchronous, so that nothing is written back in
+   * between that would count twice or not at all. Images that are not attached are absent.
+   */
+  spaceNow(ids: readonly ImageId[]): { readonly freeBytes: number; readonly storedBytes: ReadonlyMap<ImageId, number> };
   capacity(): Promise<PoolCapacity>;
   /** Makes the pool larger while it is used; the size that it has already is success. `INVALID_CAPACITY` where that cannot be. */
   growPool(sizeBytes: number): Promise<void>;

@@ -5,7 +5,8 @@ import {
   hasErrorCode,
   readDirtyBytes,
   readExt4Attribute,
-  readFileSystemBlocks,
+  readExt4AttributeNow,
+  readFileSystemBlocksNow,
   setReservedClusters,
   syncFileSystem,
   thaw,
@@ -87,7 +88,7 @@ interface Look extends Pick<Guarded, "usedBytes"> {
  * that their writes may fail, and the end of the volume's mount reports what was lost.
  */
 export class SpaceGuard implements AsyncDisposable {
-  readonly #storage: Pick<StorageDriver, "capacity" | "storedBytes">;
+  readonly #storage: Pick<StorageDriver, "capacity" | "spaceNow">;
   readonly #options: SpaceGuardOptions;
   readonly #mounts = new Map<ImageId, Guarded>();
   readonly #closing = new AbortController();
@@ -97,7 +98,7 @@ export class SpaceGuard implements AsyncDisposable {
   #isRoomy = false;
   #hasFailed = false;
 
-  constructor(storage: Pick<StorageDriver, "capacity" | "storedBytes">, options: SpaceGuardOptions) {
+  constructor(storage: Pick<StorageDriver, "capacity" | "spaceNow">, options: SpaceGuardOptions) {
     this.#storage = storage;
     this.#options = options;
     this.#running = this.#run();
@@ -190,12 +191,12 @@ export class SpaceGuard implements AsyncDisposable {
       }
       return LONGEST_PAUSE_MS;
     }
-    const looks = (await Promise.all([...this.#mounts.values()].map((mount) => this.#measure(mount)))).filter(
-      (look) => look !== null,
-    );
-    // In this order what is written meanwhile counts twice rather than not at all.
-    const capacity = await this.#storage.capacity();
-    const roomBytes = capacity.freeBytes - capacity.headroomBytes;
+    const { freeBytes, storedBytes } = this.#storage.spaceNow([...this.#mounts.keys()]);
+    const looks = [...this.#mounts.values()]
+      .map((mount) => this.#measure(mount, storedBytes.get(mount.imageId)))
+      .filter((look) => look !== null);
+    const capacity = { ...before, freeBytes };
+    const roomBytes = freeBytes - before.headroomBytes;
     await this.#limitAll(roomBytes, looks);
     await this.#holdOrLetGo(capacity, dirtyBytes);
     this.#giveBack(looks.map(({ mount }) => mount));
@@ -207,13 +208,12 @@ export class SpaceGuard implements AsyncDisposable {
     return Math.min(LONGEST_PAUSE_MS, Math.max(leastMs, fillMs));
   }
 
-  async #measure(mount: Guarded): Promise<Look | null> {
-    const { totalBlocks, freeBlocks, blockBytes } = await readFileSystemBlocks(mount.target);
-    const delayedBlocks = await readExt4Attribute(mount.devicePath, "delayed_allocation_blocks");
+  #measure(mount: Guarded, storedBytes: number | undefined): Look | null {
+    const delayedBlocks = readExt4AttributeNow(mount.devicePath, "delayed_allocation_blocks");
     // Unmounted meanwhile, or never an ext4 file system.
-    if (delayedBlocks === null) return null;
+    if (delayedBlocks === null || storedBytes === undefined) return null;
+    const { totalBlocks, freeBlocks, blockBytes } = readFileSystemBlocksNow(mount.target);
     const usedBytes = (totalBlocks - freeBlocks) * blockBytes;
-    const storedBytes = await this.#storage.storedBytes(mount.imageId);
     if (usedBytes > mount.usedBytes) mount.grewAtMs = performance.now();
     if (usedBytes < mount.usedBytes && mount.usedBytes !== Number.POSITIVE_INFINITY) mount.hasShrunk = true;
     mount.usedBytes = usedBytes;

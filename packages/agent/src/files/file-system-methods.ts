@@ -22,6 +22,7 @@ import { toFileInfo } from "./file-info.ts";
 import { time } from "./file-params.ts";
 import { requireOpenable, requireOpenableIfThere } from "./openable.ts";
 import { resolvePath } from "./paths.ts";
+import { removeTree } from "./remove-tree.ts";
 import { walk } from "./walk.ts";
 
 /** An object of options that may be absent; its members have defaults of their own. */
@@ -120,7 +121,8 @@ export const fileSystemMethods = {
   readDir: pathMethod((path, call) => call.inTurn(() => Array.fromAsync(Deno.readDir(path)))),
   remove: method(
     { ...path, options: options({ recursive: defaulted(boolean, false) }) },
-    ({ path, options }, { sandbox }) => Deno.remove(resolvePath(sandbox, path), options),
+    ({ path, options: { recursive } }, { sandbox }) =>
+      recursive ? removeTree(resolvePath(sandbox, path)) : Deno.remove(resolvePath(sandbox, path)),
   ),
   mkdir: method(
     { ...path, options: options({ recursive: defaulted(boolean, false), mode: defaulted(count, 0o777) }) },

@@ -1,3 +1,4 @@
+import { statfsSync } from "node:fs";
 import { chmod, type FileHandle, open, rename, statfs, unlink } from "node:fs/promises";
 import type { HasDescriptor } from "./descriptor.ts";
 import { call, callSync, passFaultPoint, passFaultPointSync } from "./ffi.ts";
@@ -99,11 +100,16 @@ export async function readSpace(path: string): Promise<FileSystemSpace> {
   return { type, totalBytes: bsize * blocks, availableBytes: bsize * bavail };
 }
 
-/** Blocks of the mounted file system, those that are withheld from ordinary writers counted as free. A look that passes no fault point. */
-export async function readFileSystemBlocks(
-  path: string,
-): Promise<{ readonly totalBlocks: number; readonly freeBlocks: number; readonly blockBytes: number }> {
-  const { bsize, blocks, bfree } = await statfs(path);
+/**
+ * Blocks of the mounted file system at this instant, those that are withheld from ordinary writers counted as free. A look that passes no fault
+ * point; the kernel answers from memory.
+ */
+export function readFileSystemBlocksNow(path: string): {
+  readonly totalBlocks: number;
+  readonly freeBlocks: number;
+  readonly blockBytes: number;
+} {
+  const { bsize, blocks, bfree } = statfsSync(path);
   return { totalBlocks: blocks, freeBlocks: bfree, blockBytes: bsize };
 }
 

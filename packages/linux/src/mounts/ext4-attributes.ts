@@ -1,7 +1,18 @@
+import { readFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 
 /** What the kernel shows of a mounted ext4 file system, and lets be changed while it is mounted; see the kernel's `Documentation/admin-guide/ext4.rst`. */
 export type Ext4Attribute = "reserved_clusters" | "delayed_allocation_blocks" | "errors_count";
+
+/** As `readExt4Attribute`, at this instant: the kernel answers from memory. */
+export function readExt4AttributeNow(device: string, name: Ext4Attribute): number | null {
+  try {
+    return Number(readFileSync(pathOf(device, name), "utf8").trim());
+  } catch (error) {
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENODEV")) return null;
+    throw error;
+  }
+}
 
 /** Reads a number. `device` is what is mounted, for example `/dev/loop3`. Null: nothing of ext4 is mounted from it. */
 export async function readExt4Attribute(device: string, name: Ext4Attribute): Promise<number | null> {

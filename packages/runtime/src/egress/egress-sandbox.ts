@@ -88,6 +88,10 @@ export class EgressSandbox implements AsyncDisposable {
     this.#granted.clear();
   }
 
+  get socketCount(): number {
+    return this.#sockets.size;
+  }
+
   /** Ends connections that the server makes for the sandbox together with it. */
   track(socket: Socket): boolean {
     if (this.#isClosed || this.#sockets.size >= CONNECTIONS_MAX) return false;

@@ -86,7 +86,7 @@ suite("doctor", () => {
 
   test("limits that sandboxes share are computed, and the setting that is too small is named", () => {
     const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" }, 4096);
-    assert.match(little.found, /^28672 for sandboxes: 4096 for the first ones, at least 57 for each of 251/);
+    assert.match(little.found, /^28672 for sandboxes: 1852 for the first, at least 57 for each of 251/);
     assert.match(little.remedy ?? "", /sysctl kernel\.pid_max=4194304; or .*sandboxes\.pids/);
     assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }, 4096).status, "ok");
     assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }).status, "ok");

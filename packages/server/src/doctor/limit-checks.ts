@@ -1,6 +1,7 @@
 import { readCgroups } from "@caisson/linux";
 import {
   type HostLimit,
+  HostShares,
   readLimitsInReach,
   readProcessLimit,
   readTerminalLimit,
@@ -23,10 +24,10 @@ export async function checkHostLimits({ pidsMax }: Pick<SandboxLimitsConfig, "pi
 }
 
 export function judgeProcesses({ total, setting }: HostLimit, pidsMax: number): Check {
-  const each = Math.floor(total / 2 / SANDBOXES_MAX);
-  const first = `${pidsMax} for the first ones, at least ${Math.min(each, pidsMax)} for each of ${SANDBOXES_MAX}`;
-  const found = `${total} for sandboxes: ${first}`;
-  if (total >= FULL_SANDBOXES_GOOD * pidsMax || each >= pidsMax) return ok("processes", found);
+  const shares = new HostShares(total, SANDBOXES_MAX);
+  const least = Math.min(shares.guaranteed, pidsMax);
+  const found = `${total} for sandboxes: ${shares.take(pidsMax).count} for the first, at least ${least} for each of ${SANDBOXES_MAX}`;
+  if (total >= FULL_SANDBOXES_GOOD * pidsMax || least === pidsMax) return ok("processes", found);
   const wanted = setting === "kernel.pid_max" ? 4_194_304 : 2 * FULL_SANDBOXES_GOOD * pidsMax;
   const remedy = setting.startsWith("kernel.")
     ? `Raise the host's limit: sysctl ${setting}=${wanted}`
@@ -35,8 +36,8 @@ export function judgeProcesses({ total, setting }: HostLimit, pidsMax: number): 
 }
 
 export function judgeTerminals({ total, setting }: HostLimit): Check {
-  const each = Math.floor(total / 2 / SANDBOXES_MAX);
-  const found = `${total} for sandboxes, at least ${Math.max(each, 1)} for each of ${SANDBOXES_MAX}`;
+  const each = new HostShares(total, SANDBOXES_MAX).guaranteed;
+  const found = `${total} for sandboxes, at least ${each} for each of ${SANDBOXES_MAX}`;
   if (each >= TERMINALS_EACH_GOOD) return ok("terminals", found);
   return warning("terminals", found, `Raise the host's limit: sysctl ${setting}=4096`);
 }

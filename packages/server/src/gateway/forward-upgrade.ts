@@ -2,8 +2,8 @@ import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
+import { watchClient } from "../connections/client-watch.ts";
 import { endConnection } from "../http/end-connection.ts";
-import { watchClient } from "./client-watch.ts";
 import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */

@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import pino from "pino";
 import type { AppContext } from "../app/context.ts";
-import { MAX_HEADER_BYTES } from "./http-limits.ts";
+import { MAX_HEADER_BYTES } from "../connections/http-limits.ts";
 import type { Http } from "./request.ts";
 import { buildHttp } from "./server.ts";
 

@@ -1,9 +1,8 @@
 import type { Duplex } from "node:stream";
-import type { HttpRefusal } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import { HTTP_LIMITS, type HttpRefusal, MAX_HEADER_BYTES } from "../connections/http-limits.ts";
 import { endConnection } from "./end-connection.ts";
 import { errorBody } from "./errors.ts";
-import { HTTP_LIMITS, MAX_HEADER_BYTES } from "./http-limits.ts";
 
 type Headers = Readonly<Record<string, string | number>>;
 

@@ -5,13 +5,13 @@ import fastifySwagger from "@fastify/swagger";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import Fastify, { type FastifyReply } from "fastify";
 import type { AppContext } from "../app/context.ts";
+import { createGuardedServer } from "../connections/guarded-server.ts";
+import { MAX_BODY_BYTES } from "../connections/http-limits.ts";
 import type { TlsMaterial } from "../tls.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
-import { answerBrokenRequest } from "./broken-request.ts";
+import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
-import { createGuardedServer } from "./guarded-server.ts";
-import { MAX_BODY_BYTES } from "./http-limits.ts";
 import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
 import { requireHost } from "./request-origin.ts";
@@ -28,7 +28,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
   const http: Http = Fastify({
     genReqId: () => randomUUID(),
     bodyLimit: MAX_BODY_BYTES,
-    serverFactory: (handle) => createGuardedServer(handle, tls),
+    serverFactory: (handle) => createGuardedServer(handle, tls, answerSlowRequest),
     clientErrorHandler(error, socket) {
       app.logger.debug({ err: error }, "a client sent what is no request");
       answerBrokenRequest(error, socket);

@@ -1,3 +1,4 @@
+import { statfsSync, statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -335,6 +336,21 @@ export class LocalStorage implements StorageDriver {
     const image = await this.#images.find(id);
     if (image === null) return 0;
     return (await stat(image.path)).blocks * 512;
+  }
+
+  spaceNow(ids: readonly ImageId[]): {
+    readonly freeBytes: number;
+    readonly storedBytes: ReadonlyMap<ImageId, number>;
+  } {
+    const storedBytes = new Map<ImageId, number>();
+    for (const id of ids) {
+      const path = this.#loopDevices.pathOf(id);
+      const blocks = path === null ? undefined : statSync(path, { throwIfNoEntry: false })?.blocks;
+      if (blocks !== undefined) storedBytes.set(id, blocks * 512);
+    }
+    const { bavail, bsize } = statfsSync(this.#images.path);
+    const reserveBytes = this.#pool === null ? this.#reserveBytes : 0;
+    return { freeBytes: Math.max(0, bavail * bsize - reserveBytes), storedBytes };
   }
 
   async capacity(): Promise<PoolCapacity> {

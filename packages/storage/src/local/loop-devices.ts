@@ -7,6 +7,8 @@ import type { StoredImage } from "./image-directory.ts";
 import type { SyncedWriteWatch } from "./synced-write-watch.ts";
 
 interface Attachment {
+  /** Of the image. */
+  readonly path: string;
   readonly mode: AttachMode;
   /** Ephemeral: nothing of it is ever flushed. */
   readonly isDiscarded: boolean;
@@ -37,6 +39,11 @@ export class LoopDevices {
     return attachment?.mode === "rw" ? attachment.device.path : null;
   }
 
+  /** Where the image of an attached device is; null: it is not attached. */
+  pathOf(id: ImageId): string | null {
+    return this.#byImage.get(id)?.path ?? null;
+  }
+
   async attach(id: ImageId, image: StoredImage, mode: AttachMode): Promise<BlockDevice> {
     const existing = this.#byImage.get(id);
     if (existing !== undefined && (mode === "rw" || existing.mode === "rw" || existing.holders.size === 0)) {
@@ -47,6 +54,7 @@ export class LoopDevices {
       );
     }
     const attachment = existing ?? {
+      path: image.path,
       mode,
       isDiscarded: image.state === "scratch",
       device: await openDevice(image, mode),

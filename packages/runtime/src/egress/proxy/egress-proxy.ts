@@ -19,12 +19,19 @@ const HELLO_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 30_000;
 /** Of all sandboxes together; each has two descriptors of the server. */
 const CONNECTIONS_MAX = 4096;
+/** Sockets that a sandbox may have, two for each connection, while more than half of those connections are taken. */
+const FAIR_SOCKETS = 64;
 const KEEP_ALIVE_MS = 60_000;
 
 export interface EgressProxyOptions {
   readonly findSandbox: (address: string) => EgressSandbox | undefined;
   readonly closed: ClosedAddresses;
   readonly interceptor: TlsInterceptor;
+}
+
+/** Whether a sandbox may have another connection: the few that could take all of them leave half to the others. */
+export function hasRoom(connectionCount: number, ownSocketCount: number): boolean {
+  return connectionCount <= CONNECTIONS_MAX / 2 || ownSocketCount < FAIR_SOCKETS;
 }
 
 /**
@@ -37,6 +44,7 @@ export class EgressProxy implements AsyncDisposable {
   readonly #server: Server;
   readonly #options: EgressProxyOptions;
   readonly #http = new HttpForwarder();
+  #connectionCount = 0;
 
   private constructor(server: Server, port: number, options: EgressProxyOptions) {
     this.#server = server;
@@ -45,6 +53,10 @@ export class EgressProxy implements AsyncDisposable {
     server.maxConnections = CONNECTIONS_MAX;
     server.on("connection", (client) => {
       client.on("error", () => undefined);
+      this.#connectionCount += 1;
+      client.once("close", () => {
+        this.#connectionCount -= 1;
+      });
       void this.#handle(client).catch(() => client.resetAndDestroy());
     });
   }
@@ -64,7 +76,7 @@ export class EgressProxy implements AsyncDisposable {
 
   async #handle(client: Socket): Promise<void> {
     const sandbox = this.#options.findSandbox(client.remoteAddress ?? "");
-    if (sandbox?.track(client) !== true) {
+    if (!hasRoom(this.#connectionCount, sandbox?.socketCount ?? 0) || sandbox?.track(client) !== true) {
       client.resetAndDestroy();
       return;
     }

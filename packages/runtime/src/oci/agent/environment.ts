@@ -25,6 +25,9 @@ const DEFAULT_ENVIRONMENT: Readonly<Record<string, string>> = {
   DENO_TLS_CA_STORE: "system",
 };
 
+/** Patterns of clients that try very many ways (`walk`, `expandGlob`) go on with an engine that tries each character once, where it knows all they have. */
+const LINEAR_PATTERNS = "--enable-experimental-regexp-engine-on-excessive-backtracks";
+
 export const AGENT_SOCKET_NAME = "agent.sock";
 
 /** Names of the agent's own settings. */
@@ -58,7 +61,7 @@ export function agentEnvironment(
     // The agent's Deno must not write caches into the user's home, which may be a volume where each of them costs a disk flush.
     DENO_DIR: `${AGENT_TARGET}/deno`,
     DENO_NO_UPDATE_CHECK: "1",
-    DENO_V8_FLAGS: `--max-old-space-size=${heapMib(memoryBytes)}`,
+    DENO_V8_FLAGS: `--max-old-space-size=${heapMib(memoryBytes)},${LINEAR_PATTERNS}`,
   };
   const isShared = ([name]: readonly [string, string]): boolean => SHARED.has(name);
   const variables = Object.entries(environment);

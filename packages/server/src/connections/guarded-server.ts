@@ -1,8 +1,8 @@
 import { createServer as createHttp, type IncomingMessage, type RequestListener, type Server } from "node:http";
 import { createServer as createHttps } from "node:https";
-import { HttpGuard } from "@caisson/linux";
+import type { Duplex } from "node:stream";
+import { HttpGuard, type HttpRefusal } from "@caisson/linux";
 import type { TlsMaterial } from "../tls.ts";
-import { answerSlowRequest } from "./broken-request.ts";
 import { HTTP_LIMITS, KEEP_ALIVE_MS, MAX_HEADER_BYTES } from "./http-limits.ts";
 
 const OPTIONS = {
@@ -15,9 +15,12 @@ const OPTIONS = {
 };
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 
+/** Answers and ends the connection of a client that is too slow. */
+type Refuse = (refusal: HttpRefusal, socket: Duplex) => void;
+
 /** A server of HTTP, with TLS or without, whose clients, known or not, cannot cost more than the limits say. */
-export function createGuardedServer(handle: RequestListener, tls: TlsMaterial | null): Server {
-  const guard = new HttpGuard(HTTP_LIMITS, handle, answerSlowRequest);
+export function createGuardedServer(handle: RequestListener, tls: TlsMaterial | null, refuse: Refuse): Server {
+  const guard = new HttpGuard(HTTP_LIMITS, handle, refuse);
   const server =
     tls === null
       ? createHttp(OPTIONS)

@@ -1,5 +1,7 @@
 import type { HttpLimits } from "@caisson/linux";
 
+export type { HttpRefusal } from "@caisson/linux";
+
 /** All headers of a request together. Variables, secrets and labels of a create travel in one of them, in base64 (protocol.md 1.4). */
 export const MAX_HEADER_BYTES = 2 * 2 ** 20;
 export const MAX_BODY_BYTES = 2 ** 20;
