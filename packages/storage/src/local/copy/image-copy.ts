@@ -1,3 +1,4 @@
+import { fsyncSync } from "node:fs";
 import {
   BlockTrace,
   cloneRangeSync,
@@ -96,10 +97,14 @@ export class ImageCopy {
     }
     for (;;) {
       this.#copyDirty(dirty, drain);
+      // Before what is written out, so that nothing is waited for between that and the freeze.
+      this.#requireGo();
       faultPointSync("storage.seal.write-back");
       syncFileSystemSync({ fd: live.mountFd }, live.mountPath);
       drain();
       this.#copyAgain(dirty.take());
+      // The freeze flushes the journal, and with it the pool's log: the copy's own changes are out of that by then.
+      fsyncSync(this.#order.targetFd);
       requireNoLoss(trace);
       const frozenMs = atHighPriority(() => this.#copyFrozen(live, trace, dirty, drain));
       if (frozenMs === null) continue;
@@ -139,7 +144,6 @@ export class ImageCopy {
 
   /** Copies the last of it while writers stand still, and says for how long they did; null: it was too much, or took too long. */
   #copyFrozen(live: LiveOrder, trace: BlockTrace, dirty: DirtyBlocks, drain: () => void): number | null {
-    this.#requireGo();
     const mount = { fd: live.mountFd };
     this.#freezes += 1;
     faultPointSync("storage.seal.freeze:before");
