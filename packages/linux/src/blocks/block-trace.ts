@@ -10,7 +10,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { readdir, rmdir, stat, writeFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { Descriptor } from "../calls/descriptor.ts";
 import { passFaultPointSync } from "../calls/ffi.ts";
@@ -128,29 +127,36 @@ export class BlockTrace implements Disposable {
     const { directory, device, path } = order;
     passFaultPointSync({ name: "trace", detail: path });
     mkdirSync(directory, { mode: 0o700 });
+    let pipe: number | null = null;
     try {
       const write = (name: string, value: string | number): void => writeFileSync(join(directory, name), String(value));
       write("tracing_on", 0);
-      const processors = availableParallelism();
-      const kib = Math.min(BUFFER_KIB, Math.max(LEAST_BUFFER_KIB, Math.floor(ALL_BUFFERS_KIB / processors)));
+      // Those that this process may not run on have a buffer too.
+      const statistics = statisticsOf(directory);
+      const kib = Math.min(BUFFER_KIB, Math.max(LEAST_BUFFER_KIB, Math.floor(ALL_BUFFERS_KIB / statistics.length)));
       write("buffer_size_kb", kib * bufferFactor);
       // Without the context no name of a program is in a line, so no program can forge one.
       write("options/context-info", 0);
       write(`${EVENT}/filter`, `dev == ${device} && nr_sector > 0`);
       write(`${EVENT}/enable`, 1);
-      const pipe = openSync(join(directory, "trace_pipe"), constants.O_RDONLY | constants.O_NONBLOCK);
-      const trace = new BlockTrace(order, pipe, statisticsOf(directory));
+      pipe = openSync(join(directory, "trace_pipe"), constants.O_RDONLY | constants.O_NONBLOCK);
+      passFaultPointSync({ name: "trace on", detail: path });
       write("tracing_on", 1);
-      return trace;
+      return new BlockTrace(order, pipe, statistics);
     } catch (error) {
-      rmdirSync(directory);
+      endAfterFailure(directory, pipe);
       throw error;
     }
   }
 
-  /** Goes on with a trace that was left standing: what was written meanwhile is reported, or counted as lost. */
+  /** Goes on with a trace that was left standing, or ends it and throws: what was written meanwhile is reported, or counted as lost. */
   static resume({ order, pipe }: StandingTrace): BlockTrace {
-    return new BlockTrace(order, pipe, statisticsOf(order.directory));
+    try {
+      return new BlockTrace(order, pipe, statisticsOf(order.directory));
+    } catch (error) {
+      endAfterFailure(order.directory, pipe);
+      throw error;
+    }
   }
 
   /** Leaves the trace standing: what is written from the last report on can be learned when it is resumed. The disposal then ends nothing. */
@@ -178,9 +184,7 @@ export class BlockTrace implements Disposable {
 
   [Symbol.dispose](): void {
     if (this.#isStanding) return;
-    closeSync(this.#pipe);
-    writeFileSync(join(this.#order.directory, `${EVENT}/enable`), "0");
-    rmdirSync(this.#order.directory);
+    endTrace(this.#order.directory, this.#pipe);
   }
 
   /** How many bytes it read; none when all that there was has been read. */
@@ -200,6 +204,22 @@ export class BlockTrace implements Disposable {
     if (operation === undefined) throw new KernelError("trace", "EPROTO", `${this.#order.path}: cannot read ${line}`);
     if (operation.startsWith("R")) return;
     onWritten(Number(sector) * SECTOR_BYTES, Number(sectors) * SECTOR_BYTES);
+  }
+}
+
+/** The instance cannot be removed while its pipe is open. */
+function endTrace(directory: string, pipe: number | null): void {
+  if (pipe !== null) closeSync(pipe);
+  writeFileSync(join(directory, `${EVENT}/enable`), "0");
+  rmdirSync(directory);
+}
+
+/** Ends what is there of a trace whose own failure is what the caller learns. What cannot be ended goes when its owner opens the tracing again. */
+function endAfterFailure(directory: string, pipe: number | null): void {
+  try {
+    endTrace(directory, pipe);
+  } catch (error) {
+    process.emitWarning(`Cannot end the trace ${directory}: ${String(error)}`);
   }
 }
 

@@ -120,7 +120,13 @@ export class ImageDirectory {
     const path = this.sparePathOf(id);
     if (!(await isThere(path))) return;
     const trash = join(this.path, "trash", `${id}.${randomBytes(6).toString("hex")}`);
-    await renameFile(path, trash);
+    try {
+      await renameFile(path, trash);
+    } catch (error) {
+      // Somebody else has just removed it, or has taken it.
+      if (hasErrorCode(error, "ENOENT")) return;
+      throw error;
+    }
     await cutFile(trash);
     await unlinkFile(trash);
   }

@@ -69,9 +69,11 @@ suite("bodies with secrets", { timeout: 120_000 }, () => {
   });
 
   test("that do not come in time are answered with 408 and give their memory back", async () => {
-    await using server = await serve(new ByteBudget(BODY_BYTES), 300);
-    const stalled = await open(server);
+    const budget = new ByteBudget(BODY_BYTES);
+    await using impatient = await serve(budget, 300);
+    const stalled = await open(impatient);
     assert.match(await text(stalled), /^HTTP\/1\.1 408 /);
+    await using server = await serve(budget);
     const next = await open(server);
     next.write(BODY);
     assert.match(await text(next), /taken/);

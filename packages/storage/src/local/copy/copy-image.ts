@@ -1,6 +1,13 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { type HasDescriptor, type StandingTrace, thaw, withExpeditedRcu } from "@caisson/linux";
+import {
+  endStandingTrace,
+  faultPoint,
+  type HasDescriptor,
+  type StandingTrace,
+  thaw,
+  withExpeditedRcu,
+} from "@caisson/linux";
 import { CONTROL, type CopyMessage, type CopyOrder, type CopyReport, STATE } from "./copy-order.ts";
 
 const THREAD = new URL("./copy-thread.ts", import.meta.url);
@@ -40,9 +47,22 @@ export interface ImageCopied extends AsyncDisposable {
 
 /**
  * Copies an image in a thread of its own (`image-copy.ts`). Resolves as soon as the copy is whole; the disposal waits for the end of the thread. The files
- * must stay open until then.
+ * must stay open until then. The standing trace belongs to it from the call on, and is ended where no new one is returned.
  */
 export async function copyImage(options: CopyImageOptions): Promise<ImageCopied> {
+  const control = new Int32Array(new SharedArrayBuffer(CONTROL.LENGTH * Int32Array.BYTES_PER_ELEMENT));
+  try {
+    return await copyInThread(options, control);
+  } catch (error) {
+    const standing = options.live?.standing ?? null;
+    if (standing !== null && Atomics.load(control, CONTROL.hasTrace) === 0)
+      await endStandingTrace(standing).catch(options.onLateError);
+    throw error;
+  }
+}
+
+/** Rejects when the thread is gone. */
+async function copyInThread(options: CopyImageOptions, control: Int32Array<SharedArrayBuffer>): Promise<ImageCopied> {
   const { source, target, sizeBytes, isSeeded, detail, live, signal } = options;
   signal?.throwIfAborted();
   const order: CopyOrder = {
@@ -55,9 +75,9 @@ export async function copyImage(options: CopyImageOptions): Promise<ImageCopied>
       live === null
         ? null
         : { mountFd: live.mount.fd, mountPath: live.mountPath, trace: live.trace, standing: live.standing },
-    control: new SharedArrayBuffer(CONTROL.LENGTH * Int32Array.BYTES_PER_ELEMENT),
+    control: control.buffer,
   };
-  const control = new Int32Array(order.control);
+  await faultPoint("storage.copy.thread");
   const thread = new Worker(THREAD, { workerData: order, trackUnmanagedFds: false });
   const ended = once(thread, "exit").then(() => undefined);
   const cancel = (): void => void Atomics.store(control, CONTROL.isCancelled, 1);
@@ -78,7 +98,7 @@ export async function copyImage(options: CopyImageOptions): Promise<ImageCopied>
   const end = async (): Promise<void> => {
     await ended;
     signal?.removeEventListener("abort", cancel);
-    await freezes?.end({ isCopied });
+    await freezes?.end();
   };
   try {
     return { ...(await promise), [Symbol.asyncDispose]: end };
@@ -117,11 +137,12 @@ class WatchedFreezes {
     });
   }
 
-  /** The thread is gone: what it may have left frozen is thawed. One that had copied had thawed before. */
-  async end({ isCopied }: { readonly isCopied: boolean }): Promise<void> {
+  /** The thread is gone: what it has left frozen is thawed. What somebody else froze stays as it is. */
+  async end(): Promise<void> {
     if (this.#timer === null) return;
     clearInterval(this.#timer);
-    if (!isCopied) thaw(this.#live.mount, this.#live.mountPath);
+    const state = Atomics.load(this.#control, CONTROL.state);
+    if (state === STATE.freezing || state === STATE.frozen) thaw(this.#live.mount, this.#live.mountPath);
     this.#ended.resolve();
     await this.#expedited;
   }

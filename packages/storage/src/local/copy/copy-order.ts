@@ -25,11 +25,14 @@ export interface LiveOrder {
   readonly standing: StandingTrace | null;
 }
 
-/** Places in `CopyOrder.control`, which both sides see. */
-export const CONTROL = { state: 0, isCancelled: 1, mayFreeze: 2, LENGTH: 3 } as const;
+/** Places in `CopyOrder.control`, which both sides see. `hasTrace`: the thread has taken over the standing trace, and ends it. */
+export const CONTROL = { state: 0, isCancelled: 1, mayFreeze: 2, hasTrace: 3, LENGTH: 4 } as const;
 
-/** Who thaws is decided by a change of this state, so that it is one of the two sides and never both. */
-export const STATE = { running: 0, frozen: 1, thawed: 2, expired: 3 } as const;
+/**
+ * Who thaws is decided by a change of this state, so that it is one of the two sides and never both. What somebody else has frozen is not `frozen`, and
+ * neither side thaws it.
+ */
+export const STATE = { running: 0, frozen: 1, thawed: 2, expired: 3, freezing: 4 } as const;
 
 export interface CopyReport {
   /** How long writers stood still, in milliseconds; 0 where nobody wrote. */

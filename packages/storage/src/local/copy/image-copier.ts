@@ -104,7 +104,9 @@ export class ImageCopier implements AsyncDisposable {
   async copyLive(files: CopyFiles, { fileSystem: live, device, ...images }: LiveSource): Promise<Copied> {
     const { action, source, target, path, sizeBytes } = files;
     const mostExtents = this.#tracing === null ? UNTRACED_EXTENTS : SCATTERED_EXTENTS;
-    if (!files.isSeeded && (await countExtents(source, path)) <= mostExtents) {
+    if ((!files.isSeeded || this.#tracing === null) && (await countExtents(source, path)) <= mostExtents) {
+      // Of a seed nothing is of use then, and letting go of it while writers stand still would take as long as the copy.
+      if (files.isSeeded) await truncateFile(target, 0, path);
       const copied = await this.#copyFrozen(files, live, 2 * mostExtents);
       if (copied !== null) return copied;
     }

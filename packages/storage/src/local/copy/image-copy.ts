@@ -86,7 +86,7 @@ export class ImageCopy {
 
   #copyLive(live: LiveOrder, isSeeded: boolean, attempt: number, onCopied: OnCopied): void {
     const standing = attempt === 1 ? live.standing : null;
-    using trace = standing === null ? BlockTrace.start(live.trace, 2 ** (attempt - 1)) : BlockTrace.resume(standing);
+    using trace = standing === null ? BlockTrace.start(live.trace, 2 ** (attempt - 1)) : this.#takeOverTrace(standing);
     const dirty = new DirtyBlocks(this.#order.sizeBytes);
     const drain = (): void => trace.drain((offset, length) => dirty.add(offset, length));
     if (standing === null) this.#copyAll(isSeeded, drain);
@@ -109,9 +109,15 @@ export class ImageCopy {
       const frozenMs = atHighPriority(() => this.#copyFrozen(live, trace, dirty, drain));
       if (frozenMs === null) continue;
       const report = { frozenMs, attempts: attempt, freezes: this.#freezes, copiedAgain: this.#copiedAgain };
-      onCopied(report, trace.leaveStanding());
+      // A later attempt has a larger buffer than one may keep.
+      onCopied(report, attempt === 1 ? trace.leaveStanding() : null);
       return;
     }
+  }
+
+  #takeOverTrace(standing: StandingTrace): BlockTrace {
+    Atomics.store(this.#control, CONTROL.hasTrace, 1);
+    return BlockTrace.resume(standing);
   }
 
   /** All of it, or all that differs. `afterPiece` keeps the trace's buffer from filling. */
@@ -148,8 +154,7 @@ export class ImageCopy {
     this.#freezes += 1;
     faultPointSync("storage.seal.freeze:before");
     const startMs = performance.now();
-    freezeSync(mount, live.mountPath);
-    Atomics.store(this.#control, CONTROL.state, STATE.frozen);
+    this.#freeze(live);
     let isThawed = false;
     /** False: the other side has thawed already, so the copy may lack what was written since. */
     const finish = (): boolean => {
@@ -177,6 +182,17 @@ export class ImageCopy {
     } finally {
       if (!isThawed) finish();
     }
+  }
+
+  #freeze({ mountFd, mountPath }: LiveOrder): void {
+    Atomics.store(this.#control, CONTROL.state, STATE.freezing);
+    try {
+      freezeSync({ fd: mountFd }, mountPath);
+    } catch (error) {
+      Atomics.store(this.#control, CONTROL.state, STATE.running);
+      throw error;
+    }
+    Atomics.store(this.#control, CONTROL.state, STATE.frozen);
   }
 
   #copyRange({ offset, length }: ByteRange, afterPiece: () => void): void {

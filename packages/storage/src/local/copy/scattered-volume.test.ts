@@ -17,7 +17,7 @@ const [planPath, tracePath] = [join(faults, "plan"), join(faults, "trace")];
 await writeFile(planPath, "");
 process.env.CAISSON_FAULT_PLAN = planPath;
 process.env.CAISSON_FAULT_TRACE = tracePath;
-const { createFileSystemMount, runTool } = await import("@caisson/linux");
+const { createFileSystemMount, freeze, openFile, runTool, thaw } = await import("@caisson/linux");
 const { testTimeoutMs } = await import("@caisson/linux/testing");
 const { hashDevice } = await import("../../../testing/device-io.ts");
 const { TestDisk } = await import("../../../testing/local-test-pool.ts");
@@ -66,6 +66,7 @@ describe("a volume in many parts", () => {
   const withVolume = async (
     run: (writer: StampedWriter) => Promise<void>,
     kept: readonly string[] = [],
+    blocks = BLOCKS,
   ): Promise<void> => {
     await storage.createImage("vol_a", { sizeBytes: SIZE_BYTES });
     const device = await storage.attach("vol_a", "rw");
@@ -74,7 +75,7 @@ describe("a volume in many parts", () => {
     try {
       await writeFile(join(target, "large"), Buffer.alloc(64 * MIB, 1), { flush: true });
       await storage.sealImage("vol_a", "snp_before", live(target));
-      scatterFile(join(target, "large"), BLOCKS);
+      scatterFile(join(target, "large"), blocks);
       await using writer = await StampedWriter.start(join(target, "records"));
       await run(writer);
     } finally {
@@ -121,6 +122,7 @@ describe("a volume in many parts", () => {
       await plan("storage.seal.lost-events 1 fail:EOVERFLOW\nstorage.seal.lost-events 3 fail:EOVERFLOW");
       await sealAndCheck(writer, "snp_1");
       assert.equal(await passed("storage.seal.copy"), 3);
+      assert.deepEqual(await findTraces(), [], "a trace with a larger buffer goes with its copy");
     });
   });
 
@@ -131,6 +133,37 @@ describe("a volume in many parts", () => {
       await storage.sealImage("vol_a", "snp_1", { live: { mountPath: target, freezeDeadlineMs: 100 } });
       assert.ok(writer.acknowledged > acknowledged);
       assert.ok((await passed("linux.ioctl.FIFREEZE")) >= 2);
+      await sealAndCheck(writer, "snp_2");
+    });
+  });
+
+  test("a freeze that belongs to somebody else outlives a copy that finds it", async () => {
+    await withVolume(async (writer) => {
+      await using mount = await openFile(target, "r");
+      await freeze(mount, target);
+      try {
+        await assert.rejects(storage.sealImage("vol_a", "snp_1", live(target)), /EBUSY/);
+        await assert.rejects(freeze(mount, target), { code: "EBUSY" });
+      } finally {
+        thaw(mount, target);
+      }
+      await sealAndCheck(writer, "snp_1");
+    });
+  });
+
+  test("a trace that cannot start, or that its copy never resumes, is ended", async () => {
+    await withVolume(async (writer) => {
+      await plan("linux.trace.on 1 fail:EIO");
+      await assert.rejects(storage.sealImage("vol_a", "snp_1", live(target)), /EIO/);
+      assert.deepEqual(await findTraces(), []);
+      await plan("");
+      await sealAndCheck(writer, "snp_1");
+      await storage.sparesMade();
+      assert.equal((await findTraces()).length, 1);
+      await plan("storage.copy.thread 1 fail:EIO");
+      await assert.rejects(storage.sealImage("vol_a", "snp_2", live(target)), /EIO/);
+      assert.deepEqual(await findTraces(), []);
+      await plan("");
       await sealAndCheck(writer, "snp_2");
     });
   });
@@ -147,6 +180,26 @@ describe("a volume in many parts", () => {
       await plan("");
       await sealAndCheck(writer, "snp_1");
     });
+  });
+
+  test("of moderately many parts is copied at once, also the second time, where the host lets nobody trace", async () => {
+    await storage.close();
+    await plan("linux.fsopen 1 fail:ENODEV");
+    await open();
+    await plan("");
+    await withVolume(
+      async (writer) => {
+        for (const id of ["snp_1", "snp_2"]) {
+          assert.ok((await sealAndCheck(writer, id)) > 0);
+          await storage.sparesMade();
+          assert.ok((await spares()).includes("snp_1"), "it is in enough parts for a spare");
+        }
+      },
+      [],
+      400,
+    );
+    await storage.close();
+    await open();
   });
 
   test("is refused as a whole where the host lets nobody trace, and copied when nobody writes", async () => {
