@@ -37,9 +37,9 @@ export interface StorageDriver {
   storedBytes(id: ImageId): Promise<number>;
   /**
    * The same of attached images, and what is free (as `capacity` says), all at one instant: it is synchronous, so that nothing is written back in
-   * between that would count twice or not at all. Images that are not attached are absent.
+   * between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent.
    */
-  spaceNow(ids: readonly ImageId[]): { readonly freeBytes: number; readonly storedBytes: ReadonlyMap<ImageId, number> };
+  spaceNow(ids: readonly ImageId[]): PoolSpace;
   capacity(): Promise<PoolCapacity>;
   /** Makes the pool larger while it is used; the size that it has already is success. `INVALID_CAPACITY` where that cannot be. */
   growPool(sizeBytes: number): Promise<void>;
@@ -55,6 +55,10 @@ export interface PoolCapacity {
   readonly freeBytes: number;
   /** Kept free for ephemeral images and for metadata, so that there is a way out of a full pool. */
   readonly headroomBytes: number;
+}
+
+export interface PoolSpace extends Pick<PoolCapacity, "freeBytes" | "headroomBytes"> {
+  readonly storedBytes: ReadonlyMap<ImageId, number>;
 }
 
 /** `vol_…`, `snp_…`, `img_…` (built-in images) or `scr_…` (scratch disks): a file-name-safe text of `[a-z0-9_-]`, at most 64 characters. */

@@ -1,4 +1,4 @@
-import { statfsSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import {
   type LoopStatus,
   lockFile,
   openFile,
+  readAvailableBytesNow,
   readMappedBytes,
   readSpace,
   step,
@@ -27,6 +28,7 @@ import type {
   ImageUsage,
   KnownUsage,
   PoolCapacity,
+  PoolSpace,
   SealOptions,
   SealReport,
   StorageDriver,
@@ -351,19 +353,16 @@ export class LocalStorage implements StorageDriver {
     return (await stat(image.path)).blocks * 512;
   }
 
-  spaceNow(ids: readonly ImageId[]): {
-    readonly freeBytes: number;
-    readonly storedBytes: ReadonlyMap<ImageId, number>;
-  } {
+  spaceNow(ids: readonly ImageId[]): PoolSpace {
     const storedBytes = new Map<ImageId, number>();
     for (const id of ids) {
       const path = this.#loopDevices.pathOf(id);
       const blocks = path === null ? undefined : statSync(path, { throwIfNoEntry: false })?.blocks;
       if (blocks !== undefined) storedBytes.set(id, blocks * 512);
     }
-    const { bavail, bsize } = statfsSync(this.#images.path);
-    const reserveBytes = this.#pool === null ? this.#reserveBytes : 0;
-    return { freeBytes: Math.max(0, bavail * bsize - reserveBytes), storedBytes };
+    const freeBytes =
+      this.#pool?.freeBytesNow() ?? Math.max(0, readAvailableBytesNow(this.#images.path) - this.#reserveBytes);
+    return { freeBytes, headroomBytes: this.#headroomBytes, storedBytes };
   }
 
   async capacity(): Promise<PoolCapacity> {
