@@ -23,6 +23,7 @@ export {
   cloneRangeSync,
   type FileSystemSpace,
   openFile,
+  readAvailableBytesNow,
   readFileSystemBlocksNow,
   readSpace,
   renameFile,

@@ -37,9 +37,9 @@ export interface StorageDriver {
   storedBytes(id: ImageId): Promise<number>;
   /**
    * The same of attached images, and what is free (as `capacity` says), all at one instant: it is synchronous, so that nothing is written back in
-   * between that would count twice or not at all. Images that are not attached are absent.
+   * between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent.
    */
-  spaceNow(ids: readonly ImageId[]): { readonly freeBytes: number; readonly storedBytes: ReadonlyMap<ImageId, number> };
+  spaceNow(ids: readonly ImageId[]): PoolSpace;
   capacity(): Promise<PoolCapacity>;
   /** Makes the pool larger while it is used; the size that it has already is success. `INVALID_CAPACITY` where that cannot be. */
   growPool(sizeBytes: number): Promise<void>;
@@ -55,6 +55,10 @@ export interface PoolCapacity {
   readonly freeBytes: number;
   /** Kept free for ephemeral images and for metadata, so that there is a way out of a full pool. */
   readonly headroomBytes: number;
+}
+
+export interface PoolSpace extends Pick<PoolCapacity, "freeBytes" | "headroomBytes"> {
+  readonly storedBytes: ReadonlyMap<ImageId, number>;
 }
 
 /** `vol_…`, `snp_…`, `img_…` (built-in images) or `scr_…` (scratch disks): a file-name-safe text of `[a-z0-9_-]`, at most 64 characters. */
@@ -97,6 +101,14 @@ export interface UsageOptions {
   readonly base?: ImageId | null;
   /** The most parts, of image and base together, that the caller wants to wait for. Default: no limit. */
   readonly maxExtents?: number;
+  /** What an earlier call found, perhaps of an earlier run. A driver may give its `exclusiveBytes` again, where measuring costs more than it is worth. */
+  readonly known?: KnownUsage | null;
+}
+
+export interface KnownUsage {
+  readonly exclusiveBytes: number;
+  /** When that call began. */
+  readonly measuredAtMs: number;
 }
 
 export interface ImageUsage {
@@ -104,7 +116,7 @@ export interface ImageUsage {
   readonly allocatedBytes: number;
   /** All bytes mapped in it, shared ones included. */
   readonly flattenedBytes: number;
-  /** Bytes that only this image holds: what deleting it would free. */
+  /** Bytes that only this image holds: what deleting it would free. Up to a day old where the driver keeps a clone of the image in reserve. */
   readonly exclusiveBytes: number;
 }
 

@@ -12,7 +12,7 @@ import {
   thaw,
   trim,
 } from "@caisson/linux";
-import type { ImageId, PoolCapacity, StorageDriver } from "./driver.ts";
+import type { ImageId, PoolSpace, StorageDriver } from "./driver.ts";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -29,13 +29,14 @@ const ACTIVE_PAUSE_MS = 20;
 const LOOKING_PART = 0.2;
 /** Above this much room a writer may have all but half of this at once; below, writers share what there is. */
 const PLENTY_BYTES = GIB;
+/** What one of many idle file systems may have at once, where there is three times as much: what a fast writer can take between two looks. */
+const BURST_BYTES = 128 * MIB;
 /** A file system that grew this lately is being written to. */
 const ACTIVE_MS = 500;
 /** What a scratch disk may hold in any case, so that a sandbox starts in a full pool and files can be deleted in it. */
 const SCRATCH_BYTES = 8 * MIB;
 /** The blocks of deleted files are given back at most this often. */
 const TRIM_PERIOD_MS = 1000;
-/** How long writers stand still at most, waiting for room. */
 const HOLD_MS = 10_000;
 
 /** A file system that a sandbox can write to. */
@@ -50,6 +51,8 @@ export interface GuardedMount {
 export interface SpaceGuardOptions {
   /** Told when writers of these images begin to stand still. */
   readonly onHold?: (imageIds: readonly ImageId[]) => void;
+  /** How long writers stand still at most, waiting for room, in milliseconds; 10 seconds by default. */
+  readonly holdMs?: number;
   readonly onError: (error: unknown) => void;
 }
 
@@ -66,6 +69,8 @@ interface Guarded extends GuardedMount {
   /** It stood still as long as it may, and does so again only after there was room. */
   hasWaited: boolean;
   isEnding: boolean;
+  /** The last look at it failed, which has been told. */
+  hasFailed: boolean;
 }
 
 interface Look extends Pick<Guarded, "usedBytes"> {
@@ -88,7 +93,7 @@ interface Look extends Pick<Guarded, "usedBytes"> {
  * that their writes may fail, and the end of the volume's mount reports what was lost.
  */
 export class SpaceGuard implements AsyncDisposable {
-  readonly #storage: Pick<StorageDriver, "capacity" | "spaceNow">;
+  readonly #storage: Pick<StorageDriver, "spaceNow">;
   readonly #options: SpaceGuardOptions;
   readonly #mounts = new Map<ImageId, Guarded>();
   readonly #closing = new AbortController();
@@ -98,7 +103,7 @@ export class SpaceGuard implements AsyncDisposable {
   #isRoomy = false;
   #hasFailed = false;
 
-  constructor(storage: Pick<StorageDriver, "capacity" | "spaceNow">, options: SpaceGuardOptions) {
+  constructor(storage: Pick<StorageDriver, "spaceNow">, options: SpaceGuardOptions) {
     this.#storage = storage;
     this.#options = options;
     this.#running = this.#run();
@@ -119,6 +124,7 @@ export class SpaceGuard implements AsyncDisposable {
       heldSinceMs: null,
       hasWaited: false,
       isEnding: false,
+      hasFailed: false,
     });
     // A look that fails is no reason against the mount; the next one comes soon.
     if (!this.#isRoomy) await this.look().catch(this.#options.onError);
@@ -180,25 +186,23 @@ export class SpaceGuard implements AsyncDisposable {
   }
 
   async #look(): Promise<number> {
+    // First of all, and whatever fails after it: nobody stands still for longer than was promised.
+    this.#letGoOverdue();
     const startedMs = performance.now();
-    const before = await this.#storage.capacity();
     const dirtyBytes = await readDirtyBytes();
-    this.#isRoomy = before.freeBytes - before.headroomBytes - dirtyBytes > ROOMY_BYTES;
+    const space = this.#storage.spaceNow([...this.#mounts.keys()]);
+    const roomBytes = space.freeBytes - space.headroomBytes;
+    this.#isRoomy = roomBytes - dirtyBytes > ROOMY_BYTES;
     if (this.#isRoomy) {
-      for (const mount of this.#mounts.values()) {
-        this.#letGo(mount);
-        await this.#limit(mount, 0);
-      }
+      for (const mount of this.#mounts.values()) this.#letGo(mount);
+      for (const mount of this.#mounts.values()) await this.#limit(mount, 0);
       return LONGEST_PAUSE_MS;
     }
-    const { freeBytes, storedBytes } = this.#storage.spaceNow([...this.#mounts.keys()]);
     const looks = [...this.#mounts.values()]
-      .map((mount) => this.#measure(mount, storedBytes.get(mount.imageId)))
+      .map((mount) => this.#measure(mount, space.storedBytes.get(mount.imageId)))
       .filter((look) => look !== null);
-    const capacity = { ...before, freeBytes };
-    const roomBytes = freeBytes - before.headroomBytes;
     await this.#limitAll(roomBytes, looks);
-    await this.#holdOrLetGo(capacity, dirtyBytes);
+    await this.#holdOrLetGo(space, dirtyBytes);
     this.#giveBack(looks.map(({ mount }) => mount));
     const lookMs = performance.now() - startedMs;
     const isActive = looks.some(({ mount }) => startedMs - mount.grewAtMs < ACTIVE_MS);
@@ -209,6 +213,15 @@ export class SpaceGuard implements AsyncDisposable {
   }
 
   #measure(mount: Guarded, storedBytes: number | undefined): Look | null {
+    try {
+      return this.#measureNow(mount, storedBytes);
+    } catch (error) {
+      this.#fail(mount, error);
+      return null;
+    }
+  }
+
+  #measureNow(mount: Guarded, storedBytes: number | undefined): Look | null {
     const delayedBlocks = readExt4AttributeNow(mount.devicePath, "delayed_allocation_blocks");
     // Unmounted meanwhile, or never an ext4 file system.
     if (delayedBlocks === null || storedBytes === undefined) return null;
@@ -227,10 +240,12 @@ export class SpaceGuard implements AsyncDisposable {
     const isActive = ({ mount }: Look) => nowMs - mount.grewAtMs < ACTIVE_MS;
     const activeCount = looks.filter(isActive).length;
     for (const look of looks) {
-      // Those that are written to share what is left. One that begins now may have a part of it before the next look: more than there is is
-      // promised then, but not written in so short a time, unless there is little left, which the headroom makes up for.
-      const part = isActive(look) ? 1 / activeCount : activeCount === 0 ? 1 : 1 / 3;
-      const shareBytes = leftBytes >= PLENTY_BYTES ? leftBytes - PLENTY_BYTES / 2 : leftBytes * part;
+      // Those that are written to share what is left. One that begins now may have a part of it before the next look: with others more than
+      // there is may be promised then, but not written in so short a time, unless there is little left, which the headroom makes up for.
+      const burstBytes = Math.min(leftBytes / 3, BURST_BYTES);
+      const idleBytes = activeCount === 0 ? Math.max(leftBytes / looks.length, burstBytes) : burstBytes;
+      const partBytes = isActive(look) ? leftBytes / activeCount : idleBytes;
+      const shareBytes = leftBytes >= PLENTY_BYTES ? leftBytes - PLENTY_BYTES / 2 : partBytes;
       const leastBytes = look.mount.isScratch ? SCRATCH_BYTES - look.usedBytes : 0;
       await this.#limit(look.mount, look.freeBytes - Math.max(0, shareBytes, leastBytes));
     }
@@ -242,12 +257,28 @@ export class SpaceGuard implements AsyncDisposable {
     try {
       await setReservedClusters(mount.devicePath, clusters);
       mount.reservedClusters = clusters;
+      mount.hasFailed = false;
     } catch (error) {
-      if (!hasErrorCode(error, "ENOENT", "ENODEV")) throw error;
+      if (!hasErrorCode(error, "ENOENT", "ENODEV")) this.#fail(mount, error);
     }
   }
 
-  async #holdOrLetGo({ freeBytes, headroomBytes }: PoolCapacity, dirtyBytes: number): Promise<void> {
+  /** What fails for one file system keeps the guard from nothing else; it is told once, until a limit is set again. */
+  #fail(mount: Guarded, error: unknown): void {
+    if (!mount.hasFailed) this.#options.onError(error);
+    mount.hasFailed = true;
+  }
+
+  #letGoOverdue(): void {
+    const { holdMs = HOLD_MS } = this.#options;
+    for (const mount of this.#mounts.values()) {
+      if (mount.heldSinceMs === null || performance.now() - mount.heldSinceMs < holdMs) continue;
+      mount.hasWaited = true;
+      this.#letGo(mount);
+    }
+  }
+
+  async #holdOrLetGo({ freeBytes, headroomBytes }: PoolSpace, dirtyBytes: number): Promise<void> {
     const volumes = [...this.#mounts.values()].filter(({ isScratch, isEnding }) => !isScratch && !isEnding);
     const leastBytes = headroomBytes / 2;
     if (freeBytes >= leastBytes + headroomBytes / 8) {
@@ -258,11 +289,6 @@ export class SpaceGuard implements AsyncDisposable {
       // What waits in memory may need as much: it is written before there is more of it than space.
       if (dirtyBytes > (freeBytes - leastBytes) / 2) this.#flush(volumes);
       return;
-    }
-    for (const mount of volumes) {
-      if (mount.heldSinceMs === null || performance.now() - mount.heldSinceMs < HOLD_MS) continue;
-      mount.hasWaited = true;
-      this.#letGo(mount);
     }
     if (freeBytes < leastBytes)
       await this.#hold(volumes.filter((mount) => !mount.hasWaited && mount.heldSinceMs === null));
@@ -288,7 +314,11 @@ export class SpaceGuard implements AsyncDisposable {
   #letGo(mount: Guarded): void {
     if (mount.heldSinceMs === null) return;
     mount.heldSinceMs = null;
-    thaw(mount.directory, mount.target);
+    try {
+      thaw(mount.directory, mount.target);
+    } catch (error) {
+      this.#options.onError(error);
+    }
   }
 
   /** Writes out what waits in memory, one round at a time; nobody waits for it. What cannot be written is reported at the unmount. */

@@ -113,6 +113,12 @@ export function readFileSystemBlocksNow(path: string): {
   return { totalBlocks: blocks, freeBlocks: bfree, blockBytes: bsize };
 }
 
+/** What may still be written to the file system at this instant, by all but root. A look that passes no fault point, as above. */
+export function readAvailableBytesNow(path: string): number {
+  const { bavail, bsize } = statfsSync(path);
+  return bavail * bsize;
+}
+
 /** Passes the fault point of an operation of Node and names the thing in its error. */
 async function passed<T>(name: string, detail: string, run: () => Promise<T>): Promise<T> {
   await passFaultPoint({ name, detail });

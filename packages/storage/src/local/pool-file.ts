@@ -9,6 +9,7 @@ import {
   type LoopStatus,
   mountFileSystem,
   openFile,
+  readAvailableBytesNow,
   readSpace,
   renameFile,
   runTool,
@@ -65,6 +66,7 @@ export class PoolFile {
   readonly #device: LoopDevice;
   readonly #timer: NodeJS.Timeout;
   #balancing: Promise<void> = Promise.resolve();
+  #balancingSoon: Promise<void> | null = null;
   #lastTrimMs = Number.NEGATIVE_INFINITY;
 
   private constructor(options: PoolFileOptions, device: LoopDevice) {
@@ -111,6 +113,21 @@ export class PoolFile {
     await this.balance();
     const { totalBytes, availableBytes } = await readSpace(this.mountPath);
     return { totalBytes: totalBytes - (await this.#ballastBytes()), freeBytes: availableBytes };
+  }
+
+  /**
+   * What is free at this instant. It waits for nothing, and the answer is right before the ballast is, which then follows as soon as a trim or
+   * a growth under way lets it.
+   */
+  freeBytesNow(): number {
+    // What fails here fails again a second later, and is told then.
+    this.#balancingSoon ??= this.balance()
+      .catch(() => undefined)
+      .finally(() => {
+        this.#balancingSoon = null;
+      });
+    const hostBytes = readAvailableBytesNow(dirname(this.#options.path)) - this.#options.reserveBytes;
+    return Math.min(readAvailableBytesNow(this.mountPath), Math.max(0, hostBytes));
   }
 
   /** Makes the file, the device and the file system larger while they are used. A crash in between is settled by the next `open`. */
