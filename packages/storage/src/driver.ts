@@ -101,6 +101,14 @@ export interface UsageOptions {
   readonly base?: ImageId | null;
   /** The most parts, of image and base together, that the caller wants to wait for. Default: no limit. */
   readonly maxExtents?: number;
+  /** What an earlier call found, perhaps of an earlier run. A driver may give its `exclusiveBytes` again, where measuring costs more than it is worth. */
+  readonly known?: KnownUsage | null;
+}
+
+export interface KnownUsage {
+  readonly exclusiveBytes: number;
+  /** When that call began. */
+  readonly measuredAtMs: number;
 }
 
 export interface ImageUsage {
@@ -108,7 +116,7 @@ export interface ImageUsage {
   readonly allocatedBytes: number;
   /** All bytes mapped in it, shared ones included. */
   readonly flattenedBytes: number;
-  /** Bytes that only this image holds: what deleting it would free. */
+  /** Bytes that only this image holds: what deleting it would free. Up to a day old where the driver keeps a clone of the image in reserve. */
   readonly exclusiveBytes: number;
 }
 

@@ -13,7 +13,8 @@ import type { BlockImage, ImageId } from "../driver.ts";
  * - `scratch/<id>`  ephemeral images, worthless after a restart
  * - `incoming/…`    images being made; a single rename moves one out when it is whole and on stable storage
  * - `trash/…`       images being removed; a rename moves one in, then its space is freed
- * - `spares/<id>`   a clone of a sealed image that nobody uses yet; `spares/<id>.…` while it is being made
+ * - `spares/<id>`   a clone of a sealed image that nobody uses yet; `spares/<id>.…` while it is being made. Its time of modification says when it was
+ *                   measured last what deleting the sealed image would free
  *
  * So an image exists or does not, whenever the power fails. What is ephemeral, incoming or trash can be emptied at every start, and spares can be made
  * again.
@@ -44,6 +45,12 @@ export class IncomingImage implements AsyncDisposable {
   async commit(path: string): Promise<void> {
     await renameFile(this.path, path);
     this.#isCommitted = true;
+  }
+
+  /** Of a spare, when its contents are whole. */
+  async setMeasuredAt(measuredAtMs: number): Promise<void> {
+    const time = new Date(measuredAtMs);
+    await this.file.utimes(time, time);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -91,6 +98,16 @@ export class ImageDirectory {
   /** Ids of the sealed images that have a spare clone. */
   async listSpares(): Promise<readonly ImageId[]> {
     return readdir(join(this.path, SPARES));
+  }
+
+  /** When it was measured last what deleting a sealed image would free, as its spare has it. Null: it has no spare. */
+  async spareMeasuredAtMs(id: ImageId): Promise<number | null> {
+    try {
+      return Math.round((await stat(this.sparePathOf(id))).mtimeMs);
+    } catch (error) {
+      if (hasErrorCode(error, "ENOENT")) return null;
+      throw error;
+    }
   }
 
   /** Opens a new empty file for a spare of the sealed image. */

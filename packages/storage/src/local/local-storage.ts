@@ -26,6 +26,7 @@ import type {
   CreateImageOptions,
   ImageId,
   ImageUsage,
+  KnownUsage,
   PoolCapacity,
   PoolSpace,
   SealOptions,
@@ -59,14 +60,21 @@ export interface LocalStorageOptions {
   readonly onBackgroundError?: (error: unknown) => void;
 }
 
+interface Exclusive {
+  readonly bytes: number;
+  readonly measuredAtMs: number;
+}
+
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 /** A new image needs room for its file system; with less than this available none is made. */
 const MINIMUM_AVAILABLE_BYTES = 32 * MIB;
 /** What an ephemeral image needs of the headroom to be of any use. */
 const MINIMUM_FREE_BYTES = 8 * MIB;
-/** How old the exclusive size of an image with a spare clone may be: to measure it, the spare is removed and made again. */
-const EXCLUSIVE_AGE_MS = 3_600_000;
+/** How old the exclusive size of an image with a spare clone may be: to measure it, the spare is removed and made again, which writes much metadata. */
+const EXCLUSIVE_AGE_MS = 24 * 3_600_000;
+/** The same when a spare is about to be made: measuring is quick then. */
+const EXCLUSIVE_AGE_BEFORE_SPARE_MS = 10 * 60_000;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 /** Deleting alone frees nothing at once, so the advice says what does. */
 const FULL_ADVICE =
@@ -93,7 +101,8 @@ export class LocalStorage implements StorageDriver {
   readonly #spares: SpareClones;
   /** The last image that was sealed of each source since the start: the next one is likely to share most with it. */
   readonly #lastSealed = new Map<ImageId, ImageId>();
-  readonly #exclusive = new Map<ImageId, { readonly bytes: number; readonly measuredAtMs: number }>();
+  /** What deleting a sealed image would free, without its spare. */
+  readonly #exclusive = new Map<ImageId, Exclusive>();
   readonly #loopDevices: LoopDevices;
   #isClosed = false;
 
@@ -120,6 +129,7 @@ export class LocalStorage implements StorageDriver {
       images: parts.images,
       copier: parts.copier,
       hasRoom: async () => (await this.capacity()).availableBytes >= MINIMUM_AVAILABLE_BYTES,
+      measure: (id, file, path) => this.#measureBeforeSpare(id, file, path),
       onError: parts.onError,
     });
     this.#loopDevices = new LoopDevices(parts.watch);
@@ -300,7 +310,7 @@ export class LocalStorage implements StorageDriver {
     });
   }
 
-  async usage(id: ImageId, { base = null, maxExtents }: UsageOptions = {}): Promise<ImageUsage | null> {
+  async usage(id: ImageId, { base = null, maxExtents, known = null }: UsageOptions = {}): Promise<ImageUsage | null> {
     const action = `measure image ${id}`;
     this.#requireOpen(action);
     const image = await this.#requireImage(action, id);
@@ -308,18 +318,21 @@ export class LocalStorage implements StorageDriver {
     await using file = await openFile(image.path, "r");
     if (maxExtents !== undefined && (await countExtents(file, image.path)) > maxExtents) return null;
     await using baseFile = baseImage === null ? null : await openFile(baseImage.path, "r");
-    const known = this.#exclusive.get(id);
     const hasSpare = this.#spares.has(id);
-    const isKnown = hasSpare && known !== undefined && Date.now() - known.measuredAtMs < EXCLUSIVE_AGE_MS;
+    const exclusive = hasSpare ? await this.#knownExclusive(id, known) : null;
+    const mustForget = hasSpare && exclusive === null;
+    // A caller that waits does not want to lose the spare for it.
+    if (mustForget && maxExtents !== undefined) return null;
+    const measuredAtMs = Date.now();
     // Every block of it is shared with its spare.
-    if (hasSpare && !isKnown) await this.#spares.forget(id);
+    if (mustForget) await this.#spares.forget(id);
     const options = { base: baseFile, ...(maxExtents === undefined ? {} : { maxExtents }) };
     const mapped = await readMappedBytes(file, image.path, options);
-    if (hasSpare && !isKnown) this.#spares.want(id);
+    if (mapped !== null && image.state === "sealed" && exclusive === null)
+      this.#exclusive.set(id, { bytes: mapped.exclusiveBytes, measuredAtMs });
+    if (mustForget) this.#spares.want(id);
     if (mapped === null) return null;
-    const exclusiveBytes = isKnown ? Math.min(known.bytes, mapped.mappedBytes) : mapped.exclusiveBytes;
-    if (image.state === "sealed" && !isKnown)
-      this.#exclusive.set(id, { bytes: exclusiveBytes, measuredAtMs: Date.now() });
+    const exclusiveBytes = exclusive === null ? mapped.exclusiveBytes : Math.min(exclusive.bytes, mapped.mappedBytes);
     return { allocatedBytes: mapped.ownBytes, flattenedBytes: mapped.mappedBytes, exclusiveBytes };
   }
 
@@ -443,6 +456,32 @@ export class LocalStorage implements StorageDriver {
     const last = this.#lastSealed.get(source);
     if (last === undefined || (await countExtents(sourceFile, source)) <= SCATTERED_EXTENTS) return null;
     return this.#spares.take(last, id);
+  }
+
+  /** What deleting an image with a spare would free, if that was measured not too long ago. */
+  async #knownExclusive(id: ImageId, given: KnownUsage | null): Promise<Exclusive | null> {
+    let exclusive = this.#exclusive.get(id) ?? null;
+    if (exclusive === null && given !== null) {
+      // A figure from before the last measurement is not that measurement's.
+      const measuredAtMs = await this.#images.spareMeasuredAtMs(id);
+      if (measuredAtMs !== null && given.measuredAtMs >= measuredAtMs)
+        exclusive = { bytes: given.exclusiveBytes, measuredAtMs };
+    }
+    if (exclusive === null || Date.now() - exclusive.measuredAtMs >= EXCLUSIVE_AGE_MS) return null;
+    this.#exclusive.set(id, exclusive);
+    return exclusive;
+  }
+
+  async #measureBeforeSpare(id: ImageId, file: FileHandle, path: string): Promise<number> {
+    const known = this.#exclusive.get(id);
+    const measuredAtMs = Date.now();
+    if (known !== undefined && measuredAtMs - known.measuredAtMs < EXCLUSIVE_AGE_BEFORE_SPARE_MS)
+      return known.measuredAtMs;
+    const mapped = await readMappedBytes(file, path);
+    // Without a limit it is always measured.
+    if (mapped === null) return 0;
+    this.#exclusive.set(id, { bytes: mapped.exclusiveBytes, measuredAtMs });
+    return measuredAtMs;
   }
 
   #requireWriter(action: string, id: ImageId): string {

@@ -1,4 +1,5 @@
 import type { Disk, DiskUsage } from "@caisson/database";
+import type { KnownUsage } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import type { Region } from "../region.ts";
 
@@ -15,7 +16,11 @@ export async function measureDisk(
   known: DiskUsage,
 ): Promise<DiskUsage> {
   const usageMeasuredAtMs = Date.now();
-  const usage = await region.storage.usage(disk.id, { base: disk.baseImageId, maxExtents: MAX_EXTENTS });
+  const usage = await region.storage.usage(disk.id, {
+    base: disk.baseImageId,
+    maxExtents: MAX_EXTENTS,
+    known: knownUsage(known),
+  });
   return usage === null ? usageOf(known) : { ...usage, usageMeasuredAtMs };
 }
 
@@ -30,8 +35,13 @@ export const NO_USAGE: DiskUsage = {
 /** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region is unavailable nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const usageMeasuredAtMs = Date.now();
-  const usage = await app.regions.get(disk.region)?.storage.usage(disk.id, { base: disk.baseImageId });
+  const options = { base: disk.baseImageId, known: knownUsage(disk) };
+  const usage = await app.regions.get(disk.region)?.storage.usage(disk.id, options);
   if (usage != null) await app.store.disks.setUsage(disk.id, { ...usage, usageMeasuredAtMs });
+}
+
+function knownUsage({ exclusiveBytes, usageMeasuredAtMs: measuredAtMs }: DiskUsage): KnownUsage | null {
+  return measuredAtMs === null ? null : { exclusiveBytes, measuredAtMs };
 }
 
 function usageOf({ allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs }: DiskUsage): DiskUsage {

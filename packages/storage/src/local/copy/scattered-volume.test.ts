@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -321,7 +321,35 @@ describe("a volume in many parts", () => {
     assert.equal(usage.exclusiveBytes, usage.flattenedBytes);
     await storage.sparesMade();
     assert.deepEqual([await spares(), await storage.usage("snp_1")], [["snp_1"], usage]);
-    await storage.deleteImage("snp_1");
+    const path = join(disk.mountPath, "pool/mount/spares/snp_1");
+    const restart = async (): Promise<number> => {
+      await storage.sparesMade();
+      await storage.close();
+      await open();
+      return (await stat(path)).ctimeMs;
+    };
+    const known = (measuredAtMs: number) => ({ known: { exclusiveBytes: 12345, measuredAtMs } });
+    const knownUsage = { ...usage, exclusiveBytes: 12345 };
+    const waiting = { maxExtents: 1_000_000 };
+
+    const kept = await restart();
+    assert.equal(await storage.usage("snp_1", waiting), null, "a caller that waits does not cost the spare");
+    assert.deepEqual(await storage.usage("snp_1", known(Date.now())), knownUsage);
+    assert.deepEqual(await storage.usage("snp_1"), knownUsage);
+    assert.equal(await restart(), kept, "what an earlier run measured spares it the removal");
+
+    const { mtimeMs } = await stat(path);
+    assert.deepEqual(await storage.usage("snp_1", known(mtimeMs - 1)), usage, "it was measured since");
+    assert.notEqual(await restart(), kept);
+    const old = new Date(Date.now() - 25 * 3_600_000);
+    await utimes(path, old, old);
+    assert.deepEqual(await storage.usage("snp_1", known(Date.now())), usage, "it is more than a day old");
+
+    await restart();
+    await storage.createImage("vol_b", { sizeBytes: SIZE_BYTES, parent: "snp_1" });
+    await storage.sparesMade();
+    assert.deepEqual(await storage.usage("snp_1", waiting), { ...usage, exclusiveBytes: 0 }, "measured before a spare");
+    for (const id of ["vol_b", "snp_1"]) await storage.deleteImage(id);
   });
 
   test("opening the pool removes the traces that a server which died has left", async () => {

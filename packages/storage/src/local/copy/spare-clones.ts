@@ -1,3 +1,4 @@
+import type { FileHandle } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { countExtents, hasErrorCode, openFile, step, syncFile } from "@caisson/linux";
 import type { ImageId } from "../../driver.ts";
@@ -18,6 +19,11 @@ export interface SpareClonesOptions {
   readonly copier: ImageCopier;
   /** Whether the pool has room for something that nobody has asked for. */
   readonly hasRoom: () => Promise<boolean>;
+  /**
+   * Runs before a spare is made, while no spare shares the image's blocks: sees to it that what deleting the image would free is known, and says when
+   * that was measured.
+   */
+  readonly measure: (id: ImageId, file: FileHandle, path: string) => Promise<number>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -166,7 +172,7 @@ export class SpareClones {
   }
 
   async #make(id: ImageId, isUsed: boolean, signal: AbortSignal): Promise<void> {
-    const { images, copier, hasRoom } = this.#options;
+    const { images, copier, hasRoom, measure } = this.#options;
     const sourcePath = images.pathOf("sealed", id);
     await using source = await openFile(sourcePath, "r");
     const extents = await countExtents(source, sourcePath);
@@ -174,6 +180,7 @@ export class SpareClones {
     if (!isUsed && !this.#hasPlace(extents)) return;
     await this.#makePlace(extents);
     const { size: sizeBytes } = await source.stat();
+    const measuredAtMs = await measure(id, source, sourcePath);
     await using spare = await images.createSpare(id);
     const { file: target, path } = spare;
     const action = `make a spare clone of image ${id}`;
@@ -183,6 +190,7 @@ export class SpareClones {
         signal,
       );
     });
+    await spare.setMeasuredAt(measuredAtMs);
     await step("storage.spare.sync", () => syncFile(target, path));
     signal.throwIfAborted();
     await step("storage.spare.commit", () => spare.commit(images.sparePathOf(id)));
