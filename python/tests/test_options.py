@@ -71,7 +71,14 @@ def test_options_that_do_not_exist_or_make_no_sense_are_refused() -> None:
 
 def test_records_are_dictionaries_with_attributes() -> None:
     volume = Volume.from_wire({"id": "v", "slug": "s", "estimated_flattened_size": 7, "new_key": {"aB": 1}})
-    assert volume == {"id": "v", "slug": "s", "estimated_flattened_size": 7, "new_key": {"aB": 1}, "used": 7}
+    assert volume == {
+        "id": "v",
+        "slug": "s",
+        "estimated_flattened_size": 7,
+        "new_key": {"aB": 1},
+        "used": 7,
+        "last_error": None,
+    }
     assert json.loads(json.dumps(volume)) == volume
     assert pickle.loads(pickle.dumps(volume)).slug == "s"
     assert repr(Volume({"id": "v"})) == "Volume(id='v')"
