@@ -99,11 +99,13 @@ suite("a full pool", { timeout: testTimeoutMs(800_000) }, () => {
     assert.equal(code, "507 STORAGE_FULL");
     assert.match(message, /headroom.*caisson purge.*--now.*caisson df/);
     assert.deepEqual(await client.rest("GET", "/api/v2/volumes?search=more"), []);
-    await client.with({ volumes: { "/v": "hog", "/k": "kept" } }, async (sandbox) => {
+    const id = await client.with({ volumes: { "/v": "hog", "/k": "kept" } }, async (sandbox) => {
       assert.equal(await shell(sandbox, "tr -d '\\ny' < /v/fill | wc -c; stat -c %s /v/fill"), `0\n${bytes}`);
       assert.match(await shell(sandbox, "cd /k; sha256sum -c sum"), /OK/);
       await shell(sandbox, "echo scratch > /tmp/file; rm /v/fill; sync");
+      return sandbox.id;
     });
+    assert.deepEqual(await damagesOf(id), []);
     await client.createVolume("more");
     await client.rest("DELETE", "/api/v2/volumes/more?now=true");
   });
