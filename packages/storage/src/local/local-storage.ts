@@ -189,11 +189,16 @@ export class LocalStorage implements StorageDriver {
       const spare = parent === undefined || isEphemeral ? null : await this.#spares.take(parent, id);
       await using incoming = spare ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
+      // Only at the end, so that making it does not delay the caller.
+      using _wanted = {
+        [Symbol.dispose]: () => {
+          if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
+        },
+      };
       if (source !== null && spare === null) {
         const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
         await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
       }
-      if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
