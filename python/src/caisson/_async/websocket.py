@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Mapping
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,6 +17,24 @@ from ..errors import ApiConnectionError, ApiTimeoutError, ConnectionClosedError
 
 PING_INTERVAL_S = 20.0
 CLOSE_TIMEOUT_S = 10.0
+
+
+class _Opening(ClientConnection):
+    """A connection that is reset, and not closed, when it is given up before it is open.
+
+    So the server learns that nobody has its answer, also when that has come but the task that waited for it was
+    cancelled at the same moment: a create that is cancelled leaves no sandbox.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        _reset_at_close(transport, True)
+
+
+def _reset_at_close(transport: asyncio.BaseTransport, enabled: bool) -> None:
+    used = transport.get_extra_info("socket")
+    if used is not None:
+        used.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", enabled, 0))
 
 
 class AsyncWebSocket:
@@ -56,7 +76,9 @@ class AsyncWebSocket:
                 close_timeout=CLOSE_TIMEOUT_S,
                 max_size=max_message_bytes,
                 ssl=ssl_context if url.startswith("wss:") else None,
+                create_connection=_Opening,
             )
+            _reset_at_close(connection.transport, False)
         except InvalidStatus as error:
             answer = error.response
             names = {name.lower(): value for name, value in answer.headers.raw_items()}
