@@ -40,6 +40,8 @@ export class WaitingClient {
     this.#socket.off("data", this.#receive);
     for (const event of ["end", "close"]) this.#socket.off(event, this.#leave);
     this.#socket.pause();
+    // A connection that was reset says so a moment before it is closed.
+    if (this.#socket.destroyed) this.#leave();
     this.#left.signal.throwIfAborted();
     return Buffer.concat(this.#early);
   }
