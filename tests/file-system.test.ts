@@ -86,7 +86,8 @@ print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/l
   test("a root volume's temporary files go at its next start, links are not followed, and a volume mounted there keeps its files", async () => {
     const volume = await new Client().volumes.create({ region: "ord", slug: "kept", capacity: "300MB" });
     await lasting(async (root) => {
-      const write = "mkdir -p /tmp/a/b && touch /tmp/a/b/c /tmp/.d && ln -s /srv /tmp/link && touch /srv/target";
+      const write =
+        "mkdir -p /tmp/a/b /tmp/.caisson-old-cut-off/c && touch /tmp/a/b/c /tmp/.d && ln -s /srv /tmp/link && touch /srv/target";
       {
         await using sandbox = await Sandbox.create({ root });
         await shell(sandbox, `${write} && stat -c %a /tmp`);

@@ -64,6 +64,25 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     await harness.assertUsable(`${id}-new`, id);
     await harness.assertUsable(`${id}-src`, id);
   };
+  /** A snapshot of a volume with a file, while a program goes on writing. `settle` puts the volume into the state that it is taken in. */
+  const liveSnapshot = (name: string, settle: (sandbox: Sandbox, id: string) => PromiseLike<unknown>): FaultOperation =>
+    creation(
+      name,
+      "snapshots",
+      async (id) => {
+        await harness.client.createVolume(`${id}-src`);
+        const sandbox = await harness.openSandbox({ volumes: { "/v": `${id}-src` } });
+        await sandbox.fs.writeTextFile("/v/file", id);
+        await settle(sandbox, id);
+        await sandbox.spawn("sh", { args: ["-c", "while :; do date >> /v/log; done"], stdout: "null", stderr: "null" });
+      },
+      (id) => harness.client.snapshot(`${id}-src`, id),
+      async (id) => {
+        await harness.closeClients();
+        await harness.assertNoSandboxes();
+        await assertSnapshotUsable(id);
+      },
+    );
   /** What volumes and snapshots have in common: delete, restore, labels. */
   const ofDisks = (
     kind: "volume" | "snapshot",
@@ -181,39 +200,9 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       (id) => harness.client.snapshot(`${id}-src`, id),
       assertSnapshotUsable,
     ),
-    creation(
-      "snapshot of a volume that is being written to",
-      "snapshots",
-      async (id) => {
-        await harness.client.createVolume(`${id}-src`);
-        const sandbox = await harness.openSandbox({ volumes: { "/v": `${id}-src` } });
-        await sandbox.fs.writeTextFile("/v/file", id);
-        await sandbox.sh`sync`;
-        await sandbox.spawn("sh", { args: ["-c", "while :; do date >> /v/log; done"], stdout: "null", stderr: "null" });
-      },
-      (id) => harness.client.snapshot(`${id}-src`, id),
-      async (id) => {
-        await harness.closeClients();
-        await harness.assertNoSandboxes();
-        await assertSnapshotUsable(id);
-      },
-    ),
-    creation(
-      "snapshot of a fragmented volume that is being written to",
-      "snapshots",
-      async (id) => {
-        await harness.client.createVolume(`${id}-src`);
-        const sandbox = await harness.openSandbox({ volumes: { "/v": `${id}-src` } });
-        await sandbox.fs.writeTextFile("/v/file", id);
-        await scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`));
-        await sandbox.spawn("sh", { args: ["-c", "while :; do date >> /v/log; done"], stdout: "null", stderr: "null" });
-      },
-      (id) => harness.client.snapshot(`${id}-src`, id),
-      async (id) => {
-        await harness.closeClients();
-        await harness.assertNoSandboxes();
-        await assertSnapshotUsable(id);
-      },
+    liveSnapshot("snapshot of a volume that is being written to", (sandbox) => sandbox.sh`sync`),
+    liveSnapshot("snapshot of a fragmented volume that is being written to", (sandbox, id) =>
+      scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`)),
     ),
     creation(
       "volume create, from a snapshot of a fragmented volume",
