@@ -12,7 +12,8 @@ export interface StorageDriver {
   readonly name: string;
   /**
    * Makes an image of `sizeBytes` (a multiple of 4096 is not required). With `parent`, a copy-on-write clone of that sealed image;
-   * `sizeBytes` must then be at least the parent's. Without, all zeroes. `isEphemeral`: nothing of it must last, so nothing is synced.
+   * `sizeBytes` must then be at least the parent's. Without, all zeroes but for `content`. `isEphemeral`: nothing of it must last, so nothing is
+   * synced.
    */
   createImage(id: ImageId, options: CreateImageOptions): Promise<void>;
   /**
@@ -30,6 +31,8 @@ export interface StorageDriver {
   detach(device: BlockDevice): Promise<void>;
   /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows. */
   usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
+  /** What a detached image holds, without what is zero: for images with little in them, since all of it is in memory. */
+  readContent(id: ImageId): Promise<readonly ContentPiece[]>;
   getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
   listImages(): AsyncIterable<BlockImage>;
@@ -68,7 +71,15 @@ export type AttachMode = "rw" | "ro";
 export interface CreateImageOptions {
   readonly sizeBytes: number;
   readonly parent?: ImageId;
+  /** What it begins with, in this order: later pieces may lie over earlier ones. Not together with `parent`. */
+  readonly content?: readonly ContentPiece[];
   readonly isEphemeral?: boolean;
+}
+
+/** Some bytes of an image, and where they are. */
+export interface ContentPiece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
 }
 
 export interface SealOptions {

@@ -1,3 +1,4 @@
+export { withNewIdentity } from "./blank-content.ts";
 export type * from "./driver.ts";
 export {
   type FileSystemKind,

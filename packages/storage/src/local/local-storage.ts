@@ -23,6 +23,7 @@ import type {
   AttachMode,
   BlockDevice,
   BlockImage,
+  ContentPiece,
   CreateImageOptions,
   ImageId,
   ImageUsage,
@@ -36,6 +37,7 @@ import type {
 } from "../driver.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
+import { readContent, writeContent } from "./image-content.ts";
 import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
@@ -175,7 +177,7 @@ export class LocalStorage implements StorageDriver {
 
   async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
     requireImageId(id);
-    const { sizeBytes, parent, isEphemeral = false } = options;
+    const { sizeBytes, parent, content = [], isEphemeral = false } = options;
     const action = `create image ${id}`;
     await this.#turn([id], action, async () => {
       const existing = await this.#images.find(id);
@@ -200,6 +202,7 @@ export class LocalStorage implements StorageDriver {
         await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
       }
       await truncateFile(file, sizeBytes, path);
+      await step("storage.create.content", () => writeContent(file, content));
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
         return;
@@ -339,6 +342,16 @@ export class LocalStorage implements StorageDriver {
     if (mapped === null) return null;
     const exclusiveBytes = exclusive === null ? mapped.exclusiveBytes : Math.min(exclusive.bytes, mapped.mappedBytes);
     return { allocatedBytes: mapped.ownBytes, flattenedBytes: mapped.mappedBytes, exclusiveBytes };
+  }
+
+  async readContent(id: ImageId): Promise<readonly ContentPiece[]> {
+    const action = `read image ${id}`;
+    return this.#turn([id], action, async () => {
+      this.#requireDetached(action, id);
+      const { path } = await this.#requireImage(action, id);
+      await using file = await openFile(path, "r");
+      return await readContent(file, path);
+    });
   }
 
   async getImage(id: ImageId): Promise<BlockImage | null> {

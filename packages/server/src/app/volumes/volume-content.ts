@@ -6,7 +6,7 @@ import { Step } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
 
 /**
- * The steps that make a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger.
+ * The steps that make a volume's image with its file system: a fresh one, which most often is written with the image, or a copy-on-write clone of `source`, grown where the clone is larger.
  * The clone is taken under the source's lock, so that a purge cannot remove the source in between.
  */
 export function volumeContentSteps(
@@ -18,11 +18,15 @@ export function volumeContentSteps(
   const { storage } = region;
   const undo = () => storage.deleteImage(id);
   if (source === null) {
+    const isTemplated = region.blanks.hasTemplate(capacityBytes);
+    const create = async () => {
+      const content = isTemplated ? await region.blanks.contentOf(capacityBytes) : [];
+      await storage.createImage(id, { sizeBytes: capacityBytes, content });
+    };
+    const image = new Step("image", { run: () => withRoom(app, region, create), undo });
+    if (isTemplated) return [image];
     return [
-      new Step("image", {
-        run: () => withRoom(app, region, () => storage.createImage(id, { sizeBytes: capacityBytes })),
-        undo,
-      }),
+      image,
       new Step("format", { run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data")) }),
     ];
   }

@@ -1,0 +1,45 @@
+import type { FileHandle } from "node:fs/promises";
+import { extents, syncFile } from "@caisson/linux";
+import type { ContentPiece } from "../driver.ts";
+
+const BLOCK_BYTES = 4096;
+const ZEROES = Buffer.alloc(BLOCK_BYTES);
+/** What is read, and at most joined into one piece. */
+const READ_BYTES = 256 * BLOCK_BYTES;
+
+export async function writeContent(file: FileHandle, content: readonly ContentPiece[]): Promise<void> {
+  for (const { offset, bytes } of content) {
+    for (let written = 0; written < bytes.length; )
+      written += (await file.write(bytes, written, bytes.length - written, offset + written)).bytesWritten;
+  }
+}
+
+/** What the file holds, in blocks, without holes and blocks that are zero. */
+export async function readContent(file: FileHandle, path: string): Promise<readonly ContentPiece[]> {
+  // What is in the page cache only may have no extent yet.
+  await syncFile(file, path);
+  const pieces: ContentPiece[] = [];
+  const buffer = Buffer.alloc(READ_BYTES);
+  for await (const { offset, length, isUnwritten } of extents(file, path)) {
+    if (isUnwritten) continue;
+    for (let position = offset; position < offset + length; position += READ_BYTES) {
+      const wanted = Math.min(READ_BYTES, offset + length - position);
+      const { bytesRead } = await file.read(buffer, 0, wanted, position);
+      pieces.push(...nonZeroPieces(buffer.subarray(0, bytesRead), position));
+    }
+  }
+  return pieces;
+}
+
+/** Runs of blocks that are not all zero; each piece has memory of its own. */
+function* nonZeroPieces(bytes: Buffer, offset: number): Generator<ContentPiece, void> {
+  let start: number | null = null;
+  for (let at = 0; at <= bytes.length; at += BLOCK_BYTES) {
+    const block = bytes.subarray(at, at + BLOCK_BYTES);
+    const isEmpty = block.equals(ZEROES.subarray(0, block.length));
+    if (!isEmpty) start ??= at;
+    if (!isEmpty || start === null) continue;
+    yield { offset: offset + start, bytes: Uint8Array.from(bytes.subarray(start, at)) };
+    start = null;
+  }
+}
