@@ -122,6 +122,15 @@ export interface UsageSums {
   readonly deletedBytes: number;
 }
 
+/** How many disks of one kind are in one state in a region, and what they hold alone, as measured last. None: absent. */
+export interface DiskTotal {
+  readonly region: string;
+  readonly kind: DiskKind;
+  readonly state: DiskState;
+  readonly count: number;
+  readonly exclusiveBytes: number;
+}
+
 export interface DiskQuery {
   readonly organizationId: string;
   readonly kind: DiskKind;
@@ -192,6 +201,8 @@ export interface DiskStore {
   listDeleted(region: string, beforeMs: number, limit: number): Promise<readonly Disk[]>;
   /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
   sumUsage(region: string): Promise<UsageSums>;
+  /** The disks of all organizations, counted. It takes the same time however many there are. */
+  totals(): Promise<readonly DiskTotal[]>;
   /** What a restart must settle: creations, purges and grows that were under way. */
   listUnsettled(): Promise<readonly Disk[]>;
   /** Ids of all disks in any state, with their region, for reconciliation with the pool. */

@@ -292,6 +292,28 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.disks.sumUsage("ord"), { volumesBytes: 3, snapshotsBytes: 0, deletedBytes: 6 });
     });
 
+    test("disks are counted by region, kind and state, as they are made, change and go", async () => {
+      assert.deepEqual(await store.disks.totals(), []);
+      const [first, second] = [await make("first"), await make("second", { organizationId: "org_b" })];
+      await make("image", { kind: "snapshot", consistency: "clean" });
+      await store.disks.reserve(disk("unfinished", { region: "ams" }));
+      await store.disks.setUsage(first.id, { ...measured(2000), exclusiveBytes: 10 });
+      await store.disks.delete(second.id, 1, 1, event(second.id));
+      const totals = async () =>
+        (await store.disks.totals()).map(({ region, kind, state, count, exclusiveBytes }) =>
+          [region, kind, state, count, exclusiveBytes].join(" "),
+        );
+      const others = ["ams volume creating 1 0", "ord snapshot ready 1 3"];
+      assert.deepEqual(await totals(), [...others, "ord volume deleted 1 3", "ord volume ready 1 10"]);
+      await store.disks.restore(second.id, "again", event(second.id));
+      store = await harness.reopen();
+      assert.deepEqual(await totals(), [...others, "ord volume ready 2 13"]);
+      await store.disks.delete(second.id, 1, 1, event(second.id));
+      await store.disks.beginPurge(2);
+      await store.disks.forget(second.id, event(second.id));
+      assert.deepEqual(await totals(), [...others, "ord volume ready 1 10"]);
+    });
+
     test("what went wrong with a disk is known until it is acknowledged, and each is told in the trail", async () => {
       const { id } = await make("cache");
       await store.disks.recordError(id, { message: "first", atMs: 5 }, event(id, "damage"));

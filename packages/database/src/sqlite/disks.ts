@@ -314,7 +314,7 @@ export function createDiskStore(connection: Connection): DiskStore {
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
            coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-         FROM disks WHERE region = ?`,
+         FROM disk_totals WHERE region = ?`,
         region,
       );
       return {
@@ -322,6 +322,18 @@ export function createDiskStore(connection: Connection): DiskStore {
         snapshotsBytes: Number(row?.snapshots),
         deletedBytes: Number(row?.deleted),
       };
+    },
+
+    async totals() {
+      return connection
+        .all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state")
+        .map(({ region, kind, state, disks, exclusive_bytes: exclusiveBytes }) => ({
+          region: String(region),
+          kind: kind as DiskKind,
+          state: state as DiskState,
+          count: Number(disks),
+          exclusiveBytes: Number(exclusiveBytes),
+        }));
     },
 
     async listUnsettled() {

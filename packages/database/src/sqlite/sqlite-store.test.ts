@@ -26,7 +26,7 @@ storeConformance("SQLite", async () => {
   };
 });
 
-test("what an older program stored can be searched after the change of the index", async () => {
+test("what an older program stored is counted, and can be searched after the change of the index", async () => {
   const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
   try {
     const path = join(directory, "caisson.db");
@@ -54,6 +54,11 @@ test("what an older program stored can be searched after the change of the index
     for (const query of [{ search: "c" }, { search: "he" }, { search: "cache" }, { labels: { team: "red" } }]) {
       assert.deepEqual(await find(query), ["cache"]);
     }
+    const totals = (await store.disks.totals()).map(({ state, count }) => [state, count]);
+    assert.deepEqual(totals, [
+      ["deleted", 1],
+      ["ready", 1],
+    ]);
     await store.disks.restore("vol_2", "cached-too", event("vol_2"));
     assert.deepEqual(await find({ search: "cache" }), ["cached-too", "cache"]);
     await store.close();
