@@ -33,6 +33,11 @@ export interface StorageDriver {
   usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
   /** What a detached image holds, without what is zero: for images with little in them, since all of it is in memory. */
   readContent(id: ImageId): Promise<readonly ContentPiece[]>;
+  /**
+   * Up to `length` bytes of the image from `offset` on, fewer at its end, attached or not; what a file system on it has not written yet is not among
+   * them.
+   */
+  read(id: ImageId, offset: number, length: number): Promise<Buffer>;
   getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
   listImages(): AsyncIterable<BlockImage>;

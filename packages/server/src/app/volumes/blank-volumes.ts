@@ -23,8 +23,8 @@ interface Template {
 export class BlankVolumes {
   readonly #app: Pick<AppContext, "persistent">;
   readonly #storage: StorageDriver;
-  /** By capacity, the one that was used longest ago first. */
-  readonly #templates = new Map<number, Template>();
+  /** By capacity and inodes, the one that was used longest ago first. */
+  readonly #templates = new Map<string, Template>();
 
   constructor(app: Pick<AppContext, "persistent">, storage: StorageDriver) {
     this.#app = app;
@@ -36,28 +36,29 @@ export class BlankVolumes {
     return capacityBytes <= MAX_VOLUME_BYTES;
   }
 
-  /** The content of a new file system of this size. */
-  async contentOf(capacityBytes: number): Promise<readonly ContentPiece[]> {
-    const template = this.#templates.get(capacityBytes) ?? { content: this.#make(capacityBytes), bytes: 0 };
-    this.#templates.delete(capacityBytes);
-    this.#templates.set(capacityBytes, template);
+  /** The content of a new file system of this size; `inodes` as for `formatFileSystem`. */
+  async contentOf(capacityBytes: number, inodes: number | null): Promise<readonly ContentPiece[]> {
+    const key = `${capacityBytes} ${inodes}`;
+    const template = this.#templates.get(key) ?? { content: this.#make(capacityBytes, inodes), bytes: 0 };
+    this.#templates.delete(key);
+    this.#templates.set(key, template);
     try {
       const content = await template.content;
       template.bytes = content.reduce((sum, { bytes }) => sum + bytes.length, 0);
       this.#forgetOld();
       return withNewIdentity(content);
     } catch (error) {
-      if (this.#templates.get(capacityBytes) === template) this.#templates.delete(capacityBytes);
+      if (this.#templates.get(key) === template) this.#templates.delete(key);
       throw error;
     }
   }
 
-  async #make(sizeBytes: number): Promise<readonly ContentPiece[]> {
+  async #make(sizeBytes: number, inodes: number | null): Promise<readonly ContentPiece[]> {
     const storage = this.#storage;
     const id = `scr_blank-${randomCharacters(20)}`;
     try {
       await storage.createImage(id, { sizeBytes, isEphemeral: true });
-      await withDevice(this.#app, storage, id, (path) => formatFileSystem(path, "data"));
+      await withDevice(this.#app, storage, id, (path) => formatFileSystem(path, "data", { inodes }));
       return await storage.readContent(id);
     } finally {
       const description = { work: "delete the image of a template", objectId: id };
@@ -67,9 +68,9 @@ export class BlankVolumes {
 
   #forgetOld(): void {
     let left = MAX_TEMPLATES_BYTES;
-    for (const [capacityBytes, { bytes }] of [...this.#templates].reverse()) {
+    for (const [key, { bytes }] of [...this.#templates].reverse()) {
       left -= bytes;
-      if (left < 0) this.#templates.delete(capacityBytes);
+      if (left < 0) this.#templates.delete(key);
     }
   }
 }
