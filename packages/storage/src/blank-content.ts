@@ -42,7 +42,13 @@ export function withNewIdentity(content: readonly ContentPiece[]): readonly Cont
     superblock.writeUInt32LE(crc32c(superblock.subarray(0, FIELD.checksum)), FIELD.checksum);
     return { offset, bytes: superblock };
   });
-  return [...content, ...changed];
+  return content.map(({ offset, bytes }) => {
+    const inside = changed.filter((one) => one.offset >= offset && one.offset < offset + bytes.length);
+    if (inside.length === 0) return { offset, bytes };
+    const copy = Uint8Array.from(bytes);
+    for (const one of inside) copy.set(one.bytes, one.offset - offset);
+    return { offset, bytes: copy };
+  });
 }
 
 /** The superblock and its copies. Throws where there is no file system of that kind. */

@@ -76,7 +76,7 @@ export type AttachMode = "rw" | "ro";
 export interface CreateImageOptions {
   readonly sizeBytes: number;
   readonly parent?: ImageId;
-  /** What it begins with, in this order: later pieces may lie over earlier ones. Not together with `parent`. */
+  /** What it begins with, in pieces that do not overlap. Not together with `parent`. */
   readonly content?: readonly ContentPiece[];
   readonly isEphemeral?: boolean;
 }

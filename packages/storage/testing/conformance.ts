@@ -69,7 +69,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       const [first, second] = [patternOf("first", 2 * 4096), patternOf("second", 4096)];
       const content = [
         { offset: 4096, bytes: first },
-        { offset: 8192, bytes: second },
+        { offset: 12_288, bytes: second },
         { offset: 4 * MIB, bytes: second.subarray(0, 100) },
         { offset: 6 * MIB, bytes: Buffer.alloc(4096) },
       ];
@@ -82,7 +82,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       assert.deepEqual(
         found.map(({ offset, bytes }) => [offset, bytes.length]),
         [
-          [4096, 8192],
+          [4096, 12_288],
           [4 * MIB, 4096],
         ],
       );

@@ -7,11 +7,16 @@ const ZEROES = Buffer.alloc(BLOCK_BYTES);
 /** What is read, and at most joined into one piece. */
 const READ_BYTES = 256 * BLOCK_BYTES;
 
+/** Writes pieces that do not overlap, side by side: each is short, and most of its time is the way to a thread and back. */
 export async function writeContent(file: FileHandle, content: readonly ContentPiece[]): Promise<void> {
-  for (const { offset, bytes } of content) {
+  const write = async ({ offset, bytes }: ContentPiece): Promise<void> => {
     for (let written = 0; written < bytes.length; )
       written += (await file.write(bytes, written, bytes.length - written, offset + written)).bytesWritten;
-  }
+  };
+  // None may be under way when this answers. A full pool fails them all for the same reason.
+  const results = await Promise.allSettled(content.map(write));
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
 }
 
 /** What the file holds, in blocks, without holes and blocks that are zero. */
