@@ -90,12 +90,15 @@ print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/l
         "mkdir -p /tmp/a/b /tmp/.caisson-old-cut-off/c && touch /tmp/a/b/c /tmp/.d && ln -s /srv /tmp/link && touch /srv/target";
       {
         await using sandbox = await Sandbox.create({ root });
-        await shell(sandbox, `${write} && stat -c %a /tmp`);
+        await shell(sandbox, `${write} && touch /run/gone && stat -c %a /tmp`);
       }
       {
         await using sandbox = await Sandbox.create({ root });
         await shell(sandbox, "while ls -d /tmp/.caisson-old-* 2>/dev/null; do sleep 0.05; done");
-        assert.equal(await shell(sandbox, "ls -A /tmp; ls /srv; stat -c %a /tmp"), "target\n1777");
+        assert.equal(
+          await shell(sandbox, "ls -A /tmp; ls /srv; stat -c %a /tmp; ls -d /run/gone 2>/dev/null; stat -f -c %T /run"),
+          "target\n1777\ntmpfs",
+        );
         await shell(sandbox, "mkdir -p /tmp/below/mounted && ln -s /tmp/below/mounted /mounted");
       }
       {
