@@ -169,12 +169,16 @@ END`;
           await using sandbox = await Sandbox.create({ root: fresh.slug, volumes: { "/srv": data.slug } });
           await shell(sandbox, "echo there >/srv/file");
         }
-        await client.volumes.delete(data.id);
         const snapshot = await client.volumes.snapshot(fresh.slug, { slug: "full" });
         for (const full of [fresh, snapshot]) {
           await using sandbox = await Sandbox.create({ root: full.slug });
           assert.equal(await shell(sandbox, "sudo echo boots; id -u"), "boots\n0");
         }
+        {
+          await using sandbox = await Sandbox.create({ root: snapshot.slug, volumes: { "/new": data.slug } });
+          assert.equal(await shell(sandbox, "cat /new/file"), "there");
+        }
+        await client.volumes.delete(data.id);
         await client.snapshots.delete(snapshot.id);
         await client.volumes.delete(fresh.id);
       }));

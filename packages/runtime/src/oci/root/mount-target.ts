@@ -2,7 +2,7 @@ import { lstat, readlink, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError, reservedPathOf } from "@caisson/model";
-import type { MountSpec } from "../../runtime.ts";
+import type { MountSpec, RootSpec } from "../../runtime.ts";
 
 /** As many as the kernel follows (path_resolution(7)). */
 const LINKS_MAX = 40;
@@ -18,6 +18,8 @@ interface Layer {
   readonly path: string;
   readonly sourcePath: string;
   readonly isReadOnly: boolean;
+  /** New directories go to an empty scratch disk. */
+  readonly isEphemeral: boolean;
 }
 
 /** What stands at a path whose parents are no links. `made`: nothing yet, and the start makes a directory there. */
@@ -45,17 +47,21 @@ interface Target {
  * The mounts of a sandbox with the links in their targets followed, in the root and in the volumes mounted before. An earlier sandbox may have planted
  * such links; a volume that they lead over the root, or over what belongs to the sandbox itself, would put programs of its own in the place of
  * the first process. Such a target is `INVALID_CONFIG`, and so is one where no directory is or can be made. Nothing that a link names is opened on
- * the host.
+ * the host. `rootPath` shows the content of a root of this kind.
  */
-export async function resolveTargets(rootPath: string, mounts: readonly MountSpec[]): Promise<readonly MountSpec[]> {
-  const layers: Layer[] = [{ path: "/", sourcePath: rootPath, isReadOnly: false }];
+export async function resolveTargets(
+  rootPath: string,
+  kind: RootSpec["kind"],
+  mounts: readonly MountSpec[],
+): Promise<readonly MountSpec[]> {
+  const layers: Layer[] = [{ path: "/", sourcePath: rootPath, isReadOnly: false, isEphemeral: kind === "ephemeral" }];
   const resolved: MountSpec[] = [];
   for (const mount of mounts) {
     const target = await followLinks(mount.targetPath, layers);
     requireAllowed(mount.targetPath, target.path);
     if (target.problem !== null) throw refusal(mount.targetPath, target.problem);
     await requireRoom(mount.targetPath, target.absent);
-    layers.push({ path: target.path, sourcePath: mount.sourcePath, isReadOnly: mount.isReadOnly });
+    layers.push({ path: target.path, sourcePath: mount.sourcePath, isReadOnly: mount.isReadOnly, isEphemeral: false });
     resolved.push({ ...mount, targetPath: target.path });
   }
   return resolved;
@@ -147,7 +153,7 @@ async function look(path: string, layers: readonly Layer[]): Promise<Found> {
 
 /** Throws where the directories that are missing on the way to a target have no room in the file system that they belong in. */
 async function requireRoom(wanted: string, absent: readonly Layer[]): Promise<void> {
-  for (const layer of new Set(absent)) {
+  for (const layer of new Set(absent.filter(({ isEphemeral }) => !isEphemeral))) {
     const count = absent.filter((other) => other === layer).length;
     const { bavail, bsize, ffree } = await statfs(layer.sourcePath);
     if (ffree >= count && bavail * bsize >= count * DIRECTORY_BYTES) continue;
