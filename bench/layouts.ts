@@ -14,7 +14,7 @@ import {
   truncateFile,
   unmount,
 } from "@caisson/linux";
-import { median, printTable, writeResults } from "./support/report.ts";
+import { printTable, writeResults } from "./support/report.ts";
 import { countSyncedWrites, type SyncedWorkload } from "./support/synced-writes.ts";
 
 /**
@@ -27,7 +27,7 @@ import { countSyncedWrites, type SyncedWorkload } from "./support/synced-writes.
 const { values: flags } = parseArgs({
   options: {
     directory: { type: "string", default: tmpdir() },
-    turns: { type: "string", default: "3" },
+    turns: { type: "string", default: "8" },
     only: { type: "string", default: "" },
     halting: { type: "boolean", default: false },
   },
@@ -36,6 +36,8 @@ const { values: flags } = parseArgs({
 const MIB = 2 ** 20;
 const POOL_MIB = 1024;
 const VOLUME_MIB = 512;
+/** Many short turns, of which the best counts: whatever else the machine does makes a turn slower, and none faster. */
+const TURN_SECONDS = 0.5;
 const WORKLOADS: readonly SyncedWorkload[] = ["overwrite", "overwrite-data", "append", "sqlite"];
 /** As `formatFileSystem` and the pool file make theirs. */
 const VOLUME_OPTIONS = ["-q", "-b", "4096", "-I", "256", "-i", "10240", "-m", "0", "-E"];
@@ -135,10 +137,10 @@ try {
   for (let turn = 0; turn < Number(flags.turns); turn += 1) {
     for (const workload of WORKLOADS) {
       for (const [name, place] of places) {
-        const rate = await countSyncedWrites(workload, place);
+        const rate = await countSyncedWrites(workload, place, TURN_SECONDS);
         const all = rates.get(name);
         all?.set(workload, [...(all.get(workload) ?? []), rate]);
-        await delay(50);
+        await delay(20);
       }
     }
   }
@@ -149,8 +151,8 @@ const host = rates.get("host");
 const rows = [...rates].map(([name, byWorkload]) => {
   const figures = WORKLOADS.map((workload) => {
     const all = byWorkload.get(workload) ?? [];
-    const rate = median(all);
-    return { workload, all, rate, ofHost: rate / median(host?.get(workload) ?? []) };
+    const best = Math.max(...all);
+    return { workload, all, best, ofHost: best / Math.max(...(host?.get(workload) ?? [])) };
   });
   return { name, figures };
 });
@@ -159,7 +161,7 @@ printTable(
   ["layout", ...WORKLOADS],
   rows.map(({ name, figures }) => [
     name,
-    ...figures.map(({ rate, ofHost }) => `${rate.toFixed(0)} (${ofHost.toFixed(2)})`),
+    ...figures.map(({ best, ofHost }) => `${best.toFixed(0)} (${ofHost.toFixed(2)})`),
   ]),
 );
 await writeResults(flags.halting ? "layouts-halting" : "layouts", { rows });

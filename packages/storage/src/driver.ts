@@ -28,7 +28,7 @@ export interface StorageDriver {
   attach(id: ImageId, mode: AttachMode): Promise<BlockDevice>;
   /** Flushes and removes one attachment of the device; the last one removes it. Detached already is success. */
   detach(device: BlockDevice): Promise<void>;
-  /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows. */
+  /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows, or on a disk that cannot be used. */
   usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
   getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
@@ -78,7 +78,7 @@ export interface PoolCapacity extends Capacity {
 export interface ImagePlace {
   /** Of the disk, as in `DiskCapacity`. */
   readonly directory: string;
-  /** Why images there cannot be used; every call about one fails with `DISK_UNAVAILABLE`. Null: they can. */
+  /** Why images there cannot be used; calls about one fail with `DISK_UNAVAILABLE`, but for `usage` and `storedBytes`. Null: they can. */
   readonly problem: string | null;
 }
 

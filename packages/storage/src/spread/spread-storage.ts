@@ -131,7 +131,8 @@ export class SpreadStorage implements StorageDriver {
   }
 
   async usage(id: ImageId, options: UsageOptions = {}): Promise<ImageUsage | null> {
-    const disk = this.#diskOf(id, `measure image ${id}`);
+    const disk = this.#placeOf(id);
+    if (!isUsable(disk)) return null;
     // With a base on another disk it shares nothing.
     const isApart = options.base != null && this.#placeOf(options.base) !== disk;
     return disk.storage.usage(id, isApart ? { ...options, base: null } : options);

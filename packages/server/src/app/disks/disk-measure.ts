@@ -32,7 +32,7 @@ export const NO_USAGE: DiskUsage = {
   usageMeasuredAtMs: null,
 };
 
-/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region is unavailable nothing changes. */
+/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const usageMeasuredAtMs = Date.now();
   const options = { base: disk.baseImageId, known: knownUsage(disk) };
