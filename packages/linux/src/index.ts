@@ -25,6 +25,7 @@ export {
   openFile,
   readAvailableBytesNow,
   readFileSystemBlocksNow,
+  readFileSystemInodesNow,
   readSpace,
   renameFile,
   syncDirectory,

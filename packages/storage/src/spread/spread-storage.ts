@@ -142,6 +142,10 @@ export class SpreadStorage implements StorageDriver {
     return this.#diskOf(id, `get image ${id}`).storage.getImage(id);
   }
 
+  async read(id: ImageId, offset: number, length: number): Promise<Buffer> {
+    return this.#diskOf(id, `read image ${id}`).storage.read(id, offset, length);
+  }
+
   async *listImages(): AsyncGenerator<BlockImage> {
     for (const { storage } of this.#usable()) yield* storage.listImages();
   }

@@ -57,5 +57,6 @@ export class PoolWatch {
       await recordPoolEvent(this.#app.store, region, "pool-threshold", "STORAGE_FULL", detail);
     }
     this.#toldPercent.set(part, reached);
+    if (part === region) this.#app.metrics.poolThreshold.set({ region }, reached);
   }
 }
