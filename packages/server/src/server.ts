@@ -5,6 +5,7 @@ import type { Server as TlsServer } from "node:tls";
 import { openSqliteStore, type Store } from "@caisson/database";
 import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
+import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { OciRuntime } from "@caisson/runtime";
 import { ScratchDisks, SpaceGuard, SpreadStorage } from "@caisson/storage";
 import type { Logger } from "pino";
@@ -80,6 +81,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     network: config.network,
     startTimeoutMs: config.sandboxes.startTimeoutMs,
     stopGraceMs: config.sandboxes.stopGraceMs,
+    warm: { count: config.sandboxes.warmCount, memoryBytes: MEMORY_LIMITS_MB.default * 2 ** 20 },
     logger,
     ...(diskLimits === null ? {} : { diskLimits }),
   });
