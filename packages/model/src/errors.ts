@@ -42,6 +42,10 @@ export const ERRORS = {
   NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
   SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
   REGION_UNAVAILABLE: { status: 503, recovery: "Add the region to the server's settings and start it again." },
+  DISK_UNAVAILABLE: {
+    status: 503,
+    recovery: "Mount the disk that the message names, or name it in the settings again, and start the server again.",
+  },
   SERVER_FULL: {
     status: 503,
     recovery:

@@ -7,13 +7,14 @@ import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { OciRuntime } from "@caisson/runtime";
-import { LocalStorage, ScratchDisks, SpaceGuard } from "@caisson/storage";
+import { ScratchDisks, SpaceGuard, SpreadStorage } from "@caisson/storage";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { isDoneWithin } from "./app/operations/operation.ts";
 import { PersistentWork } from "./app/operations/persistent-work.ts";
+import { poolDirectory } from "./app/pool/pool-directory.ts";
 import { recordPoolEvent } from "./app/pool/pool-event.ts";
 import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
@@ -195,8 +196,13 @@ async function openRegion(
   },
 ): Promise<Region> {
   const directory = join(resolve(config.dataDirectory), "regions", name);
-  const storage = await LocalStorage.open({
+  const storage = await SpreadStorage.open({
     directory: join(directory, "pool"),
+    disks: config.pool.disks.map((disk) => ({
+      directory: poolDirectory(disk, name),
+      ...(disk.sizeBytes === null ? {} : { poolSizeBytes: disk.sizeBytes }),
+    })),
+    onProblem: (disk, problem) => logger.error({ region: name, disk }, problem),
     ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
     ...(config.pool.headroomBytes === null ? {} : { headroomBytes: config.pool.headroomBytes }),
     isAwakeForSyncs: config.volumes.isAwakeForSyncs,

@@ -16,6 +16,7 @@ import {
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
+import { checkSpeed } from "./speed-check.ts";
 
 export type { Check } from "./check.ts";
 
@@ -41,5 +42,7 @@ export async function runDoctor(options: {
     checkFirewall,
     checkImageSources,
   ];
-  return (await Promise.all(groups.map((run) => run()))).flat();
+  const checks = (await Promise.all(groups.map((run) => run()))).flat();
+  // Alone, so that nothing else is measured.
+  return [...checks, await checkSpeed(options.dataDirectory)];
 }
