@@ -24,6 +24,8 @@ export interface Config {
   /** Regions that this server serves, the default one first. */
   readonly regions: readonly string[];
   readonly cacheDirectory: string;
+  /** URL of a PostgreSQL database; null: SQLite in the data directory. */
+  readonly databaseUrl: string | null;
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
@@ -125,6 +127,7 @@ const FileSchema = Type.Object(
     ),
     regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
     cache: Type.Optional(Type.String()),
+    database: Type.Optional(Type.String()),
     pool: Type.Optional(
       Type.Object(
         {
@@ -213,6 +216,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
+    databaseUrl: file.database ?? null,
     pool: {
       ...poolSizesOf(file),
       headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),

@@ -2,8 +2,8 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
-import { openSqliteStore, type Store } from "@caisson/database";
-import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import type { Store } from "@caisson/database";
+import { KeyedLock, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { OciRuntime } from "@caisson/runtime";
@@ -26,6 +26,8 @@ import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, CredentialsFile } from "./credentials.ts";
+import { lockDataDirectory } from "./data-directory.ts";
+import { openStore } from "./database/open-store.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
@@ -35,7 +37,6 @@ import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
-const LOCK_WAIT_MS = 5_000;
 /** How long the ends of sandboxes may take when the server ends. */
 const SHUTDOWN_WAIT_MS = 15_000;
 
@@ -47,9 +48,14 @@ export interface Server {
 
 /**
  * Composes the server: the only place that names concrete drivers. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, a pool for each region, the credentials and the places to mount at.
+ * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database,
+ * `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
-export async function startServer(config: Config, logger: Logger): Promise<Server> {
+export async function startServer(
+  config: Config,
+  logger: Logger,
+  onDisplaced: (error: Error) => void,
+): Promise<Server> {
   await using undo = new AsyncDisposableStack();
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
@@ -58,7 +64,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const warning = clearTextWarning(config);
   if (warning !== null) logger.warn(warning);
   await requireFreeAddress(config.listenHost, config.listenPort);
-  const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
+  const store = await openStore({ dataDirectory: directory, databaseUrl: config.databaseUrl }, onDisplaced);
   undo.defer(() => store.close());
 
   const locks = new KeyedLock();
@@ -159,19 +165,6 @@ async function makeDirectories(directory: string): Promise<void> {
     );
   }
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
-}
-
-/** Keeps a second server away. One that was just killed may still be going, so it is waited for. */
-async function lockDataDirectory(directory: string): Promise<FileLock> {
-  try {
-    return await lockFile(join(directory, "server.lock"), { signal: AbortSignal.timeout(LOCK_WAIT_MS) });
-  } catch (error) {
-    throw new CaissonError(
-      "INVALID_CONFIG",
-      `Another server uses the data directory ${directory}: stop it, or give another with --data`,
-      { cause: error },
-    );
-  }
 }
 
 async function openRegion(

@@ -24,6 +24,7 @@ import { checkSpeed, judgeSpeed } from "./speed-check.ts";
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
     const checks = await runDoctor({
+      databaseUrl: null,
       dataDirectory: "/var/lib/caisson",
       sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
     });

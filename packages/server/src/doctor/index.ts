@@ -3,6 +3,7 @@ import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
+import { checkDatabase } from "./database-check.ts";
 import {
   checkDescriptors,
   checkDisk,
@@ -25,6 +26,7 @@ export async function runDoctor(options: {
   readonly dataDirectory: string;
   readonly cacheDirectory?: string;
   readonly sandboxes: SandboxLimitsConfig;
+  readonly databaseUrl: string | null;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
   const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
@@ -38,6 +40,7 @@ export async function runDoctor(options: {
     () => checkDisk(options.dataDirectory, judgeDataDisk),
     () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),
+    () => checkDatabase(options.databaseUrl),
     checkNameServers,
     checkFirewall,
     checkImageSources,
