@@ -9,7 +9,6 @@ import { findMount, runTool, syncFileSystem } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { MIB } from "../testing/device-io.ts";
 import { TestDisk } from "../testing/local-test-pool.ts";
-import { withNewIdentity } from "./blank-content.ts";
 import {
   formatFileSystem,
   growFileSystem,
@@ -20,6 +19,7 @@ import {
 } from "./file-system.ts";
 import { FrozenFileSystem } from "./frozen-file-system.ts";
 import { LocalStorage } from "./local/local-storage.ts";
+import { withNewIdentity } from "./new-identity.ts";
 import { ScratchDisks } from "./scratch-disks.ts";
 import { readSuperblock, requireSuperblock } from "./superblock.ts";
 
@@ -145,10 +145,10 @@ describe("file systems on images", () => {
     };
     for (const sizeBytes of [300_000_001, 4e9]) {
       await withVolume(sizeBytes, async () => {});
-      const content = await storage.readContent("vol_a");
+      const content = await storage.readPieces("vol_a");
       const identities: (string | undefined)[][] = [];
       for (const id of ["vol_b", "vol_c"]) {
-        await storage.createImage(id, { sizeBytes, content: withNewIdentity(content) });
+        await storage.createImage(id, { sizeBytes, pieces: withNewIdentity(content) });
         await withDevice(id, "rw", async (device) => {
           await runTool("e2fsck", ["-fn", device]);
           const identity = await identityOf(device);

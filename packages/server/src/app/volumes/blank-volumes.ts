@@ -1,5 +1,5 @@
 import { randomCharacters } from "@caisson/model";
-import { type ContentPiece, formatFileSystem, type StorageDriver, withNewIdentity } from "@caisson/storage";
+import { formatFileSystem, type ImagePiece, type StorageDriver, withNewIdentity } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import { withDevice } from "../disks/with-device.ts";
 import { undoSoon } from "../operations/operation.ts";
@@ -10,7 +10,7 @@ const MAX_VOLUME_BYTES = 64e9;
 const MAX_TEMPLATES_BYTES = 32 * 2 ** 20;
 
 interface Template {
-  readonly content: Promise<readonly ContentPiece[]>;
+  readonly content: Promise<readonly ImagePiece[]>;
   /** 0 while it is being made. */
   bytes: number;
 }
@@ -37,7 +37,7 @@ export class BlankVolumes {
   }
 
   /** The content of a new file system of this size; `inodes` as for `formatFileSystem`. */
-  async contentOf(capacityBytes: number, inodes: number | null): Promise<readonly ContentPiece[]> {
+  async contentOf(capacityBytes: number, inodes: number | null): Promise<readonly ImagePiece[]> {
     const key = `${capacityBytes} ${inodes}`;
     const template = this.#templates.get(key) ?? { content: this.#make(capacityBytes, inodes), bytes: 0 };
     this.#templates.delete(key);
@@ -53,13 +53,13 @@ export class BlankVolumes {
     }
   }
 
-  async #make(sizeBytes: number, inodes: number | null): Promise<readonly ContentPiece[]> {
+  async #make(sizeBytes: number, inodes: number | null): Promise<readonly ImagePiece[]> {
     const storage = this.#storage;
     const id = `scr_blank-${randomCharacters(20)}`;
     try {
       await storage.createImage(id, { sizeBytes, isEphemeral: true });
       await withDevice(this.#app, storage, id, (path) => formatFileSystem(path, "data", { inodes }));
-      return await storage.readContent(id);
+      return await storage.readPieces(id);
     } finally {
       const description = { work: "delete the image of a template", objectId: id };
       await undoSoon(this.#app.persistent, description, () => storage.deleteImage(id));

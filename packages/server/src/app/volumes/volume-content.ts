@@ -28,8 +28,8 @@ export function volumeContentSteps(
   if (source === null) {
     const isTemplated = region.blanks.hasTemplate(capacityBytes);
     const create = async () => {
-      const content = isTemplated ? await region.blanks.contentOf(capacityBytes, inodes) : [];
-      await storage.createImage(id, { sizeBytes: capacityBytes, content });
+      const pieces = isTemplated ? await region.blanks.contentOf(capacityBytes, inodes) : [];
+      await storage.createImage(id, { sizeBytes: capacityBytes, pieces });
     };
     const image = new Step("image", { run: () => withRoom(app, region, create), undo });
     if (isTemplated) return [image];

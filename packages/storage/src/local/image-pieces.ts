@@ -1,6 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { extents, syncFile } from "@caisson/linux";
-import type { ContentPiece } from "../driver.ts";
+import type { ImagePiece } from "../driver.ts";
 
 const BLOCK_BYTES = 4096;
 const ZEROES = Buffer.alloc(BLOCK_BYTES);
@@ -8,8 +8,8 @@ const ZEROES = Buffer.alloc(BLOCK_BYTES);
 const READ_BYTES = 256 * BLOCK_BYTES;
 
 /** Writes pieces that do not overlap, side by side: each is short, and most of its time is the way to a thread and back. */
-export async function writeContent(file: FileHandle, content: readonly ContentPiece[]): Promise<void> {
-  const write = async ({ offset, bytes }: ContentPiece): Promise<void> => {
+export async function writePieces(file: FileHandle, content: readonly ImagePiece[]): Promise<void> {
+  const write = async ({ offset, bytes }: ImagePiece): Promise<void> => {
     for (let written = 0; written < bytes.length; )
       written += (await file.write(bytes, written, bytes.length - written, offset + written)).bytesWritten;
   };
@@ -20,10 +20,10 @@ export async function writeContent(file: FileHandle, content: readonly ContentPi
 }
 
 /** What the file holds, in blocks, without holes and blocks that are zero. */
-export async function readContent(file: FileHandle, path: string): Promise<readonly ContentPiece[]> {
+export async function readPieces(file: FileHandle, path: string): Promise<readonly ImagePiece[]> {
   // What is in the page cache only may have no extent yet.
   await syncFile(file, path);
-  const pieces: ContentPiece[] = [];
+  const pieces: ImagePiece[] = [];
   const buffer = Buffer.alloc(READ_BYTES);
   for await (const { offset, length, isUnwritten } of extents(file, path)) {
     if (isUnwritten) continue;
@@ -37,7 +37,7 @@ export async function readContent(file: FileHandle, path: string): Promise<reado
 }
 
 /** Runs of blocks that are not all zero; each piece has memory of its own. */
-function* nonZeroPieces(bytes: Buffer, offset: number): Generator<ContentPiece, void> {
+function* nonZeroPieces(bytes: Buffer, offset: number): Generator<ImagePiece, void> {
   let start: number | null = null;
   for (let at = 0; at <= bytes.length; at += BLOCK_BYTES) {
     const block = bytes.subarray(at, at + BLOCK_BYTES);

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import type { ContentPiece } from "./driver.ts";
+import type { ImagePiece } from "./driver.ts";
 
 const SUPERBLOCK_BYTES = 1024;
 const MAGIC = 0xef53;
@@ -30,7 +30,7 @@ const INCOMPATIBLE_CHECKSUM_SEED = 0x2000;
  * those made from one snapshot do: a block that a disk misplaces from one into the same place of another would pass. The hash seed must not be shared:
  * who knows it can make names that collide in somebody else's directories.
  */
-export function withNewIdentity(content: readonly ContentPiece[]): readonly ContentPiece[] {
+export function withNewIdentity(content: readonly ImagePiece[]): readonly ImagePiece[] {
   const uuid = Buffer.from(randomUUID().replaceAll("-", ""), "hex");
   const hashSeed = randomBytes(16);
   const nowSeconds = Math.floor(Date.now() / 1000);
@@ -52,14 +52,14 @@ export function withNewIdentity(content: readonly ContentPiece[]): readonly Cont
 }
 
 /** The superblock and its copies. Throws where there is no file system of that kind. */
-function superblocksOf(content: readonly ContentPiece[]): readonly ContentPiece[] {
+function superblocksOf(content: readonly ImagePiece[]): readonly ImagePiece[] {
   const first = readAt(content, SUPERBLOCK_BYTES);
   if (first === null || (first.readUInt32LE(FIELD.incompatible) & INCOMPATIBLE_CHECKSUM_SEED) === 0)
     throw new Error("There is no ext4 file system with a seed for checksums");
   const blocks = first.readUInt32LE(FIELD.blocks) + first.readUInt32LE(FIELD.blocksHigh) * 2 ** 32;
   const blocksPerGroup = first.readUInt32LE(FIELD.blocksPerGroup);
   const groupBytes = blocksPerGroup * (1024 << first.readUInt32LE(FIELD.logBlockSize));
-  const found: ContentPiece[] = [{ offset: SUPERBLOCK_BYTES, bytes: first }];
+  const found: ImagePiece[] = [{ offset: SUPERBLOCK_BYTES, bytes: first }];
   for (let group = 1; group < Math.ceil(blocks / blocksPerGroup); group += 1) {
     if (!hasCopy(group)) continue;
     const bytes = readAt(content, group * groupBytes);
@@ -80,7 +80,7 @@ function hasCopy(group: number): boolean {
 }
 
 /** A superblock at this place; null: there is none. */
-function readAt(content: readonly ContentPiece[], offset: number): Buffer | null {
+function readAt(content: readonly ImagePiece[], offset: number): Buffer | null {
   const piece = content.find((one) => one.offset <= offset && offset < one.offset + one.bytes.length);
   if (piece === undefined) return null;
   const start = offset - piece.offset;
