@@ -274,10 +274,14 @@ function isSteady(reference: string): boolean {
 async function referencesOf(pid: number): Promise<readonly string[]> {
   const links = ["cwd", "root", "exe", ...(await readdir(`/proc/${pid}/fd`)).map((fd) => `fd/${fd}`)];
   const targets = await Promise.all(
-    links.map(async (name) => `${name.split("/")[0]} ${await readlink(`/proc/${pid}/${name}`).catch(() => "")}`),
+    links.map(async (name) => {
+      // A descriptor may have been closed meanwhile.
+      const target = await readlink(`/proc/${pid}/${name}`).catch(() => null);
+      return target === null ? [] : [`${name.split("/")[0]} ${target}`];
+    }),
   );
   const maps = (await readFile(`/proc/${pid}/maps`, "utf8")).split("\n").map((line) => line.slice(73).trim());
-  return [...targets, ...new Set(maps.filter((path) => path.startsWith("/")).map((path) => `map ${path}`))];
+  return [...targets.flat(), ...new Set(maps.filter((path) => path.startsWith("/")).map((path) => `map ${path}`))];
 }
 
 /** Numbers on the host of a sandbox's first process and its agent. */
