@@ -4,6 +4,6 @@ await import("./warm.ts");
 await import("./copies.ts");
 await import("./storage.ts");
 await import("./aged.ts");
-await import("./million-volumes.ts");
+await import("./stores.ts");
 await import("./idle.ts");
 await import("./command-line.ts");

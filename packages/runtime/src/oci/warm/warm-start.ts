@@ -47,7 +47,7 @@ export async function planWarmStart({ root, mounts }: SandboxSpec): Promise<read
   const path = contentOf(root);
   const [, resolved, links] = await settleAll([
     requireOwnDirectories(path),
-    resolveTargets(path, mounts),
+    resolveTargets(path, root.kind, mounts),
     findLinks(path, FIXED_TARGETS),
   ]);
   return links.length === 0 ? resolved : null;
