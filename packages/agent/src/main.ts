@@ -6,6 +6,8 @@ import type { Sandbox } from "./host/sandbox.ts";
 import { readSettings } from "./host/settings.ts";
 import { delay, startTimer } from "./host/timers.ts";
 import { closeQuietly } from "./network/close-quietly.ts";
+import { Exposures } from "./network/exposures.ts";
+import { HttpServerWatch } from "./network/http-server-watch.ts";
 import { Environment } from "./processes/environment.ts";
 import { OomDetector } from "./processes/oom.ts";
 import { ProcessTable } from "./processes/process-table.ts";
@@ -25,7 +27,8 @@ const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
 const environment = new Environment(initialEnvironment);
 const oom = new OomDetector();
 const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
-const sandbox: Sandbox = { environment, processes, settings, memory: agentMemory(oom.limitBytes()) };
+const exposures = new Exposures();
+const sandbox: Sandbox = { environment, processes, settings, memory: agentMemory(oom.limitBytes()), exposures };
 const connections = new Set<ClientConnection>();
 let isStopping = false;
 
@@ -62,7 +65,12 @@ async function serve(stream: Deno.Conn): Promise<void> {
     if (request.path === "/rpc") await serveClient(stream, request);
     else if (request.path === "/health" && request.method === "GET") await respond(stream, "200 OK", "ok");
     else if (request.path === "/stop" && request.method === "POST") await stop(stream, request);
-    else await respond(stream, "404 Not Found", "This is the agent: GET /rpc, GET /health, POST /stop");
+    else if (request.path === "/exposures" && request.method === "GET") await exposures.serve(stream);
+    else if (request.path === "/listener" && request.method === "GET") await answerListener(stream, request);
+    else {
+      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=…, POST /stop";
+      await respond(stream, "404 Not Found", `This is the agent: ${paths}`);
+    }
   } catch (error) {
     console.error("A request failed:", error);
   } finally {
@@ -87,6 +95,13 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   connections.add(connection);
   await connection.run();
   connections.delete(connection);
+}
+
+/** Where the HTTP server of a process listens now, for a name that is bound to it. */
+async function answerListener(stream: Deno.Conn, { query }: Request): Promise<void> {
+  const process = processes.findRunning(Number(new URLSearchParams(query).get("pid")));
+  const address = process === undefined ? undefined : HttpServerWatch.of(process).current();
+  await respond(stream, "200 OK", JSON.stringify(address ?? null));
 }
 
 /**

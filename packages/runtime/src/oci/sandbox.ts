@@ -16,6 +16,7 @@ import {
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { EgressGuard } from "../egress/egress-guard.ts";
+import { connectToPort } from "../network/connect-to-port.ts";
 import type { Slot } from "../network/namespaces.ts";
 import type { EgressPolicy, ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentBundle } from "./agent/agent-bundle.ts";
@@ -202,6 +203,7 @@ export class Sandbox {
     return {
       id,
       agentSocketPath: agent.path,
+      connect: (port, inside) => connectToPort(namespaces.network, address, port, inside),
       exited,
       ownEnd: async () => {
         if (await agent.isAlive()) return null;
