@@ -6,3 +6,4 @@ await import("./aged.ts");
 await import("./million-volumes.ts");
 await import("./idle.ts");
 await import("./command-line.ts");
+await import("./previews.ts");

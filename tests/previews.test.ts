@@ -150,16 +150,16 @@ suite("previews", () => {
   });
 
   test("a name that is not this sandbox's own, or no port, cannot be bound", async () => {
-    await assert.rejects(
-      async () => {
-        const foreign = await client.rest<{ domain: string }>("POST", `/api/v3/sandbox/${other.id}/expose/http`, {});
-        await sandboxCall(sandbox, foreign.domain);
-      },
-      /no such name/,
-    );
+    await assert.rejects(async () => {
+      const foreign = await client.rest<{ domain: string }>("POST", `/api/v3/sandbox/${other.id}/expose/http`, {});
+      await sandboxCall(sandbox, foreign.domain);
+    }, /no such name/);
     const [code] = await client.refused("POST", `/api/v3/sandbox/${sandbox.id}/expose/http`, { port: 70_000 });
     assert.equal(code, "400 INVALID_REQUEST");
-    assert.deepEqual((await client.refused("POST", "/api/v3/sandbox/sbx_ord_00000000000000000000/expose/http", {}))[0], "404 SANDBOX_NOT_FOUND");
+    assert.deepEqual(
+      (await client.refused("POST", "/api/v3/sandbox/sbx_ord_00000000000000000000/expose/http", {}))[0],
+      "404 SANDBOX_NOT_FOUND",
+    );
   });
 
   test("every method and both bodies pass, large ones too, over HTTP/1.1 and HTTP/2", async () => {
@@ -221,7 +221,10 @@ suite("previews", () => {
   });
 
   test("WebSockets pass both ways and close properly", async () => {
-    const socket = new WebSocket(url.replace("https", "wss"), { ca: preview.ca, lookup: (_host, _options, done) => done(null, [{ address: "127.0.0.1", family: 4 }]) });
+    const socket = new WebSocket(url.replace("https", "wss"), {
+      ca: preview.ca,
+      lookup: (_host, _options, done) => done(null, [{ address: "127.0.0.1", family: 4 }]),
+    });
     await once(socket, "open");
     socket.send("ping");
     const [message] = (await once(socket, "message")) as [Buffer];
@@ -275,7 +278,10 @@ suite("previews", () => {
 
   test("a connection that was opened for one sandbox does not lead to another", async () => {
     const second = await other.exposeHttp({ port: 8000 });
-    const answer = await preview.exchange(url, `GET / HTTP/1.1\r\nHost: ${hostOf(second)}\r\nConnection: close\r\n\r\n`);
+    const answer = await preview.exchange(
+      url,
+      `GET / HTTP/1.1\r\nHost: ${hostOf(second)}\r\nConnection: close\r\n\r\n`,
+    );
     assert.match(answer, /^HTTP\/1\.1 421 /);
     const session = preview.http2(url);
     const { status } = await readStream(session.request({ ":path": "/", ":authority": hostOf(second) }));
@@ -322,12 +328,18 @@ suite("previews", () => {
     await eventually("the link expires", async () => ((await preview.get(short.url)).status === 401 ? true : null));
     for (const target of ["//evil.test", "/\\evil.test", "evil", "/a\nb"])
       assert.equal((await client.refused("POST", path, { path: target }))[0], "400 INVALID_REQUEST", target);
-    assert.equal((await client.refused("POST", `/api/v3/sandbox/${sandbox.id}/expose/http/${hostOf(url)}/link`, {}))[0], "400 INVALID_REQUEST");
+    assert.equal(
+      (await client.refused("POST", `/api/v3/sandbox/${sandbox.id}/expose/http/${hostOf(url)}/link`, {}))[0],
+      "400 INVALID_REQUEST",
+    );
   });
 
   test("previews are listed and revoked, with every connection through them", async () => {
     const made = await expose(sandbox.id, { port: 8000 });
-    const listed = await client.rest<{ domain: string; port: number }[]>("GET", `/api/v3/sandbox/${sandbox.id}/expose/http`);
+    const listed = await client.rest<{ domain: string; port: number }[]>(
+      "GET",
+      `/api/v3/sandbox/${sandbox.id}/expose/http`,
+    );
     assert.deepEqual(listed.find(({ domain }) => domain === made.domain)?.port, 8000);
     const events = await preview.open(`${made.url}/events`);
     events.on("error", () => undefined);
@@ -342,7 +354,9 @@ suite("previews", () => {
   test("the key of the authority is for root alone, and nothing else in its directory is secret", async () => {
     const directory = join(server.dataDirectory, "previews");
     const modes = Object.fromEntries(
-      await Promise.all((await readdir(directory)).map(async (name) => [name, (await stat(join(directory, name))).mode & 0o777])),
+      await Promise.all(
+        (await readdir(directory)).map(async (name) => [name, (await stat(join(directory, name))).mode & 0o777]),
+      ),
     );
     assert.deepEqual(modes, { "authority-key.pem": 0o600, "authority.pem": 0o644, "trust.pem": 0o644, domain: 0o644 });
   });

@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from "node:http2";
 import { type RequestOptions, request } from "node:https";
 import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
-import type { IncomingMessage } from "node:http";
 
 export interface PreviewAnswer {
   readonly status: number;
@@ -82,7 +82,9 @@ const here = {
 } satisfies RequestOptions;
 
 /** The whole answer; a stream that is reset rejects. */
-export async function readStream(stream: ClientHttp2Stream): Promise<{ readonly status: number; readonly body: string }> {
+export async function readStream(
+  stream: ClientHttp2Stream,
+): Promise<{ readonly status: number; readonly body: string }> {
   let status = 0;
   const chunks: Buffer[] = [];
   stream.on("response", (headers) => {

@@ -160,7 +160,9 @@ export const ExtendSandboxSchema = Type.Object({ stop_at_ms: Type.Integer({ desc
 /** Without a target the RPC `exposeHttp` says it (protocol.md 2.5). */
 export const ExposeHttpSchema = Type.Object({
   port: Type.Optional(nullable(Type.Integer({ minimum: 1, maximum: 65_535 }))),
-  pid: Type.Optional(nullable(Type.Integer({ minimum: 1, description: "A process: its HTTP server, wherever it listens" }))),
+  pid: Type.Optional(
+    nullable(Type.Integer({ minimum: 1, description: "A process: its HTTP server, wherever it listens" })),
+  ),
   private: Type.Optional(nullable(Type.Boolean({ description: "Needs the token, or a signed link. Default: false" }))),
   rewrite_host: Type.Optional(
     nullable(Type.Boolean({ description: "The server inside sees localhost:port as its Host. Default: false" })),
@@ -182,9 +184,13 @@ export const CreatedPreviewSchema = extend(PreviewSchema, {
   token: nullable(Type.String({ description: "Of a private one, shown this once: X-Caisson-Preview-Token" })),
 });
 export const PreviewLinkBodySchema = Type.Object({
-  expires_in_seconds: Type.Optional(nullable(Type.Integer({ minimum: 1, maximum: 604_800, description: "Default: 3600" }))),
+  expires_in_seconds: Type.Optional(
+    nullable(Type.Integer({ minimum: 1, maximum: 604_800, description: "Default: 3600" })),
+  ),
   path: Type.Optional(
-    nullable(Type.String({ pattern: "^/(?![/\\\\])[\\x21-\\x5b\\x5d-\\x7e]*$", maxLength: 1024, description: "Default: /" })),
+    nullable(
+      Type.String({ pattern: "^/(?![/\\\\])[\\x21-\\x5b\\x5d-\\x7e]*$", maxLength: 1024, description: "Default: /" }),
+    ),
   ),
 });
 export const PreviewLinkSchema = Type.Object({ url: Type.String(), expires_at: Timestamp }, closed);

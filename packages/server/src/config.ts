@@ -280,7 +280,11 @@ function parseExpose({ expose = {} }: ConfigFile): ExposeConfig {
   };
 }
 
-function parseExposeTls({ cert, key, behind_tls_proxy: isBehindProxy }: NonNullable<ConfigFile["expose"]>): ExposeConfig["tls"] {
+function parseExposeTls({
+  cert,
+  key,
+  behind_tls_proxy: isBehindProxy,
+}: NonNullable<ConfigFile["expose"]>): ExposeConfig["tls"] {
   if (cert === undefined && key === undefined) return isBehindProxy === true ? "proxy" : "local";
   if (cert === undefined || key === undefined || isBehindProxy === true) {
     throw new CaissonError(

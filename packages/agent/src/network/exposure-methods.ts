@@ -25,7 +25,10 @@ async function exposeHttp({ domain, port, pid }: ShapeOf<typeof exposeShape>, { 
   } else if (port !== undefined && pid === undefined && port >= 1 && port <= PORT_MAX) {
     await sandbox.exposures.bind(domain, { port });
   } else {
-    throw new AppError("TypeError", `Cannot expose ${domain}: give a port from 1 to ${PORT_MAX}, or the pid of a process`);
+    throw new AppError(
+      "TypeError",
+      `Cannot expose ${domain}: give a port from 1 to ${PORT_MAX}, or the pid of a process`,
+    );
   }
   return null;
 }

@@ -65,7 +65,10 @@ export class Exposures {
 }
 
 function unknownDomain(domain: string): AppError {
-  return new AppError("NotFound", `Cannot expose ${domain}: reserve a name with POST …/expose/http first, and give that`);
+  return new AppError(
+    "NotFound",
+    `Cannot expose ${domain}: reserve a name with POST …/expose/http first, and give that`,
+  );
 }
 
 async function* lines(link: Deno.Conn): AsyncGenerator<string> {

@@ -20,7 +20,10 @@ import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["previews"];
-const DomainParams = Type.Object({ id: Type.String(), domain: Type.String({ description: "With or without its port" }) });
+const DomainParams = Type.Object({
+  id: Type.String(),
+  domain: Type.String({ description: "With or without its port" }),
+});
 const URL = "/api/v3/sandbox/:id/expose/http";
 const DEFAULT_LINK_SECONDS = 3600;
 

@@ -49,7 +49,8 @@ function hostOf(authority: string): string {
 /** The peer, or what a proxy that is trusted says of it. */
 function clientAddress(app: AppContext, { socket, headers }: Incoming): string {
   const { remoteAddress = "", remoteFamily } = socket;
-  const isProxy = remoteAddress !== "" && app.config.trustedProxies.check(remoteAddress, remoteFamily === "IPv6" ? "ipv6" : "ipv4");
+  const isProxy =
+    remoteAddress !== "" && app.config.trustedProxies.check(remoteAddress, remoteFamily === "IPv6" ? "ipv6" : "ipv4");
   const forwarded = isProxy ? [headers["x-forwarded-for"] ?? []].flat().join(",").split(",").at(-1)?.trim() : undefined;
   const address = forwarded !== undefined && /^[0-9a-fA-F.:]{2,45}$/.test(forwarded) ? forwarded : remoteAddress;
   return address.replace(/^::ffff:/, "");

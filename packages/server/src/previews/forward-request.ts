@@ -1,4 +1,4 @@
-import { type ClientRequest, type IncomingMessage, request as httpRequest, type ServerResponse } from "node:http";
+import { type ClientRequest, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import type { Preview } from "../app/previews/preview.ts";

@@ -1,4 +1,4 @@
-import { type IncomingMessage, request as httpRequest, STATUS_CODES } from "node:http";
+import { request as httpRequest, type IncomingMessage, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Preview } from "../app/previews/preview.ts";

@@ -48,7 +48,9 @@ export class PreviewAuthority {
   /** Renews the certificate every day. Returns what ends that. */
   renew(use: (certificate: CertificateAndKey) => void, logger: Logger): () => void {
     const renew = (): void => {
-      this.issue().then(use, (error: unknown) => logger.error({ err: error }, "cannot renew the certificate of previews"));
+      this.issue().then(use, (error: unknown) =>
+        logger.error({ err: error }, "cannot renew the certificate of previews"),
+      );
     };
     const timer = setInterval(renew, RENEW_INTERVAL_MS);
     return () => clearInterval(timer);

@@ -1,8 +1,13 @@
-import { createServer as createHttp, type IncomingMessage, type Server as HttpServer } from "node:http";
+import { createServer as createHttp, type Server as HttpServer, type IncomingMessage } from "node:http";
 import { createServer as createHttp2, type Http2Server, type ServerHttp2Session } from "node:http2";
 import { type AddressInfo, createServer as createTcp, type Server as TcpServer } from "node:net";
 import type { Duplex } from "node:stream";
-import { createServer as createTls, type SecureContextOptions, type Server as TlsServer, type TLSSocket } from "node:tls";
+import {
+  createServer as createTls,
+  type SecureContextOptions,
+  type TLSSocket,
+  type Server as TlsServer,
+} from "node:tls";
 import { HttpGuard, type HttpLimits } from "@caisson/linux";
 import type { AppContext } from "../app/context.ts";
 import type { Preview } from "../app/previews/preview.ts";
@@ -39,8 +44,7 @@ export class PreviewServer implements AsyncDisposable {
     this.#app = app;
     this.#http = this.#createHttp();
     this.#http2 = this.#createHttp2();
-    this.#listener =
-      tls === null ? createTcp((socket) => this.#accept(socket, false)) : this.#createTls(tls);
+    this.#listener = tls === null ? createTcp((socket) => this.#accept(socket, false)) : this.#createTls(tls);
     this.#listener.maxConnections = LIMITS.connectionsMax;
   }
 
@@ -112,7 +116,11 @@ export class PreviewServer implements AsyncDisposable {
     server.on("upgrade", (request, socket, head) => void this.#serveUpgrade(request, socket, head));
     server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
       if (error.code === "ECONNRESET" || !socket.writable) socket.destroy();
-      else endBadly(socket, error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request");
+      else
+        endBadly(
+          socket,
+          error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request",
+        );
     });
     return server;
   }

@@ -110,7 +110,8 @@ async function readHead(socket: Socket): Promise<string> {
     text += chunk;
     const end = text.indexOf(HEAD_END);
     if (end < 0 && text.length < LINE_CHARACTERS_MAX) return;
-    if (end < 0 || !text.startsWith("HTTP/1.1 200 ")) reject(new Error(`It answered ${JSON.stringify(text.slice(0, 64))}`));
+    if (end < 0 || !text.startsWith("HTTP/1.1 200 "))
+      reject(new Error(`It answered ${JSON.stringify(text.slice(0, 64))}`));
     resolve(text.slice(end + HEAD_END.length));
   };
   const fail = (): void => reject(new Error("It closed the connection"));

@@ -112,7 +112,8 @@ export class Previews {
   /** The answer to an agent, which can only speak of names of its own sandbox. Null: done. */
   #bind(sandboxId: string, domain: string, target: Preview["target"]): string | null {
     const preview = this.find(domain);
-    if (preview?.sandbox.record.id !== sandboxId) return "this sandbox has no such name; reserve one with POST …/expose/http";
+    if (preview?.sandbox.record.id !== sandboxId)
+      return "this sandbox has no such name; reserve one with POST …/expose/http";
     preview.target = target;
     return null;
   }
