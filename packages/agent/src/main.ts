@@ -68,7 +68,7 @@ async function serve(stream: Deno.Conn): Promise<void> {
     else if (request.path === "/exposures" && request.method === "GET") await exposures.serve(stream);
     else if (request.path === "/listener" && request.method === "GET") await answerListener(stream, request);
     else {
-      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=…, POST /stop";
+      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=PID, POST /stop";
       await respond(stream, "404 Not Found", `This is the agent: ${paths}`);
     }
   } catch (error) {
