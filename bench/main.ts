@@ -3,7 +3,7 @@ await import("./sandboxes.ts");
 await import("./copies.ts");
 await import("./storage.ts");
 await import("./aged.ts");
-await import("./million-volumes.ts");
+await import("./stores.ts");
 await import("./idle.ts");
 await import("./command-line.ts");
 await import("./previews.ts");

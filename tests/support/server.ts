@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { openServerLog } from "./server-log.ts";
+import { databaseSetting } from "./test-database.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** A first start on a machine makes the built-in image. */
@@ -41,7 +42,7 @@ export class TestServer implements AsyncDisposable {
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    const settings = withStartTimeout(options.settings ?? "");
+    const settings = (await databaseSetting()) + withStartTimeout(options.settings ?? "");
     if (settings !== "") await writeFile(join(dataDirectory, "caisson.toml"), settings);
     const server = new TestServer(dataDirectory, options.env ?? {}, options.listen ?? "127.0.0.1:0");
     try {
@@ -109,6 +110,8 @@ export class TestServer implements AsyncDisposable {
   async reset(): Promise<void> {
     await this.stop();
     for (const name of await readdir(this.dataDirectory)) await rm(join(this.dataDirectory, name), { recursive: true });
+    const settings = await databaseSetting();
+    if (settings !== "") await writeFile(join(this.dataDirectory, "caisson.toml"), settings);
     await this.start();
   }
 

@@ -2,9 +2,11 @@ import { ClientConnection } from "./calls/connection.ts";
 import { methods } from "./calls/methods.ts";
 import { clearDirectory } from "./files/clear-directory.ts";
 import { agentMemory } from "./host/agent-memory.ts";
+import { rehearse } from "./host/rehearsal.ts";
 import type { Sandbox } from "./host/sandbox.ts";
 import { readSettings } from "./host/settings.ts";
 import { delay, startTimer } from "./host/timers.ts";
+import { readConfiguration, takeOver } from "./host/waiting.ts";
 import { closeQuietly } from "./network/close-quietly.ts";
 import { Exposures } from "./network/exposures.ts";
 import { HttpServerWatch } from "./network/http-server-watch.ts";
@@ -23,12 +25,11 @@ const ACCEPT_RETRY_MS = 100;
 const MAX_CONNECTIONS = 128;
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
-const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
-const environment = new Environment(initialEnvironment);
-const oom = new OomDetector();
-const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
+/** The agent's word to the server, about its one sandbox. */
 const exposures = new Exposures();
-const sandbox: Sandbox = { environment, processes, settings, memory: agentMemory(oom.limitBytes()), exposures };
+let sandbox = openSandbox(Deno.env.toObject());
+/** Until an agent that was started ahead has its configuration, it serves its own rehearsal and then nobody. */
+let phase: "rehearsing" | "waiting" | "serving" = sandbox.settings.rehearsedProgram === null ? "serving" : "rehearsing";
 const connections = new Set<ClientConnection>();
 let isStopping = false;
 
@@ -41,12 +42,43 @@ startTimer(SAFETY_NET_DELAY_MS, () => {
   });
 });
 
-if (settings.clearedDirectory !== null) clearDirectory(settings.clearedDirectory);
-void listen();
+if (sandbox.settings.rehearsedProgram === null) startNow();
+else void startAhead(sandbox.settings.rehearsedProgram);
+
+function startNow(): void {
+  clearOld();
+  void listen();
+}
+
+/** The socket appears when the rehearsal is over, which is how the server knows. An agent that cannot even rehearse ends. */
+async function startAhead(program: string): Promise<void> {
+  try {
+    await rehearse(program, `${sandbox.settings.socketPath}.rehearsal`, serve);
+    phase = "waiting";
+    void listen();
+  } catch (error) {
+    console.error("The rehearsal failed:", error);
+    Deno.exit(1);
+  }
+}
+
+/** Everything of one sandbox, which remembers nothing of what was before. */
+function openSandbox(variables: Readonly<Record<string, string>>): Sandbox {
+  const { settings, initialEnvironment } = readSettings(variables);
+  const environment = new Environment(initialEnvironment);
+  const oom = new OomDetector();
+  const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
+  return { environment, processes, settings, memory: agentMemory(oom.limitBytes()), exposures };
+}
+
+function clearOld(): void {
+  const { clearedDirectory } = sandbox.settings;
+  if (clearedDirectory !== null) clearDirectory(clearedDirectory);
+}
 
 /** Accepts connections for ever. Where one cannot be had, because descriptors have run out, the next may again. */
 async function listen(): Promise<void> {
-  const listener = Deno.listen({ transport: "unix", path: settings.socketPath });
+  const listener = Deno.listen({ transport: "unix", path: sandbox.settings.socketPath });
   for (;;) {
     try {
       void serve(await listener.accept());
@@ -65,10 +97,11 @@ async function serve(stream: Deno.Conn): Promise<void> {
     if (request.path === "/rpc") await serveClient(stream, request);
     else if (request.path === "/health" && request.method === "GET") await respond(stream, "200 OK", "ok");
     else if (request.path === "/stop" && request.method === "POST") await stop(stream, request);
+    else if (request.path === "/configure" && request.method === "POST") await configure(stream, request);
     else if (request.path === "/exposures" && request.method === "GET") await exposures.serve(stream);
     else if (request.path === "/listener" && request.method === "GET") await answerListener(stream, request);
     else {
-      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=PID, POST /stop";
+      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=PID, POST /configure, POST /stop";
       await respond(stream, "404 Not Found", `This is the agent: ${paths}`);
     }
   } catch (error) {
@@ -80,12 +113,13 @@ async function serve(stream: Deno.Conn): Promise<void> {
 
 async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
+  if (phase === "waiting") return await respond(stream, "503 Service Unavailable", "This agent has no sandbox yet");
   if (connections.size >= MAX_CONNECTIONS) {
     return await respond(stream, "503 Service Unavailable", `More than ${MAX_CONNECTIONS} connections to one sandbox`);
   }
   if (!(await acceptUpgrade(stream, request))) return;
   warmUp();
-  const peer = new WebSocketPeer(stream, request.leftover, settings.pingIntervalMs, sandbox.memory.messages);
+  const peer = new WebSocketPeer(stream, request.leftover, sandbox.settings.pingIntervalMs, sandbox.memory.messages);
   const connection = new ClientConnection({
     sandbox,
     peer,
@@ -99,7 +133,7 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
 
 /** Where the HTTP server of a process listens now, for a name that is bound to it. */
 async function answerListener(stream: Deno.Conn, { query }: Request): Promise<void> {
-  const process = processes.findRunning(Number(new URLSearchParams(query).get("pid")));
+  const process = sandbox.processes.findRunning(Number(new URLSearchParams(query).get("pid")));
   const address = process === undefined ? undefined : HttpServerWatch.of(process).current();
   await respond(stream, "200 OK", JSON.stringify(address ?? null));
 }
@@ -112,6 +146,17 @@ function warmUp(): void {
   void Deno.Command;
   new ReadableStream({ type: "bytes" }).getReader({ mode: "byob" });
   new WritableStream().getWriter();
+}
+
+/** Takes the configuration, once and before any client. */
+async function configure(stream: Deno.Conn, request: Request): Promise<void> {
+  if (phase !== "waiting") return await respond(stream, "409 Conflict", "This agent has its configuration");
+  phase = "serving";
+  const configuration = await readConfiguration(stream, request);
+  takeOver(configuration);
+  sandbox = openSandbox(configuration.variables);
+  clearOld();
+  await respond(stream, "200 OK", "configured");
 }
 
 /** Ends the programs, whose last output still reaches their clients, and then the connections. */

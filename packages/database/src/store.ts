@@ -91,6 +91,9 @@ export interface DiskUsage {
   readonly flattenedBytes: number;
   /** Bytes that no other disk shares: what deleting it would free. */
   readonly exclusiveBytes: number;
+  /** Files, directories and links that its file system can hold. Null: not known yet. */
+  readonly inodes: number | null;
+  readonly usedInodes: number | null;
   /** Null: never yet, the sizes are those of what it was made from. */
   readonly usageMeasuredAtMs: number | null;
 }

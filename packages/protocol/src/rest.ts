@@ -44,6 +44,10 @@ export const ExtendedErrorSchema = extend(ErrorSchema, {
 /** Sizes that only the extended forms tell. */
 const usageProperties = {
   exclusive: Type.Integer({ description: "Bytes that nothing else shares: what deleting it would free" }),
+  inodes: nullable(
+    Type.Integer({ description: "Files, directories and links that its file system can hold; null: not measured yet" }),
+  ),
+  used_inodes: nullable(Type.Integer({ description: "How many of them are in use; a few are the file system's own" })),
   usage_measured_at: nullable(
     Type.String({
       format: "date-time",
@@ -79,6 +83,14 @@ export const LastErrorSchema = Type.Object(
   { ...closed, description: "What went wrong with it, such as writes that were lost, until it is acknowledged" },
 );
 
+/** Of volumes and snapshots. */
+const UnavailableSchema = nullable(
+  Type.String({
+    description:
+      "Why it cannot be used now, and what to do: its disk is missing, or its region is not in the server's settings. It is not lost",
+  }),
+);
+
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
   ...usageProperties,
   labels: LabelsSchema,
@@ -87,6 +99,7 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   purge_at: nullable(Timestamp),
   attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
   last_error: nullable(LastErrorSchema),
+  unavailable: UnavailableSchema,
   parent: nullable(ParentSchema),
 });
 
@@ -114,6 +127,7 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   purge_at: nullable(Timestamp),
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
+  unavailable: UnavailableSchema,
 });
 
 export const SandboxSchema = Type.Object(
@@ -146,6 +160,15 @@ export const CreateVolumeSchema = Type.Object({
   region: Type.String(),
   capacity: Type.Union([Type.Integer(), Type.String()], { description: 'Bytes, or a text such as "10GB"' }),
   from: Type.Optional(nullable(Type.String({ description: "builtin:debian-13, or a snapshot's id or slug" }))),
+  inodes: Type.Optional(
+    nullable(
+      Type.Integer({
+        description:
+          "Files, directories and links that a blank volume can hold at least: 1024 to one for every 4 KiB. Default: one for every 10 KiB. " +
+          "Clones and snapshots keep them, and growing adds in proportion",
+      }),
+    ),
+  ),
   labels: Type.Optional(nullable(LabelsSchema)),
 });
 export const CreateSnapshotSchema = Type.Object({

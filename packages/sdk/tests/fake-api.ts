@@ -86,17 +86,22 @@ export const WIRE_VOLUME = {
 export const EXTENDED_VOLUME = {
   ...WIRE_VOLUME,
   used: 8192,
+  inodes: 1024,
+  used_inodes: 11,
   labels: { team: "a" },
   created_at: "2026-01-30T18:33:40.790Z",
   deleted_at: null,
   purge_at: null,
   attached_to: "sbx_ord_0123456789abcdefghjk",
+  unavailable: "Mount the disk",
   last_error: { message: "Writes are lost", at: "2026-01-30T18:33:40.790Z" },
   parent: { kind: "image", id: "builtin:debian-13", slug: "builtin:debian-13" },
 };
 
 /** A snapshot with what Caisson adds. */
 export const EXTENDED_SNAPSHOT = {
+  inodes: 1024,
+  used_inodes: 12,
   id: "snp_ord_0123456789abcdefghjk",
   slug: "cache-1",
   region: "ord",

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
-import { join, resolve } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { CaissonError, parseSize } from "@caisson/model";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
@@ -24,6 +24,8 @@ export interface Config {
   /** Regions that this server serves, the default one first. */
   readonly regions: readonly string[];
   readonly cacheDirectory: string;
+  /** URL of a PostgreSQL database; null: SQLite in the data directory. */
+  readonly databaseUrl: string | null;
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
@@ -63,9 +65,19 @@ export interface NetworkConfig {
 export interface PoolConfig {
   /** Size of the pool file where the data directory has no reflink; null: what the disk allows. */
   readonly sizeBytes: number | null;
-  /** What the pool keeps free for scratch disks and metadata; null: by its size. */
+  /** What the pool keeps free for scratch disks and metadata, on each disk; null: by its size. */
   readonly headroomBytes: number | null;
+  /** Further disks; each region has a directory of its own on each. */
+  readonly disks: readonly PoolDiskConfig[];
 }
+
+export interface PoolDiskConfig {
+  readonly directory: string;
+  /** As `PoolConfig.sizeBytes`, of the part on this disk. */
+  readonly sizeBytes: number | null;
+}
+
+export type PoolSizes = Pick<PoolConfig, "sizeBytes" | "disks">;
 
 export interface VolumeLimits {
   readonly minCapacityBytes: number;
@@ -92,8 +104,10 @@ export interface SandboxLimitsConfig {
   /** What a sandbox may do with each of its disks every second, in each direction; null: as much as there is. */
   readonly diskLimits: { readonly bytesPerSecond?: number; readonly operationsPerSecond?: number } | null;
   readonly scratchBytes: number;
-  /** Scratch disks kept formatted and mounted, so that a create does not wait for one. */
+  /** Scratch disks kept formatted and mounted, so that a create does not wait for one. Default: at least as many as wait. */
   readonly preparedScratchDisks: number;
+  /** Containers kept waiting with their agents started, so that most of a create is done. */
+  readonly warmCount: number;
   /** How long a sandbox may take until it answers. */
   readonly startTimeoutMs: number;
   /** What programs that take SIGTERM themselves get to save their state at the end. */
@@ -134,7 +148,19 @@ const FileSchema = Type.Object(
     ),
     regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
     cache: Type.Optional(Type.String()),
-    pool: Type.Optional(Type.Object({ size: Type.Optional(Size), headroom: Type.Optional(Size) }, closed)),
+    database: Type.Optional(Type.String()),
+    pool: Type.Optional(
+      Type.Object(
+        {
+          size: Type.Optional(Size),
+          headroom: Type.Optional(Size),
+          disks: Type.Optional(
+            Type.Array(Type.Object({ directory: Type.String(), size: Type.Optional(Size) }, closed)),
+          ),
+        },
+        closed,
+      ),
+    ),
     volumes: Type.Optional(
       Type.Object(
         {
@@ -161,6 +187,7 @@ const FileSchema = Type.Object(
           disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
           prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
+          warm_sandboxes: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
           start_timeout_seconds: Type.Optional(Type.Number({ minimum: 1 })),
           stop_grace_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_STOP_GRACE_SECONDS })),
           holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
@@ -212,6 +239,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
   const dataDirectory = overrides.dataDirectory ?? "/var/lib/caisson";
   const configPath = overrides.configPath ?? join(dataDirectory, "caisson.toml");
   const file = readConfigFile(configPath, overrides.configPath !== undefined);
+  const warmCount = file.sandboxes?.warm_sandboxes ?? 4;
   const [listenHost, listenPort] = parseListen(overrides.listen ?? file.listen ?? "127.0.0.1:8484");
   return {
     dataDirectory,
@@ -224,8 +252,9 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
+    databaseUrl: file.database ?? null,
     pool: {
-      sizeBytes: poolSizeOf(file),
+      ...poolSizesOf(file),
       headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),
     },
     volumes: {
@@ -244,7 +273,8 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       terminalsMax: file.sandboxes?.terminals ?? 64,
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
-      preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
+      preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? Math.max(4, warmCount),
+      warmCount,
       startTimeoutMs: (file.sandboxes?.start_timeout_seconds ?? 45) * 1000,
       stopGraceMs: (file.sandboxes?.stop_grace_seconds ?? 2) * 1000,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,
@@ -295,13 +325,28 @@ function parseExposeTls({
   return { certPath: resolve(cert), keyPath: resolve(key) };
 }
 
-/** The size of the pool file that the settings name now; null: none. Throws `INVALID_CONFIG`. */
-export function readPoolSize(configPath: string): number | null {
-  return poolSizeOf(readConfigFile(configPath, false));
+/** The sizes of the pool files that the settings name now. Throws `INVALID_CONFIG`. */
+export function readPoolSizes(configPath: string): PoolSizes {
+  return poolSizesOf(readConfigFile(configPath, false));
 }
 
-function poolSizeOf({ pool }: ConfigFile): number | null {
-  return pool?.size === undefined ? null : sizeOf("pool.size", pool.size);
+function poolSizesOf({ pool }: ConfigFile): PoolSizes {
+  const disks = (pool?.disks ?? []).map(({ directory, size }) => ({
+    directory: poolDirectoryOf(directory),
+    sizeBytes: size === undefined ? null : sizeOf(`pool.disks.size of ${directory}`, size),
+  }));
+  const twice = disks.find(({ directory }, index) => disks.findIndex((disk) => disk.directory === directory) !== index);
+  if (twice === undefined)
+    return { sizeBytes: pool?.size === undefined ? null : sizeOf("pool.size", pool.size), disks };
+  throw new CaissonError("INVALID_CONFIG", `pool.disks names ${twice.directory} twice: give each disk once`);
+}
+
+function poolDirectoryOf(directory: string): string {
+  if (isAbsolute(directory)) return resolve(directory);
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `pool.disks has the directory ${JSON.stringify(directory)}: give an absolute path, where the disk is mounted`,
+  );
 }
 
 function readConfigFile(path: string, isRequired: boolean): ConfigFile {

@@ -84,7 +84,8 @@ test("a commit that fails leaves neither the change nor its line of the trail, a
     await store.organizations.create(organization, event("org_a"));
     assert.equal((await store.events.list("org_a", "org_a", 10)).length, 1);
     failuresLeft = 1;
-    const usage = { allocatedBytes: 1, flattenedBytes: 1, exclusiveBytes: 1, usageMeasuredAtMs: 1 };
+    const sizes = { allocatedBytes: 1, flattenedBytes: 1, exclusiveBytes: 1 };
+    const usage = { ...sizes, inodes: null, usedInodes: null, usageMeasuredAtMs: 1 };
     await assert.rejects(store.disks.setUsage("vol_1", usage), /the disk is full/);
     await store.close();
   } finally {

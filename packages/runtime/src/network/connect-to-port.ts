@@ -1,21 +1,21 @@
 import type { Socket } from "node:net";
-import { connectInside, type HasDescriptor, hasErrorCode } from "@caisson/linux";
+import { connectInside, hasErrorCode } from "@caisson/linux";
+import type { PreparedNamespaces } from "./namespaces.ts";
 
 const LOOPBACK = ["127.0.0.1", "::1"];
 
 /** Connects to a port inside, on the first of its addresses that takes the connection (`RunningSandbox.connect`). */
 export async function connectToPort(
-  namespace: HasDescriptor,
-  ownAddress: string,
+  { network, slot }: PreparedNamespaces,
   port: number,
   address?: string,
 ): Promise<Socket> {
-  const addresses = [...LOOPBACK, ownAddress];
-  const chosen = address === undefined || isOwn(address, ownAddress) ? address : undefined;
+  const addresses = [...LOOPBACK, slot.address];
+  const chosen = address === undefined || isOwn(address, slot.address) ? address : undefined;
   let refusal: unknown;
   for (const candidate of chosen === undefined ? addresses : [chosen]) {
     try {
-      return await connectInside(namespace, candidate, port);
+      return await connectInside(network, candidate, port);
     } catch (error) {
       if (!hasErrorCode(error, "ECONNREFUSED", "EADDRNOTAVAIL", "ENETUNREACH")) throw error;
       refusal ??= error;

@@ -23,6 +23,10 @@ export class Snapshot {
   readonly allocated: number;
   /** Bytes of all its data, shared data included. The same as {@linkcode flattenedSize}. */
   readonly used: number;
+  /** Files, directories and links that it can hold; `null` when the server does not say. */
+  readonly inodes: number | null;
+  /** How many of the {@linkcode inodes} are in use; about eleven are the file system's own. */
+  readonly usedInodes: number | null;
   /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
   readonly bootable: boolean;
   /** The volume that it is a snapshot of, also after that was deleted. */
@@ -42,6 +46,8 @@ export class Snapshot {
   readonly deletedAt: Date | null;
   /** Until when it can be restored; `null` for one that is not deleted. */
   readonly purgeAt: Date | null;
+  /** Why it cannot be used now, and what to do, for example when its disk is not mounted; `null`: it can. It is not lost. */
+  readonly unavailable: string | null;
 
   /** @internal */
   constructor(data: WireSnapshot & Partial<ExtendedSnapshot>) {
@@ -50,6 +56,8 @@ export class Snapshot {
     this.region = data.region;
     this.allocated = data.allocated_size;
     this.used = data.flattened_size;
+    this.inodes = data.inodes ?? null;
+    this.usedInodes = data.used_inodes ?? null;
     this.bootable = data.bootable ?? data.is_bootable;
     this.volume = data.volume;
     this.baseSnapshot = data.base_snapshot ?? null;
@@ -58,6 +66,7 @@ export class Snapshot {
     this.createdAt = toDate(data.created_at);
     this.deletedAt = toDate(data.deleted_at);
     this.purgeAt = toDate(data.purge_at);
+    this.unavailable = data.unavailable ?? null;
   }
 
   /** Makes a snapshot of a volume; the same as `new Client(options).volumes.snapshot(idOrSlug, options)`. */

@@ -2,6 +2,7 @@ import { CreateVolumeSchema, ExtendedVolumeSchema, GrowVolumeSchema, VolumeSchem
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import { findProblem } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
 import { createVolume } from "../app/volumes/volume-create.ts";
 import { acknowledgeVolume } from "../app/volumes/volume-damage.ts";
@@ -22,7 +23,7 @@ export function volumeRoutes(app: AppContext, http: Http): void {
       app,
       volumes.map((volume) => volume.id),
     );
-    return volumes.map((volume) => extendedVolume(volume, writers.get(volume.id) ?? null));
+    return volumes.map((volume) => extendedVolume(volume, writers.get(volume.id) ?? null, findProblem(app, volume)));
   };
   const showOne = async (request: FastifyRequest, volume: Disk) => (await show(request, [volume]))[0];
 
@@ -68,6 +69,6 @@ export function volumeRoutes(app: AppContext, http: Http): void {
 
 /** Only what belongs to the request: the body of an official client may carry its token (protocol.md 2.1). */
 function pickCreate(body: Type.Static<typeof CreateVolumeSchema>) {
-  const { slug, region, capacity, from, labels } = body;
-  return { slug, region, capacity, from: from ?? null, labels: labels ?? null };
+  const { slug, region, capacity, from, inodes, labels } = body;
+  return { slug, region, capacity, from: from ?? null, inodes: inodes ?? null, labels: labels ?? null };
 }
