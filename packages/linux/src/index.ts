@@ -35,6 +35,7 @@ export {
   truncateFile,
   unlinkFile,
 } from "./calls/files.ts";
+export { connectInside } from "./calls/inside-connection.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
 export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";
