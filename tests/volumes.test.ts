@@ -198,6 +198,69 @@ P
     }
   });
 
+  test("inodes: chosen or by size, counted while a sandbox writes, kept by snapshots and clones, more when it grows", async () => {
+    const inodesOf = async (path: string): Promise<readonly [number, number]> => {
+      const { inodes, used_inodes } = await client.extended("GET", `/api/v2/${path}`);
+      return [Number(inodes), Number(used_inodes)];
+    };
+    const official = await client.createVolume("by-size");
+    assert.ok(!("inodes" in official) && !("used_inodes" in official));
+    const [bySize] = await inodesOf("volumes/by-size");
+    assert.ok(Math.abs(bySize / (300e6 / 10_240) - 1) < 0.02, `${bySize}`);
+    await client.createVolume("chosen", { inodes: 50_000 });
+    const [chosen, fresh] = await inodesOf("volumes/chosen");
+    assert.ok(chosen >= 50_000 && chosen < 50_500, `${chosen}`);
+    await client.with({ volumes: { "/v": "chosen" } }, async (sandbox) => {
+      assert.equal(await shell(sandbox, "df --output=itotal /v | tail -1 | tr -d ' '"), `${chosen}`);
+      await shell(sandbox, "cd /v && seq 200 | xargs touch");
+      // The directory for what a repair finds is gone by then.
+      assert.deepEqual(await inodesOf("volumes/chosen"), [chosen, fresh + 199]);
+      await client.snapshot("chosen", "chosen-1");
+    });
+    const listed = await client.extended<{ slug: string; used_inodes: number }[]>("GET", "/api/v2/volumes");
+    assert.equal(listed.find(({ slug }) => slug === "chosen")?.used_inodes, fresh + 199);
+    assert.deepEqual(await inodesOf("snapshots/chosen-1"), [chosen, fresh + 199]);
+    await client.createVolume("clone", { from: "chosen-1" });
+    assert.deepEqual(await inodesOf("volumes/clone"), [chosen, fresh + 199]);
+    await client.createVolume("larger", { from: "chosen-1", capacity: "600MB" });
+    await client.rest("POST", "/api/v2/volumes/clone/grow", { capacity: "600MB" });
+    const [grown] = await inodesOf("volumes/clone");
+    assert.ok(grown > 1.6 * chosen && grown < 2.4 * chosen, `${grown} after ${chosen}`);
+    assert.deepEqual(await inodesOf("volumes/larger"), [grown, fresh + 199]);
+
+    const create = { slug: "absurd", region: "ord", capacity: "300MB" };
+    for (const inodes of [0, -1, 1023, 73_243, 1e12]) {
+      const [code, message] = await client.refused("POST", "/api/v2/volumes", { ...create, inodes });
+      assert.equal(code, "400 INVALID_REQUEST");
+      assert.match(message, /give a whole number from 1024 to 73242/);
+    }
+    for (const inodes of [1.5, "many", Number.MAX_VALUE]) {
+      assert.equal((await client.refused("POST", "/api/v2/volumes", { ...create, inodes }))[0], "400 INVALID_REQUEST");
+    }
+    const [code, message] = await client.refused("POST", "/api/v2/volumes", {
+      ...create,
+      from: "chosen-1",
+      inodes: 5000,
+    });
+    assert.equal(code, "400 INVALID_REQUEST");
+    assert.match(message, /made from "chosen-1".*Leave `inodes` out/);
+    for (const path of ["volumes/by-size", "volumes/chosen", "volumes/clone", "volumes/larger", "snapshots/chosen-1"])
+      await client.rest("DELETE", `/api/v2/${path}`);
+  });
+
+  test("the least and the most inodes give a file system that works and grows", async () => {
+    for (const inodes of [1024, 73_242]) {
+      await client.createVolume("extreme", { inodes });
+      await client.rest("POST", "/api/v2/volumes/extreme/grow", { capacity: "400MB" });
+      await client.with({ volumes: { "/v": "extreme" } }, async (sandbox) => {
+        await shell(sandbox, "cd /v && seq 900 | xargs touch");
+      });
+      const { inodes: count, used_inodes: used } = await client.extended("GET", "/api/v2/volumes/extreme");
+      assert.ok(Number(count) > inodes && Number(used) >= 910, `${used} of ${count}`);
+      await client.rest("DELETE", "/api/v2/volumes/extreme");
+    }
+  });
+
   test("usage is measured, grows with data and shrinks when files are deleted and trimmed", async () => {
     const { id } = await client.createVolume("usage");
     const used = async () => Number((await client.extended("GET", `/api/v2/volumes/${id}`)).used);

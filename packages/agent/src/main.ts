@@ -2,9 +2,11 @@ import { ClientConnection } from "./calls/connection.ts";
 import { methods } from "./calls/methods.ts";
 import { clearDirectory } from "./files/clear-directory.ts";
 import { agentMemory } from "./host/agent-memory.ts";
+import { rehearse } from "./host/rehearsal.ts";
 import type { Sandbox } from "./host/sandbox.ts";
 import { readSettings } from "./host/settings.ts";
 import { delay, startTimer } from "./host/timers.ts";
+import { readConfiguration, takeOver } from "./host/waiting.ts";
 import { closeQuietly } from "./network/close-quietly.ts";
 import { Environment } from "./processes/environment.ts";
 import { OomDetector } from "./processes/oom.ts";
@@ -21,11 +23,9 @@ const ACCEPT_RETRY_MS = 100;
 const MAX_CONNECTIONS = 128;
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
-const { settings, initialEnvironment } = readSettings(Deno.env.toObject());
-const environment = new Environment(initialEnvironment);
-const oom = new OomDetector();
-const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
-const sandbox: Sandbox = { environment, processes, settings, memory: agentMemory(oom.limitBytes()) };
+let sandbox = openSandbox(Deno.env.toObject());
+/** Until an agent that was started ahead has its configuration, it serves its own rehearsal and then nobody. */
+let phase: "rehearsing" | "waiting" | "serving" = sandbox.settings.rehearsedProgram === null ? "serving" : "rehearsing";
 const connections = new Set<ClientConnection>();
 let isStopping = false;
 
@@ -38,12 +38,43 @@ startTimer(SAFETY_NET_DELAY_MS, () => {
   });
 });
 
-if (settings.clearedDirectory !== null) clearDirectory(settings.clearedDirectory);
-void listen();
+if (sandbox.settings.rehearsedProgram === null) startNow();
+else void startAhead(sandbox.settings.rehearsedProgram);
+
+function startNow(): void {
+  clearOld();
+  void listen();
+}
+
+/** The socket appears when the rehearsal is over, which is how the server knows. An agent that cannot even rehearse ends. */
+async function startAhead(program: string): Promise<void> {
+  try {
+    await rehearse(program, `${sandbox.settings.socketPath}.rehearsal`, serve);
+    phase = "waiting";
+    void listen();
+  } catch (error) {
+    console.error("The rehearsal failed:", error);
+    Deno.exit(1);
+  }
+}
+
+/** Everything of one sandbox, which remembers nothing of what was before. */
+function openSandbox(variables: Readonly<Record<string, string>>): Sandbox {
+  const { settings, initialEnvironment } = readSettings(variables);
+  const environment = new Environment(initialEnvironment);
+  const oom = new OomDetector();
+  const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
+  return { environment, processes, settings, memory: agentMemory(oom.limitBytes()) };
+}
+
+function clearOld(): void {
+  const { clearedDirectory } = sandbox.settings;
+  if (clearedDirectory !== null) clearDirectory(clearedDirectory);
+}
 
 /** Accepts connections for ever. Where one cannot be had, because descriptors have run out, the next may again. */
 async function listen(): Promise<void> {
-  const listener = Deno.listen({ transport: "unix", path: settings.socketPath });
+  const listener = Deno.listen({ transport: "unix", path: sandbox.settings.socketPath });
   for (;;) {
     try {
       void serve(await listener.accept());
@@ -62,7 +93,9 @@ async function serve(stream: Deno.Conn): Promise<void> {
     if (request.path === "/rpc") await serveClient(stream, request);
     else if (request.path === "/health" && request.method === "GET") await respond(stream, "200 OK", "ok");
     else if (request.path === "/stop" && request.method === "POST") await stop(stream, request);
-    else await respond(stream, "404 Not Found", "This is the agent: GET /rpc, GET /health, POST /stop");
+    else if (request.path === "/configure" && request.method === "POST") await configure(stream, request);
+    else
+      await respond(stream, "404 Not Found", "This is the agent: GET /rpc, GET /health, POST /configure, POST /stop");
   } catch (error) {
     console.error("A request failed:", error);
   } finally {
@@ -72,12 +105,13 @@ async function serve(stream: Deno.Conn): Promise<void> {
 
 async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
+  if (phase === "waiting") return await respond(stream, "503 Service Unavailable", "This agent has no sandbox yet");
   if (connections.size >= MAX_CONNECTIONS) {
     return await respond(stream, "503 Service Unavailable", `More than ${MAX_CONNECTIONS} connections to one sandbox`);
   }
   if (!(await acceptUpgrade(stream, request))) return;
   warmUp();
-  const peer = new WebSocketPeer(stream, request.leftover, settings.pingIntervalMs, sandbox.memory.messages);
+  const peer = new WebSocketPeer(stream, request.leftover, sandbox.settings.pingIntervalMs, sandbox.memory.messages);
   const connection = new ClientConnection({
     sandbox,
     peer,
@@ -97,6 +131,17 @@ function warmUp(): void {
   void Deno.Command;
   new ReadableStream({ type: "bytes" }).getReader({ mode: "byob" });
   new WritableStream().getWriter();
+}
+
+/** Takes the configuration, once and before any client. */
+async function configure(stream: Deno.Conn, request: Request): Promise<void> {
+  if (phase !== "waiting") return await respond(stream, "409 Conflict", "This agent has its configuration");
+  phase = "serving";
+  const configuration = await readConfiguration(stream, request);
+  takeOver(configuration);
+  sandbox = openSandbox(configuration.variables);
+  clearOld();
+  await respond(stream, "200 OK", "configured");
 }
 
 /** Ends the programs, whose last output still reaches their clients, and then the connections. */

@@ -45,6 +45,7 @@ export class StagedConnection implements AsyncDisposable {
       denoPath: "",
       pingIntervalMs: PING_INTERVAL_MS,
       clearedDirectory: null,
+      rehearsedProgram: null,
     };
     const memory = agentMemory(null);
     const processes = new ProcessTable(environment, settings.defaultDirectory, new OomDetector());

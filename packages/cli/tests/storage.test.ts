@@ -30,6 +30,19 @@ test("an empty listing is its titles, and a note on what to do next", async () =
   });
 });
 
+test("the inodes of a volume can be chosen; nonsense is a usage error, too many are told what is possible", async () => {
+  const create = ["volumes", "create", "many", "--capacity", "300MB", "--region", "ord", "--inodes"] as const;
+  assert.equal((await server.run([...create, "lots"])).code, 2);
+  const { code, stderr } = await server.run([...create, "1000000"]);
+  assert.equal(code, 2);
+  assert.match(stderr, /give a whole number from 1024 to 73242/);
+  await server.succeed(...create, "60000");
+  const { inodes, usedInodes } = JSON.parse(await server.succeed("volumes", "get", "many", "--json"));
+  assert.ok(inodes >= 60_000, `${inodes}`);
+  assert.equal(usedInodes, 11);
+  await server.succeed("volumes", "delete", "many", "--now");
+});
+
 test("a volume lives: created, listed, shown, grown, deleted, listed as deleted, restored", async () => {
   const id = await server.succeed(
     "volumes",
@@ -59,6 +72,7 @@ REGION       ord
 USED         ${size}
 ALLOCATED    ${formatSize(allocated)}
 TOTAL        953.67 MiB
+INODES       11 of 97664 in use
 BOOTABLE     FALSE
 BASE         -
 ATTACHED TO  -

@@ -91,6 +91,9 @@ export interface DiskUsage {
   readonly flattenedBytes: number;
   /** Bytes that no other disk shares: what deleting it would free. */
   readonly exclusiveBytes: number;
+  /** Files, directories and links that its file system can hold. Null: not known yet. */
+  readonly inodes: number | null;
+  readonly usedInodes: number | null;
   /** Null: never yet, the sizes are those of what it was made from. */
   readonly usageMeasuredAtMs: number | null;
 }
@@ -117,6 +120,15 @@ export interface UsageSums {
   readonly snapshotsBytes: number;
   /** Of both kinds: deleted, being purged. */
   readonly deletedBytes: number;
+}
+
+/** How many disks of one kind are in one state in a region, and what they hold alone, as measured last. None: absent. */
+export interface DiskTotal {
+  readonly region: string;
+  readonly kind: DiskKind;
+  readonly state: DiskState;
+  readonly count: number;
+  readonly exclusiveBytes: number;
 }
 
 export interface DiskQuery {
@@ -189,6 +201,8 @@ export interface DiskStore {
   listDeleted(region: string, beforeMs: number, limit: number): Promise<readonly Disk[]>;
   /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
   sumUsage(region: string): Promise<UsageSums>;
+  /** The disks of all organizations, counted. It takes the same time however many there are. */
+  totals(): Promise<readonly DiskTotal[]>;
   /** What a restart must settle: creations, purges and grows that were under way. */
   listUnsettled(): Promise<readonly Disk[]>;
   /** Ids of all disks in any state, with their region, for reconciliation with the pool. */

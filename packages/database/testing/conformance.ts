@@ -61,6 +61,8 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       allocatedBytes: 5,
       flattenedBytes: 7,
       exclusiveBytes: 3,
+      inodes: 1024,
+      usedInodes: 11,
       usageMeasuredAtMs,
     });
 
@@ -98,8 +100,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.disks.find(organizationId, "volume", created.id), committed);
       assert.equal(await store.disks.find("org_b", "volume", created.id), null);
       assert.equal(await store.disks.find(organizationId, "snapshot", "cache"), null);
-      const { allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs } = committed;
-      assert.deepEqual({ allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs }, measured(1000));
+      assert.deepEqual({ ...committed, ...measured(1000) }, committed);
     });
 
     test("volumes and snapshots of an organization share one name space, from the reservation on", async () => {
@@ -289,6 +290,28 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await deleted(100), [young.id]);
       // Each was measured to hold 3 bytes alone.
       assert.deepEqual(await store.disks.sumUsage("ord"), { volumesBytes: 3, snapshotsBytes: 0, deletedBytes: 6 });
+    });
+
+    test("disks are counted by region, kind and state, as they are made, change and go", async () => {
+      assert.deepEqual(await store.disks.totals(), []);
+      const [first, second] = [await make("first"), await make("second", { organizationId: "org_b" })];
+      await make("image", { kind: "snapshot", consistency: "clean" });
+      await store.disks.reserve(disk("unfinished", { region: "ams" }));
+      await store.disks.setUsage(first.id, { ...measured(2000), exclusiveBytes: 10 });
+      await store.disks.delete(second.id, 1, 1, event(second.id));
+      const totals = async () =>
+        (await store.disks.totals()).map(({ region, kind, state, count, exclusiveBytes }) =>
+          [region, kind, state, count, exclusiveBytes].join(" "),
+        );
+      const others = ["ams volume creating 1 0", "ord snapshot ready 1 3"];
+      assert.deepEqual(await totals(), [...others, "ord volume deleted 1 3", "ord volume ready 1 10"]);
+      await store.disks.restore(second.id, "again", event(second.id));
+      store = await harness.reopen();
+      assert.deepEqual(await totals(), [...others, "ord volume ready 2 13"]);
+      await store.disks.delete(second.id, 1, 1, event(second.id));
+      await store.disks.beginPurge(2);
+      await store.disks.forget(second.id, event(second.id));
+      assert.deepEqual(await totals(), [...others, "ord volume ready 1 10"]);
     });
 
     test("what went wrong with a disk is known until it is acknowledged, and each is told in the trail", async () => {

@@ -14,7 +14,7 @@ export {
   listLoopDevices,
 } from "./blocks/loop-device.ts";
 export { hasReverseMap, holdsReverseMap } from "./blocks/xfs-features.ts";
-export type { HasDescriptor } from "./calls/descriptor.ts";
+export type { Descriptor, HasDescriptor } from "./calls/descriptor.ts";
 export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
   allocateRange,
@@ -25,6 +25,7 @@ export {
   openFile,
   readAvailableBytesNow,
   readFileSystemBlocksNow,
+  readFileSystemInodesNow,
   readSpace,
   renameFile,
   syncDirectory,
@@ -51,6 +52,7 @@ export {
   setReservedClusters,
 } from "./mounts/ext4-attributes.ts";
 export { freeze, freezeSync, shutDown, thaw, trim } from "./mounts/freeze.ts";
+export { ensureInsideSync, openInsideSync } from "./mounts/inside-sync.ts";
 export {
   bindMount,
   cloneTree,
@@ -64,9 +66,18 @@ export {
   unmount,
 } from "./mounts/mount.ts";
 export { findMount, type MountInfo, readMounts } from "./mounts/mount-info.ts";
+export {
+  cloneTreeSync,
+  createFileSystemMountSync,
+  detachFormerRootSync,
+  detachSync,
+  moveMountSync,
+  reconfigureSync,
+  replaceRootSync,
+} from "./mounts/mount-sync.ts";
 export { createNetworkSysfs } from "./mounts/network-sysfs.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
-export { faultPoint, faultPointSync, InjectedFault, step } from "./operations/fault.ts";
+export { faultPoint, faultPointSync, foreseeFaultPoints, InjectedFault, step } from "./operations/fault.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
   type CgroupHierarchy,
@@ -85,8 +96,12 @@ export {
   readCgroups,
   readProcessors,
   removeCgroup,
+  setCgroupWeight,
 } from "./processes/cgroup.ts";
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
+export { withFileSystemIdsSync } from "./processes/file-system-ids.ts";
+export { type ForeignNamespaces, HomeNamespaces } from "./processes/foreign-namespaces.ts";
+export { limitProcessesSync } from "./processes/process-limit.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
 export { hasCrashed, runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
 export {

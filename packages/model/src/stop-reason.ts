@@ -1,16 +1,19 @@
 /** Why a sandbox ended; recorded on its row. */
-export type StopReason =
+export const STOP_REASONS = [
   /** Somebody ended it. */
-  | "killed"
+  "killed",
   /** Its time was up. */
-  | "timeout"
+  "timeout",
   /** A session's creator left. */
-  | "primary-left"
+  "primary-left",
   /** Its first process ended by itself. */
-  | "exited"
-  | "out-of-memory"
-  | "start-failed"
+  "exited",
+  "out-of-memory",
+  "start-failed",
   /** Its creator left before it got an answer. */
-  | "cancelled"
-  | "server-stopped"
-  | "server-restart";
+  "cancelled",
+  "server-stopped",
+  "server-restart",
+] as const;
+
+export type StopReason = (typeof STOP_REASONS)[number];

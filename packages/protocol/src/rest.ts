@@ -44,6 +44,10 @@ export const ExtendedErrorSchema = extend(ErrorSchema, {
 /** Sizes that only the extended forms tell. */
 const usageProperties = {
   exclusive: Type.Integer({ description: "Bytes that nothing else shares: what deleting it would free" }),
+  inodes: nullable(
+    Type.Integer({ description: "Files, directories and links that its file system can hold; null: not measured yet" }),
+  ),
+  used_inodes: nullable(Type.Integer({ description: "How many of them are in use; a few are the file system's own" })),
   usage_measured_at: nullable(
     Type.String({
       format: "date-time",
@@ -146,6 +150,15 @@ export const CreateVolumeSchema = Type.Object({
   region: Type.String(),
   capacity: Type.Union([Type.Integer(), Type.String()], { description: 'Bytes, or a text such as "10GB"' }),
   from: Type.Optional(nullable(Type.String({ description: "builtin:debian-13, or a snapshot's id or slug" }))),
+  inodes: Type.Optional(
+    nullable(
+      Type.Integer({
+        description:
+          "Files, directories and links that a blank volume can hold at least: 1024 to one for every 4 KiB. Default: one for every 10 KiB. " +
+          "Clones and snapshots keep them, and growing adds in proportion",
+      }),
+    ),
+  ),
   labels: Type.Optional(nullable(LabelsSchema)),
 });
 export const CreateSnapshotSchema = Type.Object({

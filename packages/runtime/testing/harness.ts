@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { newId } from "@caisson/model";
 import type { RootSpec, RunningSandbox, SandboxRuntime, SandboxSpec } from "../src/runtime.ts";
 
@@ -5,6 +6,12 @@ import type { RootSpec, RunningSandbox, SandboxRuntime, SandboxSpec } from "../s
 export interface TestHost {
   /** Opens the runtime; what an earlier one left is there. The suite closes it before it opens the next. */
   open(): Promise<SandboxRuntime>;
+  /** Whether sandboxes start warm when the host has settled. */
+  readonly isWarm: boolean;
+  /** What the runtime has warned of. */
+  readonly warnings: readonly string[];
+  /** Resolves when the runtime is ready for a start as fast as it can be. */
+  settle(): Promise<void>;
   /** The read-only mounted root under every ephemeral one. */
   readonly lowerPath: string;
   newRoot(kind: RootSpec["kind"]): Promise<RootSpec>;
@@ -30,18 +37,24 @@ export interface Harness {
 }
 
 const MIB = 2 ** 20;
+export const MODEST_MEMORY_BYTES = 768 * MIB;
 
 export function makeHarness(host: TestHost, runtime: SandboxRuntime): Harness {
   const newSpec = async (overrides: Partial<SandboxSpec> = {}): Promise<SandboxSpec> => ({
     id: newId("sbx", "ord"),
     root: overrides.root ?? (await host.newRoot("ephemeral")),
     mounts: [],
-    limits: { memoryBytes: 768 * MIB, cpuCount: 2, pidsMax: 256, terminalsMax: 8 },
+    limits: { memoryBytes: MODEST_MEMORY_BYTES, cpuCount: 2, pidsMax: 256, terminalsMax: 8 },
     env: {},
     ...overrides,
   });
-  const start = async (overrides?: Partial<SandboxSpec>): Promise<RunningSandbox> =>
-    runtime.start(await newSpec(overrides));
+  const start = async (overrides?: Partial<SandboxSpec>): Promise<RunningSandbox> => {
+    await host.settle();
+    const sandbox = await runtime.start(await newSpec(overrides));
+    const isWarm = sandbox.trace.some(({ step }) => step === "adopt");
+    assert.equal(isWarm, host.isWarm, `the start was ${isWarm ? "warm" : "cold"}: ${host.warnings.join("\n")}`);
+    return sandbox;
+  };
   return {
     host,
     runtime,

@@ -7,24 +7,33 @@ import { randomCharacters } from "@caisson/model";
 import { ensureBaseImage } from "@caisson/server/base-image";
 import type { NetworkOptions } from "../src/network/sandbox-network.ts";
 import { OciRuntime } from "../src/oci/oci-runtime.ts";
+import type { WarmSettings } from "../src/oci/warm/open-warm-parts.ts";
 import type { RootSpec } from "../src/runtime.ts";
-import type { TestHost } from "./harness.ts";
+import { MODEST_MEMORY_BYTES, type TestHost } from "./harness.ts";
 
 /** An agent that does nothing but run shell scripts: enough to look around in a sandbox. */
 const TEST_AGENT = `
-const own = new Set(Deno.env.get("CAISSON_AGENT_OWN").split(" "));
-const environment = {
-  ...Object.fromEntries(
-    Object.entries(Deno.env.toObject()).filter(([name]) => !name.startsWith("CAISSON_AGENT_") && !own.has(name)),
-  ),
-  ...Object.fromEntries(
-    new TextDecoder()
-      .decode(Uint8Array.fromBase64(Deno.env.get("CAISSON_AGENT_ENV_0")))
-      .split("\\0")
-      .filter((entry) => entry !== "")
-      .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
-  ),
-};
+const toVariables = (lines) =>
+  Object.fromEntries(
+    lines.filter((line) => line !== "").map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+  );
+function environmentOf(variables) {
+  const own = new Set(variables.CAISSON_AGENT_OWN.split(" "));
+  const hidden = new TextDecoder().decode(Uint8Array.fromBase64(variables.CAISSON_AGENT_ENV_0));
+  return {
+    ...Object.fromEntries(
+      Object.entries(variables).filter(([name]) => !name.startsWith("CAISSON_AGENT_") && !own.has(name)),
+    ),
+    ...toVariables(hidden.split("\\0")),
+  };
+}
+let environment = environmentOf(Deno.env.toObject());
+async function configure({ directory, variables }) {
+  environment = environmentOf(toVariables(variables));
+  await Deno.mkdir(directory, { recursive: true });
+  Deno.chdir(directory);
+  return new Response();
+}
 async function run(script) {
   const options = { args: ["-c", script], clearEnv: true, env: environment, cwd: environment.HOME, stdin: "null" };
   const { code, stdout, stderr } = await new Deno.Command("/bin/bash", options).output();
@@ -33,6 +42,7 @@ async function run(script) {
 }
 Deno.serve({ path: Deno.env.get("CAISSON_AGENT_SOCKET"), onListen() {} }, async (request) => {
   switch (new URL(request.url).pathname) {
+    case "/configure": return await configure(await request.json());
     case "/run": return await run(await request.text());
     case "/stop": await Deno.writeTextFile(environment.HOME + "/said-good-bye", ""); return new Response();
     default: return new Response(null, { status: 404 });
@@ -43,13 +53,20 @@ Deno.serve({ path: Deno.env.get("CAISSON_AGENT_SOCKET"), onListen() {} }, async 
 /** What crun keeps of all sandboxes in its state directory, until the runtime is closed. */
 const RUNTIME_CACHE = ".cache";
 
+/** Of containers that wait, or that have waited. */
+const WAITING_PREFIX = "warm-";
+
 export interface TestHostOptions {
   readonly runtimePath: string;
   readonly network: NetworkOptions;
+  /** Containers that wait, for the modest memory of the suite. Default: none, every start is cold. */
+  readonly warm?: Omit<WarmSettings, "memoryBytes">;
 }
 
 /** Directories with real roots, mounted as the server would mount them, in a directory of their own. */
-export async function makeOciTestHost({ runtimePath, network }: TestHostOptions): Promise<TestHost> {
+export async function makeOciTestHost(options: TestHostOptions): Promise<TestHost> {
+  const { runtimePath, network } = options;
+  const warm = options.warm === undefined ? {} : { warm: { ...options.warm, memoryBytes: MODEST_MEMORY_BYTES } };
   const image = await ensureBaseImage();
   const base = await mkdtemp(join(tmpdir(), "caisson-runtime-"));
   const instance = `test-${randomCharacters(8)}`;
@@ -76,18 +93,32 @@ export async function makeOciTestHost({ runtimePath, network }: TestHostOptions)
   await writeFile(agentPath, TEST_AGENT);
   const lowerPath = await mountImage(image.path, "ro");
 
+  const runtimeOptions = {
+    runDirectory,
+    instance,
+    agentPath,
+    runtimePath,
+    network,
+    preparedCount: 1,
+    ...warm,
+  };
+  const warnings: string[] = [];
+  const logger = {
+    debug: () => undefined,
+    warn: (details: object, message: string) => void warnings.push(`${message}: ${Object.values(details).join()}`),
+  };
+  let opened: OciRuntime | null = null;
   return {
     lowerPath,
-    open: () =>
-      OciRuntime.open({
-        runDirectory,
-        instance,
-        agentPath,
-        runtimePath,
-        network,
-        preparedCount: 1,
-        startTimeoutMs: testTimeoutMs(20_000),
-      }),
+    isWarm: options.warm !== undefined,
+    warnings,
+    async open() {
+      opened = await OciRuntime.open({ ...runtimeOptions, logger, startTimeoutMs: testTimeoutMs(20_000) });
+      return opened;
+    },
+    async settle() {
+      await opened?.untilWarm();
+    },
     newDirectory,
     async newRoot(kind): Promise<RootSpec> {
       if (kind === "ephemeral") return { kind, lowerPath, scratchPath: await newDirectory() };
@@ -95,15 +126,18 @@ export async function makeOciTestHost({ runtimePath, network }: TestHostOptions)
       await runTool("cp", ["--sparse=always", "--reflink=auto", image.path, copy]);
       return { kind, path: await mountImage(copy, "rw") };
     },
-    crashCommand: [
-      process.execPath,
-      join(import.meta.dirname, "test-crash.ts"),
-      JSON.stringify({ runDirectory, instance, agentPath, runtimePath, network, preparedCount: 1 }),
-    ],
+    crashCommand: [process.execPath, join(import.meta.dirname, "test-crash.ts"), JSON.stringify(runtimeOptions)],
     async findDebris() {
-      const files = await Promise.all(["sandboxes", "state"].map((name) => listDirectory(join(runDirectory, name))));
+      const waitingCount = (await opened?.untilWarm()) ?? 0;
+      const found = await Promise.all(
+        ["sandboxes", "state"].map(async (name) => {
+          const files = (await listDirectory(join(runDirectory, name))).filter((file) => file !== RUNTIME_CACHE);
+          const waiting = files.filter((file) => file.startsWith(WAITING_PREFIX)).slice(0, waitingCount);
+          return files.filter((file) => !waiting.includes(file));
+        }),
+      );
       const mounted = (await readMounts()).filter(({ target }) => target.startsWith(`${runDirectory}/sandboxes/`));
-      return [...files.flat().filter((name) => name !== RUNTIME_CACHE), ...mounted.map(({ target }) => target)];
+      return [...found.flat(), ...mounted.map(({ target }) => target)];
     },
     async dispose() {
       for (const path of mounts.reverse()) await unmount(path);

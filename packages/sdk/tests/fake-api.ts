@@ -86,6 +86,8 @@ export const WIRE_VOLUME = {
 export const EXTENDED_VOLUME = {
   ...WIRE_VOLUME,
   used: 8192,
+  inodes: 1024,
+  used_inodes: 11,
   labels: { team: "a" },
   created_at: "2026-01-30T18:33:40.790Z",
   deleted_at: null,
@@ -97,6 +99,8 @@ export const EXTENDED_VOLUME = {
 
 /** A snapshot with what Caisson adds. */
 export const EXTENDED_SNAPSHOT = {
+  inodes: 1024,
+  used_inodes: 12,
   id: "snp_ord_0123456789abcdefghjk",
   slug: "cache-1",
   region: "ord",

@@ -73,8 +73,10 @@ export interface SandboxLimitsConfig {
   /** What a sandbox may do with each of its disks every second, in each direction; null: as much as there is. */
   readonly diskLimits: { readonly bytesPerSecond?: number; readonly operationsPerSecond?: number } | null;
   readonly scratchBytes: number;
-  /** Scratch disks kept formatted and mounted, so that a create does not wait for one. */
+  /** Scratch disks kept formatted and mounted, so that a create does not wait for one. Default: at least as many as wait. */
   readonly preparedScratchDisks: number;
+  /** Containers kept waiting with their agents started, so that most of a create is done. */
+  readonly warmCount: number;
   /** How long a sandbox may take until it answers. */
   readonly startTimeoutMs: number;
   /** What programs that take SIGTERM themselves get to save their state at the end. */
@@ -140,6 +142,7 @@ const FileSchema = Type.Object(
           disk_operations: Type.Optional(Type.Integer({ minimum: MIN_DISK_OPERATIONS })),
           scratch: Type.Optional(Size),
           prepared_scratch_disks: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
+          warm_sandboxes: Type.Optional(Type.Integer({ minimum: 0, maximum: 64 })),
           start_timeout_seconds: Type.Optional(Type.Number({ minimum: 1 })),
           stop_grace_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_STOP_GRACE_SECONDS })),
           holder_wait_seconds: Type.Optional(Type.Number({ minimum: 0 })),
@@ -176,6 +179,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
   const dataDirectory = overrides.dataDirectory ?? "/var/lib/caisson";
   const configPath = overrides.configPath ?? join(dataDirectory, "caisson.toml");
   const file = readConfigFile(configPath, overrides.configPath !== undefined);
+  const warmCount = file.sandboxes?.warm_sandboxes ?? 4;
   const [listenHost, listenPort] = parseListen(overrides.listen ?? file.listen ?? "127.0.0.1:8484");
   return {
     dataDirectory,
@@ -208,7 +212,8 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       terminalsMax: file.sandboxes?.terminals ?? 64,
       diskLimits: parseDiskLimits(file),
       scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
-      preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? 4,
+      preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? Math.max(4, warmCount),
+      warmCount,
       startTimeoutMs: (file.sandboxes?.start_timeout_seconds ?? 45) * 1000,
       stopGraceMs: (file.sandboxes?.stop_grace_seconds ?? 2) * 1000,
       holderWaitMs: (file.sandboxes?.holder_wait_seconds ?? 8) * 1000,

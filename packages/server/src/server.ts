@@ -5,6 +5,7 @@ import type { Server as TlsServer } from "node:tls";
 import { openSqliteStore, type Store } from "@caisson/database";
 import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
+import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { OciRuntime } from "@caisson/runtime";
 import { LocalStorage, ScratchDisks, SpaceGuard } from "@caisson/storage";
 import type { Logger } from "pino";
@@ -28,6 +29,7 @@ import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
+import { Metrics } from "./metrics/metrics.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { readTls, reloadTls } from "./tls.ts";
@@ -59,14 +61,18 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   undo.defer(() => store.close());
 
   const locks = new KeyedLock();
-  const persistent = new PersistentWork(logger);
+  const metrics = undo.use(new Metrics());
+  const persistent = new PersistentWork(logger, () => metrics.countBackgroundError("retry"));
   const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
   });
   const regions = new Map<string, Region>();
   for (const name of config.regions)
-    regions.set(name, await openRegion(config, name, { baseImageFile, store, locks, persistent, logger, undo }));
+    regions.set(
+      name,
+      await openRegion(config, name, { baseImageFile, store, locks, persistent, metrics, logger, undo }),
+    );
 
   const { diskLimits } = config.sandboxes;
   const runtime = await OciRuntime.open({
@@ -74,6 +80,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     network: config.network,
     startTimeoutMs: config.sandboxes.startTimeoutMs,
     stopGraceMs: config.sandboxes.stopGraceMs,
+    warm: { count: config.sandboxes.warmCount, memoryBytes: MEMORY_LIMITS_MB.default * 2 ** 20 },
     logger,
     ...(diskLimits === null ? {} : { diskLimits }),
   });
@@ -89,6 +96,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     connections: new LiveConnections(),
     credentials: new CredentialsFile(store, directory),
     persistent,
+    metrics,
     logger,
   };
   // What is tried again needs the runtime too.
@@ -102,6 +110,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   if (config.tls !== null && tls !== null)
     undo.defer(reloadTls(config.tls, tls, http.server as unknown as Pick<TlsServer, "setSecureContext">, logger));
   const upgraded = new UpgradedConnections();
+  metrics.watchConnections(http.server, () => upgraded.count);
   undo.defer(async () => {
     const closing = http.close();
     upgraded.close();
@@ -172,6 +181,7 @@ async function openRegion(
     store,
     locks,
     persistent,
+    metrics,
     logger,
     undo,
   }: {
@@ -179,6 +189,7 @@ async function openRegion(
     readonly store: Store;
     readonly locks: KeyedLock;
     readonly persistent: PersistentWork;
+    readonly metrics: Metrics;
     readonly logger: Logger;
     readonly undo: AsyncDisposableStack;
   },
@@ -189,7 +200,10 @@ async function openRegion(
     ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
     ...(config.pool.headroomBytes === null ? {} : { headroomBytes: config.pool.headroomBytes }),
     isAwakeForSyncs: config.volumes.isAwakeForSyncs,
-    onBackgroundError: (error) => logger.error({ err: error, region: name }, "background work of the pool failed"),
+    onBackgroundError(error) {
+      metrics.countBackgroundError("storage");
+      logger.error({ err: error, region: name }, "background work of the pool failed");
+    },
   });
   undo.defer(() => storage.close());
   const room = new RoomMaker();
@@ -198,8 +212,12 @@ async function openRegion(
   undo.defer(() => persistent.close());
   const guard = undo.use(
     new SpaceGuard(storage, {
-      onError: (error) => logger.error({ err: error, region: name }, "cannot watch the space of the pool"),
+      onError(error) {
+        metrics.countBackgroundError("space-guard");
+        logger.error({ err: error, region: name }, "cannot watch the space of the pool");
+      },
       onHold(imageIds) {
+        metrics.poolHolds.inc({ region: name });
         logger.error({ region: name, volumeIds: imageIds }, "the pool is full: writers of volumes stand still");
         void recordPoolEvent(store, name, "pool-hold", "STORAGE_FULL", { volumeIds: imageIds }).catch(
           (error: unknown) => logger.error({ err: error, region: name }, "cannot record that writers stand still"),
@@ -234,7 +252,7 @@ async function openRegion(
     roots,
     volumes: new VolumeMounts(mounts, {
       guard,
-      onDamage: (volumeId, message) => recordVolumeDamage({ store }, volumeId, message),
+      onDamage: (volumeId, message) => recordVolumeDamage({ store, metrics }, volumeId, message),
     }),
     scratch,
     room,

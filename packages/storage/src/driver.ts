@@ -30,6 +30,11 @@ export interface StorageDriver {
   detach(device: BlockDevice): Promise<void>;
   /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows. */
   usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
+  /**
+   * Up to `length` bytes of the image from `offset` on, fewer at its end, attached or not; what a file system on it has not written yet is not among
+   * them.
+   */
+  read(id: ImageId, offset: number, length: number): Promise<Buffer>;
   getImage(id: ImageId): Promise<BlockImage | null>;
   /** All images, for reconciliation. */
   listImages(): AsyncIterable<BlockImage>;

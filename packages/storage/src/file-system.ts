@@ -23,20 +23,31 @@ import { WriteWitness } from "./write-witness.ts";
 export type FileSystemKind = "data" | "root" | "scratch";
 
 /**
- * Blocks are 4 KiB whatever the size (the tool would take 1 KiB below 512 MB), and none are kept back for a superuser of the host. There is an
- * inode for every 10 KiB: with the usual 16 KiB a volume of 1 GB is full at 61,000 files, as packages of npm have them, and half of it is left. The
- * 97,600 that it has so cost 0.9 % of the room, and nothing in the pool until they are used.
+ * Blocks are 4 KiB whatever the size (the tool would take 1 KiB below 512 MB), and none are kept back for a superuser of the host.
  */
-const FORMAT_OPTIONS = ["-q", "-b", "4096", "-I", "256", "-i", "10240", "-m", "0", "-e", "remount-ro"];
+const FORMAT_OPTIONS = ["-q", "-b", "4096", "-I", "256", "-m", "0", "-e", "remount-ro"];
+/**
+ * There is an inode for every 10 KiB: with the usual 16 KiB a volume of 1 GB is full at 61,000 files, as packages of npm have them, and half of it
+ * is left. The 97,600 that it has so cost 0.9 % of the room, and nothing in the pool until they are used.
+ */
+const BYTES_PER_INODE = 10_240;
 /** A new image is all zeroes, so inode tables and journal need no wiping, now or by a kernel thread later. */
 const EXTENDED_OPTIONS = "nodiscard,assume_storage_prezeroed=1";
 const JOURNAL_MIB = 16;
 
-/** Makes a file system on the device of a blank image, over the whole of it. What was there is lost. */
-export async function formatFileSystem(device: string, kind: FileSystemKind): Promise<void> {
+/**
+ * Makes a file system on the device of a blank image, over the whole of it. What was there is lost. It has at least `inodes` of them, rounded up to
+ * what its groups can share evenly; when it grows, in proportion more.
+ */
+export async function formatFileSystem(
+  device: string,
+  kind: FileSystemKind,
+  { inodes = null }: { readonly inodes?: number | null } = {},
+): Promise<void> {
+  const count = inodes === null ? ["-i", `${BYTES_PER_INODE}`] : ["-N", `${inodes}`];
   const journal = kind === "scratch" ? ["-O", "^has_journal"] : ["-J", `size=${JOURNAL_MIB}`];
   await step("storage.format", () =>
-    runTool("mkfs.ext4", [...FORMAT_OPTIONS, ...journal, "-E", EXTENDED_OPTIONS, device]),
+    runTool("mkfs.ext4", [...FORMAT_OPTIONS, ...count, ...journal, "-E", EXTENDED_OPTIONS, device]),
   );
 }
 

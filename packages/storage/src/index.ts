@@ -11,6 +11,7 @@ export {
   type VolumeMount,
 } from "./file-system.ts";
 export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
+export { countInodes, type InodeCount, MINIMUM_INODES, maximumInodes } from "./inodes.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";
 export { type ScratchDisk, ScratchDisks } from "./scratch-disks.ts";
 export { SpaceGuard, type SpaceGuardOptions } from "./space-guard.ts";

@@ -1,4 +1,5 @@
 import { KernelError, openFile } from "@caisson/linux";
+import type { ImageId, StorageDriver } from "./driver.ts";
 
 const OFFSET = 1024;
 const LENGTH = 1024;
@@ -12,6 +13,10 @@ export interface Superblock {
   /** Size of the file system: the smallest image that can hold a clone of it. */
   readonly sizeBytes: number;
   readonly blockBytes: number;
+  /** Files, directories and links that it can hold. */
+  readonly inodes: number;
+  /** As it was unmounted or frozen last. */
+  readonly freeInodes: number;
   /** Not unmounted or frozen properly: the journal holds changes that are not in their places yet. */
   readonly needsRecovery: boolean;
   /** The kernel met an inconsistency and a full check is due. */
@@ -26,12 +31,23 @@ export async function readSuperblock(path: string): Promise<Superblock | null> {
   await using file = await openFile(path, "r");
   const block = Buffer.alloc(LENGTH);
   const { bytesRead } = await file.read(block, 0, LENGTH, OFFSET);
-  if (bytesRead < LENGTH || block.readUInt16LE(0x38) !== MAGIC) return null;
+  return parseSuperblock(block.subarray(0, bytesRead));
+}
+
+/** As `readSuperblock`, of an image in a pool, attached or not. */
+export async function readImageSuperblock(storage: StorageDriver, id: ImageId): Promise<Superblock | null> {
+  return parseSuperblock(await storage.read(id, OFFSET, LENGTH));
+}
+
+function parseSuperblock(block: Buffer): Superblock | null {
+  if (block.length < LENGTH || block.readUInt16LE(0x38) !== MAGIC) return null;
   const blockBytes = 1024 << block.readUInt32LE(0x18);
   const blocks = block.readUInt32LE(0x4) + block.readUInt32LE(0x150) * 2 ** 32;
   return {
     sizeBytes: blocks * blockBytes,
     blockBytes,
+    inodes: block.readUInt32LE(0x0),
+    freeInodes: block.readUInt32LE(0x10),
     needsRecovery: (block.readUInt32LE(0x60) & INCOMPATIBLE_NEEDS_RECOVERY) !== 0,
     hasErrors: (block.readUInt16LE(0x3a) & STATE_HAS_ERRORS) !== 0,
     isNew: block.readUInt32LE(0x2c) === 0,

@@ -65,6 +65,20 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       await remove("vol_blank");
     });
 
+    test("bytes of an image can be read, attached or not, fewer at its end; an image that is not there is an error", async () => {
+      await driver.createImage("vol_a", { sizeBytes: MIB });
+      await write("vol_a", "read", MIB);
+      const expected = patternOf("read", MIB);
+      assert.deepEqual(await driver.read("vol_a", 1000, 5000), expected.subarray(1000, 6000));
+      await withDevice("vol_a", "rw", async ({ path }) => {
+        await writeDevice(path, patternOf("again", 4096), 0);
+        assert.deepEqual(await driver.read("vol_a", 0, 4096), patternOf("again", 4096));
+      });
+      assert.deepEqual(await driver.read("vol_a", MIB - 10, 4096), expected.subarray(MIB - 10));
+      await remove("vol_a");
+      await assert.rejects(driver.read("vol_a", 0, 1));
+    });
+
     test("creating an image again is success, and with another size an error that changes nothing", async () => {
       await driver.createImage("vol_a", { sizeBytes: 8 * MIB });
       await write("vol_a", "kept", MIB);

@@ -59,6 +59,10 @@ class Volume(Record):
     """Bytes of the whole file system, shared ones included."""
     used: int
     """The same as `estimated_flattened_size`."""
+    inodes: int | None
+    """Files, directories and links that it can hold; None: the server does not know yet."""
+    used_inodes: int | None
+    """How many of the inodes are in use; about eleven are the file system's own."""
     is_bootable: bool
     base_snapshot: Reference | None
     parent: Parent | None
@@ -77,6 +81,8 @@ class Volume(Record):
         volume = cls(wire)
         # A server that does not know our extended form leaves `used` out.
         volume.setdefault("used", wire.get("estimated_flattened_size"))
+        volume.setdefault("inodes", None)
+        volume.setdefault("used_inodes", None)
         _wrap(volume, "base_snapshot", Reference)
         _wrap(volume, "parent", Parent)
         volume.setdefault("last_error", None)
@@ -94,6 +100,10 @@ class Snapshot(Record):
     """Bytes stored for this snapshot alone."""
     flattened_size: int
     """Bytes of the whole file system, shared ones included."""
+    inodes: int | None
+    """Files, directories and links that it can hold; None: the server does not know yet."""
+    used_inodes: int | None
+    """How many of the inodes are in use; about eleven are the file system's own."""
     is_bootable: bool
     bootable: bool
     """The same as `is_bootable`."""
@@ -111,6 +121,8 @@ class Snapshot(Record):
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
         snapshot = cls(wire)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
+        snapshot.setdefault("inodes", None)
+        snapshot.setdefault("used_inodes", None)
         _wrap(snapshot, "volume", Reference)
         _wrap(snapshot, "base_snapshot", Reference)
         return snapshot

@@ -51,6 +51,16 @@ async def test_a_volume_is_created_found_and_deleted(client: AsyncCaisson, name:
         await client.volumes.delete(volume)
 
 
+async def test_the_inodes_of_a_volume_are_chosen_and_shown(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB", inodes=50_000)
+    assert volume.inodes is not None
+    assert 50_000 <= volume.inodes < 51_000
+    snapshot = await client.volumes.snapshot(volume, slug=f"{name}-1")
+    assert (snapshot.inodes, snapshot.used_inodes) == (volume.inodes, volume.used_inodes)
+    with pytest.raises(errors.BadRequestError, match="give a whole number from 1024"):
+        await client.volumes.create(f"{name}-2", "ord", "300MB", inodes=7)
+
+
 async def test_a_create_with_the_same_key_gives_the_same_volume(client: AsyncCaisson, name: str) -> None:
     first = await client.volumes.create(name, "ord", "1GB", idempotency_key=name)
     assert (await client.volumes.create(name, "ord", "1GB", idempotency_key=name)).id == first.id

@@ -52,6 +52,16 @@ def test_a_volume_is_created_found_and_deleted(client: Caisson, name: str) -> No
         client.volumes.delete(volume)
 
 
+def test_the_inodes_of_a_volume_are_chosen_and_shown(client: Caisson, name: str) -> None:
+    volume = client.volumes.create(name, "ord", "300MB", inodes=50_000)
+    assert volume.inodes is not None
+    assert 50_000 <= volume.inodes < 51_000
+    snapshot = client.volumes.snapshot(volume, slug=f"{name}-1")
+    assert (snapshot.inodes, snapshot.used_inodes) == (volume.inodes, volume.used_inodes)
+    with pytest.raises(errors.BadRequestError, match="give a whole number from 1024"):
+        client.volumes.create(f"{name}-2", "ord", "300MB", inodes=7)
+
+
 def test_a_create_with_the_same_key_gives_the_same_volume(client: Caisson, name: str) -> None:
     first = client.volumes.create(name, "ord", "1GB", idempotency_key=name)
     assert (client.volumes.create(name, "ord", "1GB", idempotency_key=name)).id == first.id

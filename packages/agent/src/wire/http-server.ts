@@ -46,6 +46,21 @@ export async function readRequest(stream: ByteStream): Promise<Request | null> {
   }
 }
 
+/** Reads the body of a request that says how long it is. Throws where it ends early or is longer than `maxBytes`. */
+export async function readBody(stream: ByteStream, { headers, leftover }: Request, maxBytes: number): Promise<string> {
+  const length = Number(headers.get("content-length") ?? 0);
+  if (!(length <= maxBytes)) throw new Error(`A body of ${length} bytes is too large`);
+  const body = new Uint8Array(length);
+  let used = Math.min(leftover.length, length);
+  body.set(leftover.subarray(0, used));
+  while (used < length) {
+    const received = await stream.read(body.subarray(used));
+    if (received === null) throw new Error("A request ended before its body did");
+    used += received;
+  }
+  return new TextDecoder().decode(body);
+}
+
 /** Answers and leaves the connection to be closed. */
 export async function respond(stream: ByteStream, status: string, body = ""): Promise<void> {
   const head = `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`;

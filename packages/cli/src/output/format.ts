@@ -29,6 +29,11 @@ export function formatBoolean(value: boolean): string {
   return value ? "TRUE" : "FALSE";
 }
 
+/** `11 of 97664 in use`. */
+export function formatInodes(counts: { readonly inodes: number | null; readonly usedInodes: number | null }): string {
+  return counts.inodes === null ? "-" : `${counts.usedInodes} of ${counts.inodes} in use`;
+}
+
 /** `1 file`, `2 files`. */
 export function formatCount(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;

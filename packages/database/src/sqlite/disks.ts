@@ -105,7 +105,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     async commit(id, values, event) {
       return connection.transaction(() => {
         const changed = connection.run(
-          "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ? WHERE id = ? AND state = 'creating'",
+          "UPDATE disks SET state = 'ready', consistency = ?, allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, inodes = ?, used_inodes = ?, usage_measured_at_ms = ? WHERE id = ? AND state = 'creating'",
           values.consistency,
           ...usageValues(values),
           id,
@@ -236,7 +236,7 @@ export function createDiskStore(connection: Connection): DiskStore {
 
     async setUsage(id, usage) {
       connection.run(
-        `UPDATE disks SET allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ?
+        `UPDATE disks SET allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, inodes = ?, used_inodes = ?, usage_measured_at_ms = ?
          WHERE id = ? AND coalesce(usage_measured_at_ms, 0) <= ?`,
         ...usageValues(usage),
         id,
@@ -269,7 +269,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       return connection.transaction(() => {
         connection.run(
           `UPDATE disks SET capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL,
-             allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, usage_measured_at_ms = ? WHERE id = ?`,
+             allocated_bytes = ?, flattened_bytes = ?, exclusive_bytes = ?, inodes = ?, used_inodes = ?, usage_measured_at_ms = ? WHERE id = ?`,
           ...usageValues(usage),
           id,
         );
@@ -314,7 +314,7 @@ export function createDiskStore(connection: Connection): DiskStore {
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
            coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-         FROM disks WHERE region = ?`,
+         FROM disk_totals WHERE region = ?`,
         region,
       );
       return {
@@ -322,6 +322,18 @@ export function createDiskStore(connection: Connection): DiskStore {
         snapshotsBytes: Number(row?.snapshots),
         deletedBytes: Number(row?.deleted),
       };
+    },
+
+    async totals() {
+      return connection
+        .all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state")
+        .map(({ region, kind, state, disks, exclusive_bytes: exclusiveBytes }) => ({
+          region: String(region),
+          kind: kind as DiskKind,
+          state: state as DiskState,
+          count: Number(disks),
+          exclusiveBytes: Number(exclusiveBytes),
+        }));
     },
 
     async listUnsettled() {
@@ -371,8 +383,9 @@ function listStatement(query: DiskQuery): [string, ...(string | number)[]] {
   ];
 }
 
-function usageValues(usage: DiskUsage): [number, number, number, number | null] {
-  return [usage.allocatedBytes, usage.flattenedBytes, usage.exclusiveBytes, usage.usageMeasuredAtMs];
+function usageValues(usage: DiskUsage): (number | null)[] {
+  const { allocatedBytes, flattenedBytes, exclusiveBytes, inodes, usedInodes, usageMeasuredAtMs } = usage;
+  return [allocatedBytes, flattenedBytes, exclusiveBytes, inodes, usedInodes, usageMeasuredAtMs];
 }
 
 function toDisk(row: Row): Disk {
@@ -395,6 +408,8 @@ function toDisk(row: Row): Disk {
     allocatedBytes: Number(row.allocated_bytes),
     flattenedBytes: Number(row.flattened_bytes),
     exclusiveBytes: Number(row.exclusive_bytes),
+    inodes: row.inodes as number | null,
+    usedInodes: row.used_inodes as number | null,
     usageMeasuredAtMs: row.usage_measured_at_ms as number | null,
     createdAtMs: Number(row.created_at_ms),
     deletedAtMs: row.deleted_at_ms as number | null,

@@ -26,7 +26,7 @@ storeConformance("SQLite", async () => {
   };
 });
 
-test("what an older program stored can be searched after the change of the index", async () => {
+test("what an older program stored is counted, and can be searched after the change of the index", async () => {
   const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
   try {
     const path = join(directory, "caisson.db");
@@ -54,6 +54,11 @@ test("what an older program stored can be searched after the change of the index
     for (const query of [{ search: "c" }, { search: "he" }, { search: "cache" }, { labels: { team: "red" } }]) {
       assert.deepEqual(await find(query), ["cache"]);
     }
+    const totals = (await store.disks.totals()).map(({ state, count }) => [state, count]);
+    assert.deepEqual(totals, [
+      ["deleted", 1],
+      ["ready", 1],
+    ]);
     await store.disks.restore("vol_2", "cached-too", event("vol_2"));
     assert.deepEqual(await find({ search: "cache" }), ["cached-too", "cache"]);
     await store.close();
@@ -79,7 +84,8 @@ test("a commit that fails leaves neither the change nor its line of the trail, a
     await store.organizations.create(organization, event("org_a"));
     assert.equal((await store.events.list("org_a", "org_a", 10)).length, 1);
     failuresLeft = 1;
-    const usage = { allocatedBytes: 1, flattenedBytes: 1, exclusiveBytes: 1, usageMeasuredAtMs: 1 };
+    const sizes = { allocatedBytes: 1, flattenedBytes: 1, exclusiveBytes: 1 };
+    const usage = { ...sizes, inodes: null, usedInodes: null, usageMeasuredAtMs: 1 };
     await assert.rejects(store.disks.setUsage("vol_1", usage), /the disk is full/);
     await store.close();
   } finally {

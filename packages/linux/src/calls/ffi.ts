@@ -29,6 +29,18 @@ const PROTOTYPES = {
   umount2: "int umount2(const char *target, int flags)",
   unshare: "int unshare(int flags)",
   setns: "int setns(int fd, int type)",
+  sethostname: "int sethostname(const char *name, size_t length)",
+  pivotRoot: "int pivot_root(const char *root, const char *old)",
+  fchdir: "int fchdir(int fd)",
+  chroot: "int chroot(const char *path)",
+  mkdirat: "int mkdirat(int fd, const char *path, unsigned int mode)",
+  umask: "int umask(unsigned int mask)",
+  setfsuid: "int setfsuid(unsigned int id)",
+  setfsgid: "int setfsgid(unsigned int id)",
+  capget: "int capget(void *header, void *data)",
+  capset: "int capset(void *header, void *data)",
+  setresid: "long syscall(long number, long real, long effective, long saved)",
+  prlimit: "int prlimit(int pid, int resource, void *limit, void *former)",
   ioctlBuffer: "int ioctl(int fd, unsigned long request, void *argument)",
   ioctlNumber: "int ioctl(int fd, unsigned long request, long argument)",
   flock: "int flock(int fd, int operation)",
@@ -42,6 +54,8 @@ const PROTOTYPES = {
   fsopen: "long syscall(long number, const char *type, long flags)",
   fsconfig: "long syscall(long number, long fd, long command, const char *key, const char *value, long extra)",
   fsmount: "long syscall(long number, long fd, long flags, long attributes)",
+  fspick: "long syscall(long number, long fd, const char *path, long flags)",
+  openat2: "long syscall(long number, long fd, const char *path, void *how, long size)",
 } as const;
 
 export type NativeName = keyof typeof PROTOTYPES;

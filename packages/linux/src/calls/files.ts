@@ -113,6 +113,12 @@ export function readFileSystemBlocksNow(path: string): {
   return { totalBlocks: blocks, freeBlocks: bfree, blockBytes: bsize };
 }
 
+/** Inodes of the mounted file system at this instant. A look that passes no fault point, as above. */
+export function readFileSystemInodesNow(path: string): { readonly total: number; readonly free: number } {
+  const { files, ffree } = statfsSync(path);
+  return { total: files, free: ffree };
+}
+
 /** What may still be written to the file system at this instant, by all but root. A look that passes no fault point, as above. */
 export function readAvailableBytesNow(path: string): number {
   const { bavail, bsize } = statfsSync(path);

@@ -9,21 +9,22 @@ export const MOUNT_SYSCALLS = {
   fsopen: 430,
   fsconfig: 431,
   fsmount: 432,
+  fspick: 433,
   mountSetattr: 442,
 } as const;
 
-const AT_FDCWD = -100;
-const AT_EMPTY_PATH = 0x1000;
+export const AT_FDCWD = -100;
+export const AT_EMPTY_PATH = 0x1000;
 const AT_RECURSIVE = 0x8000;
-const OPEN_TREE_CLONE = 1;
-const OPEN_TREE_CLOEXEC = 0o2000000;
-const MOVE_MOUNT_F_EMPTY_PATH = 4;
+export const OPEN_TREE_CLONE = 1;
+export const OPEN_TREE_CLOEXEC = 0o2000000;
+export const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const FSOPEN_CLOEXEC = 1;
 const FSMOUNT_CLOEXEC = 1;
-const FSCONFIG = { setFlag: 0, setString: 1 } as const;
+export const FSCONFIG = { setFlag: 0, setString: 1 } as const;
 export const FSCONFIG_CREATE = 6;
-const MNT_DETACH = 2;
-const UMOUNT_NOFOLLOW = 8;
+export const MNT_DETACH = 2;
+export const UMOUNT_NOFOLLOW = 8;
 
 const ATTRIBUTE = { readOnly: 0x1, noSuid: 0x2, noDev: 0x4, noExec: 0x8, noAtime: 0x10, idmap: 0x100000 } as const;
 const ATIME_MASK = 0x70;
@@ -106,6 +107,17 @@ export async function cloneTree(path: string, options: { readonly isRecursive?: 
 
 /** Changes attributes of a mount given by descriptor or by path. Only attributes that are named change. */
 export async function setMountAttributes(mount: HasDescriptor | string, attributes: TreeAttributes): Promise<void> {
+  const request = attributeRequest(attributes);
+  const [fd, path] = typeof mount === "string" ? [AT_FDCWD, mount] : [mount.fd, ""];
+  const flags = (path === "" ? AT_EMPTY_PATH : 0) | (attributes.isRecursive === true ? AT_RECURSIVE : 0);
+  await call("mountSetattr", [MOUNT_SYSCALLS.mountSetattr, fd, path, flags, request, request.length], {
+    name: "mount_setattr",
+    detail: path === "" ? `of descriptor ${fd}` : path,
+  });
+}
+
+/** `struct mount_attr`. */
+export function attributeRequest(attributes: TreeAttributes): Buffer {
   const names = { readOnly: "isReadOnly", noSuid: "noSuid", noDev: "noDev", noExec: "noExec" } as const;
   let set = 0;
   let clear = 0;
@@ -125,12 +137,7 @@ export async function setMountAttributes(mount: HasDescriptor | string, attribut
   request.writeBigUInt64LE(BigInt(clear), 8);
   request.writeBigUInt64LE(BigInt(attributes.propagation === undefined ? 0 : PROPAGATION[attributes.propagation]), 16);
   request.writeBigUInt64LE(BigInt(attributes.idmap?.fd ?? 0), 24);
-  const [fd, path] = typeof mount === "string" ? [AT_FDCWD, mount] : [mount.fd, ""];
-  const flags = (path === "" ? AT_EMPTY_PATH : 0) | (attributes.isRecursive === true ? AT_RECURSIVE : 0);
-  await call("mountSetattr", [MOUNT_SYSCALLS.mountSetattr, fd, path, flags, request, request.length], {
-    name: "mount_setattr",
-    detail: path === "" ? `of descriptor ${fd}` : path,
-  });
+  return request;
 }
 
 /** Puts an unattached mount at `target`, or moves an attached one there. */

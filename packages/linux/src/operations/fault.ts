@@ -28,19 +28,24 @@ let passed = new Map<string, number>();
 
 /** Passes the fault point `tag`: returns at once unless the test's plan says otherwise. */
 export async function faultPoint(tag: string): Promise<void> {
-  const delayMs = pass(tag);
+  const delayMs = act(tag, planned(tag));
   if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
 }
 
 /** The same for code that cannot wait: on the main thread a delay is ignored. */
 export function faultPointSync(tag: string): void {
-  const delayMs = pass(tag);
-  if (delayMs > 0 && !isMainThread) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
+  actSync(tag, planned(tag));
 }
 
-/** Fails or kills where the plan says so. Returns how long it says to wait. */
-function pass(tag: string): number {
-  if (planPath === undefined) return 0;
+/** Looks now what the plan says of these points, and returns what passes one of them later: where the thread will be, it could not read the plan. */
+export function foreseeFaultPoints<Tag extends string>(tags: readonly Tag[]): (tag: Tag) => void {
+  const actions = new Map(tags.map((tag) => [tag, planned(tag)]));
+  return (tag) => actSync(tag, actions.get(tag) ?? null);
+}
+
+/** What the plan says of this passing; null: nothing. */
+function planned(tag: string): string | null {
+  if (planPath === undefined) return null;
   const text = readFileSync(planPath, "utf8");
   if (text !== planText) {
     planText = text;
@@ -51,12 +56,22 @@ function pass(tag: string): number {
   if (tracePath !== undefined) appendFileSync(tracePath, `${tag} ${occurrence}\n`);
   for (const line of text.split("\n")) {
     const [plannedTag, plannedOccurrence, action] = line.trim().split(/\s+/);
-    if (plannedTag !== tag || Number(plannedOccurrence) !== occurrence || action === undefined) continue;
-    if (action === "kill") process.kill(process.pid, "SIGKILL");
-    if (action.startsWith("fail:")) throw new InjectedFault(tag, action.slice("fail:".length));
-    if (action.startsWith("delay:")) return Number(action.slice("delay:".length));
+    if (plannedTag === tag && Number(plannedOccurrence) === occurrence && action !== undefined) return action;
   }
-  return 0;
+  return null;
+}
+
+/** Fails or kills where the plan says so. Returns how long it says to wait. */
+function act(tag: string, action: string | null): number {
+  if (action === null) return 0;
+  if (action === "kill") process.kill(process.pid, "SIGKILL");
+  if (action.startsWith("fail:")) throw new InjectedFault(tag, action.slice("fail:".length));
+  return action.startsWith("delay:") ? Number(action.slice("delay:".length)) : 0;
+}
+
+function actSync(tag: string, action: string | null): void {
+  const delayMs = act(tag, action);
+  if (delayMs > 0 && !isMainThread) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
 }
 
 /** Runs one step between two fault points, `<tag>:before` and `<tag>:after`, so that a crash on either side can be tested. */

@@ -63,7 +63,7 @@ export async function holdNewNamespaces(mappings: readonly IdMapping[]): Promise
 }
 
 /** Opens a namespace of a process. It stays alive as long as the descriptor, whatever becomes of the process. */
-export async function openNamespace(pid: number, type: "user" | "net" | "mnt" | "pid"): Promise<FileHandle> {
+export async function openNamespace(pid: number, type: "user" | "net" | "mnt" | "pid" | "uts"): Promise<FileHandle> {
   return open(`/proc/${pid}/ns/${type}`, "r");
 }
 

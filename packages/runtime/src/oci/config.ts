@@ -2,7 +2,6 @@ import { type Cgroups, type HasDescriptor, hierarchyOf, type IdRange } from "@ca
 import { idMappings } from "../network/namespaces.ts";
 import type { MountSpec, SandboxLimits } from "../runtime.ts";
 import { AGENT_RUN_TARGET, AGENT_TARGET, type AgentBundle } from "./agent/agent-bundle.ts";
-import { agentEnvironment, HOME } from "./agent/environment.ts";
 import type { SeccompProfile } from "./seccomp/seccomp.ts";
 
 /**
@@ -72,8 +71,9 @@ const MIB = 2 ** 20;
 export interface ConfigInput {
   readonly hostname: string;
   readonly rootPath: string;
-  /** Whether what is written to the root outlives the sandbox. Then its temporary files go at every start, as on other machines. */
-  readonly isRootLasting: boolean;
+  readonly isRootReadOnly: boolean;
+  /** Where the first process begins, made when missing. */
+  readonly workingDirectory: string;
   readonly agent: AgentBundle;
   /** The sandbox's own directory for the agent's socket and log. */
   readonly agentRunPath: string;
@@ -85,8 +85,9 @@ export interface ConfigInput {
   readonly readOnlyFiles: Readonly<Record<string, string>>;
   /** Data mounts, with owners translated already. */
   readonly mounts: readonly MountSpec[];
-  readonly limits: SandboxLimits;
-  readonly env: Readonly<Record<string, string>>;
+  readonly limits: Pick<SandboxLimits, "memoryBytes" | "terminalsMax">;
+  /** Of the first process: `NAME=value`. */
+  readonly environment: readonly string[];
   readonly cgroupPath: string;
   readonly isRunc: boolean;
   readonly ids: IdRange;
@@ -104,6 +105,16 @@ export interface ConfigInput {
  */
 export function namespacePath(namespace: HasDescriptor): string {
   return `/./proc/${process.pid}/fd/${namespace.fd}`;
+}
+
+/** Options of the sandbox's pseudo-terminals, which belong to its group tty. `firstId`: where ids of the sandbox begin for the one who sets them. */
+export function terminalOptions(firstId: number): Readonly<Record<string, string>> {
+  return { ptmxmode: "0666", mode: "0620", gid: String(firstId + 5) };
+}
+
+/** The size of `/dev/shm`. */
+export function sharedMemoryBytes({ memoryBytes }: Pick<SandboxLimits, "memoryBytes">): number {
+  return Math.floor(memoryBytes / 2);
 }
 
 /** The configuration of one sandbox for an OCI runtime (runtime-spec 1.0). */
@@ -125,13 +136,13 @@ export function ociConfig(input: ConfigInput): object {
   return {
     ociVersion: "1.0.2",
     hostname: input.hostname,
-    root: { path: input.rootPath, readonly: false },
+    root: { path: input.rootPath, readonly: input.isRootReadOnly },
     process: {
       terminal: false,
       user: { uid: 0, gid: 0 },
-      cwd: HOME,
+      cwd: input.workingDirectory,
       args: input.agent.command,
-      env: agentEnvironment(input.env, input.limits.memoryBytes, input.isRootLasting ? "/tmp" : null),
+      env: input.environment,
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       oomScoreAdj: OOM_SCORE_ADJUSTMENT,
       // sudo and su must be able to change users; no gain is possible beyond the bounding set and the user namespace.
@@ -144,12 +155,10 @@ export function ociConfig(input: ConfigInput): object {
         "/dev/pts",
         "devpts",
         "newinstance",
-        "ptmxmode=0666",
-        "mode=0620",
-        "gid=5",
+        ...Object.entries(terminalOptions(0)).map(([name, value]) => `${name}=${value}`),
         `max=${input.limits.terminalsMax}`,
       ),
-      pseudo("/dev/shm", "tmpfs", "nodev", "mode=1777", `size=${Math.floor(input.limits.memoryBytes / 2)}`),
+      pseudo("/dev/shm", "tmpfs", "nodev", "mode=1777", `size=${sharedMemoryBytes(input.limits)}`),
       pseudo("/dev/mqueue", "mqueue", "nodev"),
       { ...pseudo("/run", "tmpfs"), options: ["nosuid", "nodev", "mode=755", `size=${64 * MIB}`] },
       pseudo("/run/lock", "tmpfs", "nodev", "mode=1777", `size=${MIB}`),

@@ -7,20 +7,21 @@ import { type ChildProcess, spawn } from "node:child_process";
 const CORE_LIMIT = "--core=1:1";
 
 /**
- * Waits for four lines (number of processes, bundle, log, container id) and becomes the OCI runtime, which keeps its process id and its cgroup. The runtime is
+ * Waits for four lines (number of processes or nothing, bundle, log, container id) and becomes the OCI runtime, which keeps its process id and its cgroup. The runtime is
  * the script's name and what precedes its `run` are the script's arguments.
  * The number is what programs see as their limit (`ulimit -u`); shells name it by one letter or the other. Set here, the limits are handed down; a runtime
  * that sets them on the sandbox's process from outside would need CAP_SYS_RESOURCE.
  */
 const SCRIPT = `
 IFS= read -r processes && IFS= read -r bundle && IFS= read -r log && IFS= read -r id || exit 1
-ulimit -u "$processes" 2>/dev/null || ulimit -p "$processes" || exit 1
+[ -z "$processes" ] || ulimit -u "$processes" 2>/dev/null || ulimit -p "$processes" || exit 1
 exec "$0" "$@" run --bundle "$bundle" --pid-file "$bundle/pid" "$id" </dev/null >>"$log" 2>&1
 `;
 
 /** The container that the process is to become. */
 export interface Container {
-  readonly processesMax: number;
+  /** Null: as many as this process may have. */
+  readonly processesMax: number | null;
   readonly bundlePath: string;
   readonly logPath: string;
   readonly id: string;
@@ -69,7 +70,7 @@ export class ContainerProcess implements AsyncDisposable {
   }
 
   start({ processesMax, bundlePath, logPath, id }: Container): void {
-    this.#child.stdin?.end(`${processesMax}\n${bundlePath}\n${logPath}\n${id}\n`);
+    this.#child.stdin?.end(`${processesMax ?? ""}\n${bundlePath}\n${logPath}\n${id}\n`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -25,11 +25,14 @@ import { findOciRuntime } from "./find-oci-runtime.ts";
 import { putLimitsOutOfReach, readProcessLimit, readTerminalLimit } from "./limits/host-limits.ts";
 import { HostShares } from "./limits/host-shares.ts";
 import { type PreparedEnvironment, prepareEnvironment } from "./prepared-environment.ts";
-import { Sandbox, type SharedParts } from "./sandbox.ts";
+import { Sandbox } from "./sandbox.ts";
 import { removeLeftDirectory } from "./sandbox-directory.ts";
 import { readSeccompProfile } from "./seccomp/seccomp.ts";
+import type { SharedParts } from "./shared-parts.ts";
 import { Lxcfs } from "./view/lxcfs.ts";
 import { ProcessorShares } from "./view/processor-shares.ts";
+import { openWarmParts, type WarmSettings } from "./warm/open-warm-parts.ts";
+import type { WarmParts } from "./warm/warm-start.ts";
 
 export interface RuntimeLogger {
   debug(details: object, message: string): void;
@@ -44,6 +47,8 @@ export interface OciRuntimeOptions {
   readonly network?: NetworkOptions;
   /** How many sandboxes to keep ready to start, as far as that goes without knowing them. Default: 4. */
   readonly preparedCount?: number;
+  /** Containers that wait with their agents started, so that most of a start is done. Default: none. */
+  readonly warm?: WarmSettings;
   /** What each sandbox may do with each of its disks every second, in each direction. Default: as much as there is. */
   readonly diskLimits?: Omit<DiskLimits, "devices">;
   readonly logger?: RuntimeLogger;
@@ -66,6 +71,7 @@ export class OciRuntime implements SandboxRuntime {
   readonly name: string;
   readonly placeCount: number;
   readonly #shared: SharedParts;
+  readonly #warm: WarmParts | null;
   readonly #resources: UndoStack;
   readonly #logger: RuntimeLogger | undefined;
   readonly #sandboxes: Map<string, Sandbox>;
@@ -73,6 +79,7 @@ export class OciRuntime implements SandboxRuntime {
 
   private constructor(
     shared: SharedParts,
+    warm: WarmParts | null,
     sandboxes: Map<string, Sandbox>,
     resources: UndoStack,
     logger: RuntimeLogger | undefined,
@@ -80,6 +87,7 @@ export class OciRuntime implements SandboxRuntime {
     this.placeCount = shared.placeCount;
     this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
+    this.#warm = warm;
     this.#sandboxes = sandboxes;
     this.#resources = resources;
     this.#logger = logger;
@@ -173,7 +181,11 @@ export class OciRuntime implements SandboxRuntime {
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
       stopGraceMs: options.stopGraceMs ?? 2_000,
     };
-    return new OciRuntime(shared, sandboxes, undo.move(), options.logger);
+    const warm =
+      options.warm === undefined || options.warm.count === 0
+        ? null
+        : undo.use(await openWarmParts(shared, options.warm, options.logger));
+    return new OciRuntime(shared, warm, sandboxes, undo.move(), options.logger);
   }
 
   async start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox> {
@@ -181,7 +193,7 @@ export class OciRuntime implements SandboxRuntime {
       throw new CaissonError("SHUTTING_DOWN", `Cannot start sandbox ${spec.id}: the server is shutting down`);
     if (this.#sandboxes.has(spec.id))
       throw new CaissonError("INTERNAL_ERROR", `Cannot start sandbox ${spec.id}: it is started already`);
-    const sandbox = new Sandbox(this.#shared, spec);
+    const sandbox = new Sandbox(this.#shared, this.#warm, spec);
     this.#sandboxes.set(spec.id, sandbox);
     try {
       const running = await sandbox.start(signal);
@@ -202,6 +214,12 @@ export class OciRuntime implements SandboxRuntime {
     if (sandbox === undefined) return;
     await sandbox.stop();
     if (this.#sandboxes.get(id) === sandbox) this.#sandboxes.delete(id);
+  }
+
+  /** Resolves when as many containers wait as should, or when preparing one has failed: for tests and measurements. Returns how many wait. */
+  async untilWarm(): Promise<number> {
+    await this.#warm?.pool.filled();
+    return this.#warm?.pool.waitingCount ?? 0;
   }
 
   async list(): Promise<readonly string[]> {

@@ -41,12 +41,17 @@ export class SandboxDirectory {
 
   /** Undoes everything. Repeating it after a failure continues where it ended. */
   async remove(): Promise<void> {
+    await this.unmount();
+    await removeFiles(this.path);
+  }
+
+  /** Undoes the mounts. What is mounted elsewhere too stays there. */
+  async unmount(): Promise<void> {
     for (let target = this.#mounts.at(-1); target !== undefined; target = this.#mounts.at(-1)) {
       await unmountInTime(target);
       await ignoreMissing(rmdir(target));
       this.#mounts.pop();
     }
-    await removeFiles(this.path);
   }
 }
 

@@ -1,83 +1,56 @@
-import { constants } from "node:fs";
-import { chown, type FileHandle, open, readFile, rm, writeFile } from "node:fs/promises";
+import { chown, type FileHandle, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import {
-  type Cgroups,
-  cloneTree,
-  type DiskLimits,
-  type IdRange,
-  limitCgroup,
-  oomKills,
-  type ReadyQueue,
-  settleAll,
-  UndoStack,
-  unmountElsewhere,
-} from "@caisson/linux";
+import { cloneTree, type IdRange, oomKills, settleAll, UndoStack, unmountElsewhere } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { EgressGuard } from "../egress/egress-guard.ts";
 import type { Slot } from "../network/namespaces.ts";
-import type { EgressPolicy, ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
-import type { AgentBundle } from "./agent/agent-bundle.ts";
-import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
-import { namespacePath, ociConfig } from "./config.ts";
-import { killContainer } from "./container.ts";
-import type { ContainerProcess } from "./container-process.ts";
-import { disksOf } from "./disks.ts";
-import type { OciProgram } from "./find-oci-runtime.ts";
-import type { HostShares } from "./limits/host-shares.ts";
+import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
+import type { AgentSocket } from "./agent/agent-socket.ts";
+import { agentEnvironment, HOME } from "./agent/environment.ts";
+import { limitSandbox, restrictEgress, shareOfHost } from "./limits/limit-sandbox.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
 import { requireOwnDirectories, resolveTargets } from "./root/mount-target.ts";
+import { type OwnFile, ownFiles } from "./root/own-files.ts";
 import { mountAgentRun, mountData, mountNetworkSysfs, mountRoot } from "./root/root-mount.ts";
 import { SandboxDirectory } from "./sandbox-directory.ts";
-import type { SeccompProfile } from "./seccomp/seccomp.ts";
+import type { SharedParts } from "./shared-parts.ts";
+import { messageOf, openLog, pidPathOf, startContainer, writeConfig } from "./start-container.ts";
 import { Trace } from "./trace.ts";
-import { LXCFS_TYPE, type Lxcfs } from "./view/lxcfs.ts";
-import type { ProcessorShares } from "./view/processor-shares.ts";
+import { LXCFS_TYPE } from "./view/lxcfs.ts";
+import { clearScratch, planWarmStart, startWarm, type WarmParts } from "./warm/warm-start.ts";
 
-/** What the sandboxes of one runtime share. */
-export interface SharedParts {
-  readonly program: OciProgram;
-  readonly stateDirectory: string;
-  /** Everything of the runtime lies below it. */
-  readonly runDirectory: string;
-  readonly sandboxesDirectory: string;
-  readonly cgroups: Cgroups;
-  readonly agent: AgentBundle;
-  readonly seccomp: SeccompProfile;
-  /** The text of `/etc/resolv.conf`. */
-  readonly resolvConf: string;
-  readonly egress: EgressGuard;
-  readonly lxcfs: Lxcfs;
-  readonly processorShares: ProcessorShares;
-  /** Of the host's process ids and pseudo-terminals. */
-  readonly processes: HostShares;
-  readonly terminals: HostShares;
-  readonly environments: ReadyQueue<PreparedEnvironment>;
-  /** Of each sandbox, for each of its disks; null: none. */
-  readonly diskLimits: Omit<DiskLimits, "devices"> | null;
-  /** Sandboxes that there is room for. */
-  readonly placeCount: number;
-  readonly startTimeoutMs: number;
-  readonly stopGraceMs: number;
+/** What has been started, of whichever start. */
+interface Started {
+  readonly environment: PreparedEnvironment;
+  readonly agent: AgentSocket;
+  /** Where the OCI runtime has written the number of the first process. */
+  readonly pidPath: string;
 }
 
-const LOG_NAME = "agent.log";
-const LOG_TAIL_BYTES = 4096;
+/** What the parts of one start share. */
+interface StartContext {
+  readonly limits: SandboxLimits;
+  readonly hostname: string;
+  readonly trace: Trace;
+  readonly signal: AbortSignal;
+}
 
 /** One sandbox, from the first step of its start to the last of its end. What was made is undone in the opposite order. */
 export class Sandbox {
   readonly #shared: SharedParts;
+  readonly #warm: WarmParts | null;
   readonly #spec: SandboxSpec;
   readonly #undo = new UndoStack();
   readonly #aborted = new AbortController();
-  #agent: AgentSocket | null = null;
+  #started: Started | null = null;
   #starting: Promise<RunningSandbox> | null = null;
   #stopping: Promise<void> | null = null;
 
-  constructor(shared: SharedParts, spec: SandboxSpec) {
+  /** `warm`: null where every sandbox starts cold. */
+  constructor(shared: SharedParts, warm: WarmParts | null, spec: SandboxSpec) {
     this.#shared = shared;
+    this.#warm = warm;
     this.#spec = spec;
   }
 
@@ -103,13 +76,9 @@ export class Sandbox {
   /** Shows the kernel's own files again where those of lxcfs were, since it has died. A start that is under way is waited for. */
   async hideLxcfs(): Promise<void> {
     await this.#starting?.catch(() => undefined);
-    const pid = Number(await readFile(this.#pidPath(), "utf8").catch(() => ""));
+    if (this.#started === null) return;
+    const pid = Number(await readFile(this.#started.pidPath, "utf8").catch(() => ""));
     if (pid > 0) await unmountElsewhere(pid, LXCFS_TYPE);
-  }
-
-  /** Where the OCI runtime writes the number of the first process. */
-  #pidPath(): string {
-    return join(this.#shared.sandboxesDirectory, this.#spec.id, "pid");
   }
 
   /** Ends a start that is under way, or the running sandbox. After a failure, calling it again continues. */
@@ -125,80 +94,20 @@ export class Sandbox {
       new CaissonError("SANDBOX_START_FAILED", `Sandbox ${this.#spec.id} was stopped while it started`),
     );
     await this.#starting?.catch(() => undefined);
-    await this.#agent?.stop(this.#shared.stopGraceMs);
+    await this.#started?.agent.stop(this.#shared.stopGraceMs);
     await this.#undo[Symbol.asyncDispose]();
   }
 
   async #start(signal: AbortSignal): Promise<RunningSandbox> {
-    const { id, root, mounts, env, egress } = this.#spec;
-    const shared = this.#shared;
-    const limits = this.#shareOfHost();
+    const { id } = this.#spec;
     const trace = new Trace();
-    const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
-    this.#undo.defer(() => directory.remove());
-    const { namespaces, containerProcess, cgroupPath } = await trace.run("environment", async () =>
-      this.#undo.use(await shared.environments.take(signal)),
-    );
-    const { ids, address } = namespaces.slot;
+    const limits = shareOfHost(this.#shared, this.#spec, this.#undo);
     const hostname = this.#spec.hostname ?? id.replaceAll("_", "-");
-    const hasSecrets = (egress?.secrets.length ?? 0) > 0;
-
-    await trace.run("directory", () => directory.create());
-    const [rootPath, { agentRunPath, files, log }, sysfsPath] = await trace.run("mounts", () =>
-      settleAll([
-        mountRoot(directory, root, namespaces.user, ids),
-        this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
-        mountNetworkSysfs(directory, namespaces.network),
-        this.#limit(cgroupPath, limits),
-        this.#restrict(address, egress),
-      ]),
-    );
-    await requireOwnDirectories(rootPath);
-    const certificates = hasSecrets
-      ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
-      : {};
-    const dataMounts = await trace.run("data mounts", async () => {
-      const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
-      return await resolveTargets(rootPath, await settleAll(mounted));
-    });
-    await trace.run("config", () =>
-      directory.write(
-        "config.json",
-        JSON.stringify(
-          ociConfig({
-            hostname,
-            rootPath,
-            isRootLasting: root.kind === "persistent",
-            agent: shared.agent,
-            agentRunPath,
-            sysfsPath,
-            files,
-            readOnlyFiles: { ...certificates, ...shared.lxcfs.files },
-            mounts: dataMounts,
-            limits,
-            env,
-            cgroupPath,
-            isRunc: shared.program.isRunc,
-            ids,
-            cgroups: shared.cgroups,
-            userNamespacePath: namespacePath(namespaces.user),
-            networkNamespacePath: namespacePath(namespaces.network),
-            seccomp: shared.seccomp,
-          }),
-        ),
-      ),
-    );
-    signal.throwIfAborted();
-    this.#undo.defer(() => rm(join(shared.stateDirectory, id), { recursive: true, force: true }));
-    const pidPath = this.#pidPath();
-    this.#undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath }));
-    const agent = await trace.run("container and agent", async () => {
-      const logPath = `/proc/${process.pid}/fd/${log.fd}`;
-      containerProcess.start({ processesMax: limits.pidsMax, bundlePath: directory.path, logPath, id });
-      return this.#undo.use(await this.#waitForAgent(containerProcess, agentRunPath, signal, log));
-    });
-    this.#agent = agent;
-    const exited = containerProcess.exited.then((code) => this.#exitCause(code, cgroupPath));
+    const context = { limits, hostname, trace, signal };
+    const started = (await this.#startWarm(context)) ?? (await this.#startCold(context));
+    this.#started = started;
+    const { agent, environment } = started;
+    const exited = environment.containerProcess.exited.then((code) => this.#exitCause(code, environment.cgroupPath));
     return {
       id,
       agentSocketPath: agent.path,
@@ -211,6 +120,95 @@ export class Sandbox {
     };
   }
 
+  /**
+   * With a container that waits; null when none does that could take this root. One that fails is discarded, and the sandbox starts cold at once: when
+   * that succeeds, the failure was the container's.
+   */
+  async #startWarm(context: StartContext): Promise<Started | null> {
+    const warm = this.#warm;
+    if (warm === null) return null;
+    const { trace, signal, limits, hostname } = context;
+    const mounts = await trace.run("plan", () => planWarmStart(this.#spec));
+    const container = mounts === null ? null : warm.pool.take(limits.memoryBytes);
+    if (container === null || mounts === null) return null;
+    const undo = this.#undo.use(new UndoStack());
+    try {
+      const start = { spec: this.#spec, limits, hostname, container, mounts };
+      const started = await startWarm(this.#shared, warm, start, { undo, trace, signal });
+      warm.pool.succeeded();
+      return started;
+    } catch (error) {
+      signal.throwIfAborted();
+      await undo[Symbol.asyncDispose]();
+      await clearScratch(this.#spec.root);
+      const started = await this.#startCold(context);
+      warm.pool.failed(error);
+      return started;
+    }
+  }
+
+  async #startCold({ limits, hostname, trace, signal }: StartContext): Promise<Started> {
+    const { id, root, mounts, env, egress } = this.#spec;
+    const shared = this.#shared;
+    const undo = this.#undo;
+    const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
+    undo.defer(() => directory.remove());
+    const environment = await trace.run("environment", async () => undo.use(await this.#takeEnvironment(signal)));
+    const { namespaces, cgroupPath } = environment;
+    const { ids, address } = namespaces.slot;
+    const hasSecrets = (egress?.secrets.length ?? 0) > 0;
+
+    await trace.run("directory", () => directory.create());
+    const [rootPath, { agentRunPath, files, log }, sysfsPath] = await trace.run("mounts", () =>
+      settleAll([
+        mountRoot(directory, root, namespaces.user, ids),
+        this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
+        mountNetworkSysfs(directory, namespaces.network),
+        limitSandbox(shared, this.#spec, limits, cgroupPath, undo),
+        restrictEgress(shared, this.#spec, address, undo),
+      ]),
+    );
+    await requireOwnDirectories(rootPath);
+    const certificates = hasSecrets
+      ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
+      : {};
+    const dataMounts = await trace.run("data mounts", async () => {
+      const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
+      return await resolveTargets(rootPath, await settleAll(mounted));
+    });
+    const config = {
+      hostname,
+      rootPath,
+      isRootReadOnly: false,
+      workingDirectory: HOME,
+      environment: agentEnvironment(env, limits.memoryBytes, root.kind === "persistent" ? "/tmp" : null),
+      agentRunPath,
+      sysfsPath,
+      files,
+      readOnlyFiles: { ...certificates, ...shared.lxcfs.files },
+      mounts: dataMounts,
+      limits,
+    };
+    const processesMax = limits.pidsMax;
+    const start = { id, directory, environment, config, processesMax, log, socketDirectory: agentRunPath };
+    await trace.run("config", () => writeConfig(shared, start));
+    signal.throwIfAborted();
+    const agent = await trace.run("container and agent", () => startContainer(shared, start, undo, signal));
+    return { agent, environment, pidPath: pidPathOf(directory) };
+  }
+
+  /** Containers that wait have places too, which sandboxes get when there are no others. */
+  async #takeEnvironment(signal: AbortSignal): Promise<PreparedEnvironment> {
+    for (;;) {
+      try {
+        return await this.#shared.environments.take(signal);
+      } catch (error) {
+        const isFull = error instanceof CaissonError && error.code === "SERVER_FULL";
+        if (!isFull || (await this.#warm?.pool.evict()) !== true) throw error;
+      }
+    }
+  }
+
   /** The init passes on how the agent ended. A kill is the kernel's for want of memory where it had to do that at all. */
   async #exitCause(code: number | null, cgroupPath: string): Promise<ExitCause> {
     if (code !== KILLED_CODE) return "exited";
@@ -219,8 +217,7 @@ export class Sandbox {
 
   /**
    * The small file system of the agent's socket and log, and in it the files that are shown elsewhere inside. A sandbox sees the path of a
-   * mounted file on its file system, and the paths of descriptors, and must not learn paths of the host. So the files lie at the top of this
-   * file system, and the log is opened through a copy of the mount that is attached nowhere.
+   * mounted file on its file system, and must not learn paths of the host. So the files lie at the top of this file system.
    */
   async #prepareAgentRun(
     directory: SandboxDirectory,
@@ -229,38 +226,11 @@ export class Sandbox {
     extraBytes: number,
   ): Promise<AgentRun> {
     const agentRunPath = await mountAgentRun(directory, ids, extraBytes);
-    const files = await writeFiles(agentRunPath, ids, hostname, address, this.#shared.resolvConf);
+    const files = await writeOwnFiles(agentRunPath, ids, ownFiles(hostname, address, this.#shared.resolvConf));
     await using unattached = await cloneTree(agentRunPath);
-    const log = await open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
+    const log = await openLog(unattached);
     this.#undo.defer(() => log.close());
     return { agentRunPath, files, log };
-  }
-
-  /** The limits of the sandbox, lowered to what the host has for it. */
-  #shareOfHost(): SandboxLimits {
-    const { limits } = this.#spec;
-    const processes = this.#shared.processes.take(limits.pidsMax);
-    const terminals = this.#shared.terminals.take(limits.terminalsMax);
-    this.#undo.defer(async () => {
-      processes[Symbol.dispose]();
-      terminals[Symbol.dispose]();
-    });
-    return { ...limits, pidsMax: processes.count, terminalsMax: terminals.count };
-  }
-
-  async #limit(cgroupPath: string, limits: SandboxLimits): Promise<void> {
-    const { cgroups, diskLimits, processorShares } = this.#shared;
-    const { root, mounts } = this.#spec;
-    const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
-    const share = processorShares.take(limits.cpuCount);
-    if (share !== null) this.#undo.defer(async () => share[Symbol.dispose]());
-    const processors = share === null ? {} : { processors: share.processors };
-    await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
-  }
-
-  /** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */
-  async #restrict(address: string, egress: EgressPolicy | undefined): Promise<void> {
-    if (egress !== undefined) this.#undo.use(await this.#shared.egress.restrict(address, egress));
   }
 
   /** What the root trusts and the authority that signs for the hosts of secrets, for this sandbox alone. */
@@ -270,45 +240,12 @@ export class Sandbox {
     await writeFile(path, await certificateBundle(rootPath, authority), { mode: 0o644 });
     return { [CERTIFICATES]: path };
   }
-
-  async #waitForAgent(
-    containerProcess: ContainerProcess,
-    agentRunPath: string,
-    signal: AbortSignal,
-    log: { read: ReadAt },
-  ): Promise<AgentSocket> {
-    const gone = new AbortController();
-    void containerProcess.exited.then(() => gone.abort(new Error("its first process ended")));
-    try {
-      return await waitForAgent(agentRunPath, AbortSignal.any([signal, gone.signal]));
-    } catch (error) {
-      // A user of the sandbox reads this message and must not learn paths of the host.
-      const text = (await readTail(log)).replaceAll(this.#shared.runDirectory, "");
-      throw new Error(`${messageOf(error)}${text === "" ? "" : `: ${text}`}`, { cause: error });
-    }
-  }
 }
 
 /** 128 and SIGKILL. */
 const KILLED_CODE = 137;
 /** How long the first process may take to be gone once the agent is. */
 const OWN_END_WAIT_MS = 2_000;
-
-/** Written by this process first, then by the runtime and the agent through the same descriptor. */
-const LOG_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND | constants.O_NOFOLLOW;
-
-type ReadAt = (
-  buffer: Buffer,
-  offset: number,
-  length: number,
-  position: number,
-) => Promise<{ readonly bytesRead: number }>;
-
-async function readTail(log: { read: ReadAt }): Promise<string> {
-  const buffer = Buffer.alloc(LOG_TAIL_BYTES);
-  const { bytesRead } = await log.read(buffer, 0, buffer.length, 0);
-  return buffer.toString("utf8", 0, bytesRead).trim();
-}
 
 interface AgentRun {
   readonly agentRunPath: string;
@@ -317,37 +254,19 @@ interface AgentRun {
   readonly log: FileHandle;
 }
 
-/** Files that hold the sandbox's own names, which its root may change; the same for a root that lasts and for one that does not. */
-async function writeFiles(
+/** Returns where the files are on the host, by their path inside. */
+async function writeOwnFiles(
   directory: string,
   { firstHostId }: IdRange,
-  hostname: string,
-  address: string,
-  resolvConf: string,
+  files: readonly OwnFile[],
 ): Promise<Readonly<Record<string, string>>> {
-  const hosts = [
-    "127.0.0.1 localhost",
-    "::1 localhost ip6-localhost ip6-loopback",
-    `${address} ${hostNames(hostname)}`,
-  ];
-  const contents = { hostname: `${hostname}\n`, hosts: `${hosts.join("\n")}\n`, "resolv.conf": resolvConf };
-  const files = await Promise.all(
-    Object.entries(contents).map(async ([name, content]) => {
-      const path = join(directory, name);
-      await writeFile(path, content, { mode: 0o644 });
-      await chown(path, firstHostId, firstHostId);
-      return [`/etc/${name}`, path] as const;
+  const written = await Promise.all(
+    files.map(async ({ name, path, content }) => {
+      const onHost = join(directory, name);
+      await writeFile(onHost, content, { mode: 0o644 });
+      await chown(onHost, firstHostId, firstHostId);
+      return [path, onHost] as const;
     }),
   );
-  return Object.fromEntries(files);
-}
-
-/** A name with dots is found by its first part too, as it is where the local domain is searched. */
-function hostNames(hostname: string): string {
-  const [first = hostname] = hostname.split(".");
-  return first === hostname ? hostname : `${hostname} ${first}`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return Object.fromEntries(written);
 }

@@ -23,6 +23,10 @@ export class Snapshot {
   readonly allocated: number;
   /** Bytes of all its data, shared data included. The same as {@linkcode flattenedSize}. */
   readonly used: number;
+  /** Files, directories and links that it can hold; `null` when the server does not say. */
+  readonly inodes: number | null;
+  /** How many of the {@linkcode inodes} are in use; about eleven are the file system's own. */
+  readonly usedInodes: number | null;
   /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
   readonly bootable: boolean;
   /** The volume that it is a snapshot of, also after that was deleted. */
@@ -50,6 +54,8 @@ export class Snapshot {
     this.region = data.region;
     this.allocated = data.allocated_size;
     this.used = data.flattened_size;
+    this.inodes = data.inodes ?? null;
+    this.usedInodes = data.used_inodes ?? null;
     this.bootable = data.bootable ?? data.is_bootable;
     this.volume = data.volume;
     this.baseSnapshot = data.base_snapshot ?? null;

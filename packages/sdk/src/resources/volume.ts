@@ -17,6 +17,11 @@ export interface VolumeInit {
   capacity: number | SizeText;
   /** What to start from: `"builtin:debian-13"`, or the id or slug of a snapshot in the same region. Default: an empty file system. */
   from?: "builtin:debian-13" | (string & {});
+  /**
+   * How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB of the capacity. Default: one for every 10
+   * KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in proportion; with `from` they cannot be chosen.
+   */
+  inodes?: number;
   /** Labels, at most 5; keys up to 64 bytes, values up to 128. */
   labels?: Record<string, string>;
 }
@@ -43,6 +48,10 @@ export class Volume {
   readonly used: number;
   /** Bytes that only this volume holds. The same as {@linkcode estimatedAllocatedSize}. */
   readonly allocated: number;
+  /** Files, directories and links that it can hold; `null` when the server does not say. */
+  readonly inodes: number | null;
+  /** How many of the {@linkcode inodes} are in use; about eleven are the file system's own. */
+  readonly usedInodes: number | null;
   /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
   readonly bootable: boolean;
   /** What it was made from; `null` for a blank volume. */
@@ -69,6 +78,8 @@ export class Volume {
     this.capacity = data.capacity;
     this.used = data.used ?? data.estimated_flattened_size;
     this.allocated = data.estimated_allocated_size;
+    this.inodes = data.inodes ?? null;
+    this.usedInodes = data.used_inodes ?? null;
     this.bootable = data.is_bootable;
     this.#baseSnapshot = data.base_snapshot ?? null;
     this.parent = data.parent ?? (this.#baseSnapshot && { kind: "snapshot", ...this.#baseSnapshot });
@@ -118,10 +129,10 @@ export function toVolume(value: unknown): Volume {
 
 export async function createVolume(
   http: HttpClient,
-  { slug, region, capacity, from, labels }: VolumeInit,
+  { slug, region, capacity, from, inodes, labels }: VolumeInit,
   options?: CreateRequestOptions,
 ): Promise<Volume> {
-  const body = { slug, region, capacity, from, labels };
+  const body = { slug, region, capacity, from, inodes, labels };
   const idempotencyKey = newIdempotencyKey(options);
   return toVolume((await http.send({ method: "POST", path: "/api/v2/volumes", body, idempotencyKey, options })).body);
 }

@@ -5,6 +5,7 @@ import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
 import type { PersistentWork } from "./operations/persistent-work.ts";
 import type { Region } from "./region.ts";
@@ -23,6 +24,7 @@ export interface AppContext {
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;
+  readonly metrics: Metrics;
   readonly logger: Logger;
 }
 

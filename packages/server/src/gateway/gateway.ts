@@ -16,6 +16,8 @@ import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
 const CREATE_PATH = "/api/v3/sandboxes/create";
+/** As the routes of the other half are written. */
+const CONNECT_ROUTE = "/api/v3/sandbox/:id/connect";
 const CONNECT_PATH = /^\/api\/v3\/sandbox\/([^/%]{1,64})\/connect$/;
 
 /**
@@ -28,7 +30,13 @@ export async function handleUpgrade(
   socket: Duplex,
   head: Buffer,
 ): Promise<void> {
+  const startedMs = performance.now();
   const traceId = randomUUID();
+  const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
+  // Ids have no characters that need escapes.
+  const connectId = CONNECT_PATH.exec(path)?.[1];
+  const isCreate = path === CREATE_PATH;
+  const route = isCreate ? CREATE_PATH : connectId === undefined ? "unknown" : CONNECT_ROUTE;
   const client = new WaitingClient(socket, head);
   try {
     requireHost(request);
@@ -37,20 +45,23 @@ export async function handleUpgrade(
       "close",
       app.connections.add(actor.token.id, () => socket.destroy()),
     );
-    const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname ?? "";
-    if (path === CREATE_PATH) return await create(app, actor, { request, socket, client, traceId });
-    // Ids have no characters that need escapes.
-    const id = CONNECT_PATH.exec(path)?.[1];
-    if (id === undefined) throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${request.url}`);
-    await connect(app, actor, id, { request, socket, client, traceId });
+    const upgrade = { request, socket, client, traceId };
+    if (isCreate) await create(app, actor, upgrade);
+    else if (connectId !== undefined) await forward(app, requireLiveSandbox(app, actor, connectId), upgrade);
+    else throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${request.url}`);
+    app.metrics.httpRequests.inc({ method: "GET", route, status: 101 });
+    if (isCreate) app.metrics.countCreate(performance.now() - startedMs);
   } catch (error) {
     if (client.signal.aborted) {
+      if (isCreate) app.metrics.countFailedCreate("cancelled");
       app.logger.debug({ traceId }, "a client left before it got an answer");
       socket.destroy();
       return;
     }
     const known = toCaissonError(error);
     if (isServersFault(known)) app.logger.error({ err: known, traceId }, "upgrade failed");
+    app.metrics.httpRequests.inc({ method: "GET", route, status: known.status });
+    if (isCreate) app.metrics.countFailedCreate(known.code);
     refuse(socket, known, traceId);
   }
 }
@@ -82,10 +93,6 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
     await endSandboxSoon(app, live, client.signal.aborted ? "cancelled" : "start-failed");
     throw error;
   }
-}
-
-async function connect(app: AppContext, actor: Actor, id: string, upgrade: Upgrade): Promise<void> {
-  await forward(app, requireLiveSandbox(app, actor, id), upgrade);
 }
 
 async function forward(

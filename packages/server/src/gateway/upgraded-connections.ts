@@ -6,6 +6,10 @@ export class UpgradedConnections {
   readonly #open = new Set<Duplex>();
   #isClosed = false;
 
+  get count(): number {
+    return this.#open.size;
+  }
+
   add(socket: Duplex): void {
     // A client may vanish at any time; what that means is decided where its connection is used.
     socket.on("error", () => {});

@@ -6,6 +6,7 @@ import { after, before, suite, test } from "node:test";
 import pino from "pino";
 import type { AppContext } from "../app/context.ts";
 import { MAX_HEADER_BYTES } from "../connections/http-limits.ts";
+import { Metrics } from "../metrics/metrics.ts";
 import type { Http } from "./request.ts";
 import { buildHttp } from "./server.ts";
 
@@ -13,7 +14,7 @@ suite("broken request", () => {
   let http: Http;
   before(async () => {
     // None of these requests gets as far as a use case.
-    http = await buildHttp({ logger: pino({ level: "silent" }) } as AppContext);
+    http = await buildHttp({ logger: pino({ level: "silent" }), metrics: new Metrics() } as AppContext);
     await http.listen({ host: "127.0.0.1", port: 0 });
   });
   after(() => http.close());

@@ -88,6 +88,8 @@ export function wireSandbox(sandbox: SandboxRecord): WireSandbox {
 function lifeOf(disk: Disk) {
   return {
     exclusive: disk.exclusiveBytes,
+    inodes: disk.inodes,
+    used_inodes: disk.usedInodes,
     usage_measured_at: isoOrNull(disk.usageMeasuredAtMs),
     labels: { ...disk.labels },
     created_at: new Date(disk.createdAtMs).toISOString(),

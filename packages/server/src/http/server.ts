@@ -12,6 +12,7 @@ import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
 import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
+import { metricsRoutes } from "./metrics.ts";
 import { poolRoutes } from "./pools.ts";
 import { type Http, isExtended } from "./request.ts";
 import { requireHost } from "./request-origin.ts";
@@ -67,6 +68,8 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     if (request.body === undefined && request.method !== "GET") request.body = {};
   });
   http.addHook("onResponse", async (request, reply) => {
+    const route = request.routeOptions.url ?? "unknown";
+    app.metrics.httpRequests.inc({ method: request.method, route, status: reply.statusCode });
     app.logger.debug(
       {
         traceId: request.id,
@@ -112,6 +115,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
+    metricsRoutes(app, routes as Http);
   });
   http.get(
     "/health",

@@ -55,15 +55,20 @@ export async function measureDisks(app: AppContext): Promise<void> {
 /** Runs the jobs until the returned function is called; it resolves when none runs any more. A failing job is logged and tried again. */
 export function startPeriodicJobs(app: AppContext): () => Promise<void> {
   const watch = new PoolWatch(app);
-  const jobs = [
-    { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
-    { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
-    { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureDisks },
-  ].map(({ name, intervalMs, run }) => {
+  const jobs = (
+    [
+      { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
+      { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
+      { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureDisks },
+    ] as const
+  ).map(({ name, intervalMs, run }) => {
     let current: Promise<void> | null = null;
     const timer = setInterval(() => {
       current ??= run(app)
-        .catch((error: unknown) => app.logger.error({ err: error, job: name }, "a background job failed"))
+        .catch((error: unknown) => {
+          app.metrics.countBackgroundError(name);
+          app.logger.error({ err: error, job: name }, "a background job failed");
+        })
         .finally(() => {
           current = null;
         });

@@ -57,6 +57,7 @@ async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord): Pro
   await step("recover.sandbox", () =>
     app.store.sandboxes.finish(id, reason, Date.now(), auditEvent(null, "sandbox-end", sandbox, { reason })),
   );
+  app.metrics.countEnd(reason);
   app.logger.info({ sandboxId: id }, "sandbox ended with the server that ran it");
 }
 

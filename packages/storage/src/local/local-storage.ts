@@ -341,6 +341,13 @@ export class LocalStorage implements StorageDriver {
     return { allocatedBytes: mapped.ownBytes, flattenedBytes: mapped.mappedBytes, exclusiveBytes };
   }
 
+  async read(id: ImageId, offset: number, length: number): Promise<Buffer> {
+    const image = await this.#requireImage(`read image ${id}`, id);
+    await using file = await openFile(image.path, "r");
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
+    return buffer.subarray(0, bytesRead);
+  }
+
   async getImage(id: ImageId): Promise<BlockImage | null> {
     this.#requireOpen(`get image ${id}`);
     const image = await this.#images.find(id);

@@ -25,6 +25,7 @@ class Volumes:
         capacity: int | str,
         *,
         from_snapshot: str | Snapshot | None = None,
+        inodes: int | None = None,
         labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Volume:
@@ -35,6 +36,9 @@ class Volumes:
             region: The region to make it in, for example "ord".
             capacity: Its size: bytes, or a number with kB, MB, GB (1000) or KiB, MiB, GiB (1024), for example "10GB".
             from_snapshot: What it starts as: a snapshot, or "builtin:debian-13" for a bootable Debian. Default: empty.
+            inodes: How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB.
+                Default: one for every 10 KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in
+                proportion; with `from_snapshot` they cannot be chosen.
             labels: At most 5 labels of yours.
             idempotency_key: Makes repetitions of this call, by other processes too, give the same volume.
                 Default: a new key, used for the retries of this one call.
@@ -47,6 +51,8 @@ class Volumes:
         body: dict[str, object] = {"slug": slug, "region": region, "capacity": capacity}
         if from_snapshot is not None:
             body["from"] = id_of(from_snapshot)
+        if inodes is not None:
+            body["inodes"] = inodes
         if labels is not None:
             body["labels"] = dict(labels)
         return Volume.from_wire(self._http.create(self._url, body, idempotency_key=idempotency_key))

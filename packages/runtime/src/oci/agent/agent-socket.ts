@@ -78,6 +78,23 @@ export class AgentSocket implements AsyncDisposable {
     });
   }
 
+  /** Gives an agent that was started ahead what it would have been started with. It takes that once. Rejects when it does not. */
+  async configure(directory: string, variables: readonly string[], signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const outgoing = request({ socketPath: this.path, path: "/configure", method: "POST", agent: false, signal });
+    outgoing.on("error", reject);
+    outgoing.on("response", (response) => {
+      response.resume();
+      response.on("error", reject);
+      response.on("end", () => {
+        if (response.statusCode === 200) resolve();
+        else reject(new Error(`The agent answered its configuration with ${response.statusCode}`));
+      });
+    });
+    outgoing.end(JSON.stringify({ directory, variables }));
+    await promise;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }

@@ -88,10 +88,15 @@ function inParts(variables: readonly (readonly [string, string])[]): (readonly [
   ]);
 }
 
+/** What an agent is started with that waits for a sandbox of this much memory: it rehearses, and is configured later. */
+export function waitingEnvironment(memoryBytes: number): readonly string[] {
+  return [...agentEnvironment({}, memoryBytes, null), `${AGENT_PREFIX}REHEARSE=${AGENT_TARGET}/bin/tini`];
+}
+
 /**
  * V8 sizes its heap by the host's memory and lets garbage lie accordingly: passing on 300 MB of output took 350 MB of the sandbox's memory, and
- * with a limit 150 MB. What the agent holds at a time is far below it (`host/agent-memory.ts` of the agent).
+ * with a limit 150 MB. It is fixed when the process starts. What the agent holds at a time is far below it (`host/agent-memory.ts` of the agent).
  */
-function heapMib(memoryBytes: number): number {
+export function heapMib(memoryBytes: number): number {
   return Math.min(Math.max(Math.floor(memoryBytes / MIB / 3), 256), 1024);
 }

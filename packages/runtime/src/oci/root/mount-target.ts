@@ -37,22 +37,30 @@ export async function resolveTargets(rootPath: string, mounts: readonly MountSpe
  * the sandbox needs somewhere else.
  */
 export async function requireOwnDirectories(rootPath: string): Promise<void> {
-  for (const name of ["proc", "sys", "dev", "run", ".caisson"]) {
-    const path = join(rootPath, name);
-    const isLink = await lstat(path).then(
-      (found) => found.isSymbolicLink(),
-      (error: unknown) => {
-        if (hasErrorCode(error, "ENOENT")) return false;
-        throw error;
-      },
-    );
-    if (isLink) {
-      const remedy = "Mount the volume in another sandbox and make it a directory";
-      throw new CaissonError(
-        "SANDBOX_START_FAILED",
-        `Cannot start a sandbox: /${name} of its root is a link. ${remedy}`,
-      );
-    }
+  const [link] = await findLinks(rootPath, ["/proc", "/sys", "/dev", "/run", "/.caisson"]);
+  if (link === undefined) return;
+  const remedy = "Mount the volume in another sandbox and make it a directory";
+  throw new CaissonError("SANDBOX_START_FAILED", `Cannot start a sandbox: ${link} of its root is a link. ${remedy}`);
+}
+
+/** Which of these paths of the root, and of the directories on the way to them, are links. */
+export async function findLinks(rootPath: string, paths: readonly string[]): Promise<readonly string[]> {
+  const all = new Set(paths.flatMap(withParents));
+  const found = await Promise.all([...all].map(async (path) => ((await isLink(join(rootPath, path))) ? [path] : [])));
+  return found.flat();
+}
+
+function withParents(path: string): readonly string[] {
+  const names = path.split("/").slice(1);
+  return names.map((_, index) => `/${names.slice(0, index + 1).join("/")}`);
+}
+
+async function isLink(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isSymbolicLink();
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT", "ENOTDIR")) return false;
+    throw error;
   }
 }
 
@@ -86,12 +94,7 @@ async function readLink(path: string, layers: readonly Layer[]): Promise<string 
   const layer = layers.filter((candidate) => isBelow(candidate.path)).at(-1);
   if (layer === undefined || layer.path === path) return null;
   const onHost = join(layer.sourcePath, path.slice(layer.path === "/" ? 0 : layer.path.length));
-  try {
-    return (await lstat(onHost)).isSymbolicLink() ? await readlink(onHost) : null;
-  } catch (error) {
-    if (hasErrorCode(error, "ENOENT", "ENOTDIR")) return null;
-    throw error;
-  }
+  return (await isLink(onHost)) ? await readlink(onHost) : null;
 }
 
 function requireAllowed(wanted: string, target: string): void {

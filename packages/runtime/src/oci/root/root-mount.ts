@@ -15,7 +15,9 @@ import { type SandboxDirectory, unmountInTime } from "../sandbox-directory.ts";
 import { openLayer } from "./layer.ts";
 
 /** Set-user-id programs such as sudo must work on a root; they gain ids of the sandbox only. */
-const ROOT_ATTRIBUTES = { noDev: true } as const;
+export const ROOT_ATTRIBUTES = { noDev: true } as const;
+/** Volumes hold data: no programs that gain ids, and no devices. */
+export const DATA_ATTRIBUTES = { noDev: true, noSuid: true } as const;
 
 /**
  * What an overlay leaves away by default and programs take for granted of a file system. `redirect_dir`: a directory of the lower layer can be
@@ -26,11 +28,20 @@ const ROOT_ATTRIBUTES = { noDev: true } as const;
  */
 const LIKE_ONE_FILE_SYSTEM = { redirect_dir: "on", index: "on", xino: "on" } as const;
 
+/** Options of an ephemeral root. `volatile` spends no disk flush on it. */
+export function overlayOptions(layers: {
+  readonly lowerdir: string;
+  readonly upperdir: string;
+  readonly workdir: string;
+}): Readonly<Record<string, string | boolean>> {
+  return { ...LIKE_ONE_FILE_SYSTEM, volatile: true, ...layers };
+}
+
 /**
  * Mounts the root with owners translated to the sandbox's ids.
  *
  * An ephemeral root is an overlay. Only its lower layer is translated: the upper one is empty at first and thrown away at the end, so it
- * may hold the host's numbers as they are. `volatile` spends no disk flush on it.
+ * may hold the host's numbers as they are.
  */
 export async function mountRoot(
   directory: SandboxDirectory,
@@ -52,11 +63,12 @@ export async function mountRoot(
   );
   const target = await directory.mount("root", async (path) => {
     await using layers = new AsyncDisposableStack();
-    const [lowerdir, upperdir, workdir] = await Promise.all(
-      [lower, upper, work].map((layer) => openLayer(layer, layers)),
-    );
-    const layerOptions = { lowerdir, upperdir, workdir } as Record<string, string>;
-    const options = { ...LIKE_ONE_FILE_SYSTEM, volatile: true, ...layerOptions };
+    const [lowerdir, upperdir, workdir] = await Promise.all([
+      openLayer(lower, layers),
+      openLayer(upper, layers),
+      openLayer(work, layers),
+    ]);
+    const options = overlayOptions({ lowerdir, upperdir, workdir });
     await using overlay = await createFileSystemMount({ type: "overlay", source: "caisson", options }, ROOT_ATTRIBUTES);
     await moveMount(overlay, path);
   });
@@ -74,7 +86,7 @@ export async function mountData(
 ): Promise<MountSpec> {
   const sourcePath = await directory.mount(`mount-${index}`, async (target) => {
     await using tree = await cloneTree(mount.sourcePath);
-    await setMountAttributes(tree, { noDev: true, noSuid: true, isReadOnly: mount.isReadOnly, idmap });
+    await setMountAttributes(tree, { ...DATA_ATTRIBUTES, isReadOnly: mount.isReadOnly, idmap });
     await moveMount(tree, target);
   });
   return { ...mount, sourcePath };
@@ -89,7 +101,7 @@ export async function mountNetworkSysfs(directory: SandboxDirectory, network: Ha
   });
 }
 
-const AGENT_RUN_BYTES = 256 * 1024;
+export const AGENT_RUN_BYTES = 256 * 1024;
 
 /**
  * A very small file system in which the agent makes its socket. Its log, which is all that may grow there, ends when it is full. `extraBytes` is

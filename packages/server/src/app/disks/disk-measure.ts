@@ -1,5 +1,5 @@
 import type { Disk, DiskUsage } from "@caisson/database";
-import type { KnownUsage } from "@caisson/storage";
+import { countInodes, type KnownUsage } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import type { Region } from "../region.ts";
 
@@ -9,7 +9,7 @@ import type { Region } from "../region.ts";
  */
 const MAX_EXTENTS = 20_000;
 
-/** Measures a disk, unless it is so scattered that a caller would wait: then what is known of it stays. */
+/** Measures a disk. One that is so scattered that a caller would wait keeps the sizes that are known of it; its inodes are counted all the same. */
 export async function measureDisk(
   region: Region,
   disk: Pick<Disk, "id" | "baseImageId">,
@@ -21,7 +21,8 @@ export async function measureDisk(
     maxExtents: MAX_EXTENTS,
     known: knownUsage(known),
   });
-  return usage === null ? usageOf(known) : { ...usage, usageMeasuredAtMs };
+  const inodes = await inodesOf(region, disk.id);
+  return usage === null ? { ...usageOf(known), ...inodes } : { ...usage, ...inodes, usageMeasuredAtMs };
 }
 
 /** Nothing is known: of a new disk that was made from nothing. */
@@ -29,6 +30,8 @@ export const NO_USAGE: DiskUsage = {
   allocatedBytes: 0,
   flattenedBytes: 0,
   exclusiveBytes: 0,
+  inodes: null,
+  usedInodes: null,
   usageMeasuredAtMs: null,
 };
 
@@ -36,14 +39,21 @@ export const NO_USAGE: DiskUsage = {
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const usageMeasuredAtMs = Date.now();
   const options = { base: disk.baseImageId, known: knownUsage(disk) };
-  const usage = await app.regions.get(disk.region)?.storage.usage(disk.id, options);
-  if (usage != null) await app.store.disks.setUsage(disk.id, { ...usage, usageMeasuredAtMs });
+  const region = app.regions.get(disk.region);
+  const usage = await region?.storage.usage(disk.id, options);
+  if (region === undefined || usage == null) return;
+  const inodes = await inodesOf(region, disk.id);
+  await app.store.disks.setUsage(disk.id, { ...usage, ...inodes, usageMeasuredAtMs });
+}
+
+async function inodesOf({ storage, volumes }: Region, id: string): Promise<Pick<DiskUsage, "inodes" | "usedInodes">> {
+  return (await countInodes(storage, id, volumes.mountPath(id))) ?? { inodes: null, usedInodes: null };
 }
 
 function knownUsage({ exclusiveBytes, usageMeasuredAtMs: measuredAtMs }: DiskUsage): KnownUsage | null {
   return measuredAtMs === null ? null : { exclusiveBytes, measuredAtMs };
 }
 
-function usageOf({ allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs }: DiskUsage): DiskUsage {
+function usageOf({ allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs }: DiskUsage) {
   return { allocatedBytes, flattenedBytes, exclusiveBytes, usageMeasuredAtMs };
 }

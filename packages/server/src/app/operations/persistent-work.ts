@@ -15,9 +15,18 @@ export class PersistentWork {
   readonly #logger: Logger;
   readonly #closing = new AbortController();
   readonly #running = new Set<Promise<boolean>>();
+  readonly #onFailure: () => void;
+  #failing = 0;
 
-  constructor(logger: Logger) {
+  /** `onFailure` runs at each try that fails. */
+  constructor(logger: Logger, onFailure: () => void = () => {}) {
     this.#logger = logger;
+    this.#onFailure = onFailure;
+  }
+
+  /** How many pieces of work have failed and are tried again. */
+  get failingCount(): number {
+    return this.#failing;
   }
 
   /** Resolves to true when `attempt` has succeeded, and to false when the server closes before. Never rejects. */
@@ -40,9 +49,14 @@ export class PersistentWork {
       const isLast = signal.aborted;
       try {
         await attempt();
-        if (attempts > 1) this.#logger.info({ ...description, attempts }, "done after failures");
+        if (attempts > 1) {
+          this.#failing -= 1;
+          this.#logger.info({ ...description, attempts }, "done after failures");
+        }
         return true;
       } catch (error) {
+        if (attempts === 1) this.#failing += 1;
+        this.#onFailure();
         const outlook = isLast ? "failed; the next start settles it" : "failed, and will be tried again";
         this.#logger.error({ err: error, ...description, attempts }, outlook);
         if (isLast) return false;

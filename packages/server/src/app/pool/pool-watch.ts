@@ -50,5 +50,6 @@ export class PoolWatch {
       await recordPoolEvent(this.#app.store, region, "pool-threshold", "STORAGE_FULL", detail);
     }
     this.#toldPercent.set(region, reached);
+    this.#app.metrics.poolThreshold.set({ region }, reached);
   }
 }

@@ -96,6 +96,12 @@ export class LiveSandboxes {
     return this.#byId.get(id);
   }
 
+  /** How many sandboxes are in each state. */
+  counts(): Readonly<Record<"starting" | "running" | "stopping", number>> {
+    const stopping = this.all().filter(({ ending }) => ending !== null).length;
+    return { starting: this.#creations.size, running: this.#byId.size - stopping, stopping };
+  }
+
   all(): readonly LiveSandbox[] {
     return [...this.#byId.values()];
   }

@@ -48,6 +48,7 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
   if (!isDone) return false;
   app.live.remove(id);
   live.markEnded();
+  app.metrics.countEnd(reason);
   app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
   await measureUsage(app, live.volumeIds);
   return true;

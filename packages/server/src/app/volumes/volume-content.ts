@@ -5,6 +5,14 @@ import { withDevice } from "../disks/with-device.ts";
 import { Step } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
 
+/** What a new volume holds. */
+export interface VolumeContent {
+  /** What it is a clone of; null: nothing, it gets a file system of its own. */
+  readonly source: { readonly imageId: string; readonly sizeBytes: number } | null;
+  /** How many inodes that file system has at least; null: as many as its size suggests. */
+  readonly inodes: number | null;
+}
+
 /**
  * The steps that make a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger.
  * The clone is taken under the source's lock, so that a purge cannot remove the source in between.
@@ -13,7 +21,7 @@ export function volumeContentSteps(
   app: AppContext,
   region: Region,
   { id, capacityBytes }: { readonly id: string; readonly capacityBytes: number },
-  source: { readonly imageId: string; readonly sizeBytes: number } | null,
+  { source, inodes }: VolumeContent,
 ): readonly Step[] {
   const { storage } = region;
   const undo = () => storage.deleteImage(id);
@@ -23,7 +31,9 @@ export function volumeContentSteps(
         run: () => withRoom(app, region, () => storage.createImage(id, { sizeBytes: capacityBytes })),
         undo,
       }),
-      new Step("format", { run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data")) }),
+      new Step("format", {
+        run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data", { inodes })),
+      }),
     ];
   }
   const clone = () => storage.createImage(id, { sizeBytes: capacityBytes, parent: source.imageId });

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
 import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
+import { MINIMUM_INODES, maximumInodes } from "@caisson/storage";
 import { type Actor, type AppContext, requireRegion } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { auditEvent } from "../operations/audit-event.ts";
@@ -15,6 +16,8 @@ export interface CreateVolumeInput {
   readonly capacity: string | number;
   /** `builtin:<name>`, or a snapshot's id or slug. */
   readonly from?: string | null;
+  /** How many files, directories and links a blank volume can hold at least. Default: one for every 10 KiB. */
+  readonly inodes?: number | null;
   readonly labels?: Labels | null;
 }
 
@@ -47,6 +50,7 @@ export async function createVolume(
   const region = requireRegion(app, input.region);
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
+  const inodes = requireInodes(input, capacityBytes);
   const source = input.from == null ? null : await findSource(app, actor, region, input.from);
   if (source !== null && capacityBytes < source.sizeBytes) {
     throw new CaissonError(
@@ -83,10 +87,15 @@ export async function createVolume(
       },
       undo: () => app.store.disks.forget(volume.id, null),
     },
-    steps: volumeContentSteps(app, region, volume, source),
+    steps: volumeContentSteps(app, region, volume, { source, inodes }),
     commit: {
       async run() {
-        const event = auditEvent(actor, "volume-create", volume, { slug, capacityBytes, from: input.from ?? null });
+        const event = auditEvent(actor, "volume-create", volume, {
+          slug,
+          capacityBytes,
+          inodes,
+          from: input.from ?? null,
+        });
         const usage = await measureDisk(region, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
       },
@@ -103,6 +112,24 @@ export function requireCapacity(app: AppContext, capacity: string | number): num
   throw new CaissonError(
     "INVALID_CAPACITY",
     `The capacity ${JSON.stringify(capacity)} is outside the limits: give ${minCapacityBytes} to ${maxCapacityBytes} bytes`,
+  );
+}
+
+/** Throws `INVALID_REQUEST` for a number outside the limits, and for a volume that has the file system of what it is made from. */
+function requireInodes({ inodes, from }: CreateVolumeInput, capacityBytes: number): number | null {
+  if (inodes == null) return null;
+  if (from != null) {
+    throw new CaissonError(
+      "INVALID_REQUEST",
+      `Cannot choose the inodes of a volume that is made from ${JSON.stringify(from.slice(0, 64))}: it has the file system of that, with its inodes. ` +
+        "Leave `inodes` out, or `from`; a larger capacity brings more inodes in proportion",
+    );
+  }
+  const most = maximumInodes(capacityBytes);
+  if (Number.isSafeInteger(inodes) && inodes >= MINIMUM_INODES && inodes <= most) return inodes;
+  throw new CaissonError(
+    "INVALID_REQUEST",
+    `A volume of ${capacityBytes} bytes cannot have ${inodes} inodes: give a whole number from ${MINIMUM_INODES} to ${most}, one for every 4 KiB`,
   );
 }
 

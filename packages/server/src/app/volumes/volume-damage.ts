@@ -5,10 +5,11 @@ import { auditEvent } from "../operations/audit-event.ts";
 
 /** Records that a volume lost writes or that its file system broke: it is shown with the volume until somebody acknowledges it. */
 export async function recordVolumeDamage(
-  app: Pick<AppContext, "store">,
+  app: Pick<AppContext, "store" | "metrics">,
   volumeId: string,
   message: string,
 ): Promise<void> {
+  app.metrics.volumeDamages.inc();
   const volume = await app.store.disks.get(volumeId);
   if (volume === null) return;
   const event = { ...auditEvent(null, "volume-damage", volume, { slug: volume.slug, message }), outcome: "DATA_LOST" };

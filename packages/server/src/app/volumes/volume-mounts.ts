@@ -81,6 +81,12 @@ export class VolumeMounts {
     return mounted?.isMounted === true && !mounted.isReadOnly;
   }
 
+  /** Where the volume is mounted now; null: it is not. */
+  mountPath(volumeId: string): string | null {
+    const mounted = this.#mounts.get(volumeId);
+    return mounted?.isMounted === true ? mounted.path : null;
+  }
+
   /** What a snapshot freezes; null when nobody can write to the volume. Only meaningful while the volume's lock is held. */
   live(volumeId: string): LiveFileSystem | null {
     const mounted = this.#mounts.get(volumeId);

@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import type { MountSpec, RootSpec } from "../runtime.ts";
+import type { MountSpec, RootSpec } from "../../runtime.ts";
 
 /** The block devices that a sandbox reads and writes, each once, as `major:minor`. */
 export async function disksOf(root: RootSpec, mounts: readonly MountSpec[]): Promise<readonly string[]> {

@@ -1,0 +1,41 @@
+import { limitCgroup, type UndoStack } from "@caisson/linux";
+import type { SandboxLimits, SandboxSpec } from "../../runtime.ts";
+import type { SharedParts } from "../shared-parts.ts";
+import { disksOf } from "./disks.ts";
+
+/** The limits of a sandbox, lowered to what the host has for it. */
+export function shareOfHost(shared: SharedParts, { limits }: SandboxSpec, undo: UndoStack): SandboxLimits {
+  const processes = shared.processes.take(limits.pidsMax);
+  const terminals = shared.terminals.take(limits.terminalsMax);
+  undo.defer(async () => {
+    processes[Symbol.dispose]();
+    terminals[Symbol.dispose]();
+  });
+  return { ...limits, pidsMax: processes.count, terminalsMax: terminals.count };
+}
+
+/** Limits the cgroup of a sandbox, in which nothing of the user's runs yet. */
+export async function limitSandbox(
+  shared: SharedParts,
+  { root, mounts }: SandboxSpec,
+  limits: SandboxLimits,
+  cgroupPath: string,
+  undo: UndoStack,
+): Promise<void> {
+  const { cgroups, diskLimits, processorShares } = shared;
+  const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
+  const share = processorShares.take(limits.cpuCount);
+  if (share !== null) undo.defer(async () => share[Symbol.dispose]());
+  const processors = share === null ? {} : { processors: share.processors };
+  await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
+}
+
+/** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */
+export async function restrictEgress(
+  shared: SharedParts,
+  { egress }: SandboxSpec,
+  address: string,
+  undo: UndoStack,
+): Promise<void> {
+  if (egress !== undefined) undo.use(await shared.egress.restrict(address, egress));
+}

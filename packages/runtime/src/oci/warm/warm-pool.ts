@@ -1,0 +1,217 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { step } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import { heapMib } from "../agent/environment.ts";
+import type { WarmContainer } from "./warm-container.ts";
+
+/** A little more than the start of a sandbox takes: its processor is not for a refill. */
+const REFILL_DELAY_MS = 100;
+/** Where creates follow each other that fast, a refill is as urgent as they are. */
+const REFILL_DELAY_MAX_MS = 1_000;
+const FAILURES_MAX = 3;
+const RETRY_MS = 1_000;
+
+export interface WarmPoolOptions {
+  /** Containers that wait. */
+  readonly count: number;
+  /** The memory of sandboxes before the first one has said what it wants. */
+  readonly memoryBytes: number;
+  readonly make: (memoryBytes: number) => WarmContainer;
+  readonly prepare: (container: WarmContainer, signal: AbortSignal) => Promise<void>;
+  /** Whether a container may still become a sandbox. */
+  readonly isUpToDate: (container: WarmContainer) => boolean;
+  readonly warn: (error: unknown, message: string) => void;
+}
+
+/**
+ * The containers that wait. They are for the memory of the latest creates, because an agent's heap is fixed when it starts: a create that finds none of
+ * its size starts cold, and the next finds one.
+ *
+ * One is prepared at a time, some time after the latest create. One that dies is replaced. What cannot be undone is tried again until it can. Three failures
+ * in a row, of preparations or of creates that a cold start then served, end it all: everything starts cold until the server is started again.
+ */
+export class WarmPool implements AsyncDisposable {
+  readonly #options: WarmPoolOptions;
+  readonly #waiting: WarmContainer[] = [];
+  /** The memory of the latest creates, the last one first. */
+  readonly #wanted: number[];
+  readonly #closing = new AbortController();
+  readonly #discards = new Set<Promise<void>>();
+  #filling: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #firstTakeMs = 0;
+  #failureCount = 0;
+  #isOff = false;
+
+  constructor(options: WarmPoolOptions) {
+    this.#options = options;
+    this.#wanted = new Array(options.count).fill(options.memoryBytes);
+  }
+
+  /** Begins to prepare. */
+  fill(): void {
+    if (this.#isOver()) return;
+    this.#filling ??= this.#fill().finally(() => {
+      this.#filling = null;
+    });
+  }
+
+  /** Resolves when as many wait as should, or when a preparation has failed. */
+  async filled(): Promise<void> {
+    this.fill();
+    await this.#filling;
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+
+  /** Takes a container for a sandbox of this much memory; null when none of that size waits. */
+  take(memoryBytes: number): WarmContainer | null {
+    if (this.#isOver()) return null;
+    this.#wanted.unshift(memoryBytes);
+    this.#wanted.length = this.#options.count;
+    this.#refillLater();
+    const size = heapMib(memoryBytes);
+    for (const container of this.#waiting.filter((one) => heapMib(one.memoryBytes) === size)) {
+      this.#remove(container);
+      if (container.state === "waiting" && this.#options.isUpToDate(container)) return container;
+      this.#discard(container);
+    }
+    return null;
+  }
+
+  /** Ends one that waits, to make room for a sandbox; false when none does. */
+  async evict(): Promise<boolean> {
+    const container = this.#waiting.shift();
+    if (container === undefined) return false;
+    await container[Symbol.asyncDispose]().catch(() => this.#discard(container));
+    return true;
+  }
+
+  succeeded(): void {
+    this.#failureCount = 0;
+  }
+
+  /** A container failed to become a sandbox, or to wait. */
+  failed(error: unknown): void {
+    if (this.#isOver()) return;
+    this.#failureCount += 1;
+    const isLast = this.#failureCount >= FAILURES_MAX;
+    const consequence = isLast
+      ? "All sandboxes start cold from now on: run caisson doctor, mend what it reports, and start the server again"
+      : "It starts cold";
+    this.#options.warn(error, `A warm start has failed. ${consequence}`);
+    if (!isLast) return;
+    this.#isOff = true;
+    for (const container of this.#waiting.splice(0)) this.#discard(container);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new Error("The runtime is closing"));
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#filling;
+    for (const container of this.#waiting.splice(0)) this.#discard(container);
+    await Promise.all(this.#discards);
+  }
+
+  #isOver(): boolean {
+    return this.#isOff || this.#closing.signal.aborted;
+  }
+
+  #refillLater(): void {
+    const nowMs = performance.now();
+    if (this.#timer === null) this.#firstTakeMs = nowMs;
+    else clearTimeout(this.#timer);
+    const delayMs = Math.min(REFILL_DELAY_MS, Math.max(this.#firstTakeMs + REFILL_DELAY_MAX_MS - nowMs, 0));
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.fill();
+    }, delayMs);
+    this.#timer.unref();
+  }
+
+  /** Never rejects. After a failure the next create is a reason to try again. */
+  async #fill(): Promise<void> {
+    for (let memoryBytes = this.#missing(); memoryBytes !== null; memoryBytes = this.#missing()) {
+      if (this.#waiting.length >= this.#options.count) await this.#evictUnwanted();
+      if (!(await this.#prepare(memoryBytes)) || this.#isOver()) return;
+    }
+  }
+
+  /** A size of which fewer wait than were wanted; null: none. */
+  #missing(): number | null {
+    const sizes = this.#waiting.map(({ memoryBytes }) => heapMib(memoryBytes));
+    for (const memoryBytes of this.#wanted) {
+      const index = sizes.indexOf(heapMib(memoryBytes));
+      if (index < 0) return memoryBytes;
+      sizes.splice(index, 1);
+    }
+    return null;
+  }
+
+  /** Of a size of which more wait than were wanted, the one that has waited longest. */
+  async #evictUnwanted(): Promise<void> {
+    const wanted = this.#wanted.map(heapMib);
+    const isUnwanted = ({ memoryBytes }: WarmContainer): boolean => {
+      const index = wanted.indexOf(heapMib(memoryBytes));
+      if (index >= 0) wanted.splice(index, 1);
+      return index < 0;
+    };
+    const container = this.#waiting.find(isUnwanted);
+    if (container === undefined) return;
+    this.#remove(container);
+    this.#discard(container);
+  }
+
+  async #prepare(memoryBytes: number): Promise<boolean> {
+    const container = this.#options.make(memoryBytes);
+    try {
+      await step("runtime.warm.prepare", () => this.#options.prepare(container, this.#closing.signal));
+    } catch (error) {
+      this.#discard(container);
+      // Every place is taken: then nobody needs one that waits.
+      const isFull = error instanceof CaissonError && error.code === "SERVER_FULL";
+      if (!isFull) this.failed(error);
+      return false;
+    }
+    if (this.#isOver() || container.state !== "waiting") {
+      this.#discard(container);
+      return false;
+    }
+    this.#waiting.push(container);
+    void container.ended.then(() => this.#replace(container));
+    return true;
+  }
+
+  /** It has died while it waited. */
+  #replace(container: WarmContainer): void {
+    if (!this.#remove(container)) return;
+    this.#discard(container);
+    if (!this.#isOver()) this.#refillLater();
+  }
+
+  #remove(container: WarmContainer): boolean {
+    const index = this.#waiting.indexOf(container);
+    if (index >= 0) this.#waiting.splice(index, 1);
+    return index >= 0;
+  }
+
+  /** Ends it in the background, however often that fails. */
+  #discard(container: WarmContainer): void {
+    const discard = this.#undo(container).finally(() => this.#discards.delete(discard));
+    this.#discards.add(discard);
+  }
+
+  async #undo(container: WarmContainer): Promise<void> {
+    for (;;) {
+      try {
+        return await container[Symbol.asyncDispose]();
+      } catch (error) {
+        this.#options.warn(error, "Cannot end a container that waited; it is tried again");
+        if (this.#closing.signal.aborted) return;
+      }
+      await delay(RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => undefined);
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import { requireAdmin } from "./access/administrator.ts";
+import type { Actor, AppContext } from "./context.ts";
+import { usedPercent } from "./pool/pool-watch.ts";
+import { sandboxPlaces } from "./sandboxes/sandbox-places.ts";
+
+/**
+ * The server's figures in the Prometheus text format. Throws `FORBIDDEN` unless the actor may administer the server, since they tell about all
+ * organizations. It takes a few milliseconds however many volumes there are: nothing is measured for it.
+ */
+export async function readMetrics(app: AppContext, actor: Actor): Promise<string> {
+  requireAdmin(actor, "read the metrics");
+  const { metrics } = app;
+  for (const [state, count] of Object.entries(app.live.counts())) metrics.sandboxes.set({ state }, count);
+  metrics.sandboxPlaces.set(sandboxPlaces(app.config.sandboxes, app.runtime.placeCount).total);
+  metrics.retriedWork.set(app.persistent.failingCount);
+  await observePools(app);
+  return metrics.text();
+}
+
+async function observePools({ metrics, regions, store }: AppContext): Promise<void> {
+  const totals = await store.disks.totals();
+  // What there is none of any more is not among the totals.
+  metrics.disks.reset();
+  for (const { region, kind, state, count } of totals) metrics.disks.set({ region, kind, state }, count);
+  for (const { name: region, storage } of regions.values()) {
+    const capacity = await storage.capacity();
+    const deleted = totals.filter((total) => total.region === region && total.state === "deleted");
+    metrics.poolSize.set({ region }, capacity.totalBytes);
+    metrics.poolUsed.set({ region }, Math.max(0, capacity.totalBytes - capacity.freeBytes));
+    metrics.poolFree.set({ region }, capacity.freeBytes);
+    metrics.poolAvailable.set({ region }, capacity.availableBytes);
+    metrics.poolHeadroom.set({ region }, capacity.headroomBytes);
+    metrics.poolUsedRatio.set({ region }, usedPercent(capacity) / 100);
+    metrics.poolReclaimable.set(
+      { region },
+      deleted.reduce((sum, { exclusiveBytes }) => sum + exclusiveBytes, 0),
+    );
+  }
+}

@@ -1,0 +1,160 @@
+import type { Server } from "node:net";
+import { promisify } from "node:util";
+import { type ErrorCode, STOP_REASONS, type StopReason } from "@caisson/model";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { DELAY_QUANTILES, EventLoopWatch } from "./event-loop.ts";
+
+/** From a start out of reserves to one that is about to be given up, in seconds. */
+const CREATE_BUCKETS = [0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** Work that no request waits for. `retry`: undoing and ending, which is tried again until it succeeds. */
+const BACKGROUND_WORK = ["pool", "purge", "usage", "storage", "space-guard", "retry"] as const;
+export type BackgroundWork = (typeof BACKGROUND_WORK)[number];
+
+/**
+ * What an operator's monitoring may know about the server: counts and sizes, by labels of a few fixed values each. Nothing here names an
+ * organization, a volume or a sandbox. `docs/metrics.md` lists every one.
+ */
+export class Metrics implements Disposable {
+  readonly registry = new Registry();
+  readonly #eventLoop = new EventLoopWatch();
+  #countConnections: () => Promise<void> = async () => {};
+
+  readonly sandboxes = this.#gauge("caisson_sandboxes", "Sandboxes by state", ["state"]);
+  readonly sandboxPlaces = this.#gauge("caisson_sandbox_places", "Sandboxes that may run at a time");
+  readonly sandboxCreates = this.#counter(
+    "caisson_sandbox_creates_total",
+    "Creates by outcome: ok, cancelled (the client left), or the code of the error",
+    ["outcome"],
+  );
+  readonly sandboxCreateSeconds = new Histogram({
+    name: "caisson_sandbox_create_duration_seconds",
+    help: "From the request to the sandbox's answer, of creates that succeeded",
+    buckets: CREATE_BUCKETS,
+    registers: [this.registry],
+  });
+  readonly sandboxesEnded = this.#counter("caisson_sandboxes_ended_total", "Sandboxes that ended, by reason", [
+    "reason",
+  ]);
+  readonly disks = this.#gauge("caisson_disks", "Volumes and snapshots by region, kind and state", [
+    "region",
+    "kind",
+    "state",
+  ]);
+  readonly volumeDamages = this.#counter(
+    "caisson_volume_damages_total",
+    "Times that a volume lost writes or its file system broke",
+  );
+
+  readonly poolSize = this.#gauge("caisson_pool_size_bytes", "What the pool can hold", ["region"]);
+  readonly poolUsed = this.#gauge("caisson_pool_used_bytes", "What the pool holds", ["region"]);
+  readonly poolFree = this.#gauge("caisson_pool_free_bytes", "All that is free, headroom included", ["region"]);
+  readonly poolAvailable = this.#gauge("caisson_pool_available_bytes", "What volumes and snapshots may still take", [
+    "region",
+  ]);
+  readonly poolHeadroom = this.#gauge("caisson_pool_headroom_bytes", "Kept free for scratch disks and metadata", [
+    "region",
+  ]);
+  readonly poolReclaimable = this.#gauge(
+    "caisson_pool_reclaimable_bytes",
+    "What purging deleted volumes and snapshots would free at least, as measured lately",
+    ["region"],
+  );
+  readonly poolUsedRatio = this.#gauge(
+    "caisson_pool_used_ratio",
+    "Of what volumes and snapshots can ever have; 1: nothing more can be stored",
+    ["region"],
+  );
+  readonly poolThreshold = this.#gauge(
+    "caisson_pool_threshold_percent",
+    "The highest threshold that is reached: 0 (none), 80, 90 or 95",
+    ["region"],
+  );
+  readonly poolHolds = this.#counter(
+    "caisson_pool_holds_total",
+    "Times that writers were made to stand still because the pool was full",
+    ["region"],
+  );
+
+  readonly httpRequests = this.#counter(
+    "caisson_http_requests_total",
+    "Answered requests; an upgrade to WebSocket has status 101",
+    ["method", "route", "status"],
+  );
+  readonly connections = this.#gauge(
+    "caisson_connections",
+    "Open connections of clients: http (all that speak HTTP so far), websocket (upgraded, to sandboxes)",
+    ["protocol"],
+  );
+  readonly backgroundErrors = this.#counter(
+    "caisson_background_errors_total",
+    "Failures of work that no request waits for",
+    ["work"],
+  );
+  readonly retriedWork = this.#gauge(
+    "caisson_retried_work",
+    "Undoing and ending that has failed and is tried again until it succeeds",
+  );
+  readonly eventLoopDelay = this.#gauge(
+    "caisson_event_loop_delay_seconds",
+    "How long work waited for the event loop in the last one to two minutes; quantile 1 is the longest block",
+    ["quantile"],
+  );
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 10 });
+    // A series that is not there yet cannot be compared with a later value of itself.
+    for (const reason of STOP_REASONS) this.sandboxesEnded.inc({ reason }, 0);
+    for (const work of BACKGROUND_WORK) this.backgroundErrors.inc({ work }, 0);
+    this.sandboxCreates.inc({ outcome: "ok" }, 0);
+  }
+
+  countEnd(reason: StopReason): void {
+    this.sandboxesEnded.inc({ reason });
+  }
+
+  countBackgroundError(work: BackgroundWork): void {
+    this.backgroundErrors.inc({ work });
+  }
+
+  /** A create that succeeded, with how long it took. */
+  countCreate(durationMs: number): void {
+    this.sandboxCreates.inc({ outcome: "ok" });
+    this.sandboxCreateSeconds.observe(durationMs / 1000);
+  }
+
+  countFailedCreate(outcome: ErrorCode | "cancelled"): void {
+    this.sandboxCreates.inc({ outcome });
+  }
+
+  /** From here on the open connections are told: those of the server, of which some are upgraded to WebSocket. */
+  watchConnections(server: Pick<Server, "getConnections">, upgradedCount: () => number): void {
+    const countAll = promisify(server.getConnections.bind(server));
+    this.#countConnections = async () => {
+      const upgraded = upgradedCount();
+      this.connections.set({ protocol: "websocket" }, upgraded);
+      this.connections.set({ protocol: "http" }, Math.max(0, (await countAll()) - upgraded));
+    };
+  }
+
+  /** All of it in the Prometheus text format, version 0.0.4. */
+  async text(): Promise<string> {
+    await this.#countConnections();
+    for (const quantile of DELAY_QUANTILES)
+      this.eventLoopDelay.set({ quantile }, this.#eventLoop.delaySeconds(quantile));
+    return this.registry.metrics();
+  }
+
+  [Symbol.dispose](): void {
+    this.#eventLoop[Symbol.dispose]();
+    this.registry.clear();
+  }
+
+  #gauge<Label extends string>(name: string, help: string, labelNames: readonly Label[] = []): Gauge<Label> {
+    return new Gauge({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  #counter<Label extends string>(name: string, help: string, labelNames: readonly Label[] = []): Counter<Label> {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+}
