@@ -33,4 +33,6 @@ export interface SharedParts {
   readonly placeCount: number;
   readonly startTimeoutMs: number;
   readonly stopGraceMs: number;
+  /** Tells the server's log of what has failed beside the sandboxes. */
+  readonly warn: (error: unknown, message: string) => void;
 }
