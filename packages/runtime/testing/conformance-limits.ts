@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import { readCgroups } from "@caisson/linux";
 import type { Harness } from "./harness.ts";
 import { readScript, runScript } from "./test-sandbox.ts";
 
@@ -23,29 +21,6 @@ except OSError:
     print(len(children))
 `;
 
-/** Takes all memory but 5 MiB, and then reads 64 MiB of a file again and again: the kernel can always take some of them back. */
-const READ_WITHOUT_MEMORY = `
-import mmap
-file = open("/tmp/file", "rb")
-pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-limit = int(open("/sys/fs/cgroup/memory.max").read())
-def used():
-    lines = dict(line.split() for line in open("/sys/fs/cgroup/memory.stat"))
-    return int(lines["anon"]) + int(lines.get("kernel", 0))
-taken = []
-while used() < limit - (5 << 20):
-    taken.append(bytearray(1 << 19))
-while True:
-    for at in range(0, 64 << 20, 4096):
-        pages[at]
-`;
-
-/** Whether the kernel measures how long the programs of each sandbox wait for memory. */
-async function hasMemoryPressure(): Promise<boolean> {
-  const text = await readFile("/proc/pressure/memory", "utf8").catch(() => "");
-  return text.includes("full") && (await readCgroups()).layout === "v2";
-}
-
 /** What one sandbox can take from the host and from others. */
 export function describeLimitConformance(harness: () => Harness): void {
   describe("limits", () => {
@@ -61,18 +36,6 @@ export function describeLimitConformance(harness: () => Harness): void {
           assert.equal(await readScript(neighbour, "echo alive"), "alive");
         }),
       );
-    });
-
-    test("a program that has no memory left for files is ended instead of standing still", async (context) => {
-      if (!(await hasMemoryPressure())) return context.skip("the kernel does not measure waiting for memory by cgroup");
-      const limits = { memoryBytes: 256 * MIB, cpuCount: 1, pidsMax: 100, terminalsMax: 8 };
-      await harness().with({ limits }, async (sandbox) => {
-        await readScript(sandbox, "head -c 64M /dev/zero >/tmp/file; sync");
-        const reader = `echo 1000 >/proc/self/oom_score_adj; exec python3 -c '${READ_WITHOUT_MEMORY}'`;
-        const { code } = await runScript(sandbox, `(${reader}); exit $?`);
-        assert.equal(code, 137);
-        assert.equal(await readScript(sandbox, "echo alive; cat /sys/fs/cgroup/memory.max"), `alive\n${256 * MIB}`);
-      });
     });
 
     test("shared memory and temporary file systems count as memory and are bounded", async () => {
