@@ -15,12 +15,15 @@ from ._async.sandbox import AsyncSandbox
 from ._async.streams import AsyncByteSink, AsyncByteStream
 from ._command import CommandResult
 from ._records import (
+    CreatedPreview,
     Descendant,
     DirEntry,
     FileInfo,
     Mount,
     Parent,
     Pool,
+    PoolDisk,
+    Preview,
     ProcessStatus,
     Record,
     Reference,
@@ -81,6 +84,7 @@ __all__ = [
     "CommandResult",
     "ConflictError",
     "ConnectionClosedError",
+    "CreatedPreview",
     "DenoDeploy",
     "DenoProcess",
     "DenoRepl",
@@ -94,6 +98,8 @@ __all__ = [
     "PaginatedList",
     "Parent",
     "Pool",
+    "PoolDisk",
+    "Preview",
     "ProcessStatus",
     "Record",
     "Reference",

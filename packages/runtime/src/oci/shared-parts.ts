@@ -36,3 +36,20 @@ export interface SharedParts {
   /** Tells the server's log of what has failed beside the sandboxes. */
   readonly warn: (error: unknown, message: string) => void;
 }
+
+/** What of it a container needs that runs an agent. */
+export interface ContainerParts
+  extends Pick<
+    SharedParts,
+    | "agent"
+    | "cgroups"
+    | "environments"
+    | "program"
+    | "runDirectory"
+    | "sandboxesDirectory"
+    | "seccomp"
+    | "stateDirectory"
+  > {
+  readonly lxcfs: Pick<Lxcfs, "files">;
+  readonly terminals: Pick<HostShares, "guaranteed">;
+}

@@ -21,7 +21,8 @@ test("a volume has the short and the official names, and prints readably", async
     "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
       "allocated: 4096, inodes: 1024, usedInodes: 11, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
-      "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z } }",
+      "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z }, " +
+      "unavailable: 'Mount the disk' }",
   );
 });
 
@@ -35,6 +36,7 @@ test("a server that knows only the common form is understood too", async () => {
   assert.deepEqual(volume?.labels, {});
   assert.equal(volume?.createdAt, null);
   assert.equal(volume?.lastError, null);
+  assert.equal(volume?.unavailable, null);
 });
 
 test("a snapshot has the short and the official names and says how consistent it is", async () => {
@@ -164,12 +166,23 @@ test("our additions use the agreed paths and bodies", async () => {
 });
 
 test("pools tell what they hold, and grow", async () => {
-  const pool = { region: "ord", total: 100, used: 60, used_percent: 61.5, built_in: 7, retention_floor_hours: 1 };
+  const disks = [{ directory: "/b", problem: "Mount it", total: 0, used_percent: 0 }];
+  const pool = {
+    region: "ord",
+    total: 100,
+    used: 60,
+    used_percent: 61.5,
+    built_in: 7,
+    retention_floor_hours: 1,
+    disks,
+  };
   await using api = await FakeApi.start(() => ({ body: [pool] }));
   const { pools } = new Client(api.options);
   for (const found of [await pools.list(), await pools.grow()]) {
     const { region, total, used, usedPercent, builtIn, retentionFloorHours } = found[0] ?? {};
     assert.deepEqual([region, total, used, usedPercent, builtIn, retentionFloorHours], ["ord", 100, 60, 61.5, 7, 1]);
+    const [disk] = found[0]?.disks ?? [];
+    assert.deepEqual([disk?.directory, disk?.problem, disk?.usedPercent], ["/b", "Mount it", 0]);
   }
   assert.deepEqual(
     api.requests.map(({ method, url }) => `${method} ${url.pathname}`),
@@ -208,4 +221,45 @@ test("what Caisson does not have is refused by name, and the token is never show
     );
   }
   assert.doesNotMatch(inspect(client, { depth: 9, showHidden: true }), /ddo_secret/);
+});
+
+test("previews are created, listed, linked and revoked", async () => {
+  const wire = {
+    domain: "a.caisson.localhost:8443",
+    url: "https://a.caisson.localhost:8443",
+    port: 8000,
+    pid: null,
+    private: true,
+    rewrite_host: false,
+    created_at: "2026-01-30T18:33:40.790Z",
+  };
+  await using api = await FakeApi.start(({ method, url }) => {
+    if (method === "GET") return { body: [wire] };
+    if (method === "DELETE") return { status: 204 };
+    return {
+      body: url.pathname.endsWith("/link")
+        ? { url: "https://x/", expires_at: wire.created_at }
+        : { ...wire, token: "cpt_x" },
+    };
+  });
+  const { previews } = new Client(api.options);
+  const id = "sbx_ord_0123456789abcdefghjk";
+  const created = await previews.create(id, { port: 8000, isPrivate: true });
+  assert.deepEqual(
+    [created.token, created.isPrivate, created.createdAt.getTime()],
+    ["cpt_x", true, Date.parse(wire.created_at)],
+  );
+  assert.equal((await previews.list(id))[0]?.domain, wire.domain);
+  assert.equal((await previews.link(id, wire.domain, { expiresIn: "2m", path: "/a" })).url, "https://x/");
+  await previews.revoke(id, wire.domain);
+  const base = `/api/v3/sandbox/${id}/expose/http`;
+  assert.deepEqual(
+    api.requests.map(({ method, url, body }) => [method, url.pathname, body]),
+    [
+      ["POST", base, { port: 8000, private: true }],
+      ["GET", base, undefined],
+      ["POST", `${base}/a.caisson.localhost%3A8443/link`, { expires_in_seconds: 120, path: "/a" }],
+      ["DELETE", `${base}/a.caisson.localhost%3A8443`, undefined],
+    ],
+  );
 });
