@@ -5,6 +5,7 @@ import { usageError } from "./cli-error.ts";
 import { addCompletionCommands } from "./commands/completion.ts";
 import { addCopyCommand } from "./commands/copy.ts";
 import { addCreateCommand } from "./commands/create.ts";
+import { addDatabaseCommands } from "./commands/database.ts";
 import { addDfCommand } from "./commands/df.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addEnvCommand } from "./commands/env.ts";
@@ -63,6 +64,7 @@ export function buildProgram(): Command {
   addUpCommand(program);
   addEnvCommand(program);
   addDoctorCommand(program);
+  addDatabaseCommands(program);
   addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);

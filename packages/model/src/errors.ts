@@ -42,10 +42,19 @@ export const ERRORS = {
   NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
   SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
   REGION_UNAVAILABLE: { status: 503, recovery: "Add the region to the server's settings and start it again." },
+  DISK_UNAVAILABLE: {
+    status: 503,
+    recovery: "Mount the disk that the message names, or name it in the settings again, and start the server again.",
+  },
   SERVER_FULL: {
     status: 503,
     recovery:
       "Try again when a sandbox has ended, or raise `sandboxes.max` or lower `sandboxes.kept_places` in the settings.",
+    retryAfterSeconds: 5,
+  },
+  DATABASE_UNAVAILABLE: {
+    status: 503,
+    recovery: "Try again when the server's database runs; `caisson doctor` says what is wrong with it.",
     retryAfterSeconds: 5,
   },
   SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up.", retryAfterSeconds: 5 },
@@ -85,4 +94,20 @@ export class CaissonError extends Error {
     const entry: ErrorEntry = ERRORS[this.code];
     return entry.retryAfterSeconds ?? null;
   }
+}
+
+/**
+ * `DATABASE_UNAVAILABLE`, and nobody knows whether the change was made: the database was lost after it had been asked to commit, and stays away.
+ * Any other `CaissonError` of a change means that nothing was changed.
+ */
+export class UnknownOutcomeError extends CaissonError {
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super("DATABASE_UNAVAILABLE", message, options);
+    this.name = "UnknownOutcomeError";
+  }
+}
+
+/** Whether an error says for certain that nothing was done, so that nothing needs to be undone. */
+export function isRefusal(error: unknown): error is CaissonError {
+  return error instanceof CaissonError && !(error instanceof UnknownOutcomeError);
 }

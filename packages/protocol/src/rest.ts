@@ -83,6 +83,14 @@ export const LastErrorSchema = Type.Object(
   { ...closed, description: "What went wrong with it, such as writes that were lost, until it is acknowledged" },
 );
 
+/** Of volumes and snapshots. */
+const UnavailableSchema = nullable(
+  Type.String({
+    description:
+      "Why it cannot be used now, and what to do: its disk is missing, or its region is not in the server's settings. It is not lost",
+  }),
+);
+
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
   ...usageProperties,
   labels: LabelsSchema,
@@ -91,6 +99,7 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   purge_at: nullable(Timestamp),
   attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
   last_error: nullable(LastErrorSchema),
+  unavailable: UnavailableSchema,
   parent: nullable(ParentSchema),
 });
 
@@ -118,6 +127,7 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   purge_at: nullable(Timestamp),
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
+  unavailable: UnavailableSchema,
 });
 
 export const SandboxSchema = Type.Object(

@@ -238,9 +238,16 @@ export interface RpcMethods {
 
   open: Rpc<Path & { readonly options?: Maybe<OpenOptions> }, Handle>;
   create: Rpc<Path, Handle>;
-  /** `data` is null at the end of the file. */
-  fileRead: Rpc<Handle & { readonly length: number }, { readonly data: Base64 | null }>;
-  fileWrite: Rpc<Handle & { readonly data: Base64 }, { readonly bytesWritten: number }>;
+  /**
+   * `data` is null at the end of the file. With `sparse`, which is ours, `zeros` says how many zeros, which may be a hole's, come before `data`; that
+   * may be empty then.
+   */
+  fileRead: Rpc<
+    Handle & { readonly length: number; readonly sparse?: boolean },
+    { readonly data: Base64 | null; readonly zeros?: number }
+  >;
+  /** With `sparse`, which is ours, blocks of zeros are passed over, and are holes where there was nothing: the caller sets the length at last. */
+  fileWrite: Rpc<Handle & { readonly data: Base64; readonly sparse?: boolean }, { readonly bytesWritten: number }>;
   fileSeek: Rpc<
     Handle & { readonly offset: number | string; readonly whence: 0 | 1 | 2 },
     { readonly position: number }

@@ -80,7 +80,7 @@ export type { SpawnOptions } from "./process/spawn.ts";
 export { Terminal, type TerminalOptions, type TerminalSize } from "./process/terminal.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
 export { type Organization, Organizations } from "./resources/organizations.ts";
-export { type Pool, Pools } from "./resources/pools.ts";
+export { type Pool, type PoolDisk, Pools } from "./resources/pools.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
 export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";

@@ -93,6 +93,7 @@ export const EXTENDED_VOLUME = {
   deleted_at: null,
   purge_at: null,
   attached_to: "sbx_ord_0123456789abcdefghjk",
+  unavailable: "Mount the disk",
   last_error: { message: "Writes are lost", at: "2026-01-30T18:33:40.790Z" },
   parent: { kind: "image", id: "builtin:debian-13", slug: "builtin:debian-13" },
 };

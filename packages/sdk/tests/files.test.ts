@@ -9,12 +9,14 @@ import {
   lstat,
   mkdir,
   mkdtemp,
+  open,
   readdir,
   readFile,
   readlink,
   rm,
   stat,
   symlink,
+  truncate,
   writeFile,
 } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -393,6 +395,61 @@ test("a sparse file of the sandbox takes no room for its holes here", async () =
   const info = await stat(join(local, "sparse/file"));
   assert.equal(info.size, 20 * 2 ** 20 + 3);
   assert.ok(info.blocks * 512 < 2 * 2 ** 20, `${info.blocks} blocks`);
+});
+
+test("files with holes have them in every copy: up, down and from sandbox to sandbox, alone and in a tree, and the data is the same", async () => {
+  const source = join(local, "with-holes");
+  await mkdir(source);
+  // Data of odd lengths at odd places, a small hole, a large one, and one at the end.
+  const file = await open(join(source, "file"), "w");
+  for (const [text, position] of [
+    ["begin", 0],
+    ["x".repeat(5000), 12_000],
+    ["middle", 40 * 2 ** 20 + 3],
+  ] as const)
+    await file.write(text, position);
+  await file.truncate(80 * 2 ** 20 + 1);
+  await file.close();
+  await writeFile(join(source, "hole"), "");
+  await truncate(join(source, "hole"), 3 * 2 ** 20);
+  await writeFile(join(source, "zeros"), Buffer.alloc(2 ** 20));
+  const sum = (path: string) => execFileSync("sha256sum", [path], { encoding: "utf8" }).slice(0, 64);
+  const sums = ["file", "hole", "zeros"].map((name) => sum(join(source, name)));
+  const inside = async (directory: string) => {
+    const sizes = await sandbox.sh`cd ${directory} && stat -c "%n %s %b" file hole zeros`.text();
+    const found = sizes
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "));
+    assert.deepEqual(
+      found.map(([, size]) => Number(size)),
+      [80 * 2 ** 20 + 1, 3 * 2 ** 20, 2 ** 20],
+    );
+    const blocks = found.map(([, , count]) => Number(count) * 512);
+    assert.ok((blocks[0] ?? 0) <= 64 * 1024 && blocks[1] === 0 && (blocks[2] ?? 0) >= 2 ** 20, `${blocks}`);
+    const text = await sandbox.sh`cd ${directory} && sha256sum file hole zeros | cut -c 1-64`.text();
+    assert.deepEqual(text.trim().split("\n"), sums);
+  };
+  await sandbox.sh`mkdir holes`;
+  await sandbox.fs.upload(source, "holes");
+  await inside("holes/with-holes");
+  for (const name of ["file", "hole", "zeros"]) await sandbox.fs.upload(join(source, name), `holes/${name}`);
+  await inside("holes");
+  await sandbox.fs.copyTo("holes/with-holes", sandbox.fs, "holes/again");
+  await inside("holes/again/with-holes");
+  await sandbox.fs.download("holes/with-holes", join(local, "back"));
+  await sandbox.fs.download("holes/file", join(local, "back/alone"));
+  for (const [index, name] of ["file", "hole", "zeros"].entries()) {
+    const info = await stat(join(local, "back/with-holes", name));
+    assert.equal(sum(join(local, "back/with-holes", name)), sums[index]);
+    if (name !== "zeros") assert.ok(info.blocks * 512 <= 64 * 1024, `${name}: ${info.blocks}`);
+    else assert.ok(info.blocks * 512 >= 2 ** 20);
+  }
+  assert.equal(sum(join(local, "back/alone")), sums[0]);
+  // Over a longer file of other content.
+  await sandbox.sh`yes | head -c 90000000 > holes/file`;
+  await sandbox.fs.upload(join(source, "file"), "holes/file");
+  await inside("holes");
 });
 
 test("what vanishes while it is copied is skipped, and a file that grows is copied as long as it was", async () => {

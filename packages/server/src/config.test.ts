@@ -40,6 +40,20 @@ suite("configuration", () => {
     });
   });
 
+  test("further disks of the pool are absolute directories, each once, with a size of their own", async () => {
+    const disks = async (text: string) => (await load(text)).pool.disks;
+    assert.deepEqual(
+      await disks('[[pool.disks]]\ndirectory = "/mnt/a/"\nsize = "1GB"\n[[pool.disks]]\ndirectory = "/b"\n'),
+      [
+        { directory: "/mnt/a", sizeBytes: 1e9 },
+        { directory: "/b", sizeBytes: null },
+      ],
+    );
+    await assert.rejects(disks('[[pool.disks]]\ndirectory = "mnt"\n'), /give an absolute path/);
+    const twice = '[[pool.disks]]\ndirectory = "/b"\n[[pool.disks]]\ndirectory = "/b/"\n';
+    await assert.rejects(disks(twice), /names \/b twice/);
+  });
+
   test("disks are limited by bandwidth, by operations, or by both", async () => {
     const limits = async (text: string) => (await load(`[sandboxes]\n${text}`)).sandboxes.diskLimits;
     assert.deepEqual(await limits('disk_bandwidth = "200MB"'), { bytesPerSecond: 200e6 });

@@ -2,18 +2,19 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
-import { openSqliteStore, type Store } from "@caisson/database";
-import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import type { Store } from "@caisson/database";
+import { KeyedLock, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { OciRuntime } from "@caisson/runtime";
-import { LocalStorage, ScratchDisks, SpaceGuard } from "@caisson/storage";
+import { ScratchDisks, SpaceGuard, SpreadStorage } from "@caisson/storage";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { isDoneWithin } from "./app/operations/operation.ts";
 import { PersistentWork } from "./app/operations/persistent-work.ts";
+import { poolDirectory } from "./app/pool/pool-directory.ts";
 import { recordPoolEvent } from "./app/pool/pool-event.ts";
 import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
@@ -25,6 +26,8 @@ import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, CredentialsFile } from "./credentials.ts";
+import { lockDataDirectory } from "./data-directory.ts";
+import { openStore } from "./database/open-store.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
@@ -34,7 +37,6 @@ import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
-const LOCK_WAIT_MS = 5_000;
 /** How long the ends of sandboxes may take when the server ends. */
 const SHUTDOWN_WAIT_MS = 15_000;
 
@@ -46,9 +48,14 @@ export interface Server {
 
 /**
  * Composes the server: the only place that names concrete drivers. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, a pool for each region, the credentials and the places to mount at.
+ * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database,
+ * `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
-export async function startServer(config: Config, logger: Logger): Promise<Server> {
+export async function startServer(
+  config: Config,
+  logger: Logger,
+  onDisplaced: (error: Error) => void,
+): Promise<Server> {
   await using undo = new AsyncDisposableStack();
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
@@ -57,7 +64,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const warning = clearTextWarning(config);
   if (warning !== null) logger.warn(warning);
   await requireFreeAddress(config.listenHost, config.listenPort);
-  const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
+  const store = await openStore({ dataDirectory: directory, databaseUrl: config.databaseUrl }, onDisplaced);
   undo.defer(() => store.close());
 
   const locks = new KeyedLock();
@@ -160,19 +167,6 @@ async function makeDirectories(directory: string): Promise<void> {
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
 }
 
-/** Keeps a second server away. One that was just killed may still be going, so it is waited for. */
-async function lockDataDirectory(directory: string): Promise<FileLock> {
-  try {
-    return await lockFile(join(directory, "server.lock"), { signal: AbortSignal.timeout(LOCK_WAIT_MS) });
-  } catch (error) {
-    throw new CaissonError(
-      "INVALID_CONFIG",
-      `Another server uses the data directory ${directory}: stop it, or give another with --data`,
-      { cause: error },
-    );
-  }
-}
-
 async function openRegion(
   config: Config,
   name: string,
@@ -195,8 +189,13 @@ async function openRegion(
   },
 ): Promise<Region> {
   const directory = join(resolve(config.dataDirectory), "regions", name);
-  const storage = await LocalStorage.open({
+  const storage = await SpreadStorage.open({
     directory: join(directory, "pool"),
+    disks: config.pool.disks.map((disk) => ({
+      directory: poolDirectory(disk, name),
+      ...(disk.sizeBytes === null ? {} : { poolSizeBytes: disk.sizeBytes }),
+    })),
+    onProblem: (disk, problem) => logger.error({ region: name, disk }, problem),
     ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
     ...(config.pool.headroomBytes === null ? {} : { headroomBytes: config.pool.headroomBytes }),
     isAwakeForSyncs: config.volumes.isAwakeForSyncs,

@@ -28,7 +28,7 @@ export interface StorageDriver {
   attach(id: ImageId, mode: AttachMode): Promise<BlockDevice>;
   /** Flushes and removes one attachment of the device; the last one removes it. Detached already is success. */
   detach(device: BlockDevice): Promise<void>;
-  /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows. */
+  /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows, or on a disk that cannot be used. */
   usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
   /**
    * Up to `length` bytes of the image from `offset` on, fewer at its end, attached or not; what a file system on it has not written yet is not among
@@ -41,18 +41,24 @@ export interface StorageDriver {
   /** Bytes of the pool that the image maps, shared ones included: cheap, for images in use too. Absent is 0. */
   storedBytes(id: ImageId): Promise<number>;
   /**
-   * The same of attached images, and what is free (as `capacity` says), all at one instant: it is synchronous, so that nothing is written back in
-   * between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent.
+   * The same of attached images, and what is free (as `capacity` says), disk by disk, all at one instant: it is synchronous, so that nothing is
+   * written back in between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent.
    */
-  spaceNow(ids: readonly ImageId[]): PoolSpace;
+  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[];
+  /** Of all disks that can be used, and of each disk. */
   capacity(): Promise<PoolCapacity>;
-  /** Makes the pool larger while it is used; the size that it has already is success. `INVALID_CAPACITY` where that cannot be. */
-  growPool(sizeBytes: number): Promise<void>;
+  /** On which disk an image lies, or would if there were one of this id. Reads nothing. */
+  placeOf(id: ImageId): ImagePlace;
+  /**
+   * Makes the pool larger while it is used, on the disk of that directory (default: the first one); the size that it has already is success.
+   * `INVALID_CAPACITY` where that cannot be.
+   */
+  growPool(sizeBytes: number, directory?: string): Promise<void>;
   /** Releases what the driver holds (devices, mounts). The images stay. */
   close(): Promise<void>;
 }
 
-export interface PoolCapacity {
+export interface Capacity {
   readonly totalBytes: number;
   /** What volumes and snapshots may still take: what is free beyond the headroom. */
   readonly availableBytes: number;
@@ -62,7 +68,26 @@ export interface PoolCapacity {
   readonly headroomBytes: number;
 }
 
-export interface PoolSpace extends Pick<PoolCapacity, "freeBytes" | "headroomBytes"> {
+export interface DiskCapacity extends Capacity {
+  /** On the host. */
+  readonly directory: string;
+  /** Why it cannot be used, with what to do; it then counts as nothing. Null: it can. */
+  readonly problem: string | null;
+}
+
+export interface PoolCapacity extends Capacity {
+  /** The data directory's own disk first. */
+  readonly disks: readonly DiskCapacity[];
+}
+
+export interface ImagePlace {
+  /** Of the disk, as in `DiskCapacity`. */
+  readonly directory: string;
+  /** Why images there cannot be used; calls about one fail with `DISK_UNAVAILABLE`, but for `usage` and `storedBytes`. Null: they can. */
+  readonly problem: string | null;
+}
+
+export interface DiskSpace extends Pick<Capacity, "freeBytes" | "headroomBytes"> {
   readonly storedBytes: ReadonlyMap<ImageId, number>;
 }
 

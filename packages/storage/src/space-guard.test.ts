@@ -192,7 +192,9 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     const { bavail, bsize } = await statfs(disk.mountPath);
     // What the pool keeps free of the disk below, its headroom and 100 MiB are left.
     await runTool("fallocate", ["-l", String(bavail * bsize - (32 + 64 + 100) * MIB), other]);
-    const { freeBytes, headroomBytes } = storage.spaceNow([]);
+    const [space] = storage.spacesNow([]);
+    assert.ok(space);
+    const { freeBytes, headroomBytes } = space;
     assert.ok(freeBytes - headroomBytes < 120 * MIB, "known at once, whatever the pool is busy with");
     await guard.look();
     const said = await dd(join(target, "file"), "count=600", "conv=fsync");

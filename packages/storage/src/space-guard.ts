@@ -12,7 +12,7 @@ import {
   thaw,
   trim,
 } from "@caisson/linux";
-import type { ImageId, PoolSpace, StorageDriver } from "./driver.ts";
+import type { DiskSpace, ImageId, StorageDriver } from "./driver.ts";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -80,6 +80,17 @@ interface Look extends Pick<Guarded, "usedBytes"> {
   readonly owedBytes: number;
 }
 
+/** One disk of the pool, and the file systems whose images lie on it. */
+interface DiskLook {
+  readonly space: DiskSpace;
+  readonly mounts: readonly Guarded[];
+  /** Free beyond the headroom. */
+  readonly roomBytes: number;
+  readonly isRoomy: boolean;
+  /** At the file systems; none where there is much room. */
+  readonly looks: readonly Look[];
+}
+
 /**
  * Keeps writers from promising more than the pool can store.
  *
@@ -93,7 +104,7 @@ interface Look extends Pick<Guarded, "usedBytes"> {
  * that their writes may fail, and the end of the volume's mount reports what was lost.
  */
 export class SpaceGuard implements AsyncDisposable {
-  readonly #storage: Pick<StorageDriver, "spaceNow">;
+  readonly #storage: Pick<StorageDriver, "spacesNow">;
   readonly #options: SpaceGuardOptions;
   readonly #mounts = new Map<ImageId, Guarded>();
   readonly #closing = new AbortController();
@@ -103,7 +114,7 @@ export class SpaceGuard implements AsyncDisposable {
   #isRoomy = false;
   #hasFailed = false;
 
-  constructor(storage: Pick<StorageDriver, "spaceNow">, options: SpaceGuardOptions) {
+  constructor(storage: Pick<StorageDriver, "spacesNow">, options: SpaceGuardOptions) {
     this.#storage = storage;
     this.#options = options;
     this.#running = this.#run();
@@ -188,21 +199,39 @@ export class SpaceGuard implements AsyncDisposable {
   async #look(): Promise<number> {
     // First of all, and whatever fails after it: nobody stands still for longer than was promised.
     this.#letGoOverdue();
-    const startedMs = performance.now();
     const dirtyBytes = await readDirtyBytes();
-    const space = this.#storage.spaceNow([...this.#mounts.keys()]);
+    const startedMs = performance.now();
+    // All of it at one instant, before anything is waited for.
+    const disks = this.#storage.spacesNow([...this.#mounts.keys()]).map((space) => this.#lookAtDisk(space, dirtyBytes));
+    this.#isRoomy = disks.every(({ isRoomy }) => isRoomy);
+    let pauseMs = LONGEST_PAUSE_MS;
+    for (const disk of disks) pauseMs = Math.min(pauseMs, await this.#settle(disk, dirtyBytes, startedMs));
+    return pauseMs;
+  }
+
+  #lookAtDisk(space: DiskSpace, dirtyBytes: number): DiskLook {
+    const mounts = [...this.#mounts.values()].filter(({ imageId }) => space.storedBytes.has(imageId));
     const roomBytes = space.freeBytes - space.headroomBytes;
-    this.#isRoomy = roomBytes - dirtyBytes > ROOMY_BYTES;
-    if (this.#isRoomy) {
-      for (const mount of this.#mounts.values()) this.#letGo(mount);
-      for (const mount of this.#mounts.values()) await this.#limit(mount, 0);
+    // What is dirty may be for any disk.
+    const isRoomy = roomBytes - dirtyBytes > ROOMY_BYTES;
+    const looks = isRoomy
+      ? []
+      : mounts
+          .map((mount) => this.#measure(mount, space.storedBytes.get(mount.imageId)))
+          .filter((look) => look !== null);
+    return { space, mounts, roomBytes, isRoomy, looks };
+  }
+
+  /** Sets the limits of the file systems on one disk. Resolves to the time until the next look. */
+  async #settle(disk: DiskLook, dirtyBytes: number, startedMs: number): Promise<number> {
+    const { space, mounts, roomBytes, isRoomy, looks } = disk;
+    if (isRoomy) {
+      for (const mount of mounts) this.#letGo(mount);
+      for (const mount of mounts) await this.#limit(mount, 0);
       return LONGEST_PAUSE_MS;
     }
-    const looks = [...this.#mounts.values()]
-      .map((mount) => this.#measure(mount, space.storedBytes.get(mount.imageId)))
-      .filter((look) => look !== null);
     await this.#limitAll(roomBytes, looks);
-    await this.#holdOrLetGo(space, dirtyBytes);
+    await this.#holdOrLetGo(space, dirtyBytes, mounts);
     this.#giveBack(looks.map(({ mount }) => mount));
     const lookMs = performance.now() - startedMs;
     const isActive = looks.some(({ mount }) => startedMs - mount.grewAtMs < ACTIVE_MS);
@@ -278,8 +307,12 @@ export class SpaceGuard implements AsyncDisposable {
     }
   }
 
-  async #holdOrLetGo({ freeBytes, headroomBytes }: PoolSpace, dirtyBytes: number): Promise<void> {
-    const volumes = [...this.#mounts.values()].filter(({ isScratch, isEnding }) => !isScratch && !isEnding);
+  async #holdOrLetGo(
+    { freeBytes, headroomBytes }: DiskSpace,
+    dirtyBytes: number,
+    mounts: readonly Guarded[],
+  ): Promise<void> {
+    const volumes = mounts.filter(({ isScratch, isEnding }) => !isScratch && !isEnding);
     const leastBytes = headroomBytes / 2;
     if (freeBytes >= leastBytes + headroomBytes / 8) {
       for (const mount of volumes) {

@@ -349,14 +349,20 @@ export function describeStorageConformance(name: string, makePool: () => Promise
     test("a full pool refuses new images, harms none, and has room again after one is deleted", async () => {
       await driver.createImage("vol_kept", { sizeBytes: 8 * MIB });
       await write("vol_kept", "kept", 8 * MIB);
-      const { totalBytes } = await driver.capacity();
-      await driver.createImage("vol_hog", { sizeBytes: totalBytes });
-      const device = await driver.attach("vol_hog", "rw");
-      await assert.rejects(fill(device.path, totalBytes), /ENOSPC|EIO/);
+      const { totalBytes, disks } = await driver.capacity();
+      const hogs = disks.map((_, index) => `vol_hog${index}`);
+      const devices: BlockDevice[] = [];
+      // One fills one disk.
+      for (const hog of hogs) {
+        await driver.createImage(hog, { sizeBytes: totalBytes });
+        const device = await driver.attach(hog, "rw");
+        devices.push(device);
+        await assert.rejects(fill(device.path, totalBytes), /ENOSPC|EIO/);
+      }
       await assert.rejects(driver.createImage("vol_more", { sizeBytes: 8 * MIB }), { code: "STORAGE_FULL" });
       assert.equal(await driver.getImage("vol_more"), null);
-      await driver.detach(device).catch(() => driver.detach(device));
-      await remove("vol_hog");
+      for (const device of devices) await driver.detach(device).catch(() => driver.detach(device));
+      await remove(...hogs);
       await eventually(async () => (await driver.capacity()).availableBytes > totalBytes / 2);
       await driver.createImage("vol_more", { sizeBytes: 8 * MIB });
       await write("vol_more", "room", 8 * MIB);

@@ -1,18 +1,19 @@
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { faultPoint } from "@caisson/linux";
-import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
-import { findDebris } from "./local-test-pool.ts";
+import { LocalStorage } from "../src/local/local-storage.ts";
+import { SpreadStorage } from "../src/spread/spread-storage.ts";
+import { type CrashSetting, findDebris } from "./local-test-pool.ts";
 
 /**
  * The process that the crash tests kill: opens a pool, runs one operation under a plan of faults, and reports. Where the operation fails, it
  * is tried once more, without faults, as a caller would.
  */
 const [configuration = "", requestPath = ""] = process.argv.slice(2);
-const { options, images } = JSON.parse(configuration) as { options: LocalStorageOptions; images: string };
+const { options, images } = JSON.parse(configuration) as CrashSetting;
 const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: unknown[]; plan: string };
-const [method, ...args] = call as [keyof LocalStorage, ...unknown[]];
+const [method, ...args] = call as [keyof LocalStorage & keyof SpreadStorage, ...unknown[]];
 
-await using storage = await LocalStorage.open(options);
+await using storage = await openStorage(options);
 // What a start does in the background is no part of the operation.
 await storage.sparesMade();
 const run = (): Promise<void> => (storage[method] as (...args: readonly unknown[]) => Promise<void>)(...args);
@@ -31,6 +32,11 @@ try {
 report("done");
 await faultPoint("operation:end");
 writeFileSync(planPath, "");
+
+function openStorage(given: CrashSetting["options"]): Promise<LocalStorage | SpreadStorage> {
+  if (!("disks" in given)) return LocalStorage.open(given);
+  return SpreadStorage.open({ ...given, onProblem: (_directory, problem) => report(`error ${problem}`) });
+}
 
 /** Written at once: the process may be killed at the next step. */
 function report(line: string): void {

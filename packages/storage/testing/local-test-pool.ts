@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { LoopDevice, mountFileSystem, openFile, runTool, unmount } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
+import type { SpreadStorageOptions } from "../src/spread/spread-storage.ts";
 import { MIB } from "./device-io.ts";
 import type { TestPool } from "./test-pool.ts";
 
@@ -14,7 +15,7 @@ import type { TestPool } from "./test-pool.ts";
  */
 export class TestDisk {
   readonly directory: string;
-  readonly mountPath: string;
+  mountPath: string;
   readonly #type: "ext4" | "btrfs";
   #device: LoopDevice | null = null;
 
@@ -38,10 +39,12 @@ export class TestDisk {
     return join(this.directory, "disk.img");
   }
 
-  async mount(): Promise<void> {
+  /** There, or where it was mounted last. */
+  async mount(target = this.mountPath): Promise<void> {
+    this.mountPath = target;
     await using image = await openFile(this.#imagePath, "r+");
     this.#device = await LoopDevice.attach(image, { isDirect: true });
-    await mountFileSystem({ type: this.#type, source: this.#device.path, target: this.mountPath });
+    await mountFileSystem({ type: this.#type, source: this.#device.path, target });
   }
 
   async unmount(): Promise<void> {
@@ -78,23 +81,36 @@ export async function makeLocalTestPool(kind: "xfs" | "btrfs"): Promise<TestPool
     reserveBytes: 64 * MIB,
     ...(kind === "xfs" ? { poolSizeBytes: 1024 * MIB } : {}),
   };
-  const images = kind === "xfs" ? join(options.directory, "mount") : options.directory;
-  const isolate = fileURLToPath(new URL("../../../scripts/isolate.sh", import.meta.url));
-  const operation = fileURLToPath(new URL("./crash-operation.ts", import.meta.url));
+  const images = [kind === "xfs" ? join(options.directory, "mount") : options.directory];
   return {
     open: () => LocalStorage.open(options),
     findDebris: () => findDebris(images),
-    crashCommand: [isolate, process.execPath, operation, JSON.stringify({ options, images })],
+    crashCommand: crashCommand({ options, images }),
     cutPower: (driver) => disk.cutPower(() => driver.close()),
     dispose: () => disk.dispose(),
   };
 }
 
+/** What `crash-operation.ts` is told. */
+export interface CrashSetting {
+  readonly options: LocalStorageOptions | Omit<SpreadStorageOptions, "onProblem">;
+  /** Where the images are. */
+  readonly images: readonly string[];
+}
+
+export function crashCommand(setting: CrashSetting): readonly string[] {
+  const isolate = fileURLToPath(new URL("../../../scripts/isolate.sh", import.meta.url));
+  const operation = fileURLToPath(new URL("./crash-operation.ts", import.meta.url));
+  return [isolate, process.execPath, operation, JSON.stringify(setting)];
+}
+
 /** Half-made and half-removed images. */
-export async function findDebris(imagesDirectory: string): Promise<readonly string[]> {
+export async function findDebris(imagesDirectories: readonly string[]): Promise<readonly string[]> {
   const places = await Promise.all(
-    ["incoming", "trash"].map(async (place) =>
-      (await readdir(join(imagesDirectory, place))).map((name) => `${place}/${name}`),
+    imagesDirectories.flatMap((directory) =>
+      ["incoming", "trash"].map(async (place) =>
+        (await readdir(join(directory, place))).map((name) => `${place}/${name}`),
+      ),
     ),
   );
   return places.flat();

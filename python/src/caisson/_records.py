@@ -75,6 +75,8 @@ class Volume(Record):
     """When a deleted volume's data goes; until then it can be restored, unless the server needs its space."""
     last_error: VolumeError | None
     """What went wrong with it, such as writes that were lost, until it is acknowledged."""
+    unavailable: str | None
+    """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
@@ -86,6 +88,7 @@ class Volume(Record):
         _wrap(volume, "base_snapshot", Reference)
         _wrap(volume, "parent", Parent)
         volume.setdefault("last_error", None)
+        volume.setdefault("unavailable", None)
         _wrap(volume, "last_error", VolumeError)
         return volume
 
@@ -116,16 +119,34 @@ class Snapshot(Record):
     created_at: str
     deleted_at: str | None
     purge_at: str | None
+    unavailable: str | None
+    """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
         snapshot = cls(wire)
+        snapshot.setdefault("unavailable", None)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
         snapshot.setdefault("inodes", None)
         snapshot.setdefault("used_inodes", None)
         _wrap(snapshot, "volume", Reference)
         _wrap(snapshot, "base_snapshot", Reference)
         return snapshot
+
+
+class PoolDisk(Record):
+    """A disk of a storage pool. All but the percentage are bytes."""
+
+    directory: str
+    """Where the pool's part on this disk is, on the server's host."""
+    problem: str | None
+    """Why the disk cannot be used, and what to do; its sizes are 0 then. What lies on it is not lost."""
+    total: int
+    used: int
+    free: int
+    headroom: int
+    available: int
+    used_percent: float
 
 
 class Pool(Record):
@@ -155,6 +176,14 @@ class Pool(Record):
     retention_hours: float
     retention_floor_hours: float
     """How long deleted things are kept when the pool needs room."""
+    disks: list[PoolDisk]
+    """The server's data directory first; all sizes above are sums over them."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Pool:
+        pool = cls(wire)
+        pool["disks"] = [PoolDisk(disk) for disk in wire.get("disks", [])]
+        return pool
 
 
 class Descendant(Record):

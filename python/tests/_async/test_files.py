@@ -18,6 +18,25 @@ from caisson._async.concurrency import sleep
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
 
 
+async def test_files_with_holes_have_them_in_both_directions(sandbox: AsyncSandbox, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "file").open("wb") as file:
+        for position, data in [(0, b"begin"), (12_000, b"x" * 5000), (40 * 2**20 + 3, b"middle")]:
+            file.seek(position)
+            file.write(data)
+        file.truncate(80 * 2**20 + 1)
+    (source / "zeros").write_bytes(bytes(2**20))
+    await sandbox.fs.upload(str(source), "holes")
+    info = await sandbox.fs.stat("holes/file")
+    assert (info.size, info.blocks * 512 <= 64 * 1024) == (80 * 2**20 + 1, True)
+    assert (await sandbox.fs.stat("holes/zeros")).blocks * 512 >= 2**20
+    await sandbox.fs.download(str(tmp_path / "back"), "holes")
+    assert (tmp_path / "back/file").stat().st_blocks * 512 <= 64 * 1024
+    for name in ("file", "zeros"):
+        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
+
+
 async def test_files_hold_what_was_written(sandbox: AsyncSandbox) -> None:
     fs = sandbox.fs
     await fs.write_text_file("text", "Grüße\n")

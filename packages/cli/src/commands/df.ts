@@ -1,5 +1,5 @@
 import { formatSize } from "@caisson/model";
-import type { Pool } from "@caisson/sdk";
+import type { Pool, PoolDisk } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import type { Column } from "../output/table.ts";
@@ -57,7 +57,12 @@ function linesOf(pool: Pool): readonly Line[] {
     line("available", pool.available, "for volumes and snapshots"),
     line("headroom", pool.headroom, "for scratch disks and metadata"),
     line("total", pool.total),
+    ...(pool.disks.length === 1 ? [] : pool.disks.map((disk) => line(disk.directory, disk.total, describeDisk(disk)))),
   ];
+}
+
+function describeDisk({ problem, available, usedPercent }: PoolDisk): string {
+  return problem ?? `of this on the disk there: ${usedPercent} % used, ${formatSize(available)} available`;
 }
 
 function hours(count: number): string {

@@ -109,7 +109,9 @@ function addList(volumes: Command): void {
             ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
             : "None.";
         context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
-        for (const { slug, lastError } of items) {
+        for (const { slug, lastError, unavailable } of items) {
+          if (unavailable !== null && !context.output.isJson)
+            context.output.warn(`Volume ${slug} cannot be used: ${unavailable}`);
           if (lastError === null || context.output.isJson) continue;
           const advice = `When you have checked it: caisson volumes acknowledge ${slug}`;
           context.output.warn(`Volume ${slug} is damaged: ${describeLastError(lastError)}. ${advice}`);
@@ -282,5 +284,6 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
     ["CREATED", volume.createdAt === null ? "-" : formatTime(volume.createdAt)],
     ...(volume.lastError === null ? [] : [["LAST ERROR", describeLastError(volume.lastError)] as const]),
+    ...(volume.unavailable === null ? [] : [["UNAVAILABLE", volume.unavailable] as const]),
   ];
 }

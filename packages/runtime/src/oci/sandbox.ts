@@ -174,7 +174,7 @@ export class Sandbox {
       : {};
     const dataMounts = await trace.run("data mounts", async () => {
       const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
-      return await resolveTargets(rootPath, await settleAll(mounted));
+      return await resolveTargets(rootPath, root.kind, await settleAll(mounted));
     });
     const config = {
       hostname,

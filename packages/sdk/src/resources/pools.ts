@@ -33,6 +33,28 @@ export interface Pool {
   retentionHours: number;
   /** How long they are kept when the pool needs room. */
   retentionFloorHours: number;
+  /** Its disks, the one of the server's data directory first; all sizes above are sums over them. */
+  disks: PoolDisk[];
+}
+
+/** A disk of a storage pool. All but the percentage are bytes. */
+export interface PoolDisk {
+  /** Where the pool's part on this disk is, on the server's host. */
+  directory: string;
+  /** Why the disk cannot be used, and what to do; all sizes are 0 then. What lies on it is not lost. */
+  problem: string | null;
+  /** What it can hold. */
+  total: number;
+  /** All that it holds. */
+  used: number;
+  /** All that is free. */
+  free: number;
+  /** What of that is kept for scratch disks of sandboxes and for metadata. */
+  headroom: number;
+  /** What volumes and snapshots may still take. */
+  available: number;
+  /** How much is used of what volumes and snapshots can ever have. */
+  usedPercent: number;
 }
 
 /** The server's storage pools: for tokens of the server's first organization. */
@@ -76,5 +98,21 @@ function toPool(value: unknown): Pool {
     shared: number("shared"),
     retentionHours: number("retention_hours"),
     retentionFloorHours: number("retention_floor_hours"),
+    disks: requireArray(wire.disks).map(toDisk),
+  };
+}
+
+function toDisk(value: unknown): PoolDisk {
+  const wire = requireRecord(value);
+  const number = (name: string) => Number(wire[name]);
+  return {
+    directory: String(wire.directory),
+    problem: typeof wire.problem === "string" ? wire.problem : null,
+    total: number("total"),
+    used: number("used"),
+    free: number("free"),
+    headroom: number("headroom"),
+    available: number("available"),
+    usedPercent: number("used_percent"),
   };
 }

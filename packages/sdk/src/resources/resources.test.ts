@@ -21,7 +21,8 @@ test("a volume has the short and the official names, and prints readably", async
     "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
       "allocated: 4096, inodes: 1024, usedInodes: 11, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
-      "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z } }",
+      "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z }, " +
+      "unavailable: 'Mount the disk' }",
   );
 });
 
@@ -35,6 +36,7 @@ test("a server that knows only the common form is understood too", async () => {
   assert.deepEqual(volume?.labels, {});
   assert.equal(volume?.createdAt, null);
   assert.equal(volume?.lastError, null);
+  assert.equal(volume?.unavailable, null);
 });
 
 test("a snapshot has the short and the official names and says how consistent it is", async () => {
@@ -164,12 +166,23 @@ test("our additions use the agreed paths and bodies", async () => {
 });
 
 test("pools tell what they hold, and grow", async () => {
-  const pool = { region: "ord", total: 100, used: 60, used_percent: 61.5, built_in: 7, retention_floor_hours: 1 };
+  const disks = [{ directory: "/b", problem: "Mount it", total: 0, used_percent: 0 }];
+  const pool = {
+    region: "ord",
+    total: 100,
+    used: 60,
+    used_percent: 61.5,
+    built_in: 7,
+    retention_floor_hours: 1,
+    disks,
+  };
   await using api = await FakeApi.start(() => ({ body: [pool] }));
   const { pools } = new Client(api.options);
   for (const found of [await pools.list(), await pools.grow()]) {
     const { region, total, used, usedPercent, builtIn, retentionFloorHours } = found[0] ?? {};
     assert.deepEqual([region, total, used, usedPercent, builtIn, retentionFloorHours], ["ord", 100, 60, 61.5, 7, 1]);
+    const [disk] = found[0]?.disks ?? [];
+    assert.deepEqual([disk?.directory, disk?.problem, disk?.usedPercent], ["/b", "Mount it", 0]);
   }
   assert.deepEqual(
     api.requests.map(({ method, url }) => `${method} ${url.pathname}`),

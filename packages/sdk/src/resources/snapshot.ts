@@ -46,6 +46,8 @@ export class Snapshot {
   readonly deletedAt: Date | null;
   /** Until when it can be restored; `null` for one that is not deleted. */
   readonly purgeAt: Date | null;
+  /** Why it cannot be used now, and what to do, for example when its disk is not mounted; `null`: it can. It is not lost. */
+  readonly unavailable: string | null;
 
   /** @internal */
   constructor(data: WireSnapshot & Partial<ExtendedSnapshot>) {
@@ -64,6 +66,7 @@ export class Snapshot {
     this.createdAt = toDate(data.created_at);
     this.deletedAt = toDate(data.deleted_at);
     this.purgeAt = toDate(data.purge_at);
+    this.unavailable = data.unavailable ?? null;
   }
 
   /** Makes a snapshot of a volume; the same as `new Client(options).volumes.snapshot(idOrSlug, options)`. */

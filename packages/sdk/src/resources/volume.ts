@@ -68,6 +68,8 @@ export class Volume {
   readonly purgeAt: Date | null;
   /** What went wrong with it, such as writes that were lost, until it is acknowledged (`volumes.acknowledge`); `null`: nothing. */
   readonly lastError: VolumeError | null;
+  /** Why it cannot be used now, and what to do, for example when its disk is not mounted; `null`: it can. It is not lost. */
+  readonly unavailable: string | null;
   readonly #baseSnapshot: ObjectReference | null;
 
   /** @internal */
@@ -89,6 +91,7 @@ export class Volume {
     this.deletedAt = toDate(data.deleted_at);
     this.purgeAt = toDate(data.purge_at);
     this.lastError = data.last_error ? { message: data.last_error.message, at: new Date(data.last_error.at) } : null;
+    this.unavailable = data.unavailable ?? null;
   }
 
   /** Creates a volume; the same as `new Client(options).volumes.create(options)`. */

@@ -31,6 +31,11 @@ async function observePools({ metrics, regions, store }: AppContext): Promise<vo
     metrics.poolAvailable.set({ region }, capacity.availableBytes);
     metrics.poolHeadroom.set({ region }, capacity.headroomBytes);
     metrics.poolUsedRatio.set({ region }, usedPercent(capacity) / 100);
+    for (const { directory, problem, totalBytes, availableBytes } of capacity.disks) {
+      metrics.poolDiskUsable.set({ region, directory }, problem === null ? 1 : 0);
+      metrics.poolDiskSize.set({ region, directory }, totalBytes);
+      metrics.poolDiskAvailable.set({ region, directory }, availableBytes);
+    }
     metrics.poolReclaimable.set(
       { region },
       deleted.reduce((sum, { exclusiveBytes }) => sum + exclusiveBytes, 0),

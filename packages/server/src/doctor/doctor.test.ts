@@ -19,10 +19,12 @@ import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
 import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
 import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
+import { checkSpeed, judgeSpeed } from "./speed-check.ts";
 
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
     const checks = await runDoctor({
+      databaseUrl: null,
       dataDirectory: "/var/lib/caisson",
       sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
     });
@@ -157,6 +159,27 @@ suite("doctor", () => {
     assert.deepEqual(judge(30e9), ["ok", "ok"]);
     assert.deepEqual(judge(6e9), ["warning", "ok"]);
     assert.deepEqual(judge(2e9), ["missing", "missing"]);
+  });
+
+  test("the speed of the disk is told, with what its layout costs a volume and what would make it better", () => {
+    const speed = (syncsPerSecond: number) => ({ syncsPerSecond, writtenBytesPerSecond: 5e8, readBytesPerSecond: 1e9 });
+    const judge = (disk: number, volume: number, hasPoolFile: boolean) =>
+      judgeSpeed({ disk: speed(disk), volume: speed(volume), hasPoolFile });
+    const slow = judge(10_000, 4_000, true);
+    assert.equal(slow.status, "warning");
+    assert.match(slow.found, /^10000 synced writes, .* in a volume 4000 .*: 40 % .* two loop devices/);
+    assert.match(slow.remedy ?? "", /mkfs\.xfs/);
+    assert.equal(judge(10_000, 9_000, true).status, "ok");
+    assert.equal(judge(10_000, 6_000, false).status, "ok");
+    assert.match(judge(100, 90, false).remedy ?? "", /The disk itself/);
+  });
+
+  test("a disk that cannot be measured is a warning with the reason, and measuring leaves nothing", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "caisson-doctor-"));
+    assert.match((await checkSpeed(join(directory, "not/there/yet"))).found, /synced writes/);
+    assert.deepEqual(await readdir(directory), []);
+    await rm(directory, { recursive: true });
+    assert.match((await checkSpeed("/proc/self")).found, /^not measured: /);
   });
 
   test("a pool with a reverse map is a warning, and one without is well", async () => {

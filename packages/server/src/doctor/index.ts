@@ -3,6 +3,7 @@ import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
+import { checkDatabase } from "./database-check.ts";
 import {
   checkDescriptors,
   checkDisk,
@@ -16,6 +17,7 @@ import {
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
 import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
+import { checkSpeed } from "./speed-check.ts";
 
 export type { Check } from "./check.ts";
 
@@ -24,6 +26,7 @@ export async function runDoctor(options: {
   readonly dataDirectory: string;
   readonly cacheDirectory?: string;
   readonly sandboxes: SandboxLimitsConfig;
+  readonly databaseUrl: string | null;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
   const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
@@ -37,9 +40,12 @@ export async function runDoctor(options: {
     () => checkDisk(options.dataDirectory, judgeDataDisk),
     () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),
+    () => checkDatabase(options.databaseUrl),
     checkNameServers,
     checkFirewall,
     checkImageSources,
   ];
-  return (await Promise.all(groups.map((run) => run()))).flat();
+  const checks = (await Promise.all(groups.map((run) => run()))).flat();
+  // Alone, so that nothing else is measured.
+  return [...checks, await checkSpeed(options.dataDirectory)];
 }

@@ -9,6 +9,18 @@ const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
 const tags = ["administration"];
 
 const Bytes = (description: string) => Type.Integer({ description: `Bytes: ${description}` });
+const DiskSchema = Type.Object({
+  directory: Type.String({ description: "Of the part of the pool on this disk, on the server's host" }),
+  problem: Type.Union([Type.String(), Type.Null()], {
+    description: "Why it cannot be used, with what to do; its sizes are 0 then. What lies on it is not lost",
+  }),
+  total: Bytes("what it can hold"),
+  used: Bytes("all that it holds"),
+  free: Bytes("all that is free"),
+  headroom: Bytes("of that kept for scratch disks and metadata"),
+  available: Bytes("what volumes and snapshots may still take"),
+  used_percent: Type.Number({ description: "Of what volumes and snapshots can ever have" }),
+});
 const PoolSchema = Type.Object({
   region: Type.String(),
   total: Bytes("what the pool, and the disk that it lies on, can hold"),
@@ -25,6 +37,7 @@ const PoolSchema = Type.Object({
   shared: Bytes("what several of these share, and metadata"),
   retention_hours: Type.Number({ description: "How long deleted things are kept" }),
   retention_floor_hours: Type.Number({ description: "How long they are kept when the pool needs room" }),
+  disks: Type.Array(DiskSchema, { description: "The data directory's own disk first; what stands above is their sum" }),
 });
 
 /** What the pools hold, and their growth: for administrators. */
@@ -36,7 +49,7 @@ export function poolRoutes(app: AppContext, http: Http): void {
     free: pool.freeBytes,
     headroom: pool.headroomBytes,
     available: pool.availableBytes,
-    used_percent: Math.round(pool.usedPercent * 10) / 10,
+    used_percent: rounded(pool.usedPercent),
     volumes: pool.volumesBytes,
     snapshots: pool.snapshotsBytes,
     deleted: pool.deletedBytes,
@@ -45,6 +58,16 @@ export function poolRoutes(app: AppContext, http: Http): void {
     shared: pool.sharedBytes,
     retention_hours: app.config.volumes.retentionMs / 3_600_000,
     retention_floor_hours: Math.min(app.config.volumes.retentionMs, app.config.volumes.retentionFloorMs) / 3_600_000,
+    disks: pool.disks.map((disk) => ({
+      directory: disk.directory,
+      problem: disk.problem,
+      total: disk.totalBytes,
+      used: Math.max(0, disk.totalBytes - disk.freeBytes),
+      free: disk.freeBytes,
+      headroom: disk.headroomBytes,
+      available: disk.availableBytes,
+      used_percent: disk.problem === null ? rounded(disk.usedPercent) : 0,
+    })),
   });
   const response = { 200: Type.Array(PoolSchema), ...errors };
 
@@ -55,10 +78,14 @@ export function poolRoutes(app: AppContext, http: Http): void {
   );
   http.post(
     "/api/v1/pools/grow",
-    { schema: { tags, summary: "Apply a raised pool.size of the settings, without a restart", response } },
+    { schema: { tags, summary: "Apply raised sizes of the pool in the settings, without a restart", response } },
     async ({ actor }) => {
       await growPools(app, actor);
       return (await getPools(app, actor)).map(show);
     },
   );
+}
+
+function rounded(percent: number): number {
+  return Math.round(percent * 10) / 10;
 }

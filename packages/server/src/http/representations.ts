@@ -23,7 +23,7 @@ export function wireVolume(volume: Disk): WireVolume {
   };
 }
 
-export function extendedVolume(volume: Disk, attachedTo: string | null): ExtendedVolume {
+export function extendedVolume(volume: Disk, attachedTo: string | null, unavailable: string | null): ExtendedVolume {
   const { parent } = volume;
   return {
     ...wireVolume(volume),
@@ -33,6 +33,7 @@ export function extendedVolume(volume: Disk, attachedTo: string | null): Extende
       volume.lastError === null
         ? null
         : { message: volume.lastError.message, at: new Date(volume.lastError.atMs).toISOString() },
+    unavailable,
     parent:
       parent === null
         ? null
@@ -52,13 +53,14 @@ export function wireSnapshot(snapshot: Disk): WireSnapshot {
   };
 }
 
-export function extendedSnapshot(snapshot: Disk): ExtendedSnapshot {
+export function extendedSnapshot(snapshot: Disk, unavailable: string | null): ExtendedSnapshot {
   return {
     ...wireSnapshot(snapshot),
     bootable: snapshot.isBootable,
     ...lifeOf(snapshot),
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
+    unavailable,
   };
 }
 

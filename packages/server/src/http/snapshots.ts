@@ -2,6 +2,7 @@ import { CreateSnapshotSchema, ExtendedSnapshotSchema, SnapshotSchema } from "@c
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import { findProblem } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
@@ -14,7 +15,7 @@ const tags = ["snapshots"];
 /** Snapshots (protocol.md 2.2, 2.3), and what Caisson adds: restore, labels, descendants. */
 export function snapshotRoutes(app: AppContext, http: Http): void {
   const showOne = (request: FastifyRequest, snapshot: Disk) =>
-    isExtended(request) ? extendedSnapshot(snapshot) : wireSnapshot(snapshot);
+    isExtended(request) ? extendedSnapshot(snapshot, findProblem(app, snapshot)) : wireSnapshot(snapshot);
   const show = async (request: FastifyRequest, snapshots: readonly Disk[]) =>
     snapshots.map((snapshot) => showOne(request, snapshot));
 

@@ -2,6 +2,7 @@ import { CreateVolumeSchema, ExtendedVolumeSchema, GrowVolumeSchema, VolumeSchem
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import { findProblem } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
 import { createVolume } from "../app/volumes/volume-create.ts";
 import { acknowledgeVolume } from "../app/volumes/volume-damage.ts";
@@ -22,7 +23,7 @@ export function volumeRoutes(app: AppContext, http: Http): void {
       app,
       volumes.map((volume) => volume.id),
     );
-    return volumes.map((volume) => extendedVolume(volume, writers.get(volume.id) ?? null));
+    return volumes.map((volume) => extendedVolume(volume, writers.get(volume.id) ?? null, findProblem(app, volume)));
   };
   const showOne = async (request: FastifyRequest, volume: Disk) => (await show(request, [volume]))[0];
 

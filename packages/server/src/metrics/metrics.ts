@@ -70,6 +70,20 @@ export class Metrics implements Disposable {
     "The highest threshold that is reached: 0 (none), 80, 90 or 95",
     ["region"],
   );
+  readonly poolDiskUsable = this.#gauge(
+    "caisson_pool_disk_usable",
+    "Whether a disk of the pool can be used: 1, or 0 when it is missing",
+    ["region", "directory"],
+  );
+  readonly poolDiskSize = this.#gauge("caisson_pool_disk_size_bytes", "What a disk of the pool can hold", [
+    "region",
+    "directory",
+  ]);
+  readonly poolDiskAvailable = this.#gauge(
+    "caisson_pool_disk_available_bytes",
+    "What volumes and snapshots may still take on a disk of the pool",
+    ["region", "directory"],
+  );
   readonly poolHolds = this.#counter(
     "caisson_pool_holds_total",
     "Times that writers were made to stand still because the pool was full",

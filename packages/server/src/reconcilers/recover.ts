@@ -120,7 +120,9 @@ async function reconcilePool(app: AppContext, regionName: string): Promise<void>
     }
   }
   for (const id of known) {
-    if (!present.has(id))
-      app.logger.error({ id, region: regionName }, "the image of a volume or snapshot is missing from the pool");
+    if (present.has(id)) continue;
+    const { problem } = storage.placeOf(id);
+    if (problem !== null) app.logger.error({ id, region: regionName, problem }, "a volume or snapshot cannot be used");
+    else app.logger.error({ id, region: regionName }, "the image of a volume or snapshot is missing from the pool");
   }
 }

@@ -14,6 +14,7 @@ import {
   readAvailableBytesNow,
   readMappedBytes,
   readSpace,
+  runTool,
   step,
   syncFile,
   truncateFile,
@@ -24,11 +25,12 @@ import type {
   BlockDevice,
   BlockImage,
   CreateImageOptions,
+  DiskSpace,
   ImageId,
+  ImagePlace,
   ImageUsage,
   KnownUsage,
   PoolCapacity,
-  PoolSpace,
   SealOptions,
   SealReport,
   StorageDriver,
@@ -173,9 +175,10 @@ export class LocalStorage implements StorageDriver {
     }
   }
 
-  async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
+  /** With `contents` the image is a copy of that file, of another pool, which nobody writes to meanwhile. It shares nothing with it. */
+  async createImage(id: ImageId, options: CreateImageOptions & { readonly contents?: string }): Promise<void> {
     requireImageId(id);
-    const { sizeBytes, parent, isEphemeral = false } = options;
+    const { sizeBytes, parent, contents, isEphemeral = false } = options;
     const action = `create image ${id}`;
     await this.#turn([id], action, async () => {
       const existing = await this.#images.find(id);
@@ -199,6 +202,10 @@ export class LocalStorage implements StorageDriver {
         const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
         await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
       }
+      if (contents !== undefined) {
+        const copy = ["--sparse=always", "--reflink=never", contents, path];
+        await step("storage.create.copy", () => runTool("cp", copy));
+      }
       await truncateFile(file, sizeBytes, path);
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
@@ -208,6 +215,12 @@ export class LocalStorage implements StorageDriver {
       await step("storage.create.commit", () => incoming.commit(this.#images.pathOf("images", id)));
       await step("storage.create.sync-directory", () => this.#images.sync("images"));
     });
+  }
+
+  /** The file of a sealed image, to make a larger or equal one of another pool from. Throws what `createImage` with this parent does. */
+  async contentsOf(parent: ImageId, sizeBytes: number, action: string): Promise<string> {
+    await using _parent = await this.#openParent(action, parent, sizeBytes);
+    return this.#images.pathOf("sealed", parent);
   }
 
   async sealImage(source: ImageId, id: ImageId, options: SealOptions = {}): Promise<SealReport> {
@@ -365,7 +378,7 @@ export class LocalStorage implements StorageDriver {
     return (await stat(image.path)).blocks * 512;
   }
 
-  spaceNow(ids: readonly ImageId[]): PoolSpace {
+  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[] {
     const storedBytes = new Map<ImageId, number>();
     for (const id of ids) {
       const path = this.#loopDevices.pathOf(id);
@@ -374,14 +387,19 @@ export class LocalStorage implements StorageDriver {
     }
     const freeBytes =
       this.#pool?.freeBytesNow() ?? Math.max(0, readAvailableBytesNow(this.#images.path) - this.#reserveBytes);
-    return { freeBytes, headroomBytes: this.#headroomBytes, storedBytes };
+    return [{ freeBytes, headroomBytes: this.#headroomBytes, storedBytes }];
   }
 
   async capacity(): Promise<PoolCapacity> {
     this.#requireOpen("read the capacity of the pool");
     const { totalBytes, freeBytes } = await this.#readSpace();
     const headroomBytes = this.#headroomBytes;
-    return { totalBytes, freeBytes, headroomBytes, availableBytes: Math.max(0, freeBytes - headroomBytes) };
+    const own = { totalBytes, freeBytes, headroomBytes, availableBytes: Math.max(0, freeBytes - headroomBytes) };
+    return { ...own, disks: [{ ...own, ...this.placeOf() }] };
+  }
+
+  placeOf(): ImagePlace {
+    return { directory: this.#directory, problem: null };
   }
 
   async growPool(sizeBytes: number): Promise<void> {

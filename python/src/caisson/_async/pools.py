@@ -17,7 +17,7 @@ class AsyncPools:
 
     async def list(self) -> builtins.list[Pool]:
         """What each region's pool holds."""
-        return [Pool(item) for item in await self._http.get(self._url)]
+        return [Pool.from_wire(item) for item in await self._http.get(self._url)]
 
     async def grow(self) -> builtins.list[Pool]:
         """Applies a `pool.size` that was raised in the server's settings, without a restart.
@@ -25,4 +25,4 @@ class AsyncPools:
         Raises:
             BadRequestError: When the settings name no size, or a smaller one.
         """
-        return [Pool(item) for item in await self._http.post(f"{self._url}/grow", {}, repeatable=True)]
+        return [Pool.from_wire(item) for item in await self._http.post(f"{self._url}/grow", {}, repeatable=True)]

@@ -18,7 +18,7 @@ class Pools:
 
     def list(self) -> builtins.list[Pool]:
         """What each region's pool holds."""
-        return [Pool(item) for item in self._http.get(self._url)]
+        return [Pool.from_wire(item) for item in self._http.get(self._url)]
 
     def grow(self) -> builtins.list[Pool]:
         """Applies a `pool.size` that was raised in the server's settings, without a restart.
@@ -26,4 +26,4 @@ class Pools:
         Raises:
             BadRequestError: When the settings name no size, or a smaller one.
         """
-        return [Pool(item) for item in self._http.post(f"{self._url}/grow", {}, repeatable=True)]
+        return [Pool.from_wire(item) for item in self._http.post(f"{self._url}/grow", {}, repeatable=True)]

@@ -1,7 +1,16 @@
 import { constants, type Dirent, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readdir, readlink, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { Description, EntryKind, ListedEntry, Source, SourceFile } from "./sides.ts";
+import { isZero } from "./is-zero.ts";
+import {
+  type Block,
+  type Description,
+  type EntryKind,
+  hasHoles,
+  type ListedEntry,
+  type Source,
+  type SourceFile,
+} from "./sides.ts";
 
 /** How much is read at a time. */
 const BLOCK_BYTES = 256 * 1024;
@@ -53,24 +62,27 @@ function kindOf(info: Stats | Dirent): EntryKind {
 class LocalFile implements SourceFile {
   readonly mode: number;
   readonly size: number;
+  readonly isSparse: boolean;
   readonly #file: FileHandle;
 
-  constructor(file: FileHandle, { mode, size }: Stats) {
+  constructor(file: FileHandle, info: Stats) {
     this.#file = file;
-    this.mode = mode;
-    this.size = size;
+    this.mode = info.mode;
+    this.size = info.size;
+    this.isSparse = hasHoles(info);
   }
 
   readAll(): Promise<Uint8Array> {
     return this.#file.readFile();
   }
 
-  async *readBlocks(): AsyncIterable<Uint8Array> {
+  async *readBlocks(): AsyncIterable<Block> {
     for (;;) {
       const block = new Uint8Array(BLOCK_BYTES);
       const { bytesRead } = await this.#file.read(block, 0, BLOCK_BYTES, null);
       if (bytesRead === 0) return;
-      yield block.subarray(0, bytesRead);
+      const bytes = block.subarray(0, bytesRead);
+      yield this.isSparse && isZero(bytes) ? bytesRead : bytes;
     }
   }
 

@@ -15,6 +15,9 @@ export async function measureDisk(
   disk: Pick<Disk, "id" | "baseImageId">,
   known: DiskUsage,
 ): Promise<DiskUsage> {
+  const { inodes: knownInodes, usedInodes } = known;
+  // Its disk is missing.
+  if (region.storage.placeOf(disk.id).problem !== null) return { ...usageOf(known), inodes: knownInodes, usedInodes };
   const usageMeasuredAtMs = Date.now();
   const usage = await region.storage.usage(disk.id, {
     base: disk.baseImageId,
@@ -35,7 +38,7 @@ export const NO_USAGE: DiskUsage = {
   usageMeasuredAtMs: null,
 };
 
-/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region is unavailable nothing changes. */
+/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const usageMeasuredAtMs = Date.now();
   const options = { base: disk.baseImageId, known: knownUsage(disk) };

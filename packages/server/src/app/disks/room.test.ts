@@ -8,12 +8,11 @@ import { makeRoom, RoomMaker, withRoom } from "./room.ts";
 
 /** A pool with 100 bytes of headroom, and nothing deleted in it. */
 function emptyHanded(pool: { freeBytes: number }): { readonly app: AppContext; readonly region: Region } {
-  const capacity = async () => ({
-    totalBytes: 1000,
-    headroomBytes: 100,
-    freeBytes: pool.freeBytes,
-    availableBytes: Math.max(0, pool.freeBytes - 100),
-  });
+  const capacity = async () => {
+    const { freeBytes } = pool;
+    const own = { totalBytes: 1000, headroomBytes: 100, freeBytes, availableBytes: Math.max(0, freeBytes - 100) };
+    return { ...own, disks: [{ ...own, directory: "/pool", problem: null }] };
+  };
   const app = {
     config: { volumes: { retentionMs: 2, retentionFloorMs: 1 } },
     store: { disks: { listDeleted: async () => [] } },

@@ -1,12 +1,12 @@
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { PoolCapacity } from "@caisson/storage";
+import type { DiskCapacity, PoolCapacity } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import type { Region } from "../region.ts";
 import { purgeDisk } from "./disk-purge.ts";
 
 /** Deleted disks that are looked at in one go. */
-const PURGE_BATCH = 100;
+const PURGE_BATCH = 1000;
 
 /** Something in the pool that makes work faster and can be made again, such as spare clones. */
 export interface Evictable {
@@ -35,14 +35,23 @@ export class RoomMaker {
   }
 }
 
-/** Whether a pool needs room: as much as its headroom should be available beside it. */
-export function needsRoom({ availableBytes, headroomBytes }: PoolCapacity): boolean {
-  return availableBytes < headroomBytes;
+/** Whether a disk of a pool needs room: as much as its headroom should be available beside it. */
+export function needsRoom({ disks }: PoolCapacity): boolean {
+  return disks.some(diskNeedsRoom);
+}
+
+function diskNeedsRoom({ availableBytes, headroomBytes, problem }: DiskCapacity): boolean {
+  return problem === null && availableBytes < headroomBytes;
+}
+
+/** The most that one of the disks lacks. */
+function lackingBytes({ disks }: PoolCapacity): number {
+  return Math.max(0, ...disks.filter(diskNeedsRoom).map((disk) => disk.headroomBytes - disk.availableBytes));
 }
 
 /**
  * Makes room in a pool that needs it: first what can be made again goes, then volumes and snapshots that are deleted, the oldest deletion
- * first, each only after the least time that the settings promise (`volumes.retention_floor_hours`). It stops as soon as there is room.
+ * first, on the disk that needs it, each only after the least time that the settings promise (`volumes.retention_floor_hours`). It stops as soon as there is room.
  * Resolves to whether anything was freed.
  */
 export function makeRoom(app: AppContext, region: Region): Promise<boolean> {
@@ -53,7 +62,7 @@ export function makeRoom(app: AppContext, region: Region): Promise<boolean> {
       if (!needsRoom(capacity)) break;
       const { name } = evictable;
       await evictable
-        .evict(capacity.headroomBytes - capacity.availableBytes)
+        .evict(lackingBytes(capacity))
         .catch((error: unknown) =>
           app.logger.warn({ err: error, region: region.name, name }, "cannot evict what can be made again"),
         );
@@ -84,7 +93,11 @@ async function purgeEarly(app: AppContext, region: Region): Promise<void> {
     Date.now() - retentionFloorMs,
     PURGE_BATCH,
   )) {
-    if (!needsRoom(await region.storage.capacity())) return;
+    const { disks } = await region.storage.capacity();
+    const full = disks.filter(diskNeedsRoom).map(({ directory }) => directory);
+    if (full.length === 0) return;
+    // What lies elsewhere would make no room there.
+    if (!full.includes(region.storage.placeOf(id).directory)) continue;
     const disk = await app.store.disks.beginPurgeOf(id);
     if (disk === null) continue;
     const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {

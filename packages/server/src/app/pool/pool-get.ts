@@ -1,12 +1,17 @@
-import type { PoolCapacity } from "@caisson/storage";
+import type { DiskCapacity, PoolCapacity } from "@caisson/storage";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
 import type { Region } from "../region.ts";
 import { usedPercent } from "./pool-watch.ts";
 
+export interface DiskUsage extends DiskCapacity {
+  readonly usedPercent: number;
+}
+
 /** What one region's pool holds, in bytes. The parts from `volumesBytes` to `sharedBytes` are all that is used. */
 export interface PoolUsage extends PoolCapacity {
   readonly region: string;
+  readonly disks: readonly DiskUsage[];
   /** Of what volumes and snapshots can ever have. */
   readonly usedPercent: number;
   readonly usedBytes: number;
@@ -45,6 +50,7 @@ async function getPool(app: AppContext, region: Region): Promise<PoolUsage> {
     region: region.name,
     ...capacity,
     ...own,
+    disks: capacity.disks.map((disk) => ({ ...disk, usedPercent: usedPercent(disk) })),
     usedPercent: usedPercent(capacity),
     usedBytes,
     builtInBytes,

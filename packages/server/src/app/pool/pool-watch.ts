@@ -1,4 +1,4 @@
-import type { PoolCapacity } from "@caisson/storage";
+import type { Capacity } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import { makeRoom, needsRoom } from "../disks/room.ts";
 import { recordPoolEvent } from "./pool-event.ts";
@@ -8,7 +8,7 @@ const THRESHOLDS_PERCENT: readonly number[] = [95, 90, 80];
 const HYSTERESIS_PERCENT = 2;
 
 /** How much of the pool is used, in percent of what volumes and snapshots can ever have: 100, nothing more can be stored. */
-export function usedPercent({ totalBytes, availableBytes, headroomBytes }: PoolCapacity): number {
+export function usedPercent({ totalBytes, availableBytes, headroomBytes }: Capacity): number {
   const usableBytes = totalBytes - headroomBytes;
   return usableBytes <= 0 ? 100 : (100 * (usableBytes - availableBytes)) / usableBytes;
 }
@@ -32,24 +32,31 @@ export class PoolWatch {
   async look(): Promise<void> {
     for (const region of this.#app.regions.values()) {
       const capacity = await region.storage.capacity();
-      await this.#tell(region.name, capacity);
+      await this.#tell(region.name, region.name, capacity);
+      const disks = capacity.disks.length > 1 ? capacity.disks.filter(({ problem }) => problem === null) : [];
+      for (const disk of disks) await this.#tell(region.name, disk.directory, disk);
       if (needsRoom(capacity)) await makeRoom(this.#app, region);
     }
   }
 
-  async #tell(region: string, capacity: PoolCapacity): Promise<void> {
+  /** `part`: the name of the region for the whole pool, or the directory of one of its disks. */
+  async #tell(region: string, part: string, capacity: Capacity): Promise<void> {
     const percent = usedPercent(capacity);
-    const told = this.#toldPercent.get(region) ?? 0;
+    const told = this.#toldPercent.get(part) ?? 0;
     const reached = reachedThreshold(percent, told);
     if (reached > told) {
-      const detail = { threshold: reached, percent: Math.round(percent), ...capacity };
+      const { totalBytes, availableBytes, freeBytes, headroomBytes } = capacity;
+      const what = part === region ? {} : { directory: part };
+      const sizes = { totalBytes, availableBytes, freeBytes, headroomBytes };
+      const detail = { ...what, threshold: reached, percent: Math.round(percent), ...sizes };
+      const name = part === region ? "the pool" : `the disk ${part} of the pool`;
       this.#app.logger.warn(
         { region, ...detail },
-        `the pool is ${reached} % full; "caisson df" shows what holds the space`,
+        `${name} is ${reached} % full; "caisson df" shows what holds the space`,
       );
       await recordPoolEvent(this.#app.store, region, "pool-threshold", "STORAGE_FULL", detail);
     }
-    this.#toldPercent.set(region, reached);
-    this.#app.metrics.poolThreshold.set({ region }, reached);
+    this.#toldPercent.set(part, reached);
+    if (part === region) this.#app.metrics.poolThreshold.set({ region }, reached);
   }
 }

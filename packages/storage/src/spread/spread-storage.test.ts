@@ -1,0 +1,206 @@
+import assert from "node:assert/strict";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { suite, test } from "node:test";
+import { describeStorageConformance } from "../../testing/conformance.ts";
+import { MIB, patternOf, readDevice, writeDevice } from "../../testing/device-io.ts";
+import { TestDisk } from "../../testing/local-test-pool.ts";
+import { makeSpreadTestPool } from "../../testing/spread-test-pool.ts";
+import { SpreadStorage } from "./spread-storage.ts";
+
+describeStorageConformance("pool on two disks", makeSpreadTestPool);
+
+interface Disks {
+  readonly first: TestDisk;
+  readonly second: TestDisk;
+  /** Of the second. */
+  readonly directory: string;
+  readonly problems: string[];
+  open(directories?: readonly string[]): Promise<SpreadStorage>;
+}
+
+/** Two disks, the second with more room. */
+async function withDisks(run: (disks: Disks) => Promise<void>): Promise<void> {
+  const [first, second] = [await TestDisk.create("ext4", 900 * MIB), await TestDisk.create("ext4", 1200 * MIB)];
+  const problems: string[] = [];
+  const directory = join(second.mountPath, "ord");
+  try {
+    await run({
+      first,
+      second,
+      directory,
+      problems,
+      open(directories = [directory]) {
+        problems.length = 0;
+        return SpreadStorage.open({
+          directory: join(first.mountPath, "pool"),
+          reserveBytes: 64 * MIB,
+          disks: directories.map((each) => ({ directory: each })),
+          onProblem: (_directory, problem) => problems.push(problem),
+        });
+      },
+    });
+  } finally {
+    await first.dispose();
+    await second.dispose();
+  }
+}
+
+async function write(storage: SpreadStorage, id: string, contents: Buffer): Promise<void> {
+  const device = await storage.attach(id, "rw");
+  await writeDevice(device.path, contents, 0);
+  await storage.detach(device);
+}
+
+async function read(storage: SpreadStorage, id: string, length: number): Promise<Buffer> {
+  const device = await storage.attach(id, "ro");
+  try {
+    return (await readDevice(device.path)).subarray(0, length);
+  } finally {
+    await storage.detach(device);
+  }
+}
+
+suite("a pool on two disks", () => {
+  test("what is new goes where most room is, clones and snapshots stay with it, and the server's own on the first disk", async () => {
+    await withDisks(async ({ first, directory, open }) => {
+      await using storage = await open();
+      const at = (id: string) => storage.placeOf(id).directory;
+      await storage.createImage("vol_a", { sizeBytes: 64 * MIB });
+      await storage.sealImage("vol_a", "snp_a");
+      await storage.createImage("vol_b", { sizeBytes: 64 * MIB, parent: "snp_a" });
+      await storage.createImage("img_base", { sizeBytes: 64 * MIB });
+      await storage.sealImage("img_base", "img_base-1");
+      await storage.createImage("vol_c", { sizeBytes: 64 * MIB, parent: "img_base-1" });
+      assert.deepEqual(["vol_a", "snp_a", "vol_b"].map(at), [directory, directory, directory]);
+      const own = join(first.mountPath, "pool");
+      assert.deepEqual(["img_base", "img_base-1", "vol_c"].map(at), [own, own, own]);
+      const { disks, totalBytes, availableBytes } = await storage.capacity();
+      assert.deepEqual(
+        disks.map((disk) => [disk.directory, disk.problem]),
+        [
+          [own, null],
+          [directory, null],
+        ],
+      );
+      assert.equal(
+        totalBytes,
+        disks.reduce((sum, disk) => sum + disk.totalBytes, 0),
+      );
+      assert.equal(
+        availableBytes,
+        disks.reduce((sum, disk) => sum + disk.availableBytes, 0),
+      );
+    });
+  });
+
+  test("a clone whose base has no room is a whole copy on the other disk, and takes nothing of its base's", async () => {
+    await withDisks(async ({ directory, open }) => {
+      await using storage = await open();
+      const contents = patternOf("base", 5 * MIB);
+      await storage.createImage("img_base", { sizeBytes: 64 * MIB });
+      await write(storage, "img_base", contents);
+      await storage.sealImage("img_base", "img_sealed");
+      const [first] = (await storage.capacity()).disks;
+      assert.ok(first);
+      const hogBytes = first.availableBytes - 32 * MIB;
+      await storage.createImage("img_hog", { sizeBytes: hogBytes });
+      await write(storage, "img_hog", Buffer.alloc(hogBytes, 1));
+      await storage.createImage("vol_copy", { sizeBytes: 96 * MIB, parent: "img_sealed" });
+      assert.equal(storage.placeOf("vol_copy").directory, directory);
+      assert.deepEqual(await read(storage, "vol_copy", contents.length), contents);
+      assert.equal((await storage.getImage("vol_copy"))?.sizeBytes, 96 * MIB);
+      const usage = await storage.usage("vol_copy", { base: "img_sealed" });
+      assert.deepEqual(usage, {
+        allocatedBytes: contents.length,
+        flattenedBytes: contents.length,
+        exclusiveBytes: contents.length,
+      });
+      await storage.createImage("vol_copy", { sizeBytes: 96 * MIB, parent: "img_sealed" });
+    });
+  });
+
+  test("a disk that is not mounted keeps nobody from the rest: its images are named as such, and are back with it", async () => {
+    await withDisks(async ({ second, directory, problems, open }) => {
+      {
+        await using storage = await open();
+        await storage.createImage("vol_far", { sizeBytes: 64 * MIB });
+        await write(storage, "vol_far", patternOf("far", MIB));
+      }
+      await second.unmount();
+      {
+        await using storage = await open();
+        assert.match(
+          problems.join(),
+          /Cannot use the disk .*ord: its disk is not mounted there .* start the server again$/,
+        );
+        const unavailable = { code: "DISK_UNAVAILABLE", message: /vol_far.*not mounted there/ };
+        await assert.rejects(storage.getImage("vol_far"), unavailable);
+        await assert.rejects(storage.attach("vol_far", "ro"), unavailable);
+        await assert.rejects(storage.deleteImage("vol_far"), unavailable);
+        await assert.rejects(storage.createImage("vol_far", { sizeBytes: 64 * MIB }), unavailable);
+        assert.match(storage.placeOf("vol_far").problem ?? "", /not mounted/);
+        // Nothing was made where the disk should be.
+        assert.deepEqual(await readdir(second.mountPath), []);
+        await storage.createImage("vol_near", { sizeBytes: 64 * MIB });
+        assert.equal(storage.placeOf("vol_near").problem, null);
+        assert.equal(await storage.getImage("vol_other"), null);
+        const [, missing] = (await storage.capacity()).disks;
+        assert.deepEqual([missing?.directory, missing?.totalBytes], [directory, 0]);
+      }
+      await second.mount();
+      await using storage = await open();
+      assert.deepEqual(problems, []);
+      assert.deepEqual(await read(storage, "vol_far", MIB), patternOf("far", MIB));
+      assert.notEqual(await storage.getImage("vol_near"), null);
+    });
+  });
+
+  test("a disk that the settings name no more is told of while something lies on it, and known again at another place", async () => {
+    await withDisks(async ({ second, directory, problems, open }) => {
+      {
+        await using storage = await open();
+        await storage.createImage("vol_far", { sizeBytes: 64 * MIB });
+      }
+      {
+        await using storage = await open([]);
+        assert.match(problems.join(), /settings do not name it any more, and 1 image/);
+        await assert.rejects(storage.getImage("vol_far"), { code: "DISK_UNAVAILABLE" });
+      }
+      const moved = join(second.directory, "elsewhere");
+      await second.unmount();
+      await mkdir(moved);
+      await second.mount(moved);
+      {
+        await using storage = await open([join(moved, "ord")]);
+        assert.deepEqual(problems, []);
+        assert.equal(storage.placeOf("vol_far").directory, join(moved, "ord"));
+        await storage.deleteImage("vol_far");
+      }
+      {
+        await using _storage = await open([]);
+        assert.deepEqual(problems, []);
+      }
+      assert.notEqual(directory, moved);
+    });
+  });
+
+  test("what is no disk of this pool is refused with the reason, and the pool opens without it", async () => {
+    await withDisks(async ({ first, second, directory, problems, open }) => {
+      const beside = join(first.mountPath, "beside");
+      await (await open([beside])).close();
+      assert.match(problems.join(), /same file system as another disk/);
+      await (await open([join(second.mountPath, "not/there")])).close();
+      assert.match(problems.join(), /no directory above it/);
+      await mkdir(directory);
+      await writeFile(join(directory, "disk.json"), JSON.stringify({ id: "d", pool: "of somebody else" }));
+      await (await open()).close();
+      assert.match(problems.join(), /belongs to another pool/);
+      await rm(join(directory, "disk.json"));
+      // Marked, and cut off before it was entered.
+      await (await open()).close();
+      assert.deepEqual(problems, []);
+      await rm(join(first.mountPath, "pool/disks.json.new"), { force: true });
+    });
+  });
+});
