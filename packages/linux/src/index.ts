@@ -6,7 +6,7 @@ export {
   type StandingTrace,
   type TraceOrder,
 } from "./blocks/block-trace.ts";
-export { countExtents, type Extent, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
+export { countExtents, type Extent, extents, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,
