@@ -16,7 +16,7 @@ import type { WarmPool } from "./warm-pool.ts";
 
 /** What warm starts need beside what all starts need. */
 export interface WarmParts {
-  readonly pool: WarmPool;
+  readonly pool: WarmPool<WarmContainer>;
   readonly adopter: Adopter;
   /** A directory for lower layers, where the kernel cannot stack what is attached nowhere; null: it can. */
   readonly lowerPath: string | null;
