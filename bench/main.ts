@@ -7,3 +7,4 @@ await import("./aged.ts");
 await import("./stores.ts");
 await import("./idle.ts");
 await import("./command-line.ts");
+await import("./previews.ts");

@@ -16,6 +16,7 @@ import { addLinkCommand } from "./commands/link.ts";
 import { addListCommand } from "./commands/list.ts";
 import { addNotOfferedCommands } from "./commands/not-offered.ts";
 import { addPoolCommands } from "./commands/pool.ts";
+import { addExposeCommand, addPreviewsCommands } from "./commands/previews.ts";
 import { addPurgeCommand } from "./commands/purge.ts";
 import { addQuickstartCommand } from "./commands/quickstart.ts";
 import { addShellCommand } from "./commands/shell.ts";
@@ -52,6 +53,8 @@ export function buildProgram(): Command {
   addShellCommand(program);
   addCopyCommand(program);
   addExtendCommand(program);
+  addExposeCommand(program);
+  addPreviewsCommands(program);
   addKillCommand(program);
   program.commandsGroup("Storage:");
   addVolumesCommands(program);

@@ -14,6 +14,7 @@ export const ERRORS = {
     status: 404,
     recovery: "List snapshots; a deleted one can be restored until its retention is over.",
   },
+  PREVIEW_NOT_FOUND: { status: 404, recovery: "List the previews of the sandbox; they end with it." },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
   VOLUME_DAMAGED: {

@@ -16,10 +16,12 @@ import { isDoneWithin } from "./app/operations/operation.ts";
 import { PersistentWork } from "./app/operations/persistent-work.ts";
 import { poolDirectory } from "./app/pool/pool-directory.ts";
 import { recordPoolEvent } from "./app/pool/pool-event.ts";
+import { Previews } from "./app/previews/previews.ts";
 import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { importBaseImage } from "./app/volumes/base-image-import.ts";
+import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
 import { RootMounts } from "./app/volumes/root-mounts.ts";
 import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
 import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
@@ -33,6 +35,7 @@ import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
 import { Metrics } from "./metrics/metrics.ts";
+import { startPreviews } from "./previews/start-previews.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { readTls, reloadTls } from "./tls.ts";
@@ -101,6 +104,7 @@ export async function startServer(
     locks,
     live: new LiveSandboxes(),
     connections: new LiveConnections(),
+    previews: new Previews(config.expose.domain, config.expose),
     credentials: new CredentialsFile(store, directory),
     persistent,
     metrics,
@@ -123,6 +127,7 @@ export async function startServer(
     upgraded.close();
     await closing;
   });
+  undo.use(await startPreviews(app));
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
   http.server.on("upgrade", (request, socket, head) => {
@@ -253,6 +258,7 @@ async function openRegion(
       guard,
       onDamage: (volumeId, message) => recordVolumeDamage({ store, metrics }, volumeId, message),
     }),
+    blanks: new BlankVolumes({ persistent }, storage),
     scratch,
     room,
     ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),

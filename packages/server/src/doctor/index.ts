@@ -16,7 +16,13 @@ import {
 } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
-import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
+import {
+  checkFirewall,
+  checkImageSources,
+  checkNameServers,
+  checkOciRuntime,
+  checkWarmStart,
+} from "./sandbox-checks.ts";
 import { checkSpeed } from "./speed-check.ts";
 
 export type { Check } from "./check.ts";
@@ -32,7 +38,8 @@ export async function runDoctor(options: {
   const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
     checkPrivileges,
     checkKernel,
-    checkOciRuntime,
+    // One after the other: they use the same ids.
+    async () => [await checkOciRuntime(), ...(options.sandboxes.warmCount > 0 ? [await checkWarmStart()] : [])],
     checkTools,
     checkDescriptors,
     () => checkHostLimits(options.sandboxes),
