@@ -282,6 +282,42 @@ describe("a volume in many parts", () => {
     });
   });
 
+  test("after a restart too the next snapshot begins with the spare of the last", async () => {
+    await withVolume(async (writer) => sealAndCheck(writer, "snp_1").then(() => undefined), ["vol_a", "snp_1"]);
+    await storage.sparesMade();
+    await storage.close();
+    await open();
+    await plan("");
+    await storage.sealImage("vol_a", "snp_2");
+    assert.equal(await passed("storage.spare.take:after"), 1);
+    const [volume, snapshot] = await Promise.all([hash("vol_a"), hash("snp_2")]);
+    assert.equal(volume, snapshot);
+    await storage.sparesMade();
+    // What a crash leaves, and what is gone.
+    const links = join(disk.mountPath, "pool/mount/last-sealed");
+    await writeFile(join(links, "vol_a.new"), "");
+    await storage.deleteImage("snp_2");
+    await storage.close();
+    await open();
+    assert.deepEqual(await readdir(links), []);
+    for (const id of ["vol_a", "snp_1"]) await storage.deleteImage(id);
+  });
+
+  test("several volumes made from one snapshot at once are whole, and made one after the other", async () => {
+    await withVolume(async (writer) => {
+      await sealAndCheck(writer, "snp_1");
+      await storage.sparesMade();
+      await storage.evictSpares();
+      await plan("");
+      const ids = ["vol_b", "vol_c", "vol_d"];
+      await Promise.all(ids.map((id) => storage.createImage(id, { sizeBytes: SIZE_BYTES, parent: "snp_1" })));
+      const text = await readFile(tracePath, "utf8");
+      const turns = text.split("\n").flatMap((line) => /^storage\.create\.clone:(\w+)/.exec(line)?.[1] ?? []);
+      assert.deepEqual(turns.slice(0, 2), ["before", "after"]);
+      assert.equal(new Set(await Promise.all([...ids, "snp_1"].map(hash))).size, 1);
+    });
+  });
+
   test("a spare never outlives its snapshot, and a start makes those that lack", async () => {
     await withVolume(
       async (writer) => {
