@@ -112,6 +112,12 @@ describe("a volume in many parts", () => {
         assert.ok((await sealAndCheck(writer, id)) > 0);
         assert.ok((await passed("storage.seal.round")) > 0, "it was copied piece by piece");
         assert.equal(await passed("linux.ioctl.FICLONE"), 0);
+        const pieces = await passed("linux.ioctl.FICLONERANGE");
+        const syncs = await passed("storage.copy.sync");
+        assert.ok(
+          syncs > Math.floor(pieces / 16),
+          `${pieces} pieces, of which every 16th is synced, and the last: ${syncs}`,
+        );
       }
     });
     while ((await findTraces()).length > 0) await delay(10);
@@ -177,6 +183,8 @@ describe("a volume in many parts", () => {
         await writer.progress(5);
         assert.equal(await storage.getImage("snp_1"), null, step);
       }
+      await plan("storage.copy.sync 1 fail:EIO");
+      await assert.rejects(storage.sealImage("vol_a", "snp_1", live(target)), /EIO/);
       await plan("");
       await sealAndCheck(writer, "snp_1");
     });
