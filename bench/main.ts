@@ -1,8 +1,10 @@
 /** All benchmarks, one after the other; each can be run alone. Figures of the last run are in bench/results. */
 await import("./sandboxes.ts");
+await import("./warm.ts");
 await import("./copies.ts");
 await import("./storage.ts");
 await import("./aged.ts");
-await import("./million-volumes.ts");
+await import("./stores.ts");
 await import("./idle.ts");
 await import("./command-line.ts");
+await import("./previews.ts");

@@ -36,7 +36,9 @@ list_missing() {
     case "$program" in
       # Debian has Python without what makes virtual environments.
       python3) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
-      /*) [ -e "$program" ] ;;
+      # A version may stand in the path.
+      # shellcheck disable=SC2086
+      /*) ls -d $program >/dev/null 2>&1 ;;
       *) command -v "$program" >/dev/null ;;
     esac || echo "$package:$reason"
   done <"$here/scripts/host-tools.txt"
@@ -56,14 +58,33 @@ install_debian() {
   # apt talks a lot while all is well; what it said is shown when it fails. A root without package lists, or with old ones, gets new ones.
   log=$(mktemp)
   # shellcheck disable=SC2086  # one word for each package
-  if ! { apt_get install -y --no-install-recommends $packages ||
-    { apt_get update && apt_get install -y --no-install-recommends $packages; }; } >"$log" 2>&1; then
+  if ! install_packages $packages >"$log" 2>&1; then
     cat "$log" >&2
     rm -f "$log"
     echo "caisson: apt-get could not install$(echo "$missing" | cut -d: -f1 | sort -u | tr '\n' ' '). Mend what it says above, then run the same command again." >&2
     exit 1
   fi
   rm -f "$log"
+}
+
+install_packages() {
+  case " $* " in *" postgresql "*) keep_from_clusters || return 1 ;; esac
+  status=0
+  install_or_update "$@" || status=$?
+  if [ -e "$clusters.caisson" ]; then mv "$clusters.caisson" "$clusters"; fi
+  return "$status"
+}
+
+install_or_update() {
+  apt_get install -y --no-install-recommends "$@" || { apt_get update && apt_get install -y --no-install-recommends "$@"; }
+}
+
+# Debian's PostgreSQL makes a database and starts a server for it, unless this file says otherwise. The tests start their own.
+clusters=/etc/postgresql-common/createcluster.conf
+keep_from_clusters() {
+  install_or_update postgresql-common || return 1
+  if [ ! -e "$clusters.caisson" ]; then cp -p "$clusters" "$clusters.caisson"; fi
+  echo "create_main_cluster = false" >>"$clusters"
 }
 
 # Another apt-get, for example of a machine's first minutes, is waited for.

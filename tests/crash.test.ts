@@ -1,6 +1,6 @@
 import { after, before, suite, test } from "node:test";
-import { FaultHarness, sample } from "./support/fault-harness.ts";
-import { type FaultOperation, faultOperations } from "./support/fault-operations.ts";
+import { FaultHarness, sample, sampledOperations } from "./support/fault-harness.ts";
+import type { FaultOperation } from "./support/fault-operations.ts";
 import type { FaultPoint } from "./support/fault-plan.ts";
 
 /**
@@ -9,7 +9,7 @@ import type { FaultPoint } from "./support/fault-plan.ts";
  * tried with CAISSON_FAULTS_FULL=1 (npm run test:crash), else a sample that changes with the commit and is printed.
  */
 const isFull = process.env.CAISSON_FAULTS_FULL === "1";
-const SAMPLE_SIZE = 4;
+const SAMPLE_SIZE = Number(process.env.CAISSON_FAULTS_SAMPLE ?? 4);
 
 /** Trying every point of one operation takes minutes. */
 const TIMEOUT_MS = 3_600_000;
@@ -41,7 +41,7 @@ suite("the server dies at any instruction", { timeout: TIMEOUT_MS }, () => {
     await operation.verify(id, isAcknowledged);
   }
 
-  for (const [index, operation] of faultOperations(harness).entries()) {
+  for (const [index, operation] of sampledOperations(harness, isFull).entries()) {
     test(operation.name, { timeout: TIMEOUT_MS }, async (context) => {
       const points = await harness.trace(operation, `op${index}`);
       const chosen = isFull ? points : sample(points, SAMPLE_SIZE, operation.name);

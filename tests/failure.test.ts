@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
-import { FaultHarness, sample } from "./support/fault-harness.ts";
-import { type FaultOperation, faultOperations } from "./support/fault-operations.ts";
+import { FaultHarness, sample, sampledOperations } from "./support/fault-harness.ts";
+import type { FaultOperation } from "./support/fault-operations.ts";
 import type { FaultPoint } from "./support/fault-plan.ts";
 
 /**
@@ -11,7 +11,7 @@ import type { FaultPoint } from "./support/fault-plan.ts";
  * else a sample that changes with the commit and is printed.
  */
 const isFull = process.env.CAISSON_FAULTS_FULL === "1";
-const SAMPLE_SIZE = 2;
+const SAMPLE_SIZE = Number(process.env.CAISSON_FAULTS_SAMPLE ?? 2);
 const TIMEOUT_MS = 3_600_000;
 const FAILURES = ["fail:EIO", "fail:ENOSPC"] as const;
 
@@ -48,7 +48,7 @@ suite("any instruction fails", { timeout: TIMEOUT_MS }, () => {
     return passed.slice(first + 1);
   }
 
-  for (const [index, operation] of faultOperations(harness).entries()) {
+  for (const [index, operation] of sampledOperations(harness, isFull).entries()) {
     test(operation.name, { timeout: TIMEOUT_MS }, async (context) => {
       const points = await harness.trace(operation, `op${index}`);
       await harness.closeClients();

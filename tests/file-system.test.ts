@@ -90,12 +90,15 @@ print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/l
         "mkdir -p /tmp/a/b /tmp/.caisson-old-cut-off/c && touch /tmp/a/b/c /tmp/.d && ln -s /srv /tmp/link && touch /srv/target";
       {
         await using sandbox = await Sandbox.create({ root });
-        await shell(sandbox, `${write} && stat -c %a /tmp`);
+        await shell(sandbox, `${write} && touch /run/gone && stat -c %a /tmp`);
       }
       {
         await using sandbox = await Sandbox.create({ root });
         await shell(sandbox, "while ls -d /tmp/.caisson-old-* 2>/dev/null; do sleep 0.05; done");
-        assert.equal(await shell(sandbox, "ls -A /tmp; ls /srv; stat -c %a /tmp"), "target\n1777");
+        assert.equal(
+          await shell(sandbox, "ls -A /tmp; ls /srv; stat -c %a /tmp; ls -d /run/gone 2>/dev/null; stat -f -c %T /run"),
+          "target\n1777\ntmpfs",
+        );
         await shell(sandbox, "mkdir -p /tmp/below/mounted && ln -s /tmp/below/mounted /mounted");
       }
       {
@@ -107,4 +110,119 @@ print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/l
     });
     await new Client().volumes.delete(volume.id);
   });
+
+  const fill = {
+    bytes: "with open('/full', 'wb', 0) as full:\n  while True: full.write(bytes(2**20))",
+    inodes: "os.mkdir('/many')\nfor i in range(10**7): os.mknod(f'/many/{i}')",
+  };
+  /** Runs the program until there is no room for what it does, and then takes the rest of the room by small files. */
+  const untilFull = (program: string, top = "/") => `python3 - <<'END'
+import errno, os
+os.chroot("${top}")
+def until_full(run):
+  try: run()
+  except OSError as error: assert error.errno == errno.ENOSPC, error
+def fill():
+  ${program.replaceAll("\n", "\n  ")}
+def rest():
+  for i in range(10**7):
+    with open(f"/tmp/rest{i}", "w") as file: file.write("x"); file.flush(); os.fsync(file)
+until_full(fill); until_full(rest)
+until_full(lambda: os.mkdir("/srv/no-room") or print("there is room"))
+END`;
+  for (const [what, command] of Object.entries(fill)) {
+    test(`a root volume that is full of ${what} boots, and its /tmp is cleared; so does one that was never booted, and a sandbox from its snapshot`, () =>
+      lasting(async (root) => {
+        const client = new Client();
+        const session = async (run: (sandbox: Sandbox) => Promise<void>) => {
+          await using sandbox = await Sandbox.create({ root });
+          await run(sandbox);
+        };
+        await session(async (sandbox) => {
+          await shell(sandbox, "mkdir /tmp/a && echo b > /tmp/a/b && touch /tmp/c");
+          assert.equal(await shell(sandbox, untilFull(command)), "");
+        });
+        await session(async (sandbox) => {
+          assert.equal(
+            await shell(
+              sandbox,
+              "while ls -d /tmp/.caisson-old-* 2>/dev/null; do sleep 0.05; done; ls -A /tmp; echo boots",
+            ),
+            "boots",
+          );
+          assert.equal(await shell(sandbox, "rm -rf /full /many && echo room > /file && cat /file"), "room");
+        });
+        const create = { region: "ord", capacity: "2GB", from: "builtin:debian-13" } as const;
+        const fresh = await client.volumes.create({ ...create, slug: "never-booted" });
+        {
+          await using sandbox = await Sandbox.create({ volumes: { "/v": fresh.slug } });
+          assert.equal(await shell(sandbox, untilFull(command, "/v")), "");
+        }
+        const data = await client.volumes.create({ region: "ord", capacity: "300MB", slug: "data" });
+        await assert.rejects(Sandbox.create({ root: fresh.slug, volumes: { "/new": data.slug } }), {
+          code: "INVALID_CONFIG",
+          status: 400,
+          message:
+            /Cannot mount a volume at "\/new": there is no such directory, and no room for one: the root is full/,
+        });
+        {
+          await using sandbox = await Sandbox.create({ root: fresh.slug, volumes: { "/srv": data.slug } });
+          await shell(sandbox, "echo there >/srv/file");
+        }
+        const snapshot = await client.volumes.snapshot(fresh.slug, { slug: "full" });
+        for (const full of [fresh, snapshot]) {
+          await using sandbox = await Sandbox.create({ root: full.slug });
+          assert.equal(await shell(sandbox, "sudo echo boots; id -u"), "boots\n0");
+        }
+        {
+          await using sandbox = await Sandbox.create({ root: snapshot.slug, volumes: { "/new": data.slug } });
+          assert.equal(await shell(sandbox, "cat /new/file"), "there");
+        }
+        await client.volumes.delete(data.id);
+        await client.snapshots.delete(snapshot.id);
+        await client.volumes.delete(fresh.id);
+      }));
+  }
+
+  test("a volume that has nowhere to be mounted is refused with the reason, and is free at once", () =>
+    lasting(async (root) => {
+      const client = new Client();
+      for (const slug of ["data", "other"]) await client.volumes.create({ region: "ord", capacity: "300MB", slug });
+      {
+        await using sandbox = await Sandbox.create({ root, volumes: { "/data": "data" } });
+        await shell(
+          sandbox,
+          "echo kept >/file && mkfifo /pipe && ln -s /nowhere/at/all /dangling && ln -s loop /loop && ln -s /srv /link && ln -s gone /data/dangling",
+        );
+      }
+      const refused: readonly (readonly [string, RegExp])[] = [
+        ["/file", /"\/file": \/file is a file, not a directory\. Remove it, or mount it elsewhere/],
+        ["/file/below", /\/file is a file/],
+        ["/pipe", /\/pipe is a special file/],
+        ["/dangling", /the link \/dangling leads to \/nowhere, where nothing is/],
+        ["/dangling/below", /the link \/dangling leads to \/nowhere/],
+        ["/loop", /too many links/],
+        ["/data/dangling", /the link \/data\/dangling leads to \/data\/gone/],
+        ["/data/missing", /there is no \/data\/missing, and its volume is mounted read-only\. Make the directory/],
+      ];
+      for (const [path, message] of refused) {
+        const volumes = { "/data": { volume: "data", readOnly: true }, [path]: "other" };
+        await assert.rejects(CaissonSandbox.create({ root, volumes }), {
+          code: "INVALID_CONFIG",
+          status: 400,
+          message,
+        });
+      }
+      const volumes = { "/link/new/deep": "other", "/data": "data" };
+      await using sandbox = await Sandbox.create({ root, volumes });
+      assert.equal(
+        await shell(
+          sandbox,
+          "echo works >/srv/new/deep/file; cat /link/new/deep/file /file; ls -d /nowhere 2>&1 | wc -l",
+        ),
+        "works\nkept\n1",
+      );
+      await sandbox.close();
+      for (const slug of ["data", "other"]) await client.volumes.delete(slug);
+    }));
 });

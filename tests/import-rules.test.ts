@@ -19,8 +19,17 @@ const RULES: ImportRules = {
     server: ["model", "protocol", "linux", "storage", "runtime", "database"],
   },
   drivers: {
-    names: { OciRuntime: "runtime", LocalStorage: "storage", openSqliteStore: "database" },
-    composition: ["packages/server/src/server.ts"],
+    names: {
+      OciRuntime: "runtime",
+      LocalStorage: "storage",
+      openSqliteStore: "database",
+      openPostgresStore: "database",
+    },
+    composition: [
+      "packages/server/src/server.ts",
+      "packages/server/src/database/open-store.ts",
+      "packages/server/src/database/database-commands.ts",
+    ],
   },
   edges: {
     folders: ["packages/server/src/http", "packages/server/src/gateway"],

@@ -27,6 +27,8 @@ STOP_TIMEOUT_S = 60.0
 class RealServer:
     endpoint: str
     token: str
+    # The authority of its previews; None where they have a certificate that everybody trusts.
+    authority: str | None = None
 
 
 @contextlib.contextmanager
@@ -38,7 +40,8 @@ def running_server() -> Generator[RealServer]:
     data = Path(tempfile.mkdtemp(prefix="caisson-python-"))
     try:
         with _started(data) as endpoint:
-            yield RealServer(endpoint, json.loads((data / "credentials.json").read_text())["token"])
+            token = json.loads((data / "credentials.json").read_text())["token"]
+            yield RealServer(endpoint, token, str(data / "previews" / "authority.pem"))
     finally:
         shutil.rmtree(data)
     left = _leftovers(data)

@@ -6,6 +6,7 @@ import { after, before, suite, test } from "node:test";
 import { randomCharacters } from "@caisson/model";
 import { Client, Sandbox } from "@deno/sandbox";
 import { TestServer } from "../support/server.ts";
+import { createWarm } from "../support/warm.ts";
 import { agentAttempts, hostAttempts } from "./agent-attempts.ts";
 import { carryOut, testAttempts } from "./attempts.ts";
 import { deviceAttempts, kernelFileAttempts, mountAttempts } from "./file-system-attempts.ts";
@@ -24,7 +25,9 @@ ctypes.CDLL(None).shmctl(segment, 0, None)
 `;
 
 /** Attempts to get out of a sandbox, each of which must be refused in the way that it names. */
-suite("isolation", () => {
+for (const mode of ["warm", "cold"] as const) suite(`isolation, ${mode}`, () => describeIsolation(mode));
+
+function describeIsolation(mode: "warm" | "cold"): void {
   let server: TestServer;
   let sandbox: Sandbox;
   /** Of another sandbox, with a volume. */
@@ -36,16 +39,18 @@ suite("isolation", () => {
   before(async () => {
     hostProcess = spawn("python3", ["-c", HOST_PROCESS, mark], { stdio: ["pipe", "pipe", "inherit"] });
     await once(hostProcess.stdout ?? hostProcess, "data");
-    server = await TestServer.start();
+    const warmCount = mode === "warm" ? 2 : 0;
+    server = await TestServer.start({ settings: `log_level = "debug"\n[sandboxes]\nwarm_sandboxes = ${warmCount}\n` });
+    const create = mode === "warm" ? createWarm : (_server: TestServer, options: object) => Sandbox.create(options);
     Object.assign(process.env, server.clientEnv());
     const client = new Client();
     const volumes = await Promise.all(
       ["neighbours", "own"].map((slug) => client.volumes.create({ slug, region: "ord", capacity: "300MB" })),
     );
-    neighbour = await Sandbox.create({ volumes: { "/v": "neighbours" } });
+    neighbour = await create(server, { volumes: { "/v": "neighbours" } });
     const device = (await neighbour.sh`grep ' /v ' /proc/self/mounts | cut -d' ' -f1`.text()).trim();
     volume = { id: volumes[0]?.id ?? "", device: device.replace("/dev/", "") };
-    sandbox = await Sandbox.create({ volumes: { "/v": "own" } });
+    sandbox = await create(server, { volumes: { "/v": "own" } });
   });
   after(async () => {
     await sandbox?.kill();
@@ -160,4 +165,4 @@ suite("isolation", () => {
     assert.equal(((await response.json()) as { stopReason: string }).stopReason, "exited");
     assert.equal((await sandbox.sh`echo unharmed`.text()).trim(), "unharmed");
   });
-});
+}

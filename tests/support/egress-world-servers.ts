@@ -89,8 +89,8 @@ async function main(): Promise<void> {
 }
 
 async function serve(): Promise<void> {
-  const authority = await CertificateAuthority.create();
-  const rogue = await CertificateAuthority.create();
+  const authority = await CertificateAuthority.create({ commonName: "Test world" });
+  const rogue = await CertificateAuthority.create({ commonName: "Test world" });
   const web = createHttp(respond);
   const upgrade = (request: IncomingMessage, socket: Duplex): void => {
     remember(request, "");

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./client.ts";
 import { eventually } from "./eventually.ts";
-import type { FaultOperation } from "./fault-operations.ts";
+import { type FaultOperation, faultOperations } from "./fault-operations.ts";
 import { FaultPlan, type FaultPoint } from "./fault-plan.ts";
 import { TestServer } from "./server.ts";
 
@@ -152,6 +152,13 @@ export class FaultHarness implements AsyncDisposable {
     assert.ok(this.#parts !== null, "the harness is not started");
     return this.#parts;
   }
+}
+
+/** All operations, or as many as CAISSON_FAULTS_OPERATIONS says of those that change with the commit. */
+export function sampledOperations(harness: FaultHarness, isFull: boolean): readonly FaultOperation[] {
+  const all = faultOperations(harness);
+  const count = process.env.CAISSON_FAULTS_OPERATIONS;
+  return isFull || count === undefined ? all : sample(all, Number(count), "operations");
 }
 
 /**

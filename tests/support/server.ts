@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { openServerLog } from "./server-log.ts";
+import { databaseSetting } from "./test-database.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** A first start on a machine makes the built-in image. */
@@ -41,7 +42,7 @@ export class TestServer implements AsyncDisposable {
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    const settings = withStartTimeout(options.settings ?? "");
+    const settings = (await databaseSetting()) + withWarmCount(withStartTimeout(options.settings ?? ""));
     if (settings !== "") await writeFile(join(dataDirectory, "caisson.toml"), settings);
     const server = new TestServer(dataDirectory, options.env ?? {}, options.listen ?? "127.0.0.1:0");
     try {
@@ -109,6 +110,8 @@ export class TestServer implements AsyncDisposable {
   async reset(): Promise<void> {
     await this.stop();
     for (const name of await readdir(this.dataDirectory)) await rm(join(this.dataDirectory, name), { recursive: true });
+    const settings = await databaseSetting();
+    if (settings !== "") await writeFile(join(this.dataDirectory, "caisson.toml"), settings);
     await this.start();
   }
 
@@ -171,8 +174,17 @@ export class TestServer implements AsyncDisposable {
 /** The settings; where deadlines are multiplied, so is the server's own for the start of a sandbox. */
 function withStartTimeout(settings: string): string {
   const seconds = testTimeoutMs(45_000) / 1000;
-  if (seconds === 45) return settings;
-  const line = `start_timeout_seconds = ${seconds}\n`;
+  return seconds === 45 ? settings : withSandboxSetting(settings, `start_timeout_seconds = ${seconds}`);
+}
+
+/** With `CAISSON_TEST_WARM=0` every sandbox starts cold, unless a test says otherwise; other numbers are the containers that wait. */
+function withWarmCount(settings: string): string {
+  const count = process.env.CAISSON_TEST_WARM;
+  if (count === undefined || settings.includes("warm_sandboxes")) return settings;
+  return withSandboxSetting(settings, `warm_sandboxes = ${count}`);
+}
+
+function withSandboxSetting(settings: string, line: string): string {
   const table = "[sandboxes]\n";
-  return settings.includes(table) ? settings.replace(table, table + line) : `${settings}${table}${line}`;
+  return settings.includes(table) ? settings.replace(table, `${table}${line}\n`) : `${settings}${table}${line}\n`;
 }

@@ -8,6 +8,8 @@ import { readSettings } from "./host/settings.ts";
 import { delay, startTimer } from "./host/timers.ts";
 import { readConfiguration, takeOver } from "./host/waiting.ts";
 import { closeQuietly } from "./network/close-quietly.ts";
+import { Exposures } from "./network/exposures.ts";
+import { HttpServerWatch } from "./network/http-server-watch.ts";
 import { Environment } from "./processes/environment.ts";
 import { OomDetector } from "./processes/oom.ts";
 import { ProcessTable } from "./processes/process-table.ts";
@@ -23,6 +25,8 @@ const ACCEPT_RETRY_MS = 100;
 const MAX_CONNECTIONS = 128;
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
+/** The agent's word to the server, about its one sandbox. */
+const exposures = new Exposures();
 let sandbox = openSandbox(Deno.env.toObject());
 /** Until an agent that was started ahead has its configuration, it serves its own rehearsal and then nobody. */
 let phase: "rehearsing" | "waiting" | "serving" = sandbox.settings.rehearsedProgram === null ? "serving" : "rehearsing";
@@ -64,7 +68,7 @@ function openSandbox(variables: Readonly<Record<string, string>>): Sandbox {
   const environment = new Environment(initialEnvironment);
   const oom = new OomDetector();
   const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
-  return { environment, processes, settings, memory: agentMemory(oom.limitBytes()) };
+  return { environment, processes, settings, memory: agentMemory(oom.limitBytes()), exposures };
 }
 
 function clearOld(): void {
@@ -94,8 +98,12 @@ async function serve(stream: Deno.Conn): Promise<void> {
     else if (request.path === "/health" && request.method === "GET") await respond(stream, "200 OK", "ok");
     else if (request.path === "/stop" && request.method === "POST") await stop(stream, request);
     else if (request.path === "/configure" && request.method === "POST") await configure(stream, request);
-    else
-      await respond(stream, "404 Not Found", "This is the agent: GET /rpc, GET /health, POST /configure, POST /stop");
+    else if (request.path === "/exposures" && request.method === "GET") await exposures.serve(stream);
+    else if (request.path === "/listener" && request.method === "GET") await answerListener(stream, request);
+    else {
+      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=PID, POST /configure, POST /stop";
+      await respond(stream, "404 Not Found", `This is the agent: ${paths}`);
+    }
   } catch (error) {
     console.error("A request failed:", error);
   } finally {
@@ -121,6 +129,13 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   connections.add(connection);
   await connection.run();
   connections.delete(connection);
+}
+
+/** Where the HTTP server of a process listens now, for a name that is bound to it. */
+async function answerListener(stream: Deno.Conn, { query }: Request): Promise<void> {
+  const process = sandbox.processes.findRunning(Number(new URLSearchParams(query).get("pid")));
+  const address = process === undefined ? undefined : HttpServerWatch.of(process).current();
+  await respond(stream, "200 OK", JSON.stringify(address ?? null));
 }
 
 /**

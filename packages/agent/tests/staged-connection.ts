@@ -3,6 +3,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { ClientConnection } from "../src/calls/connection.ts";
 import { method } from "../src/calls/method.ts";
 import { agentMemory } from "../src/host/agent-memory.ts";
+import { Exposures } from "../src/network/exposures.ts";
 import { Environment } from "../src/processes/environment.ts";
 import { OomDetector } from "../src/processes/oom.ts";
 import { ProcessTable } from "../src/processes/process-table.ts";
@@ -79,7 +80,7 @@ export class StagedConnection implements AsyncDisposable {
       streamId: call.openStream(() => chunkBytes.map((bytes) => new Chunk(bytes))),
     }));
     this.#running = new ClientConnection({
-      sandbox: { environment, processes, settings, memory },
+      sandbox: { environment, processes, settings, memory, exposures: new Exposures() },
       peer,
       methods: new Map([["produce", produce]]),
       userAgent: "",

@@ -128,14 +128,18 @@ test("up, env and switch: a server, its credentials for the shell, and saved one
   assert.equal(server.readyLine, `Caisson is ready at ${server.endpoint} (region ord; data in ${server.data})`);
   const env = await runCaisson(["env", "--data", server.data], {});
   assert.equal(
-    normalize(env.stdout).replaceAll(server.endpoint, "URL"),
+    normalize(env.stdout).replaceAll(server.endpoint, "URL").replaceAll(server.data, "DATA"),
     `export DENO_DEPLOY_TOKEN='ddo_x'
 export DENO_DEPLOY_ENDPOINT='URL'
 export DENO_SANDBOX_ENDPOINT='URL'
 export CAISSON_TOKEN='ddo_x'
 export CAISSON_ENDPOINT='URL'
+export NODE_EXTRA_CA_CERTS='DATA/previews/authority.pem'
+export DENO_CERT='DATA/previews/authority.pem'
+export SSL_CERT_FILE='DATA/previews/trust.pem'
 `,
   );
+  assert.match(env.stderr, /^Previews: a browser trusts them when you import \S+authority\.pem/);
   const words = CAISSON.map((word) => `'${word}'`).join(" ");
   const { stdout } = await run("sh", [
     "-c",

@@ -44,13 +44,31 @@ test("create with a duration runs the command first and then prints the id; the 
 });
 
 test("what is not offered is refused before a sandbox is made", async () => {
-  for (const option of [["--ssh"], ["--expose-http", "80"]]) {
-    const words = ["create", "--timeout", "5m", "--label", "job=not-offered", ...option];
-    const { stdout, stderr, code } = await server.run(words);
-    assert.deepEqual([stdout, code], ["", 1]);
-    assert.match(stderr, /is not there yet/);
-  }
+  const words = ["create", "--timeout", "5m", "--label", "job=not-offered"];
+  const { stdout, stderr, code } = await server.run([...words, "--ssh"]);
+  assert.deepEqual([stdout, code], ["", 1]);
+  assert.match(stderr, /is not there yet/);
+  assert.equal((await server.run([...words, "--expose-http", "70000"])).code, 2);
   assert.equal(await server.succeed("list", "--label", "job=not-offered", "--quiet"), "");
+});
+
+test("a port is exposed, listed, opened by a signed link and revoked", async () => {
+  const created = await server.run(["create", "--timeout", "5m", "--expose-http", "8000"]);
+  assert.equal(created.code, 0);
+  assert.match(created.stderr, /^Port 8000 is reached at https:\/\/[0-9a-z]{26}\.caisson\.localhost:\d+\n$/);
+  const id = created.stdout.trim();
+  const { stdout, stderr } = await server.run(["expose", id, "8001", "--private"]);
+  const domain = new URL(stdout.trim()).host;
+  assert.match(stderr, /^Private: send the header X-Caisson-Preview-Token: cpt_\S+\n/);
+  const listed = await server.succeed("previews", "list", id);
+  assert.match(listed, /^DOMAIN +LEADS TO +PRIVATE +CREATED\n/);
+  assert.match(listed, new RegExp(`^${domain} +port 8001 +TRUE `, "m"));
+  const link = await server.succeed("previews", "link", id, domain, "--expires-in", "90s", "--path", "/inner");
+  assert.match(link, new RegExp(`^https://${domain}/\\.caisson/open\\?until=\\d+&to=%2Finner&signature=\\S+$`));
+  assert.equal(await server.succeed("previews", "revoke", id, `https://${domain}/`), `Revoked ${domain}`);
+  assert.equal((await server.run(["previews", "revoke", id, domain])).code, 4);
+  assert.equal((await server.run(["expose", id, "0"])).code, 2);
+  await server.succeed("kill", id);
 });
 
 test("create whose id nobody reads any more leaves no sandbox", async () => {

@@ -201,7 +201,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
           fc.array(fc.string({ unit: letters, minLength: 2, maxLength: 32 }), { maxLength: 4 }),
           fc.string({ unit: letters, minLength: 1, maxLength: 6 }),
           async (candidates, search) => {
-            for (const slug of candidates.filter((candidate) => isSlug(candidate) && !made.has(candidate))) {
+            for (const slug of new Set(candidates.filter((candidate) => isSlug(candidate) && !made.has(candidate)))) {
               await make(slug);
               made.add(slug);
             }
@@ -360,6 +360,9 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.setUsage(first.id, measured(1000));
       assert.deepEqual(await unmeasured(500), []);
       assert.deepEqual(await store.disks.listUnmeasured(["ams"], 5000, 10), []);
+      const nowMs = Date.now();
+      await store.disks.setUsage(first.id, measured(nowMs));
+      assert.equal((await store.disks.get(first.id))?.usageMeasuredAtMs, nowMs);
     });
 
     test("descendants follow the lineage through deleted and purged ancestors' children", async () => {

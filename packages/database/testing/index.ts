@@ -1,1 +1,3 @@
 export * from "./conformance.ts";
+export { CutProxy } from "./cut-proxy.ts";
+export { PostgresServer } from "./postgres-server.ts";

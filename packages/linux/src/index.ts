@@ -6,7 +6,7 @@ export {
   type StandingTrace,
   type TraceOrder,
 } from "./blocks/block-trace.ts";
-export { countExtents, type Extent, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
+export { countExtents, type Extent, extents, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,
   type LoopOptions,
@@ -35,6 +35,7 @@ export {
   truncateFile,
   unlinkFile,
 } from "./calls/files.ts";
+export { connectInside } from "./calls/inside-connection.ts";
 export { hasErrorCode, KernelError } from "./calls/kernel-error.ts";
 export { type Ipv4Endpoint, readOriginalDestination } from "./calls/original-destination.ts";
 export { readTcpPeer, type TcpPeer } from "./calls/tcp-peer.ts";

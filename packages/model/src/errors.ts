@@ -14,6 +14,7 @@ export const ERRORS = {
     status: 404,
     recovery: "List snapshots; a deleted one can be restored until its retention is over.",
   },
+  PREVIEW_NOT_FOUND: { status: 404, recovery: "List the previews of the sandbox; they end with it." },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
   VOLUME_DAMAGED: {
@@ -57,6 +58,11 @@ export const ERRORS = {
     recovery: "Try again: clones of the snapshot are being made, and one of them is ready soon.",
     retryAfterSeconds: 5,
   },
+  DATABASE_UNAVAILABLE: {
+    status: 503,
+    recovery: "Try again when the server's database runs; `caisson doctor` says what is wrong with it.",
+    retryAfterSeconds: 5,
+  },
   SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up.", retryAfterSeconds: 5 },
   STORAGE_FULL: {
     status: 507,
@@ -94,4 +100,20 @@ export class CaissonError extends Error {
     const entry: ErrorEntry = ERRORS[this.code];
     return entry.retryAfterSeconds ?? null;
   }
+}
+
+/**
+ * `DATABASE_UNAVAILABLE`, and nobody knows whether the change was made: the database was lost after it had been asked to commit, and stays away.
+ * Any other `CaissonError` of a change means that nothing was changed.
+ */
+export class UnknownOutcomeError extends CaissonError {
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super("DATABASE_UNAVAILABLE", message, options);
+    this.name = "UnknownOutcomeError";
+  }
+}
+
+/** Whether an error says for certain that nothing was done, so that nothing needs to be undone. */
+export function isRefusal(error: unknown): error is CaissonError {
+  return error instanceof CaissonError && !(error instanceof UnknownOutcomeError);
 }

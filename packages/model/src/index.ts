@@ -1,5 +1,5 @@
 export { parseDuration } from "./duration.ts";
-export { CaissonError, ERRORS, type ErrorCode } from "./errors.ts";
+export { CaissonError, ERRORS, type ErrorCode, isRefusal, UnknownOutcomeError } from "./errors.ts";
 export { type IdPrefix, newId, parseId, randomCharacters } from "./ids.ts";
 export { LABEL_LIMITS, type Labels, requireLabels } from "./labels.ts";
 export { RESERVED_PATHS, reservedPathOf } from "./reserved-paths.ts";

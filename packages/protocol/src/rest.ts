@@ -180,6 +180,46 @@ export const GrowVolumeSchema = Type.Object({ capacity: Type.Union([Type.Integer
 export const UpdateLabelsSchema = Type.Object({ labels: LabelsSchema });
 export const ExtendSandboxSchema = Type.Object({ stop_at_ms: Type.Integer({ description: "Epoch milliseconds" }) });
 
+/** Without a target the RPC `exposeHttp` says it (protocol.md 2.5). */
+export const ExposeHttpSchema = Type.Object({
+  port: Type.Optional(nullable(Type.Integer({ minimum: 1, maximum: 65_535 }))),
+  pid: Type.Optional(
+    nullable(Type.Integer({ minimum: 1, description: "A process: its HTTP server, wherever it listens" })),
+  ),
+  private: Type.Optional(nullable(Type.Boolean({ description: "Needs the token, or a signed link. Default: false" }))),
+  rewrite_host: Type.Optional(
+    nullable(Type.Boolean({ description: "The server inside sees localhost:port as its Host. Default: false" })),
+  ),
+});
+export const PreviewSchema = Type.Object(
+  {
+    domain: Type.String({ description: "host, or host:port" }),
+    url: Type.String(),
+    port: nullable(Type.Integer()),
+    pid: nullable(Type.Integer()),
+    private: Type.Boolean(),
+    rewrite_host: Type.Boolean(),
+    created_at: Timestamp,
+  },
+  closed,
+);
+export const CreatedPreviewSchema = extend(PreviewSchema, {
+  token: nullable(Type.String({ description: "Of a private one, shown this once: X-Caisson-Preview-Token" })),
+});
+export const PreviewLinkBodySchema = Type.Object({
+  expires_in_seconds: Type.Optional(
+    nullable(Type.Integer({ minimum: 1, maximum: 604_800, description: "Default: 3600" })),
+  ),
+  path: Type.Optional(
+    nullable(
+      Type.String({ pattern: "^/(?![/\\\\])[\\x21-\\x5b\\x5d-\\x7e]*$", maxLength: 1024, description: "Default: /" }),
+    ),
+  ),
+});
+export const PreviewLinkSchema = Type.Object({ url: Type.String(), expires_at: Timestamp }, closed);
+
+export type WirePreview = Static<typeof PreviewSchema>;
+export type WireCreatedPreview = Static<typeof CreatedPreviewSchema>;
 export type WireError = Static<typeof ErrorSchema>;
 export type ExtendedError = Static<typeof ExtendedErrorSchema>;
 export type WireVolume = Static<typeof VolumeSchema>;

@@ -1,3 +1,4 @@
+export { type CertificateAndKey, CertificateAuthority } from "./egress/proxy/certificate-authority.ts";
 export { readResolvers } from "./network/resolvers.ts";
 export { type NetworkOptions, SANDBOXES_MAX } from "./network/sandbox-network.ts";
 export { readRuntimeVersion } from "./oci/find-oci-runtime.ts";
@@ -9,7 +10,8 @@ export {
 } from "./oci/limits/host-limits.ts";
 export { HostShares } from "./oci/limits/host-shares.ts";
 export { OciRuntime, type OciRuntimeOptions, type RuntimeLogger } from "./oci/oci-runtime.ts";
-export { tryOciRuntime } from "./oci/try-oci-runtime.ts";
+export { tryOciRuntime } from "./oci/try/try-oci-runtime.ts";
+export { tryWarmStart } from "./oci/try/try-warm-start.ts";
 export type {
   EgressPolicy,
   EgressRule,

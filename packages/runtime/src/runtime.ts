@@ -1,3 +1,5 @@
+import type { Socket } from "node:net";
+
 /**
  * The runtime seam: isolated Linux environments over directories that the caller has mounted.
  *
@@ -100,6 +102,12 @@ export interface RunningSandbox {
   readonly id: string;
   /** The agent's HTTP and WebSocket server. */
   readonly agentSocketPath: string;
+  /**
+   * Connects to a TCP port as a program inside would: on 127.0.0.1, then `::1`, then the sandbox's own address, whichever takes connections, or
+   * on `address` alone, which is one of those. Neither the agent nor anything else inside has a part in it but the program that listens. Throws
+   * an error with the code `ECONNREFUSED` when none does.
+   */
+  connect(port: number, address?: string): Promise<Socket>;
   /** Resolves when the sandbox's first process is gone, for whatever reason, with what is known of it. Never rejects. */
   readonly exited: Promise<ExitCause>;
   /** Why the sandbox ends by itself, when it does; null while its first process takes connections. Answers at once in that case. */

@@ -4,6 +4,7 @@ import { inspectAs, inspectSymbol } from "./core/inspect.ts";
 import { notSupported } from "./process/deno.ts";
 import { Organizations } from "./resources/organizations.ts";
 import { Pools } from "./resources/pools.ts";
+import { Previews } from "./resources/previews.ts";
 import { Sandboxes } from "./resources/sandboxes.ts";
 import { Snapshots } from "./resources/snapshots.ts";
 import { Tokens } from "./resources/tokens.ts";
@@ -27,6 +28,8 @@ export class Client {
   readonly snapshots: Snapshots;
   /** The organization's sandboxes. */
   readonly sandboxes: Sandboxes;
+  /** Addresses of servers inside sandboxes. */
+  readonly previews: Previews;
   /** The organization's access tokens. */
   readonly tokens: Tokens;
   /** The server's organizations. */
@@ -42,6 +45,7 @@ export class Client {
     this.volumes = new Volumes(http);
     this.snapshots = new Snapshots(http);
     this.sandboxes = new Sandboxes(http, options);
+    this.previews = new Previews(http);
     this.tokens = new Tokens(http);
     this.organizations = new Organizations(http);
     this.pools = new Pools(http);

@@ -81,6 +81,14 @@ export { Terminal, type TerminalOptions, type TerminalSize } from "./process/ter
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
 export { type Organization, Organizations } from "./resources/organizations.ts";
 export { type Pool, type PoolDisk, Pools } from "./resources/pools.ts";
+export {
+  type CreatedPreview,
+  type Preview,
+  type PreviewInit,
+  type PreviewLink,
+  type PreviewLinkOptions,
+  Previews,
+} from "./resources/previews.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
 export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";

@@ -24,10 +24,31 @@ export interface Config {
   /** Regions that this server serves, the default one first. */
   readonly regions: readonly string[];
   readonly cacheDirectory: string;
+  /** URL of a PostgreSQL database; null: SQLite in the data directory. */
+  readonly databaseUrl: string | null;
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
   readonly network: NetworkConfig;
+  readonly expose: ExposeConfig;
+}
+
+/** Where servers inside sandboxes are reached, under names of their own. */
+export interface ExposeConfig {
+  readonly listenHost: string;
+  readonly listenPort: number;
+  /** Whether another port of that address does where this one is taken: nobody asked for it. */
+  readonly isPortFree: boolean;
+  /** Names are made below it. */
+  readonly domain: string;
+  /** The port in addresses; null: the one that is listened on. */
+  readonly publicPort: number | null;
+  /** `local`: a certificate by an authority of this server's own; `proxy`: a proxy in front ends TLS. */
+  readonly tls: "local" | "proxy" | TlsConfig;
+  /** Of one sandbox, at a time. */
+  readonly connectionsPerSandbox: number;
+  /** Of one sandbox, over time. */
+  readonly requestsPerSecond: number;
 }
 
 export interface TlsConfig {
@@ -106,6 +127,8 @@ const MIN_DISK_BANDWIDTH = 1_000_000;
 const MIN_HEADROOM = 64 * 2 ** 20;
 /** A server that stops waits for them too. Ends that take longer than 8 s go on in the background. */
 const MAX_STOP_GRACE_SECONDS = 60;
+const HTTPS_PORT = 443;
+const DOMAIN = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
 
 const FileSchema = Type.Object(
@@ -125,6 +148,7 @@ const FileSchema = Type.Object(
     ),
     regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
     cache: Type.Optional(Type.String()),
+    database: Type.Optional(Type.String()),
     pool: Type.Optional(
       Type.Object(
         {
@@ -172,6 +196,21 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
+    expose: Type.Optional(
+      Type.Object(
+        {
+          listen: Type.Optional(Type.String()),
+          domain: Type.Optional(Type.String()),
+          public_port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+          cert: Type.Optional(Type.String()),
+          key: Type.Optional(Type.String()),
+          behind_tls_proxy: Type.Optional(Type.Boolean()),
+          connections_per_sandbox: Type.Optional(PositiveInteger),
+          requests_per_second: Type.Optional(PositiveInteger),
+        },
+        closed,
+      ),
+    ),
     network: Type.Optional(
       Type.Object(
         {
@@ -213,6 +252,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
+    databaseUrl: file.database ?? null,
     pool: {
       ...poolSizesOf(file),
       headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),
@@ -244,7 +284,45 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       isPrivateAllowed: file.network?.allow_private ?? false,
       ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
     },
+    expose: parseExpose(file),
   };
+}
+
+function parseExpose({ expose = {} }: ConfigFile): ExposeConfig {
+  const [listenHost, listenPort] = parseListen(expose.listen ?? "127.0.0.1:8443");
+  const domain = expose.domain ?? "caisson.localhost";
+  if (!DOMAIN.test(domain) || domain.length > 200) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `expose.domain is ${JSON.stringify(domain)}: give a domain name in lower case without "*." and port, for example "previews.example.com"`,
+    );
+  }
+  const tls = parseExposeTls(expose);
+  return {
+    listenHost,
+    listenPort,
+    isPortFree: expose.listen === undefined && tls === "local",
+    domain,
+    publicPort: expose.public_port ?? (tls === "proxy" ? HTTPS_PORT : null),
+    tls,
+    connectionsPerSandbox: expose.connections_per_sandbox ?? 512,
+    requestsPerSecond: expose.requests_per_second ?? 2000,
+  };
+}
+
+function parseExposeTls({
+  cert,
+  key,
+  behind_tls_proxy: isBehindProxy,
+}: NonNullable<ConfigFile["expose"]>): ExposeConfig["tls"] {
+  if (cert === undefined && key === undefined) return isBehindProxy === true ? "proxy" : "local";
+  if (cert === undefined || key === undefined || isBehindProxy === true) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      "expose: give cert and key, or behind_tls_proxy = true where a proxy has the certificate, or neither for a certificate by this server's own authority",
+    );
+  }
+  return { certPath: resolve(cert), keyPath: resolve(key) };
 }
 
 /** The sizes of the pool files that the settings name now. Throws `INVALID_CONFIG`. */

@@ -16,11 +16,16 @@ export async function requireFreeAddress(host: string, port: number): Promise<vo
 }
 
 /** Runs what listens there, and says in the product's words why that is not possible. */
-export async function explainListening<T>(host: string, port: number, listen: () => Promise<T>): Promise<T> {
+export async function explainListening<T>(
+  host: string,
+  port: number,
+  listen: () => Promise<T>,
+  setting = "--listen HOST:PORT (`listen` in caisson.toml)",
+): Promise<T> {
   try {
     return await listen();
   } catch (error) {
-    const reason = reasonOf(error, port);
+    const reason = reasonOf(error, port, setting);
     if (reason === null) throw error;
     throw new CaissonError("INVALID_CONFIG", `Cannot listen on ${printAddress(host, port)}: ${reason}`, {
       cause: error,
@@ -28,8 +33,8 @@ export async function explainListening<T>(host: string, port: number, listen: ()
   }
 }
 
-function reasonOf(error: unknown, port: number): string | null {
-  const advice = "or choose another address with --listen HOST:PORT (`listen` in caisson.toml)";
+function reasonOf(error: unknown, port: number, setting: string): string | null {
+  const advice = `or choose another address with ${setting}`;
   if (hasErrorCode(error, "EADDRINUSE")) {
     return `another program listens there. See which with: ss -ltnp 'sport = :${port}'. Stop it, ${advice}`;
   }

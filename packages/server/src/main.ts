@@ -2,11 +2,13 @@ import { parseArgs } from "node:util";
 import { CaissonError } from "@caisson/model";
 import pino, { type Logger } from "pino";
 import { loadConfig } from "./config.ts";
+import { runDatabaseCommand } from "./database/database-commands.ts";
 import { runDoctor } from "./doctor/index.ts";
 import { startServer } from "./server.ts";
 
 const USAGE = `usage: main.ts serve [--data DIR] [--listen HOST:PORT] [--config FILE]
-       main.ts doctor [--data DIR]`;
+       main.ts doctor [--data DIR] [--config FILE]
+       main.ts database migrate|copy [--data DIR] [--config FILE]`;
 
 /** Entry of the server process. People use the \`caisson\` command, which starts this in namespaces of its own (scripts/isolate.sh). */
 async function main(): Promise<void> {
@@ -21,7 +23,10 @@ async function main(): Promise<void> {
   switch (positionals[0]) {
     case "serve": {
       const logger = createLogger(config.logLevel);
-      const server = await startServer(config, logger);
+      const server = await startServer(config, logger, (error) => {
+        logger.fatal({ err: error }, "the server ends, and its sandboxes with it");
+        process.exit(1);
+      });
       let isStopping = false;
       const stop = (): void => {
         // A terminal or a service manager signals every process of a group, and those around this one pass it on: it comes more than once.
@@ -40,14 +45,23 @@ async function main(): Promise<void> {
       break;
     }
     case "doctor":
-      console.log(
-        JSON.stringify(await runDoctor({ dataDirectory: config.dataDirectory, sandboxes: config.sandboxes })),
-      );
+      console.log(JSON.stringify(await runDoctor(config)));
       break;
+    case "database": {
+      const [, command] = positionals;
+      if (command === "migrate" || command === "copy")
+        console.log(JSON.stringify(await runDatabaseCommand(config, command)));
+      else failUsage();
+      break;
+    }
     default:
-      console.error(USAGE);
-      process.exitCode = 2;
+      failUsage();
   }
+}
+
+function failUsage(): void {
+  console.error(USAGE);
+  process.exitCode = 2;
 }
 
 /** Logs go to standard error: as text on a terminal, else one JSON object a line. */

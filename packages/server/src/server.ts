@@ -2,8 +2,8 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
-import { openSqliteStore, type Store } from "@caisson/database";
-import { type FileLock, faultPointSync, KeyedLock, lockFile, ReadyQueue } from "@caisson/linux";
+import type { Store } from "@caisson/database";
+import { KeyedLock, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { OciRuntime } from "@caisson/runtime";
@@ -16,26 +16,30 @@ import { isDoneWithin } from "./app/operations/operation.ts";
 import { PersistentWork } from "./app/operations/persistent-work.ts";
 import { poolDirectory } from "./app/pool/pool-directory.ts";
 import { recordPoolEvent } from "./app/pool/pool-event.ts";
+import { Previews } from "./app/previews/previews.ts";
 import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { importBaseImage } from "./app/volumes/base-image-import.ts";
+import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
 import { RootMounts } from "./app/volumes/root-mounts.ts";
 import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
 import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, CredentialsFile } from "./credentials.ts";
+import { lockDataDirectory } from "./data-directory.ts";
+import { openStore } from "./database/open-store.ts";
 import { handleUpgrade } from "./gateway/gateway.ts";
 import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
 import { Metrics } from "./metrics/metrics.ts";
+import { startPreviews } from "./previews/start-previews.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
-const LOCK_WAIT_MS = 5_000;
 /** How long the ends of sandboxes may take when the server ends. */
 const SHUTDOWN_WAIT_MS = 15_000;
 
@@ -47,9 +51,14 @@ export interface Server {
 
 /**
  * Composes the server: the only place that names concrete drivers. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, a pool for each region, the credentials and the places to mount at.
+ * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database,
+ * `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
-export async function startServer(config: Config, logger: Logger): Promise<Server> {
+export async function startServer(
+  config: Config,
+  logger: Logger,
+  onDisplaced: (error: Error) => void,
+): Promise<Server> {
   await using undo = new AsyncDisposableStack();
   const directory = resolve(config.dataDirectory);
   await makeDirectories(directory);
@@ -58,7 +67,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
   const warning = clearTextWarning(config);
   if (warning !== null) logger.warn(warning);
   await requireFreeAddress(config.listenHost, config.listenPort);
-  const store = openSqliteStore(join(directory, "database", "caisson.db"), { faultPoint: faultPointSync });
+  const store = await openStore({ dataDirectory: directory, databaseUrl: config.databaseUrl }, onDisplaced);
   undo.defer(() => store.close());
 
   const locks = new KeyedLock();
@@ -95,6 +104,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     locks,
     live: new LiveSandboxes(),
     connections: new LiveConnections(),
+    previews: new Previews(config.expose.domain, config.expose),
     credentials: new CredentialsFile(store, directory),
     persistent,
     metrics,
@@ -117,6 +127,7 @@ export async function startServer(config: Config, logger: Logger): Promise<Serve
     upgraded.close();
     await closing;
   });
+  undo.use(await startPreviews(app));
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
   http.server.on("upgrade", (request, socket, head) => {
@@ -159,19 +170,6 @@ async function makeDirectories(directory: string): Promise<void> {
     );
   }
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
-}
-
-/** Keeps a second server away. One that was just killed may still be going, so it is waited for. */
-async function lockDataDirectory(directory: string): Promise<FileLock> {
-  try {
-    return await lockFile(join(directory, "server.lock"), { signal: AbortSignal.timeout(LOCK_WAIT_MS) });
-  } catch (error) {
-    throw new CaissonError(
-      "INVALID_CONFIG",
-      `Another server uses the data directory ${directory}: stop it, or give another with --data`,
-      { cause: error },
-    );
-  }
 }
 
 async function openRegion(
@@ -260,6 +258,7 @@ async function openRegion(
       guard,
       onDamage: (volumeId, message) => recordVolumeDamage({ store, metrics }, volumeId, message),
     }),
+    blanks: new BlankVolumes({ persistent }, storage),
     scratch,
     room,
     ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),

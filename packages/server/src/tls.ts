@@ -11,9 +11,9 @@ export interface TlsMaterial {
   readonly key: string;
 }
 
-/** Reads the certificate and its key. Throws `INVALID_CONFIG` that says which file does not fit. */
-export async function readTls({ certPath, keyPath }: TlsConfig): Promise<TlsMaterial> {
-  const [cert, key] = await Promise.all([readPem("tls.cert", certPath), readPem("tls.key", keyPath)]);
+/** Reads the certificate and its key, which a section of the settings names. Throws `INVALID_CONFIG` that says which file does not fit. */
+export async function readTls({ certPath, keyPath }: TlsConfig, section = "tls"): Promise<TlsMaterial> {
+  const [cert, key] = await Promise.all([readPem(`${section}.cert`, certPath), readPem(`${section}.key`, keyPath)]);
   try {
     createSecureContext({ cert, key });
   } catch (error) {

@@ -15,6 +15,7 @@ from ._async.sandbox import AsyncSandbox
 from ._async.streams import AsyncByteSink, AsyncByteStream
 from ._command import CommandResult
 from ._records import (
+    CreatedPreview,
     Descendant,
     DirEntry,
     FileInfo,
@@ -22,6 +23,7 @@ from ._records import (
     Parent,
     Pool,
     PoolDisk,
+    Preview,
     ProcessStatus,
     Record,
     Reference,
@@ -82,6 +84,7 @@ __all__ = [
     "CommandResult",
     "ConflictError",
     "ConnectionClosedError",
+    "CreatedPreview",
     "DenoDeploy",
     "DenoProcess",
     "DenoRepl",
@@ -96,6 +99,7 @@ __all__ = [
     "Parent",
     "Pool",
     "PoolDisk",
+    "Preview",
     "ProcessStatus",
     "Record",
     "Reference",

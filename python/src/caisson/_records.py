@@ -186,6 +186,28 @@ class Pool(Record):
         return pool
 
 
+class Preview(Record):
+    """A name under which a server inside a sandbox is reached."""
+
+    domain: str
+    """The host, with the port where that is not 443."""
+    url: str
+    port: int | None
+    pid: int | None
+    private: bool
+    """Whether it needs its token or a signed link."""
+    rewrite_host: bool
+    """Whether the server inside sees `localhost` as its host."""
+    created_at: str
+
+
+class CreatedPreview(Preview):
+    """A preview that was created just now."""
+
+    token: str | None
+    """Of a private one: what to send in the header `X-Caisson-Preview-Token`. The server keeps no copy of it."""
+
+
 class Descendant(Record):
     """A volume or snapshot that came, directly or not, from another."""
 

@@ -299,14 +299,15 @@ test("other paths and upgrades that are none are refused", async () => {
   assert.equal((await agent.http("GET", "/rpc")).status, 426);
 });
 
-test("exposure and the editor answer clearly that they are not offered", async () => {
+test("the editor answers clearly that it is not offered, and a name that nobody reserved cannot be exposed", async () => {
   const { client } = fixture;
-  for (const [method, params] of [
-    ["exposeHttp", { domain: "a.example", port: 80 }],
-    ["vscode", { path: "/home/app", extensions: [] }],
-  ] as const) {
-    const error = await client.failure(method, params);
-    assert.equal(error.constructorName, "NotSupported");
+  const editor = await client.failure("vscode", { path: "/home/app", extensions: [] });
+  assert.equal(editor.constructorName, "NotSupported");
+  const unknown = await client.failure("exposeHttp", { domain: "a.example", port: 80 });
+  assert.equal(unknown.constructorName, "NotFound");
+  for (const params of [{ port: 0 }, { port: 65_536 }, {}, { port: 80, pid: 1 }]) {
+    const error = await client.failure("exposeHttp", { domain: "a.example", ...params });
+    assert.equal(error.constructorName, "TypeError");
   }
 });
 

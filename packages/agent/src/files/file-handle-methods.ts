@@ -17,6 +17,8 @@ import { addFile, closeFile, getFile } from "./file-handles.ts";
 import { toFileInfo } from "./file-info.ts";
 import { acquireLock } from "./file-lock.ts";
 import { byteOffset, time } from "./file-params.ts";
+import { readSparsely, writeSparsely } from "./holes.ts";
+import { reachOrCreate } from "./names/reach.ts";
 import { requireOpenableIfThere } from "./openable.ts";
 import { resolvePath } from "./paths.ts";
 
@@ -34,6 +36,7 @@ const openShape = {
 };
 
 const handle = { fileHandleId: count };
+const flag = defaulted(boolean, false);
 
 export const fileHandleMethods = {
   open: method({ path: string, options: optional(object(openShape)) }, ({ path, options }, call) =>
@@ -42,27 +45,37 @@ export const fileHandleMethods = {
   create: method({ path: string }, ({ path }, call) =>
     openFile(path, { read: true, write: true, create: true, truncate: true }, call),
   ),
-  fileRead: method({ ...handle, length: count }, ({ fileHandleId, length }, call) =>
+  // `sparse`, for files with holes, is ours.
+  fileRead: method({ ...handle, length: count, sparse: flag }, ({ fileHandleId, length, sparse }, call) =>
     call.inTurn(async () => {
       const buffer = new Uint8Array(Math.min(length, READ_LIMIT_BYTES));
-      const size = await getFile(call.connection, fileHandleId).read(buffer);
+      const file = getFile(call.connection, fileHandleId);
+      if (sparse && length > 0) {
+        const { zeros, data } = await readSparsely(file, buffer, call.signal);
+        return { zeros, data: data === null ? null : data.toBase64() };
+      }
+      const size = await file.read(buffer);
       return { data: size === null ? null : buffer.subarray(0, size).toBase64() };
     }),
   ),
-  fileWrite: method({ ...handle, data: bytes }, async ({ fileHandleId, data }, { connection }) => {
-    const file = getFile(connection, fileHandleId);
-    if (data instanceof LargeString) {
-      await requireDecodable(data.bytes(), "data");
-      let bytesWritten = 0;
-      for await (const piece of data.bytes()) {
-        await writeAll(file, piece);
-        bytesWritten += piece.length;
+  fileWrite: method(
+    { ...handle, data: bytes, sparse: flag },
+    async ({ fileHandleId, data, sparse }, { connection }) => {
+      const file = getFile(connection, fileHandleId);
+      const write = (bytes: Uint8Array) => (sparse ? writeSparsely(file, bytes) : writeAll(file, bytes));
+      if (data instanceof LargeString) {
+        await requireDecodable(data.bytes(), "data");
+        let bytesWritten = 0;
+        for await (const piece of data.bytes()) {
+          await write(piece);
+          bytesWritten += piece.length;
+        }
+        return { bytesWritten };
       }
-      return { bytesWritten };
-    }
-    await writeAll(file, data);
-    return { bytesWritten: data.length };
-  }),
+      await write(data);
+      return { bytesWritten: data.length };
+    },
+  ),
   fileSeek: method(
     { ...handle, offset: byteOffset, whence: oneOf(0, 1, 2) },
     async ({ fileHandleId, offset, whence }, { connection }) => ({
@@ -92,9 +105,17 @@ export const fileHandleMethods = {
 } satisfies MethodTable;
 
 async function openFile(path: string, options: Deno.OpenOptions, call: Call): Promise<{ fileHandleId: number }> {
-  const resolved = resolvePath(call.sandbox, path);
-  if (options.createNew !== true) await requireOpenableIfThere(resolved);
-  const file = await Deno.open(resolved, options);
+  const { create, createNew, mode, ...access } = options;
+  const creation = { ...(create !== undefined && { create }), ...(createNew !== undefined && { createNew }) };
+  const modeOption = mode === undefined ? {} : { mode };
+  const file = await reachOrCreate(
+    resolvePath(call.sandbox, path),
+    { ...creation, ...modeOption },
+    async (reached, left) => {
+      if (createNew !== true) await requireOpenableIfThere(reached);
+      return await Deno.open(reached, { ...access, ...left });
+    },
+  );
   return { fileHandleId: addFile(call.connection, file) };
 }
 

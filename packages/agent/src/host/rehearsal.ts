@@ -50,7 +50,8 @@ async function converse(stream: Deno.Conn, program: string): Promise<void> {
   await readUntil(stream, /\r\n\r\n/);
   const output = { cwd: "/", stdout: "piped", stderr: "piped", env: {}, clearEnv: false };
   await send(stream, 1, "spawn", { command: program, args: ["--version"], ...output });
-  const [, pid] = await readUntil(stream, /"ok":\{[^}]*"pid":(\d+)/);
+  const [answer, pid] = await readUntil(stream, /"ok":\{[^}]*"pid":(\d+)|"error":.*/);
+  if (pid === undefined) throw new Error(answer);
   await send(stream, 2, "processWait", { pid: Number(pid) });
   await readUntil(stream, /"success":true/);
 }

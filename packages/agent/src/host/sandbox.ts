@@ -1,3 +1,4 @@
+import type { Exposures } from "../network/exposures.ts";
 import type { Environment } from "../processes/environment.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import type { AgentMemory } from "./agent-memory.ts";
@@ -9,4 +10,5 @@ export interface Sandbox {
   readonly processes: ProcessTable;
   readonly settings: Settings;
   readonly memory: AgentMemory;
+  readonly exposures: Exposures;
 }

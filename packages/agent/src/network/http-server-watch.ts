@@ -54,6 +54,11 @@ export class HttpServerWatch {
     return this.#search;
   }
 
+  /** Where it listens at this moment, if it does. */
+  current(): ListeningAddress | undefined {
+    return this.#hasEnded ? undefined : this.#listeners.find();
+  }
+
   /** Says that a server may come up soon. */
   expect(): void {
     this.#activeSince = performance.now();

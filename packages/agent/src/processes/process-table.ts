@@ -108,6 +108,11 @@ export class ProcessTable {
     return started;
   }
 
+  /** The process with this pid, if it runs. */
+  findRunning(pid: number): SandboxProcess | undefined {
+    return this.#running.get(pid);
+  }
+
   /** The process with this pid, ended ones included. Throws the `ENOENT` form of protocol.md 4.4 when there never was one. */
   get(pid: number): SandboxProcess {
     const running = this.#running.get(pid);

@@ -26,6 +26,7 @@ import { runCommand } from "../terminal/run-command.ts";
 import { InterruptedError, untilInterrupted, withInterrupt } from "../terminal/until-interrupted.ts";
 import { withMountSuggestion } from "../with-suggestion.ts";
 import { notOffered } from "./not-offered.ts";
+import { parsePort } from "./previews.ts";
 
 /** Where `--copy` puts things, as `deno sandbox create` does. */
 const COPY_TARGET = "/app";
@@ -57,7 +58,7 @@ export function addCreateCommand(program: Command): void {
     .option("--copy <path>", `copy a file or directory to ${COPY_TARGET} (repeatable)`, collect)
     .option("--cwd <path>", "working directory of the command (default: /home/app)")
     .option("--ssh", "not offered yet: see `caisson shell`")
-    .option("--expose-http <port>", "not offered yet: publishing an HTTP port")
+    .option("--expose-http <port>", "give the server on this port a public address, and print it")
     .option("--memory <size>", "768MiB to 4096MiB (default: 1280MiB)")
     .option("--volume <volume:path>", "mount a volume, read-only with :ro at the end (repeatable)", collect)
     .option(
@@ -105,7 +106,7 @@ async function createAndUse(context: Context, words: readonly string[], flags: C
 async function prepare(
   client: Client,
   options: SandboxOptions,
-  { copy, timeout }: CreateFlags,
+  { copy, timeout, exposeHttp }: CreateFlags,
   signal: AbortSignal,
   context: Context,
 ): Promise<Sandbox> {
@@ -117,6 +118,8 @@ async function prepare(
     for (const path of copy ?? []) await copyToApp(sandbox, path, { signal, onSkip });
     // The interrupt may have come together with the answer.
     signal.throwIfAborted();
+    // Beside the id and the output of the command, which are for programs.
+    if (sandbox.url !== undefined) context.output.note(`Port ${exposeHttp} is reached at ${sandbox.url}`);
     return sandbox;
   } catch (error) {
     await end(sandbox, context);
@@ -170,10 +173,6 @@ function readOptions(flags: CreateFlags): SandboxOptions {
     const hint = "For an interactive terminal: caisson create, or caisson shell SANDBOX-ID";
     throw notOffered("caisson create --ssh", hint);
   }
-  if (flags.exposeHttp !== undefined) {
-    const hint = "To use a server in the sandbox from here: caisson exec SANDBOX-ID curl -s http://127.0.0.1:PORT/";
-    throw notOffered("caisson create --expose-http", hint);
-  }
   const { timeout, memory, region, root, volume, env, label, allowNet, hostname } = flags;
   return {
     timeout: timeout as "session" | Duration,
@@ -184,6 +183,7 @@ function readOptions(flags: CreateFlags): SandboxOptions {
     ...(region === undefined ? {} : { region }),
     ...(root === undefined ? {} : { root }),
     ...(hostname === undefined ? {} : { hostname }),
+    ...(flags.exposeHttp === undefined ? {} : { port: parsePort(flags.exposeHttp, "it") }),
     ...(allowNet === undefined ? {} : { allowNet: [...allowNet] }),
   };
 }

@@ -28,11 +28,16 @@ interface Check {
 export function addDoctorCommand(program: Command): void {
   const command = program
     .command("doctor")
-    .description("Check this host: kernel, cgroups, container runtime, tools, disk, privileges")
+    .description("Check this host: kernel, cgroups, container runtime, tools, disk, database, privileges")
     .option("--data <directory>", "the data directory to check (default: /var/lib/caisson)")
+    .option("--config <file>", "the server's settings (default: caisson.toml in the data directory)")
     .action(
-      run(async (context, { data }: { readonly data?: string }) => {
-        const args = ["doctor", ...(data === undefined ? [] : ["--data", resolve(data)])];
+      run(async (context, { data, config }: { readonly data?: string; readonly config?: string }) => {
+        const args = [
+          "doctor",
+          ...(data === undefined ? [] : ["--data", resolve(data)]),
+          ...(config === undefined ? [] : ["--config", resolve(config)]),
+        ];
         const checks = await runDoctor(args);
         report(context, checks);
         process.exitCode = checks.some(({ status }) => status === "missing") ? EXIT.failure : EXIT.ok;

@@ -1,7 +1,9 @@
 import type { Command } from "commander";
+import type { Context } from "../context.ts";
 import { addExamples, addOutputOptions, run } from "../define.ts";
 import { quote } from "../quote.ts";
 import { DEFAULT_DATA_DIRECTORY, readCredentials, requireHealthy } from "../server-process/credentials.ts";
+import { type PreviewTrust, readPreviewTrust } from "../server-process/preview-trust.ts";
 
 /** `caisson env`. */
 export function addEnvCommand(program: Command): void {
@@ -14,6 +16,7 @@ export function addEnvCommand(program: Command): void {
         const credentials = await readCredentials(data);
         const { endpoint, token } = credentials;
         await requireHealthy(endpoint);
+        const trust = await readPreviewTrust(data);
         // The names of the official clients, then Caisson's own: those win, so a stale one must not be left in the shell.
         const variables = {
           DENO_DEPLOY_TOKEN: token,
@@ -21,9 +24,11 @@ export function addEnvCommand(program: Command): void {
           DENO_SANDBOX_ENDPOINT: endpoint,
           CAISSON_TOKEN: token,
           CAISSON_ENDPOINT: endpoint,
+          ...trustVariables(trust),
         };
         const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${quote(value)}`);
-        context.output.value(lines.join("\n"), credentials);
+        context.output.value(lines.join("\n"), { ...credentials, previews: trust });
+        if (trust !== null) explainTrust(context, trust);
       }),
     );
   addOutputOptions(command);
@@ -31,4 +36,21 @@ export function addEnvCommand(program: Command): void {
     ['eval "$(caisson env)"', "Use the server from this shell"],
     ["caisson env --data ./data", "One with another data directory"],
   ]);
+}
+
+/** By which Node, Deno, and what is built on OpenSSL (curl, Python) trust the previews of a server with an authority of its own. */
+function trustVariables(trust: PreviewTrust | null): Readonly<Record<string, string>> {
+  if (trust === null) return {};
+  return { NODE_EXTRA_CA_CERTS: trust.authority, DENO_CERT: trust.authority, SSL_CERT_FILE: trust.bundle };
+}
+
+function explainTrust({ output }: Context, { authority, isLocalhostFound }: PreviewTrust): void {
+  output.note(
+    `Previews: a browser trusts them when you import ${authority} among its authorities; it is good for that domain only.`,
+  );
+  if (isLocalhostFound) return;
+  output.warn(
+    "Programs on this machine do not find names below localhost, and so no previews (browsers and curl do). Install libnss-myhostname, " +
+      "or set expose.domain in caisson.toml, for example to 127.0.0.1.sslip.io",
+  );
 }

@@ -2,11 +2,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { CaissonError } from "@caisson/model";
+import type { Row } from "../records.ts";
 
 /** Passed before each commit; a test may throw there, or kill the process. */
 export type FaultPoint = (tag: string) => void;
-
-export type Row = Readonly<Record<string, unknown>>;
 
 /** One SQLite file with its prepared statements. Calls are synchronous; each takes well under a millisecond or is a bug. */
 export class Connection implements Disposable {

@@ -1,14 +1,7 @@
 import type { DiskQuery } from "../store.ts";
 
-/** Slugs have no other characters, so a term with one matches nothing. */
-const SLUG_CHARACTERS = /^[a-z0-9-]*$/;
 /** Letters of the words in the index's column `slug`. */
 const WORD_LENGTH = 3;
-
-/** Whether any slug can contain the term. */
-export function isSearchable(term: string): boolean {
-  return SLUG_CHARACTERS.test(term.toLowerCase());
-}
 
 /**
  * The expression that finds the disks of a query in the table `disk_search` (migration 0002), or `null` for a query without a term and

@@ -1,19 +1,9 @@
-import { CaissonError, type Labels } from "@caisson/model";
-import type {
-  Consistency,
-  Disk,
-  DiskKind,
-  DiskQuery,
-  DiskState,
-  DiskStore,
-  DiskUsage,
-  IdempotencyKey,
-  NewDisk,
-  ObjectReference,
-  ParentReference,
-} from "../store.ts";
-import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
-import { isSearchable, searchExpression } from "./disk-search.ts";
+import { toDisk, toDiskTotal } from "../records.ts";
+import { diskInUse, diskNotFound, keyReused, slugTaken } from "../refusals.ts";
+import { isSearchable } from "../search-term.ts";
+import type { Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk } from "../store.ts";
+import { type Connection, isUniqueViolation } from "./connection.ts";
+import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
@@ -25,18 +15,14 @@ export function createDiskStore(connection: Connection): DiskStore {
 
   const mustGet = (id: string): Disk => {
     const disk = get(id);
-    if (disk === null) throw notFound("disk", id);
+    if (disk === null) throw diskNotFound("disk", id);
     return disk;
   };
 
   /** Throws `VOLUME_IN_USE` naming a sandbox that holds the volume. */
   const requireDetached = (verb: string, disk: Disk): void => {
     const holder = connection.get("SELECT sandbox_id FROM holds WHERE volume_id = ? LIMIT 1", disk.id);
-    if (holder === undefined) return;
-    throw new CaissonError(
-      "VOLUME_IN_USE",
-      `Cannot ${verb} volume ${JSON.stringify(disk.slug)}: it is attached to sandbox ${holder.sandbox_id}. End that sandbox first`,
-    );
+    if (holder !== undefined) throw diskInUse(verb, disk, String(holder.sandbox_id));
   };
 
   const insert = (disk: NewDisk): void => {
@@ -83,10 +69,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     }
     if (Buffer.compare(earlier.request_hash as Uint8Array, idempotency.requestHash) === 0)
       return String(earlier.object_id);
-    throw new CaissonError(
-      "IDEMPOTENCY_KEY_REUSED",
-      `The idempotency key ${JSON.stringify(idempotency.key)} was used for a different request: use a new key`,
-    );
+    throw keyReused(idempotency.key);
   };
 
   return {
@@ -110,7 +93,7 @@ export function createDiskStore(connection: Connection): DiskStore {
           ...usageValues(values),
           id,
         );
-        if (changed === 0) throw notFound("disk", id);
+        if (changed === 0) throw diskNotFound("disk", id);
         writeEvent(connection, event);
         return mustGet(id);
       });
@@ -179,7 +162,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     async delete(id, nowMs, purgeAtMs, event) {
       connection.transaction(() => {
         const disk = mustGet(id);
-        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        if (disk.state !== "ready") throw diskNotFound(disk.kind, id);
         requireDetached("delete", disk);
         connection.run(
           "UPDATE disks SET state = 'deleted', deleted_at_ms = ?, purge_at_ms = ? WHERE id = ?",
@@ -199,7 +182,7 @@ export function createDiskStore(connection: Connection): DiskStore {
             slug,
             id,
           );
-          if (changed === 0) throw notFound("disk", id);
+          if (changed === 0) throw diskNotFound("disk", id);
           writeEvent(connection, event);
           return mustGet(id);
         });
@@ -226,7 +209,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     async acknowledgeError(id, event) {
       return connection.transaction(() => {
         const disk = mustGet(id);
-        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        if (disk.state !== "ready") throw diskNotFound(disk.kind, id);
         if (disk.lastError === null) return disk;
         connection.run("UPDATE disks SET last_error = NULL, last_error_at_ms = NULL WHERE id = ?", id);
         writeEvent(connection, event);
@@ -259,7 +242,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     async beginGrow(id, growToBytes) {
       connection.transaction(() => {
         const disk = mustGet(id);
-        if (disk.state !== "ready") throw notFound(disk.kind, id);
+        if (disk.state !== "ready") throw diskNotFound(disk.kind, id);
         requireDetached("grow", disk);
         connection.run("UPDATE disks SET grow_to_bytes = ? WHERE id = ?", growToBytes, id);
       });
@@ -325,15 +308,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     },
 
     async totals() {
-      return connection
-        .all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state")
-        .map(({ region, kind, state, disks, exclusive_bytes: exclusiveBytes }) => ({
-          region: String(region),
-          kind: kind as DiskKind,
-          state: state as DiskState,
-          count: Number(disks),
-          exclusiveBytes: Number(exclusiveBytes),
-        }));
+      return connection.all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state").map(toDiskTotal);
     },
 
     async listUnsettled() {
@@ -388,53 +363,6 @@ function usageValues(usage: DiskUsage): (number | null)[] {
   return [allocatedBytes, flattenedBytes, exclusiveBytes, inodes, usedInodes, usageMeasuredAtMs];
 }
 
-function toDisk(row: Row): Disk {
-  return {
-    sequence: Number(row.sequence),
-    kind: row.kind as DiskKind,
-    id: String(row.id),
-    organizationId: String(row.organization_id),
-    slug: String(row.slug),
-    region: String(row.region),
-    state: row.state as DiskState,
-    capacityBytes: Number(row.capacity_bytes),
-    growToBytes: row.grow_to_bytes as number | null,
-    isBootable: row.is_bootable === 1,
-    consistency: row.consistency as Consistency | null,
-    parent: toReference<ParentReference>(row, "parent"),
-    baseSnapshot: toReference<ObjectReference>(row, "base_snapshot"),
-    baseImageId: row.base_image_id as string | null,
-    labels: JSON.parse(String(row.labels)) as Labels,
-    allocatedBytes: Number(row.allocated_bytes),
-    flattenedBytes: Number(row.flattened_bytes),
-    exclusiveBytes: Number(row.exclusive_bytes),
-    inodes: row.inodes as number | null,
-    usedInodes: row.used_inodes as number | null,
-    usageMeasuredAtMs: row.usage_measured_at_ms as number | null,
-    createdAtMs: Number(row.created_at_ms),
-    deletedAtMs: row.deleted_at_ms as number | null,
-    purgeAtMs: row.purge_at_ms as number | null,
-    lastError: row.last_error === null ? null : { message: String(row.last_error), atMs: Number(row.last_error_at_ms) },
-  };
-}
-
-function toReference<T extends ObjectReference>(row: Row, prefix: "parent" | "base_snapshot"): T | null {
-  const id = row[`${prefix}_id`];
-  if (id === null) return null;
-  const reference = { id, slug: row[`${prefix}_slug`] };
-  return (prefix === "parent" ? { kind: row.parent_kind, ...reference } : reference) as T;
-}
-
-function notFound(kind: DiskKind | "disk", id: string): CaissonError {
-  const code = kind === "snapshot" || id.startsWith("snp_") ? "SNAPSHOT_NOT_FOUND" : "VOLUME_NOT_FOUND";
-  return new CaissonError(code, `There is no such ${kind}: ${JSON.stringify(id)}`);
-}
-
 function slugConflict(error: unknown, slug: string): unknown {
-  if (!isUniqueViolation(error, "disks.slug")) return error;
-  return new CaissonError(
-    "SLUG_ALREADY_IN_USE",
-    `The slug ${JSON.stringify(slug)} is already in use by a volume or snapshot of this organization: choose another, or delete that one first`,
-    { cause: error },
-  );
+  return isUniqueViolation(error, "disks.slug") ? slugTaken(slug, error) : error;
 }

@@ -1,5 +1,6 @@
+import { toEvent } from "../records.ts";
 import type { AuditEvent, EventStore } from "../store.ts";
-import type { Connection, Row } from "./connection.ts";
+import type { Connection } from "./connection.ts";
 
 export function createEventStore(connection: Connection): EventStore {
   return {
@@ -37,16 +38,4 @@ export function writeEvent(connection: Connection, event: AuditEvent): void {
     event.outcome,
     JSON.stringify(event.detail),
   );
-}
-
-function toEvent(row: Row): AuditEvent {
-  return {
-    organizationId: String(row.organization_id),
-    atMs: Number(row.at_ms),
-    actor: String(row.actor),
-    verb: String(row.verb),
-    objectId: String(row.object_id),
-    outcome: String(row.outcome),
-    detail: JSON.parse(String(row.detail)) as Record<string, unknown>,
-  };
 }

@@ -1,6 +1,7 @@
-import { CaissonError } from "@caisson/model";
-import type { Organization, OrganizationStore, Token } from "../store.ts";
-import { type Connection, isUniqueViolation, type Row } from "./connection.ts";
+import { toOrganization, toToken, toTokenOwner } from "../records.ts";
+import { organizationSlugTaken } from "../refusals.ts";
+import type { OrganizationStore, Token } from "../store.ts";
+import { type Connection, isUniqueViolation } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 
 export function createOrganizationStore(connection: Connection): OrganizationStore {
@@ -35,14 +36,7 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
           writeEvent(connection, event);
         });
       } catch (error) {
-        if (!isUniqueViolation(error, "organizations.slug")) throw error;
-        throw new CaissonError(
-          "SLUG_ALREADY_IN_USE",
-          `There is already an organization ${JSON.stringify(organization.slug)}: choose another slug`,
-          {
-            cause: error,
-          },
-        );
+        throw isUniqueViolation(error, "organizations.slug") ? organizationSlugTaken(organization.slug, error) : error;
       }
     },
 
@@ -72,13 +66,7 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
          FROM tokens JOIN organizations ON organizations.id = tokens.organization_id WHERE hash = ? AND revoked_at_ms IS NULL`,
         hash,
       );
-      if (row === undefined) return null;
-      const organization = {
-        id: String(row.organization_id),
-        slug: String(row.organization_slug),
-        createdAtMs: Number(row.organization_created_at_ms),
-      };
-      return { token: toToken(row), organization };
+      return row === undefined ? null : toTokenOwner(row);
     },
 
     async listTokens(organizationId) {
@@ -106,18 +94,5 @@ export function createOrganizationStore(connection: Connection): OrganizationSto
         return true;
       });
     },
-  };
-}
-
-function toOrganization(row: Row): Organization {
-  return { id: String(row.id), slug: String(row.slug), createdAtMs: Number(row.created_at_ms) };
-}
-
-function toToken(row: Row): Token {
-  return {
-    id: String(row.id),
-    organizationId: String(row.organization_id),
-    name: String(row.name),
-    createdAtMs: Number(row.created_at_ms),
   };
 }

@@ -1,6 +1,7 @@
-import { CaissonError, type Labels } from "@caisson/model";
-import type { Hold, ReserveOutcome, SandboxRecord, SandboxStatus, SandboxStore } from "../store.ts";
-import type { Connection, Row } from "./connection.ts";
+import { toSandbox } from "../records.ts";
+import { notStarting, volumeNotFound } from "../refusals.ts";
+import type { Hold, ReserveOutcome, SandboxRecord, SandboxStore } from "../store.ts";
+import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
@@ -30,9 +31,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
         );
         for (const hold of volumes) {
           const volume = connection.get("SELECT state FROM disks WHERE id = ?", hold.volumeId);
-          if (volume === undefined || volume.state !== "ready") {
-            throw new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(hold.volumeId)}`);
-          }
+          if (volume?.state !== "ready") throw volumeNotFound(hold.volumeId);
           const holders = conflicting(hold);
           if (holders.length > 0) return { kind: "held", volumeId: hold.volumeId, holders };
         }
@@ -70,7 +69,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
           "UPDATE sandboxes SET status = 'running' WHERE id = ? AND status = 'starting' RETURNING *",
           id,
         );
-        if (row === undefined) throw new Error(`The sandbox ${id} is not starting any more`);
+        if (row === undefined) throw notStarting(id);
         writeEvent(connection, event);
         return toSandbox(row);
       });
@@ -147,22 +146,5 @@ export function createSandboxStore(connection: Connection): SandboxStore {
     async expire(beforeMs) {
       connection.run("DELETE FROM sandboxes WHERE status = 'stopped' AND stopped_at_ms < ?", beforeMs);
     },
-  };
-}
-
-function toSandbox(row: Row): SandboxRecord {
-  return {
-    sequence: Number(row.sequence),
-    id: String(row.id),
-    organizationId: String(row.organization_id),
-    region: String(row.region),
-    status: row.status as SandboxStatus,
-    stopReason: row.stop_reason as string | null,
-    damages: JSON.parse(String(row.damages)) as string[],
-    labels: JSON.parse(String(row.labels)) as Labels,
-    memoryMib: Number(row.memory_mib),
-    createdAtMs: Number(row.created_at_ms),
-    stopAtMs: row.stop_at_ms as number | null,
-    stoppedAtMs: row.stopped_at_ms as number | null,
   };
 }

@@ -1,8 +1,6 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import {
   type Cgroups,
   type DiskLimits,
@@ -20,6 +18,7 @@ import { tryHostClaim } from "../network/host-claim.ts";
 import { type NetworkOptions, SANDBOXES_MAX, SandboxNetwork } from "../network/sandbox-network.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
+import { agentSources } from "./agent/agent-sources.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
 import { putLimitsOutOfReach, readProcessLimit, readTerminalLimit } from "./limits/host-limits.ts";
@@ -118,11 +117,7 @@ export class OciRuntime implements SandboxRuntime {
     const directories = await prepareDirectories(options.runDirectory);
     const [program, sourceBundle, seccomp] = await Promise.all([
       findOciRuntime(options.runtimePath),
-      ensureAgentBundle(directories.agents, {
-        agentPath: options.agentPath ?? fileURLToPath(new URL("../../../agent/dist/agent.js", import.meta.url)),
-        denoPath: options.denoPath ?? findDeno(),
-        tiniPath: options.tiniPath ?? "/usr/bin/tini-static",
-      }),
+      ensureAgentBundle(directories.agents, agentSources(options)),
       readSeccompProfile(),
     ]);
     // Also what the OCI runtime keeps there for itself: crun 1.21 caches compiled seccomp filters below its state directory.
@@ -273,9 +268,4 @@ function requireInstanceName(name: string): void {
     "INVALID_CONFIG",
     `Invalid instance name ${JSON.stringify(name)}: use 1 to 20 characters of a-z, 0-9 and "-"`,
   );
-}
-
-/** The program behind the `deno` package, which the package itself puts beside its entry point. */
-function findDeno(): string {
-  return join(dirname(createRequire(import.meta.url).resolve("deno/package.json")), "deno");
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { cloneTree, type IdRange, oomKills, settleAll, UndoStack, unmountElsewhere } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import { connectToPort } from "../network/connect-to-port.ts";
 import type { Slot } from "../network/namespaces.ts";
 import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentSocket } from "./agent/agent-socket.ts";
@@ -111,6 +112,7 @@ export class Sandbox {
     return {
       id,
       agentSocketPath: agent.path,
+      connect: (port, inside) => connectToPort(environment.namespaces, port, inside),
       exited,
       ownEnd: async () => {
         if (await agent.isAlive()) return null;
@@ -174,7 +176,7 @@ export class Sandbox {
       : {};
     const dataMounts = await trace.run("data mounts", async () => {
       const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
-      return await resolveTargets(rootPath, await settleAll(mounted));
+      return await resolveTargets(rootPath, root.kind, await settleAll(mounted));
     });
     const config = {
       hostname,

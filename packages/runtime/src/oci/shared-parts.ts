@@ -34,3 +34,20 @@ export interface SharedParts {
   readonly startTimeoutMs: number;
   readonly stopGraceMs: number;
 }
+
+/** What of it a container needs that runs an agent. */
+export interface ContainerParts
+  extends Pick<
+    SharedParts,
+    | "agent"
+    | "cgroups"
+    | "environments"
+    | "program"
+    | "runDirectory"
+    | "sandboxesDirectory"
+    | "seccomp"
+    | "stateDirectory"
+  > {
+  readonly lxcfs: Pick<Lxcfs, "files">;
+  readonly terminals: Pick<HostShares, "guaranteed">;
+}

@@ -7,7 +7,7 @@ import { type ConfigInput, namespacePath, ociConfig } from "./config.ts";
 import { killContainer } from "./container.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import type { SandboxDirectory } from "./sandbox-directory.ts";
-import type { SharedParts } from "./shared-parts.ts";
+import type { ContainerParts } from "./shared-parts.ts";
 
 const LOG_NAME = "agent.log";
 const LOG_TAIL_BYTES = 4096;
@@ -47,7 +47,10 @@ export async function openLog(unattached: HasDescriptor): Promise<FileHandle> {
   return open(`/proc/self/fd/${unattached.fd}/${LOG_NAME}`, LOG_FLAGS, 0o600);
 }
 
-export function writeConfig(shared: SharedParts, { directory, environment, config }: ContainerStart): Promise<string> {
+export function writeConfig(
+  shared: ContainerParts,
+  { directory, environment, config }: ContainerStart,
+): Promise<string> {
   const { namespaces, cgroupPath } = environment;
   const whole = ociConfig({
     ...config,
@@ -65,7 +68,7 @@ export function writeConfig(shared: SharedParts, { directory, environment, confi
 
 /** Starts the container whose configuration is written, and resolves when its agent accepts connections. `undo` ends it. */
 export async function startContainer(
-  shared: SharedParts,
+  shared: ContainerParts,
   { id, directory, environment, processesMax, log, socketDirectory }: ContainerStart,
   undo: UndoStack,
   signal: AbortSignal,

@@ -66,6 +66,27 @@ export class FsFile implements AsyncDisposable {
     return data.byteLength;
   }
 
+  /**
+   * As {@linkcode read}, passing over zeros first: how many, and the bytes after them, empty where those are still to be read; `null` at the end.
+   *
+   * @internal
+   */
+  async readSparsely(length: number, options?: CallOptions): Promise<{ zeros: number; data: Bytes } | null> {
+    const params = { fileHandleId: this.#fileHandleId, length, sparse: true };
+    const { zeros = 0, data } = await this.#connection.call("fileRead", params, options);
+    return data === null ? null : { zeros, data: decodeBase64(data) };
+  }
+
+  /**
+   * Writes the bytes, of which blocks of zeros become holes where the file had nothing. The caller sets the length of the file at last.
+   *
+   * @internal
+   */
+  async writeSparsely(p: Uint8Array, options?: CallOptions): Promise<void> {
+    const params = { fileHandleId: this.#fileHandleId, data: encodeBase64(p), sparse: true };
+    await this.#connection.call("fileWrite", params, options);
+  }
+
   /** Moves the position and returns the new one, in bytes from the start. Whole numbers beyond 2^53 are given as `bigint`. */
   async seek(offset: number | bigint, whence: SeekMode, options?: CallOptions): Promise<number> {
     const wireOffset = typeof offset === "bigint" ? offset.toString() : offset;

@@ -222,3 +222,44 @@ test("what Caisson does not have is refused by name, and the token is never show
   }
   assert.doesNotMatch(inspect(client, { depth: 9, showHidden: true }), /ddo_secret/);
 });
+
+test("previews are created, listed, linked and revoked", async () => {
+  const wire = {
+    domain: "a.caisson.localhost:8443",
+    url: "https://a.caisson.localhost:8443",
+    port: 8000,
+    pid: null,
+    private: true,
+    rewrite_host: false,
+    created_at: "2026-01-30T18:33:40.790Z",
+  };
+  await using api = await FakeApi.start(({ method, url }) => {
+    if (method === "GET") return { body: [wire] };
+    if (method === "DELETE") return { status: 204 };
+    return {
+      body: url.pathname.endsWith("/link")
+        ? { url: "https://x/", expires_at: wire.created_at }
+        : { ...wire, token: "cpt_x" },
+    };
+  });
+  const { previews } = new Client(api.options);
+  const id = "sbx_ord_0123456789abcdefghjk";
+  const created = await previews.create(id, { port: 8000, isPrivate: true });
+  assert.deepEqual(
+    [created.token, created.isPrivate, created.createdAt.getTime()],
+    ["cpt_x", true, Date.parse(wire.created_at)],
+  );
+  assert.equal((await previews.list(id))[0]?.domain, wire.domain);
+  assert.equal((await previews.link(id, wire.domain, { expiresIn: "2m", path: "/a" })).url, "https://x/");
+  await previews.revoke(id, wire.domain);
+  const base = `/api/v3/sandbox/${id}/expose/http`;
+  assert.deepEqual(
+    api.requests.map(({ method, url, body }) => [method, url.pathname, body]),
+    [
+      ["POST", base, { port: 8000, private: true }],
+      ["GET", base, undefined],
+      ["POST", `${base}/a.caisson.localhost%3A8443/link`, { expires_in_seconds: 120, path: "/a" }],
+      ["DELETE", `${base}/a.caisson.localhost%3A8443`, undefined],
+    ],
+  );
+});

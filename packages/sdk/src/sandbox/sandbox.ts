@@ -243,7 +243,7 @@ export class Sandbox implements AsyncDisposable {
 
   /**
    * Publishes an HTTP server in the sandbox and returns its address. **Everybody who knows the address can use it.** The target is a port
-   * or the id of a Deno process.
+   * or the id of a Deno process. `client.previews` has private addresses, lists and revokes.
    */
   async exposeHttp(target: { port: number } | { pid: number }, options?: RequestOptions): Promise<string> {
     return await this.#expose("http", "port" in target ? { port: target.port } : { pid: target.pid }, options);

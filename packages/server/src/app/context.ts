@@ -8,6 +8,7 @@ import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
 import type { PersistentWork } from "./operations/persistent-work.ts";
+import type { Previews } from "./previews/previews.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 
@@ -21,6 +22,7 @@ export interface AppContext {
   readonly locks: KeyedLock;
   readonly live: LiveSandboxes;
   readonly connections: LiveConnections;
+  readonly previews: Previews;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

@@ -32,7 +32,7 @@ export function createGuardedServer(handle: RequestListener, tls: TlsMaterial | 
 }
 
 /** Another protocol that a client offers, such as HTTP/2, is not taken, and its request is answered as it is. */
-function isWebSocket({ method, headers }: IncomingMessage): boolean {
+export function isWebSocket({ method, headers }: IncomingMessage): boolean {
   const offers = (headers.upgrade ?? "").split(",").map((offer) => offer.trim().toLowerCase());
   return method === "GET" && offers.includes("websocket");
 }

@@ -18,12 +18,13 @@ import {
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
 import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
-import { checkOciRuntime, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
+import { checkOciRuntime, checkWarmStart, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 import { checkSpeed, judgeSpeed } from "./speed-check.ts";
 
 suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
     const checks = await runDoctor({
+      databaseUrl: null,
       dataDirectory: "/var/lib/caisson",
       sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
     });
@@ -141,6 +142,24 @@ suite("doctor", () => {
     assert.match((await checkOciRuntime(["no-such-runtime"])).found, /neither/);
     const names = (await readdir(tmpdir())).filter((name) => /^caisson-(?:try|oci)-/.test(name));
     assert.deepEqual(names, []);
+  });
+
+  test("a warm start is tried, which leaves nothing, and says what it met", async () => {
+    for (const path of ["crun", "runc"]) {
+      const check = await checkWarmStart([path]);
+      assert.deepEqual([check.status, check.found], ["ok", `works with ${path}`]);
+    }
+    const directory = await mkdtemp(join(tmpdir(), "caisson-doctor-"));
+    const broken = join(directory, "crun");
+    const script = 'case "$*" in *--version) echo crun version 99 ;; *) echo no namespaces today >&2; exit 1 ;; esac';
+    await writeFile(broken, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const check = await checkWarmStart([broken]);
+    assert.equal(check.status, "warning");
+    assert.match(check.found, /no namespaces today/);
+    assert.match(check.remedy ?? "", /warm_sandboxes = 0/);
+    await rm(directory, { recursive: true });
+    const left = (await readdir(tmpdir())).filter((name) => name.startsWith("caisson-try-"));
+    assert.deepEqual(left, []);
   });
 
   test("no reachable name server is a warning", () => {

@@ -3,6 +3,7 @@ import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
+import { checkDatabase } from "./database-check.ts";
 import {
   checkDescriptors,
   checkDisk,
@@ -15,7 +16,13 @@ import {
 } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
-import { checkFirewall, checkImageSources, checkNameServers, checkOciRuntime } from "./sandbox-checks.ts";
+import {
+  checkFirewall,
+  checkImageSources,
+  checkNameServers,
+  checkOciRuntime,
+  checkWarmStart,
+} from "./sandbox-checks.ts";
 import { checkSpeed } from "./speed-check.ts";
 
 export type { Check } from "./check.ts";
@@ -25,12 +32,14 @@ export async function runDoctor(options: {
   readonly dataDirectory: string;
   readonly cacheDirectory?: string;
   readonly sandboxes: SandboxLimitsConfig;
+  readonly databaseUrl: string | null;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
   const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
     checkPrivileges,
     checkKernel,
-    checkOciRuntime,
+    // One after the other: they use the same ids.
+    async () => [await checkOciRuntime(), ...(options.sandboxes.warmCount > 0 ? [await checkWarmStart()] : [])],
     checkTools,
     checkDescriptors,
     () => checkHostLimits(options.sandboxes),
@@ -38,6 +47,7 @@ export async function runDoctor(options: {
     () => checkDisk(options.dataDirectory, judgeDataDisk),
     () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),
+    () => checkDatabase(options.databaseUrl),
     checkNameServers,
     checkFirewall,
     checkImageSources,

@@ -14,6 +14,7 @@ import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { poolRoutes } from "./pools.ts";
+import { previewRoutes } from "./previews.ts";
 import { type Http, isExtended } from "./request.ts";
 import { requireHost } from "./request-origin.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
@@ -112,6 +113,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     volumeRoutes(app, routes as Http);
     snapshotRoutes(app, routes as Http);
     sandboxRoutes(app, routes as Http);
+    previewRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);

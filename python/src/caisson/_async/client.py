@@ -10,6 +10,7 @@ from typing import Any
 from .._options import Options
 from .http import AsyncHttp
 from .pools import AsyncPools
+from .previews import AsyncPreviews
 from .sandboxes import AsyncSandboxApi
 from .snapshots import AsyncSnapshots
 from .volumes import AsyncVolumes
@@ -51,6 +52,7 @@ class AsyncCaisson:
         volumes: Read-write storage.
         snapshots: Unchangeable images of volumes.
         sandbox: Sandboxes.
+        previews: Addresses of servers inside sandboxes.
         pools: What holds the server's space.
     """
 
@@ -91,6 +93,7 @@ class AsyncCaisson:
         self.volumes = AsyncVolumes(self._http, resolved.endpoint)
         self.snapshots = AsyncSnapshots(self._http, resolved.endpoint)
         self.sandbox = AsyncSandboxApi(self._http, resolved)
+        self.previews = AsyncPreviews(self._http, resolved)
         self.pools = AsyncPools(self._http, resolved.endpoint)
 
     async def close(self) -> None:

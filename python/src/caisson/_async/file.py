@@ -31,6 +31,18 @@ class AsyncFsFile:
         answer = await self._connection.call("fileWrite", {"fileHandleId": self._handle, "data": text})
         return answer["bytesWritten"]
 
+    async def _read_sparsely(self, size: int) -> tuple[int, bytes] | None:
+        """As `read`, after passing over zeros: how many they are, and what follows, perhaps b""; None at the end."""
+        params = {"fileHandleId": self._handle, "length": size, "sparse": True}
+        answer = await self._connection.call("fileRead", params)
+        data = answer["data"]
+        return None if data is None else (answer.get("zeros", 0), base64.b64decode(data))
+
+    async def _write_sparsely(self, data: bytes) -> None:
+        """Writes all but blocks of zeros, which are holes where nothing was. The caller sets the length at last."""
+        text = base64.b64encode(data).decode("ascii")
+        await self._connection.call("fileWrite", {"fileHandleId": self._handle, "data": text, "sparse": True})
+
     async def seek(self, offset: int, whence: int = 0) -> int:
         """Moves the position, counted from the start (`whence` 0), from here (1) or from the end (2). Returns it."""
         params = {"fileHandleId": self._handle, "offset": offset, "whence": whence}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 # What can only be reached through its own system: copying it would wait for ever, or make no sense on the other side.
 _SPECIAL = "it is a named pipe, a socket or a device"
-_UNNAMEABLE = "its name is not UTF-8"
+# No hole is smaller, on nearly all file systems.
+_HOLE_BYTES = 4096
 
 
 async def upload(
@@ -40,15 +42,14 @@ async def _upload(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, meter:
     elif stat.S_ISDIR(info.st_mode):
         await fs.mkdir(sandbox_path, recursive=True)
         for name in await in_thread(_names, local_path):
-            entry = os.path.join(local_path, name)
-            if not _is_unicode(name):
-                meter.skip(entry, _UNNAMEABLE)
-                continue
-            await _upload(fs, entry, f"{sandbox_path.rstrip('/')}/{name}", meter)
+            await _upload(fs, os.path.join(local_path, name), f"{sandbox_path.rstrip('/')}/{name}", meter)
         # At last, so that a directory which forbids writing can be filled.
         await fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     elif stat.S_ISREG(info.st_mode):
-        await fs.write_file(sandbox_path, _local_chunks(local_path, meter))
+        if _has_holes(info.st_size, getattr(info, "st_blocks", None)):
+            await _upload_sparsely(fs, local_path, sandbox_path, meter)
+        else:
+            await fs.write_file(sandbox_path, _local_chunks(local_path, meter))
         await fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     else:
         meter.skip(local_path, _SPECIAL)
@@ -73,6 +74,25 @@ async def _local_chunks(path: str, meter: Meter) -> AsyncIterator[bytes]:
             meter.add(path, len(chunk))
     finally:
         file.close()
+
+
+async def _upload_sparsely(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
+    """Copies a file with its holes, which are neither read nor sent."""
+    source = await in_thread(_open, local_path)
+    try:
+        async with await fs.open(sandbox_path, write=True, create=True, truncate=True) as target:
+            position = 0
+            while (part := await in_thread(_next_data, source, position)) is not None:
+                start, data = part
+                await target.seek(start)
+                await target._write_sparsely(data)
+                meter.add(local_path, start + len(data) - position)
+                position = start + len(data)
+            size = (await in_thread(os.fstat, source.fileno())).st_size
+            await target.truncate(size)
+            meter.add(local_path, max(0, size - position))
+    finally:
+        source.close()
 
 
 async def download(
@@ -103,25 +123,32 @@ async def _download(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, info
             try:
                 found = await fs.lstat(source)
             except NotFound:
-                meter.skip(source, f"it is gone, or {_UNNAMEABLE}")
+                meter.skip(source, "it is gone")
                 continue
             await _download(fs, target, source, found, meter)
         await in_thread(os.chmod, local_path, mode)
     elif info.is_file:
-        await _download_file(fs, local_path, sandbox_path, meter)
+        await _download_file(fs, local_path, sandbox_path, _has_holes(info.size, info.blocks), meter)
         await in_thread(os.chmod, local_path, mode)
     else:
         meter.skip(sandbox_path, _SPECIAL)
 
 
-async def _download_file(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
+async def _download_file(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, has_holes: bool, meter: Meter) -> None:
     async with await fs.open(sandbox_path, read=True) as source:
         # Never written through a link that lies at the target, which an earlier download may have put there.
         target = await in_thread(_create, local_path)
         try:
-            while chunk := await source.read(READ_BYTES):
-                await in_thread(target.write, chunk)
-                meter.add(local_path, len(chunk))
+            if has_holes:
+                while (part := await source._read_sparsely(READ_BYTES)) is not None:
+                    zeros, chunk = part
+                    await in_thread(_write_after_hole, target, zeros, chunk)
+                    meter.add(local_path, zeros + len(chunk))
+                await in_thread(target.truncate)
+            else:
+                while chunk := await source.read(READ_BYTES):
+                    await in_thread(target.write, chunk)
+                    meter.add(local_path, len(chunk))
         finally:
             await in_thread(target.close)
 
@@ -137,21 +164,44 @@ def _is_copyable(mode: int) -> bool:
     return stat.S_ISLNK(mode) or stat.S_ISDIR(mode) or stat.S_ISREG(mode)
 
 
-def _is_unicode(name: str) -> bool:
-    # Bytes of a name that are no text stand in Python's text as lone surrogates.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _read_link(path: str) -> str:
     return os.readlink(path)
 
 
 def _open(path: str) -> BinaryIO:
     return open(path, "rb")
+
+
+def _has_holes(size: int, blocks: int | None) -> bool:
+    """Whether a file has less room than its size. Blocks are of 512 bytes; Windows does not tell."""
+    return blocks is not None and blocks * 512 < size
+
+
+def _next_data(file: BinaryIO, position: int) -> tuple[int, bytes] | None:
+    """Where the next data at or after a position is, and as much as one message takes; None: only a hole follows."""
+    if not hasattr(os, "SEEK_DATA"):
+        # Neither macOS's Python before 3.12 nor Windows can tell; there all is data, and zeros are left out inside.
+        return (position, data) if (data := os.pread(file.fileno(), READ_BYTES, position)) else None
+    try:
+        start = os.lseek(file.fileno(), position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+    end = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), start + READ_BYTES)
+    data = os.pread(file.fileno(), end - start, start)
+    return (start, data) if data else None
+
+
+def _write_after_hole(file: BinaryIO, zeros: int, data: bytes) -> None:
+    """Writes, leaving a hole before and where a block is all zeros."""
+    file.seek(zeros, os.SEEK_CUR)
+    for start in range(0, len(data), _HOLE_BYTES):
+        block = data[start : start + _HOLE_BYTES]
+        if any(block):
+            file.write(block)
+        else:
+            file.seek(len(block), os.SEEK_CUR)
 
 
 def _names(path: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from .._options import Options
 from .http import Http
 from .pools import Pools
+from .previews import Previews
 from .sandboxes import SandboxApi
 from .snapshots import Snapshots
 from .volumes import Volumes
@@ -52,6 +53,7 @@ class Caisson:
         volumes: Read-write storage.
         snapshots: Unchangeable images of volumes.
         sandbox: Sandboxes.
+        previews: Addresses of servers inside sandboxes.
         pools: What holds the server's space.
     """
 
@@ -92,6 +94,7 @@ class Caisson:
         self.volumes = Volumes(self._http, resolved.endpoint)
         self.snapshots = Snapshots(self._http, resolved.endpoint)
         self.sandbox = SandboxApi(self._http, resolved)
+        self.previews = Previews(self._http, resolved)
         self.pools = Pools(self._http, resolved.endpoint)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 # What can only be reached through its own system: copying it would wait for ever, or make no sense on the other side.
 _SPECIAL = "it is a named pipe, a socket or a device"
-_UNNAMEABLE = "its name is not UTF-8"
+# No hole is smaller, on nearly all file systems.
+_HOLE_BYTES = 4096
 
 
 def upload(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> list[SkippedFile]:
@@ -39,15 +41,14 @@ def _upload(fs: SandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> 
     elif stat.S_ISDIR(info.st_mode):
         fs.mkdir(sandbox_path, recursive=True)
         for name in in_thread(_names, local_path):
-            entry = os.path.join(local_path, name)
-            if not _is_unicode(name):
-                meter.skip(entry, _UNNAMEABLE)
-                continue
-            _upload(fs, entry, f"{sandbox_path.rstrip('/')}/{name}", meter)
+            _upload(fs, os.path.join(local_path, name), f"{sandbox_path.rstrip('/')}/{name}", meter)
         # At last, so that a directory which forbids writing can be filled.
         fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     elif stat.S_ISREG(info.st_mode):
-        fs.write_file(sandbox_path, _local_chunks(local_path, meter))
+        if _has_holes(info.st_size, getattr(info, "st_blocks", None)):
+            _upload_sparsely(fs, local_path, sandbox_path, meter)
+        else:
+            fs.write_file(sandbox_path, _local_chunks(local_path, meter))
         fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     else:
         meter.skip(local_path, _SPECIAL)
@@ -72,6 +73,25 @@ def _local_chunks(path: str, meter: Meter) -> Iterator[bytes]:
             meter.add(path, len(chunk))
     finally:
         file.close()
+
+
+def _upload_sparsely(fs: SandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
+    """Copies a file with its holes, which are neither read nor sent."""
+    source = in_thread(_open, local_path)
+    try:
+        with fs.open(sandbox_path, write=True, create=True, truncate=True) as target:
+            position = 0
+            while (part := in_thread(_next_data, source, position)) is not None:
+                start, data = part
+                target.seek(start)
+                target._write_sparsely(data)
+                meter.add(local_path, start + len(data) - position)
+                position = start + len(data)
+            size = (in_thread(os.fstat, source.fileno())).st_size
+            target.truncate(size)
+            meter.add(local_path, max(0, size - position))
+    finally:
+        source.close()
 
 
 def download(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> list[SkippedFile]:
@@ -100,25 +120,32 @@ def _download(fs: SandboxFs, local_path: str, sandbox_path: str, info: FileInfo,
             try:
                 found = fs.lstat(source)
             except NotFound:
-                meter.skip(source, f"it is gone, or {_UNNAMEABLE}")
+                meter.skip(source, "it is gone")
                 continue
             _download(fs, target, source, found, meter)
         in_thread(os.chmod, local_path, mode)
     elif info.is_file:
-        _download_file(fs, local_path, sandbox_path, meter)
+        _download_file(fs, local_path, sandbox_path, _has_holes(info.size, info.blocks), meter)
         in_thread(os.chmod, local_path, mode)
     else:
         meter.skip(sandbox_path, _SPECIAL)
 
 
-def _download_file(fs: SandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> None:
+def _download_file(fs: SandboxFs, local_path: str, sandbox_path: str, has_holes: bool, meter: Meter) -> None:
     with fs.open(sandbox_path, read=True) as source:
         # Never written through a link that lies at the target, which an earlier download may have put there.
         target = in_thread(_create, local_path)
         try:
-            while chunk := source.read(READ_BYTES):
-                in_thread(target.write, chunk)
-                meter.add(local_path, len(chunk))
+            if has_holes:
+                while (part := source._read_sparsely(READ_BYTES)) is not None:
+                    zeros, chunk = part
+                    in_thread(_write_after_hole, target, zeros, chunk)
+                    meter.add(local_path, zeros + len(chunk))
+                in_thread(target.truncate)
+            else:
+                while chunk := source.read(READ_BYTES):
+                    in_thread(target.write, chunk)
+                    meter.add(local_path, len(chunk))
         finally:
             in_thread(target.close)
 
@@ -134,21 +161,44 @@ def _is_copyable(mode: int) -> bool:
     return stat.S_ISLNK(mode) or stat.S_ISDIR(mode) or stat.S_ISREG(mode)
 
 
-def _is_unicode(name: str) -> bool:
-    # Bytes of a name that are no text stand in Python's text as lone surrogates.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _read_link(path: str) -> str:
     return os.readlink(path)
 
 
 def _open(path: str) -> BinaryIO:
     return open(path, "rb")
+
+
+def _has_holes(size: int, blocks: int | None) -> bool:
+    """Whether a file has less room than its size. Blocks are of 512 bytes; Windows does not tell."""
+    return blocks is not None and blocks * 512 < size
+
+
+def _next_data(file: BinaryIO, position: int) -> tuple[int, bytes] | None:
+    """Where the next data at or after a position is, and as much as one message takes; None: only a hole follows."""
+    if not hasattr(os, "SEEK_DATA"):
+        # Neither macOS's Python before 3.12 nor Windows can tell; there all is data, and zeros are left out inside.
+        return (position, data) if (data := os.pread(file.fileno(), READ_BYTES, position)) else None
+    try:
+        start = os.lseek(file.fileno(), position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+    end = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), start + READ_BYTES)
+    data = os.pread(file.fileno(), end - start, start)
+    return (start, data) if data else None
+
+
+def _write_after_hole(file: BinaryIO, zeros: int, data: bytes) -> None:
+    """Writes, leaving a hole before and where a block is all zeros."""
+    file.seek(zeros, os.SEEK_CUR)
+    for start in range(0, len(data), _HOLE_BYTES):
+        block = data[start : start + _HOLE_BYTES]
+        if any(block):
+            file.write(block)
+        else:
+            file.seek(len(block), os.SEEK_CUR)
 
 
 def _names(path: str) -> list[str]:

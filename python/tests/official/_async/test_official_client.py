@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deno_sandbox import AsyncDenoDeploy
 from deno_sandbox.errors import AuthenticationError, HTTPStatusError, RpcValidationError, UnknownRpcMethod
 
 from caisson._async.concurrency import sleep
+from real_server import RealServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
 
@@ -185,3 +187,31 @@ async def test_a_bad_token_is_its_authentication_error(sdk: AsyncDenoDeploy) -> 
             raise AssertionError("a sandbox was made for a stranger")
     with pytest.raises(STATUS_ERRORS, match=r"\b401\b"):
         await stranger.volumes.list()
+
+
+async def test_a_port_and_a_deno_process_are_exposed_and_answer_at_once(
+    sdk: AsyncDenoDeploy, server: RealServer
+) -> None:
+    trusted = ssl.create_default_context(cafile=server.authority)
+
+    async def get(address: str) -> str:
+        # Names below localhost lead here, which the system's resolver need not know.
+        url = httpx.URL(address)
+        async with httpx.AsyncClient(verify=trusted) as client:
+            response = await client.get(
+                url.copy_with(host="127.0.0.1"),
+                headers={"Host": url.netloc.decode()},
+                extensions={"sni_hostname": url.host},
+            )
+            assert response.status_code == 200
+            return response.text
+
+    async with sdk.sandbox.create() as sandbox:
+        process = await sandbox.deno.run(code="Deno.serve({ port: 8000 }, () => new Response('reached'))")
+        assert await process.wait_http_ready()
+        by_port = await sandbox.expose_http(port=8000)
+        assert by_port.startswith("https://")
+        assert await get(by_port) == "reached"
+        by_process = await sandbox.expose_http(pid=process.pid)
+        assert by_process != by_port
+        assert await get(by_process) == "reached"

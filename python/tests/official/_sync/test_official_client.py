@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from deno_sandbox import DenoDeploy
 from deno_sandbox.errors import AuthenticationError, HTTPStatusError, RpcValidationError, UnknownRpcMethod
 
 from caisson._sync.concurrency import sleep
+from real_server import RealServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
 
@@ -186,3 +188,29 @@ def test_a_bad_token_is_its_authentication_error(sdk: DenoDeploy) -> None:
             raise AssertionError("a sandbox was made for a stranger")
     with pytest.raises(STATUS_ERRORS, match=r"\b401\b"):
         stranger.volumes.list()
+
+
+def test_a_port_and_a_deno_process_are_exposed_and_answer_at_once(sdk: DenoDeploy, server: RealServer) -> None:
+    trusted = ssl.create_default_context(cafile=server.authority)
+
+    def get(address: str) -> str:
+        # Names below localhost lead here, which the system's resolver need not know.
+        url = httpx.URL(address)
+        with httpx.Client(verify=trusted) as client:
+            response = client.get(
+                url.copy_with(host="127.0.0.1"),
+                headers={"Host": url.netloc.decode()},
+                extensions={"sni_hostname": url.host},
+            )
+            assert response.status_code == 200
+            return response.text
+
+    with sdk.sandbox.create() as sandbox:
+        process = sandbox.deno.run(code="Deno.serve({ port: 8000 }, () => new Response('reached'))")
+        assert process.wait_http_ready()
+        by_port = sandbox.expose_http(port=8000)
+        assert by_port.startswith("https://")
+        assert get(by_port) == "reached"
+        by_process = sandbox.expose_http(pid=process.pid)
+        assert by_process != by_port
+        assert get(by_process) == "reached"

@@ -3,17 +3,26 @@ import "reflect-metadata";
 
 import { randomBytes, webcrypto } from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
+import { AsnConvert } from "@peculiar/asn1-schema";
+import {
+  GeneralName,
+  GeneralSubtree,
+  GeneralSubtrees,
+  id_ce_nameConstraints,
+  NameConstraints,
+} from "@peculiar/asn1-x509";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
+  Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
   PemConverter,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
-  type X509Certificate,
+  X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
 
@@ -32,36 +41,57 @@ interface Leaf {
   readonly renewAtMs: number;
 }
 
-/** A certificate authority whose key exists in this process's memory only. It signs for single names. */
+/** A certificate with its key, both in PEM form. */
+export interface CertificateAndKey {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface AuthorityOptions {
+  /** What people see of it; a random number is added. */
+  readonly commonName: string;
+  /** Its certificates are good for names below this domain only, whatever it signs (RFC 5280, section 4.2.1.10). Default: any name. */
+  readonly domain?: string;
+}
+
+/** A certificate authority. It signs for single names; the keys of what it signs exist in this process's memory only, and so does its own unless it is exported. */
 export class CertificateAuthority {
   readonly certificatePem: string;
   readonly #certificate: X509Certificate;
   readonly #privateKey: webcrypto.CryptoKey;
+  readonly #commonName: string;
   readonly #leaves = new Map<string, Leaf>();
 
-  private constructor(certificate: X509Certificate, privateKey: webcrypto.CryptoKey) {
+  private constructor(certificate: X509Certificate, privateKey: webcrypto.CryptoKey, commonName: string) {
     this.#certificate = certificate;
     this.#privateKey = privateKey;
+    this.#commonName = commonName;
     this.certificatePem = `${certificate.toString("pem")}\n`;
   }
 
-  static async create(): Promise<CertificateAuthority> {
-    const keys = await webcrypto.subtle.generateKey(ALGORITHM, false, ["sign", "verify"]);
-    const nowMs = Date.now();
-    const certificate = await X509CertificateGenerator.createSelfSigned({
-      serialNumber: newSerial(),
-      name: `CN=Caisson sandbox secrets ${randomBytes(4).toString("hex")}`,
-      notBefore: new Date(nowMs - BACKDATED_MS),
-      notAfter: new Date(nowMs + AUTHORITY_MS),
-      signingAlgorithm: ALGORITHM,
-      keys,
-      extensions: [
-        new BasicConstraintsExtension(true, 0, true),
-        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-        await SubjectKeyIdentifierExtension.create(keys.publicKey),
-      ],
-    });
-    return new CertificateAuthority(certificate, keys.privateKey);
+  static async create({ commonName, domain }: AuthorityOptions): Promise<CertificateAuthority> {
+    const { certificate, privateKey } = await make(commonName, domain, false);
+    return new CertificateAuthority(certificate, privateKey, commonName);
+  }
+
+  /** A new one that `open` takes. */
+  static async createLasting({ commonName, domain }: AuthorityOptions): Promise<CertificateAndKey> {
+    const { certificate, privateKey } = await make(commonName, domain, true);
+    const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", privateKey), "PRIVATE KEY");
+    return { cert: `${certificate.toString("pem")}\n`, key: `${key}\n` };
+  }
+
+  /** Rejects when the two are not whole. */
+  static async open({ cert, key }: CertificateAndKey, commonName: string): Promise<CertificateAuthority> {
+    const [bytes] = PemConverter.decode(key);
+    if (bytes === undefined) throw new Error("There is no key");
+    const privateKey = await webcrypto.subtle.importKey("pkcs8", bytes, ALGORITHM, false, ["sign"]);
+    return new CertificateAuthority(new X509Certificate(cert), privateKey, commonName);
+  }
+
+  /** Until when it is good, in epoch milliseconds. */
+  get expiresAtMs(): number {
+    return this.#certificate.notAfter.getTime();
   }
 
   /** What a TLS server needs to be the name. */
@@ -77,12 +107,17 @@ export class CertificateAuthority {
   }
 
   async #issue(name: string): Promise<SecureContext> {
+    return createSecureContext(await this.issue([name]));
+  }
+
+  /** A new certificate for these names, good for 30 days. */
+  async issue(names: readonly string[]): Promise<CertificateAndKey> {
     const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
     const nowMs = Date.now();
     const leaf = await X509CertificateGenerator.create({
       serialNumber: newSerial(),
-      // The name itself may be longer than a common name can be; clients read the alternative name.
-      subject: "CN=Caisson sandbox secrets",
+      // A name itself may be longer than a common name can be; clients read the alternative names.
+      subject: `CN=${this.#commonName}`,
       issuer: this.#certificate.subject,
       notBefore: new Date(nowMs - BACKDATED_MS),
       notAfter: new Date(nowMs + LEAF_MS),
@@ -93,15 +128,49 @@ export class CertificateAuthority {
         new BasicConstraintsExtension(false, undefined, true),
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
         new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
-        new SubjectAlternativeNameExtension([{ type: "dns", value: name }]),
+        new SubjectAlternativeNameExtension(names.map((value) => ({ type: "dns", value }))),
         // Python 3.13 insists on both identifiers (RFC 5280, sections 4.2.1.1 and 4.2.1.2).
         await SubjectKeyIdentifierExtension.create(keys.publicKey),
         await AuthorityKeyIdentifierExtension.create(await this.#certificate.publicKey.export()),
       ],
     });
     const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
-    return createSecureContext({ cert: leaf.toString("pem"), key });
+    return { cert: leaf.toString("pem"), key };
   }
+}
+
+async function make(
+  commonName: string,
+  domain: string | undefined,
+  isExtractable: boolean,
+): Promise<{ readonly certificate: X509Certificate; readonly privateKey: webcrypto.CryptoKey }> {
+  const keys = await webcrypto.subtle.generateKey(ALGORITHM, isExtractable, ["sign", "verify"]);
+  const nowMs = Date.now();
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: newSerial(),
+    name: `CN=${commonName} ${randomBytes(4).toString("hex")}`,
+    notBefore: new Date(nowMs - BACKDATED_MS),
+    notAfter: new Date(nowMs + AUTHORITY_MS),
+    signingAlgorithm: ALGORITHM,
+    keys,
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+      ...(domain === undefined ? [] : [constrainedTo(domain)]),
+    ],
+  });
+  return { certificate, privateKey: keys.privateKey };
+}
+
+/** The domain and names below it, and no addresses. */
+function constrainedTo(domain: string): Extension {
+  const subtree = (name: Partial<GeneralName>): GeneralSubtree => new GeneralSubtree({ base: new GeneralName(name) });
+  const constraints = new NameConstraints({
+    permittedSubtrees: new GeneralSubtrees([subtree({ dNSName: domain })]),
+    excludedSubtrees: new GeneralSubtrees([subtree({ iPAddress: "0.0.0.0/0" }), subtree({ iPAddress: "::/0" })]),
+  });
+  return new Extension(id_ce_nameConstraints, true, AsnConvert.serialize(constraints));
 }
 
 /** Positive, and of full length. */

@@ -61,7 +61,7 @@ export class TlsInterceptor {
   }
 
   #getAuthority(): Promise<CertificateAuthority> {
-    this.#authority ??= CertificateAuthority.create();
+    this.#authority ??= CertificateAuthority.create({ commonName: "Caisson sandbox secrets" });
     return this.#authority;
   }
 }

@@ -64,6 +64,12 @@ suite("seccomp profile", async () => {
     assert.deepEqual(more, [...refusedHere].sort());
   });
 
+  test("a call that is refused whatever its arguments answers EPERM, as with Docker's profile", () => {
+    const rules = profile.syscalls.filter(({ action, args }) => action === "SCMP_ACT_ERRNO" && args === undefined);
+    assert.deepEqual(new Set(rules.flatMap(({ names }) => names)), refused);
+    assert.ok(rules.every(({ errnoRet }) => errnoRet === 1));
+  });
+
   test("calls that are documented as unknown or conditional are not simply allowed or refused", () => {
     for (const name of [...Object.keys(DIFFERENCES.unknown), ...Object.keys(DIFFERENCES.conditional)]) {
       assert.ok(!allowed.has(name) && !refused.has(name), name);

@@ -1,8 +1,8 @@
-import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { cloneTree, createFileSystemMount, hasErrorCode, UndoStack, unmount } from "@caisson/linux";
+import { UndoStack } from "@caisson/linux";
 import type { SharedParts } from "../shared-parts.ts";
 import { Adopter } from "./adopter.ts";
+import { prepareLowerPath } from "./lower-path.ts";
 import { mountPlaceholder } from "./placeholder.ts";
 import { WarmContainer } from "./warm-container.ts";
 import { WarmPool } from "./warm-pool.ts";
@@ -31,14 +31,7 @@ export async function openWarmParts(
   await using undo = new UndoStack();
   const placeholder = join(runDirectory, "placeholder");
   undo.use(await mountPlaceholder(placeholder));
-  const isPortable = settings.isPortable ?? !(await canStackUnattached());
-  const lowerPath = isPortable ? join(runDirectory, "lower") : null;
-  if (lowerPath !== null) {
-    // Left by a server that was killed without namespaces of its own.
-    await unmount(lowerPath, { isLazy: true });
-    await mkdir(lowerPath, { recursive: true, mode: 0o711 });
-    undo.defer(() => rmdir(lowerPath));
-  }
+  const lower = undo.use(await prepareLowerPath(join(runDirectory, "lower"), settings.isPortable));
   const adopter = undo.use(new Adopter());
   adopter.prepare();
   const pool = undo.use(
@@ -53,17 +46,5 @@ export async function openWarmParts(
   );
   pool.fill();
   const resources = undo.move();
-  return { pool, adopter, lowerPath, [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose]() };
-}
-
-/** Linux 6.15 and later copy a mount that is attached nowhere, and take one for a layer of an overlay. */
-async function canStackUnattached(): Promise<boolean> {
-  await using tmpfs = await createFileSystemMount({ type: "tmpfs", source: "caisson", options: { size: "4096" } });
-  try {
-    await using copy = await cloneTree(tmpfs.path);
-    return copy.fd >= 0;
-  } catch (error) {
-    if (hasErrorCode(error, "EINVAL")) return false;
-    throw error;
-  }
+  return { pool, adopter, lowerPath: lower.path, [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose]() };
 }

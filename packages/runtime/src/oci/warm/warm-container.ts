@@ -17,7 +17,7 @@ import { killContainer } from "../container.ts";
 import type { PreparedEnvironment } from "../prepared-environment.ts";
 import { mountAgentRun, mountNetworkSysfs } from "../root/root-mount.ts";
 import { SandboxDirectory } from "../sandbox-directory.ts";
-import type { SharedParts } from "../shared-parts.ts";
+import type { ContainerParts } from "../shared-parts.ts";
 import { openLog, pidPathOf, startContainer, writeConfig } from "../start-container.ts";
 
 /** `ended`: also one that could not be prepared, or that died. */
@@ -66,12 +66,12 @@ export class WarmContainer implements AsyncDisposable {
   }
 
   /** Whether it shows what a container that is started now would show. */
-  isUpToDate(shared: SharedParts): boolean {
+  isUpToDate(shared: ContainerParts): boolean {
     return this.#shownFiles === shared.lxcfs.files;
   }
 
   /** Makes it wait. After a failure it must be disposed of. */
-  async prepare(shared: SharedParts, placeholder: string, signal: AbortSignal): Promise<void> {
+  async prepare(shared: ContainerParts, placeholder: string, signal: AbortSignal): Promise<void> {
     const undo = this.#undo;
     const environment = undo.use(await shared.environments.take(signal));
     const { namespaces, cgroupPath, containerProcess } = environment;

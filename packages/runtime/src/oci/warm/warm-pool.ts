@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { heapMib } from "../agent/environment.ts";
-import type { WarmContainer } from "./warm-container.ts";
+import type { WarmState } from "./warm-container.ts";
 
 /** A little more than the start of a sandbox takes: its processor is not for a refill. */
 const REFILL_DELAY_MS = 100;
@@ -11,15 +11,23 @@ const REFILL_DELAY_MAX_MS = 1_000;
 const FAILURES_MAX = 3;
 const RETRY_MS = 1_000;
 
-export interface WarmPoolOptions {
+/** What the pool has to know of a container. */
+export interface PooledContainer extends AsyncDisposable {
+  readonly memoryBytes: number;
+  readonly state: WarmState;
+  /** Resolves when it is gone. */
+  readonly ended: Promise<void>;
+}
+
+export interface WarmPoolOptions<Container extends PooledContainer> {
   /** Containers that wait. */
   readonly count: number;
   /** The memory of sandboxes before the first one has said what it wants. */
   readonly memoryBytes: number;
-  readonly make: (memoryBytes: number) => WarmContainer;
-  readonly prepare: (container: WarmContainer, signal: AbortSignal) => Promise<void>;
+  readonly make: (memoryBytes: number) => Container;
+  readonly prepare: (container: Container, signal: AbortSignal) => Promise<void>;
   /** Whether a container may still become a sandbox. */
-  readonly isUpToDate: (container: WarmContainer) => boolean;
+  readonly isUpToDate: (container: Container) => boolean;
   readonly warn: (error: unknown, message: string) => void;
 }
 
@@ -30,9 +38,9 @@ export interface WarmPoolOptions {
  * One is prepared at a time, some time after the latest create. One that dies is replaced. What cannot be undone is tried again until it can. Three failures
  * in a row, of preparations or of creates that a cold start then served, end it all: everything starts cold until the server is started again.
  */
-export class WarmPool implements AsyncDisposable {
-  readonly #options: WarmPoolOptions;
-  readonly #waiting: WarmContainer[] = [];
+export class WarmPool<Container extends PooledContainer> implements AsyncDisposable {
+  readonly #options: WarmPoolOptions<Container>;
+  readonly #waiting: Container[] = [];
   /** The memory of the latest creates, the last one first. */
   readonly #wanted: number[];
   readonly #closing = new AbortController();
@@ -43,7 +51,7 @@ export class WarmPool implements AsyncDisposable {
   #failureCount = 0;
   #isOff = false;
 
-  constructor(options: WarmPoolOptions) {
+  constructor(options: WarmPoolOptions<Container>) {
     this.#options = options;
     this.#wanted = new Array(options.count).fill(options.memoryBytes);
   }
@@ -67,7 +75,7 @@ export class WarmPool implements AsyncDisposable {
   }
 
   /** Takes a container for a sandbox of this much memory; null when none of that size waits. */
-  take(memoryBytes: number): WarmContainer | null {
+  take(memoryBytes: number): Container | null {
     if (this.#isOver()) return null;
     this.#wanted.unshift(memoryBytes);
     this.#wanted.length = this.#options.count;
@@ -85,7 +93,11 @@ export class WarmPool implements AsyncDisposable {
   async evict(): Promise<boolean> {
     const container = this.#waiting.shift();
     if (container === undefined) return false;
-    await container[Symbol.asyncDispose]().catch(() => this.#discard(container));
+    try {
+      await container[Symbol.asyncDispose]();
+    } catch {
+      this.#discard(container);
+    }
     return true;
   }
 
@@ -153,7 +165,7 @@ export class WarmPool implements AsyncDisposable {
   /** Of a size of which more wait than were wanted, the one that has waited longest. */
   async #evictUnwanted(): Promise<void> {
     const wanted = this.#wanted.map(heapMib);
-    const isUnwanted = ({ memoryBytes }: WarmContainer): boolean => {
+    const isUnwanted = ({ memoryBytes }: Container): boolean => {
       const index = wanted.indexOf(heapMib(memoryBytes));
       if (index >= 0) wanted.splice(index, 1);
       return index < 0;
@@ -185,25 +197,25 @@ export class WarmPool implements AsyncDisposable {
   }
 
   /** It has died while it waited. */
-  #replace(container: WarmContainer): void {
+  #replace(container: Container): void {
     if (!this.#remove(container)) return;
     this.#discard(container);
     if (!this.#isOver()) this.#refillLater();
   }
 
-  #remove(container: WarmContainer): boolean {
+  #remove(container: Container): boolean {
     const index = this.#waiting.indexOf(container);
     if (index >= 0) this.#waiting.splice(index, 1);
     return index >= 0;
   }
 
   /** Ends it in the background, however often that fails. */
-  #discard(container: WarmContainer): void {
+  #discard(container: Container): void {
     const discard = this.#undo(container).finally(() => this.#discards.delete(discard));
     this.#discards.add(discard);
   }
 
-  async #undo(container: WarmContainer): Promise<void> {
+  async #undo(container: Container): Promise<void> {
     for (;;) {
       try {
         return await container[Symbol.asyncDispose]();

@@ -16,7 +16,7 @@ import type { WarmPool } from "./warm-pool.ts";
 
 /** What warm starts need beside what all starts need. */
 export interface WarmParts {
-  readonly pool: WarmPool;
+  readonly pool: WarmPool<WarmContainer>;
   readonly adopter: Adopter;
   /** A directory for lower layers, where the kernel cannot stack what is attached nowhere; null: it can. */
   readonly lowerPath: string | null;
@@ -47,7 +47,7 @@ export async function planWarmStart({ root, mounts }: SandboxSpec): Promise<read
   const path = contentOf(root);
   const [, resolved, links] = await settleAll([
     requireOwnDirectories(path),
-    resolveTargets(path, mounts),
+    resolveTargets(path, root.kind, mounts),
     findLinks(path, FIXED_TARGETS),
   ]);
   return links.length === 0 ? resolved : null;

@@ -1,7 +1,18 @@
+import type { Buffer } from "node:buffer";
 import { constants, type Dirent, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readdir, readlink, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { Description, EntryKind, ListedEntry, Source, SourceFile } from "./sides.ts";
+import { isZero } from "./is-zero.ts";
+import { fromLocalName, toLocalPath } from "./local-name.ts";
+import {
+  type Block,
+  type Description,
+  type EntryKind,
+  hasHoles,
+  type ListedEntry,
+  type Source,
+  type SourceFile,
+} from "./sides.ts";
 
 /** How much is read at a time. */
 const BLOCK_BYTES = 256 * 1024;
@@ -15,20 +26,23 @@ export const localSource: Source = {
   nameOf: basename,
   join,
   async describe(path): Promise<Description> {
-    const info = await lstat(path);
+    const info = await lstat(toLocalPath(path));
     return { kind: kindOf(info), mode: info.mode, size: info.size };
   },
   async list(directory): Promise<ListedEntry[]> {
-    const entries = await readdir(directory, { withFileTypes: true });
+    const entries = await readdir(toLocalPath(directory), { withFileTypes: true, encoding: "buffer" });
     return entries.map((entry) => {
       const kind = kindOf(entry);
-      return { name: entry.name, kind: kind === "file" || kind === "directory" || kind === "link" ? kind : "special" };
+      return {
+        name: fromLocalName(entry.name),
+        kind: kind === "file" || kind === "directory" || kind === "link" ? kind : "special",
+      };
     });
   },
   async openFile(path): Promise<SourceFile | null> {
     let file: FileHandle;
     try {
-      file = await open(path, READ);
+      file = await open(toLocalPath(path), READ);
     } catch (error) {
       // ENXIO is a socket, ELOOP a link.
       if (error instanceof Error && "code" in error && (error.code === "ENXIO" || error.code === "ELOOP")) return null;
@@ -39,10 +53,10 @@ export const localSource: Source = {
     await file.close();
     return null;
   },
-  readLink: (path) => readlink(path),
+  readLink: async (path) => fromLocalName(await readlink(toLocalPath(path), "buffer")),
 };
 
-function kindOf(info: Stats | Dirent): EntryKind {
+function kindOf(info: Stats | Dirent<Buffer>): EntryKind {
   if (info.isFile()) return "file";
   if (info.isDirectory()) return "directory";
   if (info.isSymbolicLink()) return "link";
@@ -53,24 +67,27 @@ function kindOf(info: Stats | Dirent): EntryKind {
 class LocalFile implements SourceFile {
   readonly mode: number;
   readonly size: number;
+  readonly isSparse: boolean;
   readonly #file: FileHandle;
 
-  constructor(file: FileHandle, { mode, size }: Stats) {
+  constructor(file: FileHandle, info: Stats) {
     this.#file = file;
-    this.mode = mode;
-    this.size = size;
+    this.mode = info.mode;
+    this.size = info.size;
+    this.isSparse = hasHoles(info);
   }
 
   readAll(): Promise<Uint8Array> {
     return this.#file.readFile();
   }
 
-  async *readBlocks(): AsyncIterable<Uint8Array> {
+  async *readBlocks(): AsyncIterable<Block> {
     for (;;) {
       const block = new Uint8Array(BLOCK_BYTES);
       const { bytesRead } = await this.#file.read(block, 0, BLOCK_BYTES, null);
       if (bytesRead === 0) return;
-      yield block.subarray(0, bytesRead);
+      const bytes = block.subarray(0, bytesRead);
+      yield this.isSparse && isZero(bytes) ? bytesRead : bytes;
     }
   }
 

@@ -1,7 +1,9 @@
 import { constants } from "node:fs";
 import { chmod, type FileHandle, lstat, mkdir, open, stat, symlink, unlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { Target } from "./sides.ts";
+import { isZero } from "./is-zero.ts";
+import { toLocalPath } from "./local-name.ts";
+import { type Content, filled, lengthOf, type Target } from "./sides.ts";
 
 const OWNER = 0o700;
 const { O_WRONLY, O_CREAT, O_EXCL, O_TRUNC } = constants;
@@ -9,7 +11,8 @@ const { O_WRONLY, O_CREAT, O_EXCL, O_TRUNC } = constants;
 const WRITE = O_WRONLY | O_CREAT | O_TRUNC | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 /** What stands in the way of a file: a link, a pipe or socket without a reader, or a file that may not be written. */
 const IN_THE_WAY = ["ELOOP", "ENXIO", "EACCES"];
-const ZEROS = Buffer.alloc(1024 * 1024);
+/** No hole is smaller, on nearly all file systems. */
+const HOLE_BYTES = 4096;
 
 /**
  * This machine. A sandbox whose content is written is not trusted, and may have put a link there by an earlier copy: a link that is in the
@@ -21,22 +24,22 @@ export const localTarget: Target = {
 
   async makeDirectory(path, mode, isRoot) {
     // Links on the way to the root are the caller's and are followed.
-    if (isRoot) await mkdir(dirname(path), { recursive: true });
-    const finish = (): Promise<void> => chmod(path, mode);
+    if (isRoot) await mkdir(toLocalPath(dirname(path)), { recursive: true });
+    const finish = (): Promise<void> => chmod(toLocalPath(path), mode);
     for (;;) {
       try {
-        await mkdir(path, { mode: mode | OWNER });
+        await mkdir(toLocalPath(path), { mode: mode | OWNER });
         return finish;
       } catch (error) {
         if (!hasCode(error, "EEXIST")) throw error;
       }
-      const existing = await lstat(path);
-      if (existing.isSymbolicLink()) await unlink(path);
+      const existing = await lstat(toLocalPath(path));
+      if (existing.isSymbolicLink()) await unlink(toLocalPath(path));
       else if (!existing.isDirectory()) throw new TypeError(`Cannot copy a directory to ${path}: there is a file`);
       else if ((existing.mode & OWNER) === OWNER) return null;
       else {
         // An earlier copy of a read-only directory.
-        await chmod(path, existing.mode | OWNER);
+        await chmod(toLocalPath(path), existing.mode | OWNER);
         return finish;
       }
     }
@@ -49,61 +52,76 @@ export const localTarget: Target = {
     await file.chmod(mode);
   },
 
-  async writeBlocks(path, blocks, mode) {
+  async writeBlocks(path, content, mode) {
     await using file = await openInTree(path, mode);
-    await writeSparsely(file, blocks);
+    await writeContent(file, content);
     await file.chmod(mode);
   },
 
-  async overwrite(path, blocks, mode) {
-    const existing = await stat(path).catch(() => null);
+  async overwrite(path, content, mode) {
+    const existing = await stat(toLocalPath(path)).catch(() => null);
     if (existing?.isFIFO() || existing?.isSocket()) {
       throw new TypeError(`Cannot copy a file to ${path}: it is a named pipe or a socket`);
     }
-    await using file = await open(path, "w", mode);
+    await using file = await open(toLocalPath(path), "w", mode);
     if (existing !== null && !existing.isFile()) {
-      for await (const block of blocks) await file.writeFile(block);
+      for await (const block of filled(content.blocks)) await file.writeFile(block);
       return;
     }
-    await writeSparsely(file, blocks);
+    await writeContent(file, content);
     await file.chmod(mode);
   },
 
   async link(path, text) {
     try {
-      await symlink(text, path);
+      await symlink(toLocalPath(text), toLocalPath(path));
     } catch (error) {
       if (!hasCode(error, "EEXIST")) throw error;
-      await unlink(path);
-      await symlink(text, path);
+      await unlink(toLocalPath(path));
+      await symlink(toLocalPath(text), toLocalPath(path));
     }
   },
 };
 
 async function openInTree(path: string, mode: number): Promise<FileHandle> {
   try {
-    const file = await open(path, WRITE, mode);
+    const file = await open(toLocalPath(path), WRITE, mode);
     if ((await file.stat()).isFile()) return file;
     await file.close();
   } catch (error) {
     if (!IN_THE_WAY.some((code) => hasCode(error, code))) throw error;
   }
-  await unlink(path);
-  return await open(path, WRITE | O_EXCL, mode);
+  await unlink(toLocalPath(path));
+  return await open(toLocalPath(path), WRITE | O_EXCL, mode);
 }
 
-/** Leaves out blocks of zeros, which then take no room: what was a hole in the source becomes one again. */
-async function writeSparsely(file: FileHandle, blocks: AsyncIterable<Uint8Array>): Promise<void> {
+/** Of sparse content, leaves out blocks of zeros, which then take no room. */
+async function writeContent(file: FileHandle, { isSparse, blocks }: Content): Promise<void> {
   let position = 0;
   for await (const block of blocks) {
-    const isZero =
-      block.byteLength <= ZEROS.length && ZEROS.compare(block, 0, block.byteLength, 0, block.byteLength) === 0;
-    for (let written = 0; !isZero && written < block.byteLength; ) {
-      written += (await file.write(block, written, block.byteLength - written, position + written)).bytesWritten;
+    if (typeof block !== "number") {
+      for (const { start, bytes } of isSparse ? partsWithData(block) : [{ start: 0, bytes: block }])
+        await writeAt(file, bytes, position + start);
     }
-    position += block.byteLength;
+    position += lengthOf(block);
   }
   await file.truncate(position);
+}
+
+async function writeAt(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let written = 0; written < bytes.byteLength; )
+    written += (await file.write(bytes, written, bytes.byteLength - written, position + written)).bytesWritten;
+}
+
+/** The parts between the holes, as long as possible. */
+function* partsWithData(block: Uint8Array): Iterable<{ readonly start: number; readonly bytes: Uint8Array }> {
+  const isHole = (start: number): boolean => isZero(block.subarray(start, start + HOLE_BYTES));
+  for (let start = 0; start < block.byteLength; ) {
+    let end = start;
+    while (end < block.byteLength && !isHole(end)) end += HOLE_BYTES;
+    if (end > start) yield { start, bytes: block.subarray(start, end) };
+    start = end + HOLE_BYTES;
+  }
 }
 
 function hasCode(error: unknown, code: string): boolean {

@@ -2,7 +2,16 @@ import { posix } from "node:path";
 import type { FileInfo } from "../file-info.ts";
 import type { FsFile } from "../fs-file.ts";
 import type { SandboxFs } from "../sandbox-fs.ts";
-import type { Description, EntryKind, ListedEntry, Source, SourceFile } from "./sides.ts";
+import {
+  type Block,
+  type Description,
+  type EntryKind,
+  hasHoles,
+  type ListedEntry,
+  lengthOf,
+  type Source,
+  type SourceFile,
+} from "./sides.ts";
 
 /** How much one call reads. Each call costs a round trip, so this is larger than what streams use. */
 const BLOCK_BYTES = 1024 * 1024;
@@ -43,8 +52,8 @@ export class SandboxSource implements Source {
   }
 
   async openFile(path: string): Promise<SourceFile | null> {
-    const { kind, mode, size } = await this.describe(path);
-    return kind === "file" ? new SandboxFile(this.#fs, path, mode, size, this.#options) : null;
+    const info = await this.#fs.lstat(path, this.#options);
+    return info.isFile ? new SandboxFile(this.#fs, path, info, this.#options) : null;
   }
 
   readLink(path: string): Promise<string> {
@@ -64,15 +73,17 @@ function kindOf(info: FileInfo): EntryKind {
 class SandboxFile implements SourceFile {
   readonly mode: number;
   readonly size: number;
+  readonly isSparse: boolean;
   readonly #fs: SandboxFs;
   readonly #path: string;
   readonly #options: { readonly signal?: AbortSignal };
 
-  constructor(fs: SandboxFs, path: string, mode: number, size: number, options: { readonly signal?: AbortSignal }) {
+  constructor(fs: SandboxFs, path: string, info: FileInfo, options: { readonly signal?: AbortSignal }) {
     this.#fs = fs;
     this.#path = path;
-    this.mode = mode;
-    this.size = size;
+    this.mode = info.mode;
+    this.size = info.size;
+    this.isSparse = hasHoles(info);
     this.#options = options;
   }
 
@@ -80,23 +91,27 @@ class SandboxFile implements SourceFile {
     return this.#fs.readFile(this.#path, this.#options);
   }
 
-  async *readBlocks(): AsyncIterable<Uint8Array> {
+  async *readBlocks(): AsyncIterable<Block> {
     await using file = await this.#fs.open(this.#path, { read: true, ...this.#options });
-    // The next block is asked for while this one is written.
-    let next = this.#readBlock(file);
-    for (let block = await next; block !== null; block = await next) {
-      next = this.#readBlock(file);
+    // The next blocks are asked for while these are written.
+    let next = this.#readNext(file);
+    for (let blocks = await next; blocks !== null; blocks = await next) {
+      next = this.#readNext(file);
       // A failure is thrown by the turn that awaits it; until then it must not count as unhandled.
       next.catch(() => undefined);
-      yield block;
+      yield* blocks.filter((block) => lengthOf(block) > 0);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
 
-  async #readBlock(file: FsFile): Promise<Uint8Array | null> {
+  async #readNext(file: FsFile): Promise<readonly Block[] | null> {
+    if (this.isSparse) {
+      const found = await file.readSparsely(BLOCK_BYTES, this.#options);
+      return found === null ? null : [found.zeros, found.data];
+    }
     const block = new Uint8Array(BLOCK_BYTES);
     const length = await file.read(block, this.#options);
-    return length === null ? null : block.subarray(0, length);
+    return length === null ? null : [block.subarray(0, length)];
   }
 }

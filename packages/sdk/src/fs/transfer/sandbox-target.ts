@@ -1,8 +1,9 @@
 import { posix } from "node:path";
 import { errors } from "../../internal/error-object.ts";
 import { streamFrom } from "../../internal/streams.ts";
+import { SeekMode } from "../fs-file.ts";
 import type { SandboxFs } from "../sandbox-fs.ts";
-import type { Target } from "./sides.ts";
+import { type Block, type Content, filled, lengthOf, type Target } from "./sides.ts";
 
 /** What the owner needs in a directory to put something into it. */
 const OWNER = 0o700;
@@ -68,13 +69,27 @@ export class SandboxTarget implements Target {
     }
   }
 
-  async writeBlocks(path: string, blocks: AsyncIterable<Uint8Array>, mode: number): Promise<void> {
+  async writeBlocks(path: string, content: Content, mode: number): Promise<void> {
     await this.writeFile(path, NOTHING, mode | OWNER_WRITES);
-    await this.overwrite(path, blocks, mode);
+    await this.overwrite(path, content, mode);
   }
 
-  async overwrite(path: string, blocks: AsyncIterable<Uint8Array>, mode: number): Promise<void> {
-    await this.#fs.writeFile(path, streamFrom(blocks), { mode, ...this.#options });
+  async overwrite(path: string, { isSparse, blocks }: Content, mode: number): Promise<void> {
+    if (isSparse) await this.#overwriteSparsely(path, blocks, mode);
+    else await this.#fs.writeFile(path, streamFrom(filled(blocks)), { mode, ...this.#options });
+  }
+
+  /** Each block waits for the one before; what is saved are the holes. */
+  async #overwriteSparsely(path: string, blocks: AsyncIterable<Block>, mode: number): Promise<void> {
+    await using file = await this.#fs.open(path, { write: true, create: true, truncate: true, mode, ...this.#options });
+    let length = 0;
+    for await (const block of blocks) {
+      if (typeof block === "number") await file.seek(block, SeekMode.Current, this.#options);
+      else await file.writeSparsely(block, this.#options);
+      length += lengthOf(block);
+    }
+    await file.truncate(length, this.#options);
+    await this.#fs.chmod(path, mode, this.#options);
   }
 
   async link(path: string, text: string): Promise<void> {

@@ -16,14 +16,44 @@ export interface ListedEntry {
   readonly kind: "file" | "directory" | "link" | "special";
 }
 
+/** A piece of a file: bytes, or so many zeros, which only files with holes have. */
+export type Block = Uint8Array | number;
+
+export function lengthOf(block: Block): number {
+  return typeof block === "number" ? block : block.byteLength;
+}
+
+const ZEROS = new Uint8Array(64 * 1024);
+
+/** The same with all zeros written out, for where there are no holes. */
+export async function* filled(blocks: AsyncIterable<Block>): AsyncIterable<Uint8Array> {
+  for await (const block of blocks) {
+    if (typeof block !== "number") yield block;
+    else for (let left = block; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length));
+  }
+}
+
+/** True when a file has less room than its size, so that it must have holes. */
+export function hasHoles({ size, blocks }: { readonly size: number; readonly blocks: number | null }): boolean {
+  return blocks !== null && blocks * 512 < size;
+}
+
+/** What a file holds, and how it is written. */
+export interface Content {
+  /** Whether the copy is to have holes too: where the original has them, and where it has blocks of zeros. */
+  readonly isSparse: boolean;
+  readonly blocks: AsyncIterable<Block>;
+}
+
 /** An open file of a source. */
 export interface SourceFile extends AsyncDisposable {
   readonly mode: number;
   readonly size: number;
+  readonly isSparse: boolean;
   /** The whole content, for files that are small. */
   readAll(): Promise<Uint8Array>;
-  /** The content in pieces. */
-  readBlocks(): AsyncIterable<Uint8Array>;
+  /** The content in pieces. Those of a sparse file but the last are multiples of 4 KiB. */
+  readBlocks(): AsyncIterable<Block>;
 }
 
 /** Where a transfer reads: this machine or a sandbox. Failures are those of the platform, with the errno's name in `code`. */
@@ -35,7 +65,7 @@ export interface Source {
   join(directory: string, name: string): string;
   /** Does not follow links. */
   describe(path: string): Promise<Description>;
-  /** A name that is not UTF-8 is listed with replacement characters, under which nothing is found. */
+  /** Of a name that is not UTF-8 the bytes that are none are lone surrogates; a host that cannot tell them lists U+FFFD, under which nothing is found. */
   list(directory: string): Promise<readonly ListedEntry[]>;
   /** Opens a regular file without waiting for anybody; `null` when it is none, or none any more. */
   openFile(path: string): Promise<SourceFile | null>;
@@ -53,9 +83,9 @@ export interface Target {
   /** Makes a directory, unless it is there, that can be written into; with the parents of the root. Returns how to finish it, if need be. */
   makeDirectory(path: string, mode: number, isRoot: boolean): Promise<(() => Promise<void>) | null>;
   writeFile(path: string, content: Uint8Array, mode: number): Promise<void>;
-  writeBlocks(path: string, blocks: AsyncIterable<Uint8Array>, mode: number): Promise<void>;
+  writeBlocks(path: string, content: Content, mode: number): Promise<void>;
   /** Writes over the file at a path of the caller's own, where a link is followed, as cp does. */
-  overwrite(path: string, blocks: AsyncIterable<Uint8Array>, mode: number): Promise<void>;
+  overwrite(path: string, content: Content, mode: number): Promise<void>;
   /** Makes a link, in the place of a file or link that is there. */
   link(path: string, text: string): Promise<void>;
 }

@@ -2,7 +2,15 @@ import type { SkipReason, TransferOptions } from "../options.ts";
 import { linkText } from "./link-text.ts";
 import { TransferReport } from "./report.ts";
 import { SideBySide, Slots } from "./side-by-side.ts";
-import { type EntryKind, permissions, type Source, type SourceFile, type Target } from "./sides.ts";
+import {
+  type Block,
+  type EntryKind,
+  lengthOf,
+  permissions,
+  type Source,
+  type SourceFile,
+  type Target,
+} from "./sides.ts";
 
 /** How many files travel at a time. Each costs a few round trips and little work, so they are waited for together. */
 const PARALLEL_FILES = 32;
@@ -58,7 +66,8 @@ async function transferNamedFile(
 ): Promise<void> {
   await using file = await source.openFile(path);
   if (file === null) throw new TypeError(`Cannot copy ${path}: it is no regular file any more`);
-  await target.overwrite(copy, counted(file, path, report), permissions(file.mode));
+  const content = { isSparse: file.isSparse, blocks: counted(file, path, report) };
+  await target.overwrite(copy, content, permissions(file.mode));
   report.addFile(path);
 }
 
@@ -126,7 +135,8 @@ class TreeTransfer {
     await using file = opened.file;
     const mode = permissions(file.mode);
     if (file.size > SMALL_BYTES) {
-      await this.#streams.hold(() => this.#target.writeBlocks(copy, counted(file, path, this.#report), mode));
+      const content = { isSparse: file.isSparse, blocks: counted(file, path, this.#report) };
+      await this.#streams.hold(() => this.#target.writeBlocks(copy, content, mode));
     } else {
       const content = await this.#orSkip(path, () => file.readAll());
       if (content === null) return;
@@ -171,7 +181,7 @@ interface Pair {
 function skipReason(error: unknown, path: string): SkipReason | null {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "EACCES" || code === "EPERM") return "unreadable";
-  // A name that is not UTF-8 was listed with replacement characters.
+  // A host or server that cannot tell a name that is not UTF-8 listed it with replacement characters.
   if (code === "ENOENT") return path.includes("\ufffd") ? "name" : "gone";
   return null;
 }
@@ -185,14 +195,14 @@ function checkedName(name: string, directory: string): string {
 }
 
 /** A file that grows is copied as long as it was when it was opened, or a copy could run behind its writer for ever. */
-async function* counted(file: SourceFile, path: string, report: TransferReport): AsyncIterable<Uint8Array> {
+async function* counted(file: SourceFile, path: string, report: TransferReport): AsyncIterable<Block> {
   // The files of proc say 0 and have content.
   let leftBytes = file.size === 0 ? Number.POSITIVE_INFINITY : file.size;
   for await (const block of file.readBlocks()) {
-    const part = block.subarray(0, Math.min(block.byteLength, leftBytes));
-    yield part;
-    report.addBytes(path, part.byteLength);
-    leftBytes -= part.byteLength;
+    const bytes = Math.min(lengthOf(block), leftBytes);
+    yield typeof block === "number" ? bytes : block.subarray(0, bytes);
+    report.addBytes(path, bytes);
+    leftBytes -= bytes;
     if (leftBytes === 0) return;
   }
 }

@@ -1,5 +1,5 @@
 import { type KeyedLock, step, UndoStack } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
+import { isRefusal } from "@caisson/model";
 import type { PersistentWork, WorkDescription } from "./persistent-work.ts";
 
 /** How long a failed operation's caller waits for its undoing. Where that takes longer it goes on in the background. */
@@ -50,7 +50,7 @@ export interface Operation<T> {
   readonly signal?: AbortSignal;
   /** Recorded before anything is made, so that a restart knows what to undo. */
   readonly intent: {
-    /** Resolves to a result when there is nothing left to do, as for a request that repeats an earlier one. A `CaissonError` means that nothing was recorded. */
+    /** Resolves to a result when there is nothing left to do, as for a request that repeats an earlier one. A refusal (`isRefusal`) means that nothing was recorded. */
     run(): Promise<T | null>;
     /** Forgets the intent when everything that was made for it is gone. */
     undo(): Promise<void>;
@@ -85,7 +85,7 @@ export async function runOperation<T>(app: OperationContext, operation: Operatio
   try {
     return await exclusively(app, operation, async () => {
       const earlier = await step(`${name}.intent`, () => intent.run()).catch((error: unknown) => {
-        isRefused = error instanceof CaissonError;
+        isRefused = isRefusal(error);
         throw error;
       });
       if (earlier !== null) return earlier;

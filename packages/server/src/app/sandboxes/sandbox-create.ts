@@ -1,6 +1,6 @@
 import type { Hold, NewSandbox, ReserveOutcome, SandboxPlaces, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
-import { CaissonError, newId, type StopReason } from "@caisson/model";
+import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { RunningSandbox } from "@caisson/runtime";
 import type { Actor, AppContext } from "../context.ts";
@@ -91,7 +91,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
       async run() {
         await reserve(app, sandbox, plan.holds, signal).catch((error: unknown) => {
           // A refusal leaves nothing to undo.
-          if (error instanceof CaissonError) markUndone(true);
+          if (isRefusal(error)) markUndone(true);
           throw error;
         });
         marks.reservedMs = performance.now();

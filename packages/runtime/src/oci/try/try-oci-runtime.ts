@@ -1,29 +1,12 @@
-import { chmod, chown, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, chown, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import {
-  createCgroup,
-  createNetworkSysfs,
-  type HasDescriptor,
-  holdNewNamespaces,
-  type IdRange,
-  joinCgroup,
-  moveMount,
-  openNamespace,
-  readCgroups,
-  removeCgroup,
-  UndoStack,
-  unmount,
-} from "@caisson/linux";
-import { idMappings } from "../network/namespaces.ts";
-import { namespacePath, ociConfig } from "./config.ts";
-import { killContainer } from "./container.ts";
-import { ContainerProcess } from "./container-process.ts";
-import { findOciRuntime } from "./find-oci-runtime.ts";
-import { readSeccompProfile } from "./seccomp/seccomp.ts";
+import { createNetworkSysfs, type HasDescriptor, moveMount, readCgroups, UndoStack, unmount } from "@caisson/linux";
+import { namespacePath, ociConfig } from "../config.ts";
+import { killContainer } from "../container.ts";
+import { findOciRuntime } from "../find-oci-runtime.ts";
+import { readSeccompProfile } from "../seccomp/seccomp.ts";
+import { makeTryDirectory, prepareTryEnvironment, TRY_IDS } from "./try-environment.ts";
 
-/** Just below the ids that sandboxes get (network/sandbox-network.ts). */
-const IDS: IdRange = { firstHostId: 0x6fff0000, count: 65536 };
 const TIMEOUT_MS = 20_000;
 const PROGRAM = "/.caisson/tini";
 
@@ -35,22 +18,15 @@ const PROGRAM = "/.caisson/tini";
 export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/tini-static"): Promise<void> {
   const program = await findOciRuntime(runtimePath);
   await using undo = new UndoStack();
-  const directory = await mkdtemp(join(tmpdir(), "caisson-try-"));
-  undo.defer(() => rm(directory, { recursive: true }));
+  const directory = await makeTryDirectory(undo);
   const { rootPath, agentPath, agentRunPath } = await makeDirectories(directory, tiniPath);
-
-  const holder = undo.use(await holdNewNamespaces(idMappings(IDS)));
-  const user = undo.use(await openNamespace(holder.pid, "user"));
-  const network = undo.use(await openNamespace(holder.pid, "net"));
+  const cgroups = await readCgroups();
+  const environment = undo.use(await prepareTryEnvironment(directory, program, cgroups));
+  const { namespaces, cgroupPath, containerProcess } = environment;
   const sysfsPath = join(directory, "sys");
   await mkdir(sysfsPath);
   undo.defer(() => unmount(sysfsPath));
-  await mountSysfs(network, sysfsPath);
-  const cgroups = await readCgroups();
-  const id = basename(directory);
-  undo.defer(() => removeCgroup(cgroups, `/${id}`));
-  const cgroupPath = `/${id}/0`;
-  await createCgroup(cgroups, `/${id}`, "0");
+  await mountSysfs(namespaces.network, sysfsPath);
   await writeFile(
     join(directory, "config.json"),
     JSON.stringify(
@@ -69,18 +45,16 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
         environment: [],
         cgroupPath,
         isRunc: program.isRunc,
-        ids: IDS,
+        ids: TRY_IDS,
         cgroups,
-        userNamespacePath: namespacePath(user),
-        networkNamespacePath: namespacePath(network),
+        userNamespacePath: namespacePath(namespaces.user),
+        networkNamespacePath: namespacePath(namespaces.network),
         seccomp: await readSeccompProfile(),
       }),
     ),
   );
 
-  const args = ["--root", join(directory, "state"), ...program.args];
-  const containerProcess = undo.use(ContainerProcess.prepare(program.path, args));
-  await joinCgroup(cgroups, cgroupPath, containerProcess.pid);
+  const id = basename(directory);
   const pidPath = join(directory, "pid");
   undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups, cgroupPath }));
   const logPath = join(directory, "log");
@@ -100,7 +74,6 @@ async function makeDirectories(
   directory: string,
   tiniPath: string,
 ): Promise<{ readonly rootPath: string; readonly agentPath: string; readonly agentRunPath: string }> {
-  await chmod(directory, 0o711);
   const [rootPath, agentPath, agentRunPath] = ["root", "agent", "agent-run"].map((name) => join(directory, name)) as [
     string,
     string,
@@ -108,7 +81,7 @@ async function makeDirectories(
   ];
   for (const path of [rootPath, agentPath, agentRunPath]) {
     await mkdir(path, { mode: 0o755 });
-    await chown(path, IDS.firstHostId, IDS.firstHostId);
+    await chown(path, TRY_IDS.firstHostId, TRY_IDS.firstHostId);
   }
   // The mount of the agent's own directory lies in this one, which is mounted read-only.
   await mkdir(join(agentPath, "run"));

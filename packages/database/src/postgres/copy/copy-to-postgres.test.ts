@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { after, before, suite, test } from "node:test";
+import { newId } from "@caisson/model";
+import { PostgresServer } from "../../../testing/postgres-server.ts";
+import { openSqliteStore } from "../../sqlite/sqlite-store.ts";
+import type { AuditEvent, NewDisk, Store } from "../../store.ts";
+import { openPostgresStore } from "../postgres-store.ts";
+import { copyToPostgres } from "./copy-to-postgres.ts";
+import { TABLES } from "./tables.ts";
+
+const INSTALLATION = { id: "ours", dataDirectory: "/data" };
+const hooks = {
+  startWaitMs: 500,
+  onDisplaced(error: Error): void {
+    throw error;
+  },
+};
+const DISK_COUNT = 1200;
+const usage = {
+  consistency: null,
+  allocatedBytes: 1,
+  flattenedBytes: 2,
+  exclusiveBytes: 3,
+  inodes: 4,
+  usedInodes: null,
+  usageMeasuredAtMs: 1_795_000_000_000,
+};
+
+const event = (objectId: string): AuditEvent => ({
+  organizationId: "org_a",
+  atMs: 1_795_000_000_000,
+  actor: "tok_1",
+  verb: "test",
+  objectId,
+  outcome: "ok",
+  detail: { text: "x\0y", nested: [1, null] },
+});
+
+const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
+  kind: "volume",
+  id: newId("vol", "ord"),
+  organizationId: "org_a",
+  slug,
+  region: "ord",
+  capacityBytes: 2 ** 40,
+  isBootable: true,
+  consistency: null,
+  parent: { kind: "builtin", id: "img_1", slug: "debian" },
+  baseSnapshot: null,
+  baseImageId: "img_1",
+  labels: { "": "x\0y", é: '日本"' },
+  createdAtMs: 1_795_000_000_000,
+  ...values,
+});
+
+/** Something of every kind and state. */
+async function fill(store: Store): Promise<void> {
+  await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+  await store.organizations.create({ id: "org_b", slug: "b", createdAtMs: 2 }, event("org_b"));
+  const token = { id: "tok_1", organizationId: "org_a", name: "laptop", createdAtMs: 5 };
+  await store.organizations.createToken(token, Buffer.alloc(32, 255), event("tok_1"));
+  await store.organizations.createToken({ ...token, id: "tok_2" }, Buffer.alloc(32, 1), event("tok_2"));
+  await store.organizations.revokeToken("org_a", "tok_2", 6, event("tok_2"));
+  const made: string[] = [];
+  for (let index = 0; index < DISK_COUNT; index += 1) {
+    const created = disk(`volume-${index}`);
+    await store.disks.reserve(created, { key: `key-${index}`, requestHash: Buffer.from([index % 256]) });
+    await store.disks.commit(created.id, usage, event(created.id));
+    made.push(created.id);
+  }
+  const [held = "", deleted = "", growing = "", broken = ""] = made;
+  await store.disks.delete(deleted, 10, 20, event(deleted));
+  await store.disks.beginGrow(growing, 2 ** 41);
+  await store.disks.recordError(broken, { message: "writes were lost", atMs: 7 }, event(broken));
+  await store.disks.reserve(disk("unfinished", { organizationId: "org_b", labels: {} }));
+  const sandbox = { organizationId: "org_a", region: "ord", labels: { a: "b" }, memoryMib: 1280, createdAtMs: 1 };
+  const places = { perOrganization: 9, total: 9, kept: 0, keptEach: 1 };
+  for (const id of ["sbx_1", "sbx_2"]) await store.sandboxes.reserve({ ...sandbox, id, stopAtMs: 99 }, [], places);
+  await store.sandboxes.finish("sbx_2", "killed", 50, event("sbx_2"), ["lost"]);
+  await store.sandboxes.reserve(
+    { ...sandbox, id: "sbx_3", stopAtMs: null },
+    [{ volumeId: held, isReadOnly: true }],
+    places,
+  );
+  // The last number of a row that is gone is not given again.
+  const gone = disk("gone");
+  await store.disks.reserve(gone);
+  await store.disks.withdraw(gone.id);
+  await store.disks.forget(gone.id, null);
+}
+
+suite("the copy from SQLite to PostgreSQL", () => {
+  let server: PostgresServer;
+  let directory: string;
+  let path: string;
+  before(async () => {
+    server = await PostgresServer.start();
+    directory = await mkdtemp(join(tmpdir(), "caisson-copy-"));
+    path = join(directory, "caisson.db");
+    const store = openSqliteStore(path);
+    await fill(store);
+    await store.close();
+  });
+  after(async () => {
+    await server[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true });
+  });
+
+  test("has every table and column of SQLite, but for what is made of the others", async () => {
+    const database = new DatabaseSync(path);
+    try {
+      const tables = database
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+        .all()
+        .map(({ name }) => String(name))
+        .filter((name) => !/^(?:disk_search|disk_totals|slug_positions)/.test(name));
+      assert.deepEqual(TABLES.map(({ name }) => name).sort(), tables);
+      for (const { name, columns } of TABLES) {
+        const found = database.prepare(`SELECT name FROM pragma_table_info('${name}')`).all();
+        assert.deepEqual([...columns].sort(), found.map((column) => String(column.name)).sort(), name);
+      }
+    } finally {
+      database.close();
+    }
+  });
+
+  test("is whole, and the store goes on from there", async () => {
+    const url = await server.createDatabase();
+    const { rows, wasCopied } = await copyToPostgres(path, url, INSTALLATION);
+    assert.deepEqual([wasCopied, rows.disks, rows.sandboxes, rows.holds], [false, DISK_COUNT + 1, 3, 1]);
+    const source = openSqliteStore(path);
+    const target = await openPostgresStore(url, INSTALLATION, hooks);
+    const lists = (store: Store) =>
+      Promise.all([
+        store.disks.list({ organizationId: "org_a", kind: "volume", isDeleted: false, limit: 5000 }),
+        store.disks.list({ organizationId: "org_a", kind: "volume", isDeleted: true, limit: 5000 }),
+        store.disks.list({ organizationId: "org_a", kind: "volume", isDeleted: false, limit: 50, search: "volume-77" }),
+        store.disks.list({
+          organizationId: "org_a",
+          kind: "volume",
+          isDeleted: false,
+          limit: 50,
+          labels: { "": "x\0y" },
+        }),
+        store.disks.listUnsettled(),
+        store.disks.totals(),
+        store.sandboxes.list("org_a", 50),
+        store.sandboxes.holds("sbx_3"),
+        store.organizations.list(),
+        store.organizations.listTokens("org_a"),
+        store.events.list("org_a", null, 5000),
+      ]);
+    assert.deepEqual(await lists(target), await lists(source));
+    const again = { key: "key-7", requestHash: Buffer.from([7]) };
+    assert.deepEqual(
+      await target.disks.reserve(disk("other"), again),
+      await source.disks.reserve(disk("other"), again),
+    );
+    const next = disk("next");
+    for (const store of [source, target]) {
+      await store.disks.reserve(next);
+      await store.disks.commit(next.id, usage, event(next.id));
+    }
+    assert.deepEqual(await target.disks.get(next.id), await source.disks.get(next.id));
+    await source.close();
+    await target.close();
+    await assert.rejects(
+      openPostgresStore(url, { id: "theirs", dataDirectory: "/theirs" }, hooks),
+      /belongs to the data directory \/data/,
+    );
+  });
+
+  test("is refused where rows are already, and while a server uses the database", async () => {
+    const url = await server.createDatabase();
+    const store = await openPostgresStore(url, { id: "theirs", dataDirectory: "/theirs" }, hooks);
+    await assert.rejects(copyToPostgres(path, url, INSTALLATION, hooks), /Another server uses the database/);
+    await store.close();
+    await assert.rejects(
+      copyToPostgres(path, url, INSTALLATION),
+      /is not empty: it has the rows of the data directory \/theirs/,
+    );
+  });
+
+  test("leaves nothing when it fails before its end, and a second run does it", async () => {
+    const url = await server.createDatabase();
+    const faultPoint = (): void => {
+      throw new Error("cut off");
+    };
+    await assert.rejects(copyToPostgres(path, url, INSTALLATION, { faultPoint }), /cut off/);
+    const name = new URL(url).pathname.slice(1);
+    assert.deepEqual(await server.query("SELECT count(*)::int AS count FROM disks", name), [{ count: 0 }]);
+    assert.equal((await copyToPostgres(path, url, INSTALLATION)).wasCopied, false);
+    assert.equal((await copyToPostgres(path, url, INSTALLATION)).wasCopied, true);
+  });
+
+  for (const [what, sql, table] of [
+    ["a changed value", "UPDATE disks SET capacity_bytes = capacity_bytes + 1 WHERE slug = 'volume-1100'", "disks"],
+    ["a changed text", `UPDATE events SET detail = '{}' WHERE sequence = 3`, "events"],
+    ["a missing row", "DELETE FROM idempotency_keys WHERE key = 'key-1199'", "idempotency_keys"],
+    ["a row too many", "INSERT INTO organizations VALUES ('org_z', 'z', 1)", "organizations"],
+  ] as const) {
+    test(`notices ${what}`, async () => {
+      const url = await server.createDatabase();
+      await copyToPostgres(path, url, INSTALLATION);
+      await server.query(sql, new URL(url).pathname.slice(1));
+      await assert.rejects(
+        copyToPostgres(path, url, INSTALLATION),
+        new RegExp(`differs from the original in the table ${table}`),
+      );
+    });
+  }
+});

@@ -1,0 +1,380 @@
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { CaissonError, isRefusal, newId, UnknownOutcomeError } from "@caisson/model";
+import type pg from "pg";
+import { CutProxy } from "../../testing/cut-proxy.ts";
+import { PostgresServer } from "../../testing/postgres-server.ts";
+import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../store.ts";
+import { parseConnectionUrl } from "./connection-options.ts";
+import { Database } from "./database.ts";
+import { migrate, requireUsableServer } from "./migrations.ts";
+import { Ownership } from "./ownership.ts";
+import { openPostgresStore, storesOf } from "./postgres-store.ts";
+
+const INSTALLATION = { id: "test", dataDirectory: "/data" };
+/** Shorter waits than a server's: what is waited for here is there at once, or never. */
+const unexpected = {
+  outageWaitMs: 1500,
+  startWaitMs: 500,
+  onDisplaced(error: Error): void {
+    throw error;
+  },
+};
+const PLACES = { perOrganization: 100, total: 1000, kept: 0, keptEach: 1 };
+
+const event = (objectId: string): AuditEvent => ({
+  organizationId: "org_a",
+  atMs: 1,
+  actor: "server",
+  verb: "test",
+  objectId,
+  outcome: "ok",
+  detail: {},
+});
+const disk = (slug: string): NewDisk => ({
+  kind: "volume",
+  id: newId("vol", "ord"),
+  organizationId: "org_a",
+  slug,
+  region: "ord",
+  capacityBytes: 1e9,
+  isBootable: false,
+  consistency: null,
+  parent: null,
+  baseSnapshot: null,
+  baseImageId: null,
+  labels: {},
+  createdAtMs: 1,
+});
+const usage = {
+  consistency: null,
+  allocatedBytes: 1,
+  flattenedBytes: 1,
+  exclusiveBytes: 1,
+  inodes: 1,
+  usedInodes: 1,
+  usageMeasuredAtMs: 1,
+};
+const sandbox = (): NewSandbox => ({
+  id: newId("sbx", "ord"),
+  organizationId: "org_a",
+  region: "ord",
+  labels: {},
+  memoryMib: 1280,
+  createdAtMs: 1,
+  stopAtMs: null,
+});
+const isUnavailable = (error: unknown): boolean =>
+  error instanceof CaissonError && error.code === "DATABASE_UNAVAILABLE" && error.retryAfterSeconds !== null;
+
+suite("a PostgreSQL database", () => {
+  let server: PostgresServer;
+  before(async () => {
+    // The server's own default must not count.
+    server = await PostgresServer.start({ settings: ["synchronous_commit=off", "deadlock_timeout=50ms"] });
+  });
+  after(() => server[Symbol.asyncDispose]());
+
+  /** A store that is ready to be used, on a database of its own or the given one. */
+  const open = async (url?: string): Promise<Store> => {
+    const store = await openPostgresStore(url ?? (await server.createDatabase()), INSTALLATION, unexpected);
+    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    return store;
+  };
+
+  const make = async (store: Omit<Store, "close">, slug: string): Promise<string> => {
+    const made = disk(slug);
+    await store.disks.reserve(made);
+    await store.disks.commit(made.id, usage, event(made.id));
+    return made.id;
+  };
+
+  /** Two stores with connections of their own on one database, as two processes would have. */
+  const withTwo = async (work: (stores: readonly Omit<Store, "close">[]) => Promise<void>): Promise<void> => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    await (await open(url)).close();
+    await using ownership = await Ownership.take(options);
+    const generation = await ownership.claim(INSTALLATION);
+    await using one = new Database(options, generation, unexpected);
+    await using two = new Database(options, generation, unexpected);
+    await work([storesOf(one), storesOf(two)]);
+  };
+
+  const countOf = (results: readonly PromiseSettledResult<unknown>[], status: "fulfilled" | "rejected"): number =>
+    results.filter((result) => result.status === status).length;
+
+  test("of 50 creates of one slug by two stores exactly one wins", () =>
+    withTwo(async (stores) => {
+      const work = Array.from({ length: 50 }, (_, index) => stores[index % 2]?.disks.reserve(disk("race")));
+      const results = await Promise.allSettled(work);
+      assert.equal(countOf(results, "fulfilled"), 1);
+      for (const result of results)
+        if (result.status === "rejected") assert.equal(result.reason.code, "SLUG_ALREADY_IN_USE");
+    }));
+
+  test("readers and writers of two stores never hold a volume together", () =>
+    withTwo(async (stores) => {
+      for (let round = 0; round < 10; round += 1) {
+        const volumeId = await make(stores[0] as Store, `volume-${round}`);
+        const outcomes = await Promise.all(
+          Array.from({ length: 20 }, async (_, index) => {
+            const isReadOnly = index % 3 !== 0;
+            const holds = [{ volumeId, isReadOnly }];
+            const outcome = await stores[index % 2]?.sandboxes.reserve(sandbox(), holds, {
+              ...PLACES,
+              perOrganization: 900,
+            });
+            return { isReadOnly, kind: outcome?.kind };
+          }),
+        );
+        const reserved = outcomes.filter(({ kind }) => kind === "reserved");
+        const writers = reserved.filter(({ isReadOnly }) => !isReadOnly);
+        assert.ok(reserved.length > 0 && (writers.length === 0 || reserved.length === 1), JSON.stringify(reserved));
+      }
+    }));
+
+  test("a volume is grown, deleted or attached, and never two of these", () =>
+    withTwo(async ([one, two]) => {
+      assert.ok(one && two);
+      for (let round = 0; round < 20; round += 1) {
+        const id = await make(one, `volume-${round}`);
+        const [attached, grown, deleted] = await Promise.allSettled([
+          one.sandboxes.reserve(sandbox(), [{ volumeId: id, isReadOnly: false }], PLACES),
+          two.disks.beginGrow(id, 2e9),
+          one.disks.delete(id, 1, 2, event(id)),
+        ]);
+        const isAttached = attached?.status === "fulfilled" && attached.value.kind === "reserved";
+        const found: Disk | null = await one.disks.get(id);
+        if (isAttached) assert.ok(found?.state === "ready" && deleted?.status === "rejected");
+        // A growth that came first is no hold, but none begins on an attached volume.
+        if (isAttached && grown?.status === "fulfilled") assert.equal(found?.growToBytes, 2e9);
+      }
+    }));
+
+  test("the limits hold when two stores reserve at once", () =>
+    withTwo(async (stores) => {
+      const limits = { ...PLACES, perOrganization: 7 };
+      const work = Array.from({ length: 40 }, (_, index) =>
+        stores[index % 2]?.sandboxes.reserve(sandbox(), [], limits),
+      );
+      const kinds = (await Promise.all(work)).map((outcome) => outcome?.kind);
+      assert.equal(kinds.filter((kind) => kind === "reserved").length, 7);
+      assert.equal(kinds.filter((kind) => kind === "limit").length, 33);
+    }));
+
+  test("of requests with one idempotency key at once one makes the object, and the others find it", () =>
+    withTwo(async (stores) => {
+      const key = { key: "k", requestHash: Buffer.from("x") };
+      const results = await Promise.all(
+        Array.from({ length: 30 }, (_, index) => stores[index % 2]?.disks.reserve(disk("same"), key)),
+      );
+      const found = results.map((result) => result?.existingId).filter((id) => id != null);
+      assert.deepEqual([found.length, new Set(found).size], [29, 1]);
+    }));
+
+  test("transactions that block each other are tried again", () =>
+    withTwo(async ([one, two]) => {
+      assert.ok(one && two);
+      const ids = [await make(one, "a-1"), await make(one, "a-2"), await make(one, "a-3")];
+      // Different orders of the same volumes; the store puts them into one.
+      const work = Array.from({ length: 30 }, (_, index) => {
+        const order = index % 2 === 0 ? ids : ids.toReversed();
+        const holds = order.map((volumeId) => ({ volumeId, isReadOnly: true }));
+        return (index % 2 === 0 ? one : two).sandboxes.reserve(sandbox(), holds, PLACES);
+      });
+      assert.ok((await Promise.all(work)).every(({ kind }) => kind === "reserved"));
+    }));
+
+  test("what is answered is on stable storage, whatever the database server's default is", async () => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    await using ownership = await Ownership.take(options);
+    await using database = new Database(options, await ownership.claim(INSTALLATION), unexpected);
+    const row = await database.transaction((queries) =>
+      queries.get("SELECT current_setting('synchronous_commit') AS setting"),
+    );
+    assert.equal(row?.setting, "on");
+  });
+
+  test("a second server is refused, and told whose the database is", async () => {
+    const url = await server.createDatabase();
+    const store = await open(url);
+    await assert.rejects(
+      openPostgresStore(url, INSTALLATION, unexpected),
+      /Another server uses the database .*data in \/data/,
+    );
+    await store.close();
+    await assert.rejects(
+      openPostgresStore(url, { id: "other", dataDirectory: "/other" }, unexpected),
+      /belongs to the data directory \/data of .*, and this is \/other/,
+    );
+    const again = await openPostgresStore(url, INSTALLATION, unexpected);
+    assert.equal((await again.organizations.list()).length, 1);
+    await again.close();
+  });
+
+  test("a server that lost the database to another can write nothing more, and is told", async () => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    const told: string[] = [];
+    await using first = await Ownership.take(options);
+    await using database = new Database(options, await first.claim(INSTALLATION), {
+      onDisplaced: ({ message }) => told.push(message),
+    });
+    const stale = storesOf(database);
+    await stale.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    // One transaction is under way when the connection that owns the database is cut, and another server is there first.
+    const { promise: entered, resolve: enter } = Promise.withResolvers<void>();
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+    const late = database.transaction(async (queries) => {
+      await queries.run("INSERT INTO organizations (id, slug, created_at_ms) VALUES ('org_b', 'b', 1)");
+      enter();
+      await gate;
+    });
+    await entered;
+    await first[Symbol.asyncDispose]();
+    await using second = await Ownership.take(options);
+    const claimed = second.claim(INSTALLATION);
+    await delay(100);
+    open();
+    await late;
+    await using newer = new Database(options, await claimed, unexpected);
+    const organizations = await storesOf(newer).organizations.list();
+    assert.deepEqual(
+      organizations.map(({ slug }) => slug),
+      ["a", "b"],
+      "the new owner sees all that the old one was told is done",
+    );
+    await assert.rejects(
+      stale.organizations.create({ id: "org_c", slug: "c", createdAtMs: 1 }, event("org_c")),
+      /taken the database/,
+    );
+    assert.equal(told.length, 1);
+  });
+
+  test("a commit whose answer is lost is found out, and one that was lost itself is made again, each once", async () => {
+    const url = await server.createDatabase();
+    await using proxy = await CutProxy.start(server.directory);
+    const store = await open(url.replace(server.directory, proxy.directory));
+    for (const [index, cut] of (["after", "before", "after", "before"] as const).entries()) {
+      proxy.cutNext([cut]);
+      const token = { id: `tok_${index}`, organizationId: "org_a", name: cut, createdAtMs: 1 };
+      await store.organizations.createToken(token, Buffer.alloc(32, index), event(token.id));
+      assert.equal((await store.events.list("org_a", token.id, 9)).length, 1, cut);
+    }
+    assert.equal((await store.organizations.listTokens("org_a")).length, 4);
+    await store.close();
+  });
+
+  test("a commit of which nothing can be found out is no refusal, so that it is undone", async () => {
+    const url = await server.createDatabase();
+    await using proxy = await CutProxy.start(server.directory);
+    const store = await open(url.replace(server.directory, proxy.directory));
+    proxy.cutNext(["after"], { isClosing: true });
+    await assert.rejects(store.disks.reserve(disk("lost")), (error) => {
+      assert.ok(error instanceof UnknownOutcomeError && isUnavailable(error) && !isRefusal(error));
+      return true;
+    });
+    proxy.open();
+    await assert.rejects(store.disks.reserve(disk("lost")), /already in use/);
+    await store.close();
+  });
+
+  test("an outage is waited for a little, then told, and over when the database is back", async () => {
+    await using own = await PostgresServer.start();
+    const url = await own.createDatabase();
+    const store = await openPostgresStore(url, INSTALLATION, unexpected);
+    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    await own.kill();
+    const waiting = store.disks.reserve(disk("patient"));
+    await own.start();
+    await waiting;
+    await own.stop();
+    const refusals = await Promise.allSettled([
+      store.disks.reserve(disk("refused")),
+      store.organizations.list(),
+      store.sandboxes.listLive(),
+    ]);
+    for (const refusal of refusals) {
+      assert.ok(
+        refusal.status === "rejected" && isUnavailable(refusal.reason) && isRefusal(refusal.reason),
+        String(refusal),
+      );
+      assert.match(refusal.reason.message, /does not answer as it should .*See that PostgreSQL runs there/);
+    }
+    await own.start();
+    await store.disks.reserve(disk("refused"));
+    // The lock is taken again, which keeps a second server away.
+    const ownerOf = (): Promise<readonly unknown[]> =>
+      own.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted");
+    for (const untilMs = Date.now() + 20_000; (await ownerOf()).length === 0; await delay(50))
+      assert.ok(Date.now() < untilMs, "nobody owns the database");
+    await assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), /Another server uses the database/);
+    await store.close();
+  });
+
+  test("what is wrong with a login, a name or the rights is said at once, with what to do, and without the password", async () => {
+    await using own = await PostgresServer.start();
+    await own.query("CREATE ROLE guest LOGIN PASSWORD 'right'");
+    await own.query("CREATE DATABASE locked");
+    await own.query("CREATE DATABASE old ENCODING SQL_ASCII TEMPLATE template0");
+    await writeFile(join(own.directory, "data/pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n");
+    await own.query("SELECT pg_reload_conf()");
+    const refused = async (url: string, pattern: RegExp) =>
+      assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), (error) => {
+        assert.ok(error instanceof CaissonError && error.code === "INVALID_CONFIG", String(error));
+        assert.match(error.message, pattern);
+        assert.doesNotMatch(error.message, /secret/);
+        return true;
+      });
+    await refused(`${own.url("locked", "guest")}&password=secret`, /refuses the login .*Correct the user and password/);
+    await refused(own.url("absent"), /is not there .*Create it with createdb/);
+    await refused(own.url("old"), /encoding SQL_ASCII: create it again/);
+    await refused(
+      `${own.url("locked", "guest")}&password=right`,
+      /may not create what Caisson needs .*owner of the database/,
+    );
+  });
+
+  test("a server that is too old, one without an extension, and a newer schema are refused", async () => {
+    const answering = (rows: readonly object[]) => ({ query: async () => ({ rows }) }) as unknown as pg.Client;
+    await assert.rejects(
+      requireUsableServer(answering([{ version: "14.9", number: 140_009, encoding: "UTF8" }]), "db"),
+      /PostgreSQL 14\.9: Caisson needs 15 or later/,
+    );
+    await assert.rejects(migrate(answering([]), "db"), /does not have the extension pg_trgm.*postgresql-contrib/);
+    const url = await server.createDatabase();
+    await (await open(url)).close();
+    const name = new URL(url).pathname.slice(1);
+    await server.query("INSERT INTO schema_version VALUES (999)", name);
+    await assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), /schema version 999.*use the newer program/);
+  });
+
+  test("texts with a zero character are found nowhere, and not stored", async () => {
+    const store = await open();
+    assert.equal(await store.disks.find("org_a", "volume", "a\0b"), null);
+    const token = { id: "tok_1", organizationId: "org_a", name: "a\0b", createdAtMs: 1 };
+    await assert.rejects(store.organizations.createToken(token, Buffer.alloc(32), event("tok_1")), /zero character/);
+    await store.close();
+  });
+
+  test("a commit that fails leaves neither the change nor its line of the trail", async () => {
+    let failuresLeft = 0;
+    const faultPoint = (tag: string): void => {
+      if (tag === "database.commit" && failuresLeft-- > 0) throw new Error("the disk is full");
+    };
+    const store = await openPostgresStore(await server.createDatabase(), INSTALLATION, { ...unexpected, faultPoint });
+    failuresLeft = 1;
+    await assert.rejects(
+      store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a")),
+      /disk is full/,
+    );
+    assert.deepEqual([await store.organizations.list(), await store.events.list("org_a", null, 9)], [[], []]);
+    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    await store.close();
+  });
+});

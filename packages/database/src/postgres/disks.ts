@@ -1,0 +1,360 @@
+import { toDisk, toDiskTotal } from "../records.ts";
+import { diskInUse, diskNotFound, keyReused, slugTaken } from "../refusals.ts";
+import { isSearchable } from "../search-term.ts";
+import type { AuditEvent, Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk } from "../store.ts";
+import type { Database, Queries, Value } from "./database.ts";
+import { changeWithEvent, writeEvent } from "./events.ts";
+import { isViolation } from "./failures.ts";
+import { labelWords } from "./label-words.ts";
+import { listStatement } from "./list-statement.ts";
+
+const SET_USAGE =
+  "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
+
+export function createDiskStore(database: Database): DiskStore {
+  const readDisks = async (sql: string, ...values: readonly Value[]): Promise<readonly Disk[]> =>
+    (await database.read((queries) => queries.all(sql, ...values))).map(toDisk);
+
+  const get = async (queries: Queries, id: string): Promise<Disk | null> => {
+    const row = await queries.get("SELECT * FROM disks WHERE id = $1", id);
+    return row === undefined ? null : toDisk(row);
+  };
+
+  /** The disk, which stays as it is until the transaction ends. */
+  const lock = async (queries: Queries, id: string): Promise<Disk> => {
+    const row = await queries.get("SELECT * FROM disks WHERE id = $1 FOR NO KEY UPDATE", id);
+    if (row === undefined) throw diskNotFound("disk", id);
+    return toDisk(row);
+  };
+
+  const lockReady = async (queries: Queries, id: string): Promise<Disk> => {
+    const disk = await lock(queries, id);
+    if (disk.state !== "ready") throw diskNotFound(disk.kind, id);
+    return disk;
+  };
+
+  /** Throws `VOLUME_IN_USE` naming a sandbox that holds the volume, whose row is locked. */
+  const requireDetached = async (queries: Queries, verb: string, disk: Disk): Promise<void> => {
+    const holder = await queries.get("SELECT sandbox_id FROM holds WHERE volume_id = $1 LIMIT 1", disk.id);
+    if (holder !== undefined) throw diskInUse(verb, disk, String(holder.sandbox_id));
+  };
+
+  /** Changes one disk and tells of it. Throws `*_NOT_FOUND` when the statement finds none. */
+  const change = async (
+    queries: Queries,
+    id: string,
+    sql: string,
+    values: readonly Value[],
+    event: AuditEvent,
+  ): Promise<Disk> => {
+    const row = await changeWithEvent(queries, sql, values, event);
+    if (row === undefined) throw diskNotFound("disk", id);
+    return toDisk(row);
+  };
+
+  const insert = async (queries: Queries, disk: NewDisk): Promise<void> => {
+    await queries.run(
+      `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
+         parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, label_words, created_at_ms)
+       VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+      disk.kind,
+      disk.id,
+      disk.organizationId,
+      disk.slug,
+      disk.region,
+      disk.capacityBytes,
+      disk.isBootable,
+      disk.consistency,
+      disk.parent?.kind ?? null,
+      disk.parent?.id ?? null,
+      disk.parent?.slug ?? null,
+      disk.baseSnapshot?.id ?? null,
+      disk.baseSnapshot?.slug ?? null,
+      disk.baseImageId,
+      JSON.stringify(disk.labels),
+      labelWords(disk.labels),
+      disk.createdAtMs,
+    );
+  };
+
+  /** The object of an earlier request with the same key, or null when the key is new and now taken by `disk`. */
+  const takeKey = async (
+    queries: Queries,
+    disk: NewDisk,
+    { key, requestHash }: IdempotencyKey,
+  ): Promise<string | null> => {
+    for (;;) {
+      // Waits for a transaction that is just taking the key.
+      const taken = await queries.run(
+        `INSERT INTO idempotency_keys (organization_id, key, request_hash, object_id, created_at_ms) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING`,
+        disk.organizationId,
+        key,
+        requestHash,
+        disk.id,
+        disk.createdAtMs,
+      );
+      if (taken > 0) return null;
+      const earlier = await queries.get(
+        "SELECT request_hash, object_id FROM idempotency_keys WHERE organization_id = $1 AND key = $2",
+        disk.organizationId,
+        key,
+      );
+      // It was given back in between.
+      if (earlier === undefined) continue;
+      if (Buffer.compare(earlier.request_hash as Uint8Array, requestHash) === 0) return String(earlier.object_id);
+      throw keyReused(key);
+    }
+  };
+
+  return {
+    async reserve(disk, key) {
+      try {
+        return await database.transaction(async (queries) => {
+          const existingId = key === undefined ? null : await takeKey(queries, disk, key);
+          if (existingId === null) await insert(queries, disk);
+          return { existingId };
+        });
+      } catch (error) {
+        throw slugConflict(error, disk.slug);
+      }
+    },
+
+    commit(id, values, event) {
+      return database.transaction((queries) =>
+        change(
+          queries,
+          id,
+          `UPDATE disks SET ${SET_USAGE}, state = 'ready', consistency = $7 WHERE id = $8 AND state = 'creating'`,
+          [...usageValues(values), values.consistency, id],
+          event,
+        ),
+      );
+    },
+
+    withdraw(id) {
+      return database.transaction(async (queries) => {
+        await queries.run("UPDATE disks SET state = 'purging' WHERE id = $1 AND state = 'creating'", id);
+        const disk = await get(queries, id);
+        if (disk !== null && disk.state !== "purging") return disk;
+        await queries.run("DELETE FROM idempotency_keys WHERE object_id = $1", id);
+        return null;
+      });
+    },
+
+    async forget(id, event) {
+      await database.transaction(async (queries) => {
+        const changed = await queries.run("DELETE FROM disks WHERE id = $1 AND state = 'purging'", id);
+        await queries.run("DELETE FROM idempotency_keys WHERE object_id = $1", id);
+        if (changed > 0 && event !== null) await writeEvent(queries, event);
+      });
+    },
+
+    async find(organizationId, kind, idOrSlug) {
+      // The IN term repeats the condition of the partial index `disks_slug`, without which it would not be used. An id comes before a slug.
+      const [disk] = await readDisks(
+        `(SELECT * FROM disks WHERE id = $3 AND organization_id = $1 AND kind = $2 AND state = 'ready')
+         UNION ALL
+         (SELECT * FROM disks WHERE organization_id = $1 AND slug = $3 AND kind = $2 AND state IN ('creating', 'ready') AND state = 'ready')`,
+        organizationId,
+        kind,
+        idOrSlug,
+      );
+      return disk ?? null;
+    },
+
+    get(id) {
+      return database.read((queries) => get(queries, id));
+    },
+
+    async list(query: DiskQuery) {
+      if (!isSearchable(query.search ?? "")) return [];
+      return (await database.read((queries) => queries.allPlannedAnew(...listStatement(query)))).map(toDisk);
+    },
+
+    descendants(organizationId, id, limit) {
+      return readDisks(
+        `WITH RECURSIVE tree (id) AS (
+           SELECT id FROM disks WHERE parent_id = $2 UNION SELECT disks.id FROM disks JOIN tree ON disks.parent_id = tree.id
+         )
+         SELECT disks.* FROM disks JOIN tree USING (id)
+         WHERE organization_id = $1 AND state = 'ready' ORDER BY sequence LIMIT $3`,
+        organizationId,
+        id,
+        limit,
+      );
+    },
+
+    async delete(id, nowMs, purgeAtMs, event) {
+      await database.transaction(async (queries) => {
+        await requireDetached(queries, "delete", await lockReady(queries, id));
+        const sql = "UPDATE disks SET state = 'deleted', deleted_at_ms = $1, purge_at_ms = $2 WHERE id = $3";
+        await change(queries, id, sql, [nowMs, purgeAtMs, id], event);
+      });
+    },
+
+    async restore(id, slug, event) {
+      try {
+        return await database.transaction((queries) =>
+          change(
+            queries,
+            id,
+            "UPDATE disks SET state = 'ready', slug = $1, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = $2 AND state = 'deleted'",
+            [slug, id],
+            event,
+          ),
+        );
+      } catch (error) {
+        throw slugConflict(error, slug);
+      }
+    },
+
+    setLabels(id, labels, event) {
+      return database.transaction((queries) =>
+        change(
+          queries,
+          id,
+          "UPDATE disks SET labels = $1, label_words = $2 WHERE id = $3",
+          [JSON.stringify(labels), labelWords(labels), id],
+          event,
+        ),
+      );
+    },
+
+    async recordError(id, { message, atMs }, event) {
+      const sql = "UPDATE disks SET last_error = $1, last_error_at_ms = $2 WHERE id = $3";
+      await database.transaction((queries) => changeWithEvent(queries, sql, [message, atMs, id], event));
+    },
+
+    acknowledgeError(id, event) {
+      return database.transaction(async (queries) => {
+        const disk = await lockReady(queries, id);
+        if (disk.lastError === null) return disk;
+        const sql = "UPDATE disks SET last_error = NULL, last_error_at_ms = NULL WHERE id = $1";
+        return change(queries, id, sql, [id], event);
+      });
+    },
+
+    async setUsage(id, usage) {
+      await database.transaction((queries) =>
+        queries.run(
+          `UPDATE disks SET ${SET_USAGE} WHERE id = $7 AND coalesce(usage_measured_at_ms, 0) <= coalesce($6::bigint, 0)`,
+          ...usageValues(usage),
+          id,
+        ),
+      );
+    },
+
+    listUnmeasured(regions, beforeMs, limit) {
+      return readDisks(
+        `SELECT * FROM disks WHERE state = 'ready' AND (usage_measured_at_ms IS NULL OR usage_measured_at_ms < $1) AND region = ANY ($2)
+         ORDER BY usage_measured_at_ms NULLS FIRST LIMIT $3`,
+        beforeMs,
+        regions,
+        limit,
+      );
+    },
+
+    async beginGrow(id, growToBytes) {
+      await database.transaction(async (queries) => {
+        await requireDetached(queries, "grow", await lockReady(queries, id));
+        await queries.run("UPDATE disks SET grow_to_bytes = $1 WHERE id = $2", growToBytes, id);
+      });
+    },
+
+    finishGrow(id, usage, event) {
+      return database.transaction((queries) =>
+        change(
+          queries,
+          id,
+          `UPDATE disks SET ${SET_USAGE}, capacity_bytes = coalesce(grow_to_bytes, capacity_bytes), grow_to_bytes = NULL WHERE id = $7`,
+          [...usageValues(usage), id],
+          event,
+        ),
+      );
+    },
+
+    async cancelGrow(id) {
+      await database.transaction((queries) => queries.run("UPDATE disks SET grow_to_bytes = NULL WHERE id = $1", id));
+    },
+
+    async beginPurge(nowMs) {
+      return database.transaction(async (queries) => {
+        await queries.run("UPDATE disks SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= $1", nowMs);
+        return (await queries.all("SELECT * FROM disks WHERE state = 'purging' ORDER BY sequence")).map(toDisk);
+      });
+    },
+
+    beginPurgeOf(id) {
+      return database.transaction(async (queries) => {
+        await queries.run("UPDATE disks SET state = 'purging' WHERE id = $1 AND state = 'deleted'", id);
+        const disk = await get(queries, id);
+        return disk?.state === "purging" ? disk : null;
+      });
+    },
+
+    listDeleted(region, beforeMs, limit) {
+      return readDisks(
+        "SELECT * FROM disks WHERE state = 'deleted' AND region = $1 AND deleted_at_ms < $2 ORDER BY deleted_at_ms, sequence LIMIT $3",
+        region,
+        beforeMs,
+        limit,
+      );
+    },
+
+    async sumUsage(region) {
+      const row = await database.read((queries) =>
+        queries.get(
+          `SELECT
+             coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
+             coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
+             coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
+           FROM disk_totals WHERE region = $1`,
+          region,
+        ),
+      );
+      return {
+        volumesBytes: Number(row?.volumes),
+        snapshotsBytes: Number(row?.snapshots),
+        deletedBytes: Number(row?.deleted),
+      };
+    },
+
+    async totals() {
+      const rows = await database.read((queries) =>
+        queries.all(
+          `SELECT region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
+           GROUP BY region, kind, state HAVING sum(disks) > 0 ORDER BY region, kind, state`,
+        ),
+      );
+      return rows.map(toDiskTotal);
+    },
+
+    listUnsettled() {
+      // Each part of the condition has an index of its own.
+      return readDisks(
+        "SELECT * FROM disks WHERE state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL ORDER BY sequence",
+      );
+    },
+
+    async listIds() {
+      const rows = await database.read((queries) => queries.all("SELECT id, region FROM disks"));
+      return rows.map((row) => ({ id: String(row.id), region: String(row.region) }));
+    },
+
+    async expireIdempotencyKeys(beforeMs) {
+      await database.transaction((queries) =>
+        queries.run("DELETE FROM idempotency_keys WHERE created_at_ms < $1", beforeMs),
+      );
+    },
+  };
+}
+
+function usageValues(usage: DiskUsage): readonly (number | null)[] {
+  const { allocatedBytes, flattenedBytes, exclusiveBytes, inodes, usedInodes, usageMeasuredAtMs } = usage;
+  return [allocatedBytes, flattenedBytes, exclusiveBytes, inodes, usedInodes, usageMeasuredAtMs];
+}
+
+function slugConflict(error: unknown, slug: string): unknown {
+  return isViolation(error, "disks_slug") ? slugTaken(slug, error) : error;
+}

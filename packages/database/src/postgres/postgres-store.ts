@@ -1,0 +1,80 @@
+import type { Row } from "../records.ts";
+import type { Store } from "../store.ts";
+import { parseConnectionUrl } from "./connection-options.ts";
+import { Database, type DatabaseOptions } from "./database.ts";
+import { createDiskStore } from "./disks.ts";
+import { createEventStore } from "./events.ts";
+import { requireExtensionFiles, requireUsableServer } from "./migrations.ts";
+import { createOrganizationStore } from "./organizations.ts";
+import { connectOnce, type Installation, Ownership } from "./ownership.ts";
+import { createSandboxStore } from "./sandboxes.ts";
+
+/**
+ * The store in a PostgreSQL database (15 or later), made and migrated when needed. One server at a time owns it, of one installation. Throws
+ * `INVALID_CONFIG` that says what is wrong with the database and what to do.
+ */
+export async function openPostgresStore(
+  url: string,
+  installation: Installation,
+  settings: DatabaseOptions,
+): Promise<Store> {
+  const options = parseConnectionUrl(url);
+  await using undo = new AsyncDisposableStack();
+  const ownership = undo.use(await Ownership.take(options, settings.startWaitMs));
+  const database = undo.use(new Database(options, await ownership.claim(installation), settings));
+  const resources = undo.move();
+  return { ...storesOf(database), close: () => resources.disposeAsync() };
+}
+
+/** The stores over a database that is owned already. */
+export function storesOf(database: Database): Omit<Store, "close"> {
+  return {
+    organizations: createOrganizationStore(database),
+    disks: createDiskStore(database),
+    sandboxes: createSandboxStore(database),
+    events: createEventStore(database),
+  };
+}
+
+/** Brings the schema up to date, as a server's start does. Returns its version. Throws `INVALID_CONFIG`, also while a server uses the database. */
+export async function migratePostgres(url: string): Promise<number> {
+  await using ownership = await Ownership.take(parseConnectionUrl(url));
+  return ownership.schemaVersion;
+}
+
+/** What `caisson doctor` looks at. */
+export interface PostgresCheck {
+  readonly description: string;
+  readonly version: string;
+  /** Settings of the database server with which a power cut can take what was acknowledged. */
+  readonly unsafeSettings: readonly string[];
+  readonly maxConnections: number;
+  /** Of one query. */
+  readonly durationMs: number;
+}
+
+/** Looks at a database without changing it. Throws `INVALID_CONFIG` that says what is wrong. */
+export async function checkPostgres(url: string): Promise<PostgresCheck> {
+  const options = parseConnectionUrl(url);
+  const client = await connectOnce(options);
+  try {
+    await requireUsableServer(client, options.description);
+    await requireExtensionFiles(client, options.description);
+    const startedMs = performance.now();
+    const { rows } = await client.query<Row>(
+      `SELECT current_setting('server_version') AS version, current_setting('max_connections')::int AS connections,
+         ARRAY(SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name) AS unsafe`,
+    );
+    const durationMs = performance.now() - startedMs;
+    const { version, connections, unsafe } = rows[0] ?? {};
+    return {
+      description: options.description,
+      version: String(version),
+      unsafeSettings: unsafe as string[],
+      maxConnections: Number(connections),
+      durationMs,
+    };
+  } finally {
+    await client.end().catch(() => {});
+  }
+}

@@ -1,0 +1,173 @@
+import { type Row, toSandbox } from "../records.ts";
+import { notStarting, volumeNotFound } from "../refusals.ts";
+import type { Hold, NewSandbox, ReserveOutcome, SandboxStore } from "../store.ts";
+import type { Database, Queries } from "./database.ts";
+import { changeWithEvent } from "./events.ts";
+import { labelWords } from "./label-words.ts";
+
+export function createSandboxStore(database: Database): SandboxStore {
+  /** Locks the volumes, so that they stay as they are; in the order of their ids, so that two reservations do not wait for each other. */
+  const lockVolumes = async (queries: Queries, volumes: readonly Hold[]): Promise<ReadonlyMap<string, string>> => {
+    const rows = await queries.all(
+      "SELECT id, state FROM disks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
+      volumes.map(({ volumeId }) => volumeId),
+    );
+    return new Map(rows.map(({ id, state }) => [String(id), String(state)]));
+  };
+
+  /** The live sandboxes that hold the volumes, with the volume and how they hold it. */
+  const findHolders = (queries: Queries, volumes: readonly Hold[]): Promise<readonly Row[]> =>
+    queries.all(
+      `SELECT holds.volume_id, holds.is_read_only, sandboxes.* FROM holds JOIN sandboxes ON sandboxes.id = holds.sandbox_id
+       WHERE volume_id = ANY ($1)`,
+      volumes.map(({ volumeId }) => volumeId),
+    );
+
+  /** Throws for a volume that is not ready; else says which volume is held in a way that excludes this one. */
+  const findConflict = async (queries: Queries, volumes: readonly Hold[]): Promise<ReserveOutcome | null> => {
+    if (volumes.length === 0) return null;
+    const states = await lockVolumes(queries, volumes);
+    const held = await findHolders(queries, volumes);
+    for (const { volumeId, isReadOnly } of volumes) {
+      if (states.get(volumeId) !== "ready") throw volumeNotFound(volumeId);
+      const holders = held.filter((row) => row.volume_id === volumeId && !(isReadOnly && row.is_read_only === true));
+      if (holders.length > 0) return { kind: "held", volumeId, holders: holders.map(toSandbox) };
+    }
+    return null;
+  };
+
+  const insert = (queries: Queries, sandbox: NewSandbox, volumes: readonly Hold[]): Promise<unknown> =>
+    queries.run(
+      `WITH sandbox AS (
+         INSERT INTO sandboxes (id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stop_at_ms)
+         VALUES ($1, $2, $3, 'starting', $4, $5, $6, $7, $8)
+       )
+       INSERT INTO holds (volume_id, sandbox_id, is_read_only) SELECT volume_id, $1, is_read_only
+         FROM unnest($9::text[], $10::boolean[]) AS wanted (volume_id, is_read_only)`,
+      sandbox.id,
+      sandbox.organizationId,
+      sandbox.region,
+      JSON.stringify(sandbox.labels),
+      labelWords(sandbox.labels),
+      sandbox.memoryMib,
+      sandbox.createdAtMs,
+      sandbox.stopAtMs,
+      volumes.map(({ volumeId }) => volumeId),
+      volumes.map(({ isReadOnly }) => isReadOnly),
+    );
+
+  return {
+    reserve(sandbox, volumes, places) {
+      return database.transaction(async (queries): Promise<ReserveOutcome> => {
+        const conflict = await findConflict(queries, volumes);
+        if (conflict !== null) return conflict;
+        // From here on one reservation at a time, so that each counts the one before it.
+        await queries.run("SELECT 1 FROM sandbox_gate FOR UPDATE");
+        const counts = await queries.get(
+          `SELECT count(*) FILTER (WHERE organization_id = $1) AS live, count(*) AS total,
+             (SELECT count(*) FROM (SELECT 1 FROM organizations LIMIT 2) AS first_two) AS organizations
+           FROM sandboxes WHERE status <> 'stopped'`,
+          sandbox.organizationId,
+        );
+        const live = Number(counts?.live);
+        if (live >= places.perOrganization) return { kind: "limit", live };
+        const free = places.total - Number(counts?.total);
+        if (free <= 0) return { kind: "full", isKept: false };
+        const isKept = free <= places.kept && live >= places.keptEach && Number(counts?.organizations) > 1;
+        if (isKept) return { kind: "full", isKept };
+        await insert(queries, sandbox, volumes);
+        return { kind: "reserved" };
+      });
+    },
+
+    commit(id, event) {
+      return database.transaction(async (queries) => {
+        const sql = "UPDATE sandboxes SET status = 'running' WHERE id = $1 AND status = 'starting'";
+        const row = await changeWithEvent(queries, sql, [id], event);
+        if (row === undefined) throw notStarting(id);
+        return toSandbox(row);
+      });
+    },
+
+    async beginEnd(id, stopReason) {
+      await database.transaction((queries) =>
+        queries.run(
+          "UPDATE sandboxes SET status = 'stopping', stop_reason = coalesce(stop_reason, $1) WHERE id = $2 AND status <> 'stopped'",
+          stopReason,
+          id,
+        ),
+      );
+    },
+
+    async setStopAt(id, stopAtMs) {
+      await database.transaction((queries) =>
+        queries.run("UPDATE sandboxes SET stop_at_ms = $1 WHERE id = $2 AND status <> 'stopped'", stopAtMs, id),
+      );
+    },
+
+    async finish(id, stopReason, nowMs, event, damages = []) {
+      await database.transaction(async (queries) => {
+        await queries.run("DELETE FROM holds WHERE sandbox_id = $1", id);
+        await changeWithEvent(
+          queries,
+          `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, $1), stopped_at_ms = $2, damages = $3
+           WHERE id = $4 AND status <> 'stopped'`,
+          [stopReason, nowMs, JSON.stringify(damages), id],
+          event,
+        );
+      });
+    },
+
+    async get(organizationId, id) {
+      const row = await database.read((queries) =>
+        queries.get("SELECT * FROM sandboxes WHERE organization_id = $1 AND id = $2", organizationId, id),
+      );
+      return row === undefined ? null : toSandbox(row);
+    },
+
+    async list(organizationId, limit, labels = {}) {
+      // Each part comes from its own index in its own order.
+      const part = (condition: string): string =>
+        `(SELECT * FROM sandboxes WHERE organization_id = $1 AND ${condition} AND label_words @> $3 ORDER BY sequence DESC LIMIT $2)`;
+      const rows = await database.read((queries) =>
+        queries.all(
+          `SELECT * FROM (${part("status <> 'stopped'")} UNION ALL ${part("status = 'stopped'")}) AS found
+           ORDER BY status = 'stopped', sequence DESC LIMIT $2`,
+          organizationId,
+          limit,
+          labelWords(labels),
+        ),
+      );
+      return rows.map(toSandbox);
+    },
+
+    async listLive() {
+      const sql = "SELECT * FROM sandboxes WHERE status <> 'stopped' ORDER BY sequence";
+      return (await database.read((queries) => queries.all(sql))).map(toSandbox);
+    },
+
+    async holds(sandboxId) {
+      const sql = "SELECT volume_id, is_read_only FROM holds WHERE sandbox_id = $1 ORDER BY volume_id";
+      const rows = await database.read((queries) => queries.all(sql, sandboxId));
+      return rows.map((row) => ({ volumeId: String(row.volume_id), isReadOnly: row.is_read_only === true }));
+    },
+
+    async holders(volumeId) {
+      const sql = "SELECT sandbox_id, is_read_only FROM holds WHERE volume_id = $1 ORDER BY sandbox_id";
+      const rows = await database.read((queries) => queries.all(sql, volumeId));
+      return rows.map((row) => ({ sandboxId: String(row.sandbox_id), isReadOnly: row.is_read_only === true }));
+    },
+
+    async writers(volumeIds) {
+      const sql = "SELECT volume_id, sandbox_id FROM holds WHERE NOT is_read_only AND volume_id = ANY ($1)";
+      const rows = await database.read((queries) => queries.all(sql, volumeIds));
+      return new Map(rows.map((row) => [String(row.volume_id), String(row.sandbox_id)]));
+    },
+
+    async expire(beforeMs) {
+      await database.transaction((queries) =>
+        queries.run("DELETE FROM sandboxes WHERE status = 'stopped' AND stopped_at_ms < $1", beforeMs),
+      );
+    },
+  };
+}

@@ -1,0 +1,120 @@
+import type { Labels } from "@caisson/model";
+import type {
+  AuditEvent,
+  Consistency,
+  Disk,
+  DiskKind,
+  DiskState,
+  DiskTotal,
+  ObjectReference,
+  Organization,
+  ParentReference,
+  SandboxRecord,
+  SandboxStatus,
+  Token,
+} from "./store.ts";
+
+/**
+ * A row of a table, by column. Both databases have the same columns and give times and sizes as numbers, JSON as its text, and what is absent as
+ * null; a statement of yes or no is 1 or 0 in SQLite.
+ */
+export type Row = Readonly<Record<string, unknown>>;
+
+export function toOrganization(row: Row): Organization {
+  return { id: String(row.id), slug: String(row.slug), createdAtMs: Number(row.created_at_ms) };
+}
+
+export function toToken(row: Row): Token {
+  return {
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    name: String(row.name),
+    createdAtMs: Number(row.created_at_ms),
+  };
+}
+
+/** A token and whose it is, from one joined row. */
+export function toTokenOwner(row: Row): { readonly token: Token; readonly organization: Organization } {
+  const organization = {
+    id: String(row.organization_id),
+    slug: String(row.organization_slug),
+    createdAtMs: Number(row.organization_created_at_ms),
+  };
+  return { token: toToken(row), organization };
+}
+
+export function toDisk(row: Row): Disk {
+  return {
+    sequence: Number(row.sequence),
+    kind: row.kind as DiskKind,
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    slug: String(row.slug),
+    region: String(row.region),
+    state: row.state as DiskState,
+    capacityBytes: Number(row.capacity_bytes),
+    growToBytes: row.grow_to_bytes as number | null,
+    isBootable: Boolean(row.is_bootable),
+    consistency: row.consistency as Consistency | null,
+    parent: toReference<ParentReference>(row, "parent"),
+    baseSnapshot: toReference<ObjectReference>(row, "base_snapshot"),
+    baseImageId: row.base_image_id as string | null,
+    labels: JSON.parse(String(row.labels)) as Labels,
+    allocatedBytes: Number(row.allocated_bytes),
+    flattenedBytes: Number(row.flattened_bytes),
+    exclusiveBytes: Number(row.exclusive_bytes),
+    inodes: row.inodes as number | null,
+    usedInodes: row.used_inodes as number | null,
+    usageMeasuredAtMs: row.usage_measured_at_ms as number | null,
+    createdAtMs: Number(row.created_at_ms),
+    deletedAtMs: row.deleted_at_ms as number | null,
+    purgeAtMs: row.purge_at_ms as number | null,
+    lastError: row.last_error === null ? null : { message: String(row.last_error), atMs: Number(row.last_error_at_ms) },
+  };
+}
+
+export function toDiskTotal(row: Row): DiskTotal {
+  return {
+    region: String(row.region),
+    kind: row.kind as DiskKind,
+    state: row.state as DiskState,
+    count: Number(row.disks),
+    exclusiveBytes: Number(row.exclusive_bytes),
+  };
+}
+
+function toReference<T extends ObjectReference>(row: Row, prefix: "parent" | "base_snapshot"): T | null {
+  const id = row[`${prefix}_id`];
+  if (id === null) return null;
+  const reference = { id, slug: row[`${prefix}_slug`] };
+  return (prefix === "parent" ? { kind: row.parent_kind, ...reference } : reference) as T;
+}
+
+export function toSandbox(row: Row): SandboxRecord {
+  return {
+    sequence: Number(row.sequence),
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    region: String(row.region),
+    status: row.status as SandboxStatus,
+    stopReason: row.stop_reason as string | null,
+    damages: JSON.parse(String(row.damages)) as string[],
+    labels: JSON.parse(String(row.labels)) as Labels,
+    memoryMib: Number(row.memory_mib),
+    createdAtMs: Number(row.created_at_ms),
+    stopAtMs: row.stop_at_ms as number | null,
+    stoppedAtMs: row.stopped_at_ms as number | null,
+  };
+}
+
+export function toEvent(row: Row): AuditEvent {
+  return {
+    organizationId: String(row.organization_id),
+    atMs: Number(row.at_ms),
+    actor: String(row.actor),
+    verb: String(row.verb),
+    objectId: String(row.object_id),
+    outcome: String(row.outcome),
+    detail: JSON.parse(String(row.detail)) as Record<string, unknown>,
+  };
+}

@@ -1,0 +1,47 @@
+import { CaissonError } from "@caisson/model";
+import type { Disk, DiskKind } from "./store.ts";
+
+/** What a store refuses, in the same words whichever database it is. */
+
+export function diskNotFound(kind: DiskKind | "disk", id: string): CaissonError {
+  const code = kind === "snapshot" || id.startsWith("snp_") ? "SNAPSHOT_NOT_FOUND" : "VOLUME_NOT_FOUND";
+  return new CaissonError(code, `There is no such ${kind}: ${JSON.stringify(id)}`);
+}
+
+export function diskInUse(verb: string, disk: Disk, sandboxId: string): CaissonError {
+  return new CaissonError(
+    "VOLUME_IN_USE",
+    `Cannot ${verb} volume ${JSON.stringify(disk.slug)}: it is attached to sandbox ${sandboxId}. End that sandbox first`,
+  );
+}
+
+export function slugTaken(slug: string, cause: unknown): CaissonError {
+  return new CaissonError(
+    "SLUG_ALREADY_IN_USE",
+    `The slug ${JSON.stringify(slug)} is already in use by a volume or snapshot of this organization: choose another, or delete that one first`,
+    { cause },
+  );
+}
+
+export function keyReused(key: string): CaissonError {
+  return new CaissonError(
+    "IDEMPOTENCY_KEY_REUSED",
+    `The idempotency key ${JSON.stringify(key)} was used for a different request: use a new key`,
+  );
+}
+
+export function volumeNotFound(id: string): CaissonError {
+  return new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(id)}`);
+}
+
+export function organizationSlugTaken(slug: string, cause: unknown): CaissonError {
+  return new CaissonError(
+    "SLUG_ALREADY_IN_USE",
+    `There is already an organization ${JSON.stringify(slug)}: choose another slug`,
+    { cause },
+  );
+}
+
+export function notStarting(sandboxId: string): Error {
+  return new Error(`The sandbox ${sandboxId} is not starting any more`);
+}

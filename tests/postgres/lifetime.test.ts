@@ -1,0 +1,4 @@
+import { usePostgres } from "../support/test-database.ts";
+
+await usePostgres();
+await import("../lifetime.test.ts");

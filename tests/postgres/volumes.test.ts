@@ -1,0 +1,4 @@
+import { usePostgres } from "../support/test-database.ts";
+
+await usePostgres();
+await import("../volumes.test.ts");
