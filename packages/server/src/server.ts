@@ -21,6 +21,7 @@ import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { importBaseImage } from "./app/volumes/base-image-import.ts";
+import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
 import { RootMounts } from "./app/volumes/root-mounts.ts";
 import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
 import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
@@ -257,6 +258,7 @@ async function openRegion(
       guard,
       onDamage: (volumeId, message) => recordVolumeDamage({ store, metrics }, volumeId, message),
     }),
+    blanks: new BlankVolumes({ persistent }, storage),
     scratch,
     room,
     ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),

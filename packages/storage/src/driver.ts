@@ -12,7 +12,8 @@ export interface StorageDriver {
   readonly name: string;
   /**
    * Makes an image of `sizeBytes` (a multiple of 4096 is not required). With `parent`, a copy-on-write clone of that sealed image;
-   * `sizeBytes` must then be at least the parent's. Without, all zeroes. `isEphemeral`: nothing of it must last, so nothing is synced.
+   * `sizeBytes` must then be at least the parent's. Without, all zeroes but for `pieces`. `isEphemeral`: nothing of it must last, so nothing is
+   * synced.
    */
   createImage(id: ImageId, options: CreateImageOptions): Promise<void>;
   /**
@@ -30,6 +31,8 @@ export interface StorageDriver {
   detach(device: BlockDevice): Promise<void>;
   /** Measures the image as it is now; costs time in proportion to how scattered it is. Null: more scattered than `maxExtents` allows, or on a disk that cannot be used. */
   usage(id: ImageId, options?: UsageOptions): Promise<ImageUsage | null>;
+  /** What a detached image holds, without what is zero: for images with little in them, since all of it is in memory. */
+  readPieces(id: ImageId): Promise<readonly ImagePiece[]>;
   /**
    * Up to `length` bytes of the image from `offset` on, fewer at its end, attached or not; what a file system on it has not written yet is not among
    * them.
@@ -98,7 +101,15 @@ export type AttachMode = "rw" | "ro";
 export interface CreateImageOptions {
   readonly sizeBytes: number;
   readonly parent?: ImageId;
+  /** What it begins with, in pieces that do not overlap. Not together with `parent`. */
+  readonly pieces?: readonly ImagePiece[];
   readonly isEphemeral?: boolean;
+}
+
+/** Some bytes of an image, and where they are. */
+export interface ImagePiece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
 }
 
 export interface SealOptions {

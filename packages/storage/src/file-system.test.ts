@@ -19,6 +19,7 @@ import {
 } from "./file-system.ts";
 import { FrozenFileSystem } from "./frozen-file-system.ts";
 import { LocalStorage } from "./local/local-storage.ts";
+import { withNewIdentity } from "./new-identity.ts";
 import { ScratchDisks } from "./scratch-disks.ts";
 import { readSuperblock, requireSuperblock } from "./superblock.ts";
 
@@ -132,6 +133,42 @@ describe("file systems on images", () => {
         await runTool("e2fsck", ["-fn", device]);
       });
       await storage.deleteImage("vol_a");
+    }
+  });
+
+  test("volumes of one template have identities of their own, also in the copies of the superblock, and pass a full check", async () => {
+    const identityOf = async (device: string, ...from: readonly string[]) => {
+      const text = await runTool("dumpe2fs", ["-h", ...from, device]);
+      return ["Filesystem UUID", "Directory Hash Seed", "Checksum seed"].map(
+        (name) => new RegExp(`^${name}:\\s+(\\S+)$`, "m").exec(text)?.[1],
+      );
+    };
+    for (const sizeBytes of [300_000_001, 4e9]) {
+      await withVolume(sizeBytes, async () => {});
+      const content = await storage.readPieces("vol_a");
+      const identities: (string | undefined)[][] = [];
+      for (const id of ["vol_b", "vol_c"]) {
+        await storage.createImage(id, { sizeBytes, pieces: withNewIdentity(content) });
+        await withDevice(id, "rw", async (device) => {
+          await runTool("e2fsck", ["-fn", device]);
+          const identity = await identityOf(device);
+          for (const block of sizeBytes > 1e9 ? [32_768, 229_376, 884_736] : [32_768])
+            assert.deepEqual(await identityOf(device, "-o", `superblock=${block}`), identity);
+          identities.push(identity);
+          await mounted(device, async () => {
+            for (let index = 0; index < 1_000; index += 1) await writeFile(join(target, `file-${index}`), "kept");
+          });
+          await runTool("e2fsck", ["-fn", device]);
+          await growFileSystem(device);
+          await mounted(device, async () => assert.equal(await readFile(join(target, "file-999"), "utf8"), "kept"));
+        });
+      }
+      const [first, second] = identities;
+      assert.ok(first !== undefined && second !== undefined);
+      assert.ok(first.every((value) => value !== undefined));
+      assert.notEqual(first[0], second[0]);
+      assert.notEqual(first[1], second[1]);
+      for (const id of ["vol_a", "vol_b", "vol_c"]) await storage.deleteImage(id);
     }
   });
 

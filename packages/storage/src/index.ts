@@ -14,6 +14,7 @@ export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
 export { countInodes, type InodeCount, MINIMUM_INODES, maximumInodes } from "./inodes.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";
 export { type DiskSpeed, measureDiskSpeed, type Speed } from "./local/speed/disk-speed.ts";
+export { withNewIdentity } from "./new-identity.ts";
 export { type ScratchDisk, ScratchDisks } from "./scratch-disks.ts";
 export { SpaceGuard, type SpaceGuardOptions } from "./space-guard.ts";
 export { type FurtherDisk, SpreadStorage, type SpreadStorageOptions } from "./spread/spread-storage.ts";

@@ -65,6 +65,33 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       await remove("vol_blank");
     });
 
+    test("an image begins with the content that it is given, and gives it again without what is zero", async () => {
+      const [first, second] = [patternOf("first", 2 * 4096), patternOf("second", 4096)];
+      const content = [
+        { offset: 4096, bytes: first },
+        { offset: 12_288, bytes: second },
+        { offset: 4 * MIB, bytes: second.subarray(0, 100) },
+        { offset: 6 * MIB, bytes: Buffer.alloc(4096) },
+      ];
+      await driver.createImage("vol_a", { sizeBytes: 8 * MIB, pieces: content });
+      await reopen();
+      const expected = Buffer.alloc(8 * MIB);
+      for (const { offset, bytes } of content) expected.set(bytes, offset);
+      assert.ok((await withDevice("vol_a", "ro", ({ path }) => readDevice(path))).equals(expected));
+      const found = await driver.readPieces("vol_a");
+      assert.deepEqual(
+        found.map(({ offset, bytes }) => [offset, bytes.length]),
+        [
+          [4096, 12_288],
+          [4 * MIB, 4096],
+        ],
+      );
+      await driver.createImage("vol_b", { sizeBytes: 8 * MIB, pieces: found });
+      assert.equal(await hash("vol_b"), await hash("vol_a"));
+      await withDevice("vol_a", "rw", () => assert.rejects(driver.readPieces("vol_a"), { code: "VOLUME_IN_USE" }));
+      await remove("vol_a", "vol_b");
+    });
+
     test("bytes of an image can be read, attached or not, fewer at its end; an image that is not there is an error", async () => {
       await driver.createImage("vol_a", { sizeBytes: MIB });
       await write("vol_a", "read", MIB);

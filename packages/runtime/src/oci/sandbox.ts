@@ -8,7 +8,7 @@ import type { Slot } from "../network/namespaces.ts";
 import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentSocket } from "./agent/agent-socket.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
-import { limitSandbox, restrictEgress, shareOfHost } from "./limits/limit-sandbox.ts";
+import { limitSandbox, restrictEgress, shareOfHost, watchForThrashing } from "./limits/limit-sandbox.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
 import { requireOwnDirectories, resolveTargets } from "./root/mount-target.ts";
@@ -108,6 +108,7 @@ export class Sandbox {
     const started = (await this.#startWarm(context)) ?? (await this.#startCold(context));
     this.#started = started;
     const { agent, environment } = started;
+    watchForThrashing(this.#shared, limits, environment.cgroupPath, this.#undo);
     const exited = environment.containerProcess.exited.then((code) => this.#exitCause(code, environment.cgroupPath));
     return {
       id,

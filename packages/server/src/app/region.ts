@@ -1,6 +1,7 @@
 import type { ReadyQueue } from "@caisson/linux";
 import type { ScratchDisk, StorageDriver } from "@caisson/storage";
 import type { RoomMaker } from "./disks/room.ts";
+import type { BlankVolumes } from "./volumes/blank-volumes.ts";
 import type { RootMounts } from "./volumes/root-mounts.ts";
 import type { VolumeMounts } from "./volumes/volume-mounts.ts";
 
@@ -12,6 +13,8 @@ export interface Region {
   readonly baseImages: ReadonlyMap<string, BaseImage>;
   readonly roots: RootMounts;
   readonly volumes: VolumeMounts;
+  /** What new volumes begin with. */
+  readonly blanks: BlankVolumes;
   /** Making one takes several milliseconds, and one that waits costs only its metadata. */
   readonly scratch: ReadyQueue<ScratchDisk>;
   /** Frees what can be freed when the pool needs room. */

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
@@ -53,5 +56,44 @@ test("of a hostile agent's 101 the client gets what is about the WebSocket, and 
     "first frame",
   ]);
   socket.destroy();
+  await rm(directory, { recursive: true });
+});
+
+test("what an agent sends reaches a client whole, in order and at the client's pace, and the client's end follows it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-forward-"));
+  const socketPath = join(directory, "agent.sock");
+  // Longer than what all buffers between the two hold.
+  const sent = randomBytes(32 * 2 ** 20);
+  let sentBytes = 0;
+  await using agent = createServer((socket) =>
+    socket.once("data", async () => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\n\r\n");
+      for (let offset = 0; offset < sent.length; offset += 50_000) {
+        const chunk = sent.subarray(offset, offset + 50_000);
+        await new Promise((resolve) => socket.write(chunk, resolve));
+        sentBytes += chunk.length;
+      }
+      socket.end();
+    }),
+  );
+  await using server = createServer({ allowHalfOpen: true });
+  agent.listen(socketPath);
+  server.listen(0, "127.0.0.1");
+  await Promise.all([once(agent, "listening"), once(server, "listening")]);
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const [socket] = await accepted;
+  const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
+  await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), { socketPath, addedHeaders: {} });
+  let before = -1;
+  // The client reads nothing yet, so at some time the agent cannot send on.
+  while (sentBytes > before) {
+    before = sentBytes;
+    await delay(200);
+  }
+  assert.ok(sentBytes < sent.length, "nothing held the agent back");
+  const received = await buffer(client);
+  const head = received.indexOf("\r\n\r\n") + 4;
+  assert.ok(received.subarray(head).equals(sent));
   await rm(directory, { recursive: true });
 });

@@ -1,9 +1,10 @@
 import type { IncomingMessage } from "node:http";
-import { connect } from "node:net";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { watchClient } from "../connections/client-watch.ts";
 import { endConnection } from "../http/end-connection.ts";
+import { AgentConnection } from "./agent-connection.ts";
 import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
@@ -45,11 +46,11 @@ export async function forwardUpgrade(
   client: WaitingClient,
   target: ForwardTarget,
 ): Promise<ForwardedConnection> {
-  const agent = connect(target.socketPath);
-  agent.on("error", () => {});
+  const connection = new AgentConnection(target.socketPath);
+  const agent = connection.socket;
   try {
     agent.write(requestText(request));
-    const { status, rest } = await readAnswer(agent, client.signal);
+    const { status, rest } = await readAnswer(connection, client.signal);
     const early = client.take();
     const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
     const forwarded = { closed: watchClosing(socket, agent, early.length + rest.length > 0) };
@@ -57,7 +58,7 @@ export async function forwardUpgrade(
     if (rest.length > 0) socket.write(rest);
     if (early.length > 0) agent.write(early);
     socket.pipe(agent);
-    agent.pipe(socket);
+    connection.copyTo(socket);
     endAfter(socket, agent);
     endAfter(agent, socket);
     watchClient(socket);
@@ -72,16 +73,15 @@ export async function forwardUpgrade(
  * A connection that is reset while the 101 is all that was sent on it: the system of a peer answers so when the program closed the connection
  * with that still unread, or before it came. A client that has read it and ends, be it by a crash, closes properly.
  */
-function watchClosing(socket: Duplex, agent: Duplex, hasTraffic: boolean): Promise<{ readonly isAnswered: boolean }> {
+function watchClosing(socket: Duplex, agent: Socket, hasTraffic: boolean): Promise<{ readonly isAnswered: boolean }> {
+  const answeredBytes = agent.bytesRead;
   let isUsed = hasTraffic;
   let isAnswered = true;
-  for (const side of [socket, agent]) {
-    side.once("data", () => {
-      isUsed = true;
-    });
-  }
+  socket.once("data", () => {
+    isUsed = true;
+  });
   socket.once("error", () => {
-    if (!isUsed) isAnswered = false;
+    if (!isUsed && agent.bytesRead === answeredBytes) isAnswered = false;
   });
   return new Promise((resolve) => socket.once("close", () => resolve({ isAnswered })));
 }
@@ -116,28 +116,28 @@ function passedHeaders(answer: string): string {
 
 /** Reads the agent's answer up to the empty line, and what came right behind it. */
 async function readAnswer(
-  agent: Duplex,
+  connection: AgentConnection,
   signal: AbortSignal,
 ): Promise<{ readonly status: string; readonly rest: Buffer }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
   const fail = (detail: string) =>
     reject(new CaissonError("SANDBOX_START_FAILED", `The sandbox does not take connections: ${detail}`));
   let received = Buffer.alloc(0);
-  const onReadable = () => {
-    for (let chunk: Buffer | null = agent.read(); chunk !== null; chunk = agent.read()) {
-      received = Buffer.concat([received, chunk]);
-      const end = received.indexOf("\r\n\r\n");
-      if (end < 0 && received.length < MAX_ANSWER_BYTES) continue;
-      const status = received.subarray(0, end + 4).toString("latin1");
-      if (end < 0 || !status.startsWith("HTTP/1.1 101 "))
-        return fail(`it answered ${JSON.stringify(status.slice(0, 64))}`);
-      return resolve({ status, rest: received.subarray(end + 4) });
-    }
+  const receive = (bytes: Buffer): boolean => {
+    received = Buffer.concat([received, bytes]);
+    const end = received.indexOf("\r\n\r\n");
+    if (end < 0 && received.length < MAX_ANSWER_BYTES) return true;
+    const status = received.subarray(0, end + 4).toString("latin1");
+    if (end < 0 || !status.startsWith("HTTP/1.1 101 ")) fail(`it answered ${JSON.stringify(status.slice(0, 64))}`);
+    else resolve({ status, rest: received.subarray(end + 4) });
+    // What follows waits for the one who takes it.
+    return false;
   };
+  const agent = connection.socket;
   const onClose = () => fail("it closed the connection");
   const timer = setTimeout(() => fail(`no answer within ${ANSWER_TIMEOUT_MS} ms`), ANSWER_TIMEOUT_MS);
   const onAbort = () => reject(signal.reason);
-  agent.on("readable", onReadable);
+  connection.receive(receive);
   agent.on("close", onClose);
   signal.addEventListener("abort", onAbort);
   if (signal.aborted) onAbort();
@@ -145,7 +145,6 @@ async function readAnswer(
     return await promise;
   } finally {
     clearTimeout(timer);
-    agent.off("readable", onReadable);
     agent.off("close", onClose);
     signal.removeEventListener("abort", onAbort);
   }

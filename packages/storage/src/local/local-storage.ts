@@ -27,6 +27,7 @@ import type {
   CreateImageOptions,
   DiskSpace,
   ImageId,
+  ImagePiece,
   ImagePlace,
   ImageUsage,
   KnownUsage,
@@ -39,6 +40,7 @@ import type {
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
 import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
+import { readPieces, writePieces } from "./image-pieces.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
@@ -178,7 +180,7 @@ export class LocalStorage implements StorageDriver {
   /** With `contents` the image is a copy of that file, of another pool, which nobody writes to meanwhile. It shares nothing with it. */
   async createImage(id: ImageId, options: CreateImageOptions & { readonly contents?: string }): Promise<void> {
     requireImageId(id);
-    const { sizeBytes, parent, contents, isEphemeral = false } = options;
+    const { sizeBytes, parent, contents, pieces = [], isEphemeral = false } = options;
     const action = `create image ${id}`;
     await this.#turn([id], action, async () => {
       const existing = await this.#images.find(id);
@@ -207,6 +209,7 @@ export class LocalStorage implements StorageDriver {
         await step("storage.create.copy", () => runTool("cp", copy));
       }
       await truncateFile(file, sizeBytes, path);
+      await step("storage.create.pieces", () => writePieces(file, pieces));
       if (isEphemeral) {
         await incoming.commit(this.#images.pathOf("scratch", id));
         return;
@@ -352,6 +355,16 @@ export class LocalStorage implements StorageDriver {
     if (mapped === null) return null;
     const exclusiveBytes = exclusive === null ? mapped.exclusiveBytes : Math.min(exclusive.bytes, mapped.mappedBytes);
     return { allocatedBytes: mapped.ownBytes, flattenedBytes: mapped.mappedBytes, exclusiveBytes };
+  }
+
+  async readPieces(id: ImageId): Promise<readonly ImagePiece[]> {
+    const action = `read image ${id}`;
+    return this.#turn([id], action, async () => {
+      this.#requireDetached(action, id);
+      const { path } = await this.#requireImage(action, id);
+      await using file = await openFile(path, "r");
+      return await readPieces(file, path);
+    });
   }
 
   async read(id: ImageId, offset: number, length: number): Promise<Buffer> {

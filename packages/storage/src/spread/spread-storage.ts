@@ -10,6 +10,7 @@ import type {
   DiskCapacity,
   DiskSpace,
   ImageId,
+  ImagePiece,
   ImagePlace,
   ImageUsage,
   PoolCapacity,
@@ -140,6 +141,10 @@ export class SpreadStorage implements StorageDriver {
 
   async getImage(id: ImageId): Promise<BlockImage | null> {
     return this.#diskOf(id, `get image ${id}`).storage.getImage(id);
+  }
+
+  async readPieces(id: ImageId): Promise<readonly ImagePiece[]> {
+    return this.#diskOf(id, `read image ${id}`).storage.readPieces(id);
   }
 
   async read(id: ImageId, offset: number, length: number): Promise<Buffer> {

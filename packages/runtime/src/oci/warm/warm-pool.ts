@@ -46,6 +46,7 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   readonly #closing = new AbortController();
   readonly #discards = new Set<Promise<void>>();
   #filling: Promise<void> | null = null;
+  #preparing: Promise<boolean> | null = null;
   #timer: NodeJS.Timeout | null = null;
   #firstTakeMs = 0;
   #failureCount = 0;
@@ -90,8 +91,10 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     return null;
   }
 
-  /** Ends one that waits, to make room for a sandbox; false when none does. */
+  /** Ends one that waits, or that is about to, to make room for a sandbox; false when there is none. */
   async evict(): Promise<boolean> {
+    // One that is being prepared has a place too.
+    if (this.#waiting.length === 0) await this.#preparing;
     const container = this.#waiting.shift();
     if (container === undefined) return false;
     try {
@@ -154,7 +157,8 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   async #fill(): Promise<void> {
     for (let memoryBytes = this.#missing(); memoryBytes !== null; memoryBytes = this.#missing()) {
       if (this.#waiting.length >= this.#options.count) await this.#evictUnwanted();
-      if (!(await this.#prepare(memoryBytes)) || this.#isOver()) return;
+      this.#preparing = this.#prepare(memoryBytes);
+      if (!(await this.#preparing) || this.#isOver()) return;
     }
   }
 

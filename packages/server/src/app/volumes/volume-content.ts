@@ -14,7 +14,7 @@ export interface VolumeContent {
 }
 
 /**
- * The steps that make a volume's image with its file system: a fresh one, or a copy-on-write clone of `source`, grown where the clone is larger.
+ * The steps that make a volume's image with its file system: a fresh one, which most often is written with the image, or a copy-on-write clone of `source`, grown where the clone is larger.
  * The clone is taken under the source's lock, so that a purge cannot remove the source in between.
  */
 export function volumeContentSteps(
@@ -26,11 +26,15 @@ export function volumeContentSteps(
   const { storage } = region;
   const undo = () => storage.deleteImage(id);
   if (source === null) {
+    const isTemplated = region.blanks.hasTemplate(capacityBytes);
+    const create = async () => {
+      const pieces = isTemplated ? await region.blanks.contentOf(capacityBytes, inodes) : [];
+      await storage.createImage(id, { sizeBytes: capacityBytes, pieces });
+    };
+    const image = new Step("image", { run: () => withRoom(app, region, create), undo });
+    if (isTemplated) return [image];
     return [
-      new Step("image", {
-        run: () => withRoom(app, region, () => storage.createImage(id, { sizeBytes: capacityBytes })),
-        undo,
-      }),
+      image,
       new Step("format", {
         run: () => withDevice(app, storage, id, (path) => formatFileSystem(path, "data", { inodes })),
       }),
