@@ -142,7 +142,9 @@ export class Sandbox {
       return started;
     } catch (error) {
       signal.throwIfAborted();
-      await undo[Symbol.asyncDispose]();
+      // With its last process it lets go of the directories; the rest of its undoing is nothing to wait for.
+      await container.kill();
+      warm.pool.discard(undo.move());
       await clearScratch(this.#spec.root);
       const started = await this.#startCold(context);
       warm.pool.failed(error);
@@ -175,7 +177,7 @@ export class Sandbox {
     const certificates = hasSecrets
       ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
       : {};
-    const dataMounts = await trace.run("data mounts", async () => {
+    const dataMounts = await trace.run("data-mounts", async () => {
       const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
       return await resolveTargets(rootPath, root.kind, await settleAll(mounted));
     });
@@ -196,7 +198,7 @@ export class Sandbox {
     const start = { id, directory, environment, config, processesMax, log, socketDirectory: agentRunPath };
     await trace.run("config", () => writeConfig(shared, start));
     signal.throwIfAborted();
-    const agent = await trace.run("container and agent", () => startContainer(shared, start, undo, signal));
+    const agent = await trace.run("container", () => startContainer(shared, start, undo, signal));
     return { agent, environment, pidPath: pidPathOf(directory) };
   }
 
