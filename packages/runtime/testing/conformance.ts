@@ -189,6 +189,33 @@ function describeRootConformance(harness: () => Harness): void {
       assert.equal(uid, 1000);
     });
 
+    test("a data mount may lie over another one, or on memory of the sandbox's own, and hides what is there", async () => {
+      const root = await harness().host.newRoot("persistent");
+      assert.ok(root.kind === "persistent");
+      await symlink("/data", join(root.path, "shortcut"));
+      const findShown = async (targets: readonly string[], paths: string): Promise<string> => {
+        const mounts = await Promise.all(
+          targets.map(async (targetPath, index) => {
+            const sourcePath = await harness().host.newDirectory();
+            await writeFile(join(sourcePath, String(index)), "");
+            return { sourcePath, targetPath, isReadOnly: false };
+          }),
+        );
+        let shown = "";
+        await harness().with({ root, mounts }, async (sandbox) => {
+          shown = (await readScript(sandbox, `cd / && echo ${paths}`)).replaceAll("\n", " ");
+        });
+        return shown;
+      };
+      assert.equal(await findShown(["/data", "/shortcut"], "data/*"), "data/1");
+      assert.equal(await findShown(["/data/below", "/data"], "data/*"), "data/1");
+      assert.equal(
+        await findShown(["/run/lock", "/run/lock/below"], "run/lock/* run/lock/below/*"),
+        "run/lock/0 run/lock/below run/lock/below/1",
+      );
+      assert.equal(await findShown(["/run", "/run/lock"], "run/* run/lock/*"), "run/0 run/lock run/lock/1");
+    });
+
     test("a link in the root cannot lead a mount out of the root", async () => {
       const root = await harness().host.newRoot("persistent");
       assert.ok(root.kind === "persistent");
