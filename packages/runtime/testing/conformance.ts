@@ -108,7 +108,8 @@ function describeLifeConformance(harness: () => Harness): void {
     test("an aborted start leaves nothing and rejects with the reason", async () => {
       const controller = new AbortController();
       const starting = harness().runtime.start(await harness().newSpec(), controller.signal);
-      setTimeout(() => controller.abort(new Error("changed my mind")), 5);
+      // A warm start may be over in 5 ms.
+      setImmediate(() => controller.abort(new Error("changed my mind")));
       await assert.rejects(starting, /changed my mind/);
       assert.deepEqual(await harness().host.findDebris(), []);
     });
@@ -117,7 +118,7 @@ function describeLifeConformance(harness: () => Harness): void {
       const spec = await harness().newSpec();
       const starting = harness().runtime.start(spec);
       const outcome = assert.rejects(starting, { code: "SANDBOX_START_FAILED" });
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setImmediate(resolve));
       await harness().runtime.stop(spec.id);
       await outcome;
       assert.deepEqual(await harness().host.findDebris(), []);
@@ -228,7 +229,8 @@ function describeRootConformance(harness: () => Harness): void {
       await harness()
         .with({ root, mounts }, async () => undefined)
         .catch((error: unknown) => {
-          assert.ok(error instanceof CaissonError && error.code === "SANDBOX_START_FAILED", String(error));
+          assert.ok(error instanceof CaissonError, String(error));
+          assert.match(error.code, /^(?:SANDBOX_START_FAILED|INVALID_CONFIG)$/);
         });
       assert.deepEqual(await readdir(outside), []);
       await symlink("/srv", join(root.path, "shortcut"));
