@@ -14,7 +14,7 @@ import { run } from "./support/run.ts";
  * so that all meet the same noise. Then as many at once as wait. Goals (docs/adr/0005): beside crun at most 1.0 times its median, with a volume 1.2 times,
  * and 2 times its p95; 20 at once in 500 ms; an end in 20 ms. Run it with: scripts/isolate.sh node bench/warm.ts
  */
-const ROUNDS = 20;
+const ROUNDS = Number(process.env.CAISSON_BENCH_ROUNDS ?? 20);
 const PARALLEL = 20;
 /** Longer than a refill takes that begins after the latest create. */
 const PAUSE_MS = 400;

@@ -5,13 +5,18 @@
 #   run.sh                       Debian 12 with its data on ext4, then Debian 13 with its data on XFS
 #   run.sh bookworm:xfs trixie:xfs
 #   run.sh trixie:ext4 -- 'scripts/isolate.sh node --test packages/linux/src/blocks/*.test.ts'
-#                                runs that instead of the suites, as root in the repository, with node_modules/.bin in PATH
+#                                runs that instead of the parts, as root in the repository, with node_modules/.bin in PATH
 #
+# What has passed is not run again for the same commit: a run that was ended, or in which something failed, goes on where it was. The cache has the
+# output of each part in results/COMMIT/MACHINE.
+#
+#   MACHINE_PARTS='volumes bombs' which parts of parts.txt to run (default: all)
+#   MACHINE_AGAIN=1               also what has passed
 #   MACHINE_REPOSITORY=DIRECTORY  what to clone: its HEAD (default: the repository of the current directory)
 #   MACHINE_CACHE=DIRECTORY       where roots are kept, by content (default: /var/cache/caisson/machine)
 #   MACHINE_BARE=1                nothing is prepared: the guest gets git, nodejs and npm, and fetches and builds all else itself
 #   MACHINE_CONSOLE=FILE          where the kernel's messages go (default: they are shown when the machine fails to start)
-#   MACHINE_DEADLINE=TIME         when a machine is given up, as timeout(1) reads it (default: 6h)
+#   MACHINE_DEADLINE=TIME         when a machine that hangs is given up, as timeout(1) reads it (default: 12h); its next parts run in a new one
 #   MACHINE_MEMORY=MIB            default: 5120
 #   MACHINE_CPUS=NUMBER           default: 1, because with two, QEMU 7.2 has made Debian 13's scheduler panic
 #
@@ -24,6 +29,7 @@ here=$(dirname "$(readlink -f "$0")")
 
 program=machine
 . "$here/../../scripts/debian-root.sh"
+. "$here/results.sh"
 
 [ "$(id -u)" -eq 0 ] || fail "this needs root"
 install_tools mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs
@@ -39,7 +45,14 @@ done
 [ $# -eq 0 ] || shift
 command=$*
 repository=$(git -C "${MACHINE_REPOSITORY:-.}" rev-parse --show-toplevel)
+commit=$(git -C "$repository" rev-parse --short=12 HEAD)
 cache=${MACHINE_CACHE:-/var/cache/caisson/machine}
+results=$cache/results/$commit${MACHINE_BARE:+-bare}
+all_parts=$(sed '/^#/d; s/;.*//' "$here/parts.txt")
+parts=${MACHINE_PARTS:-$all_parts}
+for part in $parts; do
+  echo "$all_parts" | grep -qxF -e "$part" || fail "unknown part $part: use some of $(echo "$all_parts" | paste -sd' ')"
+done
 bare=${MACHINE_BARE:-}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/machine.XXXXXX")
 unset TMPDIR
@@ -83,7 +96,7 @@ make_payload() {
   mkdir -p "$payload/images"
   git clone --quiet --no-hardlinks "$repository" "$payload/caisson"
   list_registries | sed "s/\(=\)\(.*\)/\1'\2'/; s/^/export /" >"$payload/environment"
-  cp "$here/guest.sh" "$payload/"
+  cp "$here/guest.sh" "$here/parts.txt" "$payload/"
   if [ -n "$command" ]; then printf '%s\n' "$command" >"$payload/command"; fi
   if [ -z "$bare" ]; then
     (cd "$repository" && scripts/setup.sh npm)
@@ -97,8 +110,8 @@ make_payload() {
   rm -rf --one-file-system "$payload"
 }
 
-# Runs the guest, prints what it says, and gives its exit code.
-boot() {
+# Runs the guest with these parts, prints and records what it says, and gives its exit code.
+boot() { # PARTS DIRECTORY
   run unshare --mount --propagation private --pid --fork --kill-child=SIGKILL --mount-proc -- \
     "$here/make-root.sh" "$suite" "$cache" "$scratch" "$packages" || return 1
   directory=$(cat "$scratch/directory")
@@ -108,17 +121,17 @@ boot() {
   run "mkfs.$disk" -q "$scratch/data.img"
   console=${MACHINE_CONSOLE:-$scratch/console}
   mkfifo "$scratch/output"
-  # Shows what the guest says as it says it, but for the last line, which is its exit code.
-  tee "$scratch/transcript" <"$scratch/output" | sed -u '/^machine: ended with [0-9]*\r*$/d' &
+  record_guest "$2" "$scratch/ended" <"$scratch/output" &
   reader=$!
+  # The kernel's check that the timer interrupts works by waiting for it, which panics when the host lets the emulation wait.
   # A session of its own, because the scheduler weighs sessions before programs. Where the guest writes to the disks that are kept, the writes go to
   # a file without a name.
   # shellcheck disable=SC2016  # expanded inside
-  run timeout --signal=KILL "${MACHINE_DEADLINE:-6h}" setpriv --pdeathsig KILL -- env TMPDIR="$scratch" setsid --wait sh -c '{ echo 19 >/proc/$$/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' machine qemu-system-x86_64 \
+  run timeout --signal=KILL "${MACHINE_DEADLINE:-12h}" setpriv --pdeathsig KILL -- env TMPDIR="$scratch" setsid --wait sh -c '{ echo 19 >/proc/$$/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' machine qemu-system-x86_64 \
     -nodefaults -display none -monitor none -no-reboot \
     -machine q35,sata=off -cpu Nehalem -accel tcg,thread=multi,tb-size=1024 -smp "${MACHINE_CPUS:-1}" -m "${MACHINE_MEMORY:-5120}" \
     -kernel "$directory/vmlinuz" -initrd "$directory/initrd" \
-    -append "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 systemd.getty_auto=no" \
+    -append "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 systemd.getty_auto=no no_timer_check caisson.parts=$1" \
     -drive "file=$directory/root.ext4,format=raw,snapshot=on,if=virtio,cache=unsafe" \
     -drive "file=$scratch/payload.ext4,format=raw,snapshot=on,if=virtio,cache=unsafe" \
     -drive "file=$scratch/data.img,format=raw,if=virtio,cache=unsafe,discard=unmap" \
@@ -127,7 +140,7 @@ boot() {
     -chardev file,id=output,path=/dev/stdout -device virtio-serial -device virtserialport,chardev=output,name=caisson \
     </dev/null >"$scratch/output" || true
   wait "$reader"
-  ended=$(sed -n 's/^machine: ended with \([0-9]*\)\r*$/\1/p' "$scratch/transcript" | tail -n 1)
+  ended=$(cat "$scratch/ended")
   if [ -z "$ended" ]; then
     tail -n 60 "$console" >&2
     echo "machine: Debian $suite went away before it had finished; its last messages are above" >&2
@@ -136,10 +149,32 @@ boot() {
   return "$ended"
 }
 
-result=0
+# Runs all parts that have no result, in as many machines as that takes.
+run_parts() { # DIRECTORY
+  while left=$(list_parts_left "$parts" "$1"); [ -n "$left" ]; do
+    boot "${left%,}" "$1" || true
+    [ "$(list_parts_left "$parts" "$1")" != "$left" ] || break
+  done
+}
+
+# The results of other commits go.
+find "$cache/results" -mindepth 1 -maxdepth 1 ! -path "$results" -exec rm -rf '{}' + 2>/dev/null || true
+result=0 directories=''
 for leg in ${legs:-bookworm:ext4 trixie:xfs}; do
   suite=${leg%:*} disk=${leg#*:}
   echo "== machine: Debian $suite, data on $disk" >&2
-  boot || result=1
+  if [ -n "$command" ]; then
+    boot '' "$scratch" || result=1
+    continue
+  fi
+  directories="$directories $results/$leg"
+  mkdir -p "$results/$leg"
+  [ -z "${MACHINE_AGAIN:-}" ] || rm -rf "$results/$leg"/*
+  forget_failures "$results/$leg"
+  run_parts "$results/$leg"
 done
-exit "$result"
+[ -z "$command" ] || exit "$result"
+# shellcheck disable=SC2086 # one word for each directory
+print_results "$parts" $directories
+# shellcheck disable=SC2086
+have_all_passed "$parts" $directories

@@ -3,6 +3,7 @@ import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sandbox } from "@deno/sandbox";
 import type { FaultHarness } from "./fault-harness.ts";
+import { PreviewClient } from "./preview-client.ts";
 
 /** Something that a user does, with all that is needed to see whether a fault in it did harm. */
 export interface FaultOperation {
@@ -165,6 +166,22 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       assert.equal(await sandbox.sh`echo restricted`.text(), "restricted\n");
     });
 
+  /** A session with a server inside; it ends with the clients. */
+  const openServing = async (): Promise<Sandbox> => {
+    const sandbox = await harness.openSandbox({});
+    const child = await sandbox.deno.run({ code: 'Deno.serve({ port: 8000 }, () => new Response("served"))' });
+    assert.equal(await child.httpReady, true);
+    return sandbox;
+  };
+  const usePreview = async (sandbox: Sandbox | undefined): Promise<void> => {
+    const path = `/api/v3/sandbox/${sandbox?.id}/expose/http`;
+    const { url, domain } = await harness.rest<{ url: string; domain: string }>("POST", path, { port: 8000 });
+    const client = await PreviewClient.of(harness.server.dataDirectory);
+    assert.equal((await client.get(url)).body, "served");
+    await harness.rest("DELETE", `${path}/${domain}`);
+    assert.equal((await client.get(url)).status, 404);
+  };
+
   return [
     creation(
       "volume create, blank",
@@ -289,6 +306,15 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
           await extend(sandbox.id);
           assert.equal(await stopAtMs(sandbox.id), extendTo);
         });
+      },
+    },
+    {
+      name: "preview, made, used and revoked",
+      prepare: async () => void (await openServing()),
+      run: () => usePreview(harness.lastSandbox),
+      async verify() {
+        // A crash has ended the sandbox, and its previews with it.
+        await usePreview(await openServing());
       },
     },
     {

@@ -102,6 +102,12 @@ export {
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
 export { withFileSystemIdsSync } from "./processes/file-system-ids.ts";
 export { type ForeignNamespaces, HomeNamespaces } from "./processes/foreign-namespaces.ts";
+export {
+  endProcessForMemory,
+  type MemoryUse,
+  readMemoryStallUs,
+  readMemoryUse,
+} from "./processes/memory-use.ts";
 export { limitProcessesSync } from "./processes/process-limit.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
 export { hasCrashed, runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";

@@ -53,6 +53,11 @@ export const ERRORS = {
       "Try again when a sandbox has ended, or raise `sandboxes.max` or lower `sandboxes.kept_places` in the settings.",
     retryAfterSeconds: 5,
   },
+  SNAPSHOT_BUSY: {
+    status: 503,
+    recovery: "Try again: clones of the snapshot are being made, and one of them is ready soon.",
+    retryAfterSeconds: 5,
+  },
   DATABASE_UNAVAILABLE: {
     status: 503,
     recovery: "Try again when the server's database runs; `caisson doctor` says what is wrong with it.",

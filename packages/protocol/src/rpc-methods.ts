@@ -51,6 +51,14 @@ export interface DirectoryEntry {
   readonly isSymlink: boolean;
 }
 
+/**
+ * Ours. A name's bytes that are not UTF-8 are told as the lone surrogate U+DC00 + byte, as Python has them, which every call that takes a path
+ * understands. Without it they are U+FFFD, and nothing can be reached by such a name.
+ */
+export interface EscapeNames {
+  readonly escapeNames?: boolean;
+}
+
 /** One chunk of the streams of `walk` and `expandGlob`. */
 export interface WalkEntry extends DirectoryEntry {
   readonly path: string;
@@ -206,7 +214,7 @@ export interface RpcMethods {
   readTextFile: Rpc<Path & Abortable, string>;
   writeFile: Rpc<WriteFileParams, null>;
   writeTextFile: Rpc<WriteFileParams, null>;
-  readDir: Rpc<Path, readonly DirectoryEntry[]>;
+  readDir: Rpc<Path & EscapeNames, readonly DirectoryEntry[]>;
   remove: Rpc<Path & { readonly options?: Maybe<{ readonly recursive?: Maybe<boolean> }> }, null>;
   mkdir: Rpc<
     Path & { readonly options?: Maybe<{ readonly recursive?: Maybe<boolean>; readonly mode?: Maybe<number> }> },
@@ -233,8 +241,8 @@ export interface RpcMethods {
   umask: Rpc<{ readonly mask?: Maybe<number> }, number>;
   makeTempDir: Rpc<{ readonly options?: Maybe<MakeTempOptions> }, string>;
   makeTempFile: Rpc<{ readonly options?: Maybe<MakeTempOptions> }, string>;
-  walk: Rpc<WalkParams, { readonly streamId: number }>;
-  expandGlob: Rpc<ExpandGlobParams, { readonly streamId: number }>;
+  walk: Rpc<WalkParams & EscapeNames, { readonly streamId: number }>;
+  expandGlob: Rpc<ExpandGlobParams & EscapeNames, { readonly streamId: number }>;
 
   open: Rpc<Path & { readonly options?: Maybe<OpenOptions> }, Handle>;
   create: Rpc<Path, Handle>;

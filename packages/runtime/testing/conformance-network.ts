@@ -17,7 +17,9 @@ export function describeNetworkConformance(harness: () => Harness): void {
     let neighbour: RunningSandbox;
 
     before(async () => {
-      [sandbox, neighbour] = await Promise.all([harness().start(), harness().start()]);
+      // One after the other, because one container waits at a time.
+      sandbox = await harness().start();
+      neighbour = await harness().start();
     });
 
     after(async () => {

@@ -21,10 +21,10 @@ import {
 } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { Sandbox, SeekMode, type SkippedFile, type TransferProgress } from "../src/index.ts";
+import { errors, Sandbox, SeekMode, type SkippedFile, type TransferProgress } from "../src/index.ts";
 import { AgentGateway } from "./agent-gateway.ts";
 import { FakeSandbox } from "./fake-sandbox.ts";
 
@@ -347,24 +347,83 @@ test("special files that are in the way of a copy are replaced, on either side",
   assert.equal((await stat("/dev/null")).mode & 0o777, 0o666);
 });
 
-test("names that are not UTF-8 are skipped with a note in both directions", async () => {
+test("names that are not UTF-8 are copied in both directions, and every call takes what a listing gives", async () => {
   const source = join(local, "names");
   await mkdir(source);
-  const raw = (text: string) => Buffer.concat([Buffer.from(`${source}/`), Buffer.from(text, "latin1")]);
-  await writeFile(raw("file-\xff"), "x");
-  await mkdir(raw("directory-\xff"));
-  await symlink("good-\ufffd", raw("link-\xff"));
+  const raw = (directory: string, text: string) =>
+    Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(text, "latin1")]);
+  await writeFile(raw(source, "file-\xff"), "small");
+  await writeFile(raw(source, "large-\xfe"), randomBytes(700_000));
+  await mkdir(raw(source, "directory-\xff"));
+  await writeFile(raw(source, "directory-\xff/caf\xe9"), "inside");
+  await symlink("good-\ufffd", raw(source, "link-\xff"));
+  await symlink(Buffer.from("file-\xff", "latin1"), join(source, "link-to-raw"));
   await writeFile(join(source, "good-\ufffd"), "its name is this");
-  const skipped: string[] = [];
-  const onSkip = ({ path, reason }: SkippedFile) => skipped.push(`${basename(path)} ${reason}`);
+  const skipped: SkippedFile[] = [];
+  const onSkip = (file: SkippedFile) => skipped.push(file);
   await sandbox.fs.upload(source, ".", { onSkip });
-  assert.deepEqual(skipped.splice(0).sort(), ["directory-\ufffd name", "file-\ufffd name", "link-\ufffd name"]);
-  assert.equal(await sandbox.fs.readTextFile("names/good-\ufffd"), "its name is this");
-
-  await sandbox.sh`cd names && touch "$(printf 'file-\\377')" && mkdir "$(printf 'directory-\\377')"`;
+  const list = (directory: string) =>
+    execFileSync("sh", ["-c", "cd $0 && LC_ALL=C find . -printf '%P %y %l\\n' | LC_ALL=C sort | od -c", directory], {
+      encoding: "utf8",
+    });
+  const expected = list(source);
+  const listing = "cd names && LC_ALL=C find . -printf '%P %y %l\\n' | LC_ALL=C sort | od -c";
+  const inside = await sandbox.spawn("sh", { args: ["-c", listing], stdout: "piped" });
+  assert.equal((await inside.output()).stdoutText, expected);
   await sandbox.fs.download("names", join(local, "names-back"), { onSkip });
-  assert.deepEqual(skipped.sort(), ["directory-\ufffd name", "file-\ufffd name"]);
-  assert.deepEqual(await readdir(join(local, "names-back/names")), ["good-\ufffd"]);
+  assert.equal(list(join(local, "names-back/names")), expected);
+  assert.ok(
+    (await readFile(raw(join(local, "names-back/names"), "large-\xfe"))).equals(
+      await readFile(raw(source, "large-\xfe")),
+    ),
+  );
+  assert.deepEqual(skipped, []);
+
+  const { fs } = sandbox;
+  const home = await fs.realPath(".");
+  assert.equal(await fs.readTextFile("names/good-\ufffd"), "its name is this");
+  const names = (await Array.fromAsync(fs.readDir("names"))).map(({ name }) => name).sort();
+  assert.deepEqual(
+    names,
+    ["directory-\udcff", "file-\udcff", "good-\ufffd", "large-\udcfe", "link-\udcff", "link-to-raw"].sort(),
+  );
+  const walked = (await Array.fromAsync(fs.walk("names"))).map(({ path }) => path);
+  assert.ok(walked.includes("names/directory-\udcff/caf\udce9"), JSON.stringify(walked));
+  const globbed = (await Array.fromAsync(fs.expandGlob("names/**/caf*"))).map(({ path }) => path);
+  assert.deepEqual(globbed, [`${home}/names/directory-\udcff/caf\udce9`]);
+  const inner = "names/directory-\udcff/caf\udce9";
+  assert.equal(await fs.readTextFile(inner), "inside");
+  await fs.writeTextFile(inner, "written");
+  await fs.writeTextFile("names/new-\udc80", "new", { createNew: true, mode: 0o600 });
+  await assert.rejects(fs.writeTextFile("names/new-\udc80", "", { createNew: true }), errors.AlreadyExists);
+  assert.equal((await fs.stat("names/new-\udc80")).mode & 0o777, 0o600);
+  await fs.copyFile(inner, "names/copy-\udc81");
+  {
+    await using file = await fs.open("names/copy-\udc81", { read: true, write: true });
+    const bytes = new Uint8Array(20);
+    assert.equal(await file.read(bytes), 7);
+  }
+  await fs.mkdir("names/a-\udc82/b/c-\udc83", { recursive: true });
+  await fs.rename("names/copy-\udc81", "names/a-\udc82/b/moved");
+  await fs.chmod("names/a-\udc82/b/moved", 0o640);
+  await fs.truncate("names/a-\udc82/b/moved", 3);
+  await fs.utime("names/a-\udc82/b/moved", 1000, new Date(2000_000));
+  await fs.chown("names/a-\udc82/b/moved", null, null);
+  const moved = await fs.stat("names/a-\udc82/b/moved");
+  assert.deepEqual([moved.size, moved.mode & 0o777, moved.mtime?.getTime()], [3, 0o640, 2000_000]);
+  await fs.symlink("\udcff", "names/text-\udc84");
+  assert.equal((await fs.lstat("names/text-\udc84")).isSymlink, true);
+  assert.equal(await fs.readLink("names/text-\udc84"), "\udcff");
+  assert.equal(await fs.readLink("names/link-to-raw"), "file-\udcff");
+  assert.equal(await fs.realPath("names/link-to-raw"), `${home}/names/file-\udcff`);
+  await fs.link(inner, "names/hard-\udc85");
+  assert.equal((await fs.stat("names/hard-\udc85")).nlink, 2);
+  await assert.rejects(fs.readTextFile("names/none-\udcff"), errors.NotFound);
+  await assert.rejects(fs.remove("names/a-\udc82"), { code: "ENOTEMPTY" });
+  await fs.remove("names/text-\udc84");
+  await fs.remove("names/a-\udc82", { recursive: true });
+  await fs.remove("names", { recursive: true });
+  assert.equal((await sandbox.sh`ls -A | grep -c caisson || ls -d names 2>/dev/null || true`.text()).trim(), "0");
 });
 
 test("permissions of files and directories are kept, read-only ones too, and copying again changes nothing", async () => {

@@ -85,7 +85,7 @@ suite("configuration", () => {
     await refused("[sandboxes]\npids = 64\ncpu = 2", /line 3: .*"sandboxes\.cpu"\. Did you mean "sandboxes\.cpus"\?/);
     await refused("cpus = 2", /line 1: .*"cpus"\. Did you mean "sandboxes\.cpus"\?/);
     await refused("[sandbox]\ncpus = 2", /line 1: .*"sandbox"\. Did you mean "sandboxes"\?/);
-    await refused("colour = 2", /no setting "colour"\. caisson\.example/);
+    await refused("colour = 2", /no setting "colour" \(caisson\.example/);
     await refused('[sandboxes]\nscratch = "10 bananas"', /sandboxes\.scratch: Invalid size "10 bananas"/);
     await refused("[volumes]\nretention_hours = -1", /line 2: "volumes\.retention_hours" must be >= 0/);
     await refused('[volumes]\nmin_capacity = "30GB"', /volumes\.min_capacity \(.* is above volumes\.max_capacity/);

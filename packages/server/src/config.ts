@@ -370,7 +370,7 @@ function readConfigFile(path: string, isRequired: boolean): ConfigFile {
   if (Value.Check(FileSchema, value)) return value;
   throw new CaissonError(
     "INVALID_CONFIG",
-    `In the configuration file ${path}, ${describeProblem(FileSchema, value, text)}. caisson.example.toml shows every setting`,
+    `In the configuration file ${path}, ${describeProblem(FileSchema, value, text)} (caisson.example.toml shows every setting)`,
   );
 }
 

@@ -12,8 +12,8 @@ export interface StorageDriver {
   readonly name: string;
   /**
    * Makes an image of `sizeBytes` (a multiple of 4096 is not required). With `parent`, a copy-on-write clone of that sealed image;
-   * `sizeBytes` must then be at least the parent's. Without, all zeroes but for `pieces`. `isEphemeral`: nothing of it must last, so nothing is
-   * synced.
+   * `sizeBytes` must then be at least the parent's; `SNAPSHOT_BUSY`: so many others are made from it that it would take too long. Without, all
+   * zeroes but for `pieces`. `isEphemeral`: nothing of it must last, so nothing is synced.
    */
   createImage(id: ImageId, options: CreateImageOptions): Promise<void>;
   /**

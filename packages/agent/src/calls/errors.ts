@@ -113,6 +113,11 @@ export function sharedClass(names: readonly string[]): string {
   return names.find((name) => SHARED_CLASSES.has(name)) ?? "Error";
 }
 
+/** The name of an errno. */
+export function errnoName(number: number): string {
+  return Object.keys(ERRNOS).find((name) => ERRNOS[name]?.[1] === number) ?? `errno ${number}`;
+}
+
 /** Makes the error for an errno name, in the recommended style `No such file or directory (os error 2): <operation detail>`. */
 export function errnoError(code: string, detail: string): AppError {
   const [constructorName, number, text] = ERRNOS[code] ?? ["Error", 0, code];

@@ -14,11 +14,13 @@ export interface ExpandGlobOptions extends GlobOptions {
   readonly includeDirs: boolean;
   readonly followSymlinks: boolean;
   readonly canonicalize: boolean;
+  /** As for `walk`. */
+  readonly escapeNames: boolean;
   /** Ends the expansion early when it aborts. */
   readonly signal: AbortSignal;
 }
 
-const WALK_ALL: Omit<WalkOptions, "signal"> = {
+const WALK_ALL: Omit<WalkOptions, "signal" | "escapeNames"> = {
   maxDepth: Number.POSITIVE_INFINITY,
   includeFiles: true,
   includeDirs: true,
@@ -81,20 +83,21 @@ class Expansion {
   async advance(matches: readonly WalkEntry[], segment: string): Promise<WalkEntry[]> {
     const found = new Map<string, WalkEntry>();
     for (const match of matches) {
-      if (!match.isDirectory || (await isUnreachable(match.path, match.name, asIs))) continue;
+      if (!match.isDirectory) continue;
+      if (!this.#options.escapeNames && (await isUnreachable(match.path, match.name, asIs))) continue;
       for await (const entry of this.#below(match, segment)) found.set(entry.path, entry);
     }
     return [...found.values()].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
   }
 
   async *#below(directory: WalkEntry, segment: string): AsyncGenerator<WalkEntry> {
-    const { globstar, followSymlinks, canonicalize, signal } = this.#options;
+    const { globstar, followSymlinks, canonicalize, escapeNames, signal } = this.#options;
     if (segment === "..") {
       const parent = this.#join(directory.path, "..");
       if (!this.#skip.some((pattern) => pattern.test(parent))) yield await walkEntry(parent, asIs);
       return;
     }
-    const walkOptions = { ...WALK_ALL, skip: this.#skip, followSymlinks, signal };
+    const walkOptions = { ...WALK_ALL, skip: this.#skip, followSymlinks, escapeNames, signal };
     if (segment === "**") {
       const maxDepth = globstar ? Number.POSITIVE_INFINITY : 1;
       yield* walk(directory.path, { ...walkOptions, maxDepth, canonicalize }, asIs);

@@ -1,6 +1,7 @@
 import { abortable } from "../calls/abortable.ts";
 import { AppError } from "../calls/errors.ts";
 import { requireLive, type StreamedText } from "../calls/streamed-text.ts";
+import { reachOrCreate } from "./names/reach.ts";
 import { requireOpenable, requireOpenableIfThere } from "./openable.ts";
 
 /**
@@ -126,13 +127,16 @@ export async function writeContent(
   { append, create, createNew, mode }: WriteOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  // A new file is made or refused by the kernel, which opens nothing that is there.
-  if (!createNew) await requireOpenableIfThere(path);
-  const creation = createNew ? { createNew } : { create };
-  const options = { write: true, append, truncate: !append, ...creation, ...(mode === undefined ? {} : { mode }) };
-  using file = await abortable(Deno.open(path, options), signal, (late) => late.close());
-  // The mode is that of the file afterwards: opening applies it to a new file only, and under the umask.
-  if (mode !== undefined) await Deno.chmod(path, mode);
+  const creation = { ...(createNew ? { createNew } : { create }), ...(mode === undefined ? {} : { mode }) };
+  using file = await reachOrCreate(path, creation, async (reached, left) => {
+    // A new file is made or refused by the kernel, which opens nothing that is there.
+    if (!createNew) await requireOpenableIfThere(reached);
+    const options = { write: true, append, truncate: !append, ...left };
+    const opened = await abortable(Deno.open(reached, options), signal, (late) => late.close());
+    // The mode is that of the file afterwards: opening applies it to a new file only, and under the umask.
+    if (mode !== undefined) await orClose(opened, Deno.chmod(reached, mode));
+    return opened;
+  });
   if (content instanceof Uint8Array) return await writeAll(file, content);
   const chunks = content[Symbol.asyncIterator]();
   for (
@@ -141,6 +145,15 @@ export async function writeContent(
     next = await abortable(chunks.next(), signal)
   ) {
     await writeAll(file, next.value);
+  }
+}
+
+async function orClose(file: Deno.FsFile, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    file.close();
+    throw error;
   }
 }
 

@@ -18,6 +18,7 @@ import { toFileInfo } from "./file-info.ts";
 import { acquireLock } from "./file-lock.ts";
 import { byteOffset, time } from "./file-params.ts";
 import { readSparsely, writeSparsely } from "./holes.ts";
+import { reachOrCreate } from "./names/reach.ts";
 import { requireOpenableIfThere } from "./openable.ts";
 import { resolvePath } from "./paths.ts";
 
@@ -104,9 +105,17 @@ export const fileHandleMethods = {
 } satisfies MethodTable;
 
 async function openFile(path: string, options: Deno.OpenOptions, call: Call): Promise<{ fileHandleId: number }> {
-  const resolved = resolvePath(call.sandbox, path);
-  if (options.createNew !== true) await requireOpenableIfThere(resolved);
-  const file = await Deno.open(resolved, options);
+  const { create, createNew, mode, ...access } = options;
+  const creation = { ...(create !== undefined && { create }), ...(createNew !== undefined && { createNew }) };
+  const modeOption = mode === undefined ? {} : { mode };
+  const file = await reachOrCreate(
+    resolvePath(call.sandbox, path),
+    { ...creation, ...modeOption },
+    async (reached, left) => {
+      if (createNew !== true) await requireOpenableIfThere(reached);
+      return await Deno.open(reached, { ...access, ...left });
+    },
+  );
   return { fileHandleId: addFile(call.connection, file) };
 }
 

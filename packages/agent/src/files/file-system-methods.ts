@@ -20,6 +20,19 @@ import { expandGlob } from "./expand-glob.ts";
 import { readContent, writeContent } from "./file-content.ts";
 import { toFileInfo } from "./file-info.ts";
 import { time } from "./file-params.ts";
+import {
+  link,
+  lstat,
+  mkdir,
+  reach,
+  reachOrCreate,
+  readDir,
+  readLink,
+  realPath,
+  remove,
+  rename,
+  symlink,
+} from "./names/reach.ts";
 import { requireOpenable, requireOpenableIfThere } from "./openable.ts";
 import { resolvePath } from "./paths.ts";
 import { removeTree } from "./remove-tree.ts";
@@ -39,6 +52,14 @@ const temporary = { options: options({ dir: optional(string), prefix: optional(s
 function pathMethod<R>(run: (path: string, call: Call) => R): Method<R> {
   return method(path, ({ path }, call) => run(resolvePath(call.sandbox, path), call));
 }
+
+/** A method on what one path leads to. */
+function objectMethod<R>(run: (path: string, call: Call) => Promise<R>): Method<Promise<R>> {
+  return pathMethod((path, call) => reach(path, (reached) => run(reached, call)));
+}
+
+/** Ours: names that are not UTF-8 are told so that they can be used in other calls. */
+const names = { escapeNames: defaulted(boolean, false) };
 
 const writeOptions = options({
   append: defaulted(boolean, false),
@@ -75,6 +96,7 @@ const regExp: Validator<RegExp> = (value, path, issues) => {
 
 const walkParams = {
   ...path,
+  ...names,
   maxDepth: defaulted(number, Number.POSITIVE_INFINITY),
   includeFiles: defaulted(boolean, true),
   includeDirs: defaulted(boolean, true),
@@ -88,6 +110,7 @@ const walkParams = {
 
 const globParams = {
   glob: string,
+  ...names,
   extended: defaulted(boolean, true),
   globstar: defaulted(boolean, true),
   caseInsensitive: defaulted(boolean, false),
@@ -114,53 +137,61 @@ function openJsonStream(call: Call, values: (signal: AbortSignal) => AsyncIterab
 }
 
 export const fileSystemMethods = {
-  readFile: pathMethod((path, call) => call.inTurn(() => readContent(path, "base64", call.signal))),
-  readTextFile: pathMethod((path, call) => call.inTurn(() => readContent(path, "utf-8", call.signal))),
+  readFile: objectMethod((path, call) => call.inTurn(() => readContent(path, "base64", call.signal))),
+  readTextFile: objectMethod((path, call) => call.inTurn(() => readContent(path, "utf-8", call.signal))),
   writeFile: writeMethod(bytes, (content) => content.bytes()),
   writeTextFile: writeMethod(textBytes, (content) => content.utf8()),
-  readDir: pathMethod((path, call) => call.inTurn(() => Array.fromAsync(Deno.readDir(path)))),
+  readDir: method({ ...path, ...names }, ({ path, escapeNames }, call) =>
+    call.inTurn(() => Array.fromAsync(readDir(resolvePath(call.sandbox, path), escapeNames))),
+  ),
   remove: method(
     { ...path, options: options({ recursive: defaulted(boolean, false) }) },
     ({ path, options: { recursive } }, { sandbox }) =>
-      recursive ? removeTree(resolvePath(sandbox, path)) : Deno.remove(resolvePath(sandbox, path)),
+      recursive ? removeTree(resolvePath(sandbox, path)) : remove(resolvePath(sandbox, path)),
   ),
   mkdir: method(
     { ...path, options: options({ recursive: defaulted(boolean, false), mode: defaulted(count, 0o777) }) },
-    ({ path, options }, { sandbox }) => Deno.mkdir(resolvePath(sandbox, path), options),
+    ({ path, options }, { sandbox }) => mkdir(resolvePath(sandbox, path), options),
   ),
   rename: method(twoPaths, ({ oldPath, newPath }, { sandbox }) =>
-    Deno.rename(resolvePath(sandbox, oldPath), resolvePath(sandbox, newPath)),
+    rename(resolvePath(sandbox, oldPath), resolvePath(sandbox, newPath)),
   ),
   copyFile: method({ fromPath: string, toPath: string }, async ({ fromPath, toPath }, { sandbox }) => {
-    const [from, to] = [resolvePath(sandbox, fromPath), resolvePath(sandbox, toPath)];
-    await requireOpenable(from);
-    await requireOpenableIfThere(to);
-    await Deno.copyFile(from, to);
+    await reach(resolvePath(sandbox, fromPath), async (from) => {
+      await requireOpenable(from);
+      await reachOrCreate(resolvePath(sandbox, toPath), { create: true }, async (to) => {
+        await requireOpenableIfThere(to);
+        await Deno.copyFile(from, to);
+      });
+    });
   }),
-  stat: pathMethod(async (path) => toFileInfo(await Deno.stat(path))),
-  lstat: pathMethod(async (path) => toFileInfo(await Deno.lstat(path))),
+  stat: objectMethod(async (path) => toFileInfo(await Deno.stat(path))),
+  lstat: pathMethod(async (path) => toFileInfo(await lstat(path))),
   chmod: method({ ...path, mode: count }, ({ path, mode }, { sandbox }) =>
-    Deno.chmod(resolvePath(sandbox, path), mode),
+    reach(resolvePath(sandbox, path), (reached) => Deno.chmod(reached, mode)),
   ),
   chown: method({ ...path, uid: nullable(count), gid: nullable(count) }, ({ path, uid, gid }, { sandbox }) =>
-    Deno.chown(resolvePath(sandbox, path), uid, gid),
+    reach(resolvePath(sandbox, path), (reached) => Deno.chown(reached, uid, gid)),
   ),
   link: method({ target: string, ...path }, ({ target, path }, { sandbox }) =>
-    Deno.link(resolvePath(sandbox, target), resolvePath(sandbox, path)),
+    link(resolvePath(sandbox, target), resolvePath(sandbox, path)),
   ),
   // The target is the link's text and is not resolved; `options.type` has a meaning on Windows only.
   symlink: method({ target: string, ...path }, ({ target, path }, { sandbox }) =>
-    Deno.symlink(target, resolvePath(sandbox, path)),
+    symlink(target, resolvePath(sandbox, path)),
   ),
-  readLink: pathMethod((path) => Deno.readLink(path)),
-  realPath: pathMethod((path) => Deno.realPath(path)),
+  readLink: pathMethod(readLink),
+  realPath: pathMethod(realPath),
   truncate: method({ name: string, length: defaulted(count, 0) }, async ({ name, length }, { sandbox }) => {
-    const path = resolvePath(sandbox, name);
-    await requireOpenableIfThere(path);
-    await Deno.truncate(path, length);
+    await reach(resolvePath(sandbox, name), async (path) => {
+      await requireOpenableIfThere(path);
+      // `Deno.truncate` does not follow the way through a descriptor.
+      using file = await Deno.open(path, { write: true });
+      await file.truncate(length);
+    });
   }),
   utime: method({ ...path, atime: time, mtime: time }, ({ path, atime, mtime }, { sandbox }) =>
-    Deno.utime(resolvePath(sandbox, path), atime, mtime),
+    reach(resolvePath(sandbox, path), (reached) => Deno.utime(reached, atime, mtime)),
   ),
   // The umask of the agent is that of all processes it starts afterwards.
   umask: method({ mask: optional(count) }, ({ mask }) => Deno.umask(mask)),

@@ -1,3 +1,6 @@
+import { isRaw } from "./names/raw-name.ts";
+import { reach, rename } from "./names/reach.ts";
+
 /** Directories whose paths are longer than that of the top by so much are moved up. */
 const BELOW_BYTES_MAX = 1000;
 /** The kernel takes 4095 bytes, and a name has up to 255. */
@@ -10,8 +13,19 @@ const encoder = new TextEncoder();
  * 10,000 levels overflow, which ends the whole process; so what lies deep is moved to the top first. A failure may leave a part of it there.
  */
 export async function removeTree(path: string): Promise<void> {
+  if (isRaw(path)) return await removeRaw(path);
   await flatten(path);
   await Deno.remove(path, { recursive: true });
+}
+
+/** Deno removes whatever names are below, but not under such a name itself. */
+async function removeRaw(path: string): Promise<void> {
+  const parent = path.replace(/\/*[^/]*\/*$/, "");
+  await reach(parent === "" ? "/" : parent, async (directory) => {
+    const moved = `${directory}/.caisson-${crypto.randomUUID()}`;
+    await rename(path.replace(/\/+$/, ""), moved);
+    await removeTree(moved);
+  });
 }
 
 async function flatten(top: string): Promise<void> {

@@ -1,4 +1,5 @@
 import type { WalkEntry } from "@caisson/protocol/rpc-methods";
+import { lstat, reach, readDir, realPath } from "./names/reach.ts";
 import { baseName, joinPath, normalizePath } from "./path-text.ts";
 
 export interface WalkOptions {
@@ -13,6 +14,8 @@ export interface WalkOptions {
   readonly exts: readonly string[] | undefined;
   readonly match: readonly RegExp[] | undefined;
   readonly skip: readonly RegExp[] | undefined;
+  /** Names that are not UTF-8 are told so that they can be used, and their directories entered. */
+  readonly escapeNames: boolean;
   /** Ends the walk early when it aborts, also where nothing passes the filters. */
   readonly signal: AbortSignal;
 }
@@ -35,10 +38,10 @@ async function* walkDirectory(root: string, options: WalkOptions, resolve: Resol
   if (maxDepth < 0 || options.signal.aborted) return;
   if (includeDirs && passes(root, options)) yield await walkEntry(root, resolve);
   if (maxDepth < 1 || matchesAny(root, skip)) return;
-  for await (const entry of Deno.readDir(resolve(root))) {
+  for await (const entry of readDir(resolve(root), options.escapeNames)) {
     let path = joinPath(root, entry.name);
     let { isDirectory, isSymlink } = entry;
-    if (await isUnreachable(path, entry.name, resolve)) {
+    if (!options.escapeNames && (await isUnreachable(path, entry.name, resolve))) {
       if (isIncluded(entry, options) && passes(path, options)) yield { path, ...entry };
       continue;
     }
@@ -47,9 +50,9 @@ async function* walkDirectory(root: string, options: WalkOptions, resolve: Resol
       continue;
     }
     if (isSymlink) {
-      const realPath = await Deno.realPath(resolve(path));
-      if (options.canonicalize) path = realPath;
-      ({ isDirectory, isSymlink } = await Deno.lstat(realPath));
+      const target = await realPath(resolve(path));
+      if (options.canonicalize) path = target;
+      ({ isDirectory, isSymlink } = await lstat(target));
     }
     // What a real path names can turn into a link before it is looked at; it is then walked like a directory.
     if (isDirectory || isSymlink) {
@@ -61,8 +64,8 @@ async function* walkDirectory(root: string, options: WalkOptions, resolve: Resol
 }
 
 /**
- * Names are bytes to Linux and text on the wire, where each sequence that is not UTF-8 is U+FFFD (Deno's own reading of it). Such an entry is
- * reported under that name, which shows that something is wrong with it, and neither entered nor followed: no path leads to it that a client
+ * Names are bytes to Linux and text on the wire, where each sequence that is not UTF-8 is U+FFFD (Deno's own reading of it), unless the client
+ * asks for `escapeNames`. Such an entry is reported under that name, which shows that something is wrong with it, and neither entered nor followed: no path leads to it that a client
  * could send. Without this one such directory would end the walk with `NotFound`.
  */
 export async function isUnreachable(path: string, name: string, resolve: Resolve): Promise<boolean> {
@@ -85,7 +88,7 @@ function isIncluded(entry: Deno.DirEntry, { includeFiles, includeDirs, includeSy
 /** The entry of one path, following symbolic links. */
 export async function walkEntry(path: string, resolve: Resolve): Promise<WalkEntry> {
   const normalized = normalizePath(path);
-  const { isFile, isDirectory, isSymlink } = await Deno.stat(resolve(normalized));
+  const { isFile, isDirectory, isSymlink } = await reach(resolve(normalized), Deno.stat);
   return { path: normalized, name: baseName(normalized), isFile, isDirectory, isSymlink };
 }
 

@@ -46,7 +46,7 @@ export function readSettings(variables: Readonly<Record<string, string>>): {
     denoPath: variables[`${PREFIX}DENO`] ?? DENO_PATH,
     pingIntervalMs,
     clearedDirectory: variables[`${PREFIX}CLEAR`] || null,
-    rehearsedProgram: variables[`${PREFIX}REHEARSE`] ?? null,
+    rehearsedProgram: variables[`${PREFIX}REHEARSE`] || null,
   };
   return { settings, initialEnvironment };
 }

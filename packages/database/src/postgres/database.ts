@@ -11,6 +11,7 @@ import { type Session, setUpSession } from "./session.ts";
 export type FaultPoint = (tag: string) => void | Promise<void>;
 
 const POOL_SIZE = 16;
+const DELETE_BATCH = 10_000;
 const OUTAGE_WAIT_MS = 5_000;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 500;
@@ -117,20 +118,27 @@ export class Database {
   /** Runs `work` in one transaction; an exception rolls it back. It may run more than once, so it does nothing but queries. */
   transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#patiently(async (untilMs) => {
-      const attempt = await this.#withClient(untilMs, (client) => this.#attempt(client, work));
-      if (attempt.lost === null) return attempt.result;
-      // Its connection is gone, so that this one is another.
-      if (await this.#hasCommitted(attempt.transactionId, attempt.timeline, untilMs, attempt.lost))
-        return attempt.result;
-      throw new ConnectionLost(attempt.lost);
+      try {
+        return await this.#withClient(untilMs, (client) => this.#attempt(client, work));
+      } catch (error) {
+        if (!(error instanceof AnswerLost)) throw error;
+        if (await this.#hasCommitted(error, untilMs)) return error.result as T;
+        throw new ConnectionLost(error.cause);
+      }
     });
+  }
+
+  /** Deletes the rows that a condition on `$1` finds, some at a time: no statement takes long, however many there are. */
+  async deleteAll(table: string, condition: string, value: Value): Promise<void> {
+    const sql = `DELETE FROM ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ${table} WHERE ${condition} LIMIT ${DELETE_BATCH}))`;
+    while ((await this.transaction((queries) => queries.run(sql, value))) === DELETE_BATCH);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#pool.end();
   }
 
-  async #attempt<T>(client: pg.PoolClient, work: (queries: Queries) => Promise<T>): Promise<Attempt<T>> {
+  async #attempt<T>(client: pg.PoolClient, work: (queries: Queries) => Promise<T>): Promise<T> {
     const queries = new Queries(client, this.#names, { isReading: false });
     const transactionId = await this.#begin(client);
     let result: T;
@@ -145,11 +153,11 @@ export class Database {
     try {
       await send(client, "COMMIT");
       await this.#options.faultPoint?.("database.answer");
-      return { result, lost: null, transactionId, timeline };
+      return result;
     } catch (error) {
       // What the database itself refuses has not happened.
       if (error instanceof pg.DatabaseError) throw error;
-      return { result, lost: error, transactionId, timeline };
+      throw new AnswerLost(error, { result, transactionId, timeline });
     }
   }
 
@@ -175,7 +183,7 @@ export class Database {
   }
 
   /** What became of a commit whose answer was lost. Throws `UnknownOutcomeError` when that cannot be found out. */
-  async #hasCommitted(transactionId: string, timeline: string, untilMs: number, cause: unknown): Promise<boolean> {
+  async #hasCommitted({ transactionId, timeline, cause }: AnswerLost, untilMs: number): Promise<boolean> {
     let reason = cause;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       try {
@@ -211,7 +219,7 @@ export class Database {
     client.on("error", ignore);
     try {
       const result = await work(client);
-      isBroken = isLostAttempt(result);
+      isBroken = false;
       return result;
     } catch (error) {
       isBroken = error instanceof ConnectionLost;
@@ -250,17 +258,20 @@ export class Database {
   }
 }
 
-interface Attempt<T> {
-  readonly result: T;
-  /** What the commit failed with when its answer was lost. */
-  readonly lost: unknown;
+/** A commit was sent, and what became of it is not known. */
+class AnswerLost extends ConnectionLost {
+  /** What the transaction resolves to if it stands. */
+  readonly result: unknown;
   readonly transactionId: string;
   /** Of the database server, which a failover changes. */
   readonly timeline: string;
-}
 
-function isLostAttempt(value: unknown): boolean {
-  return typeof value === "object" && value !== null && "lost" in value && value.lost !== null;
+  constructor(cause: unknown, attempt: Pick<AnswerLost, "result" | "transactionId" | "timeline">) {
+    super(cause);
+    this.result = attempt.result;
+    this.transactionId = attempt.transactionId;
+    this.timeline = attempt.timeline;
+  }
 }
 
 async function send(client: pg.ClientBase, sql: string): Promise<pg.QueryResult | pg.QueryResult[]> {

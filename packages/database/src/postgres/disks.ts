@@ -153,9 +153,11 @@ export function createDiskStore(database: Database): DiskStore {
     async find(organizationId, kind, idOrSlug) {
       // The IN term repeats the condition of the partial index `disks_slug`, without which it would not be used. An id comes before a slug.
       const [disk] = await readDisks(
-        `(SELECT * FROM disks WHERE id = $3 AND organization_id = $1 AND kind = $2 AND state = 'ready')
-         UNION ALL
-         (SELECT * FROM disks WHERE organization_id = $1 AND slug = $3 AND kind = $2 AND state IN ('creating', 'ready') AND state = 'ready')`,
+        `SELECT * FROM (
+           SELECT * FROM disks WHERE id = $3 AND organization_id = $1 AND kind = $2 AND state = 'ready'
+           UNION ALL
+           SELECT * FROM disks WHERE organization_id = $1 AND slug = $3 AND kind = $2 AND state IN ('creating', 'ready') AND state = 'ready'
+         ) AS found ORDER BY id <> $3 LIMIT 1`,
         organizationId,
         kind,
         idOrSlug,
@@ -343,9 +345,7 @@ export function createDiskStore(database: Database): DiskStore {
     },
 
     async expireIdempotencyKeys(beforeMs) {
-      await database.transaction((queries) =>
-        queries.run("DELETE FROM idempotency_keys WHERE created_at_ms < $1", beforeMs),
-      );
+      await database.deleteAll("idempotency_keys", "created_at_ms < $1", beforeMs);
     },
   };
 }

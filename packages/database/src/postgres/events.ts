@@ -30,7 +30,7 @@ export function createEventStore(database: Database): EventStore {
     },
 
     async expire(beforeMs) {
-      await database.transaction((queries) => queries.run("DELETE FROM events WHERE at_ms < $1", beforeMs));
+      await database.deleteAll("events", "at_ms < $1", beforeMs);
     },
   };
 }

@@ -6,9 +6,9 @@ import { labelWords } from "./label-words.ts";
 const TRIGRAM_LENGTH = 3;
 
 /**
- * The statement of a list. Terms and labels of ready disks go through the table `disk_search`, whose index has for each owner (organization and kind) the disks
- * of each label and short term, and the trigrams of slugs. Deleted disks are few and gone after a day. A term has only characters of slugs, so none that
- * LIKE takes for something else.
+ * The statement of a list. Terms and labels of ready disks go through the table `disk_search`, which has an index for labels, one for the trigrams of slugs, and
+ * one for shorter terms, each with the owner (organization and kind) in it. Deleted disks are few and gone after a day. A term has only characters of
+ * slugs, so none that LIKE takes for something else.
  */
 export function listStatement(query: DiskQuery): [string, ...Value[]] {
   const { organizationId, kind, isDeleted, limit, beforeSequence, labels = {} } = query;
@@ -31,12 +31,11 @@ export function listStatement(query: DiskQuery): [string, ...Value[]] {
     ];
   }
   const owner = `${organizationId}:${kind}`;
-  const isShort = search !== "" && search.length < TRIGRAM_LENGTH;
-  const wanted = [owner, ...words.map((word) => `${owner} ${word}`), ...(isShort ? [`${owner} ${search}`] : [])];
-  const conditions = [
-    `disk_search.owner = ${value(owner)}`,
-    `disk_words(disk_search.owner, disk_search.slug, disk_search.label_words) @> ${value(wanted)}`,
-  ];
+  const conditions = [`disk_search.owner = ${value(owner)}`];
+  if (words.length > 0) conditions.push(`disk_search.label_words @> ${value(words.map((word) => `${owner} ${word}`))}`);
+  if (search.length >= TRIGRAM_LENGTH) conditions.push(`ARRAY[disk_search.owner] @> ${value([owner])}`);
+  else if (search !== "")
+    conditions.push(`disk_short_words(disk_search.owner, disk_search.slug) @> ${value([`${owner} ${search}`])}`);
   if (beforeSequence !== undefined) conditions.push(`disk_search.sequence < ${value(beforeSequence)}`);
   if (search !== "") conditions.push(`disk_search.slug LIKE ${value(`%${search}%`)}`);
   return [

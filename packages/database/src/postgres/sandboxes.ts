@@ -165,9 +165,7 @@ export function createSandboxStore(database: Database): SandboxStore {
     },
 
     async expire(beforeMs) {
-      await database.transaction((queries) =>
-        queries.run("DELETE FROM sandboxes WHERE status = 'stopped' AND stopped_at_ms < $1", beforeMs),
-      );
+      await database.deleteAll("sandboxes", "status = 'stopped' AND stopped_at_ms < $1", beforeMs);
     },
   };
 }

@@ -7,6 +7,9 @@ import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 
+/** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
+const UNSETTLED = "state <> 'ready'";
+
 export function createDiskStore(connection: Connection): DiskStore {
   const get = (id: string): Disk | null => {
     const row = connection.get("SELECT * FROM disks WHERE id = ?", id);
@@ -150,7 +153,7 @@ export function createDiskStore(connection: Connection): DiskStore {
           `WITH RECURSIVE tree (id) AS (
              SELECT id FROM disks WHERE parent_id = ? UNION SELECT disks.id FROM disks JOIN tree ON disks.parent_id = tree.id
            )
-           SELECT disks.* FROM disks JOIN tree USING (id)
+           SELECT disks.* FROM tree CROSS JOIN disks USING (id)
            WHERE organization_id = ? AND state = 'ready' ORDER BY sequence LIMIT ?`,
           id,
           organizationId,
@@ -267,8 +270,13 @@ export function createDiskStore(connection: Connection): DiskStore {
 
     async beginPurge(nowMs) {
       return connection.transaction(() => {
-        connection.run("UPDATE disks SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= ?", nowMs);
-        return connection.all("SELECT * FROM disks WHERE state = 'purging' ORDER BY sequence").map(toDisk);
+        connection.run(
+          `UPDATE disks SET state = 'purging' WHERE ${UNSETTLED} AND state = 'deleted' AND purge_at_ms <= ?`,
+          nowMs,
+        );
+        return connection
+          .all(`SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'purging' ORDER BY sequence`)
+          .map(toDisk);
       });
     },
 
@@ -283,7 +291,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     async listDeleted(region, beforeMs, limit) {
       return connection
         .all(
-          "SELECT * FROM disks WHERE state = 'deleted' AND region = ? AND deleted_at_ms < ? ORDER BY deleted_at_ms, sequence LIMIT ?",
+          `SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'deleted' AND region = ? AND deleted_at_ms < ? ORDER BY deleted_at_ms, sequence LIMIT ?`,
           region,
           beforeMs,
           limit,

@@ -9,15 +9,21 @@ export function createEventStore(connection: Connection): EventStore {
     },
 
     async list(organizationId, objectId, limit) {
-      return connection
-        .all(
-          "SELECT * FROM events WHERE organization_id = ? AND (? IS NULL OR object_id = ?) ORDER BY sequence DESC LIMIT ?",
-          organizationId,
-          objectId,
-          objectId,
-          limit,
-        )
-        .map(toEvent);
+      // By itself each condition has an order to read in; with an OR of both, every line of the organization would be read.
+      const rows =
+        objectId === null
+          ? connection.all(
+              "SELECT * FROM events WHERE organization_id = ? ORDER BY sequence DESC LIMIT ?",
+              organizationId,
+              limit,
+            )
+          : connection.all(
+              "SELECT * FROM events WHERE object_id = ? AND organization_id = ? ORDER BY sequence DESC LIMIT ?",
+              objectId,
+              organizationId,
+              limit,
+            );
+      return rows.map(toEvent);
     },
 
     async expire(beforeMs) {

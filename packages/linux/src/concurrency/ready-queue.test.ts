@@ -48,6 +48,20 @@ suite("ready queue", () => {
     await queue[Symbol.asyncDispose]();
   });
 
+  test("a caller gets the last one that there can be, though the queue is making it for nobody yet", async () => {
+    let free = 1;
+    const queue = new ReadyQueue(2, async () => {
+      if (free === 0) throw new Error("no more");
+      free -= 1;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return new Item();
+    });
+    queue.fill();
+    await (await queue.take())[Symbol.asyncDispose]();
+    await assert.rejects(queue.take(), /no more/);
+    await queue[Symbol.asyncDispose]();
+  });
+
   test("a wait can be aborted, and what was made for it is not lost", async () => {
     Item.open = 0;
     const { promise, resolve } = Promise.withResolvers<void>();

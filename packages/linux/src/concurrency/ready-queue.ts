@@ -81,11 +81,17 @@ export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
 
   #refill(): void {
     while (!this.#isClosed && this.#making.size < CONCURRENCY && this.#wanted() > this.#making.size) {
-      const making = this.#makeOne().then((isMade) => {
-        this.#making.delete(making);
-        // After a failure, only a waiting caller is a reason to try again at once.
-        if (isMade || this.#waiting.length > 0) this.#refill();
-      });
+      const making = this.#make().then(
+        (item) => {
+          this.#making.delete(making);
+          this.#deliver(item);
+          this.#refill();
+        },
+        (error: unknown) => {
+          this.#making.delete(making);
+          this.#fail(error);
+        },
+      );
       this.#making.add(making);
     }
   }
@@ -94,17 +100,20 @@ export class ReadyQueue<T extends AsyncDisposable> implements AsyncDisposable {
     return this.#waiting.length + (this.#isFilling ? this.#size : 0) - this.#ready.length;
   }
 
-  async #makeOne(): Promise<boolean> {
-    try {
-      const item = await this.#make();
-      const waiter = this.#waiting.shift();
-      if (waiter === undefined) this.#ready.push(item);
-      else waiter.resolve(item);
-      return true;
-    } catch (error) {
-      // The caller that waits longest learns the reason. When none waits, the next one to ask tries again and learns it then.
-      this.#waiting.shift()?.reject(error);
-      return false;
-    }
+  #deliver(item: T): void {
+    const waiter = this.#waiting.shift();
+    if (waiter === undefined) this.#ready.push(item);
+    else waiter.resolve(item);
+  }
+
+  /**
+   * The caller that waits longest learns the reason, unless enough other items are being made for all callers: one of them may have got what this one
+   * lacked. When no caller waits, the next one to ask tries again and learns it then.
+   */
+  #fail(error: unknown): void {
+    if (this.#waiting.length <= this.#making.size) return;
+    this.#waiting.shift()?.reject(error);
+    // Only a caller for whom nothing is being made is a reason to try again at once.
+    if (this.#waiting.length > this.#making.size) this.#refill();
   }
 }

@@ -1,4 +1,5 @@
 import { callSync } from "../calls/ffi.ts";
+import { hasErrorCode } from "../calls/kernel-error.ts";
 
 const RLIMIT_NPROC = 6;
 const KEEP = -1;
@@ -15,10 +16,18 @@ export function limitProcessesSync(pids: readonly number[], ownerId: number, cou
   limit.writeBigUInt64LE(BigInt(count), 8);
   setRealIds(ownerId);
   try {
-    for (const pid of pids)
-      callSync("prlimit", [pid, RLIMIT_NPROC, limit, null], { name: "prlimit", detail: `process ${pid}` });
+    for (const pid of pids) lower(pid, limit);
   } finally {
     setRealIds(0);
+  }
+}
+
+/** One that is gone makes no more processes. */
+function lower(pid: number, limit: Buffer): void {
+  try {
+    callSync("prlimit", [pid, RLIMIT_NPROC, limit, null], { name: "prlimit", detail: `process ${pid}` });
+  } catch (error) {
+    if (!hasErrorCode(error, "ESRCH")) throw error;
   }
 }
 

@@ -175,6 +175,7 @@ export class OciRuntime implements SandboxRuntime {
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
       stopGraceMs: options.stopGraceMs ?? 2_000,
+      warn: (error: unknown, message: string) => options.logger?.warn({ err: error }, message),
     };
     const warm =
       options.warm === undefined || options.warm.count === 0

@@ -8,7 +8,7 @@ import type { Slot } from "../network/namespaces.ts";
 import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentSocket } from "./agent/agent-socket.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
-import { limitSandbox, restrictEgress, shareOfHost } from "./limits/limit-sandbox.ts";
+import { limitSandbox, restrictEgress, shareOfHost, watchForThrashing } from "./limits/limit-sandbox.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
 import { requireOwnDirectories, resolveTargets } from "./root/mount-target.ts";
@@ -108,6 +108,7 @@ export class Sandbox {
     const started = (await this.#startWarm(context)) ?? (await this.#startCold(context));
     this.#started = started;
     const { agent, environment } = started;
+    watchForThrashing(this.#shared, limits, environment.cgroupPath, this.#undo);
     const exited = environment.containerProcess.exited.then((code) => this.#exitCause(code, environment.cgroupPath));
     return {
       id,
@@ -141,7 +142,9 @@ export class Sandbox {
       return started;
     } catch (error) {
       signal.throwIfAborted();
-      await undo[Symbol.asyncDispose]();
+      // With its last process it lets go of the directories; the rest of its undoing is nothing to wait for.
+      await container.kill();
+      warm.pool.discard(undo.move());
       await clearScratch(this.#spec.root);
       const started = await this.#startCold(context);
       warm.pool.failed(error);
@@ -174,7 +177,7 @@ export class Sandbox {
     const certificates = hasSecrets
       ? await trace.run("certificates", () => this.#writeCertificates(agentRunPath, rootPath))
       : {};
-    const dataMounts = await trace.run("data mounts", async () => {
+    const dataMounts = await trace.run("data-mounts", async () => {
       const mounted = mounts.map((mount, index) => mountData(directory, index, mount, namespaces.user));
       return await resolveTargets(rootPath, root.kind, await settleAll(mounted));
     });
@@ -195,7 +198,7 @@ export class Sandbox {
     const start = { id, directory, environment, config, processesMax, log, socketDirectory: agentRunPath };
     await trace.run("config", () => writeConfig(shared, start));
     signal.throwIfAborted();
-    const agent = await trace.run("container and agent", () => startContainer(shared, start, undo, signal));
+    const agent = await trace.run("container", () => startContainer(shared, start, undo, signal));
     return { agent, environment, pidPath: pidPathOf(directory) };
   }
 

@@ -33,6 +33,8 @@ export interface SharedParts {
   readonly placeCount: number;
   readonly startTimeoutMs: number;
   readonly stopGraceMs: number;
+  /** Tells the server's log of what has failed beside the sandboxes. */
+  readonly warn: (error: unknown, message: string) => void;
 }
 
 /** What of it a container needs that runs an agent. */

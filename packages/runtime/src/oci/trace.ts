@@ -5,7 +5,7 @@ export interface TraceEntry {
   readonly durationMs: number;
 }
 
-/** Measures the steps of one start, each between fault points of its own (`runtime.<step>`). */
+/** Measures the steps of one start, each between fault points of its own (`runtime.<step>`). The name is one word. */
 export class Trace {
   readonly #entries: TraceEntry[] = [];
 

@@ -143,14 +143,14 @@ export interface TransferProgress {
 }
 
 /**
- * Why something was left out of a copy: it is a named pipe (`"pipe"`), a socket or a device; its name is not UTF-8, which no call can carry
- * (`"name"`); reading it is not permitted (`"unreadable"`); or it vanished during the copy (`"gone"`).
+ * Why something was left out of a copy: it is a named pipe (`"pipe"`), a socket or a device; its name is not UTF-8, and this
+ * runtime or that server cannot carry it (`"name"`; Node.js and Caisson can); reading it is not permitted (`"unreadable"`); or it vanished during the copy (`"gone"`).
  */
 export type SkipReason = "pipe" | "socket" | "device" | "name" | "unreadable" | "gone";
 
 /** Something that was left out of a copy. */
 export interface SkippedFile {
-  /** The path in the source. A name that is not UTF-8 has replacement characters in it. */
+  /** The path in the source. */
   path: string;
   /** Why. */
   reason: SkipReason;

@@ -82,7 +82,7 @@ export class SandboxFs {
 
   /** Lists a directory, in no particular order. */
   async *readDir(path: Path, options?: CallOptions): AsyncIterableIterator<DirEntry> {
-    yield* await this.#connection.call("readDir", { path: toPath(path) }, options);
+    yield* await this.#connection.call("readDir", { path: toPath(path), escapeNames: true }, options);
   }
 
   /** Removes a file or an empty directory; with `recursive` a directory with everything in it. */
@@ -200,13 +200,19 @@ export class SandboxFs {
     const { signal, ...rest } = options;
     const match = options.match?.map(toWirePattern);
     const skip = options.skip?.map(toWirePattern);
-    yield* this.#entries(this.#connection.call("walk", { ...rest, path: toPath(path), match, skip }), signal);
+    yield* this.#entries(
+      this.#connection.call("walk", { ...rest, path: toPath(path), match, skip, escapeNames: true }),
+      signal,
+    );
   }
 
   /** Yields what a glob matches, with absolute paths, sorted. */
   async *expandGlob(glob: Path, options: ExpandGlobOptions = {}): AsyncIterableIterator<WalkEntry> {
     const { signal, ...rest } = options;
-    yield* this.#entries(this.#connection.call("expandGlob", { ...rest, glob: toPath(glob) }), signal);
+    yield* this.#entries(
+      this.#connection.call("expandGlob", { ...rest, glob: toPath(glob), escapeNames: true }),
+      signal,
+    );
   }
 
   /**

@@ -32,7 +32,7 @@ export type Checks = [
   Assert<SameKeys<WalkEntry, WireWalkEntry>>,
   Assert<SameKeys<Omit<OpenOptions, "signal">, Params<"open", "options">>>,
   Assert<SameKeys<Omit<WriteFileOptions, "signal">, Params<"writeFile", "options">>>,
-  Assert<SameKeys<Omit<ExpandGlobOptions, "signal">, Omit<RpcMethods["expandGlob"]["params"], "glob">>>,
+  Assert<SameKeys<Omit<ExpandGlobOptions, "signal">, Omit<RpcMethods["expandGlob"]["params"], "glob" | "escapeNames">>>,
   Assert<SameKeys<VolumeInit, CreateVolumeBody>>,
   Assert<SameKeys<Omit<SandboxMetadata, "stopAt">, WireSandbox>>,
   Assert<Has<SandboxMetadata["status"], WireSandbox["status"]>>,

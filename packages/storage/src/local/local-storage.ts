@@ -37,7 +37,9 @@ import type {
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
+import { CloneQueue } from "./copy/clone-queue.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
+import { LastSealed } from "./copy/last-sealed.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
 import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { readPieces, writePieces } from "./image-pieces.ts";
@@ -103,8 +105,8 @@ export class LocalStorage implements StorageDriver {
   readonly #watch: SyncedWriteWatch | null;
   readonly #copier: ImageCopier;
   readonly #spares: SpareClones;
-  /** The last image that was sealed of each source since the start: the next one is likely to share most with it. */
-  readonly #lastSealed = new Map<ImageId, ImageId>();
+  readonly #lastSealed: LastSealed;
+  readonly #clones = new CloneQueue();
   /** What deleting a sealed image would free, without its spare. */
   readonly #exclusive = new Map<ImageId, Exclusive>();
   readonly #loopDevices: LoopDevices;
@@ -118,6 +120,7 @@ export class LocalStorage implements StorageDriver {
       readonly lock: FileLock;
       readonly watch: SyncedWriteWatch | null;
       readonly copier: ImageCopier;
+      readonly lastSealed: LastSealed;
       readonly onError: (error: unknown) => void;
     },
   ) {
@@ -129,6 +132,7 @@ export class LocalStorage implements StorageDriver {
     this.#lock = parts.lock;
     this.#watch = parts.watch;
     this.#copier = parts.copier;
+    this.#lastSealed = parts.lastSealed;
     this.#spares = new SpareClones({
       images: parts.images,
       copier: parts.copier,
@@ -163,7 +167,8 @@ export class LocalStorage implements StorageDriver {
           options.isAwakeForSyncs === false ? null : await SyncedWriteWatch.open({ onError: onBackgroundError });
         const headroomBytes = options.headroomBytes ?? (await defaultHeadroom(images.path));
         const copier = await ImageCopier.open(directory, { onError: onBackgroundError });
-        const parts = { images, pool, lock, watch, copier, onError: onBackgroundError };
+        const lastSealed = await LastSealed.open(images);
+        const parts = { images, pool, lock, watch, copier, lastSealed, onError: onBackgroundError };
         const storage = new LocalStorage({ directory, reserveBytes, headroomBytes }, parts);
         await storage.#spares.open();
         return storage;
@@ -190,9 +195,10 @@ export class LocalStorage implements StorageDriver {
         return;
       }
       await this.#requireSpace(action, isEphemeral);
-      await using source = parent === undefined ? null : await this.#openParent(action, parent, sizeBytes);
-      const spare = parent === undefined || isEphemeral ? null : await this.#spares.take(parent, id);
-      await using incoming = spare ?? (await this.#images.createIncoming(id));
+      await using incoming =
+        parent === undefined
+          ? await this.#images.createIncoming(id)
+          : await this.#cloneParent(id, parent, { sizeBytes, isEphemeral, action });
       const { file, path } = incoming;
       // Only at the end, so that making it does not delay the caller.
       using _wanted = {
@@ -200,10 +206,6 @@ export class LocalStorage implements StorageDriver {
           if (!isEphemeral && parent !== undefined) this.#spares.want(parent);
         },
       };
-      if (source !== null && spare === null) {
-        const files = { action, source: source.file, target: file, path, sizeBytes: source.sizeBytes, isSeeded: false };
-        await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
-      }
       if (contents !== undefined) {
         const copy = ["--sparse=always", "--reflink=never", contents, path];
         await step("storage.create.copy", () => runTool("cp", copy));
@@ -246,7 +248,7 @@ export class LocalStorage implements StorageDriver {
       await using incoming = seed ?? (await this.#images.createIncoming(id));
       const { file, path } = incoming;
       const files = { action, source: sourceFile, target: file, path, sizeBytes, isSeeded: seed !== null };
-      const seedId = seed === null ? null : (this.#lastSealed.get(source) ?? null);
+      const seedId = seed === null ? null : this.#lastSealed.get(source);
       // Only now, so that making it does not disturb the freeze; the new image's own comes before.
       using _wanted = {
         [Symbol.dispose]: () => {
@@ -268,9 +270,9 @@ export class LocalStorage implements StorageDriver {
       await onSealed?.();
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
+      await this.#lastSealed.set(source, id);
       await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
       await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
-      this.#lastSealed.set(source, id);
       // At this instant it shares every block with its source.
       this.#exclusive.set(id, { bytes: 0, measuredAtMs: Date.now() });
       return { frozenMs: copied.frozenMs };
@@ -303,7 +305,7 @@ export class LocalStorage implements StorageDriver {
       await step("storage.delete", () => this.#images.remove(id, image));
       // One that was begun in between would keep the blocks.
       await this.#spares.forget(id);
-      this.#lastSealed.delete(id);
+      await this.#lastSealed.forget(id);
       this.#exclusive.delete(id);
     });
   }
@@ -488,6 +490,33 @@ export class LocalStorage implements StorageDriver {
     return { file, sizeBytes: image.sizeBytes, [Symbol.asyncDispose]: () => file.close() };
   }
 
+  /** A clone of a sealed image, as the beginning of image `id`: its spare or, where there is none, a copy. */
+  async #cloneParent(
+    id: ImageId,
+    parent: ImageId,
+    { sizeBytes, isEphemeral, action }: { sizeBytes: number; isEphemeral: boolean; action: string },
+  ): Promise<IncomingImage> {
+    await using source = await this.#openParent(action, parent, sizeBytes);
+    const extents = await countExtents(source.file, parent);
+    const clone = async (): Promise<IncomingImage> => {
+      const spare = isEphemeral ? null : await this.#spares.take(parent, id);
+      if (spare !== null) return spare;
+      const incoming = await this.#images.createIncoming(id);
+      try {
+        const { file: target, path } = incoming;
+        const files = { action, source: source.file, target, path, sizeBytes: source.sizeBytes, isSeeded: false };
+        const startedMs = performance.now();
+        await using _copied = await step("storage.create.clone", () => this.#copier.copyAtRest(files));
+        if (extents > SCATTERED_EXTENTS) this.#clones.learn(extents, performance.now() - startedMs);
+        return incoming;
+      } catch (error) {
+        await incoming[Symbol.asyncDispose]();
+        throw error;
+      }
+    };
+    return extents > SCATTERED_EXTENTS ? await this.#clones.run(parent, extents, action, clone) : await clone();
+  }
+
   async #requireImage(action: string, id: ImageId): Promise<StoredImage> {
     const image = await this.#images.find(id);
     if (image === null) throw refused(action, `there is no image ${id}`);
@@ -497,7 +526,7 @@ export class LocalStorage implements StorageDriver {
   /** The spare of the last image that was sealed of a fragmented source: only what differs is left to copy. */
   async #takeSeed(source: ImageId, id: ImageId, sourceFile: FileHandle): Promise<IncomingImage | null> {
     const last = this.#lastSealed.get(source);
-    if (last === undefined || (await countExtents(sourceFile, source)) <= SCATTERED_EXTENTS) return null;
+    if (last === null || (await countExtents(sourceFile, source)) <= SCATTERED_EXTENTS) return null;
     return this.#spares.take(last, id);
   }
 

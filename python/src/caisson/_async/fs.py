@@ -110,7 +110,7 @@ class AsyncSandboxFs:
 
     async def read_dir(self, path: str) -> list[DirEntry]:
         """The entries of a directory, in no particular order."""
-        return [DirEntry.from_wire(entry) for entry in await self._call("readDir", path=path)]
+        return [DirEntry.from_wire(entry) for entry in await self._call("readDir", path=path, escapeNames=True)]
 
     async def mkdir(self, path: str, *, recursive: bool | None = None, mode: int | None = None) -> None:
         """Makes a directory.
@@ -230,7 +230,7 @@ class AsyncSandboxFs:
             match=None if match is None else [js_regex(pattern) for pattern in match],
             skip=None if skip is None else [js_regex(pattern) for pattern in skip],
         )
-        return await self._entries("walk", {"path": path, **options})
+        return await self._entries("walk", {"path": path, "escapeNames": True, **options})
 
     async def expand_glob(
         self,
@@ -268,7 +268,9 @@ class AsyncSandboxFs:
             globstar=globstar,
             caseInsensitive=case_insensitive,
         )
-        return [entry.path for entry in await self._entries("expandGlob", {"glob": glob, **options})]
+        return [
+            entry.path for entry in await self._entries("expandGlob", {"glob": glob, "escapeNames": True, **options})
+        ]
 
     async def create(self, path: str) -> AsyncFsFile:
         """Makes a file, or empties it, and opens it for reading and writing."""
@@ -322,7 +324,7 @@ class AsyncSandboxFs:
             progress: Called with a `TransferProgress` after each piece.
 
         Returns:
-            What was left out of a tree: named pipes, sockets, devices, and files whose names are not UTF-8.
+            What was left out of a tree: named pipes, sockets and devices.
 
         Raises:
             ValueError: When `local_path` itself is of such a kind.

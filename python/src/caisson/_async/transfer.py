@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _SPECIAL = "it is a named pipe, a socket or a device"
 # No hole is smaller, on nearly all file systems.
 _HOLE_BYTES = 4096
-_UNNAMEABLE = "its name is not UTF-8"
 
 
 async def upload(
@@ -43,11 +42,7 @@ async def _upload(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, meter:
     elif stat.S_ISDIR(info.st_mode):
         await fs.mkdir(sandbox_path, recursive=True)
         for name in await in_thread(_names, local_path):
-            entry = os.path.join(local_path, name)
-            if not _is_unicode(name):
-                meter.skip(entry, _UNNAMEABLE)
-                continue
-            await _upload(fs, entry, f"{sandbox_path.rstrip('/')}/{name}", meter)
+            await _upload(fs, os.path.join(local_path, name), f"{sandbox_path.rstrip('/')}/{name}", meter)
         # At last, so that a directory which forbids writing can be filled.
         await fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     elif stat.S_ISREG(info.st_mode):
@@ -128,7 +123,7 @@ async def _download(fs: AsyncSandboxFs, local_path: str, sandbox_path: str, info
             try:
                 found = await fs.lstat(source)
             except NotFound:
-                meter.skip(source, f"it is gone, or {_UNNAMEABLE}")
+                meter.skip(source, "it is gone")
                 continue
             await _download(fs, target, source, found, meter)
         await in_thread(os.chmod, local_path, mode)
@@ -167,15 +162,6 @@ def _local_size(path: str) -> int:
 
 def _is_copyable(mode: int) -> bool:
     return stat.S_ISLNK(mode) or stat.S_ISDIR(mode) or stat.S_ISREG(mode)
-
-
-def _is_unicode(name: str) -> bool:
-    # Bytes of a name that are no text stand in Python's text as lone surrogates.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_link(path: str) -> str:

@@ -226,6 +226,9 @@ class Connection:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+        if not _is_encodable(text):
+            # Names that are not UTF-8 have lone surrogates, in the protocol too, where only escapes carry them.
+            text = json.dumps(message, separators=(",", ":"))
         self._trace("->", message)
         # Whoever sends may be waiting until the sandbox has got rid of what it sends to us.
         with self.flow.waiting():
@@ -342,3 +345,11 @@ def stream_ids(value: object) -> list[int]:
 def optional(**params: Any) -> dict[str, Any]:
     """The parameters that were given."""
     return {name: value for name, value in params.items() if value is not None}
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -111,7 +111,7 @@ class SandboxFs:
 
     def read_dir(self, path: str) -> list[DirEntry]:
         """The entries of a directory, in no particular order."""
-        return [DirEntry.from_wire(entry) for entry in self._call("readDir", path=path)]
+        return [DirEntry.from_wire(entry) for entry in self._call("readDir", path=path, escapeNames=True)]
 
     def mkdir(self, path: str, *, recursive: bool | None = None, mode: int | None = None) -> None:
         """Makes a directory.
@@ -227,7 +227,7 @@ class SandboxFs:
             match=None if match is None else [js_regex(pattern) for pattern in match],
             skip=None if skip is None else [js_regex(pattern) for pattern in skip],
         )
-        return self._entries("walk", {"path": path, **options})
+        return self._entries("walk", {"path": path, "escapeNames": True, **options})
 
     def expand_glob(
         self,
@@ -265,7 +265,7 @@ class SandboxFs:
             globstar=globstar,
             caseInsensitive=case_insensitive,
         )
-        return [entry.path for entry in self._entries("expandGlob", {"glob": glob, **options})]
+        return [entry.path for entry in self._entries("expandGlob", {"glob": glob, "escapeNames": True, **options})]
 
     def create(self, path: str) -> FsFile:
         """Makes a file, or empties it, and opens it for reading and writing."""
@@ -317,7 +317,7 @@ class SandboxFs:
             progress: Called with a `TransferProgress` after each piece.
 
         Returns:
-            What was left out of a tree: named pipes, sockets, devices, and files whose names are not UTF-8.
+            What was left out of a tree: named pipes, sockets and devices.
 
         Raises:
             ValueError: When `local_path` itself is of such a kind.

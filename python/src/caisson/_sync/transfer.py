@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _SPECIAL = "it is a named pipe, a socket or a device"
 # No hole is smaller, on nearly all file systems.
 _HOLE_BYTES = 4096
-_UNNAMEABLE = "its name is not UTF-8"
 
 
 def upload(fs: SandboxFs, local_path: str, sandbox_path: str, progress: Progress | None) -> list[SkippedFile]:
@@ -42,11 +41,7 @@ def _upload(fs: SandboxFs, local_path: str, sandbox_path: str, meter: Meter) -> 
     elif stat.S_ISDIR(info.st_mode):
         fs.mkdir(sandbox_path, recursive=True)
         for name in in_thread(_names, local_path):
-            entry = os.path.join(local_path, name)
-            if not _is_unicode(name):
-                meter.skip(entry, _UNNAMEABLE)
-                continue
-            _upload(fs, entry, f"{sandbox_path.rstrip('/')}/{name}", meter)
+            _upload(fs, os.path.join(local_path, name), f"{sandbox_path.rstrip('/')}/{name}", meter)
         # At last, so that a directory which forbids writing can be filled.
         fs.chmod(sandbox_path, stat.S_IMODE(info.st_mode))
     elif stat.S_ISREG(info.st_mode):
@@ -125,7 +120,7 @@ def _download(fs: SandboxFs, local_path: str, sandbox_path: str, info: FileInfo,
             try:
                 found = fs.lstat(source)
             except NotFound:
-                meter.skip(source, f"it is gone, or {_UNNAMEABLE}")
+                meter.skip(source, "it is gone")
                 continue
             _download(fs, target, source, found, meter)
         in_thread(os.chmod, local_path, mode)
@@ -164,15 +159,6 @@ def _local_size(path: str) -> int:
 
 def _is_copyable(mode: int) -> bool:
     return stat.S_ISLNK(mode) or stat.S_ISDIR(mode) or stat.S_ISREG(mode)
-
-
-def _is_unicode(name: str) -> bool:
-    # Bytes of a name that are no text stand in Python's text as lone surrogates.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_link(path: str) -> str:

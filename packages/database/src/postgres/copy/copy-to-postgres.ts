@@ -94,9 +94,7 @@ async function copyTable(source: Connection, client: pg.Client, table: Table): P
 
 /** What is not a copy of rows: the words to search by, and the numbers that come next. */
 async function completeTables(source: Connection, client: pg.Client): Promise<void> {
-  await client.query(
-    `INSERT INTO disk_search SELECT sequence, organization_id || ':' || kind, slug, label_words FROM disks WHERE state = 'ready'`,
-  );
+  await client.query("INSERT INTO disk_search SELECT (disk_search_row(disks)).* FROM disks WHERE state = 'ready'");
   for (const name of NUMBERED) {
     const last = source.get("SELECT seq FROM sqlite_sequence WHERE name = ?", name)?.seq;
     if (last !== undefined)

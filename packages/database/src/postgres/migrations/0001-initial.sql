@@ -118,20 +118,24 @@ CREATE TABLE disk_search (
   -- Organization and kind.
   owner text COLLATE "C" NOT NULL,
   slug text COLLATE "C" NOT NULL,
+  -- Each label, with the owner before it.
   label_words text[] COLLATE "C" NOT NULL
 );
 
--- The owner, and with it each label and each one or two letters of the slug, for which trigrams are too long.
-CREATE FUNCTION disk_words(owner text, slug text, label_words text[]) RETURNS text[]
-  LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-  RETURN ARRAY[owner]
-    || ARRAY(SELECT DISTINCT owner || ' ' || substr(slug, start, size)
-         FROM generate_series(1, length(slug)) AS start, generate_series(1, 2) AS size WHERE start + size <= length(slug) + 1)
-    || ARRAY(SELECT owner || ' ' || word FROM unnest(label_words) AS word);
+CREATE FUNCTION disk_search_row(disk disks) RETURNS disk_search LANGUAGE sql IMMUTABLE AS $$
+  SELECT disk.sequence, owner, disk.slug, ARRAY(SELECT owner || ' ' || word FROM unnest(disk.label_words) AS word)
+  FROM (SELECT disk.organization_id || ':' || disk.kind AS owner) AS owners
+$$;
+
+-- Each one or two letters of a slug, with the owner before them: trigrams are too long for such terms.
+CREATE FUNCTION disk_short_words(owner text, slug text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+  RETURN ARRAY(SELECT DISTINCT owner || ' ' || substr(slug, start, size)
+    FROM generate_series(1, length(slug)) AS start, generate_series(1, 2) AS size WHERE start + size <= length(slug) + 1);
 
 CREATE INDEX disk_search_list ON disk_search (owner, sequence DESC);
-CREATE INDEX disk_search_words ON disk_search USING gin (disk_words(owner, slug, label_words), slug gin_trgm_ops)
-  WITH (fastupdate = off);
+CREATE INDEX disk_search_labels ON disk_search USING gin (label_words) WITH (fastupdate = off);
+CREATE INDEX disk_search_terms ON disk_search USING gin ((ARRAY[owner]), slug gin_trgm_ops) WITH (fastupdate = off);
+CREATE INDEX disk_search_short_terms ON disk_search USING gin (disk_short_words(owner, slug)) WITH (fastupdate = off);
 
 CREATE FUNCTION disk_search_follow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -139,7 +143,7 @@ BEGIN
     DELETE FROM disk_search WHERE sequence = old.sequence;
   END IF;
   IF new.state = 'ready' THEN
-    INSERT INTO disk_search VALUES (new.sequence, new.organization_id || ':' || new.kind, new.slug, new.label_words);
+    INSERT INTO disk_search SELECT (disk_search_row(new)).*;
   END IF;
   RETURN NULL;
 END $$;

@@ -55,6 +55,7 @@ export function agentEnvironment(
   sandbox: Readonly<Record<string, string>>,
   memoryBytes: number,
   clearedDirectory: string | null,
+  rehearsedProgram = "",
 ): readonly string[] {
   const environment: Readonly<Record<string, string>> = { ...DEFAULT_ENVIRONMENT, ...sandbox };
   const own: Readonly<Record<string, string>> = {
@@ -69,8 +70,9 @@ export function agentEnvironment(
     ...own,
     [`${AGENT_PREFIX}OWN`]: Object.keys(own).join(" "),
     [`${AGENT_PREFIX}SOCKET`]: `${AGENT_RUN_TARGET}/${AGENT_SOCKET_NAME}`,
-    // Always set, because one that came with the sandbox's own variables would name any directory.
+    // Always set, because those that came with the sandbox's own variables would name any directory, and have the agent wait for a configuration.
     [`${AGENT_PREFIX}CLEAR`]: clearedDirectory ?? "",
+    [`${AGENT_PREFIX}REHEARSE`]: rehearsedProgram,
     ...Object.fromEntries(inParts(variables.filter((variable) => !isShared(variable)))),
   };
   // A setting that is not set here may come with the sandbox: it concerns that sandbox's own agent alone.
@@ -90,7 +92,7 @@ function inParts(variables: readonly (readonly [string, string])[]): (readonly [
 
 /** What an agent is started with that waits for a sandbox of this much memory: it rehearses, and is configured later. */
 export function waitingEnvironment(memoryBytes: number): readonly string[] {
-  return [...agentEnvironment({}, memoryBytes, null), `${AGENT_PREFIX}REHEARSE=${AGENT_TARGET}/bin/tini`];
+  return agentEnvironment({}, memoryBytes, null, `${AGENT_TARGET}/bin/tini`);
 }
 
 /**

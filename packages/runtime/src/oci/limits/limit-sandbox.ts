@@ -1,7 +1,8 @@
-import { limitCgroup, type UndoStack } from "@caisson/linux";
+import { endProcessForMemory, limitCgroup, readMemoryStallUs, readMemoryUse, type UndoStack } from "@caisson/linux";
 import type { SandboxLimits, SandboxSpec } from "../../runtime.ts";
 import type { SharedParts } from "../shared-parts.ts";
 import { disksOf } from "./disks.ts";
+import { ThrashingWatch } from "./thrashing-watch.ts";
 
 /** The limits of a sandbox, lowered to what the host has for it. */
 export function shareOfHost(shared: SharedParts, { limits }: SandboxSpec, undo: UndoStack): SandboxLimits {
@@ -28,6 +29,22 @@ export async function limitSandbox(
   if (share !== null) undo.defer(async () => share[Symbol.dispose]());
   const processors = share === null ? {} : { processors: share.processors };
   await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
+}
+
+/** Once it runs. Where the kernel does not measure how long programs wait for memory (version 1 of cgroups), it watches nothing. */
+export function watchForThrashing(
+  { cgroups, warn }: SharedParts,
+  { memoryBytes }: SandboxLimits,
+  cgroupPath: string,
+  undo: UndoStack,
+): void {
+  const memory = {
+    memoryBytes,
+    stallUs: () => readMemoryStallUs(cgroups, cgroupPath),
+    use: () => readMemoryUse(cgroups, cgroupPath),
+    endProcess: () => endProcessForMemory(cgroups, cgroupPath, memoryBytes),
+  };
+  undo.use(new ThrashingWatch(memory, { onFailure: (error) => warn(error, "Cannot end a process that wants memory") }));
 }
 
 /** Before anything runs, and given up only when nothing runs any more, since the next sandbox may have the same address. */

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, suite, test } from "node:test";
@@ -31,6 +33,17 @@ suite("bundle of certificates", () => {
   test("a root without a bundle gets the host's", async () => {
     const bundle = await certificateBundle(root, "authority\n");
     assert.match(bundle, /BEGIN CERTIFICATE[\s\S]*authority\n$/);
+  });
+
+  test("a root with something else in the place of its bundle gets the host's", async () => {
+    await mkdir(join(root, "etc/ssl/certs"), { recursive: true });
+    const path = join(root, "etc/ssl/certs/ca-certificates.crt");
+    const server = createServer().listen(path);
+    await once(server, "listening");
+    assert.match(await certificateBundle(root, "authority"), /BEGIN CERTIFICATE/);
+    server.close();
+    await mkdir(path);
+    assert.match(await certificateBundle(root, "authority"), /BEGIN CERTIFICATE/);
   });
 
   test("links do not lead the server to its own files, at the end of the path or on the way", async () => {

@@ -35,7 +35,8 @@ async function readBundle(rootPath: string): Promise<string | null> {
     const status = await file.stat();
     return status.isFile() && status.size <= BUNDLE_BYTES_MAX ? await file.readFile("utf8") : null;
   } catch (error) {
-    if (hasErrorCode(error, "ENOENT") || hasErrorCode(error, "ELOOP")) return null;
+    // ENXIO: a socket.
+    if (hasErrorCode(error, "ENOENT", "ELOOP", "ENXIO")) return null;
     throw error;
   }
 }

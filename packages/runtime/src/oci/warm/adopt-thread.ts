@@ -36,8 +36,9 @@ import { KEPT_MOUNTS, NEW_ROOT } from "./placeholder.ts";
 const home = new HomeNamespaces();
 
 const FILE_ATTRIBUTES = { noDev: true, noSuid: true, noExec: true, propagation: "private" } as const;
-const LAYER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
-const RUN = "/run";
+const DIRECTORY_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+/** Memory of the sandbox's own on which volumes may be mounted (`ociConfig`). */
+const OWN_MEMORY: readonly string[] = ["/run", "/run/lock"];
 
 /** Descriptors that are closed at the end, whatever happens. */
 class Opened implements Disposable {
@@ -122,8 +123,8 @@ function makeRoot({ root, userNamespace, ownerId, lowerPath }: Adoption, opened:
   try {
     const options = overlayOptions({
       lowerdir: nameOf(lower),
-      upperdir: nameOf(opened.keep(openSync(upper, LAYER_FLAGS))),
-      workdir: nameOf(opened.keep(openSync(work, LAYER_FLAGS))),
+      upperdir: nameOf(opened.keep(openSync(upper, DIRECTORY_FLAGS))),
+      workdir: nameOf(opened.keep(openSync(work, DIRECTORY_FLAGS))),
     });
     return createFileSystemMountSync({ type: "overlay", source: "caisson", options }, ROOT_ATTRIBUTES);
   } finally {
@@ -157,14 +158,14 @@ function changeRoot(
 ): void {
   moveMountSync(root, NEW_ROOT);
   pass("attach");
-  const run = opened.keep(openSync(RUN, constants.O_RDONLY | constants.O_DIRECTORY));
+  const ownMounts = OWN_MEMORY.map((path) => ({ path, directory: opened.keep(openSync(path, DIRECTORY_FLAGS)) }));
   for (const { path, kind } of KEPT_MOUNTS) moveMountSync(path, opened.keep(ensureInsideSync(root, path, kind)));
   pass("keep");
   for (const { name, path } of order.ownFiles) mountFile(root, name, path, {}, opened);
   if (order.certificates !== null)
     mountFile(root, CERTIFICATES_NAME, order.certificates.path, { isReadOnly: true }, opened);
   pass("own-files");
-  mountVolumes(root, run, volumes, opened);
+  mountVolumes(root, ownMounts, volumes, opened);
   pass("mounts");
   resize(order, root);
   pass("sizes");
@@ -181,21 +182,31 @@ function mountFile(root: number, name: string, path: string, attributes: TreeAtt
   moveMountSync(tree, opened.keep(ensureInsideSync(root, path, "file")));
 }
 
-/** A target that lies on another volume, or on the sandbox's own `/run`, is looked for there: no path crosses from one mount to another. */
-function mountVolumes(root: number, run: number, volumes: readonly Volume[], opened: Opened): void {
-  const layers = [
-    { path: "", directory: root },
-    { path: RUN, directory: run },
-  ];
+/**
+ * No path crosses from one mount to another, so a target is looked for on the mount that shows there: another volume, or memory of the sandbox's own. A
+ * volume may also lie right over one of those, and hides what lies below it.
+ */
+function mountVolumes(root: number, ownMounts: readonly Layer[], volumes: readonly Volume[], opened: Opened): void {
+  let layers: readonly Layer[] = [{ path: "", directory: root }, ...ownMounts];
   for (const { targetPath, tree } of volumes) {
-    const isOn = ({ path }: { readonly path: string }): boolean => targetPath.startsWith(`${path}/`);
     const { path, directory } = layers
-      .filter(isOn)
+      .filter((layer) => isAtOrBelow(targetPath, layer.path))
       .reduce((one, other) => (other.path.length > one.path.length ? other : one));
     const target = opened.keep(ensureInsideSync(directory, targetPath.slice(path.length), "directory"));
     moveMountSync(tree, target);
-    layers.push({ path: targetPath, directory: tree });
+    const shown = layers.filter((layer) => !isAtOrBelow(layer.path, targetPath));
+    layers = [...shown, { path: targetPath, directory: tree }];
   }
+}
+
+/** A mount, and the descriptor of its own directory. */
+interface Layer {
+  readonly path: string;
+  readonly directory: number;
+}
+
+function isAtOrBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`);
 }
 
 function resize({ limits, ownerId }: Adoption, root: number): void {

@@ -46,6 +46,7 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   readonly #closing = new AbortController();
   readonly #discards = new Set<Promise<void>>();
   #filling: Promise<void> | null = null;
+  #preparing: Promise<boolean> | null = null;
   #timer: NodeJS.Timeout | null = null;
   #firstTakeMs = 0;
   #failureCount = 0;
@@ -64,10 +65,11 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     });
   }
 
-  /** Resolves when as many wait as should, or when a preparation has failed. */
+  /** Resolves when as many wait as should, or when a preparation has failed, and when nothing more is being ended. */
   async filled(): Promise<void> {
     this.fill();
     await this.#filling;
+    await Promise.all(this.#discards);
   }
 
   get waitingCount(): number {
@@ -84,19 +86,21 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     for (const container of this.#waiting.filter((one) => heapMib(one.memoryBytes) === size)) {
       this.#remove(container);
       if (container.state === "waiting" && this.#options.isUpToDate(container)) return container;
-      this.#discard(container);
+      this.discard(container);
     }
     return null;
   }
 
-  /** Ends one that waits, to make room for a sandbox; false when none does. */
+  /** Ends one that waits, or that is about to, to make room for a sandbox; false when there is none. */
   async evict(): Promise<boolean> {
+    // One that is being prepared has a place too.
+    if (this.#waiting.length === 0) await this.#preparing;
     const container = this.#waiting.shift();
     if (container === undefined) return false;
     try {
       await container[Symbol.asyncDispose]();
     } catch {
-      this.#discard(container);
+      this.discard(container);
     }
     return true;
   }
@@ -116,14 +120,20 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     this.#options.warn(error, `A warm start has failed. ${consequence}`);
     if (!isLast) return;
     this.#isOff = true;
-    for (const container of this.#waiting.splice(0)) this.#discard(container);
+    for (const container of this.#waiting.splice(0)) this.discard(container);
+  }
+
+  /** Ends a container, or undoes all that was made with it, in the background, however often that fails. */
+  discard(what: AsyncDisposable): void {
+    const discard = this.#undo(what).finally(() => this.#discards.delete(discard));
+    this.#discards.add(discard);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new Error("The runtime is closing"));
     if (this.#timer !== null) clearTimeout(this.#timer);
     await this.#filling;
-    for (const container of this.#waiting.splice(0)) this.#discard(container);
+    for (const container of this.#waiting.splice(0)) this.discard(container);
     await Promise.all(this.#discards);
   }
 
@@ -147,7 +157,8 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   async #fill(): Promise<void> {
     for (let memoryBytes = this.#missing(); memoryBytes !== null; memoryBytes = this.#missing()) {
       if (this.#waiting.length >= this.#options.count) await this.#evictUnwanted();
-      if (!(await this.#prepare(memoryBytes)) || this.#isOver()) return;
+      this.#preparing = this.#prepare(memoryBytes);
+      if (!(await this.#preparing) || this.#isOver()) return;
     }
   }
 
@@ -173,7 +184,7 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     const container = this.#waiting.find(isUnwanted);
     if (container === undefined) return;
     this.#remove(container);
-    this.#discard(container);
+    this.discard(container);
   }
 
   async #prepare(memoryBytes: number): Promise<boolean> {
@@ -181,14 +192,14 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     try {
       await step("runtime.warm.prepare", () => this.#options.prepare(container, this.#closing.signal));
     } catch (error) {
-      this.#discard(container);
+      this.discard(container);
       // Every place is taken: then nobody needs one that waits.
       const isFull = error instanceof CaissonError && error.code === "SERVER_FULL";
       if (!isFull) this.failed(error);
       return false;
     }
     if (this.#isOver() || container.state !== "waiting") {
-      this.#discard(container);
+      this.discard(container);
       return false;
     }
     this.#waiting.push(container);
@@ -199,7 +210,7 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   /** It has died while it waited. */
   #replace(container: Container): void {
     if (!this.#remove(container)) return;
-    this.#discard(container);
+    this.discard(container);
     if (!this.#isOver()) this.#refillLater();
   }
 
@@ -209,16 +220,10 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     return index >= 0;
   }
 
-  /** Ends it in the background, however often that fails. */
-  #discard(container: Container): void {
-    const discard = this.#undo(container).finally(() => this.#discards.delete(discard));
-    this.#discards.add(discard);
-  }
-
-  async #undo(container: Container): Promise<void> {
+  async #undo(what: AsyncDisposable): Promise<void> {
     for (;;) {
       try {
-        return await container[Symbol.asyncDispose]();
+        return await what[Symbol.asyncDispose]();
       } catch (error) {
         this.#options.warn(error, "Cannot end a container that waited; it is tried again");
         if (this.#closing.signal.aborted) return;

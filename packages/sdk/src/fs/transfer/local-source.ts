@@ -1,7 +1,9 @@
+import type { Buffer } from "node:buffer";
 import { constants, type Dirent, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readdir, readlink, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isZero } from "./is-zero.ts";
+import { fromLocalName, toLocalPath } from "./local-name.ts";
 import {
   type Block,
   type Description,
@@ -24,20 +26,23 @@ export const localSource: Source = {
   nameOf: basename,
   join,
   async describe(path): Promise<Description> {
-    const info = await lstat(path);
+    const info = await lstat(toLocalPath(path));
     return { kind: kindOf(info), mode: info.mode, size: info.size };
   },
   async list(directory): Promise<ListedEntry[]> {
-    const entries = await readdir(directory, { withFileTypes: true });
+    const entries = await readdir(toLocalPath(directory), { withFileTypes: true, encoding: "buffer" });
     return entries.map((entry) => {
       const kind = kindOf(entry);
-      return { name: entry.name, kind: kind === "file" || kind === "directory" || kind === "link" ? kind : "special" };
+      return {
+        name: fromLocalName(entry.name),
+        kind: kind === "file" || kind === "directory" || kind === "link" ? kind : "special",
+      };
     });
   },
   async openFile(path): Promise<SourceFile | null> {
     let file: FileHandle;
     try {
-      file = await open(path, READ);
+      file = await open(toLocalPath(path), READ);
     } catch (error) {
       // ENXIO is a socket, ELOOP a link.
       if (error instanceof Error && "code" in error && (error.code === "ENXIO" || error.code === "ELOOP")) return null;
@@ -48,10 +53,10 @@ export const localSource: Source = {
     await file.close();
     return null;
   },
-  readLink: (path) => readlink(path),
+  readLink: async (path) => fromLocalName(await readlink(toLocalPath(path), "buffer")),
 };
 
-function kindOf(info: Stats | Dirent): EntryKind {
+function kindOf(info: Stats | Dirent<Buffer>): EntryKind {
   if (info.isFile()) return "file";
   if (info.isDirectory()) return "directory";
   if (info.isSymbolicLink()) return "link";

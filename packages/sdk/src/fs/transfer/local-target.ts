@@ -2,6 +2,7 @@ import { constants } from "node:fs";
 import { chmod, type FileHandle, lstat, mkdir, open, stat, symlink, unlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { isZero } from "./is-zero.ts";
+import { toLocalPath } from "./local-name.ts";
 import { type Content, filled, lengthOf, type Target } from "./sides.ts";
 
 const OWNER = 0o700;
@@ -23,22 +24,22 @@ export const localTarget: Target = {
 
   async makeDirectory(path, mode, isRoot) {
     // Links on the way to the root are the caller's and are followed.
-    if (isRoot) await mkdir(dirname(path), { recursive: true });
-    const finish = (): Promise<void> => chmod(path, mode);
+    if (isRoot) await mkdir(toLocalPath(dirname(path)), { recursive: true });
+    const finish = (): Promise<void> => chmod(toLocalPath(path), mode);
     for (;;) {
       try {
-        await mkdir(path, { mode: mode | OWNER });
+        await mkdir(toLocalPath(path), { mode: mode | OWNER });
         return finish;
       } catch (error) {
         if (!hasCode(error, "EEXIST")) throw error;
       }
-      const existing = await lstat(path);
-      if (existing.isSymbolicLink()) await unlink(path);
+      const existing = await lstat(toLocalPath(path));
+      if (existing.isSymbolicLink()) await unlink(toLocalPath(path));
       else if (!existing.isDirectory()) throw new TypeError(`Cannot copy a directory to ${path}: there is a file`);
       else if ((existing.mode & OWNER) === OWNER) return null;
       else {
         // An earlier copy of a read-only directory.
-        await chmod(path, existing.mode | OWNER);
+        await chmod(toLocalPath(path), existing.mode | OWNER);
         return finish;
       }
     }
@@ -58,11 +59,11 @@ export const localTarget: Target = {
   },
 
   async overwrite(path, content, mode) {
-    const existing = await stat(path).catch(() => null);
+    const existing = await stat(toLocalPath(path)).catch(() => null);
     if (existing?.isFIFO() || existing?.isSocket()) {
       throw new TypeError(`Cannot copy a file to ${path}: it is a named pipe or a socket`);
     }
-    await using file = await open(path, "w", mode);
+    await using file = await open(toLocalPath(path), "w", mode);
     if (existing !== null && !existing.isFile()) {
       for await (const block of filled(content.blocks)) await file.writeFile(block);
       return;
@@ -73,25 +74,25 @@ export const localTarget: Target = {
 
   async link(path, text) {
     try {
-      await symlink(text, path);
+      await symlink(toLocalPath(text), toLocalPath(path));
     } catch (error) {
       if (!hasCode(error, "EEXIST")) throw error;
-      await unlink(path);
-      await symlink(text, path);
+      await unlink(toLocalPath(path));
+      await symlink(toLocalPath(text), toLocalPath(path));
     }
   },
 };
 
 async function openInTree(path: string, mode: number): Promise<FileHandle> {
   try {
-    const file = await open(path, WRITE, mode);
+    const file = await open(toLocalPath(path), WRITE, mode);
     if ((await file.stat()).isFile()) return file;
     await file.close();
   } catch (error) {
     if (!IN_THE_WAY.some((code) => hasCode(error, code))) throw error;
   }
-  await unlink(path);
-  return await open(path, WRITE | O_EXCL, mode);
+  await unlink(toLocalPath(path));
+  return await open(toLocalPath(path), WRITE | O_EXCL, mode);
 }
 
 /** Of sparse content, leaves out blocks of zeros, which then take no room. */

@@ -82,10 +82,14 @@ export class SandboxTarget implements Target {
   /** Each block waits for the one before; what is saved are the holes. */
   async #overwriteSparsely(path: string, blocks: AsyncIterable<Block>, mode: number): Promise<void> {
     await using file = await this.#fs.open(path, { write: true, create: true, truncate: true, mode, ...this.#options });
-    let length = 0;
+    let [length, position] = [0, 0];
     for await (const block of blocks) {
-      if (typeof block === "number") await file.seek(block, SeekMode.Current, this.#options);
-      else await file.writeSparsely(block, this.#options);
+      if (typeof block !== "number") {
+        // Once for a whole hole, however many pieces it came in.
+        if (position !== length) await file.seek(length, SeekMode.Start, this.#options);
+        await file.writeSparsely(block, this.#options);
+        position = length + block.byteLength;
+      }
       length += lengthOf(block);
     }
     await file.truncate(length, this.#options);

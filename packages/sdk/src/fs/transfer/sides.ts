@@ -65,7 +65,7 @@ export interface Source {
   join(directory: string, name: string): string;
   /** Does not follow links. */
   describe(path: string): Promise<Description>;
-  /** A name that is not UTF-8 is listed with replacement characters, under which nothing is found. */
+  /** Of a name that is not UTF-8 the bytes that are none are lone surrogates; a host that cannot tell them lists U+FFFD, under which nothing is found. */
   list(directory: string): Promise<readonly ListedEntry[]>;
   /** Opens a regular file without waiting for anybody; `null` when it is none, or none any more. */
   openFile(path: string): Promise<SourceFile | null>;

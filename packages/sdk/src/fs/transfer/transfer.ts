@@ -181,7 +181,7 @@ interface Pair {
 function skipReason(error: unknown, path: string): SkipReason | null {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "EACCES" || code === "EPERM") return "unreadable";
-  // A name that is not UTF-8 was listed with replacement characters.
+  // A host or server that cannot tell a name that is not UTF-8 listed it with replacement characters.
   if (code === "ENOENT") return path.includes("\ufffd") ? "name" : "gone";
   return null;
 }

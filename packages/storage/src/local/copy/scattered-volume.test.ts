@@ -112,6 +112,12 @@ describe("a volume in many parts", () => {
         assert.ok((await sealAndCheck(writer, id)) > 0);
         assert.ok((await passed("storage.seal.round")) > 0, "it was copied piece by piece");
         assert.equal(await passed("linux.ioctl.FICLONE"), 0);
+        const pieces = await passed("linux.ioctl.FICLONERANGE");
+        const syncs = await passed("storage.copy.sync");
+        assert.ok(
+          syncs > Math.floor(pieces / 16),
+          `${pieces} pieces, of which every 16th is synced, and the last: ${syncs}`,
+        );
       }
     });
     while ((await findTraces()).length > 0) await delay(10);
@@ -177,6 +183,8 @@ describe("a volume in many parts", () => {
         await writer.progress(5);
         assert.equal(await storage.getImage("snp_1"), null, step);
       }
+      await plan("storage.copy.sync 1 fail:EIO");
+      await assert.rejects(storage.sealImage("vol_a", "snp_1", live(target)), /EIO/);
       await plan("");
       await sealAndCheck(writer, "snp_1");
     });
@@ -279,6 +287,42 @@ describe("a volume in many parts", () => {
       assert.ok((await passed("linux.ioctl.FICLONERANGE")) < pieces + 100);
       await storage.sparesMade();
       assert.deepEqual((await spares()).toSorted(), ["snp_1", "snp_2", "snp_3"]);
+    });
+  });
+
+  test("after a restart too the next snapshot begins with the spare of the last", async () => {
+    await withVolume(async (writer) => sealAndCheck(writer, "snp_1").then(() => undefined), ["vol_a", "snp_1"]);
+    await storage.sparesMade();
+    await storage.close();
+    await open();
+    await plan("");
+    await storage.sealImage("vol_a", "snp_2");
+    assert.equal(await passed("storage.spare.take:after"), 1);
+    const [volume, snapshot] = await Promise.all([hash("vol_a"), hash("snp_2")]);
+    assert.equal(volume, snapshot);
+    await storage.sparesMade();
+    // What a crash leaves, and what is gone.
+    const links = join(disk.mountPath, "pool/mount/last-sealed");
+    await writeFile(join(links, "vol_a.new"), "");
+    await storage.deleteImage("snp_2");
+    await storage.close();
+    await open();
+    assert.deepEqual(await readdir(links), []);
+    for (const id of ["vol_a", "snp_1"]) await storage.deleteImage(id);
+  });
+
+  test("several volumes made from one snapshot at once are whole, and made one after the other", async () => {
+    await withVolume(async (writer) => {
+      await sealAndCheck(writer, "snp_1");
+      await storage.sparesMade();
+      await storage.evictSpares();
+      await plan("");
+      const ids = ["vol_b", "vol_c", "vol_d"];
+      await Promise.all(ids.map((id) => storage.createImage(id, { sizeBytes: SIZE_BYTES, parent: "snp_1" })));
+      const text = await readFile(tracePath, "utf8");
+      const turns = text.split("\n").flatMap((line) => /^storage\.create\.clone:(\w+)/.exec(line)?.[1] ?? []);
+      assert.deepEqual(turns.slice(0, 2), ["before", "after"]);
+      assert.equal(new Set(await Promise.all([...ids, "snp_1"].map(hash))).size, 1);
     });
   });
 
