@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -114,4 +114,12 @@ test("a database of a newer program is refused instead of being damaged", async 
   } finally {
     await rm(directory, { recursive: true });
   }
+});
+
+test("each migration has the number after the one before, so that none is taken for another", async () => {
+  const files = (await readdir(join(import.meta.dirname, "migrations"))).sort();
+  assert.deepEqual(
+    files.map((name) => Number(name.slice(0, 4))),
+    files.map((_, index) => index + 1),
+  );
 });
