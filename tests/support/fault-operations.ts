@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { rm, stat, writeFile } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sandbox } from "@deno/sandbox";
 import type { FaultHarness } from "./fault-harness.ts";
@@ -364,15 +364,14 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     {
       name: "pool grow",
       async prepare() {
-        const settings = `[pool]\nsize = ${(await stat(poolFile())).size + 64 * 2 ** 20}\n`;
-        await writeFile(join(harness.server.dataDirectory, "caisson.toml"), settings);
+        await harness.server.writeSettings(`[pool]\nsize = ${(await stat(poolFile())).size + 64 * 2 ** 20}\n`);
       },
       run: async () => void (await growPool()),
       async verify(_id, isAcknowledged) {
         const { size } = await stat(poolFile());
         await growPool();
         if (isAcknowledged) assert.equal((await stat(poolFile())).size, size, "a growth that was acknowledged is gone");
-        await rm(join(harness.server.dataDirectory, "caisson.toml"));
+        await harness.server.writeSettings();
       },
     },
     {
@@ -381,11 +380,11 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       async prepare(id) {
         await harness.client.createVolume(id);
         await harness.server.stop();
-        await writeFile(join(harness.server.dataDirectory, "caisson.toml"), "[volumes]\nretention_hours = 0\n");
+        await harness.server.writeSettings("[volumes]\nretention_hours = 0\n");
         await harness.server.start();
         await harness.rest("DELETE", `/api/v2/volumes/${id}`);
         await harness.server.stop();
-        await rm(join(harness.server.dataDirectory, "caisson.toml"));
+        await harness.server.writeSettings();
       },
       run: () => harness.server.start(),
       async verify(id) {

@@ -29,6 +29,7 @@ export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
   readonly #env: Readonly<Record<string, string>>;
   readonly #listen: string;
+  #settings = "";
   #process: ChildProcess | null = null;
   #output: string[] = [];
   endpoint = "";
@@ -42,9 +43,9 @@ export class TestServer implements AsyncDisposable {
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    const settings = (await databaseSetting()) + withWarmCount(withStartTimeout(options.settings ?? ""));
-    if (settings !== "") await writeFile(join(dataDirectory, "caisson.toml"), settings);
     const server = new TestServer(dataDirectory, options.env ?? {}, options.listen ?? "127.0.0.1:0");
+    server.#settings = (await databaseSetting()) + withWarmCount(withStartTimeout(options.settings ?? ""));
+    await server.writeSettings();
     try {
       await server.start();
       return server;
@@ -52,6 +53,13 @@ export class TestServer implements AsyncDisposable {
       if (options.dataDirectory === undefined) await server[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Writes the settings that the server began with, and these tables after them, for its next start. */
+  async writeSettings(more = ""): Promise<void> {
+    const settings = this.#settings + more;
+    if (settings !== "") await writeFile(join(this.dataDirectory, "caisson.toml"), settings);
+    else await rm(join(this.dataDirectory, "caisson.toml"), { force: true });
   }
 
   /** Starts the process again after `stop` or `kill`, on the same data. */
@@ -110,8 +118,8 @@ export class TestServer implements AsyncDisposable {
   async reset(): Promise<void> {
     await this.stop();
     for (const name of await readdir(this.dataDirectory)) await rm(join(this.dataDirectory, name), { recursive: true });
-    const settings = await databaseSetting();
-    if (settings !== "") await writeFile(join(this.dataDirectory, "caisson.toml"), settings);
+    this.#settings = await databaseSetting();
+    await this.writeSettings();
     await this.start();
   }
 

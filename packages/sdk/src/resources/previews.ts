@@ -29,7 +29,16 @@ export interface CreatedPreview extends Preview {
 }
 
 /** What to expose: a port, or the HTTP server of a process, wherever it listens. */
-export type PreviewInit = ({ port: number } | { pid: number }) & {
+export type PreviewInit = (
+  | {
+      /** The port that the server listens on, 1 to 65535. */
+      port: number;
+    }
+  | {
+      /** The process, as the sandbox numbers it. */
+      pid: number;
+    }
+) & {
   /** Let in only who has the token or a signed link. Default: everybody who knows the address. */
   isPrivate?: boolean;
   /** Show the server inside `localhost:port` as its host, which development servers may insist on. Default: false. */

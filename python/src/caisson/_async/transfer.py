@@ -1,5 +1,8 @@
 """Whole trees in and out of a sandbox."""
 
+# Holes are this package's own business: the methods for them are no part of what users see of a file.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import errno

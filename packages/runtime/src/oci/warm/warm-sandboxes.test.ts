@@ -17,7 +17,7 @@ const VARYING: readonly (readonly [RegExp, string])[] = [
   [/(uid|gid)=18\d{8}/g, "$1=ID"],
   [/\/dev\/loop\d+/g, "LOOP"],
   [/directory-\d+/g, "DIRECTORY"],
-  [/\/tmp\/caisson-runtime-\w+/g, "BASE"],
+  [/\/[^ ]*\/caisson-runtime-\w+/g, "BASE"],
   [/10\.213\.\d+\.\d+/g, "ADDRESS"],
 ];
 

@@ -1,4 +1,3 @@
-import type { Buffer } from "node:buffer";
 import { constants, type Dirent, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readdir, readlink, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -30,14 +29,10 @@ export const localSource: Source = {
     return { kind: kindOf(info), mode: info.mode, size: info.size };
   },
   async list(directory): Promise<ListedEntry[]> {
-    const entries = await readdir(toLocalPath(directory), { withFileTypes: true, encoding: "buffer" });
-    return entries.map((entry) => {
-      const kind = kindOf(entry);
-      return {
-        name: fromLocalName(entry.name),
-        kind: kind === "file" || kind === "directory" || kind === "link" ? kind : "special",
-      };
-    });
+    const entries = await readdir(toLocalPath(directory), { withFileTypes: true });
+    // The text of a name that is not UTF-8 is not enough, and not every runtime has the types beside the bytes.
+    if (entries.some(({ name }) => name.includes("\ufffd"))) return await listByBytes(directory);
+    return entries.map((entry) => ({ name: entry.name, kind: listedKindOf(entry) }));
   },
   async openFile(path): Promise<SourceFile | null> {
     let file: FileHandle;
@@ -56,7 +51,19 @@ export const localSource: Source = {
   readLink: async (path) => fromLocalName(await readlink(toLocalPath(path), "buffer")),
 };
 
-function kindOf(info: Stats | Dirent<Buffer>): EntryKind {
+async function listByBytes(directory: string): Promise<ListedEntry[]> {
+  const names = (await readdir(toLocalPath(directory), "buffer")).map(fromLocalName);
+  return await Promise.all(
+    names.map(async (name) => ({ name, kind: listedKindOf(await lstat(toLocalPath(join(directory, name)))) })),
+  );
+}
+
+function listedKindOf(info: Stats | Dirent): ListedEntry["kind"] {
+  const kind = kindOf(info);
+  return kind === "file" || kind === "directory" || kind === "link" ? kind : "special";
+}
+
+function kindOf(info: Stats | Dirent): EntryKind {
   if (info.isFile()) return "file";
   if (info.isDirectory()) return "directory";
   if (info.isSymbolicLink()) return "link";

@@ -27,6 +27,8 @@ export class PoolWatch {
 
   constructor(app: AppContext) {
     this.#app = app;
+    // A scrape before the first look finds the series.
+    for (const region of app.regions.keys()) app.metrics.poolThreshold.set({ region }, 0);
   }
 
   async look(): Promise<void> {
