@@ -97,7 +97,10 @@ suite("pool of containers that wait", () => {
     while (pool.waitingCount < 2) await delay(5);
   });
 
-  test("three failures in a row end it, a success in between counts anew", async () => {
+  test("three failures in a row pause it, one more after the pause again, and a success counts anew", async ({
+    mock,
+  }) => {
+    mock.timers.enable({ apis: ["setTimeout"] });
     await pool.filled();
     pool.failed(new Error("one"));
     pool.failed(new Error("two"));
@@ -113,6 +116,19 @@ suite("pool of containers that wait", () => {
     await pool.filled();
     assert.equal(pool.waitingCount, 0);
     assert.equal(take(SMALL), null);
+
+    const pause = async (): Promise<void> => {
+      mock.timers.tick(10 * 60_000);
+      await pool.filled();
+    };
+    failure = new Error("still so");
+    const toldBefore = warnings.length;
+    await pause();
+    assert.equal(warnings.length, toldBefore + 1);
+    assert.equal(pool.waitingCount, 0);
+    failure = null;
+    await pause();
+    assert.equal(pool.waitingCount, 2);
   });
 
   test("a server that is full is no failure, and one that waits makes room", async () => {

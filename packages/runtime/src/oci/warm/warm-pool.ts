@@ -9,6 +9,7 @@ const REFILL_DELAY_MS = 100;
 /** Where creates follow each other that fast, a refill is as urgent as they are. */
 const REFILL_DELAY_MAX_MS = 1_000;
 const FAILURES_MAX = 3;
+const PAUSE_MS = 10 * 60_000;
 const RETRY_MS = 1_000;
 
 /** What the pool has to know of a container. */
@@ -36,7 +37,8 @@ export interface WarmPoolOptions<Container extends PooledContainer> {
  * its size starts cold, and the next finds one.
  *
  * One is prepared at a time, some time after the latest create. One that dies is replaced. What cannot be undone is tried again until it can. Three failures
- * in a row, of preparations or of creates that a cold start then served, end it all: everything starts cold until the server is started again.
+ * in a row, of preparations or of creates that a cold start then served, pause it: everything starts cold for ten minutes. Then one is prepared again, and one
+ * more failure is another pause.
  */
 export class WarmPool<Container extends PooledContainer> implements AsyncDisposable {
   readonly #options: WarmPoolOptions<Container>;
@@ -50,7 +52,8 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   #timer: NodeJS.Timeout | null = null;
   #firstTakeMs = 0;
   #failureCount = 0;
-  #isOff = false;
+  /** Runs while everything starts cold after failures. */
+  #pause: NodeJS.Timeout | null = null;
 
   constructor(options: WarmPoolOptions<Container>) {
     this.#options = options;
@@ -115,11 +118,11 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
     this.#failureCount += 1;
     const isLast = this.#failureCount >= FAILURES_MAX;
     const consequence = isLast
-      ? "All sandboxes start cold from now on: run caisson doctor, mend what it reports, and start the server again"
+      ? "All sandboxes start cold for the next 10 minutes: run caisson doctor, and mend what it reports"
       : "It starts cold";
     this.#options.warn(error, `A warm start has failed. ${consequence}`);
     if (!isLast) return;
-    this.#isOff = true;
+    this.#pause = setTimeout(() => this.#resume(), PAUSE_MS).unref();
     for (const container of this.#waiting.splice(0)) this.discard(container);
   }
 
@@ -132,13 +135,20 @@ export class WarmPool<Container extends PooledContainer> implements AsyncDisposa
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new Error("The runtime is closing"));
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#pause !== null) clearTimeout(this.#pause);
     await this.#filling;
     for (const container of this.#waiting.splice(0)) this.discard(container);
     await Promise.all(this.#discards);
   }
 
+  #resume(): void {
+    this.#pause = null;
+    this.#failureCount = FAILURES_MAX - 1;
+    this.fill();
+  }
+
   #isOver(): boolean {
-    return this.#isOff || this.#closing.signal.aborted;
+    return this.#pause !== null || this.#closing.signal.aborted;
   }
 
   #refillLater(): void {

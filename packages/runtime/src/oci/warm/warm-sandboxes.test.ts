@@ -191,7 +191,10 @@ suite("warm sandboxes", () => {
         await harness.runtime.stop(sandbox.id);
       }
       await writeFile(planPath, "");
-      assert.match(harness.host.warnings.at(-1) ?? "", /All sandboxes start cold from now on.*caisson doctor/);
+      assert.match(
+        harness.host.warnings.at(-1) ?? "",
+        /All sandboxes start cold for the next 10 minutes.*caisson doctor/,
+      );
       const sandbox = await startAnyhow(await harness.host.newRoot("ephemeral"));
       assert.ok(!isWarm(sandbox));
       await harness.runtime.stop(sandbox.id);
