@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readdir, stat } from "node:fs/promises";
+import type { IncomingHttpHeaders } from "node:http";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
@@ -37,6 +38,7 @@ const server = http.createServer(async (request, response) => {
     response.write("half");
     return setTimeout(() => request.socket.destroy(), 50);
   }
+  if (pathname === "/trailers") return request.socket.end("HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n1\\r\\na\\r\\n0\\r\\nETag: one\\r\\nETag: two\\r\\nHost: a\\r\\nHost: b\\r\\n\\r\\n");
   if (pathname === "/nonsense") return request.socket.end("HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n1\\r\\na\\r\\n0\\r\\n\\r\\n");
   const hash = crypto.createHash("sha256");
   let bytes = 0;
@@ -250,6 +252,17 @@ suite("previews", () => {
     await assert.rejects(preview.get(`${url}/half`), /aborted|socket hang up/);
     const { status } = await preview.get(`${url}/nonsense`);
     assert.equal(status, 502);
+  });
+
+  test("trailers with a name twice, which HTTP/2 does not let some have, come as one", async () => {
+    const session = preview.http2(url);
+    const stream = session.request({ ":path": "/trailers" });
+    const trailers = once(stream, "trailers");
+    assert.equal((await readStream(stream)).body, "a");
+    const [{ etag, host }] = (await trailers) as [IncomingHttpHeaders];
+    assert.deepEqual([etag, host], ["one, two", "a, b"]);
+    session.close();
+    assert.equal((await preview.get(`${url}/trailers`)).body, "a");
   });
 
   test("requests that could be read in two ways are refused, and never reach a sandbox", async () => {
