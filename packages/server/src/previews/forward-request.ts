@@ -80,6 +80,11 @@ function fail(upstream: ClientRequest, response: Outgoing): void {
   upstream.destroy();
 }
 
+/** Whether the client has left. An answer of HTTP/2 has no `destroyed`, only its stream has. */
+export function isGone(response: Outgoing): boolean {
+  return "stream" in response ? response.stream.destroyed : response.destroyed;
+}
+
 /** A client must not take half an answer for a whole one. */
 export function breakOff(response: Outgoing): void {
   if ("stream" in response) response.stream.close(INTERNAL_ERROR);
