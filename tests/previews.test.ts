@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readdir, stat } from "node:fs/promises";
+import type { IncomingHttpHeaders } from "node:http";
+import { constants } from "node:http2";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
@@ -37,6 +39,7 @@ const server = http.createServer(async (request, response) => {
     response.write("half");
     return setTimeout(() => request.socket.destroy(), 50);
   }
+  if (pathname === "/trailers") return request.socket.end("HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n1\\r\\na\\r\\n0\\r\\nETag: one\\r\\nETag: two\\r\\nHost: a\\r\\nHost: b\\r\\n\\r\\n");
   if (pathname === "/nonsense") return request.socket.end("HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n1\\r\\na\\r\\n0\\r\\n\\r\\n");
   const hash = crypto.createHash("sha256");
   let bytes = 0;
@@ -250,6 +253,45 @@ suite("previews", () => {
     await assert.rejects(preview.get(`${url}/half`), /aborted|socket hang up/);
     const { status } = await preview.get(`${url}/nonsense`);
     assert.equal(status, 502);
+  });
+
+  test("trailers with a name twice, which HTTP/2 does not let some have, come as one", async () => {
+    const session = preview.http2(url);
+    const stream = session.request({ ":path": "/trailers" });
+    const trailers = once(stream, "trailers");
+    assert.equal((await readStream(stream)).body, "a");
+    const [{ etag, host }] = (await trailers) as [IncomingHttpHeaders];
+    assert.deepEqual([etag, host], ["one, two", "a, b"]);
+    session.close();
+    assert.equal((await preview.get(`${url}/trailers`)).body, "a");
+  });
+
+  test("a client of HTTP/2 that leaves while the server inside is looked for leaves no connection there", async () => {
+    await using process = await sandbox.deno.run({
+      code: `
+        let waiting = 0;
+        Deno.serve({ port: 0 }, (request) => {
+          if (new URL(request.url).pathname === "/count") return new Response(String(waiting));
+          waiting += 1;
+          request.signal.addEventListener("abort", () => { waiting -= 1; });
+          return new Promise(() => {});
+        });`,
+    });
+    const address = await sandbox.exposeHttp(process);
+    assert.equal(await process.httpReady, true);
+    const session = preview.http2(address);
+    await once(session, "connect");
+    for (let left = 0; left < 20; left += 1) {
+      const stream = session.request({ ":path": "/wait" });
+      stream.on("error", () => undefined);
+      setImmediate(() => stream.close(constants.NGHTTP2_CANCEL));
+      await once(stream, "close");
+    }
+    session.close();
+    await eventually("the server inside waits with no connection", async () =>
+      (await preview.get(`${address}/count`)).body === "0" ? true : null,
+    );
+    await process.kill();
   });
 
   test("requests that could be read in two ways are refused, and never reach a sandbox", async () => {

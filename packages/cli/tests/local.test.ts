@@ -137,8 +137,12 @@ export CAISSON_ENDPOINT='URL'
 export NODE_EXTRA_CA_CERTS='DATA/previews/authority.pem'
 export DENO_CERT='DATA/previews/authority.pem'
 export SSL_CERT_FILE='DATA/previews/trust.pem'
+export CURL_CA_BUNDLE='DATA/previews/trust.pem'
+export REQUESTS_CA_BUNDLE='DATA/previews/trust.pem'
 `,
   );
+  const behindProxy = await runCaisson(["env", "--data", server.data], { NODE_EXTRA_CA_CERTS: "/etc/proxy.pem" });
+  assert.match(behindProxy.stdout, /^export NODE_EXTRA_CA_CERTS='.+\/previews\/trust\.pem'$/m);
   assert.match(env.stderr, /^Previews: a browser trusts them when you import \S+authority\.pem/);
   const words = CAISSON.map((word) => `'${word}'`).join(" ");
   const { stdout } = await run("sh", [

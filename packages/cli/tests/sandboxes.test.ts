@@ -65,6 +65,8 @@ test("a port is exposed, listed, opened by a signed link and revoked", async () 
   assert.match(listed, new RegExp(`^${domain} +port 8001 +TRUE `, "m"));
   const link = await server.succeed("previews", "link", id, domain, "--expires-in", "90s", "--path", "/inner");
   assert.match(link, new RegExp(`^https://${domain}/\\.caisson/open\\?until=\\d+&to=%2Finner&signature=\\S+$`));
+  const wrong = await server.run(["previews", "link", id, domain, "--path", "inner"]);
+  assert.deepEqual([wrong.code, wrong.stderr.split("\n")[0]], [2, 'error: Invalid path "inner"']);
   assert.equal(await server.succeed("previews", "revoke", id, `https://${domain}/`), `Revoked ${domain}`);
   assert.equal((await server.run(["previews", "revoke", id, domain])).code, 4);
   assert.equal((await server.run(["expose", id, "0"])).code, 2);
@@ -242,12 +244,16 @@ test("copy skips special files and says so, and takes names that are not UTF-8",
   const { files, skipped } = JSON.parse(up.stdout);
   assert.deepEqual({ files, skipped }, { files: 1, skipped: [{ path: join(work, "tree", "pipe"), reason: "pipe" }] });
 
-  await server.succeed("exec", sandbox, "cd /tmp/odd/tree && mkfifo pipe && touch $(printf 'name-\\377')");
+  await server.succeed(
+    "exec",
+    sandbox,
+    "cd /tmp/odd/tree && mkfifo pipe && touch $(printf 'name-\\377') 'back\\slash'",
+  );
   const down = await server.run(["copy", `${sandbox}:/tmp/odd/tree`, join(work, "back/")]);
   assert.equal(down.stderr.trim(), 'warning: Skipped "/tmp/odd/tree/pipe": it is a named pipe');
   assert.equal(down.code, 0);
   const names = await readdir(join(work, "back", "tree"), "buffer");
-  assert.deepEqual(names.map((name) => name.toString("latin1")).sort(), ["file", "name-\xff"]);
+  assert.deepEqual(names.map((name) => name.toString("latin1")).sort(), ["back\\slash", "file", "name-\xff"]);
 });
 
 test("copy refuses what makes no sense before anything is changed", async () => {

@@ -6,22 +6,26 @@ import { Value } from "typebox/value";
  * misspelt.
  */
 export function describeProblem(schema: TSchema, value: unknown, text: string): string {
-  const [first] = Value.Errors(schema, value);
+  const errors = Value.Errors(schema, value);
+  // A misspelt setting comes before the one that is missing for that reason.
+  const first = errors.find(({ keyword }) => keyword === "boolean") ?? errors[0];
   const path = first?.instancePath.split("/").slice(1) ?? [];
-  const name = path.join(".");
+  // An item of a list has no name of its own.
+  const name = path.filter((part) => !/^\d+$/.test(part)).join(".");
   const names = settingNames(schema);
   const where = lineOf(text, path);
-  // An item of a list has no name of its own.
-  const isKnown =
-    names.includes(name) || (names.includes(path.slice(0, -1).join(".")) && /^\d+$/.test(path.at(-1) ?? ""));
-  if (name === "" || isKnown)
-    return `${where}${name === "" ? "the file" : `"${name}"`} ${first?.message ?? "is invalid"}`;
+  if (name === "" || names.includes(name)) {
+    const message = (first?.message ?? "is invalid").replace("must have required properties", "needs");
+    const isTable = message === "must be array" && new RegExp(`^\\s*\\[\\s*${name}\\s*\\]`, "m").test(text);
+    return `${where}${name === "" ? "the file" : `"${name}"`} ${isTable ? `is a list: write [[${name}]] above each item` : message}`;
+  }
   const nearest = nearestName(names, name);
   return `${where}there is no setting "${name}"${nearest === null ? "" : `. Did you mean "${nearest}"?`}`;
 }
 
 /** Every setting's whole name, for example `sandboxes.cpus`. */
 function settingNames(schema: TSchema, prefix = ""): readonly string[] {
+  if ("items" in schema) return settingNames(schema.items as TSchema, prefix);
   const properties = "properties" in schema ? (schema.properties as Readonly<Record<string, TSchema>>) : {};
   return Object.entries(properties).flatMap(([key, child]) => [
     `${prefix}${key}`,
@@ -61,10 +65,17 @@ function lineOf(text: string, path: readonly string[]): string {
   if (key === undefined) return "";
   const table = path.slice(0, -1).join(".");
   let current = "";
+  const counts = new Map<string, number>();
   for (const [index, line] of text.split("\n").entries()) {
     current = /^\s*\[\s*([\w.-]+)\s*\]/.exec(line)?.[1] ?? current;
+    const item = /^\s*\[\[\s*([\w.-]+)\s*\]\]/.exec(line)?.[1];
+    if (item !== undefined) {
+      const count = counts.get(item) ?? 0;
+      counts.set(item, count + 1);
+      current = `${item}.${count}`;
+    }
     const written = /^\s*"?([\w.-]+?)"?\s*=/.exec(line)?.[1];
-    const isTable = current === path.join(".") && line.trimStart().startsWith("[");
+    const isTable = [path.join("."), `${path.join(".")}.0`].includes(current) && line.trimStart().startsWith("[");
     if (isTable || (written === key && current === table) || (written === path.join(".") && current === ""))
       return `line ${index + 1}: `;
   }

@@ -85,6 +85,21 @@ suite("configuration", () => {
     await refused("[sandboxes]\npids = 64\ncpu = 2", /line 3: .*"sandboxes\.cpu"\. Did you mean "sandboxes\.cpus"\?/);
     await refused("cpus = 2", /line 1: .*"cpus"\. Did you mean "sandboxes\.cpus"\?/);
     await refused("[sandbox]\ncpus = 2", /line 1: .*"sandbox"\. Did you mean "sandboxes"\?/);
+    await refused(
+      '[[pool.disks]]\ndirectry = "/a"',
+      /line 2: there is no setting "pool\.disks\.directry"\. Did you mean "pool\.disks\.directory"\?/,
+    );
+    await refused(
+      '[[pool.disks]]\ndirectory = "/a"\n[[pool.disks]]\ndirectory = 2',
+      /line 4: "pool\.disks\.directory" must be string/,
+    );
+    await refused('[[pool.disks]]\nsize = "1GB"', /line 1: "pool\.disks" needs directory/);
+    await refused('[[pool.disk]]\ndirectory = "/a"', /line 1: .*"pool\.disk"\. Did you mean "pool\.disks"\?/);
+    await refused(
+      '[pool.disks]\ndirectory = "/a"',
+      /line 1: "pool\.disks" is a list: write \[\[pool\.disks\]\] above each item/,
+    );
+    await refused('[expose]\nlisten = "443"', /Cannot listen on "443" for previews \(expose\.listen\): give HOST:PORT/);
     await refused("colour = 2", /no setting "colour" \(caisson\.example/);
     await refused('[sandboxes]\nscratch = "10 bananas"', /sandboxes\.scratch: Invalid size "10 bananas"/);
     await refused("[volumes]\nretention_hours = -1", /line 2: "volumes\.retention_hours" must be >= 0/);

@@ -289,7 +289,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
 }
 
 function parseExpose({ expose = {} }: ConfigFile): ExposeConfig {
-  const [listenHost, listenPort] = parseListen(expose.listen ?? "127.0.0.1:8443");
+  const [listenHost, listenPort] = parseListen(expose.listen ?? "127.0.0.1:8443", " for previews (expose.listen)");
   const domain = expose.domain ?? "caisson.localhost";
   if (!DOMAIN.test(domain) || domain.length > 200) {
     throw new CaissonError(
@@ -355,9 +355,13 @@ function readConfigFile(path: string, isRequired: boolean): ConfigFile {
     text = readFileSync(path, "utf8");
   } catch (error) {
     if (!isRequired && error instanceof Error && "code" in error && error.code === "ENOENT") return {};
-    throw new CaissonError("INVALID_CONFIG", `Cannot read the configuration file ${path}: ${String(error)}`, {
-      cause: error,
-    });
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `Cannot read the configuration file ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
   let value: unknown;
   try {
@@ -466,13 +470,14 @@ function parseDiskLimits({ sandboxes }: ConfigFile): SandboxLimitsConfig["diskLi
   );
 }
 
-function parseListen(text: string): [host: string, port: number] {
+/** `what`: says which address it is, where it is not the one of the server. */
+function parseListen(text: string, what = ""): [host: string, port: number] {
   const match = /^(\[[0-9a-fA-F:]+\]|[^:[\]]+):(\d{1,5})$/.exec(text);
   const port = Number(match?.[2]);
   if (match?.[1] === undefined || port > 65_535) {
     throw new CaissonError(
       "INVALID_CONFIG",
-      `Cannot listen on ${JSON.stringify(text)}: give HOST:PORT, for example 127.0.0.1:8484`,
+      `Cannot listen on ${JSON.stringify(text)}${what}: give HOST:PORT, for example 127.0.0.1:8484`,
     );
   }
   return [match[1].replace(/^\[|\]$/g, ""), port];

@@ -24,7 +24,7 @@ export function addEnvCommand(program: Command): void {
           DENO_SANDBOX_ENDPOINT: endpoint,
           CAISSON_TOKEN: token,
           CAISSON_ENDPOINT: endpoint,
-          ...trustVariables(trust),
+          ...trustVariables(trust, context.environment),
         };
         const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${quote(value)}`);
         context.output.value(lines.join("\n"), { ...credentials, previews: trust });
@@ -38,15 +38,26 @@ export function addEnvCommand(program: Command): void {
   ]);
 }
 
-/** By which Node, Deno, and what is built on OpenSSL (curl, Python) trust the previews of a server with an authority of its own. */
-function trustVariables(trust: PreviewTrust | null): Readonly<Record<string, string>> {
+/**
+ * By which Node, Deno, and what is built on OpenSSL trust the previews of a server with an authority of its own. Where a variable of Node or Deno is set,
+ * for a company's proxy as a rule, the system's authorities are added. curl and Python's requests have variables that win over OpenSSL's.
+ */
+function trustVariables(trust: PreviewTrust | null, environment: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
   if (trust === null) return {};
-  return { NODE_EXTRA_CA_CERTS: trust.authority, DENO_CERT: trust.authority, SSL_CERT_FILE: trust.bundle };
+  const { authority, bundle } = trust;
+  const added = (name: string) => (environment[name] && environment[name] !== authority ? bundle : authority);
+  return {
+    NODE_EXTRA_CA_CERTS: added("NODE_EXTRA_CA_CERTS"),
+    DENO_CERT: added("DENO_CERT"),
+    SSL_CERT_FILE: bundle,
+    CURL_CA_BUNDLE: bundle,
+    REQUESTS_CA_BUNDLE: bundle,
+  };
 }
 
 function explainTrust({ output }: Context, { authority, isLocalhostFound }: PreviewTrust): void {
   output.note(
-    `Previews: a browser trusts them when you import ${authority} among its authorities; it is good for that domain only.`,
+    `Previews: a browser trusts them when you import ${authority} among its authorities; it is good for previews only.`,
   );
   if (isLocalhostFound) return;
   output.warn(

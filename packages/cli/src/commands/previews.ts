@@ -85,6 +85,8 @@ export function addPreviewsCommands(program: Command): void {
       run(async (context, words: readonly string[], flags: { readonly expiresIn: string; readonly path: string }) => {
         const { id, rest } = takeSandboxId(words, context.environment);
         const domain = readDomain(rest);
+        if (!/^\/(?!\/)/.test(flags.path))
+          throw usageError(`Invalid path ${JSON.stringify(flags.path)}`, 'Begin it with one "/".');
         const { client } = await context.connect();
         const made = await client.previews.link(id, domain, {
           expiresIn: flags.expiresIn as Duration,

@@ -63,15 +63,26 @@ function pass(answer: IncomingMessage, upstream: ClientRequest, response: Outgoi
   }
   answer.on("error", () => breakOff(response));
   answer.on("end", () => {
-    if (Object.keys(answer.trailers).length > 0) response.addTrailers(responseHeaders(answer.rawTrailers));
+    if (Object.keys(answer.trailers).length > 0) response.addTrailers(trailersOf(answer));
   });
   (answer as NodeJS.ReadableStream).pipe(response as NodeJS.WritableStream);
+}
+
+/** One value for each name (RFC 9110, section 5.3): Node throws where HTTP/2 does not let a name have several, when nobody can catch that any more. */
+function trailersOf({ rawTrailers }: IncomingMessage): Record<string, string> {
+  const trailers = Object.entries(responseHeaders(rawTrailers));
+  return Object.fromEntries(trailers.map(([name, values]) => [name, [values].flat().join(", ")]));
 }
 
 function fail(upstream: ClientRequest, response: Outgoing): void {
   if (response.headersSent) breakOff(response);
   else refuse(response, "bad-answer");
   upstream.destroy();
+}
+
+/** Whether the client has left. An answer of HTTP/2 has no `destroyed`, only its stream has. */
+export function isGone(response: Outgoing): boolean {
+  return "stream" in response ? response.stream.destroyed : response.destroyed;
 }
 
 /** A client must not take half an answer for a whole one. */

@@ -16,7 +16,7 @@ import { HTTP_LIMITS, KEEP_ALIVE_MS } from "../connections/http-limits.ts";
 import { endConnection } from "../http/end-connection.ts";
 import { accessOf } from "./access.ts";
 import { findPreview, type Incoming } from "./find-preview.ts";
-import { breakOff, forwardRequest, type Outgoing, refuse, writeHead } from "./forward-request.ts";
+import { breakOff, forwardRequest, isGone, type Outgoing, refuse, writeHead } from "./forward-request.ts";
 import { forwardUpgrade, refuseUpgrade } from "./forward-upgrade.ts";
 import type { RequestOrigin } from "./headers.ts";
 import { openConnection } from "./open-connection.ts";
@@ -165,7 +165,7 @@ export class PreviewServer implements AsyncDisposable {
       const connection = await openConnection(preview, target);
       if (connection === null) return refuse(response, "not-listening");
       // The client may have left meanwhile.
-      if (response.destroyed) connection.destroy();
+      if (isGone(response)) connection.destroy();
       else forwardRequest(preview, origin, connection, request, response);
     } catch (error) {
       this.#app.logger.error({ err: error }, "cannot serve a preview");

@@ -94,6 +94,16 @@ suite("a pool on two disks", () => {
     });
   });
 
+  test("a disk whose directory cannot be made says which one to make", async () => {
+    await withDisks(async ({ second, problems, open }) => {
+      await using _storage = await open([join(second.mountPath, "absent", "ord")]);
+      assert.match(
+        problems.join(),
+        /Cannot use the disk .*\/absent\/ord: .*\/absent does not exist\. Make it, .* start the server again$/,
+      );
+    });
+  });
+
   test("a clone whose base has no room is a whole copy on the other disk, and takes nothing of its base's", async () => {
     await withDisks(async ({ directory, open }) => {
       await using storage = await open();

@@ -1,4 +1,5 @@
 import { mkdir, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { hasErrorCode, KeyedLock, settleAll } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type {
@@ -350,7 +351,10 @@ async function makeDirectory(directory: string): Promise<void> {
   } catch (error) {
     if (hasErrorCode(error, "EEXIST")) return;
     if (!hasErrorCode(error, "ENOENT")) throw error;
-    throw problemOf(directory, "there is no directory above it. Make it, and mount the disk there");
+    throw problemOf(
+      directory,
+      `${dirname(directory)} does not exist. Make it, mount the disk there, and start the server again`,
+    );
   }
 }
 

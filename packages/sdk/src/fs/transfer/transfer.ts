@@ -1,3 +1,4 @@
+import { sep } from "node:path";
 import type { SkipReason, TransferOptions } from "../options.ts";
 import { linkText } from "./link-text.ts";
 import { TransferReport } from "./report.ts";
@@ -186,9 +187,9 @@ function skipReason(error: unknown, path: string): SkipReason | null {
   return null;
 }
 
-/** A sandbox is not trusted: what it lists must be names, not ways to somewhere else. */
+/** A sandbox is not trusted: what it lists must be names, not ways to somewhere else. A backslash is a letter, except on Windows. */
 function checkedName(name: string, directory: string): string {
-  if (name !== "" && name !== "." && name !== ".." && !/[/\\\0]/.test(name)) return name;
+  if (!["", ".", ".."].includes(name) && !["/", sep, "\0"].some((part) => name.includes(part))) return name;
   throw new TypeError(
     `Refused to copy ${JSON.stringify(name)} of ${JSON.stringify(directory)}: it is not a file's name`,
   );
