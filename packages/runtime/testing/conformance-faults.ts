@@ -34,8 +34,9 @@ export function describeFaultConformance(harness: () => Harness): void {
 
     test("whatever call of a start or a stop fails, nothing is left and the next start works", async () => {
       const points = await tracePoints();
-      assert.ok(points.length > 40, `only ${points.length} fault points: ${points.join(", ")}`);
       const { isWarm } = harness().host;
+      // Most of what a cold start does has been done for a warm one.
+      assert.ok(points.length > (isWarm ? 25 : 40), `only ${points.length} fault points: ${points.join(", ")}`);
       let failures = 0;
       for (const point of points) {
         await harness().host.settle();

@@ -8,6 +8,8 @@ export interface TestHost {
   open(): Promise<SandboxRuntime>;
   /** Whether sandboxes start warm when the host has settled. */
   readonly isWarm: boolean;
+  /** What its cgroups have in their names. */
+  readonly instance: string;
   /** What the runtime has warned of. */
   readonly warnings: readonly string[];
   /** Resolves when the runtime is ready for a start as fast as it can be. */

@@ -109,6 +109,7 @@ export async function makeOciTestHost(options: TestHostOptions): Promise<TestHos
   };
   let opened: OciRuntime | null = null;
   return {
+    instance,
     lowerPath,
     isWarm: options.warm !== undefined,
     warnings,
