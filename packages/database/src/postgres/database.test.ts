@@ -217,6 +217,20 @@ suite("a PostgreSQL database", () => {
     await again.close();
   });
 
+  test("an empty database in place of the one with the rows is refused, and left as it is", async () => {
+    const url = await server.createDatabase();
+    const withRows = { ...INSTALLATION, hasRows: true };
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      await assert.rejects(openPostgresStore(url, withRows, unexpected), (error) => {
+        assert.ok(error instanceof CaissonError && error.code === "INVALID_CONFIG", String(error));
+        assert.match(error.message, /does not have the rows of \/data.*correct the setting "database", or restore/);
+        return true;
+      });
+    }
+    await (await openPostgresStore(url, INSTALLATION, unexpected)).close();
+    await (await openPostgresStore(url, withRows, unexpected)).close();
+  });
+
   test("a server that lost the database to another can write nothing more, and is told", async () => {
     const url = await server.createDatabase();
     const options = parseConnectionUrl(url);

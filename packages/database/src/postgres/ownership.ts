@@ -19,6 +19,8 @@ export interface Installation {
   /** Kept in the data directory, too. */
   readonly id: string;
   readonly dataDirectory: string;
+  /** Its rows are in PostgreSQL already, so a database without them is the wrong one. Default: false. */
+  readonly hasRows?: boolean;
 }
 
 /**
@@ -61,7 +63,7 @@ export class Ownership implements AsyncDisposable {
     return this.#client;
   }
 
-  /** Makes the database this installation's, and keeps every server before this one from writing. Throws `INVALID_CONFIG` when it is another's. */
+  /** Makes the database this installation's, and keeps every server before this one from writing. Throws `INVALID_CONFIG` when it is another's, or lacks the rows. */
   async claim(installation: Installation): Promise<number> {
     const client = this.#client;
     await client.query("BEGIN");
@@ -73,6 +75,11 @@ export class Ownership implements AsyncDisposable {
         throw new CaissonError(
           "INVALID_CONFIG",
           `The database ${this.#options.description} belongs to the data directory ${found.data_directory} of ${found.host}, and this is ${installation.dataDirectory}: give each installation a database of its own`,
+        );
+      if (found === undefined && installation.hasRows === true)
+        throw new CaissonError(
+          "INVALID_CONFIG",
+          `The database ${this.#options.description} does not have the rows of ${installation.dataDirectory}, which are in a PostgreSQL database: correct the setting "database", or restore the database from a backup`,
         );
       const { rows } = await client.query<Row>(
         `INSERT INTO installation (id, generation, host, data_directory) VALUES ($1, 1, $2, $3)

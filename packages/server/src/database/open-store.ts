@@ -39,7 +39,7 @@ export async function openStore(
     );
   const store = await openPostgresStore(
     databaseUrl,
-    { id: installation.id, dataDirectory },
+    { id: installation.id, dataDirectory, hasRows: installation.rows === "postgresql" },
     { faultPoint, onDisplaced },
   );
   try {
