@@ -1,4 +1,5 @@
 import { mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { dirname } from "node:path";
 import { hasErrorCode, KeyedLock, settleAll } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
@@ -219,7 +220,12 @@ export class SpreadStorage implements StorageDriver {
 
   #placeOf(id: ImageId): Disk {
     const diskId = this.#register.diskOf(id);
-    return (diskId === null ? null : this.#further.find((disk) => disk.id === diskId)) ?? this.#first;
+    if (diskId === null) return this.#first;
+    const disk = this.#further.find(({ id: further }) => further === diskId);
+    if (disk !== undefined) return disk;
+    // Not the first one: there it would look like an image that is gone, and its deletion would succeed.
+    const problem = `Cannot use the disk ${diskId}: ${join(this.#first.directory, "disks.json")} does not tell of it. Restore that file from a backup`;
+    return { id: diskId, directory: diskId, storage: null, problem };
   }
 
   #diskOf(id: ImageId, action: string): UsableDisk {
