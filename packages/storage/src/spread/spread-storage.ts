@@ -1,6 +1,5 @@
 import { mkdir, stat } from "node:fs/promises";
-import { join } from "node:path";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { hasErrorCode, KeyedLock, settleAll } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type {
