@@ -25,10 +25,12 @@ export interface ConnectionOptions {
  */
 export function parseConnectionUrl(url: string): ConnectionOptions {
   const query = new URLSearchParams(url.split("?")[1] ?? "");
-  // A password with such a letter ends early, and the rest of it must not be shown as something else.
-  const isCut =
-    url.includes("#") || /:\/\/[^/?]*\/[^?]*@/.test(url) || [...query.keys()].some((name) => /\W/.test(name));
-  if (isCut) throw invalid(ENCODING);
+  // A password with such a letter ends early or is another one, and no part of it must be shown as something else.
+  const isUnencoded =
+    /#|%(?![\da-f]{2})/i.test(url) ||
+    /:\/\/[^/?]*\/[^?]*@/.test(url) ||
+    [...query.keys()].some((name) => /\W/.test(name));
+  if (isUnencoded) throw invalid(ENCODING);
   for (const name of query.keys())
     if (!PARAMETERS.includes(name))
       throw invalid(`its parameter ${JSON.stringify(name)} is not known: choose from ${PARAMETERS.join(", ")}`);
