@@ -79,6 +79,8 @@ export function buildProgram(): Command {
   program.addHelpCommand(
     new Command("help").argument("[command]").description("Show help for a command").helpGroup("Other:"),
   );
+  for (const group of program.commands.filter(({ commands }) => commands.length > 0))
+    group.helpCommand("help [command]", "Show help for a command");
   program.hook("preAction", (_program, action) => refuseForeignOptions(program, action));
   return addExamples(program, [
     ["caisson quickstart", "See a file outlive the sandbox that wrote it"],

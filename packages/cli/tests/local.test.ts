@@ -278,6 +278,7 @@ test("every command has help with an example", async () => {
     const isGroup = command.commands.length > 0;
     const isOffered = !command.description().startsWith("Not offered");
     if (!isGroup && isOffered) assert.match(help, /\nExamples:\n {2}# .+\n.*caisson/, path);
+    if (isGroup) assert.match(help, /\n {2}help +Show help for a command\n/, path);
     assert.ok(command.description() !== "", path);
   }
 });

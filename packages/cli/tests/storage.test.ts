@@ -150,6 +150,7 @@ test("the pool shows what it holds, in a table and in bytes, and says why it doe
   assert.ok(pool.available > 0 && pool.used + pool.free === pool.total, JSON.stringify(pool));
   const { stderr, code } = await server.run(["pool", "grow"]);
   assert.deepEqual([code, /name no size for it\. Set "size" under \[pool\]/.test(stderr)], [2, true], stderr);
+  assert.match(stderr, /^hint: Correct the option or setting that the message names\.$/m);
 });
 
 test("a capacity without a unit is in bytes", async () => {

@@ -30,7 +30,7 @@ export const ERRORS = {
   INVALID_SLUG: { status: 400, recovery: "Choose a slug that follows the rule in the message." },
   INVALID_CAPACITY: { status: 400, recovery: "Choose a capacity within the limits in the message." },
   INVALID_REGION: { status: 400, recovery: "Choose one of the regions in the message." },
-  INVALID_CONFIG: { status: 400, recovery: "Correct the sandbox option that the message names." },
+  INVALID_CONFIG: { status: 400, recovery: "Correct the option or setting that the message names." },
   INVALID_MEMORY: { status: 400, recovery: "Choose memory within the limits in the message." },
   INVALID_LABELS: { status: 400, recovery: "Use at most 5 labels, keys up to 64 bytes and values up to 128." },
   INVALID_CURSOR: { status: 400, recovery: "Start the listing again without a cursor." },

@@ -7,7 +7,7 @@ export function addPoolCommands(program: Command): void {
   const pool = program.command("pool").description("The server's storage pool; `caisson df` shows what it holds");
   const command = pool
     .command("grow")
-    .description("Apply a pool.size that was raised in the server's settings, without a restart")
+    .description("Apply sizes of the pool that were raised in the server's settings, without a restart")
     .action(
       run(async (context) => {
         const { client } = await context.connect();
@@ -17,5 +17,5 @@ export function addPoolCommands(program: Command): void {
       }),
     );
   addCommonOptions(command);
-  addExamples(command, [["caisson pool grow", "After raising `size` under [pool] in caisson.toml"]]);
+  addExamples(command, [["caisson pool grow", "After raising `size` under [pool] or [[pool.disks]] in caisson.toml"]]);
 }

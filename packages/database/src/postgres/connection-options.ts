@@ -6,6 +6,7 @@ import { TYPES } from "./session.ts";
 /** Parameters of the URL that mean something here; others are refused instead of being ignored. */
 const PARAMETERS = ["host", "port", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey", "options"];
 const TLS_MODES = ["disable", "require", "verify-ca", "verify-full"];
+const ENCODING = "in names and passwords write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25";
 /** How long a connection may take to be made, and the longest that a statement is waited for. */
 export const CONNECT_TIMEOUT_MS = 5_000;
 const QUERY_TIMEOUT_MS = 35_000;
@@ -24,6 +25,12 @@ export interface ConnectionOptions {
  */
 export function parseConnectionUrl(url: string): ConnectionOptions {
   const query = new URLSearchParams(url.split("?")[1] ?? "");
+  // A password with such a letter ends early or is another one, and no part of it must be shown as something else.
+  const isUnencoded =
+    /#|%(?![\da-f]{2})/i.test(url) ||
+    /:\/\/[^/?]*\/[^?]*@/.test(url) ||
+    [...query.keys()].some((name) => /\W/.test(name));
+  if (isUnencoded) throw invalid(ENCODING);
   for (const name of query.keys())
     if (!PARAMETERS.includes(name))
       throw invalid(`its parameter ${JSON.stringify(name)} is not known: choose from ${PARAMETERS.join(", ")}`);
@@ -59,7 +66,7 @@ function parseUrl(url: string): ClientConfig {
   try {
     return toClientConfig(parse(url, { useLibpqCompat: true }));
   } catch (error) {
-    throw invalid(`it cannot be used: ${error instanceof Error ? error.message : String(error)}`, error);
+    throw invalid(`it cannot be used: ${error instanceof Error ? error.message : String(error)}; ${ENCODING}`, error);
   }
 }
 

@@ -157,6 +157,9 @@ suite("doctor", () => {
     assert.equal(check.status, "warning");
     assert.match(check.found, /no namespaces today/);
     assert.match(check.remedy ?? "", /warm_sandboxes = 0/);
+    const fresh = await checkWarmStart(["crun"], join(directory, "agent.js"));
+    assert.match(fresh.found, /^not tried: .* not bundled yet$/);
+    assert.match(fresh.remedy ?? "", /`caisson up` bundles it/);
     await rm(directory, { recursive: true });
     const left = (await readdir(tmpdir())).filter((name) => name.startsWith("caisson-try-"));
     assert.deepEqual(left, []);

@@ -1,6 +1,6 @@
-import { stat } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { hasCrashed, runTool } from "@caisson/linux";
-import { readResolvers, readRuntimeVersion, tryOciRuntime, tryWarmStart } from "@caisson/runtime";
+import { agentSources, readResolvers, readRuntimeVersion, tryOciRuntime, tryWarmStart } from "@caisson/runtime";
 import { readAptConfiguration } from "../base-image/apt-sources.ts";
 import { RELEASE } from "../base-image/debian-13-recipe.ts";
 import { readCertificates } from "../base-image/host-inputs.ts";
@@ -24,11 +24,24 @@ export async function checkOciRuntime(candidates: readonly string[] = ["crun", "
   return missing("OCI runtime", `neither ${candidates.join(" nor ")}`, "Install one: apt-get install crun");
 }
 
-/** With the OCI runtime that the server takes. A sandbox that cannot start warm starts cold. */
-export async function checkWarmStart(candidates: readonly string[] = ["crun", "runc"]): Promise<Check> {
+/** With the OCI runtime that the server takes. A sandbox that cannot start warm starts cold. `agentPath`: where the bundled agent is. */
+export async function checkWarmStart(
+  candidates: readonly string[] = ["crun", "runc"],
+  agentPath?: string,
+): Promise<Check> {
   for (const path of candidates) {
     if ((await readRuntimeVersion(path)) === null) continue;
     try {
+      const bundle = agentPath ?? agentSources().agentPath;
+      const isBundled = await access(bundle).then(
+        () => true,
+        () => false,
+      );
+      // In a fresh clone it is not there yet.
+      if (!isBundled) {
+        const remedy = "`caisson up` bundles it: run `caisson doctor` again afterwards";
+        return warning("warm start", "not tried: the program that runs inside sandboxes is not bundled yet", remedy);
+      }
       await tryWarmStart(path);
       return ok("warm start", `works with ${path}`);
     } catch (error) {

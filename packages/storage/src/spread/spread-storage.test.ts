@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { describeStorageConformance } from "../../testing/conformance.ts";
@@ -201,7 +201,7 @@ suite("a pool on two disks", () => {
       await (await open([beside])).close();
       assert.match(problems.join(), /same file system as another disk/);
       await (await open([join(second.mountPath, "not/there")])).close();
-      assert.match(problems.join(), /no directory above it/);
+      assert.match(problems.join(), /not does not exist. Make it/);
       await mkdir(directory);
       await writeFile(join(directory, "disk.json"), JSON.stringify({ id: "d", pool: "of somebody else" }));
       await (await open()).close();
@@ -211,6 +211,39 @@ suite("a pool on two disks", () => {
       await (await open()).close();
       assert.deepEqual(problems, []);
       await rm(join(first.mountPath, "pool/disks.json.new"), { force: true });
+    });
+  });
+
+  test("a copy of a disk beside it is refused, and what lies on the disk stays known", async () => {
+    await withDisks(async ({ second, directory, problems, open }) => {
+      const storage = await open();
+      await storage.createImage("vol_a", { sizeBytes: 64 * MIB });
+      await storage.close();
+      const copy = join(second.mountPath, "copy");
+      await mkdir(copy);
+      await copyFile(join(directory, "disk.json"), join(copy, "disk.json"));
+      await using again = await open([directory, copy]);
+      assert.match(problems.join(), /copy: it is a copy of the disk .*Name only the one that was in use last/);
+      assert.equal((await again.getImage("vol_a"))?.sizeBytes, 64 * MIB);
+    });
+  });
+
+  test("where the register of disks is lost, images of further disks are unavailable, not gone, and back with it", async () => {
+    await withDisks(async ({ first, problems, open }) => {
+      const storage = await open();
+      await storage.createImage("vol_a", { sizeBytes: 64 * MIB });
+      await storage.close();
+      const register = join(first.mountPath, "pool/disks.json");
+      await rename(register, `${register}.saved`);
+      const without = await open();
+      assert.match(problems.join(), /belongs to another pool/);
+      const expected = { code: "DISK_UNAVAILABLE", message: /disks\.json does not tell of it\. Restore/ };
+      await assert.rejects(without.getImage("vol_a"), expected);
+      await assert.rejects(without.deleteImage("vol_a"), expected);
+      await without.close();
+      await rename(`${register}.saved`, register);
+      await using again = await open();
+      assert.equal((await again.getImage("vol_a"))?.sizeBytes, 64 * MIB);
     });
   });
 });

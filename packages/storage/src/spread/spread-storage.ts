@@ -1,5 +1,5 @@
 import { mkdir, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { hasErrorCode, KeyedLock, settleAll } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type {
@@ -83,7 +83,7 @@ export class SpreadStorage implements StorageDriver {
     const further: Disk[] = [];
     const devices = new Set([(await stat(options.directory)).dev]);
     for (const wanted of disks) {
-      const disk = await openDisk(wanted, options, register, devices);
+      const disk = await openDisk(wanted, options, { register, devices, further });
       if (disk.storage !== null) opened.use(disk.storage);
       further.push(disk);
     }
@@ -219,7 +219,12 @@ export class SpreadStorage implements StorageDriver {
 
   #placeOf(id: ImageId): Disk {
     const diskId = this.#register.diskOf(id);
-    return (diskId === null ? null : this.#further.find((disk) => disk.id === diskId)) ?? this.#first;
+    if (diskId === null) return this.#first;
+    const disk = this.#further.find(({ id: further }) => further === diskId);
+    if (disk !== undefined) return disk;
+    // Not the first one: there it would look like an image that is gone, and its deletion would succeed.
+    const problem = `Cannot use the disk ${diskId}: ${join(this.#first.directory, "disks.json")} does not tell of it. Restore that file from a backup`;
+    return { id: diskId, directory: diskId, storage: null, problem };
   }
 
   #diskOf(id: ImageId, action: string): UsableDisk {
@@ -295,16 +300,24 @@ async function measureDisk({ directory, storage, problem }: Disk): Promise<DiskC
   return { totalBytes, availableBytes, freeBytes, headroomBytes, directory, problem };
 }
 
-/** Never throws: a disk that cannot be opened has a problem. `devices`: of the disks so far. */
+/** What is known while disks are opened, one after the other. */
+interface Opened {
+  readonly register: DiskRegister;
+  /** The disks so far, and the devices that they and the first one are on. */
+  readonly further: readonly Disk[];
+  readonly devices: Set<number>;
+}
+
+/** Never throws: a disk that cannot be opened has a problem. */
 async function openDisk(
   { directory, poolSizeBytes }: FurtherDisk,
   options: LocalStorageOptions,
-  register: DiskRegister,
-  devices: Set<number>,
+  opened: Opened,
 ): Promise<Disk> {
+  const { register } = opened;
   const known = register.disks.find((disk) => disk.directory === directory)?.id ?? null;
   try {
-    const id = await recognize(directory, register, devices);
+    const id = await recognize(directory, opened);
     const { poolSizeBytes: _ofFirst, ...shared } = options;
     const storage = await LocalStorage.open({
       ...shared,
@@ -319,7 +332,7 @@ async function openDisk(
 }
 
 /** The id of the disk at the directory. One that is new to the pool is marked first and entered then, so that a crash in between loses nothing. */
-async function recognize(directory: string, register: DiskRegister, devices: Set<number>): Promise<string> {
+async function recognize(directory: string, { register, further, devices }: Opened): Promise<string> {
   const known = register.disks.find((disk) => disk.directory === directory);
   const mark = await readMark(directory);
   if (mark === null && known !== undefined) {
@@ -330,6 +343,9 @@ async function recognize(directory: string, register: DiskRegister, devices: Set
   }
   if (mark !== null && mark.pool !== register.poolId)
     throw problemOf(directory, `it belongs to another pool (${markPath(directory)}). Name a directory of its own`);
+  const twin = further.find(({ id, storage }) => storage !== null && id === mark?.id);
+  if (twin !== undefined)
+    throw problemOf(directory, `it is a copy of the disk ${twin.directory}. Name only the one that was in use last`);
   if (mark === null) {
     await makeDirectory(directory);
     if (devices.has((await stat(directory)).dev)) {
