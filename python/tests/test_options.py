@@ -78,6 +78,9 @@ def test_records_are_dictionaries_with_attributes() -> None:
         "new_key": {"aB": 1},
         "used": 7,
         "last_error": None,
+        "inodes": None,
+        "used_inodes": None,
+        "unavailable": None,
     }
     assert json.loads(json.dumps(volume)) == volume
     assert pickle.loads(pickle.dumps(volume)).slug == "s"
