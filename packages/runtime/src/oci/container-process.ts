@@ -8,13 +8,15 @@ const CORE_LIMIT = "--core=1:1";
 
 /**
  * Waits for four lines (number of processes or nothing, bundle, log, container id) and becomes the OCI runtime, which keeps its process id and its cgroup. The runtime is
- * the script's name and what precedes its `run` are the script's arguments.
+ * the script's name and what precedes its `run` are the script's arguments. It makes a file for a moment, which stays when it is killed then: in the
+ * bundle, which is removed, and not in `/tmp`.
  * The number is what programs see as their limit (`ulimit -u`); shells name it by one letter or the other. Set here, the limits are handed down; a runtime
  * that sets them on the sandbox's process from outside would need CAP_SYS_RESOURCE.
  */
 const SCRIPT = `
 IFS= read -r processes && IFS= read -r bundle && IFS= read -r log && IFS= read -r id || exit 1
 [ -z "$processes" ] || ulimit -u "$processes" 2>/dev/null || ulimit -p "$processes" || exit 1
+export _LIBCONTAINER_STATEDIR="$bundle"
 exec "$0" "$@" run --bundle "$bundle" --pid-file "$bundle/pid" "$id" </dev/null >>"$log" 2>&1
 `;
 

@@ -73,9 +73,20 @@ async function removeFiles(path: string): Promise<void> {
   });
   for (const entry of entries) {
     const child = join(path, entry.name);
-    await ignoreMissing(entry.isDirectory() ? rmdir(child) : unlink(child));
+    await ignoreMissing(entry.isDirectory() ? rmdir(child) : unlinkUnmounted(child));
   }
   await ignoreMissing(rmdir(path));
+}
+
+/** An OCI runtime that was killed may have mounted itself on a file. */
+async function unlinkUnmounted(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!hasErrorCode(error, "EBUSY")) throw error;
+    await unmountInTime(path);
+    await unlink(path);
+  }
 }
 
 /** Unmounts, and waits while the kernel still counts users of the mount. */
