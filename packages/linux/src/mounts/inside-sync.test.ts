@@ -4,6 +4,7 @@ import { lstat, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { assertNoLeaks } from "../../testing/leak-check.ts";
 import { ensureInsideSync, openInsideSync } from "./inside-sync.ts";
 import { createFileSystemMount, moveMount, unmount } from "./mount.ts";
 
@@ -25,6 +26,7 @@ suite("paths in a tree that somebody else has filled", () => {
   after(async () => {
     closeSync(root);
     await rm(directory, { recursive: true });
+    await assertNoLeaks({ directory });
   });
 
   const pathOf = (descriptor: number): string => {
