@@ -3,7 +3,6 @@ import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { access, mkdtemp, readFile, rm } from "node:fs/promises";
 import { type IncomingMessage, type RequestOptions, request } from "node:http";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -11,6 +10,7 @@ import { suite, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { promisify } from "node:util";
 import { Sandbox } from "@deno/sandbox";
+import { freePort } from "./support/free-port.ts";
 import { PreviewClient } from "./support/preview-client.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -93,13 +93,4 @@ async function get(port: number, options: RequestOptions): Promise<Record<string
   outgoing.end();
   const [response] = (await once(outgoing, "response")) as [IncomingMessage];
   return JSON.parse(await text(response));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }

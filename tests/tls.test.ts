@@ -3,13 +3,14 @@ import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { request } from "node:https";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
 import { eventually } from "./support/eventually.ts";
+import { freePort } from "./support/free-port.ts";
 import { RawSandbox } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -70,12 +71,3 @@ suite("with tls.cert and tls.key", { timeout: 300_000 }, () => {
     await Promise.all([silent, clear].map((socket) => once(socket, "close")));
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}

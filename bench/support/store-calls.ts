@@ -1,4 +1,5 @@
 import type { AuditEvent, NewDisk, Store } from "@caisson/database";
+import { sampleDisk } from "@caisson/database/testing";
 
 /** Prepares a call, of a round, and returns it; only the call itself is measured. */
 export type StoreCall = (round: number) => Promise<() => Promise<unknown>>;
@@ -30,21 +31,13 @@ export function storeCalls(store: Store, count: number): Readonly<Record<string,
   });
   const newDisk = (): NewDisk => {
     made += 1;
-    return {
-      kind: "volume",
+    return sampleDisk({
       id: `vol_ord_${run}${made}`,
       organizationId: "org",
       slug: `made-${run}-${made}`,
-      region: "ord",
-      capacityBytes: 1e9,
-      isBootable: false,
-      consistency: null,
-      parent: null,
-      baseSnapshot: null,
-      baseImageId: null,
       labels: { made: "here" },
       createdAtMs: Date.now(),
-    };
+    });
   };
   const reserved = async (): Promise<string> => {
     const disk = newDisk();

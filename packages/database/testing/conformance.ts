@@ -4,6 +4,7 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
 import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import { sampleDisk } from "./sample-disk.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -39,22 +40,8 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     });
     afterEach(() => harness.dispose());
 
-    const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
-      kind: "volume",
-      id: newId(values.kind === "snapshot" ? "snp" : "vol", "ord"),
-      organizationId,
-      slug,
-      region: "ord",
-      capacityBytes: 1e9,
-      isBootable: false,
-      consistency: null,
-      parent: null,
-      baseSnapshot: null,
-      baseImageId: null,
-      labels: {},
-      createdAtMs: 1000,
-      ...values,
-    });
+    const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk =>
+      sampleDisk({ organizationId, slug, ...values });
 
     const places = (perOrganization: number) => ({ perOrganization, total: 1000, kept: 0, keptEach: 1 });
     const measured = (usageMeasuredAtMs: number | null): DiskUsage => ({

@@ -1,3 +1,4 @@
 export * from "./conformance.ts";
 export { CutProxy } from "./cut-proxy.ts";
 export { PostgresServer } from "./postgres-server.ts";
+export { sampleDisk } from "./sample-disk.ts";

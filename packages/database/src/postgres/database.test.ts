@@ -7,6 +7,7 @@ import { CaissonError, isRefusal, newId, UnknownOutcomeError } from "@caisson/mo
 import type pg from "pg";
 import { CutProxy } from "../../testing/cut-proxy.ts";
 import { PostgresServer } from "../../testing/postgres-server.ts";
+import { sampleDisk } from "../../testing/sample-disk.ts";
 import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
 import { Database } from "./database.ts";
@@ -34,21 +35,7 @@ const event = (objectId: string): AuditEvent => ({
   outcome: "ok",
   detail: {},
 });
-const disk = (slug: string): NewDisk => ({
-  kind: "volume",
-  id: newId("vol", "ord"),
-  organizationId: "org_a",
-  slug,
-  region: "ord",
-  capacityBytes: 1e9,
-  isBootable: false,
-  consistency: null,
-  parent: null,
-  baseSnapshot: null,
-  baseImageId: null,
-  labels: {},
-  createdAtMs: 1,
-});
+const disk = (slug: string): NewDisk => sampleDisk({ organizationId: "org_a", slug });
 const usage = {
   consistency: null,
   allocatedBytes: 1,

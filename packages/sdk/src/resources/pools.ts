@@ -84,12 +84,7 @@ function toPool(value: unknown): Pool {
   const number = (name: string) => Number(wire[name]);
   return {
     region: String(wire.region),
-    total: number("total"),
-    used: number("used"),
-    free: number("free"),
-    headroom: number("headroom"),
-    available: number("available"),
-    usedPercent: number("used_percent"),
+    ...toSpace(wire),
     volumes: number("volumes"),
     snapshots: number("snapshots"),
     deleted: number("deleted"),
@@ -104,10 +99,17 @@ function toPool(value: unknown): Pool {
 
 function toDisk(value: unknown): PoolDisk {
   const wire = requireRecord(value);
-  const number = (name: string) => Number(wire[name]);
   return {
     directory: String(wire.directory),
     problem: typeof wire.problem === "string" ? wire.problem : null,
+    ...toSpace(wire),
+  };
+}
+
+/** What a pool and each of its disks tell alike. */
+function toSpace(wire: Readonly<Record<string, unknown>>): Omit<PoolDisk, "directory" | "problem"> {
+  const number = (name: string) => Number(wire[name]);
+  return {
     total: number("total"),
     used: number("used"),
     free: number("free"),
