@@ -39,13 +39,14 @@ export interface StorageDriver {
    */
   read(id: ImageId, offset: number, length: number): Promise<Buffer>;
   getImage(id: ImageId): Promise<BlockImage | null>;
-  /** All images, for reconciliation. */
+  /** All images, for reconciliation, but those on a disk that cannot be read. */
   listImages(): AsyncIterable<BlockImage>;
   /** Bytes of the pool that the image maps, shared ones included: cheap, for images in use too. Absent is 0. */
   storedBytes(id: ImageId): Promise<number>;
   /**
    * The same of attached images, and what is free (as `capacity` says), disk by disk, all at one instant: it is synchronous, so that nothing is
-   * written back in between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent.
+   * written back in between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent,
+   * and so are disks that fail.
    */
   spacesNow(ids: readonly ImageId[]): readonly DiskSpace[];
   /** Of all disks that can be used, and of each disk. */
@@ -74,7 +75,7 @@ export interface Capacity {
 export interface DiskCapacity extends Capacity {
   /** On the host. */
   readonly directory: string;
-  /** Why it cannot be used, with what to do; it then counts as nothing. Null: it can. */
+  /** Why it cannot be used or measured, with what to do; it then counts as nothing. Null: it can. */
   readonly problem: string | null;
 }
 

@@ -14,7 +14,6 @@ import {
   readAvailableBytesNow,
   readMappedBytes,
   readSpace,
-  runTool,
   step,
   syncFile,
   truncateFile,
@@ -38,6 +37,7 @@ import type {
   UsageOptions,
 } from "../driver.ts";
 import { CloneQueue } from "./copy/clone-queue.ts";
+import { copyWhole } from "./copy/copy-whole.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { LastSealed } from "./copy/last-sealed.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
@@ -83,7 +83,7 @@ const EXCLUSIVE_AGE_MS = 24 * 3_600_000;
 const EXCLUSIVE_AGE_BEFORE_SPARE_MS = 10 * 60_000;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 /** Deleting alone frees nothing at once, so the advice says what does. */
-const FULL_ADVICE =
+export const FULL_ADVICE =
   'Purge what is deleted ("caisson purge"), delete volumes or snapshots with "--now", delete files inside volumes, or enlarge the pool; "caisson df" shows what holds the space';
 
 /**
@@ -207,8 +207,7 @@ export class LocalStorage implements StorageDriver {
         },
       };
       if (contents !== undefined) {
-        const copy = ["--sparse=always", "--reflink=never", contents, path];
-        await step("storage.create.copy", () => runTool("cp", copy));
+        await step("storage.create.copy", () => copyWhole(contents, path));
       }
       await truncateFile(file, sizeBytes, path);
       await step("storage.create.pieces", () => writePieces(file, pieces));
