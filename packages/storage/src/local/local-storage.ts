@@ -1,6 +1,6 @@
-import { statSync } from "node:fs";
+import { constants, statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
-import { mkdir, stat } from "node:fs/promises";
+import { access, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   changeMode,
@@ -392,7 +392,7 @@ export class LocalStorage implements StorageDriver {
     return (await stat(image.path)).blocks * 512;
   }
 
-  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[] {
+  spaceNow(_directory: string, ids: readonly ImageId[]): DiskSpace {
     const storedBytes = new Map<ImageId, number>();
     for (const id of ids) {
       const path = this.#loopDevices.pathOf(id);
@@ -401,7 +401,7 @@ export class LocalStorage implements StorageDriver {
     }
     const freeBytes =
       this.#pool?.freeBytesNow() ?? Math.max(0, readAvailableBytesNow(this.#images.path) - this.#reserveBytes);
-    return [{ freeBytes, headroomBytes: this.#headroomBytes, storedBytes }];
+    return { freeBytes, headroomBytes: this.#headroomBytes, storedBytes };
   }
 
   async capacity(): Promise<PoolCapacity> {
@@ -582,7 +582,11 @@ export class LocalStorage implements StorageDriver {
     );
   }
 
+  /** Throws when the disk fails, also where the kernel still knows its free space. */
   async #readSpace(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
+    // What was shut down after an error answers with that; what became read-only refuses.
+    await stat(this.#images.path);
+    await access(this.#images.path, constants.W_OK);
     if (this.#pool !== null) return this.#pool.readSpace();
     const { totalBytes, availableBytes } = await readSpace(this.#directory);
     return { totalBytes, freeBytes: Math.max(0, availableBytes - this.#reserveBytes) };

@@ -23,15 +23,6 @@ export class DiskFailures {
     }
   }
 
-  /** The same for what answers at once. */
-  runNow<T>(call: string, directory: string, work: () => T): DiskAnswer<T> {
-    try {
-      return this.#works(call, directory, work());
-    } catch (error) {
-      return this.#fails(call, directory, error);
-    }
-  }
-
   #works<T>(call: string, directory: string, answer: T): DiskAnswer<T> {
     this.#failing.delete(`${call} ${directory}`);
     return { answer, problem: null };

@@ -3,6 +3,7 @@ import { copyFile, mkdir, readdir, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { describeStorageConformance } from "../../testing/conformance.ts";
 import { MIB, patternOf, readDevice, writeDevice } from "../../testing/device-io.ts";
 import { findDebris, TestDisk } from "../../testing/local-test-pool.ts";
@@ -155,11 +156,18 @@ suite("a pool on two disks", () => {
       assert.equal(storage.placeOf("vol_a").directory, directory);
       assert.ok(b?.status === "rejected");
       assert.equal(b.reason.code, "STORAGE_FULL");
-      assert.match(b.reason.message, /create image vol_b: the disk of img_b is full, and a copy .* Purge what is deleted/);
+      assert.match(
+        b.reason.message,
+        /create image vol_b: the disk of img_b is full, and a copy .* Purge what is deleted/,
+      );
       assert.equal(await storage.getImage("vol_b"), null);
       assert.deepEqual((await readdir(join(first.mountPath, "pool/placed"))).sort(), ["vol_a", "vol_hog"]);
       assert.deepEqual(await findDebris([join(directory, "mount")]), []);
       await storage.deleteImage("vol_hog");
+      // The disk below has it when the pool has given it back.
+      const deadline = performance.now() + testTimeoutMs(60_000);
+      const secondBytes = async () => (await storage.capacity()).disks[1]?.availableBytes ?? 0;
+      while ((await secondBytes()) < 400 * MIB) assert.ok(performance.now() < deadline, "room");
       await storage.createImage("vol_b", { sizeBytes: 256 * MIB, parent: "img_b" });
       assert.equal(storage.placeOf("vol_b").directory, directory);
     });
@@ -177,11 +185,8 @@ suite("a pool on two disks", () => {
         // As when its writes fail: every call for what is on it does from now on.
         await runTool("xfs_io", ["-x", "-c", "shutdown", join(directory, "mount")]);
         for (let round = 0; round < 3; round += 1) {
-          const spaces = storage.spacesNow(["vol_far", "img_near"]);
-          assert.deepEqual(
-            spaces.map(({ storedBytes }) => [...storedBytes.keys()]),
-            [["img_near"]],
-          );
+          assert.deepEqual([...storage.spaceNow(own, ["img_near"]).storedBytes.keys()], ["img_near"]);
+          assert.throws(() => storage.spaceNow(directory, ["vol_far"]), { code: "EIO" });
           const { disks, totalBytes } = await storage.capacity();
           assert.deepEqual([disks[0]?.problem, disks[0]?.totalBytes], [null, totalBytes]);
           assert.match(disks[1]?.problem ?? "", /Cannot measure the disk .*ord: .*EIO.* start the server again/);
@@ -198,6 +203,25 @@ suite("a pool on two disks", () => {
       await using storage = await open();
       assert.deepEqual(problems, []);
       assert.deepEqual(await read(storage, "vol_far", MIB), patternOf("far", MIB));
+    });
+  });
+
+  test("a disk that became read-only gets nothing new until it can be written to, and is told of once each time", async () => {
+    await withDisks(async ({ first, directory, problems, open }) => {
+      await using storage = await open();
+      const mount = join(directory, "mount");
+      const at = async (id: string): Promise<string> => {
+        await storage.createImage(id, { sizeBytes: 64 * MIB });
+        return storage.placeOf(id).directory;
+      };
+      for (const round of [1, 2]) {
+        await runTool("mount", ["-o", "remount,ro", mount]);
+        assert.equal(await at(`vol_near${round}`), join(first.mountPath, "pool"));
+        assert.match((await storage.capacity()).disks[1]?.problem ?? "", /EROFS/);
+        assert.equal(problems.filter((problem) => problem.includes("Cannot measure")).length, round);
+        await runTool("mount", ["-o", "remount,rw", mount]);
+        assert.equal(await at(`vol_far${round}`), directory);
+      }
     });
   });
 

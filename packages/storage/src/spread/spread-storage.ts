@@ -158,11 +158,11 @@ export class SpreadStorage implements StorageDriver {
     return (await this.#placeOf(id).storage?.storedBytes(id)) ?? 0;
   }
 
-  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[] {
-    return this.#usable().flatMap((disk) => {
-      const own = ids.filter((id) => this.#placeOf(id) === disk);
-      return this.#failures.runNow("look at", disk.directory, () => disk.storage.spacesNow(own)).answer ?? [];
-    });
+  spaceNow(directory: string, ids: readonly ImageId[]): DiskSpace {
+    const disk = this.#diskAt(directory);
+    if (disk === undefined)
+      throw new CaissonError("DISK_UNAVAILABLE", `Cannot look at ${directory}: it is no disk of the pool`);
+    return requireUsable(disk, `look at ${directory}`).storage.spaceNow(directory, ids);
   }
 
   async capacity(): Promise<PoolCapacity> {
@@ -183,7 +183,7 @@ export class SpreadStorage implements StorageDriver {
   }
 
   async growPool(sizeBytes: number, directory = this.#first.directory): Promise<void> {
-    const disk = [this.#first, ...this.#further].find((one) => one.directory === directory);
+    const disk = this.#diskAt(directory);
     const action = `grow the pool ${directory} to ${formatSize(sizeBytes)}`;
     if (disk === undefined) {
       const message = `Cannot ${action}: the server runs without that disk. Start it again`;
@@ -227,6 +227,10 @@ export class SpreadStorage implements StorageDriver {
     // Not the first one: there it would look like an image that is gone, and its deletion would succeed.
     const problem = `Cannot use the disk ${diskId}: ${join(this.#first.directory, "disks.json")} does not tell of it. Restore that file from a backup`;
     return { id: diskId, directory: diskId, storage: null, problem };
+  }
+
+  #diskAt(directory: string): Disk | undefined {
+    return [this.#first, ...this.#further].find((disk) => disk.directory === directory);
   }
 
   #diskOf(id: ImageId, action: string): UsableDisk {
