@@ -197,8 +197,12 @@ export interface DiskStore {
   beginPurge(nowMs: number): Promise<readonly Disk[]>;
   /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither. */
   beginPurgeOf(id: string): Promise<Disk | null>;
-  /** Disks of the region that were deleted before this, the oldest deletion first. */
-  listDeleted(region: string, beforeMs: number, limit: number): Promise<readonly Disk[]>;
+  /** Disks of the region that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */
+  listDeleted(
+    region: string,
+    beforeMs: number,
+    page: { readonly limit: number; readonly after: Pick<Disk, "id" | "deletedAtMs"> | null },
+  ): Promise<readonly Disk[]>;
   /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
   sumUsage(region: string): Promise<UsageSums>;
   /** The disks of all organizations, counted. It takes the same time however many there are. */

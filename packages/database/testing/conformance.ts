@@ -266,10 +266,24 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.delete(young.id, 20, 1000, event(young.id));
       await store.disks.delete(old.id, 10, 1000, event(old.id));
       const deleted = async (beforeMs: number, region = "ord") =>
-        (await store.disks.listDeleted(region, beforeMs, 10)).map(({ id }) => id);
+        (await store.disks.listDeleted(region, beforeMs, { limit: 10, after: null })).map(({ id }) => id);
       assert.deepEqual(await deleted(100), [old.id, young.id]);
       assert.deepEqual(await deleted(20), [old.id]);
       assert.deepEqual(await deleted(100, "ams"), []);
+      // Page by page, also of those that were deleted at one instant, and when the last of a page is purged in between.
+      const twin = await make("twin");
+      await store.disks.delete(twin.id, 20, 1000, event(twin.id));
+      const paged: string[] = [];
+      for (let last: Disk | null = null, isDone = false; !isDone; ) {
+        if (last?.id === twin.id) await store.disks.beginPurgeOf(twin.id);
+        const [next]: readonly Disk[] = await store.disks.listDeleted("ord", 100, { limit: 1, after: last });
+        if (next === undefined) isDone = true;
+        else paged.push(next.id);
+        last = next ?? null;
+      }
+      assert.deepEqual(paged, [old.id, ...[young.id, twin.id].sort()]);
+      await store.disks.beginPurgeOf(twin.id);
+      await store.disks.forget(twin.id, event(twin.id));
       assert.equal((await store.disks.beginPurgeOf(old.id))?.state, "purging");
       assert.equal((await store.disks.beginPurgeOf(old.id))?.id, old.id);
       assert.equal(await store.disks.beginPurgeOf(kept.id), null);

@@ -295,11 +295,14 @@ export function createDiskStore(database: Database): DiskStore {
       });
     },
 
-    listDeleted(region, beforeMs, limit) {
+    listDeleted(region, beforeMs, { limit, after }) {
       return readDisks(
-        "SELECT * FROM disks WHERE state = 'deleted' AND region = $1 AND deleted_at_ms < $2 ORDER BY deleted_at_ms, sequence LIMIT $3",
+        `SELECT * FROM disks WHERE state = 'deleted' AND region = $1 AND deleted_at_ms < $2 AND (deleted_at_ms, id) > ($3, $4)
+         ORDER BY deleted_at_ms, id LIMIT $5`,
         region,
         beforeMs,
+        after?.deletedAtMs ?? -1,
+        after?.id ?? "",
         limit,
       );
     },

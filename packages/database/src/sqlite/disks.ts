@@ -288,12 +288,15 @@ export function createDiskStore(connection: Connection): DiskStore {
       });
     },
 
-    async listDeleted(region, beforeMs, limit) {
+    async listDeleted(region, beforeMs, { limit, after }) {
       return connection
         .all(
-          `SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'deleted' AND region = ? AND deleted_at_ms < ? ORDER BY deleted_at_ms, sequence LIMIT ?`,
+          `SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'deleted' AND region = ? AND deleted_at_ms < ? AND (deleted_at_ms, id) > (?, ?)
+           ORDER BY deleted_at_ms, id LIMIT ?`,
           region,
           beforeMs,
+          after?.deletedAtMs ?? -1,
+          after?.id ?? "",
           limit,
         )
         .map(toDisk);

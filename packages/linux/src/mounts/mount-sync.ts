@@ -106,15 +106,16 @@ export function detachSync(target: string): void {
 }
 
 /**
- * Makes the directory, which must be the root of a mount, the root of the mount namespace and of all processes in it whose root and current
- * directory were the former one. The former root and what is below it is gone.
+ * Makes the directory, which must be the root of a mount, the root of the mount namespace. Every process in it whose root or current directory was the
+ * former root has this one instead, and this thread is in it. The former root, with all that is mounted on it, then lies over the new one, until
+ * `detachFormerRootSync` takes it away.
  */
 export function replaceRootSync(directory: number): void {
   callSync("fchdir", [directory], { name: "fchdir", detail: "to the new root" });
   callSync("pivotRoot", [".", "."], { name: "pivot_root", detail: "." });
 }
 
-/** The rest of `replaceRootSync`: takes the former root away, which lies over the new one. */
+/** Takes away what `replaceRootSync` has left over the new root. The kernel lets go of it when nobody uses it any more. */
 export function detachFormerRootSync(): void {
   callSync("umount2", [".", MNT_DETACH], { name: "umount", detail: "of the former root" });
 }

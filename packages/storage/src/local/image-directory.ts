@@ -200,15 +200,21 @@ export class ImageDirectory {
     await this.sync(state);
   }
 
-  /** Removes the image for good, then frees its space. Also finishes an earlier removal. */
-  async remove(id: ImageId, image: StoredImage | null): Promise<void> {
+  /**
+   * Removes the image for good, then frees its space. Also finishes an earlier removal. `unused` resolves when nobody reads the image who opened it
+   * before it was removed.
+   */
+  async remove(id: ImageId, image: StoredImage | null, unused: () => Promise<void>): Promise<void> {
     const trash = join(this.path, "trash", id);
     if (image !== null) await renameFile(image.path, trash);
     else if (!(await isThere(trash))) return;
     const states: readonly ImageState[] = image === null ? ["images", "sealed"] : [image.state];
     for (const state of states) if (state !== "scratch") await this.sync(state);
     // XFS frees the blocks of a file that is unlinked some time later; of one that is cut, before the call returns.
-    if (image?.state !== "scratch") await cutFile(trash);
+    if (image?.state !== "scratch") {
+      await unused();
+      await cutFile(trash);
+    }
     await unlinkFile(trash);
   }
 }

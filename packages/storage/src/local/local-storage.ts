@@ -37,6 +37,7 @@ import type {
   UsageOptions,
 } from "../driver.ts";
 import { CloneQueue } from "./copy/clone-queue.ts";
+import { CloneSources } from "./copy/clone-sources.ts";
 import { copyWhole } from "./copy/copy-whole.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { LastSealed } from "./copy/last-sealed.ts";
@@ -107,6 +108,7 @@ export class LocalStorage implements StorageDriver {
   readonly #spares: SpareClones;
   readonly #lastSealed: LastSealed;
   readonly #clones = new CloneQueue();
+  readonly #sources = new CloneSources();
   /** What deleting a sealed image would free, without its spare. */
   readonly #exclusive = new Map<ImageId, Exclusive>();
   readonly #loopDevices: LoopDevices;
@@ -198,7 +200,7 @@ export class LocalStorage implements StorageDriver {
       await using incoming =
         parent === undefined
           ? await this.#images.createIncoming(id)
-          : await this.#cloneParent(id, parent, { sizeBytes, isEphemeral, action });
+          : await this.#sources.use(parent, () => this.#cloneParent(id, parent, { sizeBytes, isEphemeral, action }));
       const { file, path } = incoming;
       // Only at the end, so that making it does not delay the caller.
       using _wanted = {
@@ -301,7 +303,7 @@ export class LocalStorage implements StorageDriver {
       this.#requireDetached(action, id);
       const image = await this.#images.find(id);
       await step("storage.spare.forget", () => this.#spares.forget(id));
-      await step("storage.delete", () => this.#images.remove(id, image));
+      await step("storage.delete", () => this.#images.remove(id, image, () => this.#sources.unused(id)));
       // One that was begun in between would keep the blocks.
       await this.#spares.forget(id);
       await this.#lastSealed.forget(id);

@@ -50,8 +50,14 @@ export class DiskRegister {
     this.#placed = placed;
   }
 
-  /** `directory`: of the pool's first disk, which one process at a time has open. */
-  static async open(directory: string): Promise<DiskRegister> {
+  /**
+   * `directory`: of the pool's first disk, which one process at a time has open. Where the register is missing, `findLost` says which id the pool had;
+   * null: it is new.
+   */
+  static async open(
+    directory: string,
+    findLost: (hasPlaces: boolean) => Promise<string | null> = async () => null,
+  ): Promise<DiskRegister> {
     await mkdir(join(directory, PLACED), { recursive: true, mode: 0o700 });
     const placed = new Map<ImageId, string>();
     for (const id of await readdir(join(directory, PLACED)))
@@ -59,8 +65,10 @@ export class DiskRegister {
     // A run that was killed may have left links that it did not sync.
     await syncDirectory(join(directory, PLACED));
     const contents = await readRegister(join(directory, REGISTER));
-    const register = new DiskRegister(directory, contents ?? { pool: newId(), disks: [] }, placed);
-    if (contents === null) await register.#save(register.#disks);
+    if (contents !== null) return new DiskRegister(directory, contents, placed);
+    const pool = (await findLost(placed.size > 0)) ?? newId();
+    const register = new DiskRegister(directory, { pool, disks: [] }, placed);
+    await register.#save(register.#disks);
     return register;
   }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { copyFile, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
@@ -323,22 +323,65 @@ suite("a pool on two disks", () => {
     });
   });
 
-  test("where the register of disks is lost, images of further disks are unavailable, not gone, and back with it", async () => {
-    await withDisks(async ({ first, problems, open }) => {
+  test("where the register of disks is lost, the pool is known again by the marks of its disks, and that is told", async () => {
+    await withDisks(async ({ first, directory, problems, open }) => {
       const storage = await open();
       await storage.createImage("vol_a", { sizeBytes: 64 * MIB });
       await storage.close();
       const register = join(first.mountPath, "pool/disks.json");
-      await rename(register, `${register}.saved`);
-      const without = await open();
-      assert.match(problems.join(), /belongs to another pool/);
-      const expected = { code: "DISK_UNAVAILABLE", message: /disks\.json does not tell of it\. Restore/ };
-      await assert.rejects(without.getImage("vol_a"), expected);
-      await assert.rejects(without.deleteImage("vol_a"), expected);
-      await without.close();
-      await rename(`${register}.saved`, register);
+      const before = await readFile(register, "utf8");
+      await rm(register);
+      {
+        await using without = await open();
+        assert.match(problems.join(), /disks\.json was missing, and is made again: .* marks of one pool/);
+        assert.equal((await without.getImage("vol_a"))?.sizeBytes, 64 * MIB);
+        assert.equal(without.placeOf("vol_a").directory, directory);
+      }
+      assert.equal(await readFile(register, "utf8"), before);
+      await using _again = await open();
+      assert.deepEqual(problems, []);
+    });
+  });
+
+  test("a lost register is not made anew while it is not known which pool it was: the pool is refused, and nothing changes", async () => {
+    await withDisks(async ({ first, second, directory, open }) => {
+      const storage = await open();
+      await storage.createImage("vol_a", { sizeBytes: 64 * MIB });
+      await storage.close();
+      const register = join(first.mountPath, "pool/disks.json");
+      const saved = await readFile(register);
+      await rm(register);
+      const foreign = join(second.mountPath, "foreign");
+      await mkdir(foreign);
+      await writeFile(join(foreign, "disk.json"), JSON.stringify({ id: "d", pool: "of somebody else" }));
+      const several = /disks\.json is missing.* several pools .*Name only those of this pool, or restore the file/;
+      await assert.rejects(open([directory, foreign]), { code: "INVALID_CONFIG", message: several });
+      const nowhere = /disks\.json is missing.* not to be found\. Mount those disks and name them/;
+      await assert.rejects(open([]), { code: "INVALID_CONFIG", message: nowhere });
+      await assert.rejects(readFile(register), { code: "ENOENT" });
+      await writeFile(register, saved);
       await using again = await open();
       assert.equal((await again.getImage("vol_a"))?.sizeBytes, 64 * MIB);
+    });
+  });
+
+  test("a pool that is new takes no id over from a disk that is another pool's, one with images that never had a register does", async () => {
+    await withDisks(async ({ first, directory, problems, open }) => {
+      await mkdir(directory);
+      await writeFile(join(directory, "disk.json"), JSON.stringify({ id: "d", pool: "lost" }));
+      {
+        await using storage = await open();
+        assert.match(problems.join(), /belongs to another pool/);
+        await storage.createImage("vol_near", { sizeBytes: 64 * MIB });
+        assert.equal(storage.placeOf("vol_near").directory, join(first.mountPath, "pool"));
+      }
+      await rm(join(first.mountPath, "pool/disks.json"));
+      await using storage = await open();
+      assert.match(problems.join(), /marks of one pool \(lost\)/);
+      assert.deepEqual(
+        (await storage.capacity()).disks.map(({ problem }) => problem),
+        [null, null],
+      );
     });
   });
 });

@@ -32,10 +32,11 @@ import {
 } from "./disk.ts";
 import { DiskFailures } from "./disk-failures.ts";
 import { DiskRegister } from "./disk-register.ts";
+import { findLostPool } from "./lost-register.ts";
 
 export interface SpreadStorageOptions extends LocalStorageOptions {
   readonly disks: readonly FurtherDisk[];
-  /** Told why a disk cannot be used, or fails while it is used: once, until it works again. */
+  /** Told why a disk cannot be used, or fails while it is used: once, until it works again; and that a register of disks was lost. */
   readonly onProblem: (directory: string, problem: string) => void;
 }
 
@@ -76,7 +77,15 @@ export class SpreadStorage implements StorageDriver {
   static async open({ disks, onProblem, ...options }: SpreadStorageOptions): Promise<SpreadStorage> {
     await using opened = new AsyncDisposableStack();
     const first = opened.use(await LocalStorage.open(options));
-    const register = await DiskRegister.open(options.directory);
+    const register = await DiskRegister.open(options.directory, async (hasPlaces) => {
+      const remains = { directory: options.directory, first, hasPlaces, disks: disks.map((disk) => disk.directory) };
+      const pool = await findLostPool(remains);
+      if (pool !== null) {
+        const found = `The register of disks ${join(options.directory, "disks.json")} was missing, and is made again: the further disks carry the marks of one pool (${pool}), which is taken for this one`;
+        onProblem(options.directory, found);
+      }
+      return pool;
+    });
     const further: Disk[] = [];
     const devices = new Set([(await stat(options.directory)).dev]);
     for (const wanted of disks) {

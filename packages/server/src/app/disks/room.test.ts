@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Disk } from "@caisson/database";
+import { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import pino from "pino";
 import type { AppContext } from "../context.ts";
@@ -68,4 +70,48 @@ test("work that finds no room is tried once more when some was made, and fails a
   tries = 0;
   assert.equal(await withRoom(app, region, work), "done");
   assert.equal(tries, 2);
+});
+
+test("the disk that needs room is served however many older deletions lie on others, and nothing of those is purged", async () => {
+  const deleted = Array.from({ length: 2500 }, (_, index) => ({
+    id: `vol_ord_${index}`,
+    slug: `${index}`,
+    kind: "volume",
+    region: "ord",
+    deletedAtMs: null,
+  })) as unknown as readonly Disk[];
+  const full = "vol_ord_2400";
+  const purged: string[] = [];
+  const own = { totalBytes: 1000, headroomBytes: 100, freeBytes: 500, availableBytes: 400, problem: null };
+  const region = {
+    name: "ord",
+    room: new RoomMaker(),
+    roots: { evict: async () => true },
+    storage: {
+      async capacity() {
+        const availableBytes = purged.length > 0 ? 400 : 50;
+        return {
+          ...own,
+          disks: [
+            { ...own, directory: "/a" },
+            { ...own, availableBytes, directory: "/b" },
+          ],
+        };
+      },
+      placeOf: (id: string) => ({ directory: id === full ? "/b" : "/a", problem: null }),
+      deleteImage: async (id: string) => void purged.push(id),
+    },
+  } as unknown as Region;
+  const { app } = emptyHanded({ freeBytes: 0 });
+  Object.assign(app, { locks: new KeyedLock(), regions: new Map([["ord", region]]) });
+  Object.assign(app.store.disks, {
+    async listDeleted(_region: string, _beforeMs: number, { limit, after }: { limit: number; after: Disk | null }) {
+      const first = after === null ? 0 : deleted.findIndex(({ id }) => id === after.id) + 1;
+      return deleted.slice(first, first + limit);
+    },
+    beginPurgeOf: async (id: string) => deleted.find((disk) => disk.id === id),
+    forget: async () => undefined,
+  });
+  await makeRoom(app, region);
+  assert.deepEqual(purged, [full]);
 });

@@ -1,3 +1,4 @@
+import type { Disk } from "@caisson/database";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { DiskCapacity, PoolCapacity } from "@caisson/storage";
@@ -88,22 +89,36 @@ export async function withRoom<T>(app: AppContext, region: Region, work: () => P
 async function purgeEarly(app: AppContext, region: Region): Promise<void> {
   const { retentionMs, retentionFloorMs } = app.config.volumes;
   if (retentionFloorMs >= retentionMs) return;
-  for (const { id, slug, kind } of await app.store.disks.listDeleted(
-    region.name,
-    Date.now() - retentionFloorMs,
-    PURGE_BATCH,
-  )) {
-    const { disks } = await region.storage.capacity();
-    const full = disks.filter(diskNeedsRoom).map(({ directory }) => directory);
-    if (full.length === 0) return;
-    // What lies elsewhere would make no room there.
-    if (!full.includes(region.storage.placeOf(id).directory)) continue;
-    const disk = await app.store.disks.beginPurgeOf(id);
-    if (disk === null) continue;
-    const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {
-      app.logger.error({ err: error, id, slug }, "cannot purge a disk early; the next purge tries again");
-      return false;
-    });
-    if (isPurged) app.logger.warn({ id, slug, kind }, "purged a deleted disk early: the pool needs room");
+  const beforeMs = Date.now() - retentionFloorMs;
+  let full = await findFull(region);
+  let after: Disk | null = null;
+  // As far as there are any: those of other disks may come first.
+  while (full.length > 0) {
+    const page = await app.store.disks.listDeleted(region.name, beforeMs, { limit: PURGE_BATCH, after });
+    for (const deleted of page) {
+      // What lies elsewhere would make no room there.
+      if (!full.includes(region.storage.placeOf(deleted.id).directory)) continue;
+      await purgeOneEarly(app, deleted);
+      full = await findFull(region);
+      if (full.length === 0) return;
+    }
+    after = page.at(-1) ?? null;
+    if (after === null) return;
   }
+}
+
+/** The directories of the disks that need room. */
+async function findFull(region: Region): Promise<readonly string[]> {
+  const { disks } = await region.storage.capacity();
+  return disks.filter(diskNeedsRoom).map(({ directory }) => directory);
+}
+
+async function purgeOneEarly(app: AppContext, { id, slug, kind }: Disk): Promise<void> {
+  const disk = await app.store.disks.beginPurgeOf(id);
+  if (disk === null) return;
+  const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {
+    app.logger.error({ err: error, id, slug }, "cannot purge a disk early; the next purge tries again");
+    return false;
+  });
+  if (isPurged) app.logger.warn({ id, slug, kind }, "purged a deleted disk early: the pool needs room");
 }

@@ -15,7 +15,8 @@ export interface VolumeContent {
 
 /**
  * The steps that make a volume's image with its file system: a fresh one, which most often is written with the image, or a copy-on-write clone of `source`, grown where the clone is larger.
- * The clone is taken under the source's lock, so that a purge cannot remove the source in between.
+ * The storage keeps the source whole until the clone is made, also when it is purged in between. No lock is held for that: a clone may take seconds, and
+ * sandboxes that start from the source, and other clones of it, do not wait for it.
  */
 export function volumeContentSteps(
   app: AppContext,
@@ -41,10 +42,7 @@ export function volumeContentSteps(
     ];
   }
   const clone = () => storage.createImage(id, { sizeBytes: capacityBytes, parent: source.imageId });
-  const image = new Step("image", {
-    run: () => withRoom(app, region, () => app.locks.run(source.imageId, clone)),
-    undo,
-  });
+  const image = new Step("image", { run: () => withRoom(app, region, clone), undo });
   if (capacityBytes === source.sizeBytes) return [image];
   return [image, new Step("grow", { run: () => withDevice(app, storage, id, growFileSystem) })];
 }

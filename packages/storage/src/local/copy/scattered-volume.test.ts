@@ -105,6 +105,21 @@ describe("a volume in many parts", () => {
     return frozenMs;
   };
 
+  test("an image that is deleted while one is made from it leaves that whole, and the deletion waits for it", async () => {
+    await withVolume(async () => {
+      await storage.sealImage("vol_a", "snp_kept", live(target));
+      await storage.createImage("vol_whole", { sizeBytes: SIZE_BYTES, parent: "snp_kept" });
+      const whole = await hash("vol_whole");
+      await storage.evictSpares();
+      await plan("storage.create.clone:before 1 delay:2000");
+      const cloning = storage.createImage("vol_new", { sizeBytes: SIZE_BYTES, parent: "snp_kept" });
+      while ((await passed("storage.create.clone:before")) === 0) await delay(5);
+      await storage.deleteImage("snp_kept");
+      await cloning;
+      assert.equal(await hash("vol_new"), whole);
+    });
+  });
+
   test("is copied piece by piece while a program writes: the snapshot is whole and holds what was acknowledged", async () => {
     await withVolume(async (writer) => {
       for (const id of ["snp_1", "snp_2"]) {
