@@ -60,5 +60,6 @@ finish_root() {
   echo "$2" >"$1/etc/hostname"
   echo nameserver 10.0.2.3 >"$1/etc/resolv.conf"
   find /usr/local/share/ca-certificates -name '*.crt' -exec cp '{}' "$1/usr/local/share/ca-certificates/" ';'
-  chroot "$1" update-ca-certificates >/dev/null 2>&1 || fail "certificates cannot be installed in $1"
+  # In there the host's directory for temporary files need not exist.
+  env --unset=TMPDIR chroot "$1" update-ca-certificates >/dev/null 2>&1 || fail "certificates cannot be installed in $1"
 }

@@ -88,9 +88,12 @@ print(os.stat("/usr").st_dev == os.stat("/etc/passwd").st_dev == os.stat("/usr/l
     await lasting(async (root) => {
       const write =
         "mkdir -p /tmp/a/b /tmp/.caisson-old-cut-off/c && touch /tmp/a/b/c /tmp/.d && ln -s /srv /tmp/link && touch /srv/target";
+      const deep = 'import os\nos.chdir("/tmp")\nfor _ in range(20000): os.mkdir("d"); os.chdir("d")';
       {
         await using sandbox = await Sandbox.create({ root });
         await shell(sandbox, `${write} && touch /run/gone && stat -c %a /tmp`);
+        // So deep that a removal which calls itself for each level ends its whole process.
+        await shell(sandbox, `python3 -c '${deep}'`);
       }
       {
         await using sandbox = await Sandbox.create({ root });

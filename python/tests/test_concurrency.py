@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from caisson import AsyncCaisson, Caisson, errors
+from fake_scripts import spawned, wait_for
 from fake_server import SANDBOX_ID, Answer, Failure, FakeServer, FakeSession, Later
 
 
@@ -141,3 +143,40 @@ async def test_closing_does_not_wait_for_a_task_that_is_stuck(
         await asyncio.wait_for(sandbox.close(), 60)
         with pytest.raises(errors.ConnectionClosedError):
             await asyncio.wait_for(stuck, 10)
+
+
+def test_what_was_written_counts_as_sent_although_the_connection_broke_at_once(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(session: FakeSession, *_: Any) -> Any:
+        session.start(1)
+        session.enqueue(1, b"half a line")
+        session.drop()
+        return Later
+
+    fake.rpc |= {"spawn": spawned(), "processWait": cut}
+    with Caisson(token="ddo_t", endpoint=fake.endpoint) as client, client.sandbox.create() as sandbox:
+        websocket = sandbox._connection._websocket  # pyright: ignore[reportPrivateUsage]
+
+        class SlowSocket:
+            """Writes, and lets the reader see the cut before it tells how much it wrote."""
+
+            def __init__(self, inner: socket.socket) -> None:
+                self.inner = inner
+                self.sent = 0
+
+            def send(self, data: memoryview) -> int:
+                written = self.inner.send(data)
+                self.sent += 1
+                if self.sent == 2:
+                    wait_for(lambda: websocket._broken, "the cut")  # pyright: ignore[reportPrivateUsage]
+                return written
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.inner, name)
+
+        monkeypatch.setattr(websocket, "_socket", SlowSocket(websocket._socket))  # pyright: ignore[reportPrivateUsage]
+        process = sandbox.spawn("x", stdout="piped", stderr="null")
+        assert process.stdout.read(100) == b"half a line"
+        with pytest.raises(errors.ConnectionClosedError):
+            process.stdout.read(100)

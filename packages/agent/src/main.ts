@@ -1,5 +1,6 @@
 import { ClientConnection } from "./calls/connection.ts";
 import { methods } from "./calls/methods.ts";
+import { Editors } from "./editor/editors.ts";
 import { clearDirectory } from "./files/clear-directory.ts";
 import { agentMemory } from "./host/agent-memory.ts";
 import { rehearse } from "./host/rehearsal.ts";
@@ -42,12 +43,12 @@ startTimer(SAFETY_NET_DELAY_MS, () => {
   });
 });
 
-if (sandbox.settings.rehearsedProgram === null) startNow();
+if (sandbox.settings.rehearsedProgram === null) void startNow();
 else void startAhead(sandbox.settings.rehearsedProgram);
 
-function startNow(): void {
-  clearOld();
-  void listen();
+async function startNow(): Promise<void> {
+  await clearOld();
+  await listen();
 }
 
 /** The socket appears when the rehearsal is over, which is how the server knows. An agent that cannot even rehearse ends. */
@@ -68,12 +69,13 @@ function openSandbox(variables: Readonly<Record<string, string>>): Sandbox {
   const environment = new Environment(initialEnvironment);
   const oom = new OomDetector();
   const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
-  return { environment, processes, settings, memory: agentMemory(oom.limitBytes()), exposures };
+  const editors = new Editors(new ProcessTable(environment, settings.defaultDirectory, oom));
+  return { environment, processes, editors, settings, memory: agentMemory(oom.limitBytes()), exposures };
 }
 
-function clearOld(): void {
+async function clearOld(): Promise<void> {
   const { clearedDirectory } = sandbox.settings;
-  if (clearedDirectory !== null) clearDirectory(clearedDirectory);
+  if (clearedDirectory !== null) await clearDirectory(clearedDirectory);
 }
 
 /** Accepts connections for ever. Where one cannot be had, because descriptors have run out, the next may again. */
@@ -155,7 +157,7 @@ async function configure(stream: Deno.Conn, request: Request): Promise<void> {
   const configuration = await readConfiguration(stream, request);
   takeOver(configuration);
   sandbox = openSandbox(configuration.variables);
-  clearOld();
+  await clearOld();
   await respond(stream, "200 OK", "configured");
 }
 

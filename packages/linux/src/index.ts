@@ -53,7 +53,7 @@ export {
   setReservedClusters,
 } from "./mounts/ext4-attributes.ts";
 export { freeze, freezeSync, shutDown, thaw, trim } from "./mounts/freeze.ts";
-export { ensureInsideSync, openInsideSync } from "./mounts/inside-sync.ts";
+export { ensureInsideSync } from "./mounts/inside-sync.ts";
 export {
   bindMount,
   cloneTree,

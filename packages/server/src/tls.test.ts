@@ -41,18 +41,25 @@ suite("the files of a certificate", { timeout: 60_000 }, () => {
       });
   });
 
-  test("are used when they are renewed, and not while only one of them is", async () => {
+  test("are used when they are renewed, and not while one of them is missing or old, which the log tells with the setting's name", async () => {
     const current = files("current");
     const copy = (name: string, part: "certPath" | "keyPath") => copyFile(files(name)[part], current[part]);
     await copy("first", "certPath");
     await copy("first", "keyPath");
     const first = await readTls(current);
     const used = Promise.withResolvers<TlsMaterial>();
+    const missing = Promise.withResolvers<void>();
     const halfRenewed = Promise.withResolvers<void>();
-    const logger = pino({ level: "error" }, { write: () => halfRenewed.resolve() });
+    const write = (line: string) => {
+      if (line.includes("(expose.cert)")) missing.resolve();
+      if (line.includes("belong together")) halfRenewed.resolve();
+    };
+    const logger = pino({ level: "error" }, { write });
     const server = { setSecureContext: (material: object) => used.resolve(material as TlsMaterial) };
-    const stop = reloadTls(current, first, server, logger, 20);
+    const stop = reloadTls(current, first, server, logger, { section: "expose", intervalMs: 20 });
     try {
+      await rm(current.certPath);
+      await missing.promise;
       await copy("renewed", "certPath");
       await halfRenewed.promise;
       await copy("renewed", "keyPath");

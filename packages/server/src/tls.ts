@@ -32,11 +32,11 @@ export function reloadTls(
   first: TlsMaterial,
   server: Pick<Server, "setSecureContext">,
   logger: Logger,
-  intervalMs = RELOAD_INTERVAL_MS,
+  { section = "tls", intervalMs = RELOAD_INTERVAL_MS } = {},
 ): () => void {
   let current = first;
   const reload = async (): Promise<void> => {
-    const next = await readTls(config);
+    const next = await readTls(config, section);
     if (next.cert === current.cert && next.key === current.key) return;
     server.setSecureContext(next);
     current = next;

@@ -10,10 +10,12 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from caisson import Sandbox, TransferProgress, errors
+from caisson._sync import transfer
 from caisson._sync.concurrency import sleep
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
@@ -36,6 +38,27 @@ def test_files_with_holes_have_them_in_both_directions(sandbox: Sandbox, tmp_pat
     assert (tmp_path / "back/file").stat().st_blocks * 512 <= 64 * 1024
     for name in ("file", "zeros"):
         assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_what_is_appended_during_an_upload_becomes_no_hole(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "log"
+    with source.open("wb") as file:
+        file.write(b"begin")
+        file.truncate(2**20)
+    next_data: Any = vars(transfer)["_next_data"]
+
+    def append_at_the_end(*arguments: Any) -> Any:
+        part = next_data(*arguments)
+        if part is None:
+            with source.open("ab") as file:
+                file.write(b"appended")
+        return part
+
+    monkeypatch.setattr(transfer, "_next_data", append_at_the_end)
+    sandbox.fs.upload(str(source), "log")
+    assert sandbox.fs.read_file("log") == b"begin".ljust(2**20, b"\0")
 
 
 def test_files_hold_what_was_written(sandbox: Sandbox) -> None:

@@ -1,3 +1,5 @@
+import { removeTree } from "./remove-tree.ts";
+
 /** Where what goes is put first, so that nothing waits for its removal. */
 const TRASH_PREFIX = ".caisson-old-";
 
@@ -6,7 +8,7 @@ const TRASH_PREFIX = ".caisson-old-";
  * link in place of the directory is not followed. What cannot be moved stays. Where something is mounted, there or below, by whatever way it came
  * there, nothing is touched: that is not temporary. Where the file system is too full to move anything, files are removed until it is not.
  */
-export function clearDirectory(path: string): void {
+export async function clearDirectory(path: string): Promise<void> {
   if (!isDirectory(path) || hasMounts(path)) return;
   const entries = [...Deno.readDirSync(path)];
   const paths = [...entries.filter(isQuickToRemove), ...entries.filter((entry) => !isQuickToRemove(entry))].map(
@@ -14,13 +16,17 @@ export function clearDirectory(path: string): void {
   );
   const trash = `${path}/${TRASH_PREFIX}${crypto.randomUUID()}`;
   let next = paths.shift();
-  for (; next !== undefined && !tryOn(trash, () => Deno.mkdirSync(trash, { mode: 0o700 })); next = paths.shift()) {
+  for (
+    ;
+    next !== undefined && !(await tryOn(trash, () => Deno.mkdirSync(trash, { mode: 0o700 })));
+    next = paths.shift()
+  ) {
     const full = next;
-    tryOn(full, () => Deno.removeSync(full, { recursive: true }));
+    await tryOn(full, () => removeTree(full));
   }
   if (next === undefined) return;
-  for (const moved of [next, ...paths]) tryOn(moved, () => Deno.renameSync(moved, moved.replace(path, trash)));
-  Deno.remove(trash, { recursive: true }).catch((error: unknown) => console.error(`${trash} stays:`, error));
+  for (const moved of [next, ...paths]) await tryOn(moved, () => Deno.renameSync(moved, moved.replace(path, trash)));
+  removeTree(trash).catch((error: unknown) => console.error(`${trash} stays:`, error));
 }
 
 function isQuickToRemove({ isDirectory }: Deno.DirEntry): boolean {
@@ -28,9 +34,9 @@ function isQuickToRemove({ isDirectory }: Deno.DirEntry): boolean {
 }
 
 /** False when it failed, which the sandbox's log tells: what is only temporary keeps no sandbox from starting. */
-function tryOn(path: string, run: () => void): boolean {
+async function tryOn(path: string, run: () => void | Promise<void>): Promise<boolean> {
   try {
-    run();
+    await run();
     return true;
   } catch (error) {
     console.error(`Cannot clear ${path}:`, error);

@@ -8,7 +8,7 @@ const PARAMETERS = ["host", "port", "user", "password", "sslmode", "sslrootcert"
 const TLS_MODES = ["disable", "require", "verify-ca", "verify-full"];
 const ENCODING = "in names and passwords write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25";
 /** How long a connection may take to be made, and the longest that a statement is waited for. */
-export const CONNECT_TIMEOUT_MS = 5_000;
+const CONNECT_TIMEOUT_MS = 5_000;
 const QUERY_TIMEOUT_MS = 35_000;
 
 /** Where a PostgreSQL database is, and how it is connected to. */

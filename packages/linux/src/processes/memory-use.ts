@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { passFaultPoint } from "../calls/ffi.ts";
 import { hasErrorCode } from "../calls/kernel-error.ts";
@@ -58,11 +58,12 @@ export async function endProcessForMemory(cgroups: Cgroups, path: string, memory
   const use = await readMemoryUse(cgroups, path);
   if (directory === null || use === null) return;
   await passFaultPoint({ name: "cgroup out of memory", detail: path });
-  const limit = join(directory, "memory.max");
+  // Open before anything is changed: for want of a descriptor the low limit would stay.
+  await using limit = await open(join(directory, "memory.max"), "r+");
   try {
-    await writeFile(limit, String(Math.max(use.usageBytes - use.fileBytes - MIB, MIB)), { flag: "r+" });
+    await limit.write(String(Math.max(use.usageBytes - use.fileBytes - MIB, MIB)), 0);
   } finally {
-    await writeFile(limit, String(memoryBytes), { flag: "r+" });
+    await limit.write(String(memoryBytes), 0);
   }
 }
 

@@ -16,6 +16,7 @@ import { dirname, join } from "node:path";
 import { runTool } from "@caisson/linux";
 import { DIRECTORIES, HOME, imageFiles, NODE_PREFIX, PACKAGES, RELEASE } from "./debian-13-recipe.ts";
 import type { ImageInputs } from "./host-inputs.ts";
+import { runInRoot } from "./run-in-root.ts";
 
 export interface ImageProgress {
   /** A word for the program, for example `packages`. */
@@ -78,8 +79,8 @@ export async function buildBaseImage(
   report("customize", 0.83, "Adding Node, certificates and settings");
   await addFiles(root, inputs);
   await addNode(root, inputs);
-  await runTool("chroot", [root, "update-ca-certificates"], signal);
-  await runTool("chroot", [root, `${NODE_PREFIX}/bin/node`, "--version"], signal);
+  await runInRoot(root, ["update-ca-certificates"], signal);
+  await runInRoot(root, [`${NODE_PREFIX}/bin/node`, "--version"], signal);
   await openPython(root, signal);
   report("format", 0.9, "Writing the file system");
   await format(root, image, signal);
@@ -158,7 +159,7 @@ async function openPython(root: string, options: { readonly signal?: AbortSignal
   const versions = (await readdir(join(root, "usr/lib"))).filter((name) => /^python3\.\d+$/.test(name));
   for (const version of versions) {
     const marker = `/usr/lib/${version}/EXTERNALLY-MANAGED`;
-    await runTool("chroot", [root, "dpkg-divert", "--local", "--rename", "--add", marker], options);
+    await runInRoot(root, ["dpkg-divert", "--local", "--rename", "--add", marker], options);
   }
 }
 

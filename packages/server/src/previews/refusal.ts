@@ -17,7 +17,7 @@ interface RefusalText {
 }
 
 /** Plain text: a page must not run as the sandbox's own. */
-export const REFUSALS: Readonly<Record<Refusal, RefusalText>> = {
+const REFUSALS: Readonly<Record<Refusal, RefusalText>> = {
   "bad-host": { status: 400, text: "The request must have exactly one Host." },
   misdirected: { status: 421, text: "The connection was opened for another name: open a new one." },
   "not-found": { status: 404, text: "There is no such preview. It ends when it is revoked, and with its sandbox." },

@@ -22,7 +22,9 @@ export async function startPreviews(app: AppContext): Promise<AsyncDisposable> {
     await removeTrust(directory);
     const material = expose.tls === "proxy" ? null : await readTls(expose.tls, "expose");
     const server = undo.use(new PreviewServer(app, material));
-    if (expose.tls !== "proxy" && material !== null) undo.defer(reloadTls(expose.tls, material, server, app.logger));
+    if (expose.tls !== "proxy" && material !== null) {
+      undo.defer(reloadTls(expose.tls, material, server, app.logger, { section: "expose" }));
+    }
     await listen(app, server);
   }
   return undo.move();

@@ -84,14 +84,17 @@ async def _upload_sparsely(fs: AsyncSandboxFs, local_path: str, sandbox_path: st
     source = await in_thread(_open, local_path)
     try:
         async with await fs.open(sandbox_path, write=True, create=True, truncate=True) as target:
+            # What is appended meanwhile is left out, so that it does not become a hole.
+            size = (await in_thread(os.fstat, source.fileno())).st_size
             position = 0
-            while (part := await in_thread(_next_data, source, position)) is not None:
+            while (part := await in_thread(_next_data, source, position, size)) is not None:
                 start, data = part
-                await target.seek(start)
+                if start != position:
+                    await target.seek(start)
                 await target._write_sparsely(data)
                 meter.add(local_path, start + len(data) - position)
                 position = start + len(data)
-            size = (await in_thread(os.fstat, source.fileno())).st_size
+            size = min(size, (await in_thread(os.fstat, source.fileno())).st_size)
             await target.truncate(size)
             meter.add(local_path, max(0, size - position))
     finally:
@@ -180,18 +183,21 @@ def _has_holes(size: int, blocks: int | None) -> bool:
     return blocks is not None and blocks * 512 < size
 
 
-def _next_data(file: BinaryIO, position: int) -> tuple[int, bytes] | None:
-    """Where the next data at or after a position is, and as much as one message takes; None: only a hole follows."""
+def _next_data(file: BinaryIO, position: int, size: int) -> tuple[int, bytes] | None:
+    """Where the next data before a size is, as much as one message takes; None: only a hole follows."""
     if not hasattr(os, "SEEK_DATA"):
         # Neither macOS's Python before 3.12 nor Windows can tell; there all is data, and zeros are left out inside.
-        return (position, data) if (data := os.pread(file.fileno(), READ_BYTES, position)) else None
+        data = os.pread(file.fileno(), min(READ_BYTES, size - position), position)
+        return (position, data) if data else None
     try:
         start = os.lseek(file.fileno(), position, os.SEEK_DATA)
     except OSError as error:
         if error.errno == errno.ENXIO:
             return None
         raise
-    end = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), start + READ_BYTES)
+    if start >= size:
+        return None
+    end = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), start + READ_BYTES, size)
     data = os.pread(file.fileno(), end - start, start)
     return (start, data) if data else None
 

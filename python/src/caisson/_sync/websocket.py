@@ -167,10 +167,13 @@ class WebSocket:
         if not (self._writing.acquire(timeout=limit) if wait else self._writing.acquire(blocking=False)):
             return False  # Another thread is at it, and whatever it leaves is tried again by `receive`.
         try:
-            while not self._broken:
+            while True:
                 with self._state:
+                    # Also when the connection broke right after: it may have arrived, and its answer too.
                     if not self._outgoing:
                         return True
+                    if self._broken:
+                        return False
                     piece = self._outgoing[0]
                 try:
                     with self._tls:
@@ -186,7 +189,6 @@ class WebSocket:
                         self._outgoing.popleft()
                     else:
                         self._outgoing[0] = piece[written:]
-            return False
         except OSError:
             self._break()
             return False
