@@ -112,6 +112,20 @@ suite("previews under attack", () => {
     }
   });
 
+  test("names in capitals are the same names, in the TLS handshake and in Host", async () => {
+    const { hostname, port } = new URL(url);
+    const capitals = hostname.toUpperCase();
+    for (const [servername, host] of [
+      [capitals, `${hostname}:${port}`],
+      [hostname, `${capitals}:${port}`],
+      [capitals, `${capitals}:${port}`],
+    ]) {
+      // Node writes the names of addresses in small letters.
+      const answer = await preview.get(url, { servername, headers: { host } });
+      assert.equal(answer.status, 200, `${servername} and ${host}`);
+    }
+  });
+
   test("a client that is slow to send its request is ended, and waits for nothing inside", async () => {
     const socket = await preview.raw(url);
     socket.write("GET / HTTP/1.1\r\n");

@@ -1,5 +1,6 @@
 import { ClientConnection } from "./calls/connection.ts";
 import { methods } from "./calls/methods.ts";
+import { Editors } from "./editor/editors.ts";
 import { clearDirectory } from "./files/clear-directory.ts";
 import { agentMemory } from "./host/agent-memory.ts";
 import { rehearse } from "./host/rehearsal.ts";
@@ -68,7 +69,8 @@ function openSandbox(variables: Readonly<Record<string, string>>): Sandbox {
   const environment = new Environment(initialEnvironment);
   const oom = new OomDetector();
   const processes = new ProcessTable(environment, settings.defaultDirectory, oom);
-  return { environment, processes, settings, memory: agentMemory(oom.limitBytes()), exposures };
+  const editors = new Editors(new ProcessTable(environment, settings.defaultDirectory, oom));
+  return { environment, processes, editors, settings, memory: agentMemory(oom.limitBytes()), exposures };
 }
 
 async function clearOld(): Promise<void> {

@@ -2,6 +2,7 @@ import type { TestContext } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { ClientConnection } from "../src/calls/connection.ts";
 import { method } from "../src/calls/method.ts";
+import { Editors } from "../src/editor/editors.ts";
 import { agentMemory } from "../src/host/agent-memory.ts";
 import { Exposures } from "../src/network/exposures.ts";
 import { Environment } from "../src/processes/environment.ts";
@@ -80,7 +81,14 @@ export class StagedConnection implements AsyncDisposable {
       streamId: call.openStream(() => chunkBytes.map((bytes) => new Chunk(bytes))),
     }));
     this.#running = new ClientConnection({
-      sandbox: { environment, processes, settings, memory, exposures: new Exposures() },
+      sandbox: {
+        environment,
+        processes,
+        editors: new Editors(processes),
+        settings,
+        memory,
+        exposures: new Exposures(),
+      },
       peer,
       methods: new Map([["produce", produce]]),
       userAgent: "",

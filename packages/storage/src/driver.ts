@@ -39,15 +39,16 @@ export interface StorageDriver {
    */
   read(id: ImageId, offset: number, length: number): Promise<Buffer>;
   getImage(id: ImageId): Promise<BlockImage | null>;
-  /** All images, for reconciliation. */
+  /** All images, for reconciliation, but those on a disk that cannot be read. */
   listImages(): AsyncIterable<BlockImage>;
   /** Bytes of the pool that the image maps, shared ones included: cheap, for images in use too. Absent is 0. */
   storedBytes(id: ImageId): Promise<number>;
   /**
-   * The same of attached images, and what is free (as `capacity` says), disk by disk, all at one instant: it is synchronous, so that nothing is
-   * written back in between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not attached are absent.
+   * The same of attached images on the disk of that directory, and what is free there (as `capacity` says), all at one instant: it is synchronous, so
+   * that nothing is written back in between that would count twice or not at all, and waits for nothing that runs on the pool. Images that are not
+   * attached are absent. Throws when the disk fails.
    */
-  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[];
+  spaceNow(directory: string, ids: readonly ImageId[]): DiskSpace;
   /** Of all disks that can be used, and of each disk. */
   capacity(): Promise<PoolCapacity>;
   /** On which disk an image lies, or would if there were one of this id. Reads nothing. */
@@ -74,7 +75,7 @@ export interface Capacity {
 export interface DiskCapacity extends Capacity {
   /** On the host. */
   readonly directory: string;
-  /** Why it cannot be used, with what to do; it then counts as nothing. Null: it can. */
+  /** Why it cannot be used or measured, with what to do; it then counts as nothing. Null: it can. */
   readonly problem: string | null;
 }
 

@@ -16,6 +16,7 @@ export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts
 export { type DiskSpeed, measureDiskSpeed, type Speed } from "./local/speed/disk-speed.ts";
 export { withNewIdentity } from "./new-identity.ts";
 export { type ScratchDisk, ScratchDisks } from "./scratch-disks.ts";
-export { SpaceGuard, type SpaceGuardOptions } from "./space-guard.ts";
-export { type FurtherDisk, SpreadStorage, type SpreadStorageOptions } from "./spread/spread-storage.ts";
+export { SpaceGuard } from "./space-guard.ts";
+export type { FurtherDisk } from "./spread/disk.ts";
+export { SpreadStorage, type SpreadStorageOptions } from "./spread/spread-storage.ts";
 export { WriteWitness } from "./write-witness.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, rm, statfs } from "node:fs/promises";
+import { constants } from "node:fs";
+import { mkdir, open, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,6 +10,7 @@ import { runTool } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { MIB } from "../testing/device-io.ts";
 import { TestDisk } from "../testing/local-test-pool.ts";
+import type { GuardedStorage } from "./disk-guard.ts";
 import type { BlockDevice } from "./driver.ts";
 import { formatFileSystem, mountVolume, UnwrittenDataError, unmountVolume } from "./file-system.ts";
 import { LocalStorage } from "./local/local-storage.ts";
@@ -32,9 +34,7 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     storage = await LocalStorage.open({ directory, poolSizeBytes: 1024 * MIB, reserveBytes: 32 * MIB });
     onHold = () => undefined;
     onError = (error) => assert.fail(String(error));
-    // Nobody stands still for so long unless a test makes it so, also on a machine where everything takes long.
-    const holdMs = testTimeoutMs(120_000);
-    guard = new SpaceGuard(storage, { holdMs, onHold: () => onHold(), onError: (error) => onError(error) });
+    guard = makeGuard(storage);
   });
   afterEach(async () => {
     for (const id of [...mounted.keys()]) await unmountImage(id).catch(() => undefined);
@@ -43,6 +43,13 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     await storage.close();
   });
 
+  /** Nobody stands still for so long unless a test makes it so, also on a machine where everything takes long. */
+  const makeGuard = (of: GuardedStorage, holdMs = testTimeoutMs(120_000)): SpaceGuard =>
+    new SpaceGuard(of, { holdMs, onHold: () => onHold(), onError: (error) => onError(error) });
+  const replaceGuard = async (next: SpaceGuard): Promise<void> => {
+    await guard[Symbol.asyncDispose]();
+    guard = next;
+  };
   /** A volume much larger than the pool. */
   const mountImage = async (id: string, isGuarded = true): Promise<string> => {
     const target = join(disk.directory, id);
@@ -174,6 +181,45 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     await check("vol_b");
   });
 
+  test("a disk that hangs delays the limits of no other disk", async () => {
+    const onTwoDisks: GuardedStorage = {
+      placeOf: (id) => ({ directory: id === "vol_hung" ? "hung" : "sound", problem: null }),
+      spaceNow: (directory, ids) => storage.spaceNow(directory, ids),
+    };
+    await replaceGuard(makeGuard(onTwoDisks));
+    await mountImage("vol_hung");
+    const sound = await mountImage("vol_a");
+    await using hanging = await HangingLimit.make(String(mounted.get("vol_hung")?.device.path), disk.directory);
+    assert.ok((await fill(sound)) > 300);
+    await hanging[Symbol.asyncDispose]();
+    await unmountImage("vol_hung");
+    await unmountImage("vol_a");
+    await check("vol_a");
+  });
+
+  test("writers stand still no longer than promised, also while a look at their disk hangs", async () => {
+    let freeBytes = 0;
+    const full: GuardedStorage = {
+      placeOf: () => storage.placeOf(),
+      spaceNow: (directory, ids) => ({ ...storage.spaceNow(directory, ids), freeBytes, headroomBytes: 64 * MIB }),
+    };
+    await replaceGuard(makeGuard(full, testTimeoutMs(3_000)));
+    await mountImage("vol_a");
+    await eventually("the hold", async () => guard.isHeld("vol_a"));
+    await using hanging = await HangingLimit.make(String(mounted.get("vol_a")?.device.path), disk.directory);
+    freeBytes = (64 + 100) * MIB;
+    let isLooking = true;
+    const look = guard.look().finally(() => {
+      isLooking = false;
+    });
+    assert.ok(guard.isHeld("vol_a"), "the look hangs before it lets go");
+    await eventually("the end of the hold", async () => !guard.isHeld("vol_a"));
+    assert.ok(isLooking);
+    await hanging[Symbol.asyncDispose]();
+    await look;
+    await unmountImage("vol_a");
+  });
+
   test("blocks that a program reserved count as taken, so that writing there later does not fail", async () => {
     const [a, b] = await Promise.all(["vol_a", "vol_b"].map((id) => mountImage(id)));
     await runTool("fallocate", ["-l", "200M", join(String(a), "reserved")]);
@@ -192,9 +238,7 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     const { bavail, bsize } = await statfs(disk.mountPath);
     // What the pool keeps free of the disk below, its headroom and 100 MiB are left.
     await runTool("fallocate", ["-l", String(bavail * bsize - (32 + 64 + 100) * MIB), other]);
-    const [space] = storage.spacesNow([]);
-    assert.ok(space);
-    const { freeBytes, headroomBytes } = space;
+    const { freeBytes, headroomBytes } = storage.spaceNow(storage.placeOf().directory, []);
     assert.ok(freeBytes - headroomBytes < 120 * MIB, "known at once, whatever the pool is busy with");
     await guard.look();
     const said = await dd(join(target, "file"), "count=600", "conv=fsync");
@@ -241,6 +285,44 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     await check("vol_a");
   });
 });
+
+/** Makes the setting of a file system's limit hang until it is disposed of: it waits for somebody who reads from a pipe. */
+class HangingLimit implements AsyncDisposable {
+  readonly #path: string;
+  readonly #pipe: string;
+  #isUndone = false;
+
+  private constructor(path: string, pipe: string) {
+    this.#path = path;
+    this.#pipe = pipe;
+  }
+
+  static async make(devicePath: string, directory: string): Promise<HangingLimit> {
+    const path = `${devicePath.replace("/dev/", "/sys/fs/ext4/")}/reserved_clusters`;
+    const pipe = join(directory, "pipe");
+    await runTool("mkfifo", [pipe]);
+    await runTool("mount", ["--bind", pipe, path]);
+    return new HangingLimit(path, pipe);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isUndone) return;
+    this.#isUndone = true;
+    await runTool("umount", ["--lazy", this.#path]);
+    {
+      await using pipe = await open(this.#pipe, constants.O_RDWR | constants.O_NONBLOCK);
+      const hasRead = () =>
+        pipe.read(Buffer.alloc(64)).then(
+          () => true,
+          () => false,
+        );
+      // Where nobody has come to wait, there is nothing to read.
+      const deadline = performance.now() + testTimeoutMs(10_000);
+      while (!(await hasRead()) && performance.now() < deadline) await delay(20);
+    }
+    await rm(this.#pipe);
+  }
+}
 
 /** Makes what the kernel shows of a mounted ext4 file system read-only, as a container's /sys is. */
 class ReadOnlyAttributes implements AsyncDisposable {

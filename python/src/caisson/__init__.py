@@ -13,6 +13,7 @@ from ._async.pages import AsyncPaginatedList
 from ._async.process import AsyncChildProcess
 from ._async.sandbox import AsyncSandbox
 from ._async.streams import AsyncByteSink, AsyncByteStream
+from ._async.vscode import AsyncVsCode
 from ._command import CommandResult
 from ._records import (
     CreatedPreview,
@@ -43,6 +44,7 @@ from ._sync.pages import PaginatedList
 from ._sync.process import ChildProcess
 from ._sync.sandbox import Sandbox
 from ._sync.streams import ByteSink, ByteStream
+from ._sync.vscode import VsCode
 from ._transfer import SkippedFile, TransferProgress
 from ._version import __version__
 from .errors import (
@@ -74,6 +76,7 @@ __all__ = [
     "AsyncFsFile",
     "AsyncPaginatedList",
     "AsyncSandbox",
+    "AsyncVsCode",
     "AuthenticationError",
     "ByteSink",
     "ByteStream",
@@ -115,6 +118,7 @@ __all__ = [
     "TransferProgress",
     "Volume",
     "VolumeError",
+    "VsCode",
     "WalkEntry",
     "__version__",
     "errors",

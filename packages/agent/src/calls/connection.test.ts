@@ -299,10 +299,8 @@ test("other paths and upgrades that are none are refused", async () => {
   assert.equal((await agent.http("GET", "/rpc")).status, 426);
 });
 
-test("the editor answers clearly that it is not offered, and a name that nobody reserved cannot be exposed", async () => {
+test("a name that nobody reserved cannot be exposed", async () => {
   const { client } = fixture;
-  const editor = await client.failure("vscode", { path: "/home/app", extensions: [] });
-  assert.equal(editor.constructorName, "NotSupported");
   const unknown = await client.failure("exposeHttp", { domain: "a.example", port: 80 });
   assert.equal(unknown.constructorName, "NotFound");
   for (const params of [{ port: 0 }, { port: 65_536 }, {}, { port: 80, pid: 1 }]) {

@@ -1,4 +1,5 @@
 import { denoMethods } from "../deno/deno-methods.ts";
+import { editorMethods } from "../editor/editor-methods.ts";
 import { fileHandleMethods } from "../files/file-handle-methods.ts";
 import { fileSystemMethods } from "../files/file-system-methods.ts";
 import { exposureMethods } from "../network/exposure-methods.ts";
@@ -16,6 +17,7 @@ const table: Required<Omit<MethodTable, "abort">> = {
   ...fetchMethods,
   ...environmentMethods,
   ...exposureMethods,
+  ...editorMethods,
 };
 
 /** By name, as clients call them. A name that is not here is "Method not found" (protocol.md 3.3). */

@@ -1,3 +1,4 @@
+import type { Editors } from "../editor/editors.ts";
 import type { Exposures } from "../network/exposures.ts";
 import type { Environment } from "../processes/environment.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
@@ -8,6 +9,7 @@ import type { Settings } from "./settings.ts";
 export interface Sandbox {
   readonly environment: Environment;
   readonly processes: ProcessTable;
+  readonly editors: Editors;
   readonly settings: Settings;
   readonly memory: AgentMemory;
   readonly exposures: Exposures;

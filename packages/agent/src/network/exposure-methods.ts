@@ -5,17 +5,8 @@ import { count, optional, type ShapeOf, string } from "../calls/params.ts";
 const PORT_MAX = 65_535;
 const exposeShape = { domain: string, port: optional(count), pid: optional(count) };
 
-/** Exposure and the editor (protocol.md 4.7). */
-export const exposureMethods = {
-  exposeHttp: method(exposeShape, exposeHttp),
-  vscode: method({}, () => {
-    throw new AppError(
-      "NotSupported",
-      "Cannot start VS Code: this server does not start editors. Run one of your own, such as code-server, and expose its port: " +
-        'see "An editor in the browser" in docs/previews.md',
-    );
-  }),
-} satisfies MethodTable;
+/** Exposure (protocol.md 4.7). */
+export const exposureMethods = { exposeHttp: method(exposeShape, exposeHttp) } satisfies MethodTable;
 
 async function exposeHttp({ domain, port, pid }: ShapeOf<typeof exposeShape>, { sandbox }: Call): Promise<null> {
   if (pid !== undefined && port === undefined) {

@@ -221,7 +221,7 @@ test("a signal to an ended or unknown process is the error that both clients rec
   const unknown = await client.failure("processKill", { pid: running.pid, signal: "SIGNOPE" });
   assert.deepEqual([unknown.constructorName, unknown.code], ["TypeError", null]);
   const editor = await client.failure("processKill", { pid: running.pid, vscode: true });
-  assert.deepEqual([editor.constructorName, editor.code], ["TypeError", "ENOENT"]);
+  assert.deepEqual([editor.constructorName, editor.code], ["TypeError", "ENOENT"], "editors have pids of their own");
   await client.ok("processKill", { pid: running.pid, signal: "SIGKILL" });
 });
 

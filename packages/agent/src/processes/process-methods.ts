@@ -1,4 +1,3 @@
-import { AppError } from "../calls/errors.ts";
 import { type MethodTable, method } from "../calls/method.ts";
 import {
   arrayOf,
@@ -11,6 +10,8 @@ import {
   string,
   type Validator,
 } from "../calls/params.ts";
+import type { Sandbox } from "../host/sandbox.ts";
+import type { ProcessTable } from "./process-table.ts";
 
 /**
  * Where output goes. `"inherit"` is a mode of clients, who ask for a pipe then; Python's REPL alone lets the word through
@@ -29,11 +30,11 @@ export const processShape = {
   stderr: outputMode,
 } as const;
 
-/** The separate pids of editors, which nothing here has. */
+/** Whether the pid is an editor's: those have pids of their own (protocol.md 4.7). */
 const vscode = defaulted(boolean, false);
 
-function refuseEditor(isEditor: boolean): void {
-  if (isEditor) throw new AppError("TypeError", "There is no VS Code process: this server does not offer it", "ENOENT");
+function tableOf({ editors, processes }: Sandbox, isEditor: boolean): ProcessTable {
+  return isEditor ? editors.processes : processes;
 }
 
 export const processMethods = {
@@ -41,12 +42,10 @@ export const processMethods = {
     const { pid, stdoutStreamId, stderrStreamId } = call.sandbox.processes.spawn(params, call);
     return { pid, stdoutStreamId, stderrStreamId };
   }),
-  processWait: method({ pid: integer, vscode }, (params, { sandbox, connection }) => {
-    refuseEditor(params.vscode);
-    return sandbox.processes.wait(params.pid, connection);
-  }),
+  processWait: method({ pid: integer, vscode }, ({ pid, vscode }, { sandbox, connection }) =>
+    tableOf(sandbox, vscode).wait(pid, connection),
+  ),
   processKill: method({ pid: integer, signal: defaulted(string, "SIGTERM"), vscode }, (params, { sandbox }) => {
-    refuseEditor(params.vscode);
-    sandbox.processes.kill(params.pid, params.signal);
+    tableOf(sandbox, params.vscode).kill(params.pid, params.signal);
   }),
 } satisfies MethodTable;

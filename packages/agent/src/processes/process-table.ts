@@ -9,7 +9,7 @@ import type { OomDetector } from "./oom.ts";
 import { asFirstVictim } from "./oom-score.ts";
 import { pumpInput } from "./process-input.ts";
 import { pumpOutput } from "./process-output.ts";
-import { requireDirectory, resolveCommand } from "./resolve-command.ts";
+import { DEFAULT_SEARCH_PATH, requireDirectory, resolveCommand } from "./resolve-command.ts";
 import { goesToGroup, realTimeSignalName, requireSignal, SIGNAL_CODE_BASE } from "./signals.ts";
 
 /** Output of one process that is held for `processWait`; more opens the gate (protocol.md 4.4). */
@@ -20,7 +20,6 @@ const GATE_TIMEOUT_MS = 2_000;
 const MAX_ENDED = 262_144;
 /** Larger than any pid of Linux: numbers from here on stand in for pids that the kernel used before. */
 const FIRST_STAND_IN_PID = 2 ** 22 + 1;
-const DEFAULT_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** How a process is started; `spawn`, `spawnDeno` and `spawnDenoRepl` share it. */
 export interface SpawnOptions {
@@ -35,6 +34,8 @@ export interface SpawnOptions {
   readonly stdinStreamId: number | undefined;
   readonly stdout: "piped" | "null";
   readonly stderr: "piped" | "null";
+  /** How long its output is held for `processWait` at most, counted from the start. Default: 2 s. */
+  readonly gateTimeoutMs?: number;
 }
 
 /** A process of the sandbox, running or ended. */
@@ -48,6 +49,8 @@ export interface SandboxProcess {
   /** Resolves when the process has ended. Never rejects. */
   readonly exited: Promise<ProcessStatus>;
   readonly isRunning: boolean;
+  /** Ends both output streams without a word to the client, and returns the end of what they held. */
+  discardOutput(): string;
 }
 
 /** Output that waits for the client's `processWait`. */
@@ -92,7 +95,8 @@ export class ProcessTable {
     const stdout = options.stdout === "piped" ? holdOutput(child.stdout, connection, () => this.#release(pid)) : null;
     const stderr = options.stderr === "piped" ? holdOutput(child.stderr, connection, () => this.#release(pid)) : null;
     const inputEnded = input === null ? Promise.resolve() : pumpInput(input, child.stdin, exited);
-    this.#gate(pid, connection, inputEnded, [stdout, stderr]);
+    const outputs = [stdout, stderr].filter((held) => held !== null);
+    this.#gate(pid, connection, inputEnded, outputs, options.gateTimeoutMs ?? GATE_TIMEOUT_MS);
     const running = this.#running;
     const started: SandboxProcess = {
       pid,
@@ -103,6 +107,7 @@ export class ProcessTable {
       get isRunning() {
         return running.has(pid);
       },
+      discardOutput: () => outputs.map((held) => held.discard()).join(""),
     };
     running.set(pid, started);
     return started;
@@ -127,6 +132,7 @@ export class ProcessTable {
       stderrStreamId: null,
       exited: Promise.resolve(status),
       isRunning: false,
+      discardOutput: () => "",
     };
   }
 
@@ -190,13 +196,19 @@ export class ProcessTable {
     return pid;
   }
 
-  #gate(pid: number, connection: Connection, inputEnded: Promise<void>, outputs: readonly (HeldStream | null)[]): void {
-    const stopTimer = startTimer(GATE_TIMEOUT_MS, () => void inputEnded.then(() => this.#release(pid)));
+  #gate(
+    pid: number,
+    connection: Connection,
+    inputEnded: Promise<void>,
+    outputs: readonly HeldStream[],
+    timeoutMs: number,
+  ): void {
+    const stopTimer = startTimer(timeoutMs, () => void inputEnded.then(() => this.#release(pid)));
     const withdraw = connection.onClose(() => this.#release(pid));
     const release = () => {
       stopTimer();
       withdraw();
-      for (const held of outputs) held?.release();
+      for (const held of outputs) held.release();
     };
     this.#gates.set(pid, { connection, release });
   }

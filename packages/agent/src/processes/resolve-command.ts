@@ -2,6 +2,8 @@ import { errnoError } from "../calls/errors.ts";
 import { pathFrom } from "../files/paths.ts";
 
 const EXECUTE_BITS = 0o111;
+/** Where programs are looked for when there is no PATH. */
+export const DEFAULT_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
  * Finds the program of a command as the shell does: a name with a slash is a path, any other is looked up in `searchPath`. Throws
@@ -21,6 +23,12 @@ export function resolveCommand(command: string, searchPath: string, directory: s
     if (problem !== "ENOENT") refused = problem;
   }
   throw errnoError(refused, `spawn ${JSON.stringify(command)}`);
+}
+
+/** The program by this name that `searchPath` has; null when it has none. */
+export function findCommand(name: string, searchPath: string, directory: string): string | null {
+  const candidates = searchPath.split(":").map((folder) => pathFrom(directory, `${folder || "."}/${name}`));
+  return candidates.find((path) => programProblem(path) === null) ?? null;
 }
 
 /** Throws `NotFound`, `NotADirectory` or the like when a process cannot start in this directory. */

@@ -4,6 +4,8 @@ import type { OutgoingStream } from "./outgoing-streams.ts";
 /** What a client surely reads at once: a stream up to this size, as base64 in messages, may end together with its data. */
 export const ONE_READ_BYTES = 16 * 1024;
 const FIRST_BLOCK_BYTES = 4 * 1024;
+/** What `discard` returns at most. */
+const TAIL_BYTES = 2 * 1024;
 /** What all streams together hold; above it a stream that has something already waits for its release. */
 const MAX_HELD_IN_ALL_BYTES = 32 * 1024 * 1024;
 
@@ -89,6 +91,18 @@ export class HeldStream {
     await this.stream.reached();
     await this.stream.reached();
     this.end();
+  }
+
+  /** Drops the stream, of which the client knows nothing yet, and returns the end of what was held, as text. */
+  discard(): string {
+    const text = new TextDecoder().decode(this.#heldEnd());
+    this.stream.cancel();
+    return text;
+  }
+
+  #heldEnd(): Uint8Array {
+    const last = this.#held.at(-1);
+    return last === undefined ? new Uint8Array() : last.bytes.subarray(Math.max(0, last.used - TAIL_BYTES), last.used);
   }
 
   error(error: unknown): void {

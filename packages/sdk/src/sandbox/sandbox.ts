@@ -256,7 +256,7 @@ export class Sandbox implements AsyncDisposable {
     return { hostname: String(hostname), username: String(username) };
   }
 
-  /** Starts an editor in the sandbox and publishes it. Throws `NotSupported` where the server has none. */
+  /** Starts VS Code in the sandbox and publishes it. Throws `NotSupported` where the sandbox has neither code-server nor openvscode-server. */
   async exposeVscode(path_ = "/home/app", options: VsCodeOptions = {}): Promise<VsCode> {
     if (path_ === "/") throw new TypeError('Cannot open an editor on "/": name a directory below it');
     const token = this.#init.http.configuration.token;

@@ -7,19 +7,19 @@ import { type ChildProcessStatus, type Signal, toStatus } from "../process/child
 export interface VsCodeOptions extends CallOptions {
   /** Environment variables of the editor. */
   env?: Record<string, string>;
-  /** Extensions to load: ids, or paths of `.vsix` files. */
+  /** Extensions to install: ids, or paths of `.vsix` files in the sandbox. */
   extensions?: string[];
-  /** The address of a page to show beside the editor. */
+  /** The address of a page to show beside the editor. Servers of Caisson refuse it with `NotSupported`. */
   preview?: string;
-  /** Hide the button that stops the editor. Default: false. */
+  /** Hide the button that stops the editor, which editors of Caisson's servers do not have. Default: false. */
   disableStopButton?: boolean;
-  /** The editor's default settings. */
+  /** Settings of the machine, in place of those that there are. */
   editorSettings?: Record<string, unknown>;
 }
 
-/** An editor that runs in the sandbox. */
+/** An editor that runs in the sandbox, until it ends, is killed, or the sandbox ends. */
 export class VsCode implements AsyncDisposable {
-  /** The public address. */
+  /** The public address. **Everybody who knows it can use the editor.** */
   readonly url: string;
   /** What the editor writes to standard output. */
   readonly stdout: ReadableStream<Bytes>;
@@ -65,7 +65,7 @@ export class VsCode implements AsyncDisposable {
   }
 }
 
-/** Starts the editor and publishes it (protocol.md 4.7). The editor's extension acts for the user, so it is given the token. */
+/** Starts the editor and publishes it (protocol.md 4.7). It acts for the user, so it is given the token. */
 export async function startVsCode(
   connection: Connection,
   path: string,
@@ -85,5 +85,11 @@ export async function startVsCode(
   const { pid, port, stdoutStreamId, stderrStreamId } = await connection.call("vscode", params, { signal });
   const stdout = connection.receive(stdoutStreamId).readable;
   const stderr = connection.receive(stderrStreamId).readable;
-  return new VsCode(connection, await publish(port), pid, stdout, stderr);
+  try {
+    return new VsCode(connection, await publish(port), pid, stdout, stderr);
+  } catch (error) {
+    // Nobody has it; a connection that has gone cannot end it, and the sandbox's end will.
+    await connection.call("processKill", { pid, signal: "SIGKILL", vscode: true }).catch(() => undefined);
+    throw error;
+  }
 }

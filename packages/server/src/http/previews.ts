@@ -25,6 +25,7 @@ const DomainParams = Type.Object({
   domain: Type.String({ description: "With or without its port" }),
 });
 const URL = "/api/v3/sandbox/:id/expose/http";
+const EDITOR_URL = "/api/v3/sandbox/:id/expose/vscode";
 const DEFAULT_LINK_SECONDS = 3600;
 
 /** Names under which servers inside sandboxes are reached (protocol.md 2.5); listing, revoking and links are ours. */
@@ -45,6 +46,25 @@ export function previewRoutes(app: AppContext, http: Http): void {
         target: targetOf(body.port ?? null, body.pid ?? null),
         isPrivate: body.private ?? false,
         isHostRewritten: body.rewrite_host ?? false,
+      });
+      return { ...wirePreview(app, preview), token };
+    },
+  );
+  http.post(
+    EDITOR_URL,
+    {
+      schema: {
+        tags,
+        summary: "Reserve a host name for an editor, which the RPC vscode has started",
+        params: IdParams,
+        response: { 200: CreatedPreviewSchema, ...errors },
+      },
+    },
+    async ({ actor, params }) => {
+      const { preview, token } = await createPreview(app, actor, params.id, {
+        target: null,
+        isPrivate: false,
+        isHostRewritten: false,
       });
       return { ...wirePreview(app, preview), token };
     },

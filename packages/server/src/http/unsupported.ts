@@ -10,11 +10,6 @@ const UNSUPPORTED: readonly { readonly url: string; readonly feature: string }[]
   { url: "/api/v2/layers/*", feature: "layers" },
   { url: "/api/v2/sandboxes/:id/deploy", feature: "deploying a sandbox" },
   { url: "/api/v3/sandbox/:id/expose/ssh", feature: "SSH access" },
-  {
-    url: "/api/v3/sandbox/:id/expose/vscode",
-    feature:
-      'starting VS Code: run an editor in the sandbox and expose its port ("An editor in the browser" in docs/previews.md)',
-  },
 ];
 
 /** Where the gateway takes upgrades to WebSocket (`gateway/`). */

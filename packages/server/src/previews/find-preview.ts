@@ -16,8 +16,9 @@ export function findPreview(
 ): { readonly preview: Preview; readonly origin: RequestOrigin } | Refusal {
   const authority = authorityOf(request);
   if (authority === null) return "bad-host";
-  const serverName = (request.socket as Partial<TLSSocket>).servername;
-  if (typeof serverName === "string" && serverName !== "" && serverName !== hostOf(authority)) return "misdirected";
+  // Names of hosts are the same in either case (RFC 4343).
+  const serverName = serverNameOf(request)?.toLowerCase();
+  if (serverName !== undefined && serverName !== hostOf(authority)) return "misdirected";
   const preview = app.previews.find(authority);
   if (preview === null) return "not-found";
   return {
@@ -40,6 +41,11 @@ function authorityOf({ rawHeaders, url }: Incoming): string | null {
   const [authority] = named;
   const isOne = named.size === 1 && count <= 1 && authority !== undefined;
   return isOne && /^[a-z0-9.-]+(?::\d{1,5})?$/.test(authority) ? authority : null;
+}
+
+/** The name for which a connection over TLS was opened; undefined where the client named none. */
+function serverNameOf({ socket }: Incoming): string | undefined {
+  return (socket as Partial<TLSSocket>).servername || undefined;
 }
 
 function hostOf(authority: string): string {

@@ -51,7 +51,8 @@ export function requestHeaders(raw: RawHeaders, preview: Preview, origin: Reques
     ...["x-forwarded-host", authority],
     ...["x-forwarded-proto", "https"],
     ...["x-forwarded-port", String(publicPort)],
-    ...["forwarded", `for=${node};host="${authority}";proto=https`],
+    // Without `host`: with a port it must stand in quotes (RFC 7239, section 4), which code-server takes for a part of the name.
+    ...["forwarded", `for=${node};proto=https`],
   );
   return headers;
 }

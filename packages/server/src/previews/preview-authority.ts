@@ -1,7 +1,8 @@
 import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { getCACertificates } from "node:tls";
-import { hasErrorCode, syncDirectory } from "@caisson/linux";
+import { hasErrorCode, step, syncDirectory } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
 import { type CertificateAndKey, CertificateAuthority } from "@caisson/runtime";
 import type { Logger } from "pino";
 
@@ -64,15 +65,30 @@ export async function removeTrust(directory: string): Promise<void> {
 }
 
 async function readAuthority(directory: string, domain: string): Promise<CertificateAuthority | null> {
+  const path = join(directory, NAMES.key);
+  let text: string;
   try {
     if ((await readFile(join(directory, NAMES.domain), "utf8")) !== domain) return null;
-    const text = await readFile(join(directory, NAMES.key), "utf8");
-    const [cert = "", key = ""] = text.split(/(?<=-----END CERTIFICATE-----\n)/);
-    const authority = await CertificateAuthority.open({ cert, key }, COMMON_NAME);
-    return authority.expiresAtMs > Date.now() + AUTHORITY_LEFT_MS ? authority : null;
+    text = await readFile(path, "utf8");
   } catch (error) {
     if (hasErrorCode(error, "ENOENT")) return null;
     throw error;
+  }
+  const authority = await openAuthority(path, text);
+  return authority.expiresAtMs > Date.now() + AUTHORITY_LEFT_MS ? authority : null;
+}
+
+async function openAuthority(path: string, text: string): Promise<CertificateAuthority> {
+  const [cert = "", key = ""] = text.split(/(?<=-----END CERTIFICATE-----\n)/);
+  try {
+    return await CertificateAuthority.open({ cert, key }, COMMON_NAME);
+  } catch (error) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `Cannot use the authority of previews in ${path}: it is damaged (${String(error)}). Remove that file, and the next start makes a new authority; ` +
+        'then run "caisson env" again, and import the new authority.pem where a browser had the old one',
+      { cause: error },
+    );
   }
 }
 
@@ -93,6 +109,6 @@ async function write(directory: string, name: string, text: string, mode: number
     await file.writeFile(text);
     await file.sync();
   }
-  await rename(`${path}.new`, path);
+  await step("preview-authority.file", () => rename(`${path}.new`, path));
   await syncDirectory(directory);
 }

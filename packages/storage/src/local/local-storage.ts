@@ -1,6 +1,6 @@
-import { statSync } from "node:fs";
+import { constants, statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
-import { mkdir, stat } from "node:fs/promises";
+import { access, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   changeMode,
@@ -14,7 +14,6 @@ import {
   readAvailableBytesNow,
   readMappedBytes,
   readSpace,
-  runTool,
   step,
   syncFile,
   truncateFile,
@@ -38,6 +37,7 @@ import type {
   UsageOptions,
 } from "../driver.ts";
 import { CloneQueue } from "./copy/clone-queue.ts";
+import { copyWhole } from "./copy/copy-whole.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { LastSealed } from "./copy/last-sealed.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
@@ -83,7 +83,7 @@ const EXCLUSIVE_AGE_MS = 24 * 3_600_000;
 const EXCLUSIVE_AGE_BEFORE_SPARE_MS = 10 * 60_000;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 /** Deleting alone frees nothing at once, so the advice says what does. */
-const FULL_ADVICE =
+export const FULL_ADVICE =
   'Purge what is deleted ("caisson purge"), delete volumes or snapshots with "--now", delete files inside volumes, or enlarge the pool; "caisson df" shows what holds the space';
 
 /**
@@ -207,8 +207,7 @@ export class LocalStorage implements StorageDriver {
         },
       };
       if (contents !== undefined) {
-        const copy = ["--sparse=always", "--reflink=never", contents, path];
-        await step("storage.create.copy", () => runTool("cp", copy));
+        await step("storage.create.copy", () => copyWhole(contents, path));
       }
       await truncateFile(file, sizeBytes, path);
       await step("storage.create.pieces", () => writePieces(file, pieces));
@@ -393,7 +392,7 @@ export class LocalStorage implements StorageDriver {
     return (await stat(image.path)).blocks * 512;
   }
 
-  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[] {
+  spaceNow(_directory: string, ids: readonly ImageId[]): DiskSpace {
     const storedBytes = new Map<ImageId, number>();
     for (const id of ids) {
       const path = this.#loopDevices.pathOf(id);
@@ -402,7 +401,7 @@ export class LocalStorage implements StorageDriver {
     }
     const freeBytes =
       this.#pool?.freeBytesNow() ?? Math.max(0, readAvailableBytesNow(this.#images.path) - this.#reserveBytes);
-    return [{ freeBytes, headroomBytes: this.#headroomBytes, storedBytes }];
+    return { freeBytes, headroomBytes: this.#headroomBytes, storedBytes };
   }
 
   async capacity(): Promise<PoolCapacity> {
@@ -583,7 +582,11 @@ export class LocalStorage implements StorageDriver {
     );
   }
 
+  /** Throws when the disk fails, also where the kernel still knows its free space. */
   async #readSpace(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
+    // What was shut down after an error answers with that; what became read-only refuses.
+    await stat(this.#images.path);
+    await access(this.#images.path, constants.W_OK);
     if (this.#pool !== null) return this.#pool.readSpace();
     const { totalBytes, availableBytes } = await readSpace(this.#directory);
     return { totalBytes, freeBytes: Math.max(0, availableBytes - this.#reserveBytes) };

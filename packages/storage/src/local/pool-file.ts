@@ -49,7 +49,7 @@ export interface PoolFileOptions {
   readonly reserveBytes: number;
   /** Waits until devices that `find` finds are gone. */
   readonly settle: (find: () => Promise<readonly LoopStatus[]>) => Promise<void>;
-  /** Told when following the host's disk failed; it is tried again a second later. */
+  /** Told when following the host's disk failed: once, until it works again. It is tried again a second later. */
   readonly onBackgroundError: (error: unknown) => void;
 }
 
@@ -67,13 +67,14 @@ export class PoolFile {
   readonly #timer: NodeJS.Timeout;
   #balancing: Promise<void> = Promise.resolve();
   #balancingSoon: Promise<void> | null = null;
+  #hasFailed = false;
   #lastTrimMs = Number.NEGATIVE_INFINITY;
 
   private constructor(options: PoolFileOptions, device: LoopDevice) {
     this.mountPath = options.mountPath;
     this.#options = options;
     this.#device = device;
-    this.#timer = setInterval(() => void this.#follow().catch(options.onBackgroundError), BALLAST_PERIOD_MS).unref();
+    this.#timer = setInterval(() => void this.#tryToFollow(), BALLAST_PERIOD_MS).unref();
   }
 
   static async open(options: PoolFileOptions): Promise<PoolFile> {
@@ -150,6 +151,16 @@ export class PoolFile {
   /** Makes the pool's free space what the host's disk can back. */
   async balance(): Promise<void> {
     await this.#afterOthers(() => this.#balance());
+  }
+
+  async #tryToFollow(): Promise<void> {
+    try {
+      await this.#follow();
+      this.#hasFailed = false;
+    } catch (error) {
+      if (!this.#hasFailed) this.#options.onBackgroundError(error);
+      this.#hasFailed = true;
+    }
   }
 
   async #follow(): Promise<void> {

@@ -34,8 +34,10 @@ export interface DiskMark {
 export class DiskRegister {
   readonly poolId: string;
   readonly #directory: string;
-  readonly #disks: Map<string, KnownDisk>;
+  #disks: Map<string, KnownDisk>;
   readonly #placed: Map<ImageId, string>;
+  /** Images whose link a call has changed that failed, so that it is perhaps not on stable storage, or not there. */
+  readonly #unsettled = new Set<ImageId>();
 
   private constructor(
     directory: string,
@@ -54,9 +56,11 @@ export class DiskRegister {
     const placed = new Map<ImageId, string>();
     for (const id of await readdir(join(directory, PLACED)))
       placed.set(id, await readlink(join(directory, PLACED, id)));
+    // A run that was killed may have left links that it did not sync.
+    await syncDirectory(join(directory, PLACED));
     const contents = await readRegister(join(directory, REGISTER));
     const register = new DiskRegister(directory, contents ?? { pool: newId(), disks: [] }, placed);
-    if (contents === null) await register.#save();
+    if (contents === null) await register.#save(register.#disks);
     return register;
   }
 
@@ -67,13 +71,13 @@ export class DiskRegister {
   /** Enters a disk, or where it is now. */
   async enter(disk: KnownDisk): Promise<void> {
     if (this.#disks.get(disk.id)?.directory === disk.directory) return;
-    this.#disks.set(disk.id, disk);
-    await this.#save();
+    await this.#save(new Map(this.#disks).set(disk.id, disk));
   }
 
   /** Forgets a disk that holds nothing. */
   async forget(diskId: string): Promise<void> {
-    if (this.#disks.delete(diskId)) await this.#save();
+    const left = new Map(this.#disks);
+    if (left.delete(diskId)) await this.#save(left);
   }
 
   /** The further disk of an image; null: the first disk, or there is no such image. */
@@ -87,29 +91,36 @@ export class DiskRegister {
 
   /** Says for good that the image lies on the disk, or is about to. */
   async place(id: ImageId, diskId: string): Promise<void> {
-    if (this.#placed.get(id) === diskId) return;
-    const path = join(this.#directory, PLACED, id);
-    await step("storage.place", async () => {
-      await rm(path, { force: true });
+    if (this.#placed.get(id) === diskId && !this.#unsettled.has(id)) return;
+    await this.#change("storage.place", id, async (path) => {
       await symlink(diskId, path);
       this.#placed.set(id, diskId);
-      await syncDirectory(dirname(path));
     });
   }
 
   /** The image is gone. Unknown is success. */
   async displace(id: ImageId): Promise<void> {
     if (!this.#placed.has(id)) return;
-    const path = join(this.#directory, PLACED, id);
-    await step("storage.displace", async () => {
-      await rm(path, { force: true });
-      await syncDirectory(dirname(path));
-    });
+    await this.#change("storage.displace", id, async () => undefined);
     this.#placed.delete(id);
   }
 
-  async #save(): Promise<void> {
-    await writeDurably(join(this.#directory, REGISTER), { pool: this.poolId, disks: this.disks });
+  /** Removes the link of an image, makes the new one where there is to be one, and puts that on stable storage. */
+  async #change(tag: string, id: ImageId, make: (path: string) => Promise<void>): Promise<void> {
+    const path = join(this.#directory, PLACED, id);
+    await step(tag, async () => {
+      this.#unsettled.add(id);
+      await rm(path, { force: true });
+      await make(path);
+      await syncDirectory(dirname(path));
+      this.#unsettled.delete(id);
+    });
+  }
+
+  /** What is known changes only when it is on stable storage, so that a call that failed does all of it again. */
+  async #save(disks: Map<string, KnownDisk>): Promise<void> {
+    await writeDurably(join(this.#directory, REGISTER), { pool: this.poolId, disks: [...disks.values()] });
+    this.#disks = disks;
   }
 }
 

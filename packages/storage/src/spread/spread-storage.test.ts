@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { copyFile, mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
+import { runTool } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { describeStorageConformance } from "../../testing/conformance.ts";
 import { MIB, patternOf, readDevice, writeDevice } from "../../testing/device-io.ts";
-import { TestDisk } from "../../testing/local-test-pool.ts";
+import { findDebris, TestDisk } from "../../testing/local-test-pool.ts";
 import { makeSpreadTestPool } from "../../testing/spread-test-pool.ts";
 import { SpreadStorage } from "./spread-storage.ts";
 
@@ -21,7 +23,8 @@ interface Disks {
 
 /** Two disks, the second with more room. */
 async function withDisks(run: (disks: Disks) => Promise<void>): Promise<void> {
-  const [first, second] = [await TestDisk.create("ext4", 900 * MIB), await TestDisk.create("ext4", 1200 * MIB)];
+  const first = await TestDisk.create("ext4", 900 * MIB);
+  const second = await TestDisk.create("ext4", 1200 * MIB);
   const problems: string[] = [];
   const directory = join(second.mountPath, "ord");
   try {
@@ -37,6 +40,7 @@ async function withDisks(run: (disks: Disks) => Promise<void>): Promise<void> {
           reserveBytes: 64 * MIB,
           disks: directories.map((each) => ({ directory: each })),
           onProblem: (_directory, problem) => problems.push(problem),
+          onBackgroundError: (error) => problems.push(String(error)),
         });
       },
     });
@@ -50,6 +54,13 @@ async function write(storage: SpreadStorage, id: string, contents: Buffer): Prom
   const device = await storage.attach(id, "rw");
   await writeDevice(device.path, contents, 0);
   await storage.detach(device);
+}
+
+/** Makes an image that takes what its disk has available, but for so much. */
+async function hog(storage: SpreadStorage, id: string, { index, leftBytes }: { index: number; leftBytes: number }) {
+  const sizeBytes = ((await storage.capacity()).disks[index]?.availableBytes ?? 0) - leftBytes;
+  await storage.createImage(id, { sizeBytes });
+  await write(storage, id, Buffer.alloc(sizeBytes, 1));
 }
 
 async function read(storage: SpreadStorage, id: string, length: number): Promise<Buffer> {
@@ -111,11 +122,7 @@ suite("a pool on two disks", () => {
       await storage.createImage("img_base", { sizeBytes: 64 * MIB });
       await write(storage, "img_base", contents);
       await storage.sealImage("img_base", "img_sealed");
-      const [first] = (await storage.capacity()).disks;
-      assert.ok(first);
-      const hogBytes = first.availableBytes - 32 * MIB;
-      await storage.createImage("img_hog", { sizeBytes: hogBytes });
-      await write(storage, "img_hog", Buffer.alloc(hogBytes, 1));
+      await hog(storage, "img_hog", { index: 0, leftBytes: 32 * MIB });
       await storage.createImage("vol_copy", { sizeBytes: 96 * MIB, parent: "img_sealed" });
       assert.equal(storage.placeOf("vol_copy").directory, directory);
       assert.deepEqual(await read(storage, "vol_copy", contents.length), contents);
@@ -127,6 +134,94 @@ suite("a pool on two disks", () => {
         exclusiveBytes: contents.length,
       });
       await storage.createImage("vol_copy", { sizeBytes: 96 * MIB, parent: "img_sealed" });
+    });
+  });
+
+  test("two copies at once that fit alone but not together: one is whole, the other is refused and leaves nothing", async () => {
+    await withDisks(async ({ first, directory, open }) => {
+      await using storage = await open();
+      const contents = patternOf("base", 256 * MIB);
+      await storage.createImage("img_base", { sizeBytes: 256 * MIB });
+      await write(storage, "img_base", contents);
+      await storage.sealImage("img_base", "img_a");
+      await storage.sealImage("img_base", "img_b");
+      await hog(storage, "vol_hog", { index: 1, leftBytes: (256 + 64 + 80) * MIB });
+      await hog(storage, "img_hog", { index: 0, leftBytes: 32 * MIB });
+      const copies = ["a", "b"].map((name) =>
+        storage.createImage(`vol_${name}`, { sizeBytes: 256 * MIB, parent: `img_${name}` }),
+      );
+      const [a, b] = await Promise.allSettled(copies);
+      assert.equal(a?.status, "fulfilled");
+      assert.deepEqual(await read(storage, "vol_a", contents.length), contents);
+      assert.equal(storage.placeOf("vol_a").directory, directory);
+      assert.ok(b?.status === "rejected");
+      assert.equal(b.reason.code, "STORAGE_FULL");
+      assert.match(
+        b.reason.message,
+        /create image vol_b: the disk of img_b is full, and a copy .* Purge what is deleted/,
+      );
+      assert.equal(await storage.getImage("vol_b"), null);
+      assert.deepEqual((await readdir(join(first.mountPath, "pool/placed"))).sort(), ["vol_a", "vol_hog"]);
+      assert.deepEqual(await findDebris([join(directory, "mount")]), []);
+      await storage.deleteImage("vol_hog");
+      // The disk below has it when the pool has given it back.
+      const deadline = performance.now() + testTimeoutMs(60_000);
+      const secondBytes = async () => (await storage.capacity()).disks[1]?.availableBytes ?? 0;
+      while ((await secondBytes()) < 400 * MIB) assert.ok(performance.now() < deadline, "room");
+      await storage.createImage("vol_b", { sizeBytes: 256 * MIB, parent: "img_b" });
+      assert.equal(storage.placeOf("vol_b").directory, directory);
+    });
+  });
+
+  test("a disk that fails while the server runs keeps nothing from the others, is told of once, and is back when it is sound", async () => {
+    await withDisks(async ({ first, directory, problems, open }) => {
+      const own = join(first.mountPath, "pool");
+      {
+        await using storage = await open();
+        await storage.createImage("vol_far", { sizeBytes: 64 * MIB });
+        await write(storage, "vol_far", patternOf("far", MIB));
+        await storage.createImage("img_near", { sizeBytes: 64 * MIB });
+        const devices = [await storage.attach("vol_far", "rw"), await storage.attach("img_near", "rw")];
+        // As when its writes fail: every call for what is on it does from now on.
+        await runTool("xfs_io", ["-x", "-c", "shutdown", join(directory, "mount")]);
+        for (let round = 0; round < 3; round += 1) {
+          assert.deepEqual([...storage.spaceNow(own, ["img_near"]).storedBytes.keys()], ["img_near"]);
+          assert.throws(() => storage.spaceNow(directory, ["vol_far"]), { code: "EIO" });
+          const { disks, totalBytes } = await storage.capacity();
+          assert.deepEqual([disks[0]?.problem, disks[0]?.totalBytes], [null, totalBytes]);
+          assert.match(disks[1]?.problem ?? "", /Cannot measure the disk .*ord: .*EIO.* start the server again/);
+          await storage.evictSpares();
+          const images = await Array.fromAsync(storage.listImages());
+          assert.deepEqual(images.map(({ id }) => id).sort(), round === 0 ? ["img_near"] : ["img_near", "vol_new"]);
+          await storage.createImage("vol_new", { sizeBytes: 64 * MIB });
+          assert.equal(storage.placeOf("vol_new").directory, own);
+        }
+        const told = problems.filter((problem) => problem.startsWith("Cannot"));
+        assert.equal(new Set(told).size, told.length, told.join("\n"));
+        for (const device of devices) await storage.detach(device).catch(() => storage.detach(device));
+      }
+      await using storage = await open();
+      assert.deepEqual(problems, []);
+      assert.deepEqual(await read(storage, "vol_far", MIB), patternOf("far", MIB));
+    });
+  });
+
+  test("a disk that became read-only gets nothing new until it can be written to, and is told of once each time", async () => {
+    await withDisks(async ({ first, directory, problems, open }) => {
+      await using storage = await open();
+      const mount = join(directory, "mount");
+      const at = async (id: string): Promise<string> => {
+        await storage.createImage(id, { sizeBytes: 64 * MIB });
+        return storage.placeOf(id).directory;
+      };
+      for (const round of [1, 2]) {
+        await runTool("mount", ["-o", "remount,ro", mount]);
+        assert.equal(await at(`vol_near${round}`), join(first.mountPath, "pool"));
+        assert.match((await storage.capacity()).disks[1]?.problem ?? "", /EROFS/);
+        assert.equal(problems.filter((problem) => problem.includes("Cannot measure")).length, round);
+        await runTool("mount", ["-o", "remount,rw", mount]);
+        assert.equal(await at(`vol_far${round}`), directory);
+      }
     });
   });
 

@@ -1,6 +1,6 @@
-import { mkdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { hasErrorCode, KeyedLock, settleAll } from "@caisson/linux";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { KeyedLock, settleAll } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type {
   AttachMode,
@@ -20,34 +20,23 @@ import type {
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
-import { LocalStorage, type LocalStorageOptions } from "../local/local-storage.ts";
-import { DiskRegister, markDisk, markPath, readMark } from "./disk-register.ts";
+import { FULL_ADVICE, LocalStorage, type LocalStorageOptions } from "../local/local-storage.ts";
+import {
+  type Disk,
+  type FurtherDisk,
+  findUnnamed,
+  isUsable,
+  openDisk,
+  requireUsable,
+  type UsableDisk,
+} from "./disk.ts";
+import { DiskFailures } from "./disk-failures.ts";
+import { DiskRegister } from "./disk-register.ts";
 
 export interface SpreadStorageOptions extends LocalStorageOptions {
-  /** Further disks, each a directory on a file system of its own. Its parent must be there; it is made. */
   readonly disks: readonly FurtherDisk[];
-  /** Told why a disk cannot be used. */
+  /** Told why a disk cannot be used, or fails while it is used: once, until it works again. */
   readonly onProblem: (directory: string, problem: string) => void;
-}
-
-export interface FurtherDisk {
-  readonly directory: string;
-  /** As `LocalStorageOptions.poolSizeBytes`. */
-  readonly poolSizeBytes?: number;
-}
-
-/** A disk of the pool. */
-interface Disk {
-  /** Null: the first one, or one that cannot be used and never was. */
-  readonly id: string | null;
-  readonly directory: string;
-  /** Null: it cannot be used, for the reason that `problem` tells. */
-  readonly storage: LocalStorage | null;
-  readonly problem: string | null;
-}
-
-interface UsableDisk extends Disk {
-  readonly storage: LocalStorage;
 }
 
 /** Built-in images and the template of scratch disks: they lie on the first disk, because the server cannot start without them. */
@@ -61,19 +50,27 @@ const NOTHING: Capacity = { totalBytes: 0, availableBytes: 0, freeBytes: 0, head
  *
  * Which image lies where is written down on the first disk (`disk-register.ts`) before the image is made, and forgotten after it is gone. A disk that is
  * missing, damaged, or another one than was there keeps nobody from the others: its images are known, calls about them fail with `DISK_UNAVAILABLE`,
- * and they are back with the disk, at the next start.
+ * and they are back with the disk, at the next start. One that fails later is left out of what concerns all disks; the pool has no room there meanwhile.
  */
 export class SpreadStorage implements StorageDriver {
   readonly name = "local";
   readonly #register: DiskRegister;
   readonly #first: UsableDisk;
   readonly #further: readonly Disk[];
+  readonly #failures: DiskFailures;
   readonly #turns = new KeyedLock();
+  /** Copies to one disk wait for each other, so that none takes the room that another one has found. */
+  readonly #copies = new KeyedLock();
 
-  private constructor(register: DiskRegister, first: UsableDisk, further: readonly Disk[]) {
+  private constructor(
+    register: DiskRegister,
+    { first, further }: { readonly first: UsableDisk; readonly further: readonly Disk[] },
+    failures: DiskFailures,
+  ) {
     this.#register = register;
     this.#first = first;
     this.#further = further;
+    this.#failures = failures;
   }
 
   static async open({ disks, onProblem, ...options }: SpreadStorageOptions): Promise<SpreadStorage> {
@@ -89,27 +86,25 @@ export class SpreadStorage implements StorageDriver {
     }
     further.push(...(await findUnnamed(register, further)));
     for (const { directory, problem } of further) if (problem !== null) onProblem(directory, problem);
-    const { directory } = options;
-    const storage = new SpreadStorage(register, { id: null, directory, storage: first, problem: null }, further);
-    await storage.#reconcile();
     opened.move();
-    return storage;
+    const { directory } = options;
+    const all = { first: { id: null, directory, storage: first, problem: null }, further };
+    return new SpreadStorage(register, all, new DiskFailures(onProblem));
   }
 
   async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
     await this.#turns.run(id, async () => {
       const { disk, base } = await this.#chooseDisk(id, options);
-      if (disk.id !== null) await this.#register.place(id, disk.id);
-      if (base === null) await disk.storage.createImage(id, options);
-      else await this.#copyImage(id, options, disk, base);
+      await this.#makeOn(disk, id, () =>
+        base === null ? disk.storage.createImage(id, options) : this.#copyImage(id, options, disk, base),
+      );
     });
   }
 
   async sealImage(source: ImageId, id: ImageId, options?: SealOptions): Promise<SealReport> {
     return this.#turns.run(id, async () => {
       const disk = this.#diskOf(source, `seal image ${source} as ${id}`);
-      if (disk.id !== null) await this.#register.place(id, disk.id);
-      return disk.storage.sealImage(source, id, options);
+      return this.#makeOn(disk, id, () => disk.storage.sealImage(source, id, options));
     });
   }
 
@@ -153,19 +148,25 @@ export class SpreadStorage implements StorageDriver {
   }
 
   async *listImages(): AsyncGenerator<BlockImage> {
-    for (const { storage } of this.#usable()) yield* storage.listImages();
+    for (const { directory, storage } of this.#usable()) {
+      const list = (): Promise<readonly BlockImage[]> => Array.fromAsync(storage.listImages());
+      yield* (await this.#failures.run("list the images of", directory, list)).answer ?? [];
+    }
   }
 
   async storedBytes(id: ImageId): Promise<number> {
     return (await this.#placeOf(id).storage?.storedBytes(id)) ?? 0;
   }
 
-  spacesNow(ids: readonly ImageId[]): readonly DiskSpace[] {
-    return this.#usable().flatMap((disk) => disk.storage.spacesNow(ids.filter((id) => this.#placeOf(id) === disk)));
+  spaceNow(directory: string, ids: readonly ImageId[]): DiskSpace {
+    const disk = this.#diskAt(directory);
+    if (disk === undefined)
+      throw new CaissonError("DISK_UNAVAILABLE", `Cannot look at ${directory}: it is no disk of the pool`);
+    return requireUsable(disk, `look at ${directory}`).storage.spaceNow(directory, ids);
   }
 
   async capacity(): Promise<PoolCapacity> {
-    const disks = await Promise.all([this.#first, ...this.#further].map(measureDisk));
+    const disks = await Promise.all([this.#first, ...this.#further].map((disk) => this.#measure(disk)));
     const sum = (pick: (disk: Capacity) => number): number => disks.reduce((bytes, disk) => bytes + pick(disk), 0);
     return {
       totalBytes: sum(({ totalBytes }) => totalBytes),
@@ -182,7 +183,7 @@ export class SpreadStorage implements StorageDriver {
   }
 
   async growPool(sizeBytes: number, directory = this.#first.directory): Promise<void> {
-    const disk = [this.#first, ...this.#further].find((one) => one.directory === directory);
+    const disk = this.#diskAt(directory);
     const action = `grow the pool ${directory} to ${formatSize(sizeBytes)}`;
     if (disk === undefined) {
       const message = `Cannot ${action}: the server runs without that disk. Start it again`;
@@ -193,9 +194,10 @@ export class SpreadStorage implements StorageDriver {
 
   /** Removes the spare clones of disks that need room; they are made again when there is room and they are wanted. */
   async evictSpares(): Promise<void> {
-    for (const { storage } of this.#usable()) {
-      const { availableBytes, headroomBytes } = await storage.capacity();
-      if (availableBytes < headroomBytes) await storage.evictSpares();
+    for (const disk of this.#usable()) {
+      const { problem, availableBytes, headroomBytes } = await this.#measure(disk);
+      if (problem !== null || availableBytes >= headroomBytes) continue;
+      await this.#failures.run("evict spare clones of", disk.directory, () => disk.storage.evictSpares());
     }
   }
 
@@ -227,6 +229,10 @@ export class SpreadStorage implements StorageDriver {
     return { id: diskId, directory: diskId, storage: null, problem };
   }
 
+  #diskAt(directory: string): Disk | undefined {
+    return [this.#first, ...this.#further].find((disk) => disk.directory === directory);
+  }
+
   #diskOf(id: ImageId, action: string): UsableDisk {
     return requireUsable(this.#placeOf(id), action);
   }
@@ -241,19 +247,34 @@ export class SpreadStorage implements StorageDriver {
     const home = parent === undefined ? null : this.#diskOf(parent, action);
     if (this.#register.diskOf(id) !== null || (await this.#first.storage.getImage(id)) !== null) {
       const disk = this.#diskOf(id, action);
-      return { disk, base: home === disk ? null : home };
+      const isMade = home === disk || (await disk.storage.getImage(id)) !== null;
+      return { disk, base: isMade ? null : home };
     }
     const usable = this.#usable();
     const isBound = usable.length === 1 || (home !== null && isEphemeral) || id.startsWith(OF_SERVER);
     if (isBound) return { disk: home ?? this.#first, base: null };
-    const rooms = await Promise.all(usable.map(async (disk) => ({ disk, ...(await disk.storage.capacity()) })));
-    const [roomiest] = rooms.toSorted((a, b) => b.availableBytes - a.availableBytes);
-    const room = rooms.find(({ disk }) => disk === home);
-    if (roomiest === undefined || home === null || parent === undefined || room === undefined)
-      return { disk: roomiest?.disk ?? this.#first, base: null };
-    const neededBytes = (await home.storage.storedBytes(parent)) + roomiest.headroomBytes;
-    const isCopied = room.availableBytes < room.headroomBytes && roomiest.availableBytes > neededBytes;
+    const measured = await Promise.all(usable.map(async (disk) => ({ disk, capacity: await this.#measure(disk) })));
+    const rooms = measured.filter(({ capacity }) => capacity.problem === null);
+    const [roomiest] = rooms.toSorted((a, b) => b.capacity.availableBytes - a.capacity.availableBytes);
+    if (home === null || parent === undefined) return { disk: roomiest?.disk ?? this.#first, base: null };
+    const room = rooms.find(({ disk }) => disk === home)?.capacity;
+    const isFull = room !== undefined && room.availableBytes < room.headroomBytes;
+    if (!isFull || roomiest === undefined) return { disk: home, base: null };
+    const isCopied = hasRoomFor(await home.storage.storedBytes(parent), roomiest.capacity);
     return isCopied ? { disk: roomiest.disk, base: home } : { disk: home, base: null };
+  }
+
+  /** Makes an image on the disk, with its place written down first. Where it could not be made, that is forgotten again. */
+  async #makeOn<T>(disk: UsableDisk, id: ImageId, make: () => Promise<T>): Promise<T> {
+    if (disk.id !== null) await this.#register.place(id, disk.id);
+    try {
+      return await make();
+    } catch (error) {
+      await this.#failures.run("clean up on", disk.directory, async () => {
+        if ((await disk.storage.getImage(id)) === null) await this.#register.displace(id);
+      });
+      throw error;
+    }
   }
 
   async #copyImage(
@@ -262,134 +283,34 @@ export class SpreadStorage implements StorageDriver {
     disk: UsableDisk,
     base: UsableDisk,
   ): Promise<void> {
-    if (parent === undefined) throw new CaissonError("INTERNAL_ERROR", `Cannot create image ${id}: it has no parent`);
-    // Nobody deletes the parent meanwhile.
-    await this.#turns.run(parent, async () => {
-      const contents = await base.storage.contentsOf(parent, sizeBytes, `create image ${id}`);
+    const action = `create image ${id}`;
+    if (parent === undefined) throw new CaissonError("INTERNAL_ERROR", `Cannot ${action}: it has no parent`);
+    const copy = async (): Promise<void> => {
+      const contents = await base.storage.contentsOf(parent, sizeBytes, action);
+      const capacity = await disk.storage.capacity();
+      const storedBytes = await base.storage.storedBytes(parent);
+      if (!hasRoomFor(storedBytes, capacity)) {
+        const room = `${formatSize(capacity.availableBytes)} available, beside a headroom of ${formatSize(capacity.headroomBytes)}`;
+        const message = `the disk of ${parent} is full, and a copy of it takes ${formatSize(storedBytes)}, while ${disk.directory} has ${room}`;
+        throw new CaissonError("STORAGE_FULL", `Cannot ${action}: ${message}. ${FULL_ADVICE}`);
+      }
       await disk.storage.createImage(id, { sizeBytes, contents });
-    });
+    };
+    // Nobody deletes the parent meanwhile.
+    await this.#turns.run(parent, () => this.#copies.run(disk.directory, copy));
   }
 
-  /** Settles what a crash has left between the register and the disks. */
-  async #reconcile(): Promise<void> {
-    for (const { id: diskId, storage } of this.#usable()) {
-      if (diskId === null) continue;
-      const there = new Set<ImageId>();
-      for await (const { id } of storage.listImages()) there.add(id);
-      for (const id of there) if (this.#register.diskOf(id) === null) await this.#register.place(id, diskId);
-      for (const id of this.#register.imagesOn(diskId)) if (!there.has(id)) await this.#register.displace(id);
-    }
-  }
-}
-
-function isUsable(disk: Disk): disk is UsableDisk {
-  return disk.storage !== null;
-}
-
-function requireUsable(disk: Disk, action: string): UsableDisk {
-  if (isUsable(disk)) return disk;
-  throw new CaissonError(
-    "DISK_UNAVAILABLE",
-    `Cannot ${action}: it lies on a disk that cannot be used. ${disk.problem}`,
-  );
-}
-
-async function measureDisk({ directory, storage, problem }: Disk): Promise<DiskCapacity> {
-  if (storage === null) return { ...NOTHING, directory, problem };
-  const { totalBytes, availableBytes, freeBytes, headroomBytes } = await storage.capacity();
-  return { totalBytes, availableBytes, freeBytes, headroomBytes, directory, problem };
-}
-
-/** What is known while disks are opened, one after the other. */
-interface Opened {
-  readonly register: DiskRegister;
-  /** The disks so far, and the devices that they and the first one are on. */
-  readonly further: readonly Disk[];
-  readonly devices: Set<number>;
-}
-
-/** Never throws: a disk that cannot be opened has a problem. */
-async function openDisk(
-  { directory, poolSizeBytes }: FurtherDisk,
-  options: LocalStorageOptions,
-  opened: Opened,
-): Promise<Disk> {
-  const { register } = opened;
-  const known = register.disks.find((disk) => disk.directory === directory)?.id ?? null;
-  try {
-    const id = await recognize(directory, opened);
-    const { poolSizeBytes: _ofFirst, ...shared } = options;
-    const storage = await LocalStorage.open({
-      ...shared,
-      directory,
-      ...(poolSizeBytes === undefined ? {} : { poolSizeBytes }),
-    });
-    return { id, directory, storage, problem: null };
-  } catch (error) {
-    const problem = error instanceof Error ? error.message : String(error);
-    return { id: known, directory, storage: null, problem };
+  /** Never throws while the pool is open: of a disk that fails the answer tells the problem. */
+  async #measure({ directory, storage, problem }: Disk): Promise<DiskCapacity> {
+    if (storage === null) return { ...NOTHING, directory, problem };
+    const measured = await this.#failures.run("measure", directory, () => storage.capacity());
+    if (measured.answer === null) return { ...NOTHING, directory, problem: measured.problem };
+    const { totalBytes, availableBytes, freeBytes, headroomBytes } = measured.answer;
+    return { totalBytes, availableBytes, freeBytes, headroomBytes, directory, problem: null };
   }
 }
 
-/** The id of the disk at the directory. One that is new to the pool is marked first and entered then, so that a crash in between loses nothing. */
-async function recognize(directory: string, { register, further, devices }: Opened): Promise<string> {
-  const known = register.disks.find((disk) => disk.directory === directory);
-  const mark = await readMark(directory);
-  if (mark === null && known !== undefined) {
-    throw problemOf(
-      directory,
-      `its disk is not mounted there (${markPath(directory)} is missing). Mount it, then start the server again`,
-    );
-  }
-  if (mark !== null && mark.pool !== register.poolId)
-    throw problemOf(directory, `it belongs to another pool (${markPath(directory)}). Name a directory of its own`);
-  const twin = further.find(({ id, storage }) => storage !== null && id === mark?.id);
-  if (twin !== undefined)
-    throw problemOf(directory, `it is a copy of the disk ${twin.directory}. Name only the one that was in use last`);
-  if (mark === null) {
-    await makeDirectory(directory);
-    if (devices.has((await stat(directory)).dev)) {
-      throw problemOf(
-        directory,
-        "it lies on the same file system as another disk of the pool. Mount the disk there, or name another directory, then start the server again",
-      );
-    }
-  }
-  const { id } = mark ?? (await markDisk(directory, register.poolId));
-  await register.enter({ id, directory });
-  devices.add((await stat(directory)).dev);
-  return id;
-}
-
-async function makeDirectory(directory: string): Promise<void> {
-  try {
-    await mkdir(directory, { mode: 0o700 });
-  } catch (error) {
-    if (hasErrorCode(error, "EEXIST")) return;
-    if (!hasErrorCode(error, "ENOENT")) throw error;
-    throw problemOf(
-      directory,
-      `${dirname(directory)} does not exist. Make it, mount the disk there, and start the server again`,
-    );
-  }
-}
-
-/** Disks of earlier runs that the settings name no more. One that holds nothing is forgotten. */
-async function findUnnamed(register: DiskRegister, named: readonly Disk[]): Promise<readonly Disk[]> {
-  const unnamed: Disk[] = [];
-  for (const { id, directory } of register.disks) {
-    if (named.some((disk) => disk.id === id)) continue;
-    const count = register.imagesOn(id).length;
-    if (count === 0) {
-      await register.forget(id);
-      continue;
-    }
-    const problem = `Cannot use the disk ${directory}: the settings do not name it any more, and ${count} images lie on it. Name it again`;
-    unnamed.push({ id, directory, storage: null, problem });
-  }
-  return unnamed;
-}
-
-function problemOf(directory: string, reason: string): CaissonError {
-  return new CaissonError("DISK_UNAVAILABLE", `Cannot use the disk ${directory}: ${reason}`);
+/** Whether so many bytes leave a disk its headroom, and as much again for what is written to it meanwhile. */
+function hasRoomFor(bytes: number, { availableBytes, headroomBytes }: Capacity): boolean {
+  return availableBytes > bytes + headroomBytes;
 }

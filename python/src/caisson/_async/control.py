@@ -40,6 +40,9 @@ class AsyncSandboxControl:
     async def expose_http(self, sandbox_id: str, target: Mapping[str, Any]) -> str:
         return (await self._http.post(f"{self._url(sandbox_id)}/expose/http", target))["domain"]
 
+    async def expose_vscode(self, sandbox_id: str) -> str:
+        return (await self._http.post(f"{self._url(sandbox_id)}/expose/vscode", {}))["domain"]
+
     async def expose_ssh(self, sandbox_id: str) -> Mapping[str, Any]:
         return await self._http.post(f"{self._url(sandbox_id)}/expose/ssh", {})
 

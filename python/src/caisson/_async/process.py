@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, TypeVar
 
 from .._deadline import Deadline
@@ -147,7 +147,7 @@ class AsyncChildProcess:
             signal: The signal's name, for example "SIGKILL".
         """
         with suppress(ProcessAlreadyExited):
-            await self._connection.call("processKill", {"pid": self.pid, "signal": signal})
+            await self._connection.call("processKill", {**self._target, "signal": signal})
 
     async def close(self) -> None:
         """Ends the process if it still runs: SIGTERM, then SIGKILL after 5 seconds. Drops unread output."""
@@ -167,6 +167,11 @@ class AsyncChildProcess:
             if stream is not None:
                 await stream.cancel()
         self._forget()
+
+    @property
+    def _target(self) -> Mapping[str, Any]:
+        """How calls name the process."""
+        return {"pid": self.pid}
 
     async def _ask_to_end(self) -> None:
         await self.kill()
@@ -224,7 +229,7 @@ async def start_process(
         answer = await connection.finish_call(reply, gives_up=False)
         exit_reply = await connection.start_call("processWait", {"pid": answer["pid"]})
     except BaseException:
-        await _end_unwanted(connection, reply)
+        await end_unwanted(connection, reply)
         raise
     process = kind(connection, table, answer, exit_reply, sink, out, err)
     if sink is not None and stdin_data is not None:
@@ -239,7 +244,9 @@ async def start_process(
     return process
 
 
-async def _end_unwanted(connection: AsyncConnection, reply: AsyncReply) -> None:
+async def end_unwanted(
+    connection: AsyncConnection, reply: AsyncReply, target: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Ends a process whose starter was cancelled or interrupted before it had it; there may be none."""
     with suppress(CaissonError):
         try:
@@ -248,4 +255,4 @@ async def _end_unwanted(connection: AsyncConnection, reply: AsyncReply) -> None:
             connection.abandon(reply)
         for stream_id in stream_ids(answer):
             await connection.claim_stream(stream_id).cancel()
-        await connection.call("processKill", {"pid": answer["pid"], "signal": "SIGKILL"})
+        await connection.call("processKill", {"pid": answer["pid"], "signal": "SIGKILL", **target})

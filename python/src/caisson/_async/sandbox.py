@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from .._command import CommandResult, shell_params
 from .._records import SshAccess
 from ..errors import CaissonError, CallTimeoutError, ConnectionClosedError, SandboxCommandError, SandboxError
 from .concurrency import ByteSource, Opening, opening
-from .connection import AsyncConnection
+from .connection import AsyncConnection, optional
 from .control import AsyncSandboxControl
 from .deno import AsyncSandboxDeno
 from .env import AsyncSandboxEnv
 from .fetch import AsyncFetchResponse, fetch
 from .fs import AsyncSandboxFs
 from .process import AsyncChildProcess, ProcessTable, StdIo, start_process
+from .vscode import AsyncVsCode, start_editor
 
 _log = logging.getLogger("caisson")
 
@@ -250,6 +251,35 @@ class AsyncSandbox:
         domain = await self._control.expose_http(self.id, target)
         await self._connection.call("exposeHttp", {"domain": domain, **target})
         return f"https://{domain}"
+
+    def expose_vscode(
+        self,
+        path: str = "/home/app",
+        *,
+        extensions: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        editor_settings: Mapping[str, Any] | None = None,
+    ) -> Opening[AsyncVsCode]:
+        """Starts VS Code in the sandbox and makes it reachable for everybody who knows its address.
+
+        Args:
+            path: The directory to open.
+            extensions: Ids of extensions to install, or paths of `.vsix` files in the sandbox.
+            env: Variables to add to the editor's.
+            editor_settings: Settings of the machine, in place of those that there are.
+
+        Raises:
+            NotSupported: When the sandbox has neither code-server nor openvscode-server.
+            FileNotFoundError: When there is no such directory.
+            SandboxError: When an extension cannot be installed or the editor does not start; it quotes the program.
+        """
+        params = optional(
+            path=path,
+            extensions=list(extensions),
+            env=None if env is None else dict(env),
+            editorSettings=None if editor_settings is None else dict(editor_settings),
+        )
+        return opening(start_editor(self._connection, self._control, self.id, params))
 
     async def expose_ssh(self) -> SshAccess:
         """Opens SSH access to the sandbox for everybody who knows the user name in the result.

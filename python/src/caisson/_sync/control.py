@@ -41,6 +41,9 @@ class SandboxControl:
     def expose_http(self, sandbox_id: str, target: Mapping[str, Any]) -> str:
         return (self._http.post(f"{self._url(sandbox_id)}/expose/http", target))["domain"]
 
+    def expose_vscode(self, sandbox_id: str) -> str:
+        return (self._http.post(f"{self._url(sandbox_id)}/expose/vscode", {}))["domain"]
+
     def expose_ssh(self, sandbox_id: str) -> Mapping[str, Any]:
         return self._http.post(f"{self._url(sandbox_id)}/expose/ssh", {})
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, TypeVar
 
 from .._deadline import Deadline
@@ -148,7 +148,7 @@ class ChildProcess:
             signal: The signal's name, for example "SIGKILL".
         """
         with suppress(ProcessAlreadyExited):
-            self._connection.call("processKill", {"pid": self.pid, "signal": signal})
+            self._connection.call("processKill", {**self._target, "signal": signal})
 
     def close(self) -> None:
         """Ends the process if it still runs: SIGTERM, then SIGKILL after 5 seconds. Drops unread output."""
@@ -168,6 +168,11 @@ class ChildProcess:
             if stream is not None:
                 stream.cancel()
         self._forget()
+
+    @property
+    def _target(self) -> Mapping[str, Any]:
+        """How calls name the process."""
+        return {"pid": self.pid}
 
     def _ask_to_end(self) -> None:
         self.kill()
@@ -225,7 +230,7 @@ def start_process(
         answer = connection.finish_call(reply, gives_up=False)
         exit_reply = connection.start_call("processWait", {"pid": answer["pid"]})
     except BaseException:
-        _end_unwanted(connection, reply)
+        end_unwanted(connection, reply)
         raise
     process = kind(connection, table, answer, exit_reply, sink, out, err)
     if sink is not None and stdin_data is not None:
@@ -240,7 +245,7 @@ def start_process(
     return process
 
 
-def _end_unwanted(connection: Connection, reply: Reply) -> None:
+def end_unwanted(connection: Connection, reply: Reply, target: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Ends a process whose starter was cancelled or interrupted before it had it; there may be none."""
     with suppress(CaissonError):
         try:
@@ -249,4 +254,4 @@ def _end_unwanted(connection: Connection, reply: Reply) -> None:
             connection.abandon(reply)
         for stream_id in stream_ids(answer):
             connection.claim_stream(stream_id).cancel()
-        connection.call("processKill", {"pid": answer["pid"], "signal": "SIGKILL"})
+        connection.call("processKill", {"pid": answer["pid"], "signal": "SIGKILL", **target})

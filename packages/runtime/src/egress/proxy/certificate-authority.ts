@@ -1,7 +1,7 @@
 // The certificate library's dependency injection needs it, and needs it first.
 import "reflect-metadata";
 
-import { randomBytes, webcrypto } from "node:crypto";
+import { createPrivateKey, X509Certificate as NodeCertificate, randomBytes, webcrypto } from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { AsnConvert } from "@peculiar/asn1-schema";
 import {
@@ -81,8 +81,10 @@ export class CertificateAuthority {
     return { cert: `${certificate.toString("pem")}\n`, key: `${key}\n` };
   }
 
-  /** Rejects when the two are not whole. */
+  /** Rejects when the two are not whole, or do not belong together. */
   static async open({ cert, key }: CertificateAndKey, commonName: string): Promise<CertificateAuthority> {
+    if (!new NodeCertificate(cert).checkPrivateKey(createPrivateKey(key)))
+      throw new Error("The key is not that of the certificate");
     const [bytes] = PemConverter.decode(key);
     if (bytes === undefined) throw new Error("There is no key");
     const privateKey = await webcrypto.subtle.importKey("pkcs8", bytes, ALGORITHM, false, ["sign"]);

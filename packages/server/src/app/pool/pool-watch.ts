@@ -34,6 +34,8 @@ export class PoolWatch {
   async look(): Promise<void> {
     for (const region of this.#app.regions.values()) {
       const capacity = await region.storage.capacity();
+      // Of disks that fail nothing is known; that is told where they do.
+      if (capacity.disks.every(({ problem }) => problem !== null)) continue;
       await this.#tell(region.name, region.name, capacity);
       const disks = capacity.disks.length > 1 ? capacity.disks.filter(({ problem }) => problem === null) : [];
       for (const disk of disks) await this.#tell(region.name, disk.directory, disk);

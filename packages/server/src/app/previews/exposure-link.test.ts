@@ -72,6 +72,24 @@ suite("the agent's word on what names are bound to", () => {
     assert.deepEqual(bound, []);
   });
 
+  test("a sandbox that says more lines than it may waits for the next ones to be read, and none is lost", async () => {
+    const opening = link.open();
+    const [socket] = await accepted;
+    socket.write(HEAD);
+    await opening;
+    const count = 130;
+    const startMs = performance.now();
+    for (let id = 1; id <= count; id += 1) socket.write(`${JSON.stringify({ id, domain: "own", port: 80 })}\n`);
+    let answers = "";
+    for await (const chunk of socket.setEncoding("utf8")) {
+      answers += chunk as string;
+      if (answers.includes(`"id":${count},`)) break;
+    }
+    assert.equal(bound.length, count);
+    // A hundred at once, and then 20 a second.
+    assert.ok(performance.now() - startMs > 1_000, "nothing made it wait");
+  });
+
   test("an agent that refuses, or says too much before it answers, is no agent", async () => {
     for (const answer of ["HTTP/1.1 404 Not Found\r\n\r\n", "x".repeat(5_000)]) {
       accepted = once(agent, "connection") as Promise<[Socket]>;

@@ -2,10 +2,13 @@ import { connect, type Socket } from "node:net";
 import { CaissonError } from "@caisson/model";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
+import { Allowance } from "./allowance.ts";
 import type { PreviewTarget } from "./preview.ts";
 
 const OPEN_TIMEOUT_MS = 5_000;
 const LINE_CHARACTERS_MAX = 4_096;
+/** More than any client binds names, which are 64 at most. */
+const LINES_PER_SECOND = 20;
 const HEAD_END = "\r\n\r\n";
 
 const port = Type.Integer({ minimum: 1, maximum: 65_535 });
@@ -70,15 +73,34 @@ export class ExposureLink {
     }
   }
 
+  /** A sandbox that says more lines than it may waits for the next ones to be read. */
   #receive(socket: Socket, first: string): void {
+    const allowance = new Allowance(LINES_PER_SECOND);
     let text = "";
-    const take = (chunk: string): void => {
-      const lines = (text + chunk).split("\n");
-      text = lines.pop() ?? "";
-      if (text.length > LINE_CHARACTERS_MAX || !lines.every((line) => this.#answer(socket, line))) socket.destroy();
+    let timer: NodeJS.Timeout | undefined;
+    const work = (): void => {
+      for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n")) {
+        if (!allowance.take()) {
+          socket.pause();
+          timer = setTimeout(work, 1000 / LINES_PER_SECOND);
+          return;
+        }
+        const line = text.slice(0, end);
+        text = text.slice(end + 1);
+        if (!this.#answer(socket, line)) {
+          socket.destroy();
+          return;
+        }
+      }
+      if (text.length > LINE_CHARACTERS_MAX) socket.destroy();
+      else socket.resume();
     };
+    const take = (chunk: string): void => {
+      text += chunk;
+      work();
+    };
+    socket.on("data", take).once("close", () => clearTimeout(timer));
     take(first);
-    socket.on("data", take).resume();
   }
 
   /** False: that was none of the lines an agent of ours writes. */
