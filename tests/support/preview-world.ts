@@ -82,8 +82,8 @@ export class PreviewWorld implements AsyncDisposable {
     this.url = parts.url;
   }
 
-  static async start(): Promise<PreviewWorld> {
-    const server = await TestServer.start();
+  static async start(settings = ""): Promise<PreviewWorld> {
+    const server = await TestServer.start({ settings });
     try {
       Object.assign(process.env, server.clientEnv());
       const [sandbox, other] = [await Sandbox.create(), await Sandbox.create()];

@@ -14,7 +14,7 @@ export {
   listLoopDevices,
 } from "./blocks/loop-device.ts";
 export { hasReverseMap, holdsReverseMap } from "./blocks/xfs-features.ts";
-export type { Descriptor, HasDescriptor } from "./calls/descriptor.ts";
+export { type Descriptor, duplicateDescriptor, type HasDescriptor } from "./calls/descriptor.ts";
 export { FileLock, lockFile } from "./calls/file-lock.ts";
 export {
   allocateRange,
@@ -45,7 +45,7 @@ export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
 export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
-export { descriptorOf } from "./connections/socket-descriptor.ts";
+export { descriptorOf, stopReading } from "./connections/socket-descriptor.ts";
 export {
   readDirtyBytes,
   readExt4Attribute,

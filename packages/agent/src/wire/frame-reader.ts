@@ -259,6 +259,7 @@ function unmask(payload: Uint8Array<ArrayBuffer>, mask: Uint8Array<ArrayBuffer>)
   const wholeWords = payload.length >> 2;
   const words = new Uint32Array(payload.buffer, payload.byteOffset, wholeWords);
   const maskWord = new Uint32Array(mask.buffer)[0] ?? 0;
+  if (maskWord === 0) return;
   for (let index = 0; index < wholeWords; index += 1) words[index] = (words[index] ?? 0) ^ maskWord;
   for (let index = wholeWords << 2; index < payload.length; index += 1) {
     payload[index] = (payload[index] ?? 0) ^ (mask[index & 3] ?? 0);

@@ -225,20 +225,28 @@ export class FrameWriter {
 
   /** Encodes one frame at `offset` of the scratch buffer and returns its length. */
   #encode(item: Outgoing, offset: number): number {
-    const room = this.#scratch.subarray(offset + MAX_HEADER_BYTES);
-    let length: number;
-    if (item.text === null) {
-      const bytes = item.bytes ?? new Uint8Array();
-      room.set(bytes);
-      length = bytes.length;
-    } else {
-      length = encoder.encodeInto(item.text, room).written;
-    }
-    const header = encodeHeader(FINAL | item.opcode, length);
+    const firstByte = FINAL | item.opcode;
+    const known = knownLength(item);
+    const headerRoom = known === null ? MAX_HEADER_BYTES : encodeHeader(firstByte, known).length;
+    const start = offset + headerRoom;
+    const length = this.#putContent(item, start);
+    const header = encodeHeader(firstByte, length);
     this.#scratch.set(header, offset);
-    this.#scratch.copyWithin(offset + header.length, offset + MAX_HEADER_BYTES, offset + MAX_HEADER_BYTES + length);
+    if (header.length < headerRoom) this.#scratch.copyWithin(offset + header.length, start, start + length);
     return header.length + length;
   }
+
+  #putContent({ text, bytes }: Outgoing, offset: number): number {
+    if (text !== null) return encoder.encodeInto(text, this.#scratch.subarray(offset)).written;
+    this.#scratch.set(bytes ?? [], offset);
+    return bytes?.length ?? 0;
+  }
+}
+
+/** The length in bytes where it is known without encoding. */
+function knownLength({ text, bytes, isAscii }: Outgoing): number | null {
+  if (text === null) return bytes?.length ?? 0;
+  return isAscii ? text.length : null;
 }
 
 function worstLength(item: Outgoing): number {

@@ -1,3 +1,4 @@
+import { decodedLength, findChunk } from "@caisson/protocol/chunk-message";
 import { CLOSE_CODES, NOTIFICATIONS, type RpcId } from "@caisson/protocol/rpc";
 import type { LargePayload } from "./large-payload.ts";
 import { LargeString, parseLargeJson } from "./large-string.ts";
@@ -32,6 +33,8 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 /** Reads one message. Throws `MalformedMessageError`. */
 export function parseMessage(bytes: Uint8Array<ArrayBuffer>): ClientMessage {
   if (bytes.length === PING.length && String.fromCharCode(...bytes) === PING) return { kind: "ping" };
+  const event = chunkEvent(bytes);
+  if (event !== null) return { kind: "stream", event };
   let value: unknown;
   try {
     value = JSON.parse(utf8.decode(bytes));
@@ -39,6 +42,18 @@ export function parseMessage(bytes: Uint8Array<ArrayBuffer>): ClientMessage {
     throw notJson();
   }
   return toMessage(value);
+}
+
+/** A chunk that can be read without parsing the message; null: the parser has to say what the message is. */
+function chunkEvent(bytes: Uint8Array<ArrayBuffer>): StreamEvent | null {
+  const found = findChunk(bytes);
+  if (found === null) return null;
+  try {
+    const data = Uint8Array.fromBase64(utf8.decode(bytes.subarray(found.start, found.end)));
+    return data.length === decodedLength(bytes, found) ? { kind: "enqueue", id: found.streamId, data } : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Reads one large message, of which a `LargeString` may be left that reads the payload later. Throws `MalformedMessageError`. */

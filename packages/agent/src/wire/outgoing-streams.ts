@@ -1,3 +1,4 @@
+import { chunkMessageParts } from "@caisson/protocol/chunk-message";
 import { type ErrorObject, NOTIFICATIONS, STREAM_CHUNK_BYTES } from "@caisson/protocol/rpc";
 import { toErrorObject } from "../calls/errors.ts";
 
@@ -69,9 +70,10 @@ export class OutgoingStream {
 
   /** Queues a chunk without waiting; chunks above 64 KiB are split. */
   push(chunk: Uint8Array): void {
+    const [before, after] = chunkMessageParts(this.id);
     for (let offset = 0; offset < chunk.length && !this.#isDone; offset += STREAM_CHUNK_BYTES) {
       const data = chunk.subarray(offset, offset + STREAM_CHUNK_BYTES).toBase64();
-      this.#unsent.push(this.#notify(NOTIFICATIONS.streamEnqueue, `,"data":"${data}"`));
+      this.#unsent.push(this.#sink.send(`${before}${data}${after}`, true));
     }
   }
 

@@ -1,7 +1,9 @@
 import { close } from "node:fs";
 import { promisify } from "node:util";
+import { callSync } from "./ffi.ts";
 
 const closeDescriptor = promisify(close);
+const F_DUPFD_CLOEXEC = 1030;
 
 /** Anything with a file descriptor: a `Descriptor`, or a `FileHandle` of Node. */
 export interface HasDescriptor {
@@ -31,4 +33,9 @@ export class Descriptor implements HasDescriptor, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Another descriptor of the same open file, which the caller closes. */
+export function duplicateDescriptor({ fd }: HasDescriptor): number {
+  return callSync("fcntl", [fd, F_DUPFD_CLOEXEC, 0], { name: "fcntl", detail: `to duplicate descriptor ${fd}` });
 }

@@ -43,6 +43,7 @@ const PROTOTYPES = {
   prlimit: "int prlimit(int pid, int resource, void *limit, void *former)",
   ioctlBuffer: "int ioctl(int fd, unsigned long request, void *argument)",
   ioctlNumber: "int ioctl(int fd, unsigned long request, long argument)",
+  fcntl: "int fcntl(int fd, int command, int argument)",
   flock: "int flock(int fd, int operation)",
   syncfs: "int syncfs(int fd)",
   getsockopt: "int getsockopt(int fd, int level, int name, void *value, void *length)",

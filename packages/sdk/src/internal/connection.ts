@@ -4,7 +4,8 @@ import { CLOSE_CODES, type ErrorObject, NOTIFICATIONS } from "@caisson/protocol/
 import type WebSocket from "ws";
 import { ConnectionClosedError, RpcError } from "../core/errors.ts";
 import { isRecord } from "../core/http.ts";
-import { decodeBase64 } from "./bytes.ts";
+import { type Bytes, decodeBase64 } from "./bytes.ts";
+import { ChunkMessages, readChunkMessage } from "./chunk-messages.ts";
 import { toError, toErrorObject, withOrigin } from "./error-object.ts";
 import { IncomingStream } from "./incoming-stream.ts";
 import { OutgoingStream } from "./outgoing-stream.ts";
@@ -55,6 +56,7 @@ export class Connection {
   readonly #outgoing = new Map<number, OutgoingStream>();
   readonly #restartListeners = new Map<string, () => void>();
   readonly #pingTimer: NodeJS.Timeout;
+  readonly #chunks = new ChunkMessages();
   #nextCallId = 0;
   #nextStreamId = 0;
   #nextAbortId = 0;
@@ -68,7 +70,7 @@ export class Connection {
 
   constructor(socket: WebSocket, pingIntervalMs = PING_INTERVAL_MS) {
     this.#socket = socket;
-    socket.on("message", (data: Buffer) => this.#onMessage(data.toString()));
+    socket.on("message", (data: Buffer) => this.#onMessage(data));
     socket.on("pong", () => {
       this.#unansweredPings = 0;
     });
@@ -182,7 +184,7 @@ export class Connection {
   openOutgoing(): OutgoingStream {
     const stream = new OutgoingStream(this.#nextStreamId++, {
       notify: (method, params) => this.#notify(method, params),
-      sendChunk: (streamId, base64) => this.#sendChunk(streamId, base64),
+      sendChunk: (streamId, chunk) => this.#sendChunk(streamId, chunk),
       onFinish: ({ id }) => this.#outgoing.delete(id),
     });
     this.#outgoing.set(stream.id, stream);
@@ -233,21 +235,32 @@ export class Connection {
     if (!this.isClosed) this.#send(JSON.stringify({ jsonrpc: "2.0", method, params }));
   }
 
-  #sendChunk(streamId: number, base64: string): Promise<void> {
+  /** The text of the message is sent as it lies in the buffer, which is free again when the system has it. */
+  #sendChunk(streamId: number, chunk: Uint8Array): Promise<void> {
     if (this.isClosed) return Promise.reject(this.#closedError ?? new ConnectionClosedError());
-    // Base64 needs no escaping, so the message is put together without a pass over the data.
-    const text = `{"jsonrpc":"2.0","method":"${NOTIFICATIONS.streamEnqueue}","params":{"streamId":${streamId},"data":"${base64}"}}`;
-    if (this.#socket.bufferedAmount < OUTGOING_LIMIT_BYTES) {
-      this.#send(text);
-      return Promise.resolve();
-    }
-    return new Promise((resolve, reject) => {
-      this.#socket.send(text, (error) => (error ? reject(this.#closedError ?? error) : resolve()));
+    const isRoomLeft = this.#socket.bufferedAmount < OUTGOING_LIMIT_BYTES;
+    const message = this.#chunks.make(streamId, chunk);
+    const sent = new Promise<void>((resolve, reject) => {
+      this.#socket.send(message, { binary: false }, (error) => {
+        if (error) return reject(this.#closedError ?? error);
+        this.#chunks.giveBack(message);
+        resolve();
+      });
     });
+    if (!isRoomLeft) return sent;
+    // A failed write is followed by the closing of the socket, which reports it.
+    sent.catch(() => undefined);
+    return Promise.resolve();
   }
 
-  #onMessage(text: string): void {
+  #onMessage(data: Buffer): void {
     this.#unansweredPings = 0;
+    const chunk = readChunkMessage(data);
+    if (chunk === null) this.#onText(data.toString());
+    else this.#onChunk(chunk.streamId, chunk.bytes);
+  }
+
+  #onText(text: string): void {
     if (text === "pong") return;
     let message: unknown;
     try {
@@ -262,6 +275,12 @@ export class Connection {
     }
     if ("id" in message) this.#onAnswer(message);
     else if (isRecord(message.params)) this.#onNotification(message.method, message.params);
+  }
+
+  /** Chunks of a stream that was cancelled here a moment ago may still be under way; they have no stream any more. */
+  #onChunk(streamId: number, bytes: Bytes): void {
+    this.#incoming.get(streamId)?.push(bytes);
+    this.#updateFlow();
   }
 
   #onAnswer(message: Readonly<Record<string, unknown>>): void {
@@ -294,9 +313,7 @@ export class Connection {
         this.#incomingStream(streamId);
         break;
       case NOTIFICATIONS.streamEnqueue:
-        // Chunks of a stream that was cancelled here a moment ago may still be under way; they have no stream any more.
-        this.#incoming.get(streamId)?.push(decodeBase64(String(params.data)));
-        this.#updateFlow();
+        this.#onChunk(streamId, decodeBase64(String(params.data)));
         break;
       case NOTIFICATIONS.streamEnd:
         this.#endIncoming(streamId, {});

@@ -1,12 +1,11 @@
 import { NOTIFICATIONS, STREAM_CHUNK_BYTES } from "@caisson/protocol/rpc";
-import { encodeBase64 } from "./bytes.ts";
 import { errors, toErrorObject } from "./error-object.ts";
 
 /** How a stream sends. */
 export interface OutgoingStreamOwner {
   notify(method: string, params: Readonly<Record<string, unknown>>): void;
-  /** Sends one chunk; resolves when little enough is waiting to be sent. */
-  sendChunk(streamId: number, base64: string): Promise<void>;
+  /** Sends one chunk of at most `STREAM_CHUNK_BYTES`, which is free afterwards; resolves when little enough is waiting to be sent. */
+  sendChunk(streamId: number, chunk: Uint8Array): Promise<void>;
   onFinish(stream: OutgoingStream): void;
 }
 
@@ -27,7 +26,7 @@ export class OutgoingStream {
         if (!(chunk instanceof Uint8Array))
           throw new TypeError("Cannot send this chunk into the sandbox: give a Uint8Array");
         for (let offset = 0; offset < chunk.byteLength; offset += STREAM_CHUNK_BYTES) {
-          await owner.sendChunk(id, encodeBase64(chunk.subarray(offset, offset + STREAM_CHUNK_BYTES)));
+          await owner.sendChunk(id, chunk.subarray(offset, offset + STREAM_CHUNK_BYTES));
         }
       },
       close: () => {

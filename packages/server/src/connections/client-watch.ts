@@ -11,9 +11,9 @@ type Verdict = "alive" | "ended" | "gone";
 
 /**
  * Ends a client's connection when the client has ended it or is gone, whatever the agent behind it does: one that reads nothing would hide both,
- * because a connection that is not read from says nothing. The kernel is asked instead.
+ * because a connection that is not read from says nothing. The kernel is asked instead. `incoming` is what reads it, if that is something else.
  */
-export function watchClient(socket: Duplex): void {
+export function watchClient(socket: Duplex, incoming: Duplex = socket): void {
   let grace: NodeJS.Timeout | null = null;
   const end = (): void => {
     grace ??= setTimeout(() => socket.destroy(), HALF_CLOSE_MS);
@@ -23,7 +23,7 @@ export function watchClient(socket: Duplex): void {
     if (verdict === "gone") socket.destroy();
     if (verdict === "ended") end();
   }, LOOK_INTERVAL_MS);
-  socket.once("end", end);
+  incoming.once("end", end);
   socket.once("close", () => {
     clearInterval(look);
     if (grace !== null) clearTimeout(grace);

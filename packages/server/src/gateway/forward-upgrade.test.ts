@@ -7,7 +7,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
@@ -96,4 +96,100 @@ test("what an agent sends reaches a client whole, in order and at the client's p
   const head = received.indexOf("\r\n\r\n") + 4;
   assert.ok(received.subarray(head).equals(sent));
   await rm(directory, { recursive: true });
+});
+
+/** A client whose upgrade was handed to an agent that switches protocols; `head` is what the client has sent ahead, of which Node has read a part. */
+async function forwarded(context: TestContext, sentAhead = "") {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-forward-"));
+  const socketPath = join(directory, "agent.sock");
+  const agents = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  const servers = createServer({ allowHalfOpen: true });
+  context.after(async () => {
+    agents.close();
+    servers.close();
+    await rm(directory, { recursive: true });
+  });
+  agents.listen(socketPath);
+  servers.listen(0, "127.0.0.1");
+  await Promise.all([once(agents, "listening"), once(servers, "listening")]);
+  const accepted = once(servers, "connection") as Promise<[Socket]>;
+  const client = connect({ port: (servers.address() as AddressInfo).port, host: "127.0.0.1", allowHalfOpen: true });
+  client.write(sentAhead);
+  const [socket] = await accepted;
+  socket.on("error", () => undefined);
+  const connected = once(agents, "connection") as Promise<[Socket]>;
+  const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
+  const waiting = new WaitingClient(socket, Buffer.alloc(0));
+  const target = { socketPath, addedHeaders: {} };
+  const forwarding = forwardUpgrade(request, socket, waiting, target);
+  const [agent] = await connected;
+  await readUntil(agent, "\r\n\r\n");
+  agent.write("HTTP/1.1 101 Switching Protocols\r\n\r\n");
+  return { client, agent, socket, connection: await forwarding };
+}
+
+async function readUntil(socket: Socket, end: string): Promise<void> {
+  let text = "";
+  while (!text.endsWith(end)) {
+    const byte = socket.read(1) as Buffer | null;
+    if (byte === null) await once(socket, "readable");
+    else text += String(byte);
+  }
+}
+
+test("what a client sends reaches the agent whole, in order and at the agent's pace, and the agent learns of its end", async (context) => {
+  const { client, agent, socket } = await forwarded(context, "sent ahead");
+  const sent = randomBytes(32 * 2 ** 20);
+  let sentBytes = 0;
+  const sending = (async () => {
+    for (let offset = 0; offset < sent.length; offset += 50_000) {
+      const chunk = sent.subarray(offset, offset + 50_000);
+      await new Promise((resolve) => client.write(chunk, resolve));
+      sentBytes += chunk.length;
+    }
+    client.end();
+  })();
+  let before = -1;
+  // The agent reads nothing yet, so at some time the client cannot send on.
+  while (sentBytes > before) {
+    before = sentBytes;
+    await delay(200);
+  }
+  assert.ok(sentBytes < sent.length, "nothing held the client back");
+  const received = await buffer(agent);
+  await sending;
+  assert.ok(received.equals(Buffer.concat([Buffer.from("sent ahead"), sent])));
+  // The agent's half is open still, and so is the client's connection until it ends too.
+  assert.equal(socket.destroyed, false);
+  const closed = once(socket, "close");
+  agent.end("last");
+  await readUntil(client, "\r\n\r\n");
+  assert.equal(String(await buffer(client)), "last");
+  await closed;
+});
+
+test("a client that resets its connection with nothing but the 101 sent on it has no answer, and one that sent something has", async (context) => {
+  for (const [sent, isAnswered] of [
+    ["", false],
+    ["frame", true],
+  ] as const) {
+    const { client, agent, connection } = await forwarded(context);
+    if (sent !== "") {
+      client.write(sent);
+      await readUntil(agent, sent);
+    }
+    client.resetAndDestroy();
+    assert.deepEqual(await connection.closed, { isAnswered });
+    agent.destroy();
+  }
+});
+
+test("when the agent goes while it holds a client back, the client's connection ends although the client goes on sending", async (context) => {
+  const { client, agent, socket } = await forwarded(context);
+  client.on("error", () => undefined).resume();
+  client.write(Buffer.alloc(32 * 2 ** 20));
+  await delay(200);
+  agent.destroy();
+  if (!socket.destroyed) await once(socket, "close");
+  client.destroy();
 });

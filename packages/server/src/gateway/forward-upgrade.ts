@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { watchClient } from "../connections/client-watch.ts";
 import { endConnection } from "../http/end-connection.ts";
-import { AgentConnection } from "./agent-connection.ts";
+import { OneBufferConnection } from "./one-buffer-connection.ts";
 import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
@@ -46,22 +46,24 @@ export async function forwardUpgrade(
   client: WaitingClient,
   target: ForwardTarget,
 ): Promise<ForwardedConnection> {
-  const connection = new AgentConnection(target.socketPath);
+  const connection = OneBufferConnection.toAgent(target.socketPath);
   const agent = connection.socket;
   try {
     agent.write(requestText(request));
     const { status, rest } = await readAnswer(connection, client.signal);
     const early = client.take();
+    const incoming = receiveFrom(socket);
     const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
-    const forwarded = { closed: watchClosing(socket, agent, early.length + rest.length > 0) };
+    const hasTraffic = early.length + incoming.early.length + rest.length > 0;
+    const forwarded = { closed: watchClosing(socket, agent, () => hasTraffic || incoming.hasCome()) };
     socket.write(`HTTP/1.1 101 Switching Protocols\r\n${added.join("")}${passedHeaders(status)}\r\n`);
     if (rest.length > 0) socket.write(rest);
-    if (early.length > 0) agent.write(early);
-    socket.pipe(agent);
+    for (const bytes of [early, incoming.early]) if (bytes.length > 0) agent.write(bytes);
+    incoming.copyTo(agent);
     connection.copyTo(socket);
     endAfter(socket, agent);
     endAfter(agent, socket);
-    watchClient(socket);
+    watchClient(socket, incoming.socket);
     return forwarded;
   } catch (error) {
     agent.destroy();
@@ -69,19 +71,53 @@ export async function forwardUpgrade(
   }
 }
 
+/** What a client sends. */
+interface Incoming {
+  /** What has come already. */
+  readonly early: Buffer;
+  /** Its "end" is that of the client's half. */
+  readonly socket: Duplex;
+  /** Whether more than `early` has come. */
+  hasCome(): boolean;
+  copyTo(agent: Socket): void;
+}
+
+function receiveFrom(client: Duplex): Incoming {
+  const own = OneBufferConnection.fromClient(client);
+  if (own === null) return receiveByNode(client);
+  const { early, connection } = own;
+  const { socket } = connection;
+  return { early, socket, hasCome: () => socket.bytesRead > 0, copyTo: (agent) => connection.copyTo(agent) };
+}
+
+function receiveByNode(client: Duplex): Incoming {
+  let hasCome = false;
+  return {
+    early: Buffer.alloc(0),
+    socket: client,
+    hasCome: () => hasCome,
+    copyTo(agent) {
+      client.once("data", () => {
+        hasCome = true;
+      });
+      client.pipe(agent);
+    },
+  };
+}
+
 /**
  * A connection that is reset while the 101 is all that was sent on it: the system of a peer answers so when the program closed the connection
  * with that still unread, or before it came. A client that has read it and ends, be it by a crash, closes properly.
  */
-function watchClosing(socket: Duplex, agent: Socket, hasTraffic: boolean): Promise<{ readonly isAnswered: boolean }> {
+function watchClosing(
+  socket: Duplex,
+  agent: Socket,
+  hasTraffic: () => boolean,
+): Promise<{ readonly isAnswered: boolean }> {
   const answeredBytes = agent.bytesRead;
-  let isUsed = hasTraffic;
   let isAnswered = true;
-  socket.once("data", () => {
-    isUsed = true;
-  });
   socket.once("error", () => {
-    if (!isUsed && agent.bytesRead === answeredBytes) isAnswered = false;
+    if (!hasTraffic() && agent.bytesRead === answeredBytes) isAnswered = false;
   });
   return new Promise((resolve) => socket.once("close", () => resolve({ isAnswered })));
 }
@@ -116,7 +152,7 @@ function passedHeaders(answer: string): string {
 
 /** Reads the agent's answer up to the empty line, and what came right behind it. */
 async function readAnswer(
-  connection: AgentConnection,
+  connection: OneBufferConnection,
   signal: AbortSignal,
 ): Promise<{ readonly status: string; readonly rest: Buffer }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
