@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { PostgresServer } from "@caisson/database/testing";
 import { Sandbox } from "@deno/sandbox";
@@ -106,13 +107,37 @@ suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
     }
     const { stdout, stderr } = await copy();
     assert.match(stdout, /"wasCopied":true/, stderr);
+    const database = join(server.dataDirectory, "database");
+    const setVersion = (sql: string): void => {
+      using sqlite = new DatabaseSync(join(database, "caisson.db"));
+      sqlite.exec(`PRAGMA user_version = ${sql}`);
+    };
+    const assertRetired = () => {
+      using sqlite = new DatabaseSync(join(database, "caisson.db"), { readOnly: true });
+      const version = Number(sqlite.prepare("PRAGMA user_version").get()?.user_version);
+      assert.ok(version > 1_000_000, `${version}`);
+      return version - 1_000_000;
+    };
+    // Where a kill comes before the file is marked, another run or a start does it.
+    setVersion(`${assertRetired()}`);
     assert.match((await copy()).stderr, /in PostgreSQL already/);
+    setVersion(`${assertRetired()}`);
     assert.match(await readFile(join(server.dataDirectory, "database/installation.json"), "utf8"), /postgresql/);
     await server.start();
     Object.assign(process.env, server.clientEnv());
     const text = await client.with({ volumes: { "/v": "moved" } }, (sandbox) => sandbox.fs.readTextFile("/v/file"));
     assert.equal(text, "from SQLite");
     assert.doesNotMatch(server.logText(), /the database does not know|missing from the pool/);
+
+    // Without the setting, and without the file that says where the rows are, SQLite is not taken for the truth, unless somebody wants that.
+    const sqliteVersion = assertRetired();
+    await server.stop();
+    await writeFile(join(server.dataDirectory, "caisson.toml"), "");
+    await rm(join(database, "installation.json"));
+    await assert.rejects(server.start(), /were copied to PostgreSQL and have changed there since: set "database"/);
+    setVersion(`${sqliteVersion}`);
+    await server.start();
+    assert.equal((await server.request("/api/v2/volumes/moved")).status, 200);
     await rm(plans, { recursive: true });
   });
 
@@ -138,7 +163,7 @@ suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
     const migrated = await runMain(["database", "migrate", "--data", directory]);
     assert.match(migrated.stderr, /is not there/);
     await writeFile(join(directory, "caisson.toml"), settingOf(url));
-    assert.match((await runMain(["database", "migrate", "--data", directory])).stdout, /"schemaVersion":1/);
+    assert.match((await runMain(["database", "migrate", "--data", directory])).stdout, /"schemaVersion":2/);
     await rm(directory, { recursive: true });
   });
 });

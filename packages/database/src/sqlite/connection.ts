@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { CaissonError } from "@caisson/model";
 import type { Row } from "../records.ts";
+import { requireNotCopied } from "./copied.ts";
 
 /** Passed before each commit; a test may throw there, or kill the process. */
 export type FaultPoint = (tag: string) => void;
@@ -20,7 +21,7 @@ export class Connection implements Disposable {
     this.#database.exec(
       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
     );
-    this.#migrate();
+    this.#migrate(path);
   }
 
   get(sql: string, ...values: SQLInputValue[]): Row | undefined {
@@ -71,12 +72,13 @@ export class Connection implements Disposable {
   }
 
   /** Applies the migrations that this file has not seen, each in a transaction of its own with the version number. */
-  #migrate(): void {
+  #migrate(path: string): void {
     const directory = join(import.meta.dirname, "migrations");
     const files = readdirSync(directory)
       .filter((name) => name.endsWith(".sql"))
       .sort();
     const version = Number(this.#database.prepare("PRAGMA user_version").get()?.user_version ?? 0);
+    requireNotCopied(path, version);
     if (version > files.length) {
       throw new Error(
         `The database has schema version ${version}, this program knows up to ${files.length}: use the newer program`,

@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { storeConformance } from "../../testing/conformance.ts";
 import type { AuditEvent } from "../store.ts";
+import { markCopied } from "./copied.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 
 storeConformance("SQLite", async () => {
@@ -111,6 +112,41 @@ test("a database of a newer program is refused instead of being damaged", async 
     database.exec("PRAGMA user_version = 999");
     database.close();
     assert.throws(() => openSqliteStore(path), /newer program/);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("a file whose rows were copied away is refused with what to do, and as a newer program's by one that does not know of it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
+  try {
+    const path = join(directory, "caisson.db");
+    const store = openSqliteStore(path);
+    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 0 }, event("org_a"));
+    await store.close();
+    const withDatabase = <T>(work: (database: DatabaseSync) => T): T => {
+      const database = new DatabaseSync(path);
+      try {
+        return work(database);
+      } finally {
+        database.close();
+      }
+    };
+    const readVersion = () =>
+      withDatabase((database) => Number(database.prepare("PRAGMA user_version").get()?.user_version));
+    const version = readVersion();
+    for (const _time of ["once", "again"]) {
+      markCopied(path);
+      assert.equal(readVersion(), 1_000_000 + version);
+      const refusal =
+        /copied to PostgreSQL .*set "database" to the URL .*installation\.json.*docs\/operate\/postgresql\.md/;
+      assert.throws(() => openSqliteStore(path), { code: "INVALID_CONFIG", message: refusal });
+    }
+    // As the manual says, on purpose.
+    withDatabase((database) => database.exec(`PRAGMA user_version = ${version}`));
+    const again = openSqliteStore(path);
+    assert.equal((await again.organizations.list()).length, 1);
+    await again.close();
   } finally {
     await rm(directory, { recursive: true });
   }

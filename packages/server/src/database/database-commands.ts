@@ -4,7 +4,7 @@ import { faultPoint } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { Config } from "../config.ts";
 import { lockDataDirectory } from "../data-directory.ts";
-import { hasRows, installationFileOf, sqlitePathOf } from "./open-store.ts";
+import { hasRows, installationFileOf, retireSqlite, sqlitePathOf } from "./open-store.ts";
 
 export type DatabaseCommand = "migrate" | "copy";
 
@@ -29,20 +29,24 @@ export async function runDatabaseCommand(config: Config, command: DatabaseComman
 
 /**
  * Intent: the id in the data directory. Then the rows, in one transaction that ends with whose they are. Commit: the data directory says that its rows
- * are in PostgreSQL. A crash before that leaves SQLite in use, and the next run goes on.
+ * are in PostgreSQL. A crash before that leaves SQLite in use, and the next run goes on. Last, the SQLite file is marked, so that no server starts on it; a crash
+ * before that leaves it to the next start or run.
  */
 async function copy(dataDirectory: string, databaseUrl: string): Promise<DatabaseOutcome> {
   const file = installationFileOf(dataDirectory);
-  if ((await file.read())?.rows === "postgresql")
+  if ((await file.read())?.rows === "postgresql") {
+    await retireSqlite(dataDirectory);
     throw new CaissonError(
       "INVALID_CONFIG",
       `The rows of ${dataDirectory} are in PostgreSQL already: nothing is left to copy`,
     );
+  }
   const sqlitePath = sqlitePathOf(dataDirectory);
   if (!(await hasRows(sqlitePath)))
     throw new CaissonError("INVALID_CONFIG", `There is nothing to copy in ${dataDirectory}: start the server`);
   const installation = await file.ensure();
   const report = await copyToPostgres(sqlitePath, databaseUrl, { id: installation.id, dataDirectory }, { faultPoint });
   await file.commit(installation);
+  await retireSqlite(dataDirectory);
   return { command: "copy", ...report };
 }

@@ -1,7 +1,7 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
-import { openPostgresStore, openSqliteStore, type Store } from "@caisson/database";
-import { faultPoint, faultPointSync } from "@caisson/linux";
+import { markCopied, openPostgresStore, openSqliteStore, type Store } from "@caisson/database";
+import { faultPoint, faultPointSync, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { InstallationFile } from "./installation-file.ts";
 
@@ -44,6 +44,7 @@ export async function openStore(
   );
   try {
     if (installation.rows === "sqlite") await file.commit(installation);
+    await retireSqlite(dataDirectory);
     return store;
   } catch (error) {
     await store.close();
@@ -51,17 +52,29 @@ export async function openStore(
   }
 }
 
+/**
+ * Marks the SQLite file, if there is one, when the rows of PostgreSQL count, so that no server ever starts on what it still has, whatever becomes of the settings and of
+ * `installation.json`. Each start does it again, for the run that was killed before it could. Marked already is success.
+ */
+export async function retireSqlite(dataDirectory: string): Promise<void> {
+  const path = sqlitePathOf(dataDirectory);
+  if (await isThere(path)) await step("installation.retire-sqlite", () => markCopied(path));
+}
+
 /** Whether there is an SQLite file that a server has used. */
 export async function hasRows(sqlitePath: string): Promise<boolean> {
-  const isThere = await access(sqlitePath).then(
-    () => true,
-    () => false,
-  );
-  if (!isThere) return false;
+  if (!(await isThere(sqlitePath))) return false;
   const store = openSqliteStore(sqlitePath);
   try {
     return (await store.organizations.list()).length > 0;
   } finally {
     await store.close();
   }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
