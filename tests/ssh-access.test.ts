@@ -267,7 +267,7 @@ suite("who may use SSH, and for what", () => {
     raw.end();
   });
 
-  test("algorithms that are not modern are refused", async () => {
+  test("algorithms that are not modern, or cost the server too much, are refused", async () => {
     const weak = [
       "KexAlgorithms=diffie-hellman-group14-sha1",
       "KexAlgorithms=diffie-hellman-group14-sha256",
@@ -276,6 +276,7 @@ suite("who may use SSH, and for what", () => {
       "MACs=hmac-sha1 -o Ciphers=aes128-ctr",
       "MACs=hmac-sha2-256 -o Ciphers=aes128-ctr",
       "HostKeyAlgorithms=ssh-rsa",
+      "KexAlgorithms=diffie-hellman-group18-sha512",
     ];
     for (const option of weak) {
       const { code, stderr } = await ssh.ssh(username, ["true"], { more: ["-o", ...option.split(" ")] });
@@ -343,6 +344,43 @@ suite("who may use SSH, and for what", () => {
     });
     assert.ok(written < 32 * 1024 * 1024, `${written} bytes were fetched for a client that reads nothing`);
     deaf.destroy();
+  });
+
+  test("a client that takes its output in tiny packets, or in packets of nothing, is cut off", async () => {
+    for (const bytes of [0, 1, 1023]) {
+      const raw = await openRaw();
+      const protocol = (raw as unknown as { _protocol: { session(id: number, window: number, size: number): void } })
+        ._protocol;
+      const session = protocol.session.bind(protocol);
+      protocol.session = (id, window) => session(id, window, bytes);
+      const closed = once(raw, "close");
+      raw.exec("head -c 200000 /dev/zero", () => {});
+      await within(20_000, `its end, with packets of ${bytes}`, closed);
+    }
+    assert.equal(await world.shell("echo well"), "well");
+  });
+
+  test("keys are exchanged anew after the login only, and not without end", async () => {
+    const exchangeOnAndOn = async (authHandler?: () => void): Promise<number> => {
+      const raw = new Client();
+      const rekey = (): void => (raw as unknown as { _protocol: { rekey(): void } })._protocol.rekey();
+      // The first is no new exchange.
+      let count = -1;
+      raw
+        .on("error", () => {})
+        .on("handshake", () => {
+          count += 1;
+          if (count > 0 || authHandler !== undefined) setImmediate(rekey);
+        });
+      if (authHandler === undefined) raw.on("ready", rekey);
+      const { hostname: host, port } = ssh.endpoint;
+      raw.connect({ host, port, username, hostVerifier: () => true, ...(authHandler && { authHandler }) });
+      await within(20_000, "its end", once(raw, "close"));
+      return count;
+    };
+    assert.ok((await exchangeOnAndOn(() => {})) <= 1, "before the login");
+    const count = await exchangeOnAndOn();
+    assert.ok(count >= 30 && count < 60, `${count} exchanges after the login`);
   });
 
   test("an attack on the login is slowed down, and what is slow to log in is cut off", async () => {

@@ -38,6 +38,8 @@ suite("SSH", () => {
     const { stdout, stderr, code } = await ssh.ssh(username, ["echo out; echo err >&2; exit 42"]);
     assert.deepEqual([stdout.toString(), stderr, code], ["out\n", "err\n", 42]);
     assert.equal((await ssh.ssh(username, ["kill -TERM $$"])).code, 255, "OpenSSH says so of a signal");
+    for (const name of ["SYS", "BUS", "STKFLT", "RTMIN", "RTMAX"])
+      assert.equal((await ssh.ssh(username, [`kill -${name} $$`])).code, 255, `${name}, which SSH has no name for`);
     assert.equal((await ssh.ssh(username, ["/nonexistent"])).code, 127);
     assert.equal((await ssh.ssh(username, [], { input: "echo $0; exit 3\n", more: ["-T"] })).code, 3, "a login shell");
   });

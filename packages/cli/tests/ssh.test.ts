@@ -60,8 +60,12 @@ test("keys are added, listed and removed, and ssh-config makes plain ssh work", 
   );
   assert.equal((await server.run(["ssh-keys", "add", key])).code, 2, "a private key");
   assert.equal((await server.run(["ssh-keys", "add", "/nonexistent"])).code, 2);
+  const line = await readFile(`${key}.pub`, "utf8");
+  assert.match((await server.run(["ssh-keys", "add", "-"], `${line}${line}`)).stderr, /several lines/);
 
   const id = await server.succeed("create", "--timeout", "5m", "--label", "name=mine");
+  await server.succeed("create", "--timeout", "5m", "--label", "name=github.com");
+  await server.succeed("create", "--timeout", "5m", "--label", `name=${id}`);
   const include = await server.succeed("ssh-config", "--quiet");
   assert.equal(include, `Include "${join(files, "config")}"`);
   assert.equal((await stat(join(files, "config"))).mode & 0o777, 0o600);
@@ -76,7 +80,10 @@ test("keys are added, listed and removed, and ssh-config makes plain ssh work", 
   assert.equal(await server.succeed("ssh-keys", "remove", keyId), `Removed key ${keyId}`);
   await assert.rejects(exec("ssh", ["-F", config, id, "true"]), { code: 255 });
   assert.equal((await server.run(["ssh-keys", "remove", keyId])).code, 4);
-  assert.match(await readFile(join(files, "config"), "utf8"), /^# Written by/);
+  const written = await readFile(join(files, "config"), "utf8");
+  assert.match(written, /^# Written by/);
+  assert.doesNotMatch(written, /github/);
+  assert.equal(written.match(new RegExp(`^Host .*${id}`, "gm"))?.length, 1, "a label takes no other sandbox's place");
 });
 
 test("ssh-revoke ends what exposeSsh has opened", async () => {

@@ -1,13 +1,16 @@
 import type { SandboxMetadata, SshEndpoint } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
+import { isSandboxId } from "../sandbox-argument.ts";
 import { type HostOptions, hostText, SshFiles } from "../ssh/ssh-files.ts";
 
 /** `ssh ID@caisson` reaches every sandbox, also those to come. */
 const ANY = "caisson";
 /** The label by which a sandbox is called, where it has one. */
 const NAME_LABEL = "name";
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
+/** Without dots: colleagues name their sandboxes, and none may take the place of github.com in this user's file. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]*$/;
+const RESERVED: ReadonlySet<string> = new Set([ANY, "localhost"]);
 
 /** `caisson ssh-config`. */
 export function addSshConfigCommand(program: Command): void {
@@ -38,7 +41,8 @@ function configText({ fingerprint }: SshEndpoint, known: HostOptions, sandboxes:
   const names = sandboxes.map(({ labels }) => labels[NAME_LABEL] ?? "");
   const hosts = sandboxes.map(({ id }, index) => {
     const name = names[index] ?? "";
-    const isUsable = NAME.test(name) && name !== ANY && names.filter((other) => other === name).length === 1;
+    const isOwn = names.filter((other) => other === name).length === 1;
+    const isUsable = isOwn && NAME.test(name) && !RESERVED.has(name) && !isSandboxId(name);
     return hostText(isUsable ? [id, name] : [id], { ...known, User: id });
   });
   return [`# Written by \`caisson ssh-config\`. Server key: ${fingerprint}`, hostText([ANY], known), ...hosts].join(

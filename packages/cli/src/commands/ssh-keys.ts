@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { text } from "node:stream/consumers";
 import type { SshKey } from "@caisson/sdk";
 import type { Command } from "commander";
 import { CliError } from "../cli-error.ts";
@@ -80,7 +81,7 @@ export function addSshKeysCommands(program: Command): void {
 
 async function readKey(file: string): Promise<string> {
   try {
-    return await readFile(file === "-" ? "/dev/stdin" : file, "utf8");
+    return await (file === "-" ? text(process.stdin) : readFile(file, "utf8"));
   } catch (cause) {
     const problem = cause instanceof Error ? cause.message : String(cause);
     const hint = "Make a key with: ssh-keygen -t ed25519";

@@ -9,7 +9,7 @@ export function addSshCommand(program: Command): void {
     .command("ssh")
     .description("Run the system's ssh into a sandbox")
     .usage("[options] [sandbox-id] [command...]")
-    .argument("[words...]", "the sandbox's id (default: $SANDBOX_ID), then a command for ssh")
+    .argument("[words...]", "the sandbox's id (default: $SANDBOX_ID), then a command, or options of ssh itself")
     .passThroughOptions()
     .action(
       run(async (context, words: readonly string[]) => {
@@ -22,6 +22,7 @@ export function addSshCommand(program: Command): void {
   addExamples(command, [
     ["caisson ssh sbx_ord_…", "A login shell"],
     ["caisson ssh sbx_ord_… 'cd /app && npm test'", "A command; its exit code is ssh's"],
+    ["caisson ssh sbx_ord_… -N -L 8000:localhost:8000", "A port of the sandbox on this machine, until Ctrl-C"],
   ]);
 }
 

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import type { SshEndpoint } from "@caisson/sdk";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
+import { checkEndpoint, checkLine } from "./check-answer.ts";
 
 /** Options of a `Host` of OpenSSH, by name. */
 export type HostOptions = Readonly<Record<string, string | number>>;
@@ -16,7 +17,9 @@ export class SshFiles {
   }
 
   /** Writes down by which key the server is known, and returns the options by which clients ask for it: they never ask a person. */
-  async writeKnownHost({ hostname, port, hostKey }: SshEndpoint): Promise<HostOptions> {
+  async writeKnownHost(endpoint: SshEndpoint): Promise<HostOptions> {
+    checkEndpoint(endpoint);
+    const { hostname, port, hostKey } = endpoint;
     const name = hostname.includes(":") || port !== 22 ? `[${hostname}]:${port}` : hostname;
     const path = await this.write(`known-host-${hostname.replaceAll(":", "-")}-${port}`, `${name} ${hostKey}\n`);
     return {
@@ -45,7 +48,9 @@ export class SshFiles {
 /** A `Host` of OpenSSH's configuration. */
 export function hostText(names: readonly string[], options: HostOptions): string {
   const lines = Object.entries(options).map(([name, value]) => `  ${name} ${value}`);
-  return [`Host ${names.join(" ")}`, ...lines, ""].join("\n");
+  const text = [`Host ${names.join(" ")}`, ...lines];
+  for (const line of text) checkLine(line);
+  return [...text, ""].join("\n");
 }
 
 /** OpenSSH expands `%` and takes no quotes in a path. */

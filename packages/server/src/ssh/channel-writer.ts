@@ -41,7 +41,7 @@ export class ChannelWriter {
 
   /** Resolves also when the client is gone. */
   async write(bytes: Uint8Array, isError = false): Promise<void> {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#socket.destroyed) return;
     let isWritten = false;
     const stream = isError ? this.#channel.stderr : this.#channel;
     stream.write(bytes, () => {

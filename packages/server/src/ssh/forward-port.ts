@@ -32,7 +32,8 @@ export async function forwardPort(
 
 /** Null: whichever loopback address is listened on. Undefined: refused. */
 function addressOf({ record }: LiveSandbox, asked: string): string | null | undefined {
-  const name = asked.toLowerCase();
+  // The library hands on what it cannot read as undefined.
+  const name = String(asked).toLowerCase();
   if (name === "localhost" || name === record.id || name === record.id.replaceAll("_", "-")) return null;
   return name === "::1" || LOOPBACK.test(name) ? name : undefined;
 }

@@ -10,6 +10,9 @@ export const ATTEMPTS_MAX = 20;
 /** Connections from one address that ended without a login: so many at once, and so many more each second. */
 export const FAILURES_BURST = 40;
 export const FAILURES_PER_SECOND = 1;
+/** Exchanges of new keys after the login: so many at once, and so many more each second. Each takes the server's one thread up to 5 ms. */
+export const REKEYS_BURST = 32;
+export const REKEYS_PER_SECOND = 1;
 /** Sessions and forwarded connections of one connection at a time. */
 export const CHANNELS_MAX = 128;
 /** A client that is gone is noticed after so many questions without an answer, this far apart. */

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { SessionSpec, TerminalSpec, WindowSize } from "@caisson/protocol/session-frames";
+import type { SessionEnd, SessionSpec, TerminalSpec, WindowSize } from "@caisson/protocol/session-frames";
 import type { PseudoTtyInfo, ServerChannel, Session, WindowChangeInfo } from "ssh2";
 import { AgentSession } from "./agent-session.ts";
 import { ChannelWriter } from "./channel-writer.ts";
@@ -7,6 +7,10 @@ import { VARIABLE_BYTES_MAX, VARIABLES_MAX } from "./limits.ts";
 
 /** What a client's system says when a session ended without a status. */
 const NO_STATUS_CODE = 255;
+/** Those of RFC 4254, 6.10. The library throws for any other, and programs end by others too. */
+const EXIT_SIGNALS: ReadonlySet<string> = new Set(
+  "ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2".split(" "),
+);
 const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/;
 const TERM = /^[\x21-\x7e]{1,64}$/;
 const SIGNAL = /^[A-Z0-9]{1,16}$/;
@@ -74,8 +78,7 @@ function joinAgent(session: Session, channel: ServerChannel, spec: SessionSpec, 
     },
     onEnd(end) {
       writer.close();
-      if (end === null || end.signal === null) channel.exit(end?.code ?? NO_STATUS_CODE);
-      else channel.exit(end.signal, false, "");
+      sendEnd(channel, end);
       channel.end();
       // What nobody inside reads any more must not hold the channel up.
       channel.resume();
@@ -96,6 +99,13 @@ function joinAgent(session: Session, channel: ServerChannel, spec: SessionSpec, 
   session.once("close", leave);
   place.socket.once("close", leave);
   return agent;
+}
+
+function sendEnd(channel: ServerChannel, end: SessionEnd | null): void {
+  if (end === null) channel.exit(NO_STATUS_CODE);
+  else if (end.signal === null) channel.exit(end.code);
+  else if (EXIT_SIGNALS.has(end.signal)) channel.exit(end.signal, false, "");
+  else channel.exit(NO_STATUS_CODE);
 }
 
 function terminalOf({ term, modes, ...size }: PseudoTtyInfo): TerminalSpec {

@@ -12,6 +12,8 @@ import { endConnection } from "../http/end-connection.ts";
 import { ALGORITHMS } from "./algorithms.ts";
 import { forwardPort } from "./forward-port.ts";
 import { ATTEMPTS_MAX, CHANNELS_MAX, KEEP_ALIVE_MS, KEEP_ALIVES_MAX, LOGIN_MS, UNSENT_BYTES_MAX } from "./limits.ts";
+import { takesPackets } from "./packet-size.ts";
+import { RekeyLimit } from "./rekey-limit.ts";
 import { serveSession } from "./session-channel.ts";
 import type { UnreadBytes } from "./unread-bytes.ts";
 
@@ -34,6 +36,7 @@ export class SshConnection {
   readonly #undo: (() => void)[] = [];
   #client: Connection | null = null;
   #login: SshLogin | null = null;
+  readonly #rekeys = new RekeyLimit();
   #attempts = 0;
   #channelCount = 0;
   readonly #loginTimer: NodeJS.Timeout;
@@ -76,6 +79,10 @@ export class SshConnection {
     this.#client = client;
     client.on("error", () => undefined);
     client.on("authentication", (context) => void this.#authenticate(context));
+    // No client does so before its login, and each time costs the server far more than the client.
+    client.on("rekey", () => {
+      if (this.#login === null || !this.#rekeys.take()) this.#socket.destroy();
+    });
     client.on("session", (accept, reject) => {
       if (this.#takeChannel()) this.#serveSession(accept());
       else reject();
@@ -85,7 +92,7 @@ export class SshConnection {
       let channel: ServerChannel | null = null;
       const take = (): ServerChannel => {
         channel = accept();
-        this.#channels.add(channel);
+        this.#addChannel(channel);
         return channel;
       };
       const give = (): void => {
@@ -109,7 +116,7 @@ export class SshConnection {
       socket: this.#socket,
       agentSocketPath: this.#login.sandbox.running.agentSocketPath,
       env: { SSH_CONNECTION: `${client} ${localAddress} ${localPort}`, SSH_CLIENT: `${client} ${localPort}` },
-      onChannel: (channel) => this.#channels.add(channel),
+      onChannel: (channel) => this.#addChannel(channel),
       onEnd: (channel) => {
         if (this.#channels.delete(channel)) this.#channelCount -= 1;
       },
@@ -158,6 +165,11 @@ export class SshConnection {
     if (this.#channelCount >= CHANNELS_MAX) return false;
     this.#channelCount += 1;
     return true;
+  }
+
+  #addChannel(channel: ServerChannel): void {
+    this.#channels.add(channel);
+    if (!takesPackets(channel)) this.#socket.destroy();
   }
 
   #limit(): void {

@@ -29,6 +29,7 @@ export function fingerprintOf(bytes: Uint8Array): string {
 export function parsePublicKey(line: string): PublicKey {
   if (line.includes("PRIVATE KEY"))
     throw invalid("this is a private key. Keep it to yourself, and give the file that ends in .pub");
+  if (/[\r\n]/.test(line.trim())) throw invalid("there are several lines. Add the keys one by one");
   const [type = "", encoded = "", ...rest] = line.trim().split(/\s+/);
   const key = ssh2.utils.parseKey(`${type} ${encoded}`);
   if (key instanceof Error || key.type !== type)
