@@ -24,7 +24,10 @@ install_npm() {
     exit 1
   fi
   echo "Installing the npm packages of package-lock.json into node_modules: Node 24 runs Caisson, Deno runs inside its sandboxes." >&2
-  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error >&2 9<&-)
+  (cd "$here" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2 9<&-)
+  # Packages that fetch or place a program run their scripts; the others, among them one that would compile code for ssh2 with whatever this
+  # machine has for that, do not.
+  (cd "$here" && npm rebuild bun deno esbuild koffi node --loglevel=error >&2 9<&-)
   cp "$here/package-lock.json" "$stamp"
 }
 

@@ -15,6 +15,7 @@ import { Environment } from "./processes/environment.ts";
 import { OomDetector } from "./processes/oom.ts";
 import { ProcessTable } from "./processes/process-table.ts";
 import { terminateAll } from "./processes/terminate.ts";
+import { serveSession } from "./sessions/session.ts";
 import { acceptUpgrade, type Request, readRequest, respond } from "./wire/http-server.ts";
 import { WebSocketPeer } from "./wire/websocket.ts";
 
@@ -102,8 +103,10 @@ async function serve(stream: Deno.Conn): Promise<void> {
     else if (request.path === "/configure" && request.method === "POST") await configure(stream, request);
     else if (request.path === "/exposures" && request.method === "GET") await exposures.serve(stream);
     else if (request.path === "/listener" && request.method === "GET") await answerListener(stream, request);
+    else if (request.path === "/session" && request.method === "GET") await openSession(stream, request);
     else {
-      const paths = "GET /rpc, GET /health, GET /exposures, GET /listener?pid=PID, POST /configure, POST /stop";
+      const paths =
+        "GET /rpc, GET /health, GET /exposures, GET /listener?pid=PID, GET /session, POST /configure, POST /stop";
       await respond(stream, "404 Not Found", `This is the agent: ${paths}`);
     }
   } catch (error) {
@@ -131,6 +134,12 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   connections.add(connection);
   await connection.run();
   connections.delete(connection);
+}
+
+async function openSession(stream: Deno.Conn, { leftover }: Request): Promise<void> {
+  if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
+  if (phase === "waiting") return await respond(stream, "503 Service Unavailable", "This agent has no sandbox yet");
+  await serveSession(sandbox, stream, leftover);
 }
 
 /** Where the HTTP server of a process listens now, for a name that is bound to it. */

@@ -21,6 +21,9 @@ import { addPurgeCommand } from "./commands/purge.ts";
 import { addQuickstartCommand } from "./commands/quickstart.ts";
 import { addShellCommand } from "./commands/shell.ts";
 import { addSnapshotsCommands } from "./commands/snapshots.ts";
+import { addSshCommand, addSshRevokeCommand } from "./commands/ssh.ts";
+import { addSshConfigCommand } from "./commands/ssh-config.ts";
+import { addSshKeysCommands } from "./commands/ssh-keys.ts";
 import { addSwitchCommand } from "./commands/switch.ts";
 import { addOrgsCommands, addTokensCommands } from "./commands/tokens.ts";
 import { addUpCommand } from "./commands/up.ts";
@@ -51,6 +54,9 @@ export function buildProgram(): Command {
   addListCommand(program);
   addExecCommand(program);
   addShellCommand(program);
+  addSshCommand(program);
+  addSshConfigCommand(program);
+  addSshRevokeCommand(program);
   addCopyCommand(program);
   addExtendCommand(program);
   addExposeCommand(program);
@@ -72,6 +78,7 @@ export function buildProgram(): Command {
   program.commandsGroup("Access:");
   addSwitchCommand(program);
   addTokensCommands(program);
+  addSshKeysCommands(program);
   addOrgsCommands(program);
   program.commandsGroup("Other:");
   addCompletionCommands(program);

@@ -11,6 +11,7 @@ import type {
   ParentReference,
   SandboxRecord,
   SandboxStatus,
+  SshKey,
   Token,
 } from "./store.ts";
 
@@ -29,6 +30,18 @@ export function toToken(row: Row): Token {
     id: String(row.id),
     organizationId: String(row.organization_id),
     name: String(row.name),
+    createdAtMs: Number(row.created_at_ms),
+  };
+}
+
+export function toSshKey(row: Row): SshKey {
+  return {
+    id: String(row.id),
+    organizationId: String(row.organization_id),
+    name: String(row.name),
+    type: String(row.type),
+    publicKey: String(row.public_key),
+    fingerprint: String(row.fingerprint),
     createdAtMs: Number(row.created_at_ms),
   };
 }

@@ -42,6 +42,10 @@ export function organizationSlugTaken(slug: string, cause: unknown): CaissonErro
   );
 }
 
+export function sshKeyKnown(fingerprint: string, cause: unknown): CaissonError {
+  return new CaissonError("INVALID_REQUEST", `The organization has the key ${fingerprint} already`, { cause });
+}
+
 export function notStarting(sandboxId: string): Error {
   return new Error(`The sandbox ${sandboxId} is not starting any more`);
 }

@@ -14,6 +14,7 @@ export interface Store {
   readonly organizations: OrganizationStore;
   readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
+  readonly sshKeys: SshKeyStore;
   readonly events: EventStore;
   close(): Promise<void>;
 }
@@ -46,6 +47,29 @@ export interface OrganizationStore {
   revokeToken(organizationId: string, tokenId: string, nowMs: number, event: AuditEvent): Promise<boolean>;
   /** Revokes a token and creates another one of its organization, in one transaction. False, with nothing done, as for `revokeToken`. */
   rotateToken(tokenId: string, token: Token, hash: Uint8Array, event: AuditEvent): Promise<boolean>;
+}
+
+/** A public key that may log in to the organization's sandboxes. */
+export interface SshKey {
+  readonly id: string;
+  readonly organizationId: string;
+  readonly name: string;
+  /** For example `ssh-ed25519`. */
+  readonly type: string;
+  /** In base64, as in a `.pub` file. */
+  readonly publicKey: string;
+  /** `SHA256:…` */
+  readonly fingerprint: string;
+  readonly createdAtMs: number;
+}
+
+export interface SshKeyStore {
+  /** Throws `INVALID_REQUEST` when the organization has the key already. */
+  add(key: SshKey, event: AuditEvent): Promise<void>;
+  list(organizationId: string): Promise<readonly SshKey[]>;
+  find(organizationId: string, fingerprint: string): Promise<SshKey | null>;
+  /** False when the organization has no such key. */
+  remove(organizationId: string, id: string, event: AuditEvent): Promise<boolean>;
 }
 
 export type DiskKind = "volume" | "snapshot";

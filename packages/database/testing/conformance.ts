@@ -77,6 +77,32 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         (found) => found.slug,
       );
 
+    test("SSH keys are found by their organization alone, once each, until they are removed", async () => {
+      const key = {
+        id: "key_1",
+        organizationId,
+        name: "laptop",
+        type: "ssh-ed25519",
+        publicKey: "AAAA",
+        fingerprint: "SHA256:x",
+        createdAtMs: 1000,
+      };
+      await store.sshKeys.add(key, event("key_1", "ssh-key-add"));
+      const again = { ...key, id: "key_2" };
+      await assert.rejects(store.sshKeys.add(again, event("key_2")), fails("INVALID_REQUEST"));
+      assert.deepEqual(await recorded("key_2"), [], "a refusal writes no event");
+      await store.sshKeys.add({ ...again, organizationId: "org_b", createdAtMs: 2000 }, event("key_2"));
+      store = await harness.reopen();
+      assert.deepEqual(await store.sshKeys.list(organizationId), [key]);
+      assert.deepEqual(await store.sshKeys.find(organizationId, "SHA256:x"), key);
+      assert.equal(await store.sshKeys.find(organizationId, "SHA256:y"), null);
+      assert.equal(await store.sshKeys.remove(organizationId, "key_2", event("key_2", "ssh-key-remove")), false);
+      assert.equal(await store.sshKeys.remove(organizationId, "key_1", event("key_1", "ssh-key-remove")), true);
+      assert.deepEqual(await recorded("key_1"), ["ssh-key-remove", "ssh-key-add"]);
+      assert.equal(await store.sshKeys.find(organizationId, "SHA256:x"), null);
+      assert.equal((await store.sshKeys.find("org_b", "SHA256:x"))?.id, "key_2");
+    });
+
     test("a disk is found by id and by slug only after it is committed, and only by its organization", async () => {
       const created = disk("cache");
       await store.disks.reserve(created);

@@ -8,7 +8,8 @@ const message = (streamId: number, data: string) =>
   JSON.stringify({ jsonrpc: "2.0", method: NOTIFICATIONS.streamEnqueue, params: { streamId, data } });
 
 test("a chunk is found in the message that JSON makes of it, which its parts are too", () => {
-  for (const streamId of [0, 7, 2 ** 49]) {
+  // The agent counts from a random number below 2^52 (protocol.md rule 1), which has 16 digits as a rule.
+  for (const streamId of [0, 7, 2 ** 49, 2 ** 52 - 1, Number.MAX_SAFE_INTEGER]) {
     for (const data of ["", "YQ==", "x".repeat(100_000)]) {
       const text = message(streamId, data);
       const [before, after] = chunkMessageParts(streamId);
@@ -29,7 +30,9 @@ test("every other message is left to the parser", () => {
     text.replace(":12", ":-1"),
     text.replace(":12", ":1.5"),
     text.replace(":12", ":"),
-    text.replace(":12", `:${"1".repeat(16)}`),
+    text.replace(":12", `:${Number.MAX_SAFE_INTEGER + 1}`),
+    text.replace(":12", `:${"9".repeat(16)}`),
+    text.replace(":12", `:${"1".repeat(17)}`),
     text.replace("enqueue", "end"),
     text.replace(",", ", "),
     text.replace('"data"', '"date"'),

@@ -13,8 +13,8 @@ const [HEAD_CODES, MIDDLE_CODES, TAIL_CODES] = [HEAD, MIDDLE, TAIL].map((text) =
   Uint8Array.from(text, (character) => character.charCodeAt(0)),
 ) as [Uint8Array, Uint8Array, Uint8Array];
 const [ZERO, NINE, EQUALS] = [0x30, 0x39, 0x3d];
-/** Of a number that JavaScript keeps exactly. */
-const MAX_DIGITS = 15;
+/** Of the largest number that JavaScript keeps exactly. */
+const MAX_DIGITS = 16;
 /** What the message has beside the data at most. */
 export const CHUNK_MESSAGE_BYTES = HEAD.length + 20 + MIDDLE.length + TAIL.length;
 
@@ -36,11 +36,12 @@ export function findChunk(message: Uint8Array): FoundChunk | null {
   let position = HEAD_CODES.length;
   let streamId = 0;
   for (let code = message[position] ?? 0; code >= ZERO && code <= NINE; code = message[position] ?? 0) {
-    streamId = streamId * 10 + code - ZERO;
+    streamId = streamId * 10 + (code - ZERO);
     position += 1;
   }
   const digits = position - HEAD_CODES.length;
-  const isNumber = digits > 0 && digits <= MAX_DIGITS && (digits === 1 || message[HEAD_CODES.length] !== ZERO);
+  const isExact = digits <= MAX_DIGITS && Number.isSafeInteger(streamId);
+  const isNumber = digits > 0 && isExact && (digits === 1 || message[HEAD_CODES.length] !== ZERO);
   const end = message.length - TAIL_CODES.length;
   const start = position + MIDDLE_CODES.length;
   const isWhole = start <= end && hasCodes(message, position, MIDDLE_CODES) && hasCodes(message, end, TAIL_CODES);

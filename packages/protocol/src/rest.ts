@@ -218,8 +218,48 @@ export const PreviewLinkBodySchema = Type.Object({
 });
 export const PreviewLinkSchema = Type.Object({ url: Type.String(), expires_at: Timestamp }, closed);
 
+/** Those three members alone: the official clients read no others. */
+export const CreatedSshAccessSchema = Type.Object(
+  {
+    hostname: Type.String(),
+    username: Type.String({ description: "The credential, shown this once" }),
+    port: Type.Integer(),
+  },
+  closed,
+);
+export const SshRevokeBodySchema = Type.Object({
+  username: Type.Optional(nullable(Type.String({ description: "Default: all of the sandbox" }))),
+});
+export const SshEndpointSchema = Type.Object(
+  {
+    hostname: Type.String(),
+    port: Type.Integer(),
+    host_key: Type.String({ description: "Type and key, as a line of known_hosts has them" }),
+    fingerprint: Type.String(),
+  },
+  closed,
+);
+export const SshKeyBodySchema = Type.Object({
+  public_key: Type.String({ maxLength: 8192, description: "A line of a .pub file" }),
+  name: Type.Optional(nullable(Type.String({ description: "Default: the comment in the line" }))),
+});
+export const SshKeySchema = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    type: Type.String(),
+    public_key: Type.String(),
+    fingerprint: Type.String(),
+    created_at: Timestamp,
+  },
+  closed,
+);
+
 export type WirePreview = Static<typeof PreviewSchema>;
 export type WireCreatedPreview = Static<typeof CreatedPreviewSchema>;
+export type WireSshAccess = Static<typeof CreatedSshAccessSchema>;
+export type WireSshEndpoint = Static<typeof SshEndpointSchema>;
+export type WireSshKey = Static<typeof SshKeySchema>;
 export type WireError = Static<typeof ErrorSchema>;
 export type ExtendedError = Static<typeof ExtendedErrorSchema>;
 export type WireVolume = Static<typeof VolumeSchema>;

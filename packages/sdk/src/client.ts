@@ -7,6 +7,8 @@ import { Pools } from "./resources/pools.ts";
 import { Previews } from "./resources/previews.ts";
 import { Sandboxes } from "./resources/sandboxes.ts";
 import { Snapshots } from "./resources/snapshots.ts";
+import { Ssh } from "./resources/ssh.ts";
+import { SshKeys } from "./resources/ssh-keys.ts";
 import { Tokens } from "./resources/tokens.ts";
 import { Volumes } from "./resources/volumes.ts";
 
@@ -30,6 +32,10 @@ export class Client {
   readonly sandboxes: Sandboxes;
   /** Addresses of servers inside sandboxes. */
   readonly previews: Previews;
+  /** SSH user names of sandboxes, and what clients need to know of the server. */
+  readonly ssh: Ssh;
+  /** Public keys that may log in to the organization's sandboxes. */
+  readonly sshKeys: SshKeys;
   /** The organization's access tokens. */
   readonly tokens: Tokens;
   /** The server's organizations. */
@@ -46,6 +52,8 @@ export class Client {
     this.snapshots = new Snapshots(http);
     this.sandboxes = new Sandboxes(http, options);
     this.previews = new Previews(http);
+    this.ssh = new Ssh(http);
+    this.sshKeys = new SshKeys(http);
     this.tokens = new Tokens(http);
     this.organizations = new Organizations(http);
     this.pools = new Pools(http);

@@ -92,13 +92,16 @@ export {
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
 export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
+export { Ssh, type SshEndpoint } from "./resources/ssh.ts";
+export { type SshKey, type SshKeyInit, SshKeys } from "./resources/ssh-keys.ts";
 export { type CreatedToken, type Token, type TokenInit, Tokens } from "./resources/tokens.ts";
 export { Volume, type VolumeError, type VolumeInit } from "./resources/volume.ts";
 export { type VolumeListOptions, Volumes } from "./resources/volumes.ts";
 export { SandboxEnv } from "./sandbox/environment.ts";
 export type { SandboxDetails, SandboxMetadata } from "./sandbox/metadata.ts";
 export type { ConnectOptions, SandboxOptions, SecretConfig, VolumeMountConfig } from "./sandbox/options.ts";
-export { Sandbox, type SshAccess } from "./sandbox/sandbox.ts";
+export { Sandbox } from "./sandbox/sandbox.ts";
+export type { SshAccess } from "./sandbox/ssh-access.ts";
 export { VsCode, type VsCodeOptions } from "./sandbox/vscode.ts";
 
 /** The id of a volume. */

@@ -163,6 +163,7 @@ test("calls that wait for the sandbox reject at once with the reason, and what t
   };
   await using fake = await FakeSandbox.start({
     spawn: late({ pid: 7, stdoutStreamId: 40, stderrStreamId: 41 }),
+    vscode: late({ pid: 9, port: 4000, stdoutStreamId: 43, stderrStreamId: 44 }),
     open: late({ fileHandleId: 3 }),
     walk: late({ streamId: 42 }),
   });
@@ -171,6 +172,7 @@ test("calls that wait for the sandbox reject at once with the reason, and what t
   const { signal } = controller;
   const calls = [
     sandbox.spawn("a", { stdin: "piped", signal }),
+    sandbox.exposeVscode("/a", { signal }),
     sandbox.fs.open("a", { signal }),
     sandbox.fs.walk("a", { signal }).next(),
     sandbox.env.get("A", { signal }),
@@ -182,14 +184,20 @@ test("calls that wait for the sandbox reject at once with the reason, and what t
   await assert.rejects(command, { name: "SandboxCommandError", code: 143, cause: signal.reason });
   answer.resolve();
   const sent = (method: string) => fake.received.filter((message) => message.method === method);
-  await poll("both processes are killed", () => sent("processKill").length === 2);
+  await poll("both processes and the editor are killed", () => sent("processKill").length === 3);
+  const killed = sent("processKill").map(({ params: { pid, vscode = false } }) => [pid, vscode]);
+  assert.deepEqual(killed.sort(), [
+    [7, false],
+    [7, false],
+    [9, true],
+  ]);
   await poll("the file is closed", () => sent("fileClose").length === 1);
   const cancelled = () =>
     sent("$sandbox.stream.cancel")
       .map(({ params }) => params.streamId)
       .sort();
-  await poll("their streams are cancelled", () => cancelled().length === 5);
-  assert.deepEqual(cancelled(), [40, 40, 41, 41, 42]);
+  await poll("their streams are cancelled", () => cancelled().length === 7);
+  assert.deepEqual(cancelled(), [40, 40, 41, 41, 42, 43, 44]);
 });
 
 suite("an aborted creation", () => {

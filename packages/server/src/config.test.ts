@@ -66,6 +66,21 @@ suite("configuration", () => {
     await assert.rejects(limits("disk_operations = 99"), /disk_operations/);
   });
 
+  test("SSH clients are told the address that is listened on, or the one in the settings, and it can be switched off", async () => {
+    const ssh = async (text: string) => (await load(text)).ssh;
+    assert.deepEqual(await ssh(""), {
+      listenHost: "127.0.0.1",
+      listenPort: 2222,
+      isPortFree: true,
+      hostname: "127.0.0.1",
+      publicPort: null,
+      connectionsPerSandbox: 32,
+    });
+    assert.equal((await ssh('public_url = "https://a.test"\n[ssh]\nlisten = "0.0.0.0:22"'))?.hostname, "a.test");
+    assert.equal((await ssh('[ssh]\nlisten = "[::]:22"\nhostname = "b.test"'))?.hostname, "b.test");
+    assert.equal(await ssh("[ssh]\nenabled = false"), null);
+  });
+
   test("the command line wins over the file, and IPv6 addresses are understood", async () => {
     const config = await load('listen = "127.0.0.1:1"', { listen: "[::1]:9000" });
     assert.deepEqual([config.listenHost, config.listenPort], ["::1", 9000]);
@@ -100,6 +115,10 @@ suite("configuration", () => {
       /line 1: "pool\.disks" is a list: write \[\[pool\.disks\]\] above each item/,
     );
     await refused('[expose]\nlisten = "443"', /Cannot listen on "443" for previews \(expose\.listen\): give HOST:PORT/);
+    await refused('[ssh]\nlisten = "22"', /Cannot listen on "22" for SSH \(ssh\.listen\): give HOST:PORT/);
+    await refused('[ssh]\nlisten = "0.0.0.0:22"', /ssh\.hostname is missing/);
+    await refused('[ssh]\nhostname = "a.test:22"', /ssh\.hostname is "a\.test:22": give a host name/);
+    await refused("[ssh]\nenable = false", /Did you mean "ssh\.enabled"\?/);
     await refused("colour = 2", /no setting "colour" \(caisson\.example/);
     await refused('[sandboxes]\nscratch = "10 bananas"', /sandboxes\.scratch: Invalid size "10 bananas"/);
     await refused("[volumes]\nretention_hours = -1", /line 2: "volumes\.retention_hours" must be >= 0/);

@@ -31,6 +31,22 @@ export interface Config {
   readonly sandboxes: SandboxLimitsConfig;
   readonly network: NetworkConfig;
   readonly expose: ExposeConfig;
+  /** Null: switched off. */
+  readonly ssh: SshConfig | null;
+}
+
+/** Where SSH clients reach sandboxes. */
+export interface SshConfig {
+  readonly listenHost: string;
+  readonly listenPort: number;
+  /** As `ExposeConfig.isPortFree`. */
+  readonly isPortFree: boolean;
+  /** What clients are told to connect to. */
+  readonly hostname: string;
+  /** The port that clients are told; null: the one that is listened on. */
+  readonly publicPort: number | null;
+  /** Of one sandbox, at a time. */
+  readonly connectionsPerSandbox: number;
 }
 
 /** Where servers inside sandboxes are reached, under names of their own. */
@@ -211,6 +227,18 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
+    ssh: Type.Optional(
+      Type.Object(
+        {
+          enabled: Type.Optional(Type.Boolean()),
+          listen: Type.Optional(Type.String()),
+          hostname: Type.Optional(Type.String()),
+          public_port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+          connections_per_sandbox: Type.Optional(PositiveInteger),
+        },
+        closed,
+      ),
+    ),
     network: Type.Optional(
       Type.Object(
         {
@@ -285,6 +313,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
     },
     expose: parseExpose(file),
+    ssh: parseSsh(file),
   };
 }
 
@@ -323,6 +352,34 @@ function parseExposeTls({
     );
   }
   return { certPath: resolve(cert), keyPath: resolve(key) };
+}
+
+function parseSsh({ ssh = {}, public_url: publicUrl }: ConfigFile): SshConfig | null {
+  if (ssh.enabled === false) return null;
+  const [listenHost, listenPort] = parseListen(ssh.listen ?? "127.0.0.1:2222", " for SSH (ssh.listen)");
+  const isWildcard = listenHost === "0.0.0.0" || listenHost === "::";
+  const publicHost = publicUrl === undefined ? undefined : URL.parse(publicUrl)?.hostname;
+  const hostname = ssh.hostname ?? (isWildcard ? publicHost : listenHost);
+  if (hostname === undefined) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      "ssh.hostname is missing: with ssh.listen on every address, say by which name or address clients reach this machine",
+    );
+  }
+  if (isIP(hostname) === 0 && !DOMAIN.test(hostname)) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `ssh.hostname is ${JSON.stringify(hostname)}: give a host name in lower case or an address, without a port`,
+    );
+  }
+  return {
+    listenHost,
+    listenPort,
+    isPortFree: ssh.listen === undefined,
+    hostname,
+    publicPort: ssh.public_port ?? null,
+    connectionsPerSandbox: ssh.connections_per_sandbox ?? 32,
+  };
 }
 
 /** The sizes of the pool files that the settings name now. Throws `INVALID_CONFIG`. */

@@ -42,6 +42,8 @@ async function main(): Promise<void> {
       console.log(
         `Use it from another shell:  eval "$(${process.env.CAISSON_COMMAND || "caisson"} env --data ${config.dataDirectory})"`,
       );
+      if (server.ssh !== null)
+        console.log(`SSH at ${server.ssh.hostname} port ${server.ssh.port}; host key ${server.ssh.fingerprint}`);
       break;
     }
     case "doctor":

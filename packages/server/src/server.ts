@@ -20,6 +20,7 @@ import { Previews } from "./app/previews/previews.ts";
 import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
+import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
 import { importBaseImage } from "./app/volumes/base-image-import.ts";
 import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
 import { RootMounts } from "./app/volumes/root-mounts.ts";
@@ -38,6 +39,7 @@ import { Metrics } from "./metrics/metrics.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
 /** How long the ends of sandboxes may take when the server ends. */
@@ -45,6 +47,8 @@ const SHUTDOWN_WAIT_MS = 15_000;
 
 export interface Server {
   readonly credentials: Credentials;
+  /** Null: SSH is switched off. */
+  readonly ssh: SshEndpoint | null;
   /** Takes no more requests, ends every sandbox, releases everything. */
   close(): Promise<void>;
 }
@@ -105,6 +109,7 @@ export async function startServer(
     live: new LiveSandboxes(),
     connections: new LiveConnections(),
     previews: new Previews(config.expose.domain, config.expose),
+    ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     credentials: new CredentialsFile(store, directory),
     persistent,
     metrics,
@@ -128,6 +133,7 @@ export async function startServer(
     await closing;
   });
   undo.use(await startPreviews(app));
+  undo.use(await startSsh(app));
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
   http.server.on("upgrade", (request, socket, head) => {
@@ -142,7 +148,7 @@ export async function startServer(
   if (isTokenReplaced)
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
-  return { credentials, close: () => resources.disposeAsync() };
+  return { credentials, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
 }
 
 /** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */

@@ -51,7 +51,7 @@ export interface GuardedMount {
 export type GuardedStorage = Pick<StorageDriver, "placeOf" | "spaceNow">;
 
 export interface SpaceGuardOptions {
-  /** Told when writers of these images begin to stand still. */
+  /** Told when writers of these images stand still. */
   readonly onHold?: (imageIds: readonly ImageId[]) => void;
   /** How long writers stand still at most, waiting for room, in milliseconds; 10 seconds by default. */
   readonly holdMs?: number;
@@ -194,7 +194,7 @@ export class DiskGuard implements AsyncDisposable {
     this.#isRoomy = roomBytes - dirtyBytes > ROOMY_BYTES;
     const mounts = [...this.#mounts.values()];
     if (this.#isRoomy) {
-      for (const mount of mounts) this.#letGo(mount);
+      for (const mount of mounts) this.#endWait(mount);
       for (const mount of mounts) await this.#limit(mount, 0);
       return LONGEST_PAUSE_MS;
     }
@@ -277,10 +277,7 @@ export class DiskGuard implements AsyncDisposable {
     const volumes = mounts.filter(({ isScratch, isEnding }) => !isScratch && !isEnding);
     const leastBytes = headroomBytes / 2;
     if (freeBytes >= leastBytes + headroomBytes / 8) {
-      for (const mount of volumes) {
-        this.#letGo(mount);
-        mount.hasWaited = false;
-      }
+      for (const mount of volumes) this.#endWait(mount);
       // What waits in memory may need as much: it is written before there is more of it than space.
       if (dirtyBytes > (freeBytes - leastBytes) / 2) this.#flush(volumes);
       return;
@@ -289,27 +286,38 @@ export class DiskGuard implements AsyncDisposable {
   }
 
   async #hold(mounts: readonly Guarded[]): Promise<void> {
-    if (mounts.length === 0) return;
-    const { onHold, holdMs = HOLD_MS } = this.#options;
-    onHold?.(mounts.map(({ imageId }) => imageId));
     const startedMs = performance.now();
-    await Promise.all(
-      mounts.map(async (mount) => {
-        try {
-          await freeze(mount.directory, mount.target);
-          // A look may take as long as the disk likes, so it is not left to the looks.
-          const letGo = () => {
-            mount.hasWaited = true;
-            this.#letGo(mount);
-          };
-          mount.hold = setTimeout(letGo, Math.max(0, startedMs + holdMs - performance.now())).unref();
-          if (mount.isEnding) this.#letGo(mount);
-        } catch (error) {
-          // A snapshot is being taken of it; or it is broken already, which is reported at the unmount, and nothing would help.
-          if (!hasErrorCode(error, "EBUSY")) mount.hasWaited = true;
-        }
-      }),
+    const held = await Promise.all(
+      mounts.map(async (mount) => ((await this.#holdOne(mount, startedMs)) ? [mount] : [])),
     );
+    const imageIds = held.flat().map(({ imageId }) => imageId);
+    if (imageIds.length > 0) this.#options.onHold?.(imageIds);
+  }
+
+  /** False: a snapshot is being taken of it, so that it stands still for the moment; or it is broken already, which is reported at the unmount. */
+  async #holdOne(mount: Guarded, startedMs: number): Promise<boolean> {
+    try {
+      await freeze(mount.directory, mount.target);
+    } catch (error) {
+      // What is broken nothing would help.
+      if (!hasErrorCode(error, "EBUSY")) mount.hasWaited = true;
+      return false;
+    }
+    // A look may take as long as the disk likes, so it is not left to the looks.
+    const letGo = () => {
+      mount.hasWaited = true;
+      this.#letGo(mount);
+    };
+    const { holdMs = HOLD_MS } = this.#options;
+    mount.hold = setTimeout(letGo, Math.max(0, startedMs + holdMs - performance.now())).unref();
+    if (mount.isEnding) this.#letGo(mount);
+    return true;
+  }
+
+  /** There is room: it goes on, and may stand still for as long again when there is none. */
+  #endWait(mount: Guarded): void {
+    this.#letGo(mount);
+    mount.hasWaited = false;
   }
 
   #letGo(mount: Guarded): void {

@@ -6,13 +6,14 @@ import { mkdir, open, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { runTool } from "@caisson/linux";
+import { freeze, runTool } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { MIB } from "../testing/device-io.ts";
 import { TestDisk } from "../testing/local-test-pool.ts";
 import type { GuardedStorage } from "./disk-guard.ts";
 import type { BlockDevice } from "./driver.ts";
 import { formatFileSystem, mountVolume, UnwrittenDataError, unmountVolume } from "./file-system.ts";
+import { FrozenFileSystem } from "./frozen-file-system.ts";
 import { LocalStorage } from "./local/local-storage.ts";
 import { SpaceGuard } from "./space-guard.ts";
 import { WriteWitness } from "./write-witness.ts";
@@ -46,6 +47,15 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
   /** Nobody stands still for so long unless a test makes it so, also on a machine where everything takes long. */
   const makeGuard = (of: GuardedStorage, holdMs = testTimeoutMs(120_000)): SpaceGuard =>
     new SpaceGuard(of, { holdMs, onHold: () => onHold(), onError: (error) => onError(error) });
+  /** The pool, as if so many bytes were free in it, with a headroom of 64 MiB. */
+  const withFreeBytes = (freeBytes: () => number): GuardedStorage => ({
+    placeOf: () => storage.placeOf(),
+    spaceNow: (directory, ids) => ({
+      ...storage.spaceNow(directory, ids),
+      freeBytes: freeBytes(),
+      headroomBytes: 64 * MIB,
+    }),
+  });
   const replaceGuard = async (next: SpaceGuard): Promise<void> => {
     await guard[Symbol.asyncDispose]();
     guard = next;
@@ -199,11 +209,12 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
 
   test("writers stand still no longer than promised, also while a look at their disk hangs", async () => {
     let freeBytes = 0;
-    const full: GuardedStorage = {
-      placeOf: () => storage.placeOf(),
-      spaceNow: (directory, ids) => ({ ...storage.spaceNow(directory, ids), freeBytes, headroomBytes: 64 * MIB }),
-    };
-    await replaceGuard(makeGuard(full, testTimeoutMs(3_000)));
+    await replaceGuard(
+      makeGuard(
+        withFreeBytes(() => freeBytes),
+        testTimeoutMs(3_000),
+      ),
+    );
     await mountImage("vol_a");
     await eventually("the hold", async () => guard.isHeld("vol_a"));
     await using hanging = await HangingLimit.make(String(mounted.get("vol_a")?.device.path), disk.directory);
@@ -217,6 +228,67 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
     assert.ok(isLooking);
     await hanging[Symbol.asyncDispose]();
     await look;
+    await unmountImage("vol_a");
+  });
+
+  test("writers that stood still as long as promised do so again when there was room in between, little or much", async () => {
+    let freeBytes = (64 + 100) * MIB;
+    await replaceGuard(
+      makeGuard(
+        withFreeBytes(() => freeBytes),
+        100,
+      ),
+    );
+    await mountImage("vol_a");
+    let holds = 0;
+    onHold = () => {
+      holds += 1;
+    };
+    for (const roomBytes of [(64 + 100) * MIB, 1024 ** 2 * MIB]) {
+      const before = holds;
+      freeBytes = 0;
+      await guard.look();
+      assert.equal(holds, before + 1, `before ${roomBytes} bytes of room`);
+      await eventually("the end of the hold", async () => !guard.isHeld("vol_a"));
+      await guard.look();
+      assert.equal(holds, before + 1, "there was no room in between");
+      freeBytes = roomBytes;
+      await guard.look();
+    }
+    freeBytes = 0;
+    await guard.look();
+    assert.equal(holds, 3);
+    await unmountImage("vol_a");
+  });
+
+  test("what a snapshot has frozen is left to it, and is told of only when it stands still for want of room", async () => {
+    await replaceGuard(makeGuard(withFreeBytes(() => 0)));
+    let holds = 0;
+    onHold = () => {
+      holds += 1;
+    };
+    const target = await mountImage("vol_a", false);
+    const devicePath = String(mounted.get("vol_a")?.device.path);
+    const snapshot = () => FrozenFileSystem.freeze(target, { deadlineMs: testTimeoutMs(120_000) });
+    const isFrozen = async () => {
+      await using directory = await open(target, "r");
+      await assert.rejects(freeze(directory, target), { code: "EBUSY" });
+    };
+    {
+      await using _frozen = await snapshot();
+      await guard.add({ imageId: "vol_a", devicePath, target, isScratch: false });
+      for (let count = 0; count < 5; count += 1) await guard.look();
+      assert.deepEqual([holds, guard.isHeld("vol_a")], [0, false]);
+      await isFrozen();
+    }
+    await eventually("the hold", async () => guard.isHeld("vol_a"));
+    assert.equal(holds, 1);
+    guard.letEnd("vol_a");
+    {
+      await using _frozen = await snapshot();
+      await guard.remove("vol_a");
+      await isFrozen();
+    }
     await unmountImage("vol_a");
   });
 

@@ -1,16 +1,14 @@
 import type { ProcessStatus } from "@caisson/protocol/rpc-methods";
 import { AppError } from "../calls/errors.ts";
 import type { Call, Connection } from "../calls/method.ts";
-import { pathFrom } from "../files/paths.ts";
 import { startTimer } from "../host/timers.ts";
 import { HeldStream } from "../wire/held-stream.ts";
-import { type Environment, requireVariable } from "./environment.ts";
+import type { Environment } from "./environment.ts";
 import type { OomDetector } from "./oom.ts";
-import { asFirstVictim } from "./oom-score.ts";
 import { pumpInput } from "./process-input.ts";
 import { pumpOutput } from "./process-output.ts";
-import { DEFAULT_SEARCH_PATH, requireDirectory, resolveCommand } from "./resolve-command.ts";
-import { goesToGroup, realTimeSignalName, requireSignal, SIGNAL_CODE_BASE } from "./signals.ts";
+import { goesToGroup, requireSignal } from "./signals.ts";
+import { type ProgramOptions, startProgram, statusOf } from "./start-program.ts";
 
 /** Output of one process that is held for `processWait`; more opens the gate (protocol.md 4.4). */
 const MAX_HELD_BYTES = 8 * 1024 * 1024;
@@ -22,18 +20,8 @@ const MAX_ENDED = 262_144;
 const FIRST_STAND_IN_PID = 2 ** 22 + 1;
 
 /** How a process is started; `spawn`, `spawnDeno` and `spawnDenoRepl` share it. */
-export interface SpawnOptions {
-  /** A path, or a name that the sandbox's PATH finds. */
-  readonly command: string;
-  readonly args: readonly string[];
-  /** Laid over the sandbox environment, or all there is with `clearEnv`. */
-  readonly env: Readonly<Record<string, string>>;
-  readonly clearEnv: boolean;
-  /** Absolute, or relative to the default directory. */
-  readonly cwd: string | undefined;
+export interface SpawnOptions extends Omit<ProgramOptions, "stdin"> {
   readonly stdinStreamId: number | undefined;
-  readonly stdout: "piped" | "null";
-  readonly stderr: "piped" | "null";
   /** How long its output is held for `processWait` at most, counted from the start. Default: 2 s. */
   readonly gateTimeoutMs?: number;
 }
@@ -85,7 +73,8 @@ export class ProcessTable {
     const { connection } = call;
     const killsAtStart = this.#oom.kills();
     const input = options.stdinStreamId === undefined ? null : call.takeStream(options.stdinStreamId);
-    const child = this.#start(options, input !== null);
+    const stdin = input === null ? "null" : "piped";
+    const child = startProgram(this.#environment, this.#defaultDirectory, { ...options, stdin });
     const pid = this.#pidFor(child.pid);
     const exited = statusOf(child).then(({ code, signal }) => {
       const status = { success: code === 0, code, signal, oom: this.#oom.judge(code, killsAtStart) };
@@ -156,38 +145,6 @@ export class ProcessTable {
     }
   }
 
-  /**
-   * Deno itself finds programs on the PATH of the environment that they get, without an error for each directory that has none, which
-   * would cost the first command milliseconds. Where there is no such PATH, or to say exactly what is wrong, the search is our own.
-   */
-  #start(options: SpawnOptions, hasInput: boolean): Child {
-    const directory = pathFrom(this.#defaultDirectory, options.cwd ?? this.#defaultDirectory);
-    for (const [key, value] of Object.entries(options.env)) requireVariable(key, value);
-    const env = options.clearEnv ? { ...options.env } : { ...this.#environment.toObject(), ...options.env };
-    const start = (program: string): Child => {
-      const command = new Deno.Command(program, {
-        args: [...options.args],
-        cwd: directory,
-        // The agent's own variables are never inherited: the sandbox environment is all there is.
-        clearEnv: true,
-        env,
-        stdin: hasInput ? "piped" : "null",
-        stdout: options.stdout,
-        stderr: options.stderr,
-        detached: true,
-      });
-      return asFirstVictim(() => command.spawn());
-    };
-    try {
-      if (env.PATH !== undefined) return start(options.command);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) throw error;
-    }
-    requireDirectory(directory);
-    const searchPath = env.PATH ?? this.#environment.get("PATH") ?? DEFAULT_SEARCH_PATH;
-    return start(resolveCommand(options.command, searchPath, directory));
-  }
-
   /** The kernel's pid unless it had an earlier process too, which clients may still ask for. */
   #pidFor(osPid: number): number {
     if (!this.#running.has(osPid) && !this.#ended.has(osPid)) return osPid;
@@ -231,16 +188,6 @@ function holdOutput(pipe: Child["stdout"], connection: Connection, onFull: () =>
   const held = new HeldStream(connection.openStream(), MAX_HELD_BYTES, onFull);
   void pumpOutput(pipe, held);
   return held;
-}
-
-/** How the child ended. Deno has no names for real-time signals and rejects, with the number in the message. */
-async function statusOf(child: Child): Promise<{ readonly code: number; readonly signal: string | null }> {
-  try {
-    return await child.status;
-  } catch (error) {
-    const number = Number(/Invalid signal: (\d+)/.exec(String(error))?.[1]);
-    return { code: SIGNAL_CODE_BASE + number, signal: realTimeSignalName(number) };
-  }
 }
 
 /** The form by which both clients know an ended process (protocol.md 4.4). */

@@ -18,6 +18,7 @@ import { EXIT } from "../exit-codes.ts";
 import { warnShortened } from "../lifetime.ts";
 import { flushOutputs } from "../output/standard-outputs.ts";
 import { parsePairs } from "../parse-pairs.ts";
+import { runSsh } from "../ssh/run-ssh.ts";
 import { explainEnd } from "../terminal/explain-end.ts";
 import { asProgram } from "../terminal/not-run-error.ts";
 import { openShell } from "../terminal/open-shell.ts";
@@ -25,7 +26,6 @@ import { isSeparated, readProgram } from "../terminal/program.ts";
 import { runCommand } from "../terminal/run-command.ts";
 import { InterruptedError, untilInterrupted, withInterrupt } from "../terminal/until-interrupted.ts";
 import { withMountSuggestion } from "../with-suggestion.ts";
-import { notOffered } from "./not-offered.ts";
 import { parsePort } from "./previews.ts";
 
 /** Where `--copy` puts things, as `deno sandbox create` does. */
@@ -57,7 +57,7 @@ export function addCreateCommand(program: Command): void {
     .option("--timeout <duration>", "how long it lives: 90s, 20m, or session: until this command ends", "session")
     .option("--copy <path>", `copy a file or directory to ${COPY_TARGET} (repeatable)`, collect)
     .option("--cwd <path>", "working directory of the command (default: /home/app)")
-    .option("--ssh", "not offered yet: see `caisson shell`")
+    .option("--ssh", "open it to SSH and print how; in a terminal, use it through ssh")
     .option("--expose-http <port>", "give the server on this port a public address, and print it")
     .option("--memory <size>", "768MiB to 4096MiB (default: 1280MiB)")
     .option("--volume <volume:path>", "mount a volume, read-only with :ro at the end (repeatable)", collect)
@@ -93,7 +93,7 @@ async function createAndUse(context: Context, words: readonly string[], flags: C
   const { client } = await context.connect();
   const sandbox = await withInterrupt((signal) => prepare(client, options, flags, signal, context));
   try {
-    return await explainEnd(client, sandbox.id, () => use(context, sandbox, words, flags));
+    return await explainEnd(client, sandbox.id, () => use(context, client, sandbox, words, flags));
   } catch (error) {
     await end(sandbox, context);
     throw error;
@@ -119,6 +119,8 @@ async function prepare(
     // The interrupt may have come together with the answer.
     signal.throwIfAborted();
     // Beside the id and the output of the command, which are for programs.
+    const { ssh } = sandbox;
+    if (ssh !== undefined) context.output.note(`SSH: ssh -p ${ssh.port} ${ssh.username}@${ssh.hostname}`);
     if (sandbox.url !== undefined) context.output.note(`Port ${exposeHttp} is reached at ${sandbox.url}`);
     return sandbox;
   } catch (error) {
@@ -128,9 +130,15 @@ async function prepare(
 }
 
 /** Runs the command, if there is one, and hands the sandbox over: its id is printed, or it is used here until it ends. */
-async function use(context: Context, sandbox: Sandbox, words: readonly string[], flags: CreateFlags): Promise<number> {
+async function use(
+  context: Context,
+  client: Client,
+  sandbox: Sandbox,
+  words: readonly string[],
+  flags: CreateFlags,
+): Promise<number> {
   const isSession = flags.timeout === "session";
-  if (words.length === 0 && isSession) return await staySession(context, sandbox, flags);
+  if (words.length === 0 && isSession) return await staySession(context, client, sandbox, flags);
   const program = readProgram(words, isSeparated(process.argv, words));
   const code = words.length === 0 ? EXIT.ok : await runCommand(sandbox, program, context.output, flags);
   if (!isSession) await printId(context, sandbox);
@@ -156,10 +164,10 @@ async function copyToApp(sandbox: Sandbox, path: string, options: TransferOption
 }
 
 /** A session sandbox lives as long as this process: in a terminal it is used through a shell, else until somebody interrupts. */
-async function staySession(context: Context, sandbox: Sandbox, flags: CreateFlags): Promise<number> {
+async function staySession(context: Context, client: Client, sandbox: Sandbox, flags: CreateFlags): Promise<number> {
   if (context.isInteractive) {
     context.output.note(`Sandbox ${sandbox.id}; it ends with this shell.`);
-    return await openShell(sandbox, flags);
+    return flags.ssh === true ? await runSsh(context, client, sandbox.id, []) : await openShell(sandbox, flags);
   }
   await printId(context, sandbox);
   context.output.note("The sandbox ends when this command is interrupted.");
@@ -169,10 +177,6 @@ async function staySession(context: Context, sandbox: Sandbox, flags: CreateFlag
 }
 
 function readOptions(flags: CreateFlags): SandboxOptions {
-  if (flags.ssh) {
-    const hint = "For an interactive terminal: caisson create, or caisson shell SANDBOX-ID";
-    throw notOffered("caisson create --ssh", hint);
-  }
   const { timeout, memory, region, root, volume, env, label, allowNet, hostname } = flags;
   return {
     timeout: timeout as "session" | Duration,
@@ -183,6 +187,7 @@ function readOptions(flags: CreateFlags): SandboxOptions {
     ...(region === undefined ? {} : { region }),
     ...(root === undefined ? {} : { root }),
     ...(hostname === undefined ? {} : { hostname }),
+    ...(flags.ssh === true ? { ssh: true } : {}),
     ...(flags.exposeHttp === undefined ? {} : { port: parsePort(flags.exposeHttp, "it") }),
     ...(allowNet === undefined ? {} : { allowNet: [...allowNet] }),
   };

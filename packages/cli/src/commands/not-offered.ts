@@ -6,11 +6,6 @@ import { EXIT } from "../exit-codes.ts";
 /** Commands of `deno sandbox` that Caisson does not offer yet: they say so and name the way that exists. */
 const NOT_OFFERED = [
   {
-    name: "ssh",
-    description: "Not offered yet: SSH access to a sandbox",
-    hint: "For an interactive terminal: caisson shell SANDBOX-ID",
-  },
-  {
     name: "deploy",
     description: "Not offered yet: deploying a sandbox as an app",
     hint: "To keep what a sandbox made, write it to a volume: caisson create --volume NAME:/data",

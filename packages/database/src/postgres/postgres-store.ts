@@ -8,6 +8,7 @@ import { requireExtensionFiles, requireUsableServer } from "./migrations.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { connectOnce, type Installation, Ownership } from "./ownership.ts";
 import { createSandboxStore } from "./sandboxes.ts";
+import { createSshKeyStore } from "./ssh-keys.ts";
 
 /**
  * The store in a PostgreSQL database (15 or later), made and migrated when needed. One server at a time owns it, of one installation. Throws
@@ -32,6 +33,7 @@ export function storesOf(database: Database): Omit<Store, "close"> {
     organizations: createOrganizationStore(database),
     disks: createDiskStore(database),
     sandboxes: createSandboxStore(database),
+    sshKeys: createSshKeyStore(database),
     events: createEventStore(database),
   };
 }

@@ -4,6 +4,7 @@ import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
+import { createSshKeyStore } from "./ssh-keys.ts";
 
 /** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
 export function openSqliteStore(path: string, options: { readonly faultPoint?: FaultPoint } = {}): Store {
@@ -12,6 +13,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
     organizations: createOrganizationStore(connection),
     disks: createDiskStore(connection),
     sandboxes: createSandboxStore(connection),
+    sshKeys: createSshKeyStore(connection),
     events: createEventStore(connection),
     async close() {
       connection[Symbol.dispose]();

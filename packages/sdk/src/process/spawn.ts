@@ -55,7 +55,7 @@ export async function startProcess<R extends ChildProcessInit["result"]>(
       clearEnv,
       env,
     });
-    const result = await orAbort(starting, signal, (late) => abandon(connection, late));
+    const result = await orAbort(starting, signal, (late) => void abandon(connection, late));
     return { connection, result, stdin: input?.writable ?? null, stdout, stderr, signal };
   } catch (error) {
     await input?.writable.abort(error);
@@ -63,10 +63,14 @@ export async function startProcess<R extends ChildProcessInit["result"]>(
   }
 }
 
-/** Ends a process that nobody waits for any more. */
-function abandon(connection: Connection, { pid, stdoutStreamId, stderrStreamId }: ChildProcessInit["result"]): void {
+/** Ends a process that nobody waits for any more. `space`: where its pid is one (protocol.md 4.7). Resolves when the sandbox has heard of it, or never will. */
+export async function abandon(
+  connection: Connection,
+  { pid, stdoutStreamId, stderrStreamId }: ChildProcessInit["result"],
+  space: { readonly vscode?: true } = {},
+): Promise<void> {
   for (const streamId of [stdoutStreamId, stderrStreamId]) {
     if (streamId !== null) connection.release(connection.receive(streamId));
   }
-  connection.call("processKill", { pid, signal: "SIGKILL" }).catch(() => undefined);
+  await connection.call("processKill", { pid, signal: "SIGKILL", ...space }).catch(() => undefined);
 }

@@ -263,3 +263,48 @@ test("previews are created, listed, linked and revoked", async () => {
     ],
   );
 });
+
+test("SSH user names and keys are made, listed and taken back", async () => {
+  const key = {
+    id: "key_x",
+    name: "laptop",
+    type: "ssh-ed25519",
+    public_key: "ssh-ed25519 AAAA",
+    fingerprint: "SHA256:x",
+    created_at: "2026-01-30T18:33:40.790Z",
+  };
+  await using api = await FakeApi.start(({ method, url }) => {
+    if (method === "DELETE") return { status: 204 };
+    if (url.pathname === "/api/v1/ssh")
+      return { body: { hostname: "h", port: 22, host_key: "ssh-ed25519 BBBB", fingerprint: "SHA256:y" } };
+    if (url.pathname.endsWith("/expose/ssh")) return { body: { hostname: "h", username: "u", port: 22 } };
+    return { body: method === "GET" ? [key] : key };
+  });
+  const { ssh, sshKeys } = new Client(api.options);
+  const id = "sbx_ord_0123456789abcdefghjk";
+  assert.deepEqual(await ssh.endpoint(), {
+    hostname: "h",
+    port: 22,
+    hostKey: "ssh-ed25519 BBBB",
+    fingerprint: "SHA256:y",
+  });
+  assert.deepEqual(await ssh.create(id), { hostname: "h", username: "u", port: 22 });
+  await ssh.revoke(id, "u");
+  await ssh.revoke(id);
+  assert.equal((await sshKeys.add({ publicKey: key.public_key })).createdAt.getTime(), Date.parse(key.created_at));
+  assert.equal((await sshKeys.list())[0]?.fingerprint, "SHA256:x");
+  await sshKeys.remove("key_x");
+  const base = `/api/v3/sandbox/${id}/expose/ssh`;
+  assert.deepEqual(
+    api.requests.map(({ method, url, body }) => [method, url.pathname, body]),
+    [
+      ["GET", "/api/v1/ssh", undefined],
+      ["POST", base, {}],
+      ["DELETE", base, { username: "u" }],
+      ["DELETE", base, undefined],
+      ["POST", "/api/v1/ssh-keys", { public_key: "ssh-ed25519 AAAA" }],
+      ["GET", "/api/v1/ssh-keys", undefined],
+      ["DELETE", "/api/v1/ssh-keys/key_x", undefined],
+    ],
+  );
+});

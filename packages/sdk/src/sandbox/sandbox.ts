@@ -20,20 +20,13 @@ import { SandboxEnv } from "./environment.ts";
 import { parseSandboxId } from "./id.ts";
 import { reportShortened } from "./lifetime.ts";
 import type { ConnectOptions, SandboxOptions } from "./options.ts";
+import { type SshAccess, toSshAccess } from "./ssh-access.ts";
 import { startVsCode, type VsCode, type VsCodeOptions } from "./vscode.ts";
 
 /** How long `kill` waits for the server to close the connection before it does so itself, in milliseconds. */
 const KILL_CLOSE_MS = 5_000;
 /** How long a failed creation waits for the server to end what it created, in milliseconds. */
 const DISCARD_MS = 5_000;
-
-/** How to log into a sandbox over SSH: `ssh <username>@<hostname>`. */
-export interface SshAccess {
-  /** Random and bound to the sandbox. Whoever knows it may log in. */
-  username: string;
-  /** The host to connect to. */
-  hostname: string;
-}
 
 interface SandboxInit extends Connected {
   readonly http: HttpClient;
@@ -249,11 +242,10 @@ export class Sandbox implements AsyncDisposable {
     return await this.#expose("http", "port" in target ? { port: target.port } : { pid: target.pid }, options);
   }
 
-  /** Opens the sandbox to SSH. The user name is the secret. */
+  /** Opens the sandbox to SSH. The user name is the secret. `client.ssh` revokes it. */
   async exposeSsh(options?: RequestOptions): Promise<SshAccess> {
     const { http, origin } = this.#init;
-    const { hostname, username } = await reserveExposure(http, origin, this.id, "ssh", options);
-    return { hostname: String(hostname), username: String(username) };
+    return toSshAccess(await reserveExposure(http, origin, this.id, "ssh", options));
   }
 
   /** Starts VS Code in the sandbox and publishes it. Throws `NotSupported` where the sandbox has neither code-server nor openvscode-server. */

@@ -1,7 +1,10 @@
+import type { RpcResult } from "@caisson/protocol";
 import type { Bytes } from "../internal/bytes.ts";
 import type { CallOptions, Connection } from "../internal/connection.ts";
+import { orAbort } from "../internal/or-abort.ts";
 import { untilClosed } from "../internal/until-closed.ts";
 import { type ChildProcessStatus, type Signal, toStatus } from "../process/child-process.ts";
+import { abandon } from "../process/spawn.ts";
 
 /** Options of an editor in the sandbox. */
 export interface VsCodeOptions extends CallOptions {
@@ -31,18 +34,12 @@ export class VsCode implements AsyncDisposable {
   readonly #pid: number;
 
   /** @internal */
-  constructor(
-    connection: Connection,
-    url: string,
-    pid: number,
-    stdout: ReadableStream<Bytes>,
-    stderr: ReadableStream<Bytes>,
-  ) {
+  constructor(connection: Connection, url: string, { pid, stdoutStreamId, stderrStreamId }: RpcResult<"vscode">) {
     this.#connection = connection;
     this.url = url;
     this.#pid = pid;
-    this.stdout = stdout;
-    this.stderr = stderr;
+    this.stdout = connection.receive(stdoutStreamId).readable;
+    this.stderr = connection.receive(stderrStreamId).readable;
     this.status = connection.call("processWait", { pid, vscode: true }).then(toStatus);
     this.status.catch(() => undefined);
   }
@@ -82,14 +79,14 @@ export async function startVsCode(
     disableStopButton,
     editorSettings,
   };
-  const { pid, port, stdoutStreamId, stderrStreamId } = await connection.call("vscode", params, { signal });
-  const stdout = connection.receive(stdoutStreamId).readable;
-  const stderr = connection.receive(stderrStreamId).readable;
+  // Where nobody has the editor it is ended; a connection that has gone cannot do that, and the sandbox's end will.
+  const end = (unwanted: RpcResult<"vscode">) => abandon(connection, unwanted, { vscode: true });
+  signal?.throwIfAborted();
+  const editor = await orAbort(connection.call("vscode", params), signal, (late) => void end(late));
   try {
-    return new VsCode(connection, await publish(port), pid, stdout, stderr);
+    return new VsCode(connection, await publish(editor.port), editor);
   } catch (error) {
-    // Nobody has it; a connection that has gone cannot end it, and the sandbox's end will.
-    await connection.call("processKill", { pid, signal: "SIGKILL", vscode: true }).catch(() => undefined);
+    await end(editor);
     throw error;
   }
 }

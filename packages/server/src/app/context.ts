@@ -11,6 +11,7 @@ import type { PersistentWork } from "./operations/persistent-work.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
+import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 
 /** Everything that a use case works with. Made once, in server.ts. */
 export interface AppContext {
@@ -23,6 +24,7 @@ export interface AppContext {
   readonly live: LiveSandboxes;
   readonly connections: LiveConnections;
   readonly previews: Previews;
+  readonly ssh: SshAccesses;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

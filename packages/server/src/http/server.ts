@@ -19,6 +19,7 @@ import { type Http, isExtended } from "./request.ts";
 import { requireHost } from "./request-origin.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
+import { sshRoutes } from "./ssh.ts";
 import { unsupportedRoutes } from "./unsupported.ts";
 import { volumeRoutes } from "./volumes.ts";
 
@@ -114,6 +115,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     snapshotRoutes(app, routes as Http);
     sandboxRoutes(app, routes as Http);
     previewRoutes(app, routes as Http);
+    sshRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);

@@ -9,7 +9,6 @@ const UNSUPPORTED: readonly { readonly url: string; readonly feature: string }[]
   { url: "/api/v2/layers", feature: "layers" },
   { url: "/api/v2/layers/*", feature: "layers" },
   { url: "/api/v2/sandboxes/:id/deploy", feature: "deploying a sandbox" },
-  { url: "/api/v3/sandbox/:id/expose/ssh", feature: "SSH access" },
 ];
 
 /** Where the gateway takes upgrades to WebSocket (`gateway/`). */

@@ -1,10 +1,11 @@
-import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { getCACertificates } from "node:tls";
-import { hasErrorCode, step, syncDirectory } from "@caisson/linux";
+import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type CertificateAndKey, CertificateAuthority } from "@caisson/runtime";
 import type { Logger } from "pino";
+import { writeDurably } from "../write-durably.ts";
 
 const COMMON_NAME = "Caisson previews";
 const DAY_MS = 86_400_000;
@@ -13,6 +14,8 @@ const RENEW_INTERVAL_MS = DAY_MS;
 /** An authority with less time left makes place for a new one at the next start. */
 const AUTHORITY_LEFT_MS = 60 * DAY_MS;
 
+/** The fault point of each file. */
+const FILE_STEP = "preview-authority.file";
 const NAMES = { authority: "authority.pem", key: "authority-key.pem", bundle: "trust.pem", domain: "domain" } as const;
 
 /**
@@ -36,8 +39,14 @@ export class PreviewAuthority {
     const { certificatePem } = authority;
     const system = getCACertificates("system");
     const others = system.length > 0 ? system : getCACertificates("bundled");
-    await write(directory, NAMES.authority, certificatePem, 0o644);
-    await write(directory, NAMES.bundle, `${others.map((pem) => pem.trimEnd()).join("\n")}\n${certificatePem}`, 0o644);
+    await writeDurably(directory, NAMES.authority, certificatePem, 0o644, FILE_STEP);
+    await writeDurably(
+      directory,
+      NAMES.bundle,
+      `${others.map((pem) => pem.trimEnd()).join("\n")}\n${certificatePem}`,
+      0o644,
+      FILE_STEP,
+    );
     return new PreviewAuthority(authority, domain);
   }
 
@@ -96,19 +105,7 @@ async function makeAuthority(directory: string, domain: string): Promise<Certifi
   // What a crash leaves in between is made again.
   await rm(join(directory, NAMES.domain), { force: true });
   const made = await CertificateAuthority.createLasting({ commonName: COMMON_NAME, domain });
-  await write(directory, NAMES.key, `${made.cert}${made.key}`, 0o600);
-  await write(directory, NAMES.domain, domain, 0o644);
+  await writeDurably(directory, NAMES.key, `${made.cert}${made.key}`, 0o600, FILE_STEP);
+  await writeDurably(directory, NAMES.domain, domain, 0o644, FILE_STEP);
   return CertificateAuthority.open(made, COMMON_NAME);
-}
-
-async function write(directory: string, name: string, text: string, mode: number): Promise<void> {
-  const path = join(directory, name);
-  {
-    await using file = await open(`${path}.new`, "w", mode);
-    await file.chmod(mode);
-    await file.writeFile(text);
-    await file.sync();
-  }
-  await step("preview-authority.file", () => rename(`${path}.new`, path));
-  await syncDirectory(directory);
 }

@@ -13,6 +13,7 @@ from deno_sandbox.errors import AuthenticationError, HTTPStatusError, RpcValidat
 
 from caisson._async.concurrency import sleep
 from real_server import RealServer
+from ssh_login import run_over_ssh
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
 
@@ -215,3 +216,11 @@ async def test_a_port_and_a_deno_process_are_exposed_and_answer_at_once(
         by_process = await sandbox.expose_http(pid=process.pid)
         assert by_process != by_port
         assert await get(by_process) == "reached"
+
+
+async def test_it_is_opened_to_ssh_and_the_user_name_logs_in(sdk: AsyncDenoDeploy) -> None:
+    async with sdk.sandbox.create() as sandbox:
+        access = await sandbox.expose_ssh()
+        assert set(access) == {"hostname", "username", "port"}
+        assert isinstance(access["port"], int)
+        assert run_over_ssh(**access, command="hostname") == sandbox.id.replace("_", "-")

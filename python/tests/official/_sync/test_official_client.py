@@ -14,6 +14,7 @@ from deno_sandbox.errors import AuthenticationError, HTTPStatusError, RpcValidat
 
 from caisson._sync.concurrency import sleep
 from real_server import RealServer
+from ssh_login import run_over_ssh
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
 
@@ -214,3 +215,11 @@ def test_a_port_and_a_deno_process_are_exposed_and_answer_at_once(sdk: DenoDeplo
         by_process = sandbox.expose_http(pid=process.pid)
         assert by_process != by_port
         assert get(by_process) == "reached"
+
+
+def test_it_is_opened_to_ssh_and_the_user_name_logs_in(sdk: DenoDeploy) -> None:
+    with sdk.sandbox.create() as sandbox:
+        access = sandbox.expose_ssh()
+        assert set(access) == {"hostname", "username", "port"}
+        assert isinstance(access["port"], int)
+        assert run_over_ssh(**access, command="hostname") == sandbox.id.replace("_", "-")

@@ -24,6 +24,12 @@ export const TABLES: readonly Table[] = [
     derived: {},
   },
   {
+    name: "ssh_keys",
+    columns: ["id", "organization_id", "name", "type", "public_key", "fingerprint", "created_at_ms"],
+    key: ["id"],
+    derived: {},
+  },
+  {
     name: "disks",
     columns: [
       "sequence",

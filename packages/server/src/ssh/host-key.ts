@@ -1,0 +1,50 @@
+import { mkdir, readFile } from "node:fs/promises";
+import { hasErrorCode } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import ssh2, { type ParsedKey } from "ssh2";
+import { fingerprintOf } from "../app/ssh/public-key.ts";
+import { writeDurably } from "../write-durably.ts";
+
+const KEY_NAME = "host_ed25519_key";
+
+/** By what clients know this server again. */
+export interface HostKey {
+  /** In OpenSSH's form. */
+  readonly privateKey: string;
+  /** As a line of `known_hosts` has it behind the name: type and key. */
+  readonly publicKey: string;
+  readonly fingerprint: string;
+}
+
+/** The key in the directory, which is made the first time. What a crash leaves in between is made again. Throws `INVALID_CONFIG` for a file that is no key. */
+export async function openHostKey(directory: string): Promise<HostKey> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const privateKey = (await readKey(directory)) ?? (await makeKey(directory));
+  const key = ssh2.utils.parseKey(privateKey);
+  if (key instanceof Error || key.type !== "ssh-ed25519" || key.getPrivatePEM() === null) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `${directory}/${KEY_NAME} is no Ed25519 key of OpenSSH. Put it back from a backup; or remove it, and clients will be told that the server has a new key`,
+    );
+  }
+  return { privateKey, publicKey: publicKeyOf(key), fingerprint: fingerprintOf(key.getPublicSSH()) };
+}
+
+async function readKey(directory: string): Promise<string | null> {
+  try {
+    return await readFile(`${directory}/${KEY_NAME}`, "utf8");
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return null;
+    throw error;
+  }
+}
+
+async function makeKey(directory: string): Promise<string> {
+  const made = ssh2.utils.generateKeyPairSync("ed25519", { comment: "caisson" });
+  await writeDurably(directory, KEY_NAME, made.private, 0o600, "ssh-host-key.file");
+  return made.private;
+}
+
+function publicKeyOf(key: ParsedKey): string {
+  return `${key.type} ${key.getPublicSSH().toString("base64")}`;
+}
