@@ -1,16 +1,19 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rename, stat, statfs, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
+import ssh2, { type ClientChannel } from "ssh2";
 import { eventually, within } from "./support/eventually.ts";
 import { freePort } from "./support/free-port.ts";
 import { serve } from "./support/preview-world.ts";
 import { ended, finished } from "./support/ssh-client.ts";
 import { SshWorld } from "./support/ssh-world.ts";
 
+const { Client } = ssh2;
 const sha256 = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
 
 suite("SSH", () => {
@@ -52,6 +55,33 @@ suite("SSH", () => {
     const [home, user, variables, connection] = stdout.toString().split("\n");
     assert.deepEqual([home, user, variables], ["/home/app", "root", "seen too"]);
     assert.match(connection ?? "", new RegExp(`^127\\.0\\.0\\.1 \\d+ 127\\.0\\.0\\.1 ${ssh.endpoint.port}$`));
+  });
+
+  test("signals reach a program, also after its input has ended, and its end by one is told", async () => {
+    const client = new Client();
+    client.connect({ host: ssh.endpoint.hostname, port: ssh.endpoint.port, username, hostVerifier: () => true });
+    await once(client, "ready");
+    const channel = await new Promise<ClientChannel>((resolve, reject) =>
+      client.exec("trap 'echo usr1' USR1; cat; echo eof; sleep 600 & wait; wait", (error, opened) =>
+        error ? reject(error) : resolve(opened),
+      ),
+    );
+    let text = "";
+    channel.on("data", (bytes: Buffer) => {
+      text += String(bytes);
+    });
+    const until = (part: string) => eventually(part, () => (text.includes(part) ? true : null));
+    // The library's own method sends none when the input has ended.
+    const { _protocol: protocol } = client as unknown as { _protocol: { signal(id: number, name: string): void } };
+    const { id } = channel.outgoing as { readonly id: number };
+    channel.end("in\n");
+    await until("eof\n");
+    protocol.signal(id, "USR1");
+    await until("usr1\n");
+    const exit = once(channel, "exit");
+    protocol.signal(id, "TERM");
+    assert.deepEqual((await exit).slice(0, 2), [null, "SIGTERM"]);
+    client.end();
   });
 
   test("50 MB go in and come out whole, and the end of input is seen", async () => {
@@ -192,6 +222,27 @@ suite("SSH", () => {
     assert.match(stdout.toString(), /<f\S* changed\n/);
     assert.doesNotMatch(stdout.toString(), /kept/);
     assert.equal(await world.shell("cat /tmp/copy/changed"), "three");
+  });
+
+  const fuse = existsSync("/dev/fuse") ? false : "the kernel has no /dev/fuse";
+  test("sshfs mounts a sandbox's files", { skip: fuse }, async () => {
+    const target = ssh.path("mounted");
+    await mkdir(target);
+    await world.shell("mkdir -p /tmp/shared && echo inside > /tmp/shared/there");
+    const from = `${ssh.at(username)}:/tmp/shared`;
+    const mounted = await ssh.run("sshfs", ["-o", `ssh_command=${ssh.shellWords}`, from, target]);
+    assert.equal(mounted.code, 0, mounted.stderr);
+    try {
+      assert.equal(await readFile(join(target, "there"), "utf8"), "inside\n");
+      const large = randomBytes(5_000_000);
+      await writeFile(join(target, "large"), large);
+      await rename(join(target, "large"), join(target, "there"));
+      await truncate(join(target, "there"), 1_000_000);
+      assert.equal(await world.shell("sha256sum < /tmp/shared/there"), `${sha256(large.subarray(0, 1_000_000))}  -`);
+      assert.ok((await statfs(target)).blocks > 0);
+    } finally {
+      await ssh.run("fusermount3", ["-u", target]);
+    }
   });
 
   test("a local forward reaches a server inside, wherever it listens there", async () => {

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { TestDisk } from "@caisson/storage/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./client.ts";
 import { eventually } from "./eventually.ts";
@@ -25,6 +26,7 @@ export class FaultHarness implements AsyncDisposable {
   readonly #witness = randomBytes(1 << 20);
   #parts: Parts | null = null;
   #open: Sandbox[] = [];
+  #disk: TestDisk | null = null;
 
   async start(): Promise<void> {
     const directory = await mkdtemp(join(tmpdir(), "caisson-faults-"));
@@ -42,6 +44,7 @@ export class FaultHarness implements AsyncDisposable {
     await plan.reset();
     await this.closeClients();
     await server[Symbol.asyncDispose]();
+    await this.#disk?.dispose();
     await rm(directory, { recursive: true });
   }
 
@@ -60,6 +63,29 @@ export class FaultHarness implements AsyncDisposable {
   /** Points the official client to the server, whose port changes with each start. */
   useServer(): void {
     Object.assign(process.env, this.server.clientEnv());
+  }
+
+  /** Starts the server again with a further disk, which is larger; so much is kept free of each that the first one counts as full, and the further one does not. */
+  async addDisk(): Promise<void> {
+    const [pool] = await this.rest<{ total: number }[]>("GET", "/api/v1/pools");
+    assert.ok(pool);
+    this.#disk = await TestDisk.create("btrfs", 4096 * Math.ceil((pool.total * 1.5) / 4096));
+    const headroom = Math.ceil(pool.total * 0.55);
+    await this.#restart(`[pool]\nheadroom = ${headroom}\n[[pool.disks]]\ndirectory = "${this.#disk.mountPath}"\n`);
+  }
+
+  /** The opposite of `addDisk`, when nothing lies on the disk any more. */
+  async removeDisk(): Promise<void> {
+    await this.#restart("");
+    await this.#disk?.dispose();
+    this.#disk = null;
+  }
+
+  async #restart(settings: string): Promise<void> {
+    await this.server.stop();
+    await this.server.writeSettings(settings);
+    await this.server.start();
+    this.useServer();
   }
 
   rest<T = Record<string, unknown>>(method: string, path: string, json?: unknown): Promise<T> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { stat } from "node:fs/promises";
+import { readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sandbox } from "@deno/sandbox";
 import type { FaultHarness } from "./fault-harness.ts";
@@ -209,6 +209,25 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       },
       (id) => harness.client.createVolume(id, { from: `${id}-snp` }),
       (id) => harness.assertUsable(id, id),
+    ),
+    creation(
+      "volume create, from a snapshot whose disk is full, as a copy on another disk",
+      "volumes",
+      async (id) => {
+        await prepareFilled(`${id}-src`, id);
+        await harness.client.snapshot(`${id}-src`, `${id}-snp`);
+        await harness.addDisk();
+      },
+      (id) => harness.client.createVolume(id, { from: `${id}-snp` }),
+      async (id) => {
+        await harness.assertUsable(id, id);
+        const volume = await harness.rest<{ id: string }>("GET", `/api/v2/volumes/${id}`);
+        const place = join(harness.server.dataDirectory, "regions/ord/pool/placed", volume.id);
+        assert.ok(await readlink(place), "it lies on the first disk");
+        await harness.rest("DELETE", `/api/v2/volumes/${id}?now=true`);
+        await assert.rejects(readlink(place), { code: "ENOENT" });
+        await harness.removeDisk();
+      },
     ),
     creation(
       "snapshot of a detached volume",

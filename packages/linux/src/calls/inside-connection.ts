@@ -12,6 +12,7 @@ const STREAM = 1 | 0o4000 | 0o2000000;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
 const SOL_TCP = 6;
+const TCP_NODELAY = 1;
 const TCP_USER_TIMEOUT = 18;
 /** How long the other side may leave the first or any later packet without an answer. */
 const USER_TIMEOUT_MS = 10_000;
@@ -31,6 +32,8 @@ export async function connectInside(namespace: HasDescriptor, address: string, p
   const fd = socketInside(namespace, isIpv6 ? AF_INET6 : AF_INET, detail);
   try {
     setOption(fd, SOL_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS, detail);
+    // Small messages, such as what somebody types, must not wait until the one before them is acknowledged.
+    setOption(fd, SOL_TCP, TCP_NODELAY, 1, detail);
     const target = isIpv6 ? loopbackIpv6(port) : ipv4(address, port);
     try {
       callSync("connect", [fd, target, target.length], { name: "connect", detail });

@@ -3,8 +3,8 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { watchClient } from "../connections/client-watch.ts";
+import { OneBufferConnection } from "../connections/one-buffer-connection.ts";
 import { endConnection } from "../http/end-connection.ts";
-import { OneBufferConnection } from "./one-buffer-connection.ts";
 import type { WaitingClient } from "./waiting-client.ts";
 
 /** Headers that are for the server alone: credentials, and what the agent has no use for. */
