@@ -242,7 +242,7 @@ test("servers, SSH and editors are exposed in two steps", async () => {
   });
   await using sandbox = await Sandbox.create({ ...fake.options, timeout: "1m", ssh: true, port: 8080 });
   assert.equal(sandbox.url, "https://random.example");
-  assert.deepEqual(sandbox.ssh, { hostname: "ssh.example", username: "secret-name" });
+  assert.deepEqual(sandbox.ssh, { hostname: "ssh.example", port: 22, username: "secret-name" });
   assert.match(inspect(sandbox), /url: 'https:\/\/random\.example'/);
   assert.equal(await sandbox.exposeHttp({ pid: 5 }), "https://random.example");
   {

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Cgroups, cgroupProcesses, hasErrorCode } from "@caisson/linux";
 import type { ContainerProcess } from "./container-process.ts";
 
@@ -32,6 +33,15 @@ export async function killContainer(options: ContainerOptions): Promise<void> {
   }
   // Killed while it started, the runtime could not look after what it had begun.
   await killCgroup(cgroups, cgroupPath);
+}
+
+/** The id of the first process. Waits for it: runc writes it down after it has started the container, whose agent may be ready by then. */
+export async function readFirstPid(pidPath: string, signal: AbortSignal): Promise<number> {
+  for (;;) {
+    const pid = Number(await readFile(pidPath, "utf8").catch(() => ""));
+    if (pid > 0) return pid;
+    await delay(POLL_MS, undefined, { signal });
+  }
 }
 
 /** Kills every process in the cgroup and waits until it is empty. */

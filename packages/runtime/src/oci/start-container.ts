@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { HasDescriptor, UndoStack } from "@caisson/linux";
 import { type AgentSocket, waitForAgent } from "./agent/agent-socket.ts";
 import { type ConfigInput, namespacePath, ociConfig } from "./config.ts";
-import { killContainer } from "./container.ts";
+import { killContainer, readFirstPid } from "./container.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import type { SandboxDirectory } from "./sandbox-directory.ts";
 import type { ContainerParts } from "./shared-parts.ts";
@@ -66,7 +66,7 @@ export function writeConfig(
   return directory.write("config.json", JSON.stringify(whole));
 }
 
-/** Starts the container whose configuration is written, and resolves when its agent accepts connections. `undo` ends it. */
+/** Starts the container whose configuration is written, and resolves when its agent accepts connections and its first process is known. `undo` ends it. */
 export async function startContainer(
   shared: ContainerParts,
   { id, directory, environment, processesMax, log, socketDirectory }: ContainerStart,
@@ -83,7 +83,10 @@ export async function startContainer(
   const gone = new AbortController();
   void containerProcess.exited.then(() => gone.abort(new Error("its first process ended")));
   try {
-    return undo.use(await waitForAgent(socketDirectory, AbortSignal.any([signal, gone.signal])));
+    const stopped = AbortSignal.any([signal, gone.signal]);
+    const agent = undo.use(await waitForAgent(socketDirectory, stopped));
+    await readFirstPid(pidPath, stopped);
+    return agent;
   } catch (error) {
     // A user of the sandbox reads this message and must not learn paths of the host.
     const text = (await readTail(log)).replaceAll(runDirectory, "");

@@ -150,6 +150,12 @@ suite("doctor", () => {
       assert.deepEqual([check.status, check.found], ["ok", `works with ${path}`]);
     }
     const directory = await mkdtemp(join(tmpdir(), "caisson-doctor-"));
+    // runc does so on a busy machine: the agent is ready before the first process is written down.
+    const late = join(directory, "late");
+    const rename = '( (sleep 0.3; mv "$path.late" "$path") 2>/dev/null & )';
+    const delayed = `args=("$@"); for i in "\${!args[@]}"; do [ "\${args[i]}" = --pid-file ] || continue; path=\${args[i+1]}; args[i+1]=$path.late; ${rename}; done`;
+    await writeFile(late, `#!/bin/bash\n${delayed}\nexec crun "\${args[@]}"\n`, { mode: 0o755 });
+    assert.equal((await checkWarmStart([late])).found, `works with ${late}`);
     const broken = join(directory, "crun");
     const script = 'case "$*" in *--version) echo crun version 99 ;; *) echo no namespaces today >&2; exit 1 ;; esac';
     await writeFile(broken, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
