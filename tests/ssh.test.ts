@@ -62,10 +62,13 @@ suite("SSH", () => {
     client.connect({ host: ssh.endpoint.hostname, port: ssh.endpoint.port, username, hostVerifier: () => true });
     await once(client, "ready");
     const channel = await new Promise<ClientChannel>((resolve, reject) =>
-      client.exec("trap 'echo usr1' USR1; cat; echo eof; sleep 600 & wait; wait", (error, opened) =>
-        error ? reject(error) : resolve(opened),
+      // The whole group gets a signal.
+      client.exec(
+        "trap 'echo usr1' USR1; cat; echo eof; (trap '' USR1; exec sleep 600) & wait; wait",
+        (error, opened) => (error ? reject(error) : resolve(opened)),
       ),
     );
+    const exit = once(channel, "exit");
     let text = "";
     channel.on("data", (bytes: Buffer) => {
       text += String(bytes);
@@ -78,7 +81,6 @@ suite("SSH", () => {
     await until("eof\n");
     protocol.signal(id, "USR1");
     await until("usr1\n");
-    const exit = once(channel, "exit");
     protocol.signal(id, "TERM");
     assert.deepEqual((await exit).slice(0, 2), [null, "SIGTERM"]);
     client.end();
