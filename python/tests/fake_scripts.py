@@ -17,6 +17,14 @@ def spawned(stdout: int | None = 1, stderr: int | None = None) -> Callable[[Fake
     return answer
 
 
+def cut_off(session: FakeSession, *_: Any) -> Any:
+    """Instead of a process's end: half a line of its output, and then the connection is cut."""
+    session.start(1)
+    session.enqueue(1, b"half a line")
+    session.drop()
+    return Later
+
+
 def exited(code: int = 0) -> dict[str, Any]:
     return {"success": code == 0, "code": code, "signal": None, "oom": None}
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from caisson import AsyncCaisson, Caisson, errors
-from fake_scripts import spawned, wait_for
+from fake_scripts import cut_off, spawned, wait_for
 from fake_server import SANDBOX_ID, Answer, Failure, FakeServer, FakeSession, Later
 
 
@@ -148,13 +148,7 @@ async def test_closing_does_not_wait_for_a_task_that_is_stuck(
 def test_what_was_written_counts_as_sent_although_the_connection_broke_at_once(
     fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(session: FakeSession, *_: Any) -> Any:
-        session.start(1)
-        session.enqueue(1, b"half a line")
-        session.drop()
-        return Later
-
-    fake.rpc |= {"spawn": spawned(), "processWait": cut}
+    fake.rpc |= {"spawn": spawned(), "processWait": cut_off}
     with Caisson(token="ddo_t", endpoint=fake.endpoint) as client, client.sandbox.create() as sandbox:
         websocket = sandbox._connection._websocket  # pyright: ignore[reportPrivateUsage]
 

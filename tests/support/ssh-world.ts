@@ -1,7 +1,9 @@
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Sandbox } from "@deno/sandbox";
+import ssh2, { type Client } from "ssh2";
 import { TestClient } from "./client.ts";
 import { TestServer } from "./server.ts";
 import { SshClient, type SshEndpoint } from "./ssh-client.ts";
@@ -51,6 +53,16 @@ export class SshWorld implements AsyncDisposable {
     await this.other.kill();
     await this.server[Symbol.asyncDispose]();
     await rm(this.#directory, { recursive: true });
+  }
+
+  /** The library's client, logged in to the first sandbox: OpenSSH's own does not misbehave. */
+  async openRaw(): Promise<Client> {
+    const raw = new ssh2.Client();
+    raw.on("error", () => {});
+    const { hostname: host, port } = this.ssh.endpoint;
+    raw.connect({ host, port, username: this.username, hostVerifier: () => true });
+    await once(raw, "ready");
+    return raw;
   }
 
   /** Runs a command in the first sandbox and returns what it printed. */

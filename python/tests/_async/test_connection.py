@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from caisson import AsyncCaisson, errors
-from fake_scripts import exited, spawned
+from fake_scripts import cut_off, exited, spawned
 from fake_server import SANDBOX_ID, Answer, Failure, FakeServer, FakeSession, Later
 
 pytestmark = pytest.mark.anyio
@@ -56,13 +56,7 @@ async def test_leaving_a_session_whose_end_has_lost_something_raises_as_a_kill_d
 async def test_a_connection_that_breaks_gives_what_arrived_and_then_the_error(
     fake: FakeServer, fake_client: AsyncCaisson
 ) -> None:
-    def cut(session: FakeSession, *_: Any) -> Any:
-        session.start(1)
-        session.enqueue(1, b"half a line")
-        session.drop()
-        return Later
-
-    fake.rpc |= {"spawn": spawned(), "processWait": cut}
+    fake.rpc |= {"spawn": spawned(), "processWait": cut_off}
     async with fake_client.sandbox.create() as sandbox:
         process = await sandbox.spawn("x", stdout="piped", stderr="null")
         assert await process.stdout.read(100) == b"half a line"

@@ -1,6 +1,6 @@
 import { createServer as createHttp, type Server as HttpServer, type IncomingMessage } from "node:http";
 import { createServer as createHttp2, type Http2Server, type ServerHttp2Session } from "node:http2";
-import { type AddressInfo, createServer as createTcp, type Server as TcpServer } from "node:net";
+import { createServer as createTcp, type Server as TcpServer } from "node:net";
 import type { Duplex } from "node:stream";
 import {
   createServer as createTls,
@@ -13,6 +13,7 @@ import type { AppContext } from "../app/context.ts";
 import type { Preview } from "../app/previews/preview.ts";
 import { isWebSocket } from "../connections/guarded-server.ts";
 import { HTTP_LIMITS, KEEP_ALIVE_MS } from "../connections/http-limits.ts";
+import { closeListener, listen } from "../connections/listener.ts";
 import { endConnection } from "../http/end-connection.ts";
 import { accessOf } from "./access.ts";
 import { findPreview, type Incoming } from "./find-preview.ts";
@@ -50,13 +51,7 @@ export class PreviewServer implements AsyncDisposable {
 
   /** Listens, and resolves with the port. */
   async listen(host: string, port: number): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      this.#listener.once("error", reject).listen(port, host, () => {
-        this.#listener.off("error", reject);
-        resolve();
-      });
-    });
-    return (this.#listener.address() as AddressInfo).port;
+    return await listen(this.#listener, host, port);
   }
 
   /** Takes a renewed certificate for new connections. */
@@ -65,10 +60,7 @@ export class PreviewServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = new Promise<void>((resolve) => {
-      if (this.#listener.listening) this.#listener.close(() => resolve());
-      else resolve();
-    });
+    const closed = closeListener(this.#listener);
     for (const client of this.#clients) client.destroy();
     await closed;
   }

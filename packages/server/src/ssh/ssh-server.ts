@@ -1,5 +1,6 @@
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { AppContext } from "../app/context.ts";
+import { closeListener, listen } from "../connections/listener.ts";
 import { AddressLimits } from "./address-limits.ts";
 import type { HostKey } from "./host-key.ts";
 import { CONNECTIONS_MAX } from "./limits.ts";
@@ -24,20 +25,11 @@ export class SshServer implements AsyncDisposable {
 
   /** Listens, and resolves with the port. */
   async listen(host: string, port: number): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      this.#listener.once("error", reject).listen(port, host, () => {
-        this.#listener.off("error", reject);
-        resolve();
-      });
-    });
-    return (this.#listener.address() as AddressInfo).port;
+    return await listen(this.#listener, host, port);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = new Promise<void>((resolve) => {
-      if (this.#listener.listening) this.#listener.close(() => resolve());
-      else resolve();
-    });
+    const closed = closeListener(this.#listener);
     for (const connection of this.#connections) connection.end();
     await closed;
   }
