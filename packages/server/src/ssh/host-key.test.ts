@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
+import ssh2 from "ssh2";
 import { openHostKey } from "./host-key.ts";
 
 suite("the SSH server's key", () => {
@@ -19,6 +20,22 @@ suite("the SSH server's key", () => {
     assert.deepEqual(await openHostKey(directory), made);
     assert.deepEqual(await readdir(directory), ["host_ed25519_key"]);
     assert.equal((await stat(join(directory, "host_ed25519_key"))).mode & 0o777, 0o600);
+  });
+
+  test("a key that the library has made without its first zeros is not taken", async (t) => {
+    const generate = ssh2.utils.generateKeyPairSync;
+    const makeBroken = (): ssh2.utils.KeyPairReturn => {
+      for (;;) {
+        const made = generate("ed25519");
+        if (ssh2.utils.parseKey(made.private) instanceof Error) return made;
+      }
+    };
+    const broken = makeBroken();
+    const generated = t.mock.method(ssh2.utils, "generateKeyPairSync");
+    generated.mock.mockImplementationOnce(() => broken, 0);
+    const made = await openHostKey(directory);
+    assert.equal(generated.mock.callCount(), 2);
+    assert.deepEqual(await openHostKey(directory), made);
   });
 
   test("what a crash leaves of a key that was being written is made again, and hurts no key that is there", async () => {

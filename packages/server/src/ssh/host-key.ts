@@ -20,8 +20,8 @@ export interface HostKey {
 export async function openHostKey(directory: string): Promise<HostKey> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const privateKey = (await readKey(directory)) ?? (await makeKey(directory));
-  const key = ssh2.utils.parseKey(privateKey);
-  if (key instanceof Error || key.type !== "ssh-ed25519" || key.getPrivatePEM() === null) {
+  const key = parseHostKey(privateKey);
+  if (key === null) {
     throw new CaissonError(
       "INVALID_CONFIG",
       `${directory}/${KEY_NAME} is no Ed25519 key of OpenSSH. Put it back from a backup; or remove it, and clients will be told that the server has a new key`,
@@ -40,9 +40,22 @@ async function readKey(directory: string): Promise<string | null> {
 }
 
 async function makeKey(directory: string): Promise<string> {
-  const made = ssh2.utils.generateKeyPairSync("ed25519", { comment: "caisson" });
-  await writeDurably(directory, KEY_NAME, made.private, 0o600, "ssh-host-key.file");
-  return made.private;
+  const privateKey = generateKey();
+  await writeDurably(directory, KEY_NAME, privateKey, 0o600, "ssh-host-key.file");
+  return privateKey;
+}
+
+/** One in 256 keys that ssh2 1.17 makes is broken: it drops the zeros that the public half begins with. Such a key is not taken. */
+function generateKey(): string {
+  for (;;) {
+    const { private: privateKey } = ssh2.utils.generateKeyPairSync("ed25519", { comment: "caisson" });
+    if (parseHostKey(privateKey) !== null) return privateKey;
+  }
+}
+
+function parseHostKey(privateKey: string): ParsedKey | null {
+  const key = ssh2.utils.parseKey(privateKey);
+  return key instanceof Error || key.type !== "ssh-ed25519" || key.getPrivatePEM() === null ? null : key;
 }
 
 function publicKeyOf(key: ParsedKey): string {
