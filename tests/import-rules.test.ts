@@ -14,9 +14,10 @@ const RULES: ImportRules = {
     runtime: ["model", "linux"],
     database: ["model"],
     agent: ["model", "protocol"],
+    "snapshot-store": ["model"],
     sdk: ["model", "protocol"],
     cli: ["sdk", "model"],
-    server: ["model", "protocol", "linux", "storage", "runtime", "database"],
+    server: ["model", "protocol", "linux", "storage", "runtime", "database", "snapshot-store"],
   },
   drivers: {
     names: {

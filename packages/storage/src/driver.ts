@@ -21,6 +21,16 @@ export interface StorageDriver {
    * options name: that one is frozen for the instant.
    */
   sealImage(source: ImageId, id: ImageId, options?: SealOptions): Promise<SealReport>;
+  /**
+   * Makes a sealed image of what `fill` writes to it; the rest is zeros. It becomes visible as a whole when `fill` has resolved. When that throws, or the process ends before, nothing
+   * is left. One of that id is success, and nothing is filled.
+   */
+  createSealed(id: ImageId, fill: (image: FillableImage) => Promise<void>): Promise<void>;
+  /**
+   * Opens a sealed image for reading, attached or not. It may be deleted meanwhile: reading then fails with `SNAPSHOT_NOT_FOUND`, and never gives zeros for what is
+   * gone. The caller disposes of it.
+   */
+  openSealed(id: ImageId): Promise<OpenImage>;
   /** Sets the size of a detached image to `sizeBytes`, never smaller than it is. */
   growImage(id: ImageId, sizeBytes: number): Promise<void>;
   /** Removes the image and gives its exclusive space back. Absent is success; attached is an error. */
@@ -124,6 +134,25 @@ export interface LiveFileSystem {
   readonly mountPath: string;
   /** How long its writers may stand still at most, in milliseconds. */
   readonly freezeDeadlineMs: number;
+}
+
+/** An image that is being filled, by one caller. */
+export interface FillableImage {
+  /** What tools can check it by, before it is sealed: a file or a device. */
+  readonly path: string;
+  /** Sets the size, at first 0, also to a smaller one. */
+  setSize(sizeBytes: number): Promise<void>;
+  /** Writes within the size. `STORAGE_FULL`, before anything is written, where the pool would have no room beyond its headroom; it may be tried again. */
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+}
+
+/** A sealed image that is being read. */
+export interface OpenImage extends AsyncDisposable {
+  readonly sizeBytes: number;
+  /** What may hold something else than zeros, in order and without overlaps. */
+  data(): AsyncIterable<{ readonly offset: number; readonly length: number }>;
+  /** Fills `target` with the bytes from `offset` on, which must all be inside the image. */
+  read(offset: number, target: Uint8Array): Promise<void>;
 }
 
 export interface SealReport {

@@ -10,6 +10,7 @@ export {
   unmountVolume,
   type VolumeMount,
 } from "./file-system.ts";
+export { type ForeignFileSystem, settleForeignFileSystem } from "./foreign-file-system.ts";
 export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
 export { countInodes, type InodeCount, MINIMUM_INODES, maximumInodes } from "./inodes.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";

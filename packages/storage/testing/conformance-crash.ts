@@ -8,6 +8,7 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import type { ImageId, StorageDriver } from "../src/driver.ts";
 import { hashDevice, MIB, patternOf, writeDevice } from "./device-io.ts";
+import { callDriver, type DriverCall } from "./driver-call.ts";
 import type { TestPool } from "./test-pool.ts";
 
 /**
@@ -22,8 +23,7 @@ export interface CrashSubject {
 }
 
 interface CrashOperation {
-  /** As `crash-operation.ts` reads it: a method's name and its arguments. */
-  readonly call: readonly ["createImage" | "sealImage" | "growImage" | "deleteImage", ...args: readonly unknown[]];
+  readonly call: DriverCall;
   /** The image that the operation makes, changes or removes. */
   readonly id: ImageId;
   /** What it is when the operation has not happened, and when it has: size and contents, or nothing. */
@@ -51,6 +51,12 @@ const OPERATIONS: Readonly<Record<string, CrashOperation>> = {
   },
   sealing: {
     call: ["sealImage", "vol_base", "snp_new"],
+    id: "snp_new",
+    before: null,
+    after: { sizeBytes: BASE_BYTES, hash: "base" },
+  },
+  "filling a sealed image": {
+    call: ["createSealed", "snp_new", { sizeBytes: BASE_BYTES, seed: "base", offset: MIB, length: 5 * MIB }],
     id: "snp_new",
     before: null,
     after: { sizeBytes: BASE_BYTES, hash: "base" },
@@ -88,9 +94,7 @@ export function describeCrashConformance(subject: CrashSubject): void {
       }
     };
 
-    const perform = async ({ call: [method, ...args] }: CrashOperation): Promise<void> => {
-      await (subject.driver()[method] as (...args: readonly unknown[]) => Promise<void>)(...args);
-    };
+    const perform = ({ call }: CrashOperation): Promise<void> => callDriver(subject.driver(), call);
 
     /** Runs the operation in a process of its own, with a plan of faults, and says how it ended and which points it passed. */
     const runApart = async (operation: CrashOperation, plan: string): Promise<CrashOutcome> => {

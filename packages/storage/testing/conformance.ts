@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { CaissonError } from "@caisson/model";
-import type { AttachMode, BlockDevice, BlockImage, ImageId, StorageDriver } from "../src/driver.ts";
+import type { AttachMode, BlockDevice, BlockImage, ImageId, OpenImage, StorageDriver } from "../src/driver.ts";
 import { describeCrashConformance } from "./conformance-crash.ts";
 import { discardDevice, hashDevice, MIB, patternOf, readDevice, writeDevice } from "./device-io.ts";
 import type { TestPool } from "./test-pool.ts";
@@ -104,6 +104,90 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       assert.deepEqual(await driver.read("vol_a", MIB - 10, 4096), expected.subarray(MIB - 10));
       await remove("vol_a");
       await assert.rejects(driver.read("vol_a", 0, 1));
+    });
+
+    const fill = (id: ImageId, parts: readonly (readonly [number, Buffer])[], sizeBytes: number): Promise<void> =>
+      driver.createSealed(id, async (image) => {
+        await image.setSize(sizeBytes);
+        for (const [offset, bytes] of parts) await image.write(offset, bytes);
+      });
+    const readAll = async (image: OpenImage): Promise<{ contents: Buffer; dataBytes: number }> => {
+      const contents = Buffer.alloc(image.sizeBytes);
+      let dataBytes = 0;
+      for await (const { offset, length } of image.data()) {
+        const end = Math.min(offset + length, image.sizeBytes);
+        dataBytes += length;
+        await image.read(offset, contents.subarray(offset, end));
+      }
+      return { contents, dataBytes };
+    };
+
+    test("a sealed image that is filled is there as a whole, takes the space of what was written, and is read without its holes", async () => {
+      const sizeBytes = 200 * MIB + 1000;
+      const parts = [
+        [0, patternOf("begin", 8192)],
+        [100 * MIB, patternOf("middle", MIB)],
+        [sizeBytes - 1000, patternOf("end", 1000)],
+      ] as const;
+      await fill("snp_a", parts, sizeBytes);
+      assert.deepEqual(await driver.getImage("snp_a"), { id: "snp_a", sizeBytes, isSealed: true });
+      await fill("snp_a", [], 5);
+      await reopen();
+      const expected = Buffer.alloc(sizeBytes);
+      for (const [offset, bytes] of parts) expected.set(bytes, offset);
+      await using image = await driver.openSealed("snp_a");
+      const { contents, dataBytes } = await readAll(image);
+      assert.ok(contents.equals(expected));
+      assert.ok(dataBytes >= MIB + 8192 + 1000 && dataBytes < 2 * MIB, `${dataBytes} bytes were read`);
+      const usage = await driver.usage("snp_a");
+      assert.ok(usage !== null && usage.flattenedBytes < 2 * MIB);
+      await driver.createImage("vol_a", { sizeBytes, parent: "snp_a" });
+      assert.ok(
+        (await withDevice("vol_a", "ro", ({ path }) => readDevice(path))).equals(
+          expected.subarray(0, sizeBytes - (sizeBytes % 512)),
+        ),
+      );
+      await remove("vol_a", "snp_a");
+    });
+
+    test("a sealed image whose filling fails leaves nothing", async () => {
+      const failed = driver.createSealed("snp_a", async (image) => {
+        await image.setSize(8 * MIB);
+        await image.write(0, patternOf("lost", MIB));
+        throw new Error("cut off");
+      });
+      await assert.rejects(failed, /cut off/);
+      assert.equal(await driver.getImage("snp_a"), null);
+      assert.deepEqual(await pool.findDebris(), []);
+    });
+
+    test("filling ends with STORAGE_FULL before the headroom is gone", async () => {
+      const before = await driver.capacity();
+      const bytes = patternOf("full", 16 * MIB);
+      const filled = driver.createSealed("snp_a", async (image) => {
+        await image.setSize(8192 * MIB);
+        for (let offset = 0; ; offset += bytes.length) await image.write(offset, bytes);
+      });
+      await assert.rejects(filled, { code: "STORAGE_FULL" });
+      assert.equal(await driver.getImage("snp_a"), null);
+      assert.deepEqual(await pool.findDebris(), []);
+      assert.ok(before.headroomBytes >= 64 * MIB, "what is written between two looks fits into the headroom");
+    });
+
+    test("an image that is deleted while it is read fails to be read, and gives no zeros for its data", async () => {
+      const contents = patternOf("deleted", 8 * MIB);
+      await fill("snp_a", [[0, contents]], 8 * MIB);
+      await using image = await driver.openSealed("snp_a");
+      const first = Buffer.alloc(MIB);
+      await image.read(0, first);
+      assert.ok(first.equals(contents.subarray(0, MIB)));
+      await remove("snp_a");
+      await assert.rejects(image.read(MIB, first), { code: "SNAPSHOT_NOT_FOUND" });
+      await assert.rejects(readAll(image), { code: "SNAPSHOT_NOT_FOUND" });
+      await assert.rejects(driver.openSealed("snp_a"));
+      await driver.createImage("vol_a", { sizeBytes: MIB });
+      await assert.rejects(driver.openSealed("vol_a"), /not sealed/);
+      await remove("vol_a");
     });
 
     test("creating an image again is success, and with another size an error that changes nothing", async () => {

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { faultPoint } from "@caisson/linux";
 import { LocalStorage } from "../src/local/local-storage.ts";
 import { SpreadStorage } from "../src/spread/spread-storage.ts";
+import { callDriver, type DriverCall } from "./driver-call.ts";
 import { type CrashSetting, findDebris } from "./local-test-pool.ts";
 
 /**
@@ -10,13 +11,12 @@ import { type CrashSetting, findDebris } from "./local-test-pool.ts";
  */
 const [configuration = "", requestPath = ""] = process.argv.slice(2);
 const { options, images } = JSON.parse(configuration) as CrashSetting;
-const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: unknown[]; plan: string };
-const [method, ...args] = call as [keyof LocalStorage & keyof SpreadStorage, ...unknown[]];
+const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: DriverCall; plan: string };
 
 await using storage = await openStorage(options);
 // What a start does in the background is no part of the operation.
 await storage.sparesMade();
-const run = (): Promise<void> => (storage[method] as (...args: readonly unknown[]) => Promise<void>)(...args);
+const run = (): Promise<void> => callDriver(storage, call);
 
 // Counting starts anew with every change of the plan, so the points of opening the pool do not count.
 const planPath = process.env.CAISSON_FAULT_PLAN ?? "";

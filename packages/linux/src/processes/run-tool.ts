@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import type { HasDescriptor } from "../calls/descriptor.ts";
 import { faultPoint } from "../operations/fault.ts";
 
 /** How much of a tool's output is kept: enough for any error message, and bounded. */
@@ -7,8 +8,8 @@ const OUTPUT_LIMIT_CHARACTERS = 1024 * 1024;
 const ERROR_LINES = 20;
 
 export interface ToolOptions {
-  /** Text for the tool's standard input, which is otherwise empty. */
-  readonly input?: string;
+  /** Text for the tool's standard input, or an open file to be it; it is otherwise empty. */
+  readonly input?: string | HasDescriptor;
   /** Added to this process's environment; `undefined` removes a variable. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory?: string;
@@ -53,8 +54,9 @@ export async function runTool(tool: string, args: readonly string[], options: To
   await faultPoint(`tool.${tool}`);
   options.signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
+    const { input } = options;
     const child = spawn(tool, args, {
-      stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+      stdio: [typeof input === "string" ? "pipe" : (input?.fd ?? "ignore"), "pipe", "pipe"],
       env: { ...process.env, ...options.env },
       ...(options.workingDirectory === undefined ? {} : { cwd: options.workingDirectory }),
       ...(options.signal === undefined ? {} : { signal: options.signal, killSignal: "SIGKILL" }),
@@ -71,7 +73,7 @@ export async function runTool(tool: string, args: readonly string[], options: To
       options.onErrorLine?.(line);
     });
     // A tool that ends before it has read its input is judged by its exit code, not by the broken pipe.
-    child.stdin?.on("error", () => undefined).end(options.input);
+    child.stdin?.on("error", () => undefined).end(input);
     child.on("error", (error) => {
       if (options.signal?.aborted === true) reject(options.signal.reason);
       else {

@@ -25,11 +25,13 @@ import type {
   BlockImage,
   CreateImageOptions,
   DiskSpace,
+  FillableImage,
   ImageId,
   ImagePiece,
   ImagePlace,
   ImageUsage,
   KnownUsage,
+  OpenImage,
   PoolCapacity,
   SealOptions,
   SealReport,
@@ -42,10 +44,12 @@ import { copyWhole } from "./copy/copy-whole.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { LastSealed } from "./copy/last-sealed.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
+import { FillableFile } from "./fill-image.ts";
 import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { readPieces, writePieces } from "./image-pieces.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
+import { OpenImageFile } from "./open-image.ts";
 import { PoolFile, type PoolFileOptions } from "./pool-file.ts";
 import { hasReflink } from "./reflink.ts";
 import { SyncedWriteWatch } from "./synced-write-watch.ts";
@@ -278,6 +282,34 @@ export class LocalStorage implements StorageDriver {
       this.#exclusive.set(id, { bytes: 0, measuredAtMs: Date.now() });
       return { frozenMs: copied.frozenMs };
     });
+  }
+
+  async createSealed(id: ImageId, fill: (image: FillableImage) => Promise<void>): Promise<void> {
+    requireImageId(id);
+    const action = `create image ${id}`;
+    await this.#turn([id], action, async () => {
+      const existing = await this.#images.find(id);
+      if (existing !== null) {
+        requireSame(action, existing, "sealed", existing.sizeBytes);
+        await this.#images.makeDurable(existing);
+        return;
+      }
+      await using incoming = await this.#images.createIncoming(id);
+      const { file, path } = incoming;
+      await step("storage.fill", () => fill(new FillableFile(incoming, () => this.#requireSpace(action, false))));
+      await changeMode(path, 0o400);
+      await step("storage.seal.sync", () => syncFile(file, path));
+      await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
+      await step("storage.seal.sync-directory", () => this.#images.sync("sealed"));
+    });
+  }
+
+  async openSealed(id: ImageId): Promise<OpenImage> {
+    const action = `open image ${id}`;
+    this.#requireOpen(action);
+    const image = await this.#requireImage(action, id);
+    if (image.state !== "sealed") throw refused(action, "it is not sealed. Seal it first");
+    return OpenImageFile.open(image.path, image.sizeBytes);
   }
 
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {

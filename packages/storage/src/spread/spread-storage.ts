@@ -10,10 +10,12 @@ import type {
   CreateImageOptions,
   DiskCapacity,
   DiskSpace,
+  FillableImage,
   ImageId,
   ImagePiece,
   ImagePlace,
   ImageUsage,
+  OpenImage,
   PoolCapacity,
   SealOptions,
   SealReport,
@@ -115,6 +117,17 @@ export class SpreadStorage implements StorageDriver {
       const disk = this.#diskOf(source, `seal image ${source} as ${id}`);
       return this.#makeOn(disk, id, () => disk.storage.sealImage(source, id, options));
     });
+  }
+
+  async createSealed(id: ImageId, fill: (image: FillableImage) => Promise<void>): Promise<void> {
+    await this.#turns.run(id, async () => {
+      const { disk } = await this.#chooseDisk(id, {});
+      await this.#makeOn(disk, id, () => disk.storage.createSealed(id, fill));
+    });
+  }
+
+  async openSealed(id: ImageId): Promise<OpenImage> {
+    return this.#diskOf(id, `open image ${id}`).storage.openSealed(id);
   }
 
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {
@@ -249,7 +262,7 @@ export class SpreadStorage implements StorageDriver {
   /** Where an image is to be made: where it is already, with its base, or where there is most room. `base`: it must be copied from there. */
   async #chooseDisk(
     id: ImageId,
-    { parent, isEphemeral = false }: CreateImageOptions,
+    { parent, isEphemeral = false }: Pick<CreateImageOptions, "parent" | "isEphemeral">,
   ): Promise<{ readonly disk: UsableDisk; readonly base: UsableDisk | null }> {
     if (this.#further.length === 0) return { disk: this.#first, base: null };
     const action = `create image ${id}`;

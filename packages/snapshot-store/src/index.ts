@@ -1,0 +1,19 @@
+export {
+  CHUNK_BYTES,
+  type Chunk,
+  chunkCount,
+  chunkLength,
+  decodeChunk,
+  type EncodedChunk,
+  encodeChunk,
+  isZero,
+} from "./chunk.ts";
+export { isSnapshotFile, SNAPSHOT_FILE_VERSION } from "./file/frame.ts";
+export { SnapshotFileReader } from "./file/read-file.ts";
+export { writeSnapshotFile } from "./file/write-file.ts";
+export { type FileSystemIdentity, parseHeader, type SnapshotHeader, type SnapshotOrigin } from "./header.ts";
+export { dataRuns } from "./image/data-runs.ts";
+export { readRaw, writeRaw } from "./image/raw.ts";
+export { readChunks, type SourceImage } from "./image/read-chunks.ts";
+export { ImageDigest } from "./image-digest.ts";
+export { invalidFile } from "./invalid-file.ts";
