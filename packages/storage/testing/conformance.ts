@@ -106,7 +106,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       await assert.rejects(driver.read("vol_a", 0, 1));
     });
 
-    const fill = (id: ImageId, parts: readonly (readonly [number, Buffer])[], sizeBytes: number): Promise<void> =>
+    const fillSealed = (id: ImageId, parts: readonly (readonly [number, Buffer])[], sizeBytes: number): Promise<void> =>
       driver.createSealed(id, async (image) => {
         await image.setSize(sizeBytes);
         for (const [offset, bytes] of parts) await image.write(offset, bytes);
@@ -129,9 +129,9 @@ export function describeStorageConformance(name: string, makePool: () => Promise
         [100 * MIB, patternOf("middle", MIB)],
         [sizeBytes - 1000, patternOf("end", 1000)],
       ] as const;
-      await fill("snp_a", parts, sizeBytes);
+      await fillSealed("snp_a", parts, sizeBytes);
       assert.deepEqual(await driver.getImage("snp_a"), { id: "snp_a", sizeBytes, isSealed: true });
-      await fill("snp_a", [], 5);
+      await fillSealed("snp_a", [], 5);
       await reopen();
       const expected = Buffer.alloc(sizeBytes);
       for (const [offset, bytes] of parts) expected.set(bytes, offset);
@@ -176,7 +176,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
 
     test("an image that is deleted while it is read fails to be read, and gives no zeros for its data", async () => {
       const contents = patternOf("deleted", 8 * MIB);
-      await fill("snp_a", [[0, contents]], 8 * MIB);
+      await fillSealed("snp_a", [[0, contents]], 8 * MIB);
       await using image = await driver.openSealed("snp_a");
       const first = Buffer.alloc(MIB);
       await image.read(0, first);
