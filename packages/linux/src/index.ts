@@ -44,7 +44,7 @@ export { ByteBudget } from "./concurrency/byte-budget.ts";
 export { KeyedLock } from "./concurrency/keyed-lock.ts";
 export { ReadyQueue } from "./concurrency/ready-queue.ts";
 export { settleAll } from "./concurrency/settle-all.ts";
-export { HttpGuard, type HttpLimits, type HttpRefusal } from "./connections/http-guard.ts";
+export { HttpGuard, type HttpLimits, type HttpRefusal, passBodyOn } from "./connections/http-guard.ts";
 export { descriptorOf, stopReading } from "./connections/socket-descriptor.ts";
 export {
   readDirtyBytes,

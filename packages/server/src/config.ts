@@ -5,6 +5,7 @@ import { CaissonError, parseSize } from "@caisson/model";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
+import type { TransferLimits } from "./app/transfers/transfer-places.ts";
 import { describeProblem } from "./config-problem.ts";
 
 /** Every setting with its default; `caisson.example.toml` documents each one. */
@@ -28,6 +29,8 @@ export interface Config {
   readonly databaseUrl: string | null;
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
+  /** How many exports and imports of snapshots run at a time. */
+  readonly transfers: TransferLimits;
   readonly sandboxes: SandboxLimitsConfig;
   readonly network: NetworkConfig;
   readonly expose: ExposeConfig;
@@ -186,6 +189,8 @@ const FileSchema = Type.Object(
           retention_floor_hours: Type.Optional(Type.Number({ minimum: 0 })),
           usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
           awake_for_syncs: Type.Optional(Type.Boolean()),
+          transfers: Type.Optional(PositiveInteger),
+          transfers_per_organization: Type.Optional(PositiveInteger),
         },
         closed,
       ),
@@ -291,6 +296,10 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       retentionFloorMs: (file.volumes?.retention_floor_hours ?? 1) * HOUR_MS,
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
+    },
+    transfers: {
+      max: file.volumes?.transfers ?? 8,
+      maxPerOrganization: file.volumes?.transfers_per_organization ?? 2,
     },
     sandboxes: {
       max: file.sandboxes?.max ?? null,

@@ -19,6 +19,7 @@ import type { Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
+import { TransferPlaces } from "./app/transfers/transfer-places.ts";
 import { importBaseImage } from "./app/volumes/base-image-import.ts";
 import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
 import { RootMounts } from "./app/volumes/root-mounts.ts";
@@ -108,6 +109,7 @@ export async function startServer(
     connections: new LiveConnections(),
     previews: new Previews(config.expose.domain, config.expose),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
+    transfers: new TransferPlaces(config.transfers),
     credentials: new CredentialsFile(store, directory),
     persistent,
     metrics,

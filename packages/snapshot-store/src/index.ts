@@ -13,6 +13,7 @@ export { SnapshotFileReader } from "./file/read-file.ts";
 export { writeSnapshotFile } from "./file/write-file.ts";
 export { type FileSystemIdentity, parseHeader, type SnapshotHeader, type SnapshotOrigin } from "./header.ts";
 export { dataRuns } from "./image/data-runs.ts";
+export { peek } from "./image/peek.ts";
 export { readRaw, writeRaw } from "./image/raw.ts";
 export { readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { ImageDigest } from "./image-digest.ts";

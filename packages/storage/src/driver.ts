@@ -28,7 +28,7 @@ export interface StorageDriver {
   createSealed(id: ImageId, fill: (image: FillableImage) => Promise<void>): Promise<void>;
   /**
    * Opens a sealed image for reading, attached or not. It may be deleted meanwhile: reading then fails with `SNAPSHOT_NOT_FOUND`, and never gives zeros for what is
-   * gone. The caller disposes of it.
+   * gone. The caller disposes of it; closing the driver does so too.
    */
   openSealed(id: ImageId): Promise<OpenImage>;
   /** Sets the size of a detached image to `sizeBytes`, never smaller than it is. */

@@ -1,5 +1,6 @@
 import { changeMode, openFile, runTool, step, ToolError } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import type { ImageId, StorageDriver } from "./driver.ts";
 
 /** What an image says about the file system on it, when that can be mounted. */
 export interface ForeignFileSystem {
@@ -34,6 +35,7 @@ const FIELD = {
 } as const;
 const MOUNT_OPTIONS_BYTES = 64;
 const LOG_4_KIB = 2;
+const LOG_BLOCK_SIZE_MAX = 6;
 const IS_CLEAN = 1;
 const PANIC = 3;
 const HAS_JOURNAL = 0x4;
@@ -55,6 +57,31 @@ const ORPHAN_PRESENT = 0x10000;
 const CHECK_DEADLINE_MS = 30 * 60_000;
 const CHECK_MEMORY_BYTES = 2 ** 30;
 const NOBODY = 65_534;
+
+/** What the file system on an image in the pool says that it is. Throws `VOLUME_DAMAGED` where there is none. */
+export async function readFileSystemIdentity(storage: StorageDriver, id: ImageId): Promise<ForeignFileSystem> {
+  const block = await storage.read(id, OFFSET, LENGTH);
+  const sizeBytes = sizeOf(block);
+  if (sizeBytes === null)
+    throw new CaissonError("VOLUME_DAMAGED", `Cannot use ${id}: there is no file system on it any more`);
+  return { type: "ext4", uuid: uuidOf(block), sizeBytes };
+}
+
+/** How large the file system is whose image begins with these bytes, of which there must be 2 KiB; null: there is no ext4 file system. */
+export function fileSystemBytes(beginning: Buffer): number | null {
+  return sizeOf(beginning.subarray(OFFSET));
+}
+
+function sizeOf(block: Buffer): number | null {
+  if (block.length < LENGTH || block.readUInt16LE(FIELD.magic) !== MAGIC) return null;
+  const blocks = block.readUInt32LE(FIELD.blocks) + block.readUInt32LE(FIELD.blocksHigh) * 2 ** 32;
+  const logBlockSize = block.readUInt32LE(FIELD.logBlockSize);
+  return blocks === 0 || logBlockSize > LOG_BLOCK_SIZE_MAX ? null : blocks * 2 ** (10 + logBlockSize);
+}
+
+function uuidOf(block: Buffer): string {
+  return block.subarray(FIELD.uuid, FIELD.uuid + 16).toString("hex");
+}
 
 /**
  * Checks the file system of an image that somebody else made, and that may have been made to harm: the kernel of the host is going to mount it. Only features that
@@ -85,7 +112,8 @@ async function requireHarmless(
   const block = Buffer.alloc(LENGTH);
   await using file = await openFile(path, "r");
   const { bytesRead } = await file.read(block, 0, LENGTH, OFFSET);
-  if (bytesRead < LENGTH || block.readUInt16LE(FIELD.magic) !== MAGIC) throw refused("there is none in the image");
+  const sizeBytes = sizeOf(block.subarray(0, bytesRead));
+  if (sizeBytes === null) throw refused("there is none in the image");
   const word = (name: keyof typeof FIELD): number => block.readUInt32LE(FIELD[name]);
   for (const name of ["compatible", "incompatible", "readOnlyCompatible", "defaultOptions"] as const) {
     const unknown = word(name) & ~KNOWN[name];
@@ -102,16 +130,14 @@ async function requireHarmless(
     throw refused("it wants the kernel to panic at an error. Change that with tune2fs -e remount-ro");
   if (block.subarray(FIELD.mountOptions, FIELD.mountOptions + MOUNT_OPTIONS_BYTES).some((byte) => byte !== 0))
     throw refused('it brings mount options. Remove them with tune2fs -E mount_opts=""');
-  const sizeBytes = (word("blocks") + word("blocksHigh") * 2 ** 32) * 4096;
-  if (sizeBytes === 0 || sizeBytes > imageBytes)
+  if (sizeBytes > imageBytes)
     throw refused(`it has ${sizeBytes} bytes, and the image ${imageBytes}: the image was cut`);
   const isUnsettled =
     (word("incompatible") & NEEDS_RECOVERY) !== 0 ||
     (word("readOnlyCompatible") & ORPHAN_PRESENT) !== 0 ||
     word("lastOrphan") !== 0 ||
     block.readUInt16LE(FIELD.state) !== IS_CLEAN;
-  const uuid = block.subarray(FIELD.uuid, FIELD.uuid + 16).toString("hex");
-  return { type: "ext4", uuid, sizeBytes, isUnsettled };
+  return { type: "ext4", uuid: uuidOf(block), sizeBytes, isUnsettled };
 }
 
 const DESCRIPTIONS = {

@@ -10,7 +10,12 @@ export {
   unmountVolume,
   type VolumeMount,
 } from "./file-system.ts";
-export { type ForeignFileSystem, settleForeignFileSystem } from "./foreign-file-system.ts";
+export {
+  type ForeignFileSystem,
+  fileSystemBytes,
+  readFileSystemIdentity,
+  settleForeignFileSystem,
+} from "./foreign-file-system.ts";
 export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
 export { countInodes, type InodeCount } from "./inodes.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";

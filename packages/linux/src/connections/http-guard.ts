@@ -63,6 +63,17 @@ const LONG_BYTES = 64 * 1024;
 const TINY_BYTES = 512;
 const TINY_PIECES_MAX = 256;
 
+/** Requests whose bodies are passed on as they come. */
+const passedOn = new WeakSet<IncomingMessage>();
+
+/**
+ * For a request whose client is known, and whose body is worked on as it comes: it takes as long as it takes, and `bodyMs` becomes the longest that the client may send nothing while it is
+ * waited for. Nothing of the body counts as kept.
+ */
+export function passBodyOn(request: IncomingMessage): void {
+  passedOn.add(request);
+}
+
 /**
  * The one rule for what a client costs a listener of HTTP/1: how many connections, one request at a time on each, how long each part of it may take,
  * and how many bytes all of them may keep in memory. Node alone reads requests on as long as a client sends them, keeps all their answers, and has
@@ -205,6 +216,7 @@ export class HttpGuard {
    */
   #receiveChunk(guarded: Guarded, length: number): void {
     this.#follow(guarded);
+    if (isPassedOn(guarded)) guarded.sinceMs = performance.now();
     this.#measure(guarded, this.#bufferedBytes(guarded));
     if (guarded.phase !== "headers") guarded.tinyPieces = 0;
     else if (length < TINY_BYTES && guarded.bytes > LONG_BYTES) guarded.tinyPieces += 1;
@@ -268,7 +280,10 @@ export class HttpGuard {
         if (forMs > headersMs) this.#end(guarded, "late-headers");
         break;
       case "body":
-        if (bodyMs !== null && forMs > bodyMs) this.#end(guarded, "late-body");
+        // What has come and is not read yet is not the client's delay.
+        if (isPassedOn(guarded) && (guarded.current?.request.readableLength ?? 0) > 0)
+          guarded.sinceMs = performance.now();
+        else if (bodyMs !== null && forMs > bodyMs) this.#end(guarded, "late-body");
         break;
       case "rest":
         if (forMs > restMs) this.#cut(guarded);
@@ -287,10 +302,16 @@ export class HttpGuard {
   }
 
   /** What came of a request that is not whole, and what the client has not taken of its answers. */
-  #bufferedBytes({ socket, bytesBefore, phase }: Guarded): number {
-    const isKept = phase === "headers" || (phase === "body" && this.#limits.bodyMs !== null);
+  #bufferedBytes(guarded: Guarded): number {
+    const { socket, bytesBefore, phase } = guarded;
+    const isKept = phase === "headers" || (phase === "body" && this.#limits.bodyMs !== null && !isPassedOn(guarded));
     return socket.writableLength + (isKept ? socket.bytesRead - bytesBefore : 0);
   }
+}
+
+/** Whether its body comes now, and is passed on. */
+function isPassedOn({ phase, current }: Guarded): boolean {
+  return phase === "body" && current !== null && passedOn.has(current.request);
 }
 
 function hasEnded(socket: Duplex): boolean {

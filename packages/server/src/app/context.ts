@@ -11,6 +11,7 @@ import type { Previews } from "./previews/previews.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 import type { SshAccesses } from "./ssh/ssh-accesses.ts";
+import type { TransferPlaces } from "./transfers/transfer-places.ts";
 
 /** Everything that a use case works with. Made once, in server.ts. */
 export interface AppContext {
@@ -24,6 +25,7 @@ export interface AppContext {
   readonly connections: LiveConnections;
   readonly previews: Previews;
   readonly ssh: SshAccesses;
+  readonly transfers: TransferPlaces;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

@@ -188,7 +188,7 @@ async function requestedPage(
 }
 
 /** A parameter that says yes or no; absent is no. Throws `INVALID_REQUEST`. */
-function parseFlag(name: string, value: unknown): boolean {
+export function parseFlag(name: string, value: unknown): boolean {
   const text = lastValue(value) ?? "false";
   if (["true", "1"].includes(text)) return true;
   if (["false", "0"].includes(text)) return false;

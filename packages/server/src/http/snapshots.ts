@@ -8,6 +8,7 @@ import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
 import { type Http, isExtended } from "./request.ts";
+import { transferRoutes } from "./transfers.ts";
 
 const Snapshot = Type.Union([SnapshotSchema, ExtendedSnapshotSchema]);
 const tags = ["snapshots"];
@@ -25,6 +26,7 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
     show,
     deletion: "Delete a snapshot; what came from it stays whole. It can be restored as a volume can",
   });
+  transferRoutes(app, http, showOne);
   http.post(
     "/api/v2/volumes/:id/snapshot",
     {

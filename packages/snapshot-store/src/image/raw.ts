@@ -1,4 +1,5 @@
 import { CHUNK_BYTES, type Chunk, chunkCount, chunkLength, isZero } from "../chunk.ts";
+import { invalidFile } from "../invalid-file.ts";
 import { readChunks, type SourceImage } from "./read-chunks.ts";
 
 const ZEROES = Buffer.alloc(CHUNK_BYTES);
@@ -19,33 +20,36 @@ export async function* writeRaw(image: SourceImage): AsyncGenerator<Uint8Array, 
   yield* zeroesUpTo(count);
 }
 
-/**
- * Cuts the bytes of an image into chunks, leaving out those that are all zeros, and returns its size. `onSize` is told of the bytes so far before any of them
- * are yielded, and may throw.
- */
+export interface ReadRawOptions {
+  /** Of the image; what comes after so many bytes is read and left out. */
+  readonly sizeBytes: number;
+  /** Told how many bytes have come, and may throw. */
+  readonly onReceived: (bytes: number) => void;
+}
+
+/** Cuts the bytes of an image into chunks, leaving out those that are all zeros. Throws `INVALID_SNAPSHOT_FILE` when fewer come than the image has. */
 export async function* readRaw(
   pieces: AsyncIterable<Uint8Array>,
-  onSize: (sizeBytes: number) => void,
-): AsyncGenerator<Chunk, number> {
-  let buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-  let [index, filled] = [0, 0];
+  { sizeBytes, onReceived }: ReadRawOptions,
+): AsyncGenerator<Chunk, void> {
+  let [index, filled, received] = [0, 0, 0];
+  let buffer = Buffer.allocUnsafeSlow(chunkLength(sizeBytes, CHUNK_BYTES, 0));
   for await (const piece of pieces) {
-    onSize(index * CHUNK_BYTES + filled + piece.length);
-    for (let at = 0; at < piece.length; ) {
-      const part = piece.subarray(at, at + CHUNK_BYTES - filled);
+    const wanted = piece.subarray(0, Math.max(0, sizeBytes - received));
+    received += piece.length;
+    onReceived(received);
+    for (let at = 0; at < wanted.length; ) {
+      const part = wanted.subarray(at, at + buffer.length - filled);
       buffer.set(part, filled);
       filled += part.length;
       at += part.length;
-      if (filled < CHUNK_BYTES) continue;
-      if (!isZero(buffer)) {
-        yield { index, bytes: buffer };
-        // The old one is the consumer's.
-        buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-      }
+      if (filled < buffer.length) continue;
+      if (!isZero(buffer)) yield { index, bytes: buffer };
       [index, filled] = [index + 1, 0];
+      // The old one is the consumer's.
+      buffer = Buffer.allocUnsafeSlow(Math.max(0, chunkLength(sizeBytes, CHUNK_BYTES, index)));
     }
   }
-  const last = buffer.subarray(0, filled);
-  if (filled > 0 && !isZero(last)) yield { index, bytes: last };
-  return index * CHUNK_BYTES + filled;
+  if (received >= sizeBytes) return;
+  throw invalidFile(`the image has ${received} bytes, and its file system ${sizeBytes}: it was cut`);
 }

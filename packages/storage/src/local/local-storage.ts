@@ -116,6 +116,8 @@ export class LocalStorage implements StorageDriver {
   /** What deleting a sealed image would free, without its spare. */
   readonly #exclusive = new Map<ImageId, Exclusive>();
   readonly #loopDevices: LoopDevices;
+  /** Images that somebody reads. */
+  readonly #open = new Set<OpenImageFile>();
   #isClosed = false;
 
   private constructor(
@@ -309,7 +311,9 @@ export class LocalStorage implements StorageDriver {
     this.#requireOpen(action);
     const image = await this.#requireImage(action, id);
     if (image.state !== "sealed") throw refused(action, "it is not sealed. Seal it first");
-    return OpenImageFile.open(image.path, image.sizeBytes);
+    const open = await OpenImageFile.open(image, (closed) => this.#open.delete(closed));
+    this.#open.add(open);
+    return open;
   }
 
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {
@@ -477,6 +481,8 @@ export class LocalStorage implements StorageDriver {
     this.#isClosed = true;
     try {
       await this.#turns.idle();
+      // Who reads on gets an error.
+      for (const image of this.#open) await image[Symbol.asyncDispose]();
       await this.#spares.close();
       await this.#loopDevices.detachAll();
       await this.#watch?.close();

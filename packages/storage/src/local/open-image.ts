@@ -2,21 +2,25 @@ import type { FileHandle } from "node:fs/promises";
 import { extents, openFile } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { OpenImage } from "../driver.ts";
+import type { StoredImage } from "./image-directory.ts";
 
 /** Reads a sealed image by a descriptor of its own. A deletion cuts the file, so that its size tells whether what was read, and the map of its holes, are the image's. */
 export class OpenImageFile implements OpenImage {
   readonly sizeBytes: number;
   readonly #file: FileHandle;
   readonly #path: string;
+  readonly #onClosed: (image: OpenImageFile) => void;
+  #isClosed = false;
 
-  private constructor(file: FileHandle, path: string, sizeBytes: number) {
+  private constructor(file: FileHandle, { path, sizeBytes }: StoredImage, onClosed: (image: OpenImageFile) => void) {
     this.#file = file;
     this.#path = path;
+    this.#onClosed = onClosed;
     this.sizeBytes = sizeBytes;
   }
 
-  static async open(path: string, sizeBytes: number): Promise<OpenImageFile> {
-    return new OpenImageFile(await openFile(path, "r"), path, sizeBytes);
+  static async open(image: StoredImage, onClosed: (image: OpenImageFile) => void): Promise<OpenImageFile> {
+    return new OpenImageFile(await openFile(image.path, "r"), image, onClosed);
   }
 
   async *data(): AsyncGenerator<{ readonly offset: number; readonly length: number }, void> {
@@ -35,7 +39,10 @@ export class OpenImageFile implements OpenImage {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     await this.#file.close();
+    this.#onClosed(this);
   }
 
   /** A map that was read after the file was cut shows holes where there was data. */

@@ -1,0 +1,116 @@
+import type { Disk, NewDisk } from "@caisson/database";
+import { runOperation, Step } from "@caisson/linux";
+import { CaissonError, formatSize, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
+import { dataRuns } from "@caisson/snapshot-store";
+import { type FillableImage, settleForeignFileSystem } from "@caisson/storage";
+import { type Actor, type AppContext, requireRegion } from "../context.ts";
+import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
+import { makeRoom, withRoom } from "../disks/room.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import type { Region } from "../region.ts";
+import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
+
+export interface ImportSnapshotInput {
+  readonly slug: string;
+  /** Default: the server's first one. */
+  readonly region: string | null;
+  /** Default: those that it was exported with. */
+  readonly labels: Labels | null;
+  readonly format: ImportFormat;
+}
+
+/**
+ * Makes a snapshot of one that was exported, or of a raw image, as it comes in.
+ *
+ * The header is read and judged before anything is made. Intent: the row in `creating`, which takes the slug. Then the image is written, its file system is checked, and it is sealed,
+ * which is one step of the storage: only a whole and sound image becomes visible in the pool. Commit: the row is `ready`, with its event.
+ *
+ * What is damaged or cut is found before the sealing, so that nothing of it stays. A failure undoes as that of a volume's creation does. A crash leaves a row that the next start
+ * undoes; the image that was being written goes with the process.
+ */
+export async function importSnapshot(
+  app: AppContext,
+  actor: Actor,
+  input: ImportSnapshotInput,
+  body: AsyncIterable<Uint8Array>,
+): Promise<Disk> {
+  const slug = requireSlug(input.slug);
+  const given = input.labels === null ? null : requireLabels(input.labels);
+  const regionName = input.region ?? app.config.regions[0] ?? "";
+  const region = requireRegion(app, regionName);
+  using _place = app.transfers.take(actor.organization.id);
+  await using source = await openImportSource(body, input.format, app.config.volumes.maxCapacityBytes);
+  await requireRoomFor(app, region, source);
+  const snapshot: NewDisk = {
+    kind: "snapshot",
+    id: newId("snp", region.name),
+    organizationId: actor.organization.id,
+    slug,
+    region: region.name,
+    capacityBytes: source.sizeBytes,
+    isBootable: source.isBootable,
+    consistency: source.consistency,
+    // What it came from is of another installation, or a claim.
+    parent: null,
+    baseSnapshot: null,
+    baseImageId: null,
+    labels: given ?? source.labels,
+    createdAtMs: Date.now(),
+  };
+  const { id } = snapshot;
+  return runOperation(app, {
+    name: "snapshot-import",
+    objectId: id,
+    lock: id,
+    intent: {
+      async run() {
+        await app.store.disks.reserve(snapshot);
+        return null;
+      },
+      undo: () => app.store.disks.forget(id, null),
+    },
+    steps: [
+      new Step("image", {
+        run: () => region.storage.createSealed(id, (image) => receive(app, region, source, image)),
+        undo: () => region.storage.deleteImage(id),
+      }),
+    ],
+    commit: {
+      async run() {
+        const { format, consistency } = source;
+        const event = auditEvent(actor, "snapshot-import", snapshot, { slug, format, imageDigest: source.digest() });
+        const usage = await measureDisk(region, snapshot, NO_USAGE);
+        return app.store.disks.commit(id, { consistency, ...usage }, event);
+      },
+      withdraw: () => app.store.disks.withdraw(id),
+    },
+  });
+}
+
+/** Writes what comes, without its zeros, and checks what became of it. */
+async function receive(app: AppContext, region: Region, source: ImportSource, image: FillableImage): Promise<void> {
+  await image.setSize(source.sizeBytes);
+  for await (const { index, bytes } of source.chunks()) {
+    for (const run of dataRuns(bytes, index * source.chunkBytes))
+      await withRoom(app, region, () => image.write(run.offset, run.bytes));
+  }
+  await settleForeignFileSystem(image.path, source.sizeBytes);
+}
+
+/** Throws `STORAGE_FULL` before much was sent, where it is known beforehand that there is no room. The writing looks again. */
+async function requireRoomFor(app: AppContext, region: Region, { dataBytes }: ImportSource): Promise<void> {
+  if (dataBytes === null || (await mostAvailable(region)) >= dataBytes) return;
+  await makeRoom(app, region);
+  const availableBytes = await mostAvailable(region);
+  if (availableBytes >= dataBytes) return;
+  throw new CaissonError(
+    "STORAGE_FULL",
+    `Cannot import the snapshot: it holds ${formatSize(dataBytes)}, and the pool of region ${region.name} has ${formatSize(availableBytes)} available`,
+  );
+}
+
+/** An image lies on one disk. */
+async function mostAvailable({ storage }: Region): Promise<number> {
+  const { disks } = await storage.capacity();
+  return Math.max(0, ...disks.map(({ availableBytes }) => availableBytes));
+}
