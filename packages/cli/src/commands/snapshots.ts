@@ -6,6 +6,7 @@ import { formatBoolean, formatInodes, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { requireFound } from "../with-suggestion.ts";
 import { addSnapshotAction } from "./snapshot-create.ts";
+import { addExportCommand, addImportCommand } from "./snapshot-transfer.ts";
 import { addTreeCommand } from "./snapshot-tree.ts";
 
 const COLUMNS: readonly Column<Snapshot>[] = [
@@ -15,16 +16,21 @@ const COLUMNS: readonly Column<Snapshot>[] = [
   { title: "ALLOCATED", value: ({ allocated }) => formatSize(allocated), isNumeric: true, dropRank: 1 },
   { title: "BOOTABLE", value: ({ bootable }) => formatBoolean(bootable), dropRank: 2 },
   { title: "FLATTENED", value: ({ used }) => formatSize(used), isNumeric: true, dropRank: 4 },
-  { title: "BASE", value: ({ volume }) => volume.slug, dropRank: 5 },
+  { title: "BASE", value: sourceOf, dropRank: 5 },
 ];
 
 const DELETED_COLUMNS: readonly Column<Snapshot>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
   { title: "REGION", value: ({ region }) => region, dropRank: 2 },
-  { title: "BASE", value: ({ volume }) => volume.slug, dropRank: 3 },
+  { title: "BASE", value: sourceOf, dropRank: 3 },
   { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)), dropRank: 1 },
 ];
+
+/** What was imported has no volume here. */
+function sourceOf({ volume }: Snapshot): string {
+  return volume.id === "" ? "-" : volume.slug;
+}
 
 const byId = ({ id }: Snapshot): string => id;
 
@@ -42,6 +48,8 @@ export function addSnapshotsCommands(program: Command): void {
   addDeleted(snapshots);
   addRestore(snapshots);
   addPurge(snapshots);
+  addExportCommand(snapshots);
+  addImportCommand(snapshots);
 }
 
 function addList(snapshots: Command): void {
@@ -164,7 +172,7 @@ function snapshotFields(snapshot: Snapshot): (readonly [string, string])[] {
     ["FLATTENED", formatSize(snapshot.used)],
     ["INODES", formatInodes(snapshot)],
     ["BOOTABLE", formatBoolean(snapshot.bootable)],
-    ["VOLUME", `${snapshot.volume.slug} (${snapshot.volume.id})`],
+    ["VOLUME", snapshot.volume.id === "" ? "-" : `${snapshot.volume.slug} (${snapshot.volume.id})`],
     ["CONSISTENCY", snapshot.consistency ?? "-"],
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
     ["CREATED", snapshot.createdAt === null ? "-" : formatTime(snapshot.createdAt)],

@@ -48,6 +48,16 @@ export interface HttpRequest {
   readonly options?: RequestOptions | undefined;
 }
 
+/** A request whose body, or whose answer, is a stream. */
+export interface StreamRequest {
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  readonly body?: ReadableStream<Uint8Array>;
+  /** `timeoutMs` is for the beginning of the answer; with a body it has no default. `maxRetries` has no meaning. */
+  readonly options?: RequestOptions | undefined;
+}
+
 /** A decoded answer. */
 export interface HttpResponse {
   readonly status: number;
@@ -110,11 +120,38 @@ export class HttpClient {
     }
   }
 
-  async #attempt(request: HttpRequest): Promise<Response> {
+  /** Sends the request once, and resolves with the answer when it begins. Throws as `send` does. */
+  async stream(request: StreamRequest): Promise<Response> {
+    const { method, body, options } = request;
+    const url = this.#url(request);
+    const defaultMs = body === undefined ? this.configuration.timeoutMs : undefined;
+    const timeoutMs = options?.timeoutMs ?? defaultMs;
+    const timeout = new AbortController();
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => timeout.abort(), timeoutMs);
+    const signal = options?.signal === undefined ? timeout.signal : AbortSignal.any([options.signal, timeout.signal]);
+    const init = { method, headers: { ...this.credentials(), Accept: ACCEPT }, signal };
+    let response: Response;
+    try {
+      response = await fetch(url, body === undefined ? init : { ...init, body, duplex: "half" });
+    } catch (error) {
+      throw transportError(error, request, url.origin, timeout.signal, timeoutMs ?? 0);
+    } finally {
+      clearTimeout(timer);
+    }
+    if (response.ok) return response;
+    throw toApiError(response, await readBody(response, request));
+  }
+
+  #url(request: Pick<HttpRequest, "path" | "query" | "origin">): URL {
     const url = new URL(request.path, request.origin ?? this.configuration.apiEndpoint);
     for (const [key, value] of Object.entries(request.query ?? {})) {
       if (value !== undefined) url.searchParams.set(key, value);
     }
+    return url;
+  }
+
+  async #attempt(request: HttpRequest): Promise<Response> {
+    const url = this.#url(request);
     const headers: Record<string, string> = { ...this.credentials(), Accept: ACCEPT };
     if (request.body !== undefined) headers["Content-Type"] = "application/json";
     if (request.idempotencyKey !== undefined) headers["Idempotency-Key"] = request.idempotencyKey;
@@ -136,7 +173,7 @@ export class HttpClient {
 }
 
 /** The body is read under the same time limit as the head, because the signal given to `fetch` covers both. */
-async function readBody(response: Response, request: HttpRequest): Promise<string> {
+export async function readBody(response: Response, request: Described): Promise<string> {
   try {
     return await response.text();
   } catch (error) {
@@ -147,9 +184,12 @@ async function readBody(response: Response, request: HttpRequest): Promise<strin
   }
 }
 
+/** What errors tell of a request. */
+type Described = Pick<HttpRequest, "path" | "options"> & { readonly method: string };
+
 function transportError(
   error: unknown,
-  request: HttpRequest,
+  request: Described,
   origin: string,
   timeout: AbortSignal,
   timeoutMs: number,
@@ -164,6 +204,25 @@ function transportError(
   return new NetworkError(`Cannot reach ${origin}: ${describe(error)}. Is the server running?`, { cause: error });
 }
 
+/** The answer's body as it comes; a connection that breaks before its end is a {@linkcode NetworkError}. */
+export function bodyStream(response: Response, request: Described): ReadableStream<Uint8Array> {
+  const reader = (response.body ?? new Blob([]).stream()).getReader();
+  return new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      } catch (error) {
+        if (request.options?.signal?.aborted) throw request.options.signal.reason;
+        const what = `${request.method} ${request.path}`;
+        throw new NetworkError(`The answer to ${what} broke off: ${describe(error)}`, { cause: error });
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
 /** `fetch` hides the reason one or two levels down. */
 function describe(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
@@ -176,7 +235,7 @@ function wasNeverSent(error: NetworkError): boolean {
   return cause instanceof Error && "code" in cause && cause.code === "ECONNREFUSED";
 }
 
-function parseBody(text: string): unknown {
+export function parseBody(text: string): unknown {
   if (text === "") return undefined;
   try {
     return JSON.parse(text);

@@ -3,6 +3,13 @@ import { path } from "../core/http.ts";
 import { fetchPage, type ListOptions, labelQuery, type PaginatedList, requireArray } from "../core/page.ts";
 import { type Descendant, toDescendant } from "./common.ts";
 import { getSnapshot, type Snapshot, toSnapshot } from "./snapshot.ts";
+import {
+  exportSnapshot,
+  importSnapshot,
+  type SnapshotExportOptions,
+  type SnapshotImportInit,
+  type SnapshotImportSource,
+} from "./transfer.ts";
 
 /** Which snapshots to list. */
 export interface SnapshotListOptions extends ListOptions {
@@ -14,7 +21,7 @@ export interface SnapshotListOptions extends ListOptions {
   deleted?: boolean;
 }
 
-/** The organization's snapshots. Ids and slugs are accepted alike. They are made with `client.volumes.snapshot()`. */
+/** The organization's snapshots. Ids and slugs are accepted alike. They are made with `client.volumes.snapshot()`, or imported. */
 export class Snapshots {
   readonly #http: HttpClient;
 
@@ -65,6 +72,27 @@ export class Snapshots {
     return toSnapshot(
       (await this.#http.send({ method: "PATCH", path: path`/api/v2/snapshots/${idOrSlug}`, body, options })).body,
     );
+  }
+
+  /**
+   * Exports a snapshot as a stream, which is read at the pace of its reader: one file that {@linkcode import} of any server takes, and that shows it when a bit of it changed. The snapshot can be
+   * used meanwhile, and deleted; when it is deleted for good, the stream fails.
+   *
+   * ```ts
+   * const file = await client.snapshots.export("tools-v1");
+   * await pipeline(file, createWriteStream("tools-v1.snapshot"));
+   * ```
+   */
+  async export(idOrSlug: string, options: SnapshotExportOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return await exportSnapshot(this.#http, idOrSlug, options);
+  }
+
+  /**
+   * Makes a snapshot of what {@linkcode export} gave, here or on another server, or of a raw image. The source is read as fast as the server takes it, once, and the call is never
+   * repeated. It resolves when all was verified and the snapshot is durable; whatever goes wrong before, such as a file that is damaged or was cut (`INVALID_SNAPSHOT_FILE`), leaves nothing.
+   */
+  async import(source: SnapshotImportSource, init: SnapshotImportInit, options?: RequestOptions): Promise<Snapshot> {
+    return await importSnapshot(this.#http, source, init, options);
   }
 
   /** Lists everything that was made from the snapshot: volumes, their snapshots, and so on. */

@@ -38,17 +38,20 @@ export async function openImportSource(
   maxBytes: number,
 ): Promise<ImportSource> {
   const whole = orCut(pieces);
-  const source = format.isRaw ? await openRaw(whole, format.isBootable, maxBytes) : await openFile(whole);
-  if (source.sizeBytes <= maxBytes) return source;
-  await source[Symbol.asyncDispose]();
-  throw tooLarge(source.sizeBytes, maxBytes);
+  try {
+    const source = format.isRaw ? await openRaw(whole, format.isBootable, maxBytes) : await openFile(whole);
+    if (source.sizeBytes > maxBytes) throw tooLarge(source.sizeBytes, maxBytes);
+    return source;
+  } catch (error) {
+    await whole.return();
+    throw error;
+  }
 }
 
 async function openFile(pieces: AsyncIterable<Uint8Array>): Promise<ImportSource> {
   const reader = await SnapshotFileReader.open(pieces);
   const { sizeBytes, dataBytes, chunkBytes, isBootable, consistency, labels, parent } = reader.header;
   if (parent !== null) {
-    await reader[Symbol.asyncDispose]();
     throw invalidFile("it is a difference to another snapshot, which this server does not take", {
       advice: "Export the whole snapshot",
     });
