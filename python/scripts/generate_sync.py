@@ -39,6 +39,8 @@ WORDS = (
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bhttpx\.AsyncClient\b", "httpx.Client"),
     (r"\baclose\b", "close"),
+    (r"\baread\b", "read"),
+    (r"\baiter_raw\b", "iter_raw"),
     (r"\b_async\b", "_sync"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"^pytestmark = pytest\.mark\.anyio\n", ""),

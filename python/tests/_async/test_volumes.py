@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from caisson import AsyncCaisson, errors
@@ -208,3 +210,34 @@ async def test_a_bootable_volume_keeps_what_a_sandbox_writes_and_a_snapshot_does
     with pytest.raises(errors.BadRequestError) as caught:
         await client.sandbox.create(root=blank)
     assert caught.value.code == "NOT_BOOTABLE"
+
+
+async def test_a_snapshot_leaves_and_comes_back(client: AsyncCaisson, name: str) -> None:
+    await client.volumes.create(name, "ord", "300MB")
+    async with client.sandbox.create(volumes={"/v": name}) as sandbox:
+        await sandbox.fs.write_text_file("/v/file", "exported")
+    await client.volumes.snapshot(name, slug=f"{name}-1", labels={"team": "a"})
+
+    async def pieces(content: bytes) -> AsyncIterator[bytes]:
+        yield content
+
+    content = b"".join([piece async for piece in client.snapshots.export(f"{name}-1")])
+    imported = await client.snapshots.import_(pieces(content), slug=f"{name}-2")
+    assert (imported.slug, imported.labels, imported.is_bootable) == (f"{name}-2", {"team": "a"}, False)
+    raw = b"".join([piece async for piece in client.snapshots.export(imported, raw=True)])
+    assert len(raw) == 300_000_000
+    again = await client.snapshots.import_(
+        pieces(raw), slug=f"{name}-3", region="ord", labels={"b": "2"}, raw=True, bootable=True
+    )
+    assert (again.labels, again.is_bootable) == ({"b": "2"}, True)
+    await client.volumes.create(f"{name}-new", "ord", "300MB", from_snapshot=f"{name}-3")
+    async with client.sandbox.create(volumes={"/v": f"{name}-new"}) as sandbox:
+        assert await sandbox.fs.read_text_file("/v/file") == "exported"
+
+    with pytest.raises(errors.ApiError) as caught:
+        await client.snapshots.import_(pieces(content[:-1]), slug=f"{name}-4")
+    assert caught.value.code == "INVALID_SNAPSHOT_FILE"
+    assert await client.snapshots.get(f"{name}-4") is None
+    with pytest.raises(errors.NotFoundError):
+        async for _ in client.snapshots.export(f"{name}-4"):
+            pass

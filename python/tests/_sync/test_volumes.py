@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from caisson import Caisson, errors
@@ -207,3 +209,34 @@ def test_a_bootable_volume_keeps_what_a_sandbox_writes_and_a_snapshot_does_not(c
     with pytest.raises(errors.BadRequestError) as caught:
         client.sandbox.create(root=blank)
     assert caught.value.code == "NOT_BOOTABLE"
+
+
+def test_a_snapshot_leaves_and_comes_back(client: Caisson, name: str) -> None:
+    client.volumes.create(name, "ord", "300MB")
+    with client.sandbox.create(volumes={"/v": name}) as sandbox:
+        sandbox.fs.write_text_file("/v/file", "exported")
+    client.volumes.snapshot(name, slug=f"{name}-1", labels={"team": "a"})
+
+    def pieces(content: bytes) -> Iterator[bytes]:
+        yield content
+
+    content = b"".join([piece for piece in client.snapshots.export(f"{name}-1")])
+    imported = client.snapshots.import_(pieces(content), slug=f"{name}-2")
+    assert (imported.slug, imported.labels, imported.is_bootable) == (f"{name}-2", {"team": "a"}, False)
+    raw = b"".join([piece for piece in client.snapshots.export(imported, raw=True)])
+    assert len(raw) == 300_000_000
+    again = client.snapshots.import_(
+        pieces(raw), slug=f"{name}-3", region="ord", labels={"b": "2"}, raw=True, bootable=True
+    )
+    assert (again.labels, again.is_bootable) == ({"b": "2"}, True)
+    client.volumes.create(f"{name}-new", "ord", "300MB", from_snapshot=f"{name}-3")
+    with client.sandbox.create(volumes={"/v": f"{name}-new"}) as sandbox:
+        assert sandbox.fs.read_text_file("/v/file") == "exported"
+
+    with pytest.raises(errors.ApiError) as caught:
+        client.snapshots.import_(pieces(content[:-1]), slug=f"{name}-4")
+    assert caught.value.code == "INVALID_SNAPSHOT_FILE"
+    assert client.snapshots.get(f"{name}-4") is None
+    with pytest.raises(errors.NotFoundError):
+        for _ in client.snapshots.export(f"{name}-4"):
+            pass

@@ -6,6 +6,7 @@ import type { SnapshotImportInit } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import type { Context } from "../context.ts";
+import type { CopyProgress } from "../copy/progress.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
 import { formatDuration } from "../output/format.ts";
 import { BrokenPipeError } from "../output/standard-outputs.ts";
@@ -141,21 +142,17 @@ async function writeWhole(file: string, bytes: ReadableStream<Uint8Array>): Prom
 
 /** Counts what passes, and shows it where a person watches. */
 class Counted implements Disposable {
-  readonly #progress: InstanceType<typeof import("../copy/progress.ts").CopyProgress>;
+  readonly #progress: CopyProgress;
   readonly #name: string;
 
-  private constructor(progress: Counted["progress"], name: string) {
+  private constructor(progress: CopyProgress, name: string) {
     this.#progress = progress;
     this.#name = name;
   }
 
   static async of(context: Context, name: string, totalBytes: number | null): Promise<Counted> {
-    const { CopyProgress } = await import("../copy/progress.ts");
-    return new Counted(new CopyProgress(totalBytes, context.output.isWatched), name);
-  }
-
-  get progress() {
-    return this.#progress;
+    const { CopyProgress: Progress } = await import("../copy/progress.ts");
+    return new Counted(new Progress(totalBytes, context.output.isWatched), name);
   }
 
   get bytes(): number {

@@ -22,6 +22,9 @@ const FILES: Candidates = { ...NOTHING, isFile: true };
 /** Options whose value is a path. */
 const PATH_OPTIONS = new Set(["--config", "--data", "--copy", "--directory"]);
 
+/** Commands with arguments that are paths. */
+const FILE_COMMANDS = new Set(["copy", "export", "import"]);
+
 /** What may follow the words that were typed; the last of them is the one being completed, and may be empty. */
 export function findCandidates(program: Command, typed: readonly string[]): Candidates {
   const words = typed.slice(0, -1);
@@ -38,7 +41,7 @@ export function findCandidates(program: Command, typed: readonly string[]): Cand
     );
   if (command.name() === "help") return matching(program.commands.flatMap(commandCandidates), current);
   const names = argumentCount === 0 ? kindOfArgument(command.parent?.name(), command.name()) : null;
-  return { ...(command.name() === "copy" ? FILES : NOTHING), names };
+  return { ...(FILE_COMMANDS.has(command.name()) ? FILES : NOTHING), names };
 }
 
 /** Follows the words down the tree of commands. `pending` is an option that still waits for its value. */

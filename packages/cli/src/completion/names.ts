@@ -19,6 +19,7 @@ const KINDS: Readonly<Record<string, NameKind>> = {
   "snapshots get": "snapshot",
   "snapshots delete": "snapshot",
   "snapshots tree": "snapshot",
+  "snapshots export": "snapshot",
   "caisson exec": "sandbox",
   "caisson shell": "sandbox",
   "caisson extend": "sandbox",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +19,8 @@ from .concurrency import sleep
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 2.0
 _LONGEST_ADVICE_S = 30.0
+# A server checks what it was sent before it answers.
+_UPLOADED_S = 600.0
 # Refused before anything was done, so that any request may be sent again.
 _NOT_PROCESSED = frozenset({429, 503})
 # Perhaps done, perhaps not.
@@ -75,6 +77,29 @@ class AsyncHttp:
     async def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards."""
         await self._client.aclose()
+
+    async def download(self, url: str, params: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The answer to one request, piece by piece. It is not repeated."""
+        try:
+            async with self._client.stream("GET", url, params=params) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise api_error(response.status_code, response.headers, response.content)
+                async for piece in response.aiter_raw():
+                    yield piece
+        except httpx.TransportError as problem:
+            raise _transport_error(problem, "GET", url) from problem
+
+    async def upload(self, url: str, params: Mapping[str, str], content: AsyncIterable[bytes]) -> Any:
+        """Sends what there is once, at the pace of the server, and returns its answer."""
+        waits = httpx.Timeout(self._options.timeout, read=_UPLOADED_S, write=_UPLOADED_S)
+        try:
+            response = await self._client.post(url, params=params, content=content, timeout=waits)
+        except httpx.TransportError as problem:
+            raise _transport_error(problem, "POST", url) from problem
+        if response.is_success:
+            return _json(response)
+        raise api_error(response.status_code, response.headers, response.content)
 
     async def request(
         self,

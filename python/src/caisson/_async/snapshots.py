@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
 from .._records import Descendant, Snapshot, id_of
 from .http import AsyncHttp, path_part
@@ -11,7 +11,7 @@ from .pages import AsyncPaginatedList, fetch_page, list_params
 
 
 class AsyncSnapshots:
-    """`client.snapshots`. Snapshots are taken with `client.volumes.snapshot`."""
+    """`client.snapshots`. Snapshots are taken with `client.volumes.snapshot`, or imported."""
 
     def __init__(self, http: AsyncHttp, endpoint: str) -> None:
         self._http = http
@@ -77,6 +77,70 @@ class AsyncSnapshots:
     async def update(self, id_or_slug: str | Snapshot, *, labels: Mapping[str, str]) -> Snapshot:
         """Replaces the labels of a snapshot."""
         return Snapshot.from_wire(await self._http.patch(self._of(id_or_slug), {"labels": dict(labels)}))
+
+    async def export(self, id_or_slug: str | Snapshot, *, raw: bool = False) -> AsyncIterator[bytes]:
+        """A snapshot as one file, piece by piece, which `import_` of any server takes.
+
+        The file shows it when a bit of it changed. The snapshot can be used meanwhile, and deleted; when it is deleted
+        for good, this fails.
+
+            with open("tools-v1.snapshot", "wb") as file:
+                async for piece in client.snapshots.export("tools-v1"):
+                    file.write(piece)
+
+        Args:
+            id_or_slug: The snapshot.
+            raw: The image of the ext4 file system itself, zeros included. Nothing in it shows damage, and labels and
+                the like are not in it.
+
+        Raises:
+            NotFoundError: When there is no such snapshot.
+            RateLimitError: When too many exports and imports are under way.
+            ApiConnectionError: When the connection broke before the end: what came is not all of it.
+        """
+        params = {"raw": "true"} if raw else {}
+        async for piece in self._http.download(f"{self._of(id_or_slug)}/export", params):
+            yield piece
+
+    async def import_(
+        self,
+        content: AsyncIterable[bytes],
+        *,
+        slug: str,
+        region: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        raw: bool = False,
+        bootable: bool = False,
+    ) -> Snapshot:
+        """Makes a snapshot of what `export` gave, here or on another server, or of a raw image.
+
+        The content is taken at the pace of the server, once. When this returns, all of it was verified and the
+        snapshot is durable; when it raises, there is nothing of it.
+
+        Args:
+            content: The bytes, in pieces.
+            slug: Of the new snapshot.
+            region: Where. Default: the server's first region.
+            labels: Default: those that it was exported with.
+            raw: The content is the image of an ext4 file system, without a partition table.
+            bootable: Sandboxes may boot from it; only with `raw`, because an exported file says it itself.
+
+        Raises:
+            ApiError: With the code `INVALID_SNAPSHOT_FILE` when the content is damaged, was cut, or has a file system
+                that the server does not take.
+            ConflictError: When the slug is taken.
+            BadRequestError: With the code `INVALID_CAPACITY` when it is larger than a volume may be.
+            InsufficientStorageError: When the pool has no room for it.
+        """
+        params = {"slug": slug}
+        params.update({f"labels[{key}]": value for key, value in (labels or {}).items()})
+        if region is not None:
+            params["region"] = region
+        if raw:
+            params["raw"] = "true"
+        if bootable:
+            params["bootable"] = "true"
+        return Snapshot.from_wire(await self._http.upload(f"{self._url}/import", params, content))
 
     async def descendants(self, id_or_slug: str | Snapshot) -> builtins.list[Descendant]:
         """The volumes that were made from a snapshot, the snapshots taken of those, and so on."""

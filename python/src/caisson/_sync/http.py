@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +20,8 @@ from .concurrency import sleep
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 2.0
 _LONGEST_ADVICE_S = 30.0
+# A server checks what it was sent before it answers.
+_UPLOADED_S = 600.0
 # Refused before anything was done, so that any request may be sent again.
 _NOT_PROCESSED = frozenset({429, 503})
 # Perhaps done, perhaps not.
@@ -76,6 +78,29 @@ class Http:
     def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards."""
         self._client.close()
+
+    def download(self, url: str, params: Mapping[str, str]) -> Iterator[bytes]:
+        """The answer to one request, piece by piece. It is not repeated."""
+        try:
+            with self._client.stream("GET", url, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    raise api_error(response.status_code, response.headers, response.content)
+                for piece in response.iter_raw():
+                    yield piece
+        except httpx.TransportError as problem:
+            raise _transport_error(problem, "GET", url) from problem
+
+    def upload(self, url: str, params: Mapping[str, str], content: Iterable[bytes]) -> Any:
+        """Sends what there is once, at the pace of the server, and returns its answer."""
+        waits = httpx.Timeout(self._options.timeout, read=_UPLOADED_S, write=_UPLOADED_S)
+        try:
+            response = self._client.post(url, params=params, content=content, timeout=waits)
+        except httpx.TransportError as problem:
+            raise _transport_error(problem, "POST", url) from problem
+        if response.is_success:
+            return _json(response)
+        raise api_error(response.status_code, response.headers, response.content)
 
     def request(
         self,
