@@ -17,10 +17,16 @@ export class MadeImage implements AsyncDisposable {
   }
 
   static async make(options: readonly string[] = [], sizeBytes = 64 * MIB): Promise<MadeImage> {
-    const image = new MadeImage(await mkdtemp(join(tmpdir(), "caisson-image-")), sizeBytes);
-    await using file = await open(image.path, "wx");
-    await file.truncate(sizeBytes);
-    await runTool("mkfs.ext4", ["-q", "-b", "4096", "-e", "remount-ro", ...options, image.path]);
+    const directory = await mkdtemp(join(tmpdir(), "caisson-image-"));
+    const image = new MadeImage(directory, sizeBytes);
+    try {
+      await using file = await open(image.path, "wx");
+      await file.truncate(sizeBytes);
+      await runTool("mkfs.ext4", ["-q", "-b", "4096", "-e", "remount-ro", ...options, image.path]);
+    } catch (error) {
+      await rm(directory, { recursive: true });
+      throw error;
+    }
     return image;
   }
 

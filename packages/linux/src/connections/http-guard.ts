@@ -68,7 +68,7 @@ const passedOn = new WeakSet<IncomingMessage>();
 
 /**
  * For a request whose client is known, and whose body is worked on as it comes: it takes as long as it takes, and `bodyMs` becomes the longest that the client may send nothing while it is
- * waited for. Nothing of the body counts as kept.
+ * waited for, and the time for the rest of a body whose request is answered, since clients send much before they look for an answer. Nothing of the body counts as kept.
  */
 export function passBodyOn(request: IncomingMessage): void {
   passedOn.add(request);
@@ -216,7 +216,7 @@ export class HttpGuard {
    */
   #receiveChunk(guarded: Guarded, length: number): void {
     this.#follow(guarded);
-    if (isPassedOn(guarded)) guarded.sinceMs = performance.now();
+    if (guarded.phase === "body" && isPassedOn(guarded.current?.request)) guarded.sinceMs = performance.now();
     this.#measure(guarded, this.#bufferedBytes(guarded));
     if (guarded.phase !== "headers") guarded.tinyPieces = 0;
     else if (length < TINY_BYTES && guarded.bytes > LONG_BYTES) guarded.tinyPieces += 1;
@@ -281,12 +281,12 @@ export class HttpGuard {
         break;
       case "body":
         // What has come and is not read yet is not the client's delay.
-        if (isPassedOn(guarded) && (guarded.current?.request.readableLength ?? 0) > 0)
+        if (isPassedOn(guarded.current?.request) && (guarded.current?.request.readableLength ?? 0) > 0)
           guarded.sinceMs = performance.now();
         else if (bodyMs !== null && forMs > bodyMs) this.#end(guarded, "late-body");
         break;
       case "rest":
-        if (forMs > restMs) this.#cut(guarded);
+        if (forMs > (isPassedOn(guarded.rest) ? (bodyMs ?? restMs) : restMs)) this.#cut(guarded);
         break;
       case "answer":
         if (answerMs !== null && forMs > answerMs) this.#cut(guarded);
@@ -303,15 +303,15 @@ export class HttpGuard {
 
   /** What came of a request that is not whole, and what the client has not taken of its answers. */
   #bufferedBytes(guarded: Guarded): number {
-    const { socket, bytesBefore, phase } = guarded;
-    const isKept = phase === "headers" || (phase === "body" && this.#limits.bodyMs !== null && !isPassedOn(guarded));
+    const { socket, bytesBefore, phase, current } = guarded;
+    const isKept =
+      phase === "headers" || (phase === "body" && this.#limits.bodyMs !== null && !isPassedOn(current?.request));
     return socket.writableLength + (isKept ? socket.bytesRead - bytesBefore : 0);
   }
 }
 
-/** Whether its body comes now, and is passed on. */
-function isPassedOn({ phase, current }: Guarded): boolean {
-  return phase === "body" && current !== null && passedOn.has(current.request);
+function isPassedOn(request: IncomingMessage | null | undefined): boolean {
+  return request != null && passedOn.has(request);
 }
 
 function hasEnded(socket: Duplex): boolean {

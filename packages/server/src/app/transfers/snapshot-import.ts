@@ -58,7 +58,8 @@ export async function importSnapshot(
     createdAtMs: Date.now(),
   };
   const { id } = snapshot;
-  return runOperation(app, {
+  // Awaited here, because the source and the place are given back with the return.
+  return await runOperation(app, {
     name: "snapshot-import",
     objectId: id,
     lock: id,
