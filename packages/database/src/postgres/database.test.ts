@@ -7,7 +7,7 @@ import { CaissonError, isRefusal, newId, UnknownOutcomeError } from "@caisson/mo
 import type pg from "pg";
 import { CutProxy } from "../../testing/cut-proxy.ts";
 import { PostgresServer } from "../../testing/postgres-server.ts";
-import { sampleDisk } from "../../testing/sample-disk.ts";
+import { SAMPLE_OWNER, sampleDisk, sampleNode } from "../../testing/samples.ts";
 import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
 import { Database } from "./database.ts";
@@ -24,7 +24,7 @@ const unexpected = {
     throw error;
   },
 };
-const PLACES = { perOrganization: 100, total: 1000, kept: 0, keptEach: 1 };
+const PLACES = { perOrganization: 100, kept: 0, keptEach: 1 };
 
 const event = (objectId: string): AuditEvent => ({
   organizationId: "org_a",
@@ -47,6 +47,7 @@ const usage = {
 };
 const sandbox = (): NewSandbox => ({
   id: newId("sbx", "ord"),
+  owner: SAMPLE_OWNER,
   organizationId: "org_a",
   region: "ord",
   labels: {},
@@ -54,6 +55,11 @@ const sandbox = (): NewSandbox => ({
   createdAtMs: 1,
   stopAtMs: null,
 });
+/** What disks and sandboxes belong to. */
+const prepare = async (store: Omit<Store, "close">): Promise<void> => {
+  await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+  await store.nodes.begin(sampleNode(), 60_000);
+};
 const isUnavailable = (error: unknown): boolean =>
   error instanceof CaissonError && error.code === "DATABASE_UNAVAILABLE" && error.retryAfterSeconds !== null;
 
@@ -68,7 +74,7 @@ suite("a PostgreSQL database", () => {
   /** A store that is ready to be used, on a database of its own or the given one. */
   const open = async (url?: string): Promise<Store> => {
     const store = await openPostgresStore(url ?? (await server.createDatabase()), INSTALLATION, unexpected);
-    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    await prepare(store);
     return store;
   };
 
@@ -131,7 +137,7 @@ suite("a PostgreSQL database", () => {
         const id = await make(one, `volume-${round}`);
         const [attached, grown, deleted] = await Promise.allSettled([
           one.sandboxes.reserve(sandbox(), [{ volumeId: id, isReadOnly: false }], PLACES),
-          two.disks.beginGrow(id, 2e9),
+          two.disks.beginGrow(SAMPLE_OWNER, id, 2e9),
           one.disks.delete(id, 1, 2, event(id)),
         ]);
         const isAttached = attached?.status === "fulfilled" && attached.value.kind === "reserved";
@@ -289,7 +295,7 @@ suite("a PostgreSQL database", () => {
     await using own = await PostgresServer.start();
     const url = await own.createDatabase();
     const store = await openPostgresStore(url, INSTALLATION, unexpected);
-    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    await prepare(store);
     await own.kill();
     const waiting = store.disks.reserve(disk("patient"));
     await own.start();
@@ -298,7 +304,7 @@ suite("a PostgreSQL database", () => {
     const refusals = await Promise.allSettled([
       store.disks.reserve(disk("refused")),
       store.organizations.list(),
-      store.sandboxes.listLive(),
+      store.sandboxes.listLeft(SAMPLE_OWNER),
     ]);
     for (const refusal of refusals) {
       assert.ok(

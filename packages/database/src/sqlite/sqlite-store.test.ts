@@ -13,14 +13,21 @@ storeConformance("SQLite", async () => {
   const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
   const path = join(directory, "caisson.db");
   let store = openSqliteStore(path);
+  const others = new AsyncDisposableStack();
   return {
     store,
+    async openSecond() {
+      const second = openSqliteStore(path);
+      others.defer(() => second.close());
+      return second;
+    },
     async reopen() {
       await store.close();
       store = openSqliteStore(path);
       return store;
     },
     async dispose() {
+      await others.disposeAsync();
       await store.close();
       await rm(directory, { recursive: true });
     },
