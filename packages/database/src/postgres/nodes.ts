@@ -4,8 +4,8 @@ import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { writeEvent } from "./events.ts";
 
-/** The clock of the store. */
-const NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+/** The clock of the store, standing still during a statement. */
+const NOW_MS = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint";
 const COLUMNS = `*, lease_until_ms > ${NOW_MS} AS is_live`;
 
 export function createNodeStore(database: Database): NodeStore {

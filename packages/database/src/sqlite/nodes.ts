@@ -4,7 +4,7 @@ import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 
-/** The clock of the store. */
+/** The clock of the store, standing still during a statement. */
 const NOW_MS = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 const SELECT = `SELECT *, lease_until_ms > ${NOW_MS} AS is_live FROM nodes`;
 
