@@ -1,5 +1,6 @@
 import type { Disk, DiskKind, Organization, Owner, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
