@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError, isRefusal, newId, UnknownOutcomeError } from "@caisson/model";
 import type pg from "pg";
 import { CutProxy } from "../../testing/cut-proxy.ts";
+import { assertOlderRowsAreSettled, OLDER_ROWS } from "../../testing/older-rows.ts";
 import { PostgresServer } from "../../testing/postgres-server.ts";
 import { SAMPLE_OWNER, sampleDisk, sampleNode } from "../../testing/samples.ts";
 import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../store.ts";
@@ -359,6 +360,26 @@ suite("a PostgreSQL database", () => {
     const name = new URL(url).pathname.slice(1);
     await server.query("INSERT INTO schema_version VALUES (999)", name);
     await assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), /schema version 999.*use the newer program/);
+  });
+
+  test("what a program from before nodes stored belongs to the node of its data directory, whose first run settles it", async () => {
+    const url = await server.createDatabase();
+    const name = new URL(url).pathname.slice(1);
+    for (const extension of ["pg_trgm", "btree_gist"]) await server.query(`CREATE EXTENSION ${extension}`, name);
+    await server.query(
+      "CREATE TABLE schema_version (version int NOT NULL); INSERT INTO schema_version VALUES (2)",
+      name,
+    );
+    for (const file of ["0001-initial.sql", "0002-ssh-keys.sql"])
+      await server.query(await readFile(join(import.meta.dirname, "migrations", file), "utf8"), name);
+    const rows = OLDER_ROWS.replaceAll("LABEL_WORDS", "label_words,").replaceAll("NO_WORDS", "'{}',");
+    await server.query(rows, name);
+    const store = await openPostgresStore(url, INSTALLATION, unexpected);
+    await assertOlderRowsAreSettled(store);
+    await store.close();
+    const fresh = await openPostgresStore(await server.createDatabase(), INSTALLATION, unexpected);
+    assert.deepEqual(await fresh.nodes.list(), []);
+    await fresh.close();
   });
 
   test("texts with a zero character are found nowhere, and not stored", async () => {
