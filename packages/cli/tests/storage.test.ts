@@ -272,7 +272,7 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   assert.match(refused.stderr, new RegExp(`it is being drained.*caisson nodes undrain ${id}`));
   assert.equal((await server.run(["nodes", "undrain", id])).stdout, `Node ${id} takes new sandboxes\n`);
   const sandbox = await server.succeed("create", "--timeout", "5m");
-  assert.match(await server.succeed("list", "--nodes"), new RegExp(`^ID .*NODE\\n${sandbox} .*${id}$`));
+  assert.match(await server.succeed("list", "--nodes"), new RegExp(`^ID .*NODE\\n${sandbox} .*${id}$`, "m"));
   assert.doesNotMatch(await server.succeed("list"), /NODE/);
   await server.succeed("kill", sandbox);
   const forget = await server.run(["nodes", "forget", id]);
