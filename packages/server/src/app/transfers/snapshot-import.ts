@@ -56,6 +56,7 @@ export async function importSnapshot(
     baseImageId: null,
     labels: given ?? source.labels,
     createdAtMs: Date.now(),
+    owner: app.owner,
   };
   const { id } = snapshot;
   // Awaited here, because the source and the place are given back with the return.
