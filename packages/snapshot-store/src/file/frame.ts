@@ -1,6 +1,6 @@
 import { invalidFile } from "../invalid-file.ts";
 
-/** docs/snapshot-file.md describes the format for other readers; both change together. */
+/** docs/snapshot-files.md describes the format for other readers; both change together. */
 export const SNAPSHOT_FILE_VERSION = 1;
 /** As of PNG: what takes eight bits for seven, or changes line ends, changes this. */
 const MAGIC = Buffer.from("\x89CAISSON\r\n\x1a\n", "latin1");
