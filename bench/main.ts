@@ -3,6 +3,7 @@ await import("./sandboxes.ts");
 await import("./warm.ts");
 await import("./transfers.ts");
 await import("./copies.ts");
+await import("./snapshot-files.ts");
 await import("./storage.ts");
 await import("./aged.ts");
 await import("./stores.ts");
