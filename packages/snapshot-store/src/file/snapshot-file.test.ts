@@ -149,6 +149,36 @@ suite("a snapshot file", () => {
     assert.ok((await write(Buffer.alloc(50 * CHUNK))).length < 1000, "zeros cost nothing");
   });
 
+  test("is written and read no further ahead than a few chunks, however slow the other side is", async () => {
+    const count = 60;
+    let written = 0;
+    const chunks = (async function* () {
+      for (let index = 0; index < count; index += 1) {
+        written += 1;
+        yield { index, bytes: randomBytes(CHUNK) };
+      }
+    })();
+    const writer = writeSnapshotFile(headerOf(count * CHUNK), chunks);
+    const pieces: Buffer[] = [];
+    for (let piece = 0; piece < 5; piece += 1) pieces.push((await writer.next()).value ?? Buffer.alloc(0));
+    assert.ok(written <= 8, `${written} chunks were read for the first ${pieces.length} pieces`);
+    pieces.push(...(await Array.fromAsync(writer)));
+    let read = 0;
+    const reader = await SnapshotFileReader.open(
+      (async function* () {
+        for (const piece of pieces) {
+          read += 1;
+          yield piece;
+        }
+      })(),
+    );
+    assert.equal(read, 1);
+    const found = reader.chunks();
+    for (let chunk = 0; chunk < 4; chunk += 1) await found.next();
+    assert.ok(read <= 8, `${read} pieces were read for the first 4 chunks`);
+    assert.equal((await Array.fromAsync(found)).length, count - 4);
+  });
+
   test("has one identity for one image, and another for every other one", async () => {
     const image = sampleImage();
     const { digest } = await read(await write(image));
