@@ -105,9 +105,13 @@ export function transferRoutes(
           labels: Object.keys(labels).length === 0 ? null : labels,
           format: isRaw ? ({ isRaw, isBootable } as const) : ({ isRaw } as const),
         };
-        // What an import leaves of it is the connection's matter: the answer must reach the client first.
         const body = request.raw.iterator({ destroyOnReturn: false });
-        return show(request, await importSnapshot(app, request.actor, input, body));
+        try {
+          return show(request, await importSnapshot(app, request.actor, input, body));
+        } finally {
+          // The rest of one that was refused: a client that still sends may look for the answer only then.
+          request.raw.resume();
+        }
       },
     );
   });
