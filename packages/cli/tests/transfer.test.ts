@@ -28,7 +28,7 @@ test("a snapshot goes to a file and comes back; what the commands print is for s
   const file = inDirectory("noise.snapshot");
   await writeFile(file, "what was there before");
   const exported = await server.run(["snapshots", "export", "noise", file]);
-  assert.match(exported.stdout, /^Exported snapshot noise to \S+ \(6\d\.?\d* MB in .*\)\n$/, JSON.stringify(exported));
+  assert.match(exported.stdout, /^Exported snapshot noise to \S+ \(6\d\S* MiB in .*\)\n$/, JSON.stringify(exported));
   assert.equal(exported.stderr, "");
   assert.ok((await stat(file)).size > 60_000_000);
   const id = await server.succeed("snapshots", "import", file, "--slug", "copy", "--region", "ord");

@@ -123,7 +123,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
     };
 
     test("a sealed image that is filled is there as a whole, takes the space of what was written, and is read without its holes", async () => {
-      const sizeBytes = 200 * MIB + 1000;
+      const sizeBytes = 200 * MIB;
       const parts = [
         [0, patternOf("begin", 8192)],
         [100 * MIB, patternOf("middle", MIB)],
@@ -159,19 +159,6 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       await assert.rejects(failed, /cut off/);
       assert.equal(await driver.getImage("snp_a"), null);
       assert.deepEqual(await pool.findDebris(), []);
-    });
-
-    test("filling ends with STORAGE_FULL before the headroom is gone", async () => {
-      const before = await driver.capacity();
-      const bytes = patternOf("full", 16 * MIB);
-      const filled = driver.createSealed("snp_a", async (image) => {
-        await image.setSize(8192 * MIB);
-        for (let offset = 0; ; offset += bytes.length) await image.write(offset, bytes);
-      });
-      await assert.rejects(filled, { code: "STORAGE_FULL" });
-      assert.equal(await driver.getImage("snp_a"), null);
-      assert.deepEqual(await pool.findDebris(), []);
-      assert.ok(before.headroomBytes >= 64 * MIB, "what is written between two looks fits into the headroom");
     });
 
     test("an image that is deleted while it is read fails to be read, and gives no zeros for its data", async () => {
@@ -480,6 +467,20 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       const contents = await withDevice("vol_kept", "ro", ({ path }) => readDevice(path));
       assert.deepEqual(contents, patternOf("kept", 8 * MIB));
       await remove("vol_kept", "vol_more");
+    });
+
+    test("filling ends with STORAGE_FULL before the headroom is gone", async () => {
+      const before = await driver.capacity();
+      const bytes = patternOf("full", 16 * MIB);
+      const filled = driver.createSealed("snp_a", async (image) => {
+        await image.setSize(8192 * MIB);
+        for (let offset = 0; ; offset += bytes.length) await image.write(offset, bytes);
+      });
+      await assert.rejects(filled, { code: "STORAGE_FULL" });
+      assert.equal(await driver.getImage("snp_a"), null);
+      assert.deepEqual(await pool.findDebris(), []);
+      assert.ok(before.headroomBytes >= 64 * MIB, "what is written between two looks fits into the headroom");
+      await eventually(async () => (await driver.capacity()).availableBytes > before.totalBytes / 2, 60_000);
     });
   });
 }
