@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
@@ -105,8 +106,11 @@ test("an export ends quietly with its reader, and by Ctrl-C, without a file", as
   );
 });
 
-test("an export whose server dies fails, and leaves what was there", async () => {
-  const file = inDirectory("kept.snapshot");
+test("an export whose server dies fails, and leaves what was there", async (context) => {
+  // The server's own directory goes with it.
+  const directory = await mkdtemp(join(tmpdir(), "caisson-cli-export-"));
+  context.after(() => rm(directory, { recursive: true }));
+  const file = join(directory, "kept.snapshot");
   await writeFile(file, "kept");
   const exporting = startCaisson(["snapshots", "export", "noise", "-"], server.environment);
   await once(exporting.stdout, "readable");
@@ -116,4 +120,5 @@ test("an export whose server dies fails, and leaves what was there", async () =>
   assert.equal(code, 6);
   assert.equal((await server.run(["snapshots", "export", "noise", file])).code, 6);
   assert.equal(await readFile(file, "utf8"), "kept");
+  assert.deepEqual(await readdir(directory), ["kept.snapshot"]);
 });

@@ -142,11 +142,7 @@ export function describeStorageConformance(name: string, makePool: () => Promise
       const usage = await driver.usage("snp_a");
       assert.ok(usage !== null && usage.flattenedBytes < 2 * MIB);
       await driver.createImage("vol_a", { sizeBytes, parent: "snp_a" });
-      assert.ok(
-        (await withDevice("vol_a", "ro", ({ path }) => readDevice(path))).equals(
-          expected.subarray(0, sizeBytes - (sizeBytes % 512)),
-        ),
-      );
+      assert.ok((await withDevice("vol_a", "ro", ({ path }) => readDevice(path))).equals(expected));
       await remove("vol_a", "snp_a");
     });
 
