@@ -25,7 +25,7 @@ interface Detailed extends Listed {
 /** Far longer than any test: nothing but the undoing frees a volume. */
 const LIFE_MS = 300_000;
 /** Makes the first try of the client meet the server in the middle of the creation, on a machine of any speed. */
-const SLOW_START = [{ tag: "sandbox-create.start:before", occurrence: 1 }] as const;
+const SLOW_START = [{ tag: "sandbox-start.run:before", occurrence: 1 }] as const;
 const DELAY = "delay:1500";
 
 /** Whoever never got the 101 has no sandbox: whatever the client's mode, and wherever its creation was. */

@@ -1,12 +1,13 @@
 import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { SandboxRuntime } from "@caisson/runtime";
+import type { Node } from "@caisson/node";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
+import type { RoomMaker } from "./disks/room.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
@@ -16,10 +17,15 @@ import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 export interface AppContext {
   readonly config: Config;
   readonly store: Store;
-  readonly runtime: SandboxRuntime;
+  /** The host: everything that is not in the rows. */
+  readonly node: Node;
+  /** Sandboxes that the host has room for. */
+  readonly hostPlaces: number;
   readonly regions: ReadonlyMap<string, Region>;
   /** Serialises what happens to one volume or snapshot, by id. */
   readonly locks: KeyedLock;
+  /** Frees what can be freed when a pool needs room. */
+  readonly room: RoomMaker;
   readonly live: LiveSandboxes;
   readonly connections: LiveConnections;
   readonly previews: Previews;
@@ -54,10 +60,16 @@ export function requireRegion(app: AppContext, name: string): Region {
 export function requireRegionOf(app: AppContext, thing: { readonly id: string; readonly region: string }): Region {
   const region = app.regions.get(thing.region);
   if (region !== undefined) return region;
-  throw new CaissonError(
-    "REGION_UNAVAILABLE",
-    `Cannot use ${thing.id}: its region ${JSON.stringify(thing.region)} is not in the settings of this server. Add it to "regions" and start the server again`,
-  );
+  throw new CaissonError("REGION_UNAVAILABLE", regionMissing(thing));
+}
+
+/** Why the region of something that exists cannot be used, with what to do; null: it can. */
+export function regionProblem(app: AppContext, thing: { readonly id: string; readonly region: string }): string | null {
+  return app.regions.has(thing.region) ? null : regionMissing(thing);
+}
+
+function regionMissing(thing: { readonly id: string; readonly region: string }): string {
+  return `Cannot use ${thing.id}: its region ${JSON.stringify(thing.region)} is not in the settings of this server. Add it to "regions" and start the server again`;
 }
 
 /** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */

@@ -27,7 +27,7 @@ suite("the creation of a sandbox", () => {
     // A refused creation gets to nothing else.
     const app = {
       config: { regions: ["ord"], sandboxes: { max: null, keptPlaces: null, maxPerOrganization: 0 } },
-      runtime: { placeCount: 1 },
+      hostPlaces: 1,
       store,
       regions: new Map([["ord", { name: "ord", baseImages: new Map([["builtin:debian-13", { imageId: "img_a" }]]) }]]),
       locks: new KeyedLock(),
