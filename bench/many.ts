@@ -55,6 +55,7 @@ async function measureInTurn(crun: () => Promise<void>): Promise<void> {
   const peerMs: number[] = [];
   const availableBefore = await availableBytes();
   const descriptorsBefore = await descriptorCount();
+  const mountsBefore = await mountCount();
   const totalMs = await timed(async () => {
     for (let index = 0; index < COUNT; index += 1) {
       creates.push(await timed(() => createOne(sandboxes)));
@@ -87,6 +88,7 @@ async function measureInTurn(crun: () => Promise<void>): Promise<void> {
   note("processes and threads of one, median", median(memory.map((one) => one.threads)), 0);
   note("server's descriptors for each", ((await descriptorCount()) - descriptorsBefore) / running);
   const serverPid = await findProcess(SERVER_COMMAND);
+  note("mounts of the server for each", ((await mountCount()) - mountsBefore) / running);
   const before = await processorSeconds(serverPid);
   await delay(IDLE_MS);
   note(
@@ -168,4 +170,8 @@ async function availableBytes(): Promise<number> {
 
 async function descriptorCount(): Promise<number> {
   return (await readdir(`/proc/${await findProcess(SERVER_COMMAND)}/fd`)).length;
+}
+
+async function mountCount(): Promise<number> {
+  return (await readFile(`/proc/${await findProcess(SERVER_COMMAND)}/mountinfo`, "utf8")).split("\n").length;
 }
