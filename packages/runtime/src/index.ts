@@ -1,4 +1,3 @@
-export { type CertificateAndKey, CertificateAuthority } from "./egress/proxy/certificate-authority.ts";
 export { countPlaces } from "./network/claim-blocks.ts";
 export { PLACES_DEFAULT, parseSandboxSubnet } from "./network/places.ts";
 export { readResolvers } from "./network/resolvers.ts";

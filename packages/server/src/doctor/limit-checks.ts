@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
-import type { SandboxPlaces } from "@caisson/database";
+
 import { readCgroups } from "@caisson/linux";
 import { formatSize } from "@caisson/model";
 import {
@@ -14,7 +14,7 @@ import {
   readProcessLimit,
   readTerminalLimit,
 } from "@caisson/runtime";
-import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
+import { type NodePlaces, sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import type { NetworkConfig, SandboxLimitsConfig } from "../config.ts";
 import { type Check, ok, warning } from "./check.ts";
 
@@ -46,7 +46,7 @@ export async function checkHostLimits(
 
 /** Tells how many sandboxes there are places for, and how they are shared. */
 export function judgePlaces(
-  { total, kept, keptEach, perOrganization }: SandboxPlaces,
+  { total, kept, keptEach, perOrganization }: NodePlaces,
   wanted: number,
   { bound }: HostPlaces,
 ): Check {

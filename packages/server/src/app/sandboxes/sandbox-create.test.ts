@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { openSqliteStore } from "@caisson/database";
-import { KeyedLock } from "@caisson/linux";
+import { SAMPLE_OWNER, sampleNode } from "@caisson/database/testing";
+import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { decodeSandboxConfig } from "@caisson/protocol";
 import pino from "pino";
 import type { AppContext } from "../context.ts";
-import { PersistentWork } from "../operations/persistent-work.ts";
 import { LiveSandboxes } from "./live-sandboxes.ts";
 import { createSandbox } from "./sandbox-create.ts";
 
@@ -16,6 +16,7 @@ suite("the creation of a sandbox", () => {
   test("that is refused leaves no end that others would wait for, also when its client leaves afterwards", async () => {
     const directory = await mkdtemp(join(tmpdir(), "caisson-refused-"));
     const store = openSqliteStore(join(directory, "caisson.db"));
+    await store.nodes.begin(sampleNode(), 60_000);
     const logger = pino({ level: "silent" });
     const organization = { id: "org_a", slug: "a", createdAtMs: 0 };
     const endings: Promise<boolean>[] = [];
@@ -30,6 +31,7 @@ suite("the creation of a sandbox", () => {
       config: { regions: ["ord"], sandboxes: { max: 1, keptPlaces: null, maxPerOrganization: 0 } },
       runtime: { placeCount: 1, placeBound: null },
       store,
+      owner: SAMPLE_OWNER,
       regions: new Map([["ord", { name: "ord", baseImages: new Map([["builtin:debian-13", { imageId: "img_a" }]]) }]]),
       locks: new KeyedLock(),
       live: new WatchedSandboxes(),

@@ -1,11 +1,11 @@
 import type { AuditEvent, Disk } from "@caisson/database";
+import { runOperation, Step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { withDevice } from "../disks/with-device.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { runOperation, Step } from "../operations/operation.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
 
@@ -38,7 +38,7 @@ export async function growVolume(
         const current = await requireDisk(app, actor, "volume", id);
         requireLarger(current, capacityBytes);
         if (capacityBytes === current.capacityBytes) return current;
-        await app.store.disks.beginGrow(id, capacityBytes);
+        await app.store.disks.beginGrow(app.owner, id, capacityBytes);
         return null;
       },
       undo: () => app.store.disks.cancelGrow(id),
