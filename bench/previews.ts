@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type IncomingMessage, Agent as PlainAgent, request as plainRequest } from "node:http";
 import { Agent, type RequestOptions, request } from "node:https";
-import { CertificateAuthority } from "@caisson/runtime";
+import { CertificateAuthority } from "@caisson/certificates";
 import { Sandbox } from "@deno/sandbox";
 import { PreviewClient } from "../tests/support/preview-client.ts";
 import { TestServer } from "../tests/support/server.ts";

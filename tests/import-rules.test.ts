@@ -8,15 +8,16 @@ import { findViolations, type ImportRules, type Manifest, type Repository } from
 const RULES: ImportRules = {
   allowed: {
     model: [],
+    certificates: [],
     protocol: ["model"],
     linux: ["model"],
     storage: ["model", "linux"],
-    runtime: ["model", "linux"],
+    runtime: ["model", "linux", "certificates"],
     database: ["model"],
     agent: ["model", "protocol"],
     sdk: ["model", "protocol"],
     cli: ["sdk", "model"],
-    server: ["model", "protocol", "linux", "storage", "runtime", "database"],
+    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "database"],
   },
   drivers: {
     names: {

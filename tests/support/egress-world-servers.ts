@@ -4,7 +4,7 @@ import { createServer as createHttp, type IncomingMessage, type ServerResponse }
 import { createServer as createHttps } from "node:https";
 import { createServer, type Server } from "node:net";
 import type { Duplex } from "node:stream";
-import { CertificateAuthority } from "@caisson/runtime/testing";
+import { CertificateAuthority } from "@caisson/certificates";
 import { type Answer, decode, encode } from "dns-packet";
 import { EGRESS_WORLD } from "./egress-world.ts";
 

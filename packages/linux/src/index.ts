@@ -79,6 +79,17 @@ export {
 export { createNetworkSysfs } from "./mounts/network-sysfs.ts";
 export { unmountElsewhere } from "./mounts/unmount-elsewhere.ts";
 export { faultPoint, faultPointSync, foreseeFaultPoints, InjectedFault, step } from "./operations/fault.ts";
+export {
+  completeSteps,
+  isDoneWithin,
+  type Operation,
+  type OperationContext,
+  runOperation,
+  Step,
+  type StepWork,
+  undoSoon,
+} from "./operations/operation.ts";
+export { PersistentWork, type WorkDescription, type WorkLogger } from "./operations/persistent-work.ts";
 export { UndoStack } from "./operations/undo-stack.ts";
 export {
   type CgroupHierarchy,

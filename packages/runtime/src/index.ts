@@ -1,4 +1,3 @@
-export { type CertificateAndKey, CertificateAuthority } from "./egress/proxy/certificate-authority.ts";
 export { readResolvers } from "./network/resolvers.ts";
 export { type NetworkOptions, SANDBOXES_MAX } from "./network/sandbox-network.ts";
 export { agentSources } from "./oci/agent/agent-sources.ts";

@@ -1,4 +1,3 @@
-export { CertificateAuthority } from "../src/egress/proxy/certificate-authority.ts";
 export { describeRuntimeConformance } from "./conformance.ts";
 export type { TestHost } from "./harness.ts";
 export { TestInternet, WORLD } from "./test-internet.ts";

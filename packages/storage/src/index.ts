@@ -11,7 +11,7 @@ export {
   type VolumeMount,
 } from "./file-system.ts";
 export { type FreezeOptions, FrozenFileSystem } from "./frozen-file-system.ts";
-export { countInodes, type InodeCount, MINIMUM_INODES, maximumInodes } from "./inodes.ts";
+export { countInodes, type InodeCount } from "./inodes.ts";
 export { LocalStorage, type LocalStorageOptions } from "./local/local-storage.ts";
 export { type DiskSpeed, measureDiskSpeed, type Speed } from "./local/speed/disk-speed.ts";
 export { withNewIdentity } from "./new-identity.ts";

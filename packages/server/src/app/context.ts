@@ -1,5 +1,5 @@
 import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
-import type { KeyedLock } from "@caisson/linux";
+import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
 import type { Logger } from "pino";
@@ -7,7 +7,6 @@ import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
-import type { PersistentWork } from "./operations/persistent-work.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";

@@ -1,9 +1,9 @@
 import { chmod, mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { getCACertificates } from "node:tls";
+import { type CertificateAndKey, CertificateAuthority } from "@caisson/certificates";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type CertificateAndKey, CertificateAuthority } from "@caisson/runtime";
 import type { Logger } from "pino";
 import { writeDurably } from "../write-durably.ts";
 

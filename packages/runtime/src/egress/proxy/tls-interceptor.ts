@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, createServer, getCACertificates, type SecureContext, type TLSSocket } from "node:tls";
+import { CertificateAuthority } from "@caisson/certificates";
 import { ByteBudget, type Ipv4Endpoint } from "@caisson/linux";
 import type { EgressSecret } from "../../runtime.ts";
 import type { EgressSandbox } from "../egress-sandbox.ts";
-import { CertificateAuthority } from "./certificate-authority.ts";
 import { HttpForwarder } from "./http-forwarder.ts";
 
 const HANDSHAKE_TIMEOUT_MS = 20_000;

@@ -1,7 +1,6 @@
-import { step } from "@caisson/linux";
+import { step, undoSoon } from "@caisson/linux";
 import type { StorageDriver } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
-import { undoSoon } from "../operations/operation.ts";
 
 /**
  * Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. It goes after a failure too, so that the

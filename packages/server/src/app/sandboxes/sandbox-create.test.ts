@@ -4,11 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { openSqliteStore } from "@caisson/database";
-import { KeyedLock } from "@caisson/linux";
+import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { decodeSandboxConfig } from "@caisson/protocol";
 import pino from "pino";
 import type { AppContext } from "../context.ts";
-import { PersistentWork } from "../operations/persistent-work.ts";
 import { LiveSandboxes } from "./live-sandboxes.ts";
 import { createSandbox } from "./sandbox-create.ts";
 

@@ -1,11 +1,11 @@
 import type { Hold, NewSandbox, ReserveOutcome, SandboxPlaces, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
+import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { RunningSandbox } from "@caisson/runtime";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { runOperation, Step } from "../operations/operation.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";

@@ -1,10 +1,9 @@
-import { step } from "@caisson/linux";
+import { completeSteps, isDoneWithin, step } from "@caisson/linux";
 import type { StopReason } from "@caisson/model";
 import { MAX_LIFETIME_MS } from "@caisson/protocol";
 import type { AppContext } from "../context.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { completeSteps, isDoneWithin } from "../operations/operation.ts";
 import type { LiveSandbox } from "./live-sandboxes.ts";
 
 /** The longest that a caller waits for an end. The official client gives up on a kill after 10 s. */

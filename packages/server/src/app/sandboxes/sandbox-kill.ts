@@ -1,7 +1,7 @@
 import type { SandboxRecord } from "@caisson/database";
+import { isDoneWithin } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireRegionOf } from "../context.ts";
-import { isDoneWithin } from "../operations/operation.ts";
 import { END_WAIT_MS, endSandbox } from "./sandbox-end.ts";
 import { getSandbox, sandboxNotFound } from "./sandbox-get.ts";
 

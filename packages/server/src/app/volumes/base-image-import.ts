@@ -1,8 +1,8 @@
 import { open, stat } from "node:fs/promises";
+import { type OperationContext, runOperation, Step } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type { StorageDriver } from "@caisson/storage";
 import { withDevice } from "../disks/with-device.ts";
-import { type OperationContext, runOperation, Step } from "../operations/operation.ts";
 import { type BaseImage, DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
 
 const CHUNK_BYTES = 2 ** 20;

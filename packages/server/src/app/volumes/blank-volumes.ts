@@ -1,8 +1,8 @@
+import { undoSoon } from "@caisson/linux";
 import { randomCharacters } from "@caisson/model";
 import { formatFileSystem, type ImagePiece, type StorageDriver, withNewIdentity } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import { withDevice } from "../disks/with-device.ts";
-import { undoSoon } from "../operations/operation.ts";
 
 /** Larger volumes are formatted one by one: there are few, and what makes one grows with its size, 4 MiB for 20 GB. */
 const MAX_VOLUME_BYTES = 64e9;

@@ -1,12 +1,11 @@
 import type { Disk, NewDisk } from "@caisson/database";
-import { hasErrorCode } from "@caisson/linux";
+import { hasErrorCode, runOperation, Step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { runOperation, Step } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 

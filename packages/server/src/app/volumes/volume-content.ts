@@ -1,8 +1,8 @@
+import { Step } from "@caisson/linux";
 import { formatFileSystem, growFileSystem } from "@caisson/storage";
 import type { AppContext } from "../context.ts";
 import { withRoom } from "../disks/room.ts";
 import { withDevice } from "../disks/with-device.ts";
-import { Step } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
 
 /** What a new volume holds. */

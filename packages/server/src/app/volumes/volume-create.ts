@@ -1,11 +1,20 @@
 import { createHash } from "node:crypto";
 import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
-import { CaissonError, formatSize, type Labels, newId, parseSize, requireLabels, requireSlug } from "@caisson/model";
-import { MINIMUM_INODES, maximumInodes } from "@caisson/storage";
+import { runOperation } from "@caisson/linux";
+import {
+  CaissonError,
+  formatSize,
+  type Labels,
+  MINIMUM_INODES,
+  maximumInodes,
+  newId,
+  parseSize,
+  requireLabels,
+  requireSlug,
+} from "@caisson/model";
 import { type Actor, type AppContext, requireRegion } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { runOperation } from "../operations/operation.ts";
 import type { Region } from "../region.ts";
 import { requireBaseImage } from "./base-image-import.ts";
 import { volumeContentSteps } from "./volume-content.ts";

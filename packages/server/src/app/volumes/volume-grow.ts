@@ -1,11 +1,11 @@
 import type { AuditEvent, Disk } from "@caisson/database";
+import { runOperation, Step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { growFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { withDevice } from "../disks/with-device.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { runOperation, Step } from "../operations/operation.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
 

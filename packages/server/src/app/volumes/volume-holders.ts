@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { isDoneWithin } from "@caisson/linux";
 import type { AppContext } from "../context.ts";
-import { isDoneWithin } from "../operations/operation.ts";
 
 /**
  * A client that closes a session, or gives up a create, and goes on at once uses another connection, and the server may hear them in either order;

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import pino from "pino";
+import { KeyedLock } from "../concurrency/keyed-lock.ts";
 import { completeSteps, type Operation, runOperation, Step } from "./operation.ts";
 import { PersistentWork } from "./persistent-work.ts";
+
+const SILENT = { info() {}, error() {} };
 
 /** Parts that write down when they run, and fail as often as they are told to. */
 class Script {
@@ -57,7 +58,7 @@ class Script {
   }
 }
 
-const app = () => ({ persistent: new PersistentWork(pino({ level: "silent" })), locks: new KeyedLock() });
+const app = () => ({ persistent: new PersistentWork(SILENT), locks: new KeyedLock() });
 
 suite("operations", () => {
   test("intent, steps and commit run in order, and the result is the commit's", async () => {

@@ -1,6 +1,8 @@
-import { type KeyedLock, step, UndoStack } from "@caisson/linux";
 import { isRefusal } from "@caisson/model";
+import type { KeyedLock } from "../concurrency/keyed-lock.ts";
+import { step } from "./fault.ts";
 import type { PersistentWork, WorkDescription } from "./persistent-work.ts";
+import { UndoStack } from "./undo-stack.ts";
 
 /** How long a failed operation's caller waits for its undoing. Where that takes longer it goes on in the background. */
 const UNDO_WAIT_MS = 2_000;

@@ -1,8 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Logger } from "pino";
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 30_000;
+
+/** Where it is told that work failed, and that it was done in the end. */
+export interface WorkLogger {
+  info(details: object, message: string): void;
+  error(details: object, message: string): void;
+}
 
 /** What a piece of work is, for the log. */
 export type WorkDescription = { readonly work: string; readonly objectId: string } & Readonly<Record<string, unknown>>;
@@ -12,14 +17,14 @@ export type WorkDescription = { readonly work: string; readonly objectId: string
  * the server's own end cuts off is settled by the next start, so everything here has its intent in the database.
  */
 export class PersistentWork {
-  readonly #logger: Logger;
+  readonly #logger: WorkLogger;
   readonly #closing = new AbortController();
   readonly #running = new Set<Promise<boolean>>();
   readonly #onFailure: () => void;
   #failing = 0;
 
   /** `onFailure` runs at each try that fails. */
-  constructor(logger: Logger, onFailure: () => void = () => {}) {
+  constructor(logger: WorkLogger, onFailure: () => void = () => {}) {
     this.#logger = logger;
     this.#onFailure = onFailure;
   }

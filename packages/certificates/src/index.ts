@@ -1,0 +1,1 @@
+export { type AuthorityOptions, type CertificateAndKey, CertificateAuthority } from "./certificate-authority.ts";
