@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { isAbsolute, join, resolve } from "node:path";
-import { CaissonError, parseSize } from "@caisson/model";
+import { CaissonError, type Labels, parseSize, requireLabels } from "@caisson/model";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
@@ -26,6 +26,7 @@ export interface Config {
   readonly cacheDirectory: string;
   /** URL of a PostgreSQL database; null: SQLite in the data directory. */
   readonly databaseUrl: string | null;
+  readonly node: NodeConfig;
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
@@ -33,6 +34,13 @@ export interface Config {
   readonly expose: ExposeConfig;
   /** Null: switched off. */
   readonly ssh: SshConfig | null;
+}
+
+/** What this machine is among several. */
+export interface NodeConfig {
+  /** Host name or address, where other machines reach it; null: the host's own name. */
+  readonly address: string | null;
+  readonly labels: Labels;
 }
 
 /** Where SSH clients reach sandboxes. */
@@ -111,6 +119,8 @@ export interface VolumeLimits {
 export interface SandboxLimitsConfig {
   /** Of all organizations together; null: what the host has room for. */
   readonly max: number | null;
+  /** Memory of all sandboxes together, as they asked for it; null: they share what the host has. */
+  readonly maxMemoryBytes: number | null;
   /** The last places, for organizations that run fewer than two sandboxes; null: a tenth. */
   readonly keptPlaces: number | null;
   readonly maxPerOrganization: number;
@@ -165,6 +175,15 @@ const FileSchema = Type.Object(
     regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
     cache: Type.Optional(Type.String()),
     database: Type.Optional(Type.String()),
+    node: Type.Optional(
+      Type.Object(
+        {
+          address: Type.Optional(Type.String({ minLength: 1 })),
+          labels: Type.Optional(Type.Record(Type.String(), Type.String())),
+        },
+        closed,
+      ),
+    ),
     pool: Type.Optional(
       Type.Object(
         {
@@ -194,6 +213,7 @@ const FileSchema = Type.Object(
       Type.Object(
         {
           max: Type.Optional(PositiveInteger),
+          max_memory: Type.Optional(Size),
           kept_places: Type.Optional(Type.Integer({ minimum: 0 })),
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
@@ -281,6 +301,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
     databaseUrl: file.database ?? null,
+    node: { address: file.node?.address ?? null, labels: parseNodeLabels(file) },
     pool: {
       ...poolSizesOf(file),
       headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),
@@ -294,6 +315,8 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     },
     sandboxes: {
       max: file.sandboxes?.max ?? null,
+      maxMemoryBytes:
+        file.sandboxes?.max_memory === undefined ? null : sizeOf("sandboxes.max_memory", file.sandboxes.max_memory),
       keptPlaces: file.sandboxes?.kept_places ?? null,
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
@@ -315,6 +338,20 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     expose: parseExpose(file),
     ssh: parseSsh(file),
   };
+}
+
+function parseNodeLabels({ node }: ConfigFile): Labels {
+  try {
+    return requireLabels(node?.labels ?? {});
+  } catch (error) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `The setting node.labels: ${String(error instanceof Error ? error.message : error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
 }
 
 function parseExpose({ expose = {} }: ConfigFile): ExposeConfig {

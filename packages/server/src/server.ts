@@ -12,6 +12,7 @@ import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
+import { beginNode } from "./app/nodes/node-begin.ts";
 import { poolDirectory } from "./app/pool/pool-directory.ts";
 import { recordPoolEvent } from "./app/pool/pool-event.ts";
 import { Previews } from "./app/previews/previews.ts";
@@ -34,7 +35,9 @@ import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
 import { Metrics } from "./metrics/metrics.ts";
+import { ensureNodeId } from "./node-file.ts";
 import { startPreviews } from "./previews/start-previews.ts";
+import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
@@ -53,8 +56,8 @@ export interface Server {
 
 /**
  * Composes the server: the only place that names concrete drivers. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database,
- * `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
+ * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database, or
+ * is this node now, `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
 export async function startServer(
   config: Config,
@@ -98,9 +101,20 @@ export async function startServer(
   });
   undo.defer(() => runtime.close());
 
+  const nodeId = await ensureNodeId(directory, store);
+  const node = await beginNode({ config, store }, { id: nodeId, hostPlaces: runtime.placeCount, leaseMs: LEASE_MS });
+  if (node.isDraining)
+    logger.warn(
+      { nodeId },
+      `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
+    );
+  const owner = { nodeId, generation: node.generation };
+  undo.defer(new NodeLease({ store, owner, metrics, logger }, onDisplaced).start());
+
   const app: AppContext = {
     config,
     store,
+    owner,
     runtime,
     regions,
     locks,

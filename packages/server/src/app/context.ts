@@ -1,4 +1,4 @@
-import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
+import type { Disk, DiskKind, Organization, Owner, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { SandboxRuntime } from "@caisson/runtime";
@@ -16,6 +16,8 @@ import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 export interface AppContext {
   readonly config: Config;
   readonly store: Store;
+  /** This run of the node that this server is. */
+  readonly owner: Owner;
   readonly runtime: SandboxRuntime;
   readonly regions: ReadonlyMap<string, Region>;
   /** Serialises what happens to one volume or snapshot, by id. */
@@ -48,10 +50,19 @@ export function requireRegion(app: AppContext, name: string): Region {
 }
 
 /**
- * The region of something that exists. Throws `REGION_UNAVAILABLE` when the settings do not name it any more: what lies there is kept, and can be
- * used again when they do.
+ * The region of something that exists. Throws `NODE_UNAVAILABLE` when it is on another node, and `REGION_UNAVAILABLE` when the settings do not name its region
+ * any more: what lies there is kept, and can be used again when they do.
  */
-export function requireRegionOf(app: AppContext, thing: { readonly id: string; readonly region: string }): Region {
+export function requireRegionOf(
+  app: AppContext,
+  thing: { readonly id: string; readonly region: string; readonly owner: Pick<Owner, "nodeId"> },
+): Region {
+  const { nodeId } = thing.owner;
+  if (nodeId !== app.owner.nodeId)
+    throw new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Cannot use ${thing.id}: it is on node ${nodeId}, and this server is node ${app.owner.nodeId}. Use the server of that node; \`caisson nodes show ${nodeId}\` tells where it is`,
+    );
   const region = app.regions.get(thing.region);
   if (region !== undefined) return region;
   throw new CaissonError(

@@ -1,8 +1,8 @@
 import { access, constants, glob, readFile, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { SandboxPlaces } from "@caisson/database";
 import { hasErrorCode, hasReverseMap, holdsReverseMap } from "@caisson/linux";
 import { formatSize } from "@caisson/model";
+import type { NodePlaces } from "../app/sandboxes/sandbox-places.ts";
 import { type Check, missing, ok, warning } from "./check.ts";
 
 /** Also read by set-up, which installs what is missing. Its own lines say what stands where. */
@@ -98,7 +98,7 @@ export async function checkDescriptors(): Promise<Check> {
 }
 
 /** Tells how many sandboxes there are places for, and how they are shared. */
-export function judgePlaces({ total, kept, keptEach, perOrganization }: SandboxPlaces): Check {
+export function judgePlaces({ total, kept, keptEach, perOrganization }: NodePlaces): Check {
   const each = `${Math.min(perOrganization, total)} for one organization`;
   const shared = `the last ${kept} for organizations with fewer than ${keptEach}, where there are several`;
   return ok("places for sandboxes", `${total}, ${each}, ${kept === 0 ? "none kept for others" : shared}`);

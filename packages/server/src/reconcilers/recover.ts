@@ -6,10 +6,11 @@ import { purgeDisk } from "../app/disks/disk-purge.ts";
 import { refreshUsage } from "../app/disks/usage.ts";
 import { withDevice } from "../app/disks/with-device.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
+import type { Region } from "../app/region.ts";
 import { settleGrow } from "../app/volumes/volume-grow.ts";
 
 /**
- * Settles what the last run left, before the server takes requests. In this order: sandboxes first, since their end frees volumes; then intents,
+ * Settles what earlier runs of this node left, before the server takes requests; what belongs to other nodes is theirs. In this order: sandboxes first, since their end frees volumes; then intents,
  * which are undone (creations) or finished (purges, grows); then the pool, whose unowned images go. The kernel has already dropped the old
  * server's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
@@ -17,12 +18,12 @@ import { settleGrow } from "../app/volumes/volume-grow.ts";
  * region that the settings do not name any more stays as it is until they do.
  */
 export async function recover(app: AppContext): Promise<void> {
-  for (const sandbox of await app.store.sandboxes.listLive())
+  for (const sandbox of await app.store.sandboxes.listLeft(app.owner))
     await settle(app, "end a sandbox of the last run", sandbox, () => endSandboxOfLastRun(app, sandbox));
-  for (const disk of await app.store.disks.listUnsettled())
+  for (const disk of await app.store.disks.listUnsettled(app.owner))
     await settle(app, "settle an unfinished change", disk, () => settleDisk(app, disk));
   for (const region of app.regions.values()) {
-    await reconcilePool(app, region.name).catch((error: unknown) =>
+    await reconcilePool(app, region).catch((error: unknown) =>
       app.logger.error({ err: error, region: region.name }, "cannot compare the pool with the database"),
     );
   }
@@ -99,10 +100,9 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
 }
 
 /** Compares a pool with the database: scratch disks and old base images go, what cannot be explained is reported and kept. */
-async function reconcilePool(app: AppContext, regionName: string): Promise<void> {
-  const { storage, ownImageIds } = requireRegionOf(app, { id: regionName, region: regionName });
+async function reconcilePool(app: AppContext, { name: regionName, storage, ownImageIds }: Region): Promise<void> {
   const known = new Set(
-    (await app.store.disks.listIds()).filter(({ region }) => region === regionName).map(({ id }) => id),
+    (await app.store.disks.listIds(app.owner.nodeId)).filter(({ region }) => region === regionName).map(({ id }) => id),
   );
   const present = new Set<string>();
   for await (const { id } of storage.listImages()) {

@@ -94,7 +94,8 @@ async function purgeEarly(app: AppContext, region: Region): Promise<void> {
   let after: Disk | null = null;
   // As far as there are any: those of other disks may come first.
   while (full.length > 0) {
-    const page = await app.store.disks.listDeleted(region.name, beforeMs, { limit: PURGE_BATCH, after });
+    const { nodeId } = app.owner;
+    const page = await app.store.disks.listDeleted(nodeId, region.name, beforeMs, { limit: PURGE_BATCH, after });
     for (const deleted of page) {
       // What lies elsewhere would make no room there.
       if (!full.includes(region.storage.placeOf(deleted.id).directory)) continue;
@@ -114,7 +115,7 @@ async function findFull(region: Region): Promise<readonly string[]> {
 }
 
 async function purgeOneEarly(app: AppContext, { id, slug, kind }: Disk): Promise<void> {
-  const disk = await app.store.disks.beginPurgeOf(id);
+  const disk = await app.store.disks.beginPurgeOf(app.owner, id);
   if (disk === null) return;
   const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {
     app.logger.error({ err: error, id, slug }, "cannot purge a disk early; the next purge tries again");

@@ -1,4 +1,4 @@
-import type { Hold, NewSandbox, ReserveOutcome, SandboxPlaces, SandboxRecord } from "@caisson/database";
+import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
@@ -11,7 +11,7 @@ import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
 import { SandboxMounts } from "./sandbox-mounts.ts";
-import { sandboxPlaces } from "./sandbox-places.ts";
+import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
 
 const MIB = 2 ** 20;
@@ -37,6 +37,7 @@ export async function createSandbox(
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region.name),
+    owner: app.owner,
     organizationId: actor.organization.id,
     region: plan.region.name,
     labels: config.labels,
@@ -165,7 +166,7 @@ function adopt(
   return live;
 }
 
-/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED` or `SERVER_FULL`. */
+/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`. */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
@@ -178,7 +179,9 @@ async function reserve(
     signal.throwIfAborted();
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
     if (outcome.kind === "reserved") return;
+    if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
     if (outcome.kind === "full") throw serverFull(outcome.isKept, places);
+    if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
     if (outcome.kind === "limit") {
       throw new CaissonError(
         "CONCURRENCY_LIMIT_EXCEEDED",
@@ -190,7 +193,22 @@ async function reserve(
   }
 }
 
-function serverFull(isKept: boolean, { total, kept, keptEach }: SandboxPlaces): CaissonError {
+function nodeDraining(nodeId: string): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `Cannot create a sandbox on node ${nodeId}: it is being drained, and takes no more. An administrator ends that with "caisson nodes undrain ${nodeId}"`,
+  );
+}
+
+function memoryFull(wantedMib: number, freeMib: number): CaissonError {
+  return new CaissonError(
+    "SERVER_FULL",
+    `Cannot create a sandbox with ${wantedMib} MiB of memory: of what the sandboxes of this server may have together, ${freeMib} MiB are left. ` +
+      "End a sandbox, or create one with less memory",
+  );
+}
+
+function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces): CaissonError {
   return new CaissonError(
     "SERVER_FULL",
     isKept

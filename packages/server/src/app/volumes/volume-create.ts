@@ -71,6 +71,7 @@ export async function createVolume(
   const volume: NewDisk = {
     kind: "volume",
     id: newId("vol", region.name),
+    owner: app.owner,
     organizationId: actor.organization.id,
     slug,
     region: region.name,
