@@ -102,7 +102,10 @@ export type ExitCause = "exited" | "out-of-memory";
 
 export interface RunningSandbox {
   readonly id: string;
-  /** The agent's HTTP and WebSocket server. */
+  /**
+   * The agent's HTTP and WebSocket server. To be read at the instant of each connection, and not kept: once the sandbox ends it leads nowhere, and
+   * what it was before may lead to the agent of another.
+   */
   readonly agentSocketPath: string;
   /**
    * Connects to a TCP port as a program inside would: on 127.0.0.1, then `::1`, then the sandbox's own address, whichever takes connections, or

@@ -112,7 +112,9 @@ export class Sandbox {
     const exited = environment.containerProcess.exited.then((code) => this.#exitCause(code, environment.cgroupPath));
     return {
       id,
-      agentSocketPath: agent.path,
+      get agentSocketPath() {
+        return agent.path;
+      },
       connect: (port, inside) => connectToPort(environment.namespaces, port, inside),
       exited,
       ownEnd: async () => {
