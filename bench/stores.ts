@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { openPostgresStore, openSqliteStore, type Store } from "@caisson/database";
-import { PostgresServer } from "@caisson/database/testing";
+import { PostgresServer, SAMPLE_OWNER, sampleNode } from "@caisson/database/testing";
 import { median, printTable, quantile, timed, writeResults } from "./support/report.ts";
 import { storeCalls } from "./support/store-calls.ts";
 
@@ -15,6 +15,9 @@ import { storeCalls } from "./support/store-calls.ts";
 const COUNT = Number(process.env.CAISSON_BENCH_ROWS ?? 1_000_000);
 const ROUNDS = 21;
 const INSTALLATION = { id: "bench", dataDirectory: "/bench" };
+
+/** The values of an owner's columns. */
+const OWNER = `'${SAMPLE_OWNER.nodeId}', ${SAMPLE_OWNER.generation}`;
 
 const kept = process.argv[2];
 const directory = kept ?? (await mkdtemp(join(tmpdir(), "caisson-bench-")));
@@ -58,7 +61,8 @@ function show(milliseconds: number | undefined): string {
 
 async function measure(store: Store): Promise<Readonly<Record<string, Figures>>> {
   const figures: Record<string, Figures> = {};
-  for (const [name, run] of Object.entries(storeCalls(store, COUNT))) {
+  const { id: nodeId, generation } = await store.nodes.begin(sampleNode(), 3_600_000);
+  for (const [name, run] of Object.entries(storeCalls(store, COUNT, { nodeId, generation }))) {
     const samples: number[] = [];
     for (let round = 0; round < ROUNDS; round += 1) {
       const call = await run(round);
@@ -87,16 +91,16 @@ async function fillSqlite(path: string): Promise<void> {
     "PRAGMA synchronous = OFF; INSERT INTO organizations VALUES ('org', 'org', 0), ('small', 'small', 0); BEGIN",
   );
   database.exec(`
-    INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, usage_measured_at_ms, created_at_ms)
+    INSERT INTO disks (node_id, node_generation, kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, usage_measured_at_ms, created_at_ms)
     ${numbers}
-    SELECT 'volume', 'vol_ord_small', 'small', 'data', 'ord', 'creating', 1000000000, 0, '{}', 1, 0 UNION ALL
-    SELECT 'volume', 'vol_ord_' || n, 'org', 'build-cache-' || n, 'ord', 'creating', 1000000000, 0,
+    SELECT ${OWNER}, 'volume', 'vol_ord_small', 'small', 'data', 'ord', 'creating', 1000000000, 0, '{}', 1, 0 UNION ALL
+    SELECT ${OWNER}, 'volume', 'vol_ord_' || n, 'org', 'build-cache-' || n, 'ord', 'creating', 1000000000, 0,
            CASE WHEN n % 1000 = 7 THEN '{"shard":"7"}' ELSE '{}' END, n, n FROM numbers;
     UPDATE disks SET state = 'ready';
     INSERT INTO events (organization_id, at_ms, actor, verb, object_id, outcome, detail)
     ${numbers} SELECT 'org', n, 'tok_1', 'volume-create', 'vol_ord_' || n, 'ok', '{}' FROM numbers;
-    INSERT INTO sandboxes (id, organization_id, region, status, memory_mib, created_at_ms, stopped_at_ms)
-    ${numbers} SELECT 'sbx_ord_' || n, 'org', 'ord', 'stopped', 1280, n, n FROM numbers WHERE n % 10 = 0;
+    INSERT INTO sandboxes (node_id, node_generation, id, organization_id, region, status, memory_mib, created_at_ms, stopped_at_ms)
+    ${numbers} SELECT ${OWNER}, 'sbx_ord_' || n, 'org', 'ord', 'stopped', 1280, n, n FROM numbers WHERE n % 10 = 0;
     COMMIT`);
   database.exec("INSERT INTO disk_search (disk_search) VALUES ('optimize')");
   database.close();
@@ -113,8 +117,8 @@ async function fillPostgres(server: PostgresServer): Promise<void> {
   for (const { name } of indexes) await run(`DROP INDEX ${name}`);
   await run("INSERT INTO organizations VALUES ('org', 'org', 0), ('small', 'small', 0)");
   await run(`
-    INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, label_words, usage_measured_at_ms, created_at_ms)
-    SELECT 'volume', 'vol_ord_' || n, CASE WHEN n = 0 THEN 'small' ELSE 'org' END, 'build-cache-' || n, 'ord', 'ready', 1000000000, false,
+    INSERT INTO disks (node_id, node_generation, kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, labels, label_words, usage_measured_at_ms, created_at_ms)
+    SELECT ${OWNER}, 'volume', 'vol_ord_' || n, CASE WHEN n = 0 THEN 'small' ELSE 'org' END, 'build-cache-' || n, 'ord', 'ready', 1000000000, false,
       CASE WHEN n % 1000 = 7 THEN '{"shard":"7"}' ELSE '{}' END::json, CASE WHEN n % 1000 = 7 THEN ARRAY['["shard","7"]'] ELSE '{}' END, n, n
     FROM generate_series(0, ${COUNT}) AS n`);
   await run("INSERT INTO disk_search SELECT (disk_search_row(disks)).* FROM disks WHERE state = 'ready'");
@@ -122,8 +126,8 @@ async function fillPostgres(server: PostgresServer): Promise<void> {
     INSERT INTO events (organization_id, at_ms, actor, verb, object_id, outcome, detail)
     SELECT 'org', n, 'tok_1', 'volume-create', 'vol_ord_' || n, 'ok', '{}' FROM generate_series(1, ${COUNT}) AS n`);
   await run(`
-    INSERT INTO sandboxes (id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stopped_at_ms)
-    SELECT 'sbx_ord_' || n, 'org', 'ord', 'stopped', '{}', '{}', 1280, n, n FROM generate_series(10, ${COUNT}, 10) AS n`);
+    INSERT INTO sandboxes (node_id, node_generation, id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stopped_at_ms)
+    SELECT ${OWNER}, 'sbx_ord_' || n, 'org', 'ord', 'stopped', '{}', '{}', 1280, n, n FROM generate_series(10, ${COUNT}, 10) AS n`);
   for (const { definition } of indexes) await run(`SET maintenance_work_mem = '1GB'; ${definition}`);
   await run("VACUUM ANALYZE");
 }

@@ -1,10 +1,10 @@
-import type { AuditEvent, NewDisk, Store } from "@caisson/database";
+import type { AuditEvent, NewDisk, Owner, Store } from "@caisson/database";
 import { sampleDisk } from "@caisson/database/testing";
 
 /** Prepares a call, of a round, and returns it; only the call itself is measured. */
 export type StoreCall = (round: number) => Promise<() => Promise<unknown>>;
 
-const PLACES = { perOrganization: 1e6, total: 1e6, kept: 0, keptEach: 1 };
+const PLACES = { perOrganization: 1e6, kept: 0, keptEach: 1 };
 const USAGE = {
   allocatedBytes: 1,
   flattenedBytes: 1,
@@ -14,9 +14,11 @@ const USAGE = {
   usageMeasuredAtMs: Date.now(),
 };
 
-/** Every call of a store that has `count` volumes of the organization `org`, named build-cache-1 and so on. */
-export function storeCalls(store: Store, count: number): Readonly<Record<string, StoreCall>> {
-  const { disks, sandboxes, organizations, events } = store;
+/** Every call of a store that has `count` volumes of the organization `org` on the owner's node, named build-cache-1 and so on. */
+export function storeCalls(store: Store, count: number, owner: Owner): Readonly<Record<string, StoreCall>> {
+  /** The next run of the node: what a start reads. */
+  const later = { ...owner, generation: owner.generation + 1 };
+  const { nodes, disks, sandboxes, organizations, events } = store;
   const run = `${Date.now().toString(36)}`;
   let made = 0;
 
@@ -33,6 +35,7 @@ export function storeCalls(store: Store, count: number): Readonly<Record<string,
     made += 1;
     return sampleDisk({
       id: `vol_ord_${run}${made}`,
+      owner,
       organizationId: "org",
       slug: `made-${run}-${made}`,
       labels: { made: "here" },
@@ -56,13 +59,14 @@ export function storeCalls(store: Store, count: number): Readonly<Record<string,
   };
   const purging = async (): Promise<string> => {
     const id = await deleted();
-    await disks.beginPurgeOf(id);
+    await disks.beginPurgeOf(owner, id);
     return id;
   };
   const newSandbox = () => {
     made += 1;
     return {
       id: `sbx_ord_${run}${made}`,
+      owner,
       organizationId: "org",
       region: "ord",
       labels: {},
@@ -136,19 +140,21 @@ export function storeCalls(store: Store, count: number): Readonly<Record<string,
       },
       (id) => disks.acknowledgeError(id, event(id)),
     ),
-    "disks.beginGrow": on(ready, (id) => disks.beginGrow(id, 2e9)),
+    "disks.beginGrow": on(ready, (id) => disks.beginGrow(owner, id, 2e9)),
     "disks.finishGrow": on(ready, (id) => disks.finishGrow(id, USAGE, event(id))),
     "disks.cancelGrow": on(ready, (id) => disks.cancelGrow(id)),
-    "disks.beginPurgeOf": on(deleted, (id) => disks.beginPurgeOf(id)),
+    "disks.beginPurgeOf": on(deleted, (id) => disks.beginPurgeOf(owner, id)),
     "disks.forget": on(purging, (id) => disks.forget(id, event(id))),
-    "disks.beginPurge, nothing due": plain(() => disks.beginPurge(0)),
-    "disks.listDeleted": plain(() => disks.listDeleted("ord", Date.now(), { limit: 100, after: null })),
-    "disks.listUnmeasured": plain(() => disks.listUnmeasured(["ord"], count, 500)),
-    "disks.listUnsettled": plain(() => disks.listUnsettled()),
+    "disks.beginPurge, nothing due": plain(() => disks.beginPurge(owner, 0)),
+    "disks.listDeleted": plain(() => disks.listDeleted(owner.nodeId, "ord", Date.now(), { limit: 100, after: null })),
+    "disks.listUnmeasured": plain(() => disks.listUnmeasured(owner.nodeId, ["ord"], count, 500)),
+    "disks.listUnsettled": plain(() => disks.listUnsettled(later)),
     "disks.sumUsage": plain(() => disks.sumUsage("ord")),
     "disks.totals": plain(() => disks.totals()),
-    "disks.listIds (a start of the server)": plain(() => disks.listIds()),
+    "disks.listIds (a start of the server)": plain(() => disks.listIds(owner.nodeId)),
     "disks.expireIdempotencyKeys": plain(() => disks.expireIdempotencyKeys(0)),
+    "nodes.renew": plain(() => nodes.renew(owner, 3_600_000)),
+    "nodes.list": plain(() => nodes.list()),
     "sandboxes.reserve with a volume": async () => {
       const [sandbox, volumeId] = [newSandbox(), await ready()];
       return () => sandboxes.reserve(sandbox, [{ volumeId, isReadOnly: false }], PLACES);
@@ -159,7 +165,7 @@ export function storeCalls(store: Store, count: number): Readonly<Record<string,
     "sandboxes.finish": on(starting, (id) => sandboxes.finish(id, "killed", Date.now(), event(id))),
     "sandboxes.get": plain(() => sandboxes.get("org", `sbx_ord_${count / 2}`)),
     "sandboxes.list": plain(() => sandboxes.list("org", 100)),
-    "sandboxes.listLive": plain(() => sandboxes.listLive()),
+    "sandboxes.listLeft": plain(() => sandboxes.listLeft(later)),
     "sandboxes.holds": plain(() => sandboxes.holds(`sbx_ord_${count / 2}`)),
     "sandboxes.holders": plain(() => sandboxes.holders(`vol_ord_${count / 2}`)),
     "sandboxes.writers of 31": plain(() =>

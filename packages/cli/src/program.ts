@@ -14,6 +14,7 @@ import { addExtendCommand } from "./commands/extend.ts";
 import { addKillCommand } from "./commands/kill.ts";
 import { addLinkCommand } from "./commands/link.ts";
 import { addListCommand } from "./commands/list.ts";
+import { addNodesCommands } from "./commands/nodes.ts";
 import { addNotOfferedCommands } from "./commands/not-offered.ts";
 import { addPoolCommands } from "./commands/pool.ts";
 import { addExposeCommand, addPreviewsCommands } from "./commands/previews.ts";
@@ -74,6 +75,7 @@ export function buildProgram(): Command {
   addEnvCommand(program);
   addDoctorCommand(program);
   addDatabaseCommands(program);
+  addNodesCommands(program);
   addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);

@@ -251,6 +251,36 @@ test("the options stand before or after the command's name, and the innermost wi
   });
 });
 
+test("a node is listed, shown and drained, and gets sandboxes again", async () => {
+  const listed = await server.run(["nodes", "list"]);
+  assert.match(
+    normalize(listed.stdout),
+    /^ID +STATE +SANDBOXES +MEMORY +REGIONS +ADDRESS +SEEN\nnod_x{20} +live +0 of \d+ +0 MiB +ord +\S+ +\S+ ago\n$/,
+  );
+  const id = await server.succeed("nodes", "list", "--quiet");
+  const shown = await server.succeed("nodes", "show", id);
+  assert.match(shown, new RegExp(`^ID +${id}\\nSTATE +live\\nDRAINING +no\\n[\\s\\S]*GENERATION +1\\n`));
+  const { id: found, draining, memoryMib } = JSON.parse(await server.succeed("nodes", "get", id, "--json"));
+  assert.deepEqual([found, draining, memoryMib], [id, false, null]);
+  assert.deepEqual(await server.run(["nodes", "drain", id]), {
+    stdout: `Node ${id} takes no new sandboxes; it has 0\n`,
+    stderr: `Wait for their end: caisson nodes show ${id}\n`,
+    code: 0,
+  });
+  const refused = await server.run(["create", "--timeout", "5m"]);
+  assert.equal(refused.stdout, "");
+  assert.match(refused.stderr, new RegExp(`it is being drained.*caisson nodes undrain ${id}`));
+  assert.equal((await server.run(["nodes", "undrain", id])).stdout, `Node ${id} takes new sandboxes\n`);
+  const sandbox = await server.succeed("create", "--timeout", "5m");
+  assert.match(await server.succeed("list", "--nodes"), new RegExp(`^ID .*NODE\\n${sandbox} .*${id}$`, "m"));
+  assert.doesNotMatch(await server.succeed("list"), /NODE/);
+  await server.succeed("kill", sandbox);
+  const forget = await server.run(["nodes", "forget", id]);
+  assert.deepEqual([forget.stdout, forget.code], ["", 5]);
+  assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: it is live\. Stop its server/);
+  assert.equal((await server.run(["nodes", "show", "nod_absent"])).code, 4);
+});
+
 test("organizations have tokens of their own, and a revoked one is refused", async () => {
   assert.equal(normalize(await server.succeed("orgs", "create", "acme")), "org_xxxxxxxxxxxxxxxxxxxx");
   const created = JSON.parse(await server.succeed("tokens", "create", "ci", "--for", "acme", "--json"));

@@ -6,8 +6,10 @@ import type {
   DiskKind,
   DiskState,
   DiskTotal,
+  NodeRecord,
   ObjectReference,
   Organization,
+  Owner,
   ParentReference,
   SandboxRecord,
   SandboxStatus,
@@ -56,11 +58,33 @@ export function toTokenOwner(row: Row): { readonly token: Token; readonly organi
   return { token: toToken(row), organization };
 }
 
+export function toNode(row: Row): NodeRecord {
+  return {
+    id: String(row.id),
+    regions: JSON.parse(String(row.regions)) as string[],
+    address: String(row.address),
+    labels: JSON.parse(String(row.labels)) as Labels,
+    capacity: { places: Number(row.places), memoryMib: row.memory_mib as number | null },
+    reserved: { places: Number(row.reserved_places), memoryMib: Number(row.reserved_memory_mib) },
+    generation: Number(row.generation),
+    isDraining: Boolean(row.is_draining),
+    isLive: Boolean(row.is_live),
+    leaseUntilMs: Number(row.lease_until_ms),
+    startedAtMs: Number(row.started_at_ms),
+    seenAtMs: Number(row.seen_at_ms),
+  };
+}
+
+function toOwner(row: Row): Owner {
+  return { nodeId: String(row.node_id), generation: Number(row.node_generation) };
+}
+
 export function toDisk(row: Row): Disk {
   return {
     sequence: Number(row.sequence),
     kind: row.kind as DiskKind,
     id: String(row.id),
+    owner: toOwner(row),
     organizationId: String(row.organization_id),
     slug: String(row.slug),
     region: String(row.region),
@@ -107,6 +131,7 @@ export function toSandbox(row: Row): SandboxRecord {
   return {
     sequence: Number(row.sequence),
     id: String(row.id),
+    owner: toOwner(row),
     organizationId: String(row.organization_id),
     region: String(row.region),
     status: row.status as SandboxStatus,

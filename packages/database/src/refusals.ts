@@ -1,5 +1,5 @@
 import { CaissonError } from "@caisson/model";
-import type { Disk, DiskKind } from "./store.ts";
+import type { Disk, DiskKind, NodeRecord, Owner } from "./store.ts";
 
 /** What a store refuses, in the same words whichever database it is. */
 
@@ -48,4 +48,31 @@ export function sshKeyKnown(fingerprint: string, cause: unknown): CaissonError {
 
 export function notStarting(sandboxId: string): Error {
   return new Error(`The sandbox ${sandboxId} is not starting any more`);
+}
+
+export function nodeNotFound(id: string): CaissonError {
+  return new CaissonError("NODE_NOT_FOUND", `There is no node ${JSON.stringify(id)}: list the nodes`);
+}
+
+/** `latest`: the node's generation now; null: it was forgotten. */
+export function notLatest({ nodeId, generation }: Owner, latest: number | null): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    latest === null
+      ? `The node ${nodeId} was forgotten: this run of it may do nothing more. Start its server again`
+      : `The node ${nodeId} has begun generation ${latest}, and this is generation ${generation}, which may do nothing more: another server has started with the same node.json. ` +
+          "Stop one of the two, and give each machine a data directory of its own",
+  );
+}
+
+/** Why a node cannot be forgotten. `held`: what it has, for example `a volume`. */
+export function nodeInUse({ id, isLive }: NodeRecord, held: string | null): CaissonError {
+  return new CaissonError(
+    "NODE_IN_USE",
+    `Cannot forget node ${id}: ${
+      isLive
+        ? "it is live. Stop its server, and try again when its lease is over"
+        : `it has ${held}. Start its server again and purge what is on it`
+    }`,
+  );
 }

@@ -9,9 +9,11 @@ import type { Labels, StopReason } from "@caisson/model";
  * - A rule that must hold under concurrency (one slug, one writer, the concurrency limit) is enforced inside the transaction and answers
  *   with a `CaissonError` or with the conflict as data where the caller goes on from it.
  * - Times are epoch milliseconds. Lists are newest first.
+ * - A call that begins something on a node takes the node's owner, and throws `NODE_UNAVAILABLE` for an owner that is not the node's latest.
  */
 export interface Store {
   readonly organizations: OrganizationStore;
+  readonly nodes: NodeStore;
   readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
   readonly sshKeys: SshKeyStore;
@@ -72,6 +74,62 @@ export interface SshKeyStore {
   remove(organizationId: string, id: string, event: AuditEvent): Promise<boolean>;
 }
 
+/** One run of a node: who began what is under way. */
+export interface Owner {
+  readonly nodeId: string;
+  readonly generation: number;
+}
+
+/** What a node says of itself when it begins. */
+export interface NewNode {
+  readonly id: string;
+  readonly regions: readonly string[];
+  /** Host name or address, where other machines reach it. */
+  readonly address: string;
+  readonly labels: Labels;
+  readonly capacity: NodeCapacity;
+}
+
+/** How much the sandboxes of a node may have together. */
+export interface NodeCapacity {
+  readonly places: number;
+  /** Null: any, they share what the host has. */
+  readonly memoryMib: number | null;
+}
+
+export interface NodeRecord extends NewNode {
+  /** Raised each time the node begins. */
+  readonly generation: number;
+  /** It gets no new sandboxes; those that it has go on. */
+  readonly isDraining: boolean;
+  /** Whether its lease holds, by the store's clock. */
+  readonly isLive: boolean;
+  readonly leaseUntilMs: number;
+  readonly startedAtMs: number;
+  /** When it renewed its lease last. */
+  readonly seenAtMs: number;
+  /** What its sandboxes have of its capacity, from their reservation to their end. */
+  readonly reserved: { readonly places: number; readonly memoryMib: number };
+}
+
+/**
+ * The machines that hold disks and run sandboxes. The clock of the store decides how long a lease holds. One that ran out takes nothing away from a node: only a
+ * later generation does.
+ */
+export interface NodeStore {
+  /** Begins a run of the node: the next generation, with a lease of so many milliseconds. Whether it drains stays as it is. */
+  begin(node: NewNode, leaseMs: number): Promise<NodeRecord>;
+  /** Lengthens the lease, also one that ran out. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten: this run of it must end. */
+  renew(owner: Owner, leaseMs: number): Promise<void>;
+  get(id: string): Promise<NodeRecord | null>;
+  /** All, by id. */
+  list(): Promise<readonly NodeRecord[]>;
+  /** Begins or ends draining. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
+  setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
+  /** Forgets a node for good. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state, or sandboxes that have not ended. */
+  forget(id: string, event: AuditEvent): Promise<void>;
+}
+
 export type DiskKind = "volume" | "snapshot";
 /** `creating` and `purging` are intents that a restart undoes or finishes; `deleted` can be restored until `purgeAtMs`. */
 export type DiskState = "creating" | "ready" | "deleted" | "purging";
@@ -90,6 +148,8 @@ export interface ParentReference extends ObjectReference {
 export interface NewDisk {
   readonly kind: DiskKind;
   readonly id: string;
+  /** The node that has it, in the generation that began its creation, growth or purge. */
+  readonly owner: Owner;
   readonly organizationId: string;
   readonly slug: string;
   readonly region: string;
@@ -211,18 +271,19 @@ export interface DiskStore {
   acknowledgeError(id: string, event: AuditEvent): Promise<Disk>;
   /** Remembers a measurement, unless a later one is known. */
   setUsage(id: string, usage: DiskUsage): Promise<void>;
-  /** Ready disks of these regions that were measured before this or never, those first whose turn is longest due. */
-  listUnmeasured(regions: readonly string[], beforeMs: number, limit: number): Promise<readonly Disk[]>;
-  /** Records or clears the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
-  beginGrow(id: string, growToBytes: number): Promise<void>;
+  /** Ready disks of these regions of the node that were measured before this or never, those first whose turn is longest due. */
+  listUnmeasured(nodeId: string, regions: readonly string[], beforeMs: number, limit: number): Promise<readonly Disk[]>;
+  /** Records the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
+  beginGrow(owner: Owner, id: string, growToBytes: number): Promise<void>;
   finishGrow(id: string, usage: DiskUsage, event: AuditEvent): Promise<Disk>;
   cancelGrow(id: string): Promise<void>;
-  /** `deleted` to `purging`, for every disk whose time has come; returns all that are purging. */
-  beginPurge(nowMs: number): Promise<readonly Disk[]>;
-  /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither. */
-  beginPurgeOf(id: string): Promise<Disk | null>;
-  /** Disks of the region that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */
+  /** `deleted` to `purging`, for every disk of the node whose time has come; returns all of the node that are purging. */
+  beginPurge(owner: Owner, nowMs: number): Promise<readonly Disk[]>;
+  /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither, or another node's. */
+  beginPurgeOf(owner: Owner, id: string): Promise<Disk | null>;
+  /** Disks of the region of the node that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */
   listDeleted(
+    nodeId: string,
     region: string,
     beforeMs: number,
     page: { readonly limit: number; readonly after: Pick<Disk, "id" | "deletedAtMs"> | null },
@@ -231,10 +292,10 @@ export interface DiskStore {
   sumUsage(region: string): Promise<UsageSums>;
   /** The disks of all organizations, counted. It takes the same time however many there are. */
   totals(): Promise<readonly DiskTotal[]>;
-  /** What a restart must settle: creations, purges and grows that were under way. */
-  listUnsettled(): Promise<readonly Disk[]>;
-  /** Ids of all disks in any state, with their region, for reconciliation with the pool. */
-  listIds(): Promise<readonly { readonly id: string; readonly region: string }[]>;
+  /** What a start must settle: creations, purges and grows of the node that earlier generations of it had under way. */
+  listUnsettled(owner: Owner): Promise<readonly Disk[]>;
+  /** Ids of all disks of the node in any state, with their region, for reconciliation with the pool. */
+  listIds(nodeId: string): Promise<readonly { readonly id: string; readonly region: string }[]>;
   /** Drops idempotency keys older than this. */
   expireIdempotencyKeys(beforeMs: number): Promise<void>;
 }
@@ -243,6 +304,8 @@ export type SandboxStatus = "starting" | "running" | "stopping" | "stopped";
 
 export interface NewSandbox {
   readonly id: string;
+  /** The node that runs it, in the generation that does. */
+  readonly owner: Owner;
   readonly organizationId: string;
   readonly region: string;
   readonly labels: Labels;
@@ -273,28 +336,29 @@ export type ReserveOutcome =
   | { readonly kind: "reserved" }
   | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
   | { readonly kind: "limit"; readonly live: number }
-  /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. */
-  | { readonly kind: "full"; readonly isKept: boolean };
+  /** `isKept`: the node has places left, for organizations with fewer sandboxes than this one. */
+  | { readonly kind: "full"; readonly isKept: boolean }
+  /** The node has places left, and less memory than this. */
+  | { readonly kind: "memory"; readonly freeMib: number }
+  | { readonly kind: "draining" };
 
-/** How many sandboxes may be live. */
+/** How many sandboxes an organization may have live. How many a node may is in the node's capacity. */
 export interface SandboxPlaces {
   readonly perOrganization: number;
-  /** Of all organizations together. */
-  readonly total: number;
-  /** The last of them, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
+  /** The last places of the node, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
   readonly kept: number;
   readonly keptEach: number;
 }
 
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its holds, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
+  /** One transaction: the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
   reserve(sandbox: NewSandbox, volumes: readonly Hold[], places: SandboxPlaces): Promise<ReserveOutcome>;
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
   beginEnd(id: string, stopReason: StopReason): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
-  /** `stopped`, and its holds are gone: the volumes are free. Repeating it changes nothing. */
+  /** `stopped`, and its holds and its part of the node's capacity are free. Repeating it changes nothing. */
   finish(
     id: string,
     stopReason: StopReason,
@@ -305,8 +369,8 @@ export interface SandboxStore {
   get(organizationId: string, id: string): Promise<SandboxRecord | null>;
   /** Live ones and the newest stopped ones, at most `limit` in all. */
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
-  /** Everything not `stopped`, of all organizations. */
-  listLive(): Promise<readonly SandboxRecord[]>;
+  /** Those not `stopped`, of all organizations, that earlier generations of the node ran: what a start must end. */
+  listLeft(owner: Owner): Promise<readonly SandboxRecord[]>;
   holds(sandboxId: string): Promise<readonly Hold[]>;
   /** Who holds the volume now. */
   holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;

@@ -4,17 +4,21 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
 import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
-import { sampleDisk } from "./sample-disk.ts";
+import { nodeConformance } from "./node-conformance.ts";
+import { SAMPLE_OWNER, sampleDisk, sampleNode } from "./samples.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
   readonly store: Store;
+  /** Another store on the same data, with connections of its own, as another process would have. It ends with the harness. */
+  openSecond(): Promise<Omit<Store, "close">>;
   reopen(): Promise<Store>;
   dispose(): Promise<void>;
 }
 
 /** The shared test suite of the database seam. */
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
+  nodeConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;
     let store: Store;
@@ -37,13 +41,16 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       store = harness.store;
       for (const slug of ["a", "b"])
         await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 }, event(`org_${slug}`));
+      await store.nodes.begin(sampleNode(), 60_000);
     });
     afterEach(() => harness.dispose());
 
     const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk =>
       sampleDisk({ organizationId, slug, ...values });
 
-    const places = (perOrganization: number) => ({ perOrganization, total: 1000, kept: 0, keptEach: 1 });
+    const places = (perOrganization: number) => ({ perOrganization, kept: 0, keptEach: 1 });
+    /** The next run of the node, which finds unsettled what the first one had under way. */
+    const next = { ...SAMPLE_OWNER, generation: SAMPLE_OWNER.generation + 1 };
     const measured = (usageMeasuredAtMs: number | null): DiskUsage => ({
       allocatedBytes: 5,
       flattenedBytes: 7,
@@ -62,6 +69,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
 
     const sandbox = (values: Partial<NewSandbox> = {}): NewSandbox => ({
       id: newId("sbx", "ord"),
+      owner: SAMPLE_OWNER,
       organizationId,
       region: "ord",
       labels: {},
@@ -136,7 +144,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await assert.rejects(store.disks.commit(undone.id, values, event(undone.id)), fails("VOLUME_NOT_FOUND"));
       await make("cache");
       assert.deepEqual(
-        (await store.disks.listUnsettled()).map(({ id, state }) => [id, state]),
+        (await store.disks.listUnsettled(next)).map(({ id, state }) => [id, state]),
         [[undone.id, "purging"]],
       );
       await store.disks.forget(undone.id, null);
@@ -159,7 +167,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.reserve(volume);
       await store.disks.commit(id, { consistency: null, ...measured(1000) }, event(id, "create"));
       await store.disks.setLabels(id, { team: "red" }, event(id, "label"));
-      await store.disks.beginGrow(id, 2e9);
+      await store.disks.beginGrow(SAMPLE_OWNER, id, 2e9);
       await store.disks.finishGrow(id, measured(2000), event(id, "grow"));
       const holder = sandbox();
       await store.sandboxes.reserve(holder, [{ volumeId: id, isReadOnly: false }], places(10));
@@ -173,7 +181,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await assert.rejects(store.disks.restore(id, "cache", event(id, "restore")), fails("SLUG_ALREADY_IN_USE"));
       await store.disks.restore(id, "cache-2", event(id, "restore"));
       await store.disks.delete(id, 1, 2, event(id, "delete"));
-      await store.disks.beginPurge(2);
+      await store.disks.beginPurge(SAMPLE_OWNER, 2);
       await store.disks.forget(id, event(id, "purge"));
       assert.deepEqual(await recorded(id), ["purge", "delete", "restore", "delete", "grow", "label", "create"]);
     });
@@ -275,16 +283,16 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.delete(early.id, 10, 20, event(early.id));
       await store.disks.delete(late.id, 10, 30, event(late.id));
       assert.deepEqual(
-        (await store.disks.beginPurge(20)).map((found) => found.id),
+        (await store.disks.beginPurge(SAMPLE_OWNER, 20)).map((found) => found.id),
         [early.id],
       );
       assert.deepEqual(
-        (await store.disks.beginPurge(20)).map((found) => found.id),
+        (await store.disks.beginPurge(SAMPLE_OWNER, 20)).map((found) => found.id),
         [early.id],
       );
       await assert.rejects(store.disks.restore(early.id, "early", event(early.id)), fails("VOLUME_NOT_FOUND"));
       await store.disks.forget(early.id, event(early.id));
-      assert.deepEqual(await store.disks.beginPurge(20), []);
+      assert.deepEqual(await store.disks.beginPurge(SAMPLE_OWNER, 20), []);
     });
 
     test("one disk is purged before its time, and those deleted first come first", async () => {
@@ -292,7 +300,9 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.delete(young.id, 20, 1000, event(young.id));
       await store.disks.delete(old.id, 10, 1000, event(old.id));
       const deleted = async (beforeMs: number, region = "ord") =>
-        (await store.disks.listDeleted(region, beforeMs, { limit: 10, after: null })).map(({ id }) => id);
+        (await store.disks.listDeleted(SAMPLE_OWNER.nodeId, region, beforeMs, { limit: 10, after: null })).map(
+          ({ id }) => id,
+        );
       assert.deepEqual(await deleted(100), [old.id, young.id]);
       assert.deepEqual(await deleted(20), [old.id]);
       assert.deepEqual(await deleted(100, "ams"), []);
@@ -301,19 +311,22 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.delete(twin.id, 20, 1000, event(twin.id));
       const paged: string[] = [];
       for (let last: Disk | null = null, isDone = false; !isDone; ) {
-        if (last?.id === twin.id) await store.disks.beginPurgeOf(twin.id);
-        const [next]: readonly Disk[] = await store.disks.listDeleted("ord", 100, { limit: 1, after: last });
+        if (last?.id === twin.id) await store.disks.beginPurgeOf(SAMPLE_OWNER, twin.id);
+        const [next]: readonly Disk[] = await store.disks.listDeleted(SAMPLE_OWNER.nodeId, "ord", 100, {
+          limit: 1,
+          after: last,
+        });
         if (next === undefined) isDone = true;
         else paged.push(next.id);
         last = next ?? null;
       }
       assert.deepEqual(paged, [old.id, ...[young.id, twin.id].sort()]);
-      await store.disks.beginPurgeOf(twin.id);
+      await store.disks.beginPurgeOf(SAMPLE_OWNER, twin.id);
       await store.disks.forget(twin.id, event(twin.id));
-      assert.equal((await store.disks.beginPurgeOf(old.id))?.state, "purging");
-      assert.equal((await store.disks.beginPurgeOf(old.id))?.id, old.id);
-      assert.equal(await store.disks.beginPurgeOf(kept.id), null);
-      assert.equal(await store.disks.beginPurgeOf("vol_ord_none"), null);
+      assert.equal((await store.disks.beginPurgeOf(SAMPLE_OWNER, old.id))?.state, "purging");
+      assert.equal((await store.disks.beginPurgeOf(SAMPLE_OWNER, old.id))?.id, old.id);
+      assert.equal(await store.disks.beginPurgeOf(SAMPLE_OWNER, kept.id), null);
+      assert.equal(await store.disks.beginPurgeOf(SAMPLE_OWNER, "vol_ord_none"), null);
       assert.deepEqual(await deleted(100), [young.id]);
       // Each was measured to hold 3 bytes alone.
       assert.deepEqual(await store.disks.sumUsage("ord"), { volumesBytes: 3, snapshotsBytes: 0, deletedBytes: 6 });
@@ -336,7 +349,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       store = await harness.reopen();
       assert.deepEqual(await totals(), [...others, "ord volume ready 2 13"]);
       await store.disks.delete(second.id, 1, 1, event(second.id));
-      await store.disks.beginPurge(2);
+      await store.disks.beginPurge(SAMPLE_OWNER, 2);
       await store.disks.forget(second.id, event(second.id));
       assert.deepEqual(await totals(), [...others, "ord volume ready 1 10"]);
     });
@@ -357,16 +370,16 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
 
     test("growing records its intent, and takes effect when it is finished", async () => {
       const volume = await make("cache");
-      await store.disks.beginGrow(volume.id, 2e9);
+      await store.disks.beginGrow(SAMPLE_OWNER, volume.id, 2e9);
       assert.deepEqual(
-        (await store.disks.listUnsettled()).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
+        (await store.disks.listUnsettled(next)).map((found) => [found.id, found.capacityBytes, found.growToBytes]),
         [[volume.id, 1e9, 2e9]],
       );
       const grown = await store.disks.finishGrow(volume.id, { ...measured(2000), allocatedBytes: 1 }, event(volume.id));
       assert.deepEqual([grown.capacityBytes, grown.growToBytes, grown.allocatedBytes], [2e9, null, 1]);
-      await store.disks.beginGrow(volume.id, 3e9);
+      await store.disks.beginGrow(SAMPLE_OWNER, volume.id, 3e9);
       await store.disks.cancelGrow(volume.id);
-      assert.deepEqual(await store.disks.listUnsettled(), []);
+      assert.deepEqual(await store.disks.listUnsettled(next), []);
     });
 
     test("the latest measurement stays, and what was measured longest ago is listed first", async () => {
@@ -380,13 +393,13 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.delete(deleted.id, 10, 20, event(deleted.id));
       assert.equal((await store.disks.get(old.id))?.flattenedBytes, 20);
       const unmeasured = async (beforeMs: number, limit = 10) =>
-        (await store.disks.listUnmeasured(["ord"], beforeMs, limit)).map(({ slug }) => slug);
+        (await store.disks.listUnmeasured(SAMPLE_OWNER.nodeId, ["ord"], beforeMs, limit)).map(({ slug }) => slug);
       assert.deepEqual(await unmeasured(5000), ["never", "old"]);
       assert.deepEqual(await unmeasured(5000, 1), ["never"]);
       assert.deepEqual(await unmeasured(500), ["never"]);
       await store.disks.setUsage(first.id, measured(1000));
       assert.deepEqual(await unmeasured(500), []);
-      assert.deepEqual(await store.disks.listUnmeasured(["ams"], 5000, 10), []);
+      assert.deepEqual(await store.disks.listUnmeasured(SAMPLE_OWNER.nodeId, ["ams"], 5000, 10), []);
       const nowMs = Date.now();
       await store.disks.setUsage(first.id, measured(nowMs));
       assert.equal((await store.disks.get(first.id))?.usageMeasuredAtMs, nowMs);
@@ -447,7 +460,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         assert.equal(outcome.kind === "held" && outcome.holders[0]?.id, writer.id);
       }
       await assert.rejects(store.disks.delete(volume.id, 1, 2, event(volume.id)), fails("VOLUME_IN_USE"));
-      await assert.rejects(store.disks.beginGrow(volume.id, 2e9), fails("VOLUME_IN_USE"));
+      await assert.rejects(store.disks.beginGrow(SAMPLE_OWNER, volume.id, 2e9), fails("VOLUME_IN_USE"));
       const idle = await make("idle");
       assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
       await store.sandboxes.finish(writer.id, "killed", 2000, event(writer.id));
@@ -484,16 +497,21 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     test("the last places are for organizations with few sandboxes, and a full house is told from an organization's limit", async () => {
       for (const slug of ["c", "d"])
         await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 }, event(`org_${slug}`));
-      const limits = { perOrganization: 10, total: 5, kept: 2, keptEach: 1 };
+      const { id, generation } = await store.nodes.begin(
+        sampleNode({ id: "nod_small", capacity: { places: 5, memoryMib: null } }),
+        60_000,
+      );
+      const owner = { nodeId: id, generation };
+      const limits = { perOrganization: 10, kept: 2, keptEach: 1 };
       const reserve = async (organizationId: string) => {
-        const { kind, ...rest } = await store.sandboxes.reserve(sandbox({ organizationId }), [], limits);
+        const { kind, ...rest } = await store.sandboxes.reserve(sandbox({ owner, organizationId }), [], limits);
         return "isKept" in rest ? `${kind}, ${rest.isKept ? "kept" : "all taken"}` : kind;
       };
       for (let count = 0; count < 3; count += 1) assert.equal(await reserve("org_a"), "reserved");
       assert.equal(await reserve("org_a"), "full, kept");
       assert.equal(await reserve("org_b"), "reserved");
       assert.equal(await reserve("org_b"), "full, kept");
-      const last = sandbox({ organizationId: "org_c" });
+      const last = sandbox({ owner, organizationId: "org_c" });
       assert.equal((await store.sandboxes.reserve(last, [], limits)).kind, "reserved");
       assert.equal(await reserve("org_d"), "full, all taken");
       await store.sandboxes.finish(last.id, "killed", 2000, event(last.id));

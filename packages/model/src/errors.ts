@@ -14,9 +14,11 @@ export const ERRORS = {
     status: 404,
     recovery: "List snapshots; a deleted one can be restored until its retention is over.",
   },
+  NODE_NOT_FOUND: { status: 404, recovery: "List the nodes with `caisson nodes list`." },
   PREVIEW_NOT_FOUND: { status: 404, recovery: "List the previews of the sandbox; they end with it." },
   SLUG_ALREADY_IN_USE: { status: 409, recovery: "Choose another slug, or delete the object that has it." },
   VOLUME_IN_USE: { status: 409, recovery: "End the sandbox that holds the volume, or mount it read-only." },
+  NODE_IN_USE: { status: 409, recovery: "Do what the message says, then forget the node." },
   VOLUME_DAMAGED: {
     status: 409,
     recovery: "Create a volume from its last snapshot, or have the server's administrator repair it with e2fsck.",
@@ -46,6 +48,11 @@ export const ERRORS = {
   DISK_UNAVAILABLE: {
     status: 503,
     recovery: "Mount the disk that the message names, or name it in the settings again, and start the server again.",
+  },
+  NODE_UNAVAILABLE: {
+    status: 503,
+    recovery:
+      "Do what the message says of the node: `caisson nodes undrain` ends draining, and `caisson nodes list` shows which are live.",
   },
   SERVER_FULL: {
     status: 503,

@@ -55,6 +55,7 @@ export class HostNode implements OpenNode {
     return {
       regions: [...pools.values()].map(({ region, baseImages }) => ({ name: region, baseImages })),
       placeCount: runtime.placeCount,
+      placeBound: runtime.placeBound,
       retriedWorkCount: persistent.failingCount,
     };
   }

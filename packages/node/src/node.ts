@@ -83,6 +83,8 @@ export interface NodeDescription {
   readonly regions: readonly RegionDescription[];
   /** Sandboxes that this host has room for at a time. */
   readonly placeCount: number;
+  /** Why it is not more, where the host is the reason, as the end of a sentence. */
+  readonly placeBound: string | null;
   /** Pieces of the node's own undoing that have failed and are tried again. */
   readonly retriedWorkCount: number;
 }

@@ -17,6 +17,7 @@ interface Echo {
 export class EchoRuntime implements SandboxRuntime {
   readonly name = "echo";
   readonly placeCount = 4;
+  readonly placeBound = null;
   readonly #directory: string;
   readonly #echoes = new Map<string, Echo>();
   /** The next starts fail with these, one after the other. */

@@ -91,12 +91,16 @@ const UnavailableSchema = nullable(
   }),
 );
 
+/** Of volumes and snapshots. */
+const NodeIdSchema = Type.String({ description: "Id of the node that has it" });
+
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
   ...usageProperties,
   labels: LabelsSchema,
   created_at: Timestamp,
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
+  node: NodeIdSchema,
   attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
   last_error: nullable(LastErrorSchema),
   unavailable: UnavailableSchema,
@@ -125,6 +129,7 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   created_at: Timestamp,
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
+  node: NodeIdSchema,
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
   unavailable: UnavailableSchema,

@@ -2,6 +2,7 @@ import { resolveConfiguration, type SandboxEndpointOptions } from "./core/config
 import { HttpClient } from "./core/http.ts";
 import { inspectAs, inspectSymbol } from "./core/inspect.ts";
 import { notSupported } from "./process/deno.ts";
+import { Nodes } from "./resources/nodes.ts";
 import { Organizations } from "./resources/organizations.ts";
 import { Pools } from "./resources/pools.ts";
 import { Previews } from "./resources/previews.ts";
@@ -42,6 +43,8 @@ export class Client {
   readonly organizations: Organizations;
   /** The server's storage pools. */
   readonly pools: Pools;
+  /** The server's nodes. */
+  readonly nodes: Nodes;
   readonly #apiEndpoint: string;
 
   /** Throws {@linkcode MissingTokenError} or {@linkcode InvalidApiEndpoint} when the options and the environment do not suffice. */
@@ -57,6 +60,7 @@ export class Client {
     this.tokens = new Tokens(http);
     this.organizations = new Organizations(http);
     this.pools = new Pools(http);
+    this.nodes = new Nodes(http);
   }
 
   /** Apps are not part of Caisson. Always throws {@linkcode NotSupportedError}. */

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { isAbsolute, join, resolve } from "node:path";
-import { CaissonError, parseSize } from "@caisson/model";
+import { CaissonError, type Labels, parseSize, requireLabels } from "@caisson/model";
+import { PLACES_DEFAULT, parseSandboxSubnet } from "@caisson/runtime";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
@@ -26,6 +27,7 @@ export interface Config {
   readonly cacheDirectory: string;
   /** URL of a PostgreSQL database; null: SQLite in the data directory. */
   readonly databaseUrl: string | null;
+  readonly node: NodeConfig;
   readonly pool: PoolConfig;
   readonly volumes: VolumeLimits;
   readonly sandboxes: SandboxLimitsConfig;
@@ -33,6 +35,13 @@ export interface Config {
   readonly expose: ExposeConfig;
   /** Null: switched off. */
   readonly ssh: SshConfig | null;
+}
+
+/** What this machine is among several. */
+export interface NodeConfig {
+  /** Host name or address, where other machines reach it; null: the host's own name. */
+  readonly address: string | null;
+  readonly labels: Labels;
 }
 
 /** Where SSH clients reach sandboxes. */
@@ -76,6 +85,8 @@ export interface NetworkConfig {
   readonly isPrivateAllowed: boolean;
   /** IPv4 name servers for sandboxes; absent: those of the host. */
   readonly nameServers?: readonly string[];
+  /** Where the addresses of sandboxes are; absent: in networks that the host does not use. */
+  readonly subnet?: string;
 }
 
 export interface PoolConfig {
@@ -109,8 +120,10 @@ export interface VolumeLimits {
 }
 
 export interface SandboxLimitsConfig {
-  /** Of all organizations together; null: what the host has room for. */
-  readonly max: number | null;
+  /** Of all organizations together. Default: as many as one network of 256 addresses has places for. */
+  readonly max: number;
+  /** Memory of all sandboxes together, as they asked for it; null: they share what the host has. */
+  readonly maxMemoryBytes: number | null;
   /** The last places, for organizations that run fewer than two sandboxes; null: a tenth. */
   readonly keptPlaces: number | null;
   readonly maxPerOrganization: number;
@@ -165,6 +178,15 @@ const FileSchema = Type.Object(
     regions: Type.Optional(Type.Array(Type.String({ pattern: "^[a-z]{3}$" }), { minItems: 1, uniqueItems: true })),
     cache: Type.Optional(Type.String()),
     database: Type.Optional(Type.String()),
+    node: Type.Optional(
+      Type.Object(
+        {
+          address: Type.Optional(Type.String({ minLength: 1 })),
+          labels: Type.Optional(Type.Record(Type.String(), Type.String())),
+        },
+        closed,
+      ),
+    ),
     pool: Type.Optional(
       Type.Object(
         {
@@ -194,6 +216,7 @@ const FileSchema = Type.Object(
       Type.Object(
         {
           max: Type.Optional(PositiveInteger),
+          max_memory: Type.Optional(Size),
           kept_places: Type.Optional(Type.Integer({ minimum: 0 })),
           max_per_organization: Type.Optional(PositiveInteger),
           cpus: Type.Optional(Type.Number({ minimum: 0.1 })),
@@ -244,6 +267,7 @@ const FileSchema = Type.Object(
         {
           allow_private: Type.Optional(Type.Boolean()),
           name_servers: Type.Optional(Type.Array(Type.String({ format: "ipv4" }), { minItems: 1 })),
+          subnet: Type.Optional(Type.String()),
         },
         closed,
       ),
@@ -281,6 +305,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
     databaseUrl: file.database ?? null,
+    node: { address: file.node?.address ?? null, labels: parseNodeLabels(file) },
     pool: {
       ...poolSizesOf(file),
       headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),
@@ -293,7 +318,9 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     sandboxes: {
-      max: file.sandboxes?.max ?? null,
+      max: file.sandboxes?.max ?? PLACES_DEFAULT,
+      maxMemoryBytes:
+        file.sandboxes?.max_memory === undefined ? null : sizeOf("sandboxes.max_memory", file.sandboxes.max_memory),
       keptPlaces: file.sandboxes?.kept_places ?? null,
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
@@ -311,10 +338,31 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     network: {
       isPrivateAllowed: file.network?.allow_private ?? false,
       ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
+      ...parseSubnetSetting(file),
     },
     expose: parseExpose(file),
     ssh: parseSsh(file),
   };
+}
+
+function parseSubnetSetting({ network }: ConfigFile): Pick<NetworkConfig, "subnet"> {
+  if (network?.subnet === undefined) return {};
+  parseSandboxSubnet(network.subnet);
+  return { subnet: network.subnet };
+}
+
+function parseNodeLabels({ node }: ConfigFile): Labels {
+  try {
+    return requireLabels(node?.labels ?? {});
+  } catch (error) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `The setting node.labels: ${String(error instanceof Error ? error.message : error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
 }
 
 function parseExpose({ expose = {} }: ConfigFile): ExposeConfig {

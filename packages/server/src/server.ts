@@ -6,11 +6,13 @@ import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type NodeOptions, openNode, type RegionDescription } from "@caisson/node";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
+import { PLACES_DEFAULT } from "@caisson/runtime";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { takeNodeEvent } from "./app/node-event.ts";
+import { beginNode } from "./app/nodes/node-begin.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { DEFAULT_BASE_IMAGE, type Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
@@ -27,7 +29,9 @@ import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
 import { Metrics } from "./metrics/metrics.ts";
+import { ensureNodeId } from "./node-file.ts";
 import { startPreviews } from "./previews/start-previews.ts";
+import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
@@ -46,8 +50,8 @@ export interface Server {
 
 /**
  * Composes the server, with the node of this host in the same process. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database,
- * `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
+ * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database, or
+ * is this node now, `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
 export async function startServer(
   config: Config,
@@ -78,14 +82,28 @@ export async function startServer(
       takeEvent: (event) => takeNodeEvent({ store, metrics, live }, event),
     }),
   );
-  const { regions, placeCount } = await node.describe();
+  const description = await node.describe();
+
+  const nodeId = await ensureNodeId(directory, store);
+  const { isDraining, generation } = await beginNode(
+    { config, store },
+    { id: nodeId, hostPlaces: description.placeCount, leaseMs: LEASE_MS },
+  );
+  if (isDraining)
+    logger.warn(
+      { nodeId },
+      `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
+    );
+  const owner = { nodeId, generation };
+  undo.defer(new NodeLease({ store, owner, metrics, logger }, onDisplaced).start());
 
   const app: AppContext = {
     config,
     store,
+    owner,
     node,
-    hostPlaces: placeCount,
-    regions: new Map(regions.map((region) => [region.name, regionOf(region)])),
+    hostPlaces: description,
+    regions: new Map(description.regions.map((region) => [region.name, regionOf(region)])),
     locks: new KeyedLock(),
     room: new RoomMaker(),
     live,
@@ -148,7 +166,7 @@ function nodeOptions(
     isAwakeForSyncs: config.volumes.isAwakeForSyncs,
     scratch: { sizeBytes: scratchBytes, preparedCount: preparedScratchDisks },
     runtime: {
-      network: config.network,
+      network: { ...config.network, placeCount: Math.max(config.sandboxes.max, PLACES_DEFAULT) },
       startTimeoutMs,
       stopGraceMs,
       warm: { count: warmCount, memoryBytes: MEMORY_LIMITS_MB.default * 2 ** 20 },

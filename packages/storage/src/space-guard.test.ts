@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { constants } from "node:fs";
 import { mkdir, open, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { afterEach, beforeEach, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { freeze, runTool } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
@@ -26,11 +26,9 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
   let onError: (error: unknown) => void;
   const mounted = new Map<string, { device: BlockDevice; target: string; witness: WriteWitness }>();
 
-  before(async () => {
-    disk = await TestDisk.create("ext4", 1800 * MIB);
-  });
-  after(() => disk.dispose());
+  // A disk for each test, because a pool gives back the space of deleted images some time later.
   beforeEach(async () => {
+    disk = await TestDisk.create("ext4", 1800 * MIB);
     const directory = join(disk.mountPath, "pool");
     storage = await LocalStorage.open({ directory, poolSizeBytes: 1024 * MIB, reserveBytes: 32 * MIB });
     onHold = () => undefined;
@@ -40,8 +38,8 @@ suite("the guard of a pool's space", { timeout: testTimeoutMs(600_000) }, () => 
   afterEach(async () => {
     for (const id of [...mounted.keys()]) await unmountImage(id).catch(() => undefined);
     await guard[Symbol.asyncDispose]();
-    for await (const { id } of storage.listImages()) await storage.deleteImage(id);
     await storage.close();
+    await disk.dispose();
   });
 
   /** Nobody stands still for so long unless a test makes it so, also on a machine where everything takes long. */

@@ -77,6 +77,8 @@ class Volume(Record):
     """What went wrong with it, such as writes that were lost, until it is acknowledged."""
     unavailable: str | None
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
+    node: str | None
+    """The id of the node that has it."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
@@ -89,6 +91,7 @@ class Volume(Record):
         _wrap(volume, "parent", Parent)
         volume.setdefault("last_error", None)
         volume.setdefault("unavailable", None)
+        volume.setdefault("node", None)
         _wrap(volume, "last_error", VolumeError)
         return volume
 
@@ -121,11 +124,14 @@ class Snapshot(Record):
     purge_at: str | None
     unavailable: str | None
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
+    node: str | None
+    """The id of the node that has it."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
         snapshot = cls(wire)
         snapshot.setdefault("unavailable", None)
+        snapshot.setdefault("node", None)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
         snapshot.setdefault("inodes", None)
         snapshot.setdefault("used_inodes", None)
@@ -186,6 +192,35 @@ class Pool(Record):
         return pool
 
 
+class Node(Record):
+    """A machine that holds volumes and runs sandboxes. Times are ISO 8601 texts."""
+
+    id: str
+    state: Literal["live", "draining", "suspect"]
+    """`draining`: it gets no new sandboxes. `suspect`: it gave no sign of life lately; nobody knows how it is."""
+    draining: bool
+    """Whether it gets no new sandboxes, also while it is suspect."""
+    regions: list[str]
+    address: str
+    """Host name or address, where other machines reach it."""
+    labels: dict[str, str]
+    generation: int
+    """Raised at each of its starts."""
+    started_at: str
+    seen_at: str
+    """Its last sign of life."""
+    lease_until: str
+    """Until when it counts as live without another one."""
+    places: int
+    """Sandboxes that it may run."""
+    places_taken: int
+    """Those that it runs, starts or ends."""
+    memory_mib: int | None
+    """Memory that its sandboxes may have together; None: they share what the host has."""
+    memory_taken_mib: int
+    """What they were given."""
+
+
 class Preview(Record):
     """A name under which a server inside a sandbox is reached."""
 
@@ -228,12 +263,15 @@ class SandboxMeta(Record):
     created_at: str
     stopped_at: str | None
     labels: dict[str, str]
+    node: str | None
+    """The id of the node that runs it, or ran it."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> SandboxMeta:
         meta = cls(snake_keys(wire))
         meta.setdefault("stopped_at", None)
         meta.setdefault("labels", {})
+        meta.setdefault("node", None)
         return meta
 
 

@@ -146,6 +146,23 @@ async def test_pools_tell_what_they_hold(client: AsyncCaisson) -> None:
         await client.pools.grow()
 
 
+async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str) -> None:
+    (node,) = await client.nodes.list()
+    assert (node.state, node.regions, node.memory_mib) == ("live", ["ord"], None)
+    volume = await client.volumes.create(name, "ord", "300MB")
+    assert volume.node == node.id
+    with pytest.raises(errors.ConflictError, match="it is live"):
+        await client.nodes.forget(node.id)
+    with pytest.raises(errors.NotFoundError):
+        await client.nodes.get("nod_absent")
+    # No other test runs at the same time.
+    assert (await client.nodes.drain(node.id)).draining
+    try:
+        assert (await client.nodes.get(node.id)).state == "draining"
+    finally:
+        assert (await client.nodes.undrain(node.id)).state == "live"
+
+
 async def test_a_grown_volume_has_room(client: AsyncCaisson, name: str) -> None:
     volume = await client.volumes.create(name, "ord", "300MB")
     grown = await client.volumes.grow(volume, capacity="600MB")

@@ -147,6 +147,23 @@ def test_pools_tell_what_they_hold(client: Caisson) -> None:
         client.pools.grow()
 
 
+def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:
+    (node,) = client.nodes.list()
+    assert (node.state, node.regions, node.memory_mib) == ("live", ["ord"], None)
+    volume = client.volumes.create(name, "ord", "300MB")
+    assert volume.node == node.id
+    with pytest.raises(errors.ConflictError, match="it is live"):
+        client.nodes.forget(node.id)
+    with pytest.raises(errors.NotFoundError):
+        client.nodes.get("nod_absent")
+    # No other test runs at the same time.
+    assert (client.nodes.drain(node.id)).draining
+    try:
+        assert (client.nodes.get(node.id)).state == "draining"
+    finally:
+        assert (client.nodes.undrain(node.id)).state == "live"
+
+
 def test_a_grown_volume_has_room(client: Caisson, name: str) -> None:
     volume = client.volumes.create(name, "ord", "300MB")
     grown = client.volumes.grow(volume, capacity="600MB")

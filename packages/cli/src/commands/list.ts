@@ -14,6 +14,9 @@ const COLUMNS: readonly Column<SandboxMetadata>[] = [
   { title: "ENDS IN", value: formatRemaining, isNumeric: true, dropRank: 2 },
 ];
 
+/** Where there are several machines. */
+const NODE_COLUMN: Column<SandboxMetadata> = { title: "NODE", value: ({ node }) => node ?? "-", dropRank: 6 };
+
 /** `caisson list`. */
 export function addListCommand(program: Command): void {
   const command = program
@@ -21,16 +24,23 @@ export function addListCommand(program: Command): void {
     .alias("ls")
     .description("List running sandboxes and those that stopped lately")
     .option("--running", "only those that run")
+    .option("--nodes", "show the node of each")
     .option("--label <key=value>", "only those with this label (repeatable)", collect)
     .action(
-      run(async (context, options: { readonly label?: readonly string[]; readonly running?: boolean }) => {
-        const { client, settings } = await context.connect();
-        const labels = parsePairs("--label", options.label ?? []);
-        const all = await client.sandboxes.list({ labels });
-        const items = options.running ? all.filter(({ status }) => status === "running") : all;
-        const empty = "No sandboxes. Create one: caisson create --timeout 10m";
-        context.output.list({ items, columns: COLUMNS, id: ({ id }) => id, org: settings.org, empty });
-      }),
+      run(
+        async (
+          context,
+          options: { readonly label?: readonly string[]; readonly nodes?: boolean; readonly running?: boolean },
+        ) => {
+          const { client, settings } = await context.connect();
+          const labels = parsePairs("--label", options.label ?? []);
+          const all = await client.sandboxes.list({ labels });
+          const items = options.running ? all.filter(({ status }) => status === "running") : all;
+          const empty = "No sandboxes. Create one: caisson create --timeout 10m";
+          const columns = options.nodes ? [...COLUMNS, NODE_COLUMN] : COLUMNS;
+          context.output.list({ items, columns, id: ({ id }) => id, org: settings.org, empty });
+        },
+      ),
     );
   addCommonOptions(command);
   addExamples(command, [

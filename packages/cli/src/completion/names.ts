@@ -2,7 +2,7 @@ import type { Context } from "../context.ts";
 import type { Candidate } from "./candidates.ts";
 
 /** What the first argument of a command names. */
-export type NameKind = "volume" | "snapshot" | "sandbox";
+export type NameKind = "volume" | "snapshot" | "sandbox" | "node";
 
 /** Nobody waits longer than this for a completion. */
 const TIMEOUT_MS = 2_000;
@@ -19,6 +19,10 @@ const KINDS: Readonly<Record<string, NameKind>> = {
   "snapshots get": "snapshot",
   "snapshots delete": "snapshot",
   "snapshots tree": "snapshot",
+  "nodes show": "node",
+  "nodes drain": "node",
+  "nodes undrain": "node",
+  "nodes forget": "node",
   "caisson exec": "sandbox",
   "caisson shell": "sandbox",
   "caisson extend": "sandbox",
@@ -42,6 +46,10 @@ export async function listNames(context: Context, kind: NameKind): Promise<Candi
     case "snapshot": {
       const { items } = await client.snapshots.list({ limit: LISTED }, once);
       return items.map(({ slug, id }) => ({ value: slug, description: id }));
+    }
+    case "node": {
+      const items = await client.nodes.list(once);
+      return items.map(({ id, state, address }) => ({ value: id, description: `${state} ${address}` }));
     }
     case "sandbox": {
       const items = await client.sandboxes.list({}, once);

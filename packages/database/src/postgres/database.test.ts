@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError, isRefusal, newId, UnknownOutcomeError } from "@caisson/model";
 import type pg from "pg";
 import { CutProxy } from "../../testing/cut-proxy.ts";
+import { assertOlderRowsAreSettled, OLDER_ROWS } from "../../testing/older-rows.ts";
 import { PostgresServer } from "../../testing/postgres-server.ts";
-import { sampleDisk } from "../../testing/sample-disk.ts";
+import { SAMPLE_OWNER, sampleDisk, sampleNode } from "../../testing/samples.ts";
 import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
 import { Database } from "./database.ts";
@@ -24,7 +25,7 @@ const unexpected = {
     throw error;
   },
 };
-const PLACES = { perOrganization: 100, total: 1000, kept: 0, keptEach: 1 };
+const PLACES = { perOrganization: 100, kept: 0, keptEach: 1 };
 
 const event = (objectId: string): AuditEvent => ({
   organizationId: "org_a",
@@ -47,6 +48,7 @@ const usage = {
 };
 const sandbox = (): NewSandbox => ({
   id: newId("sbx", "ord"),
+  owner: SAMPLE_OWNER,
   organizationId: "org_a",
   region: "ord",
   labels: {},
@@ -54,6 +56,11 @@ const sandbox = (): NewSandbox => ({
   createdAtMs: 1,
   stopAtMs: null,
 });
+/** What disks and sandboxes belong to. */
+const prepare = async (store: Omit<Store, "close">): Promise<void> => {
+  await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+  await store.nodes.begin(sampleNode(), 60_000);
+};
 const isUnavailable = (error: unknown): boolean =>
   error instanceof CaissonError && error.code === "DATABASE_UNAVAILABLE" && error.retryAfterSeconds !== null;
 
@@ -68,7 +75,7 @@ suite("a PostgreSQL database", () => {
   /** A store that is ready to be used, on a database of its own or the given one. */
   const open = async (url?: string): Promise<Store> => {
     const store = await openPostgresStore(url ?? (await server.createDatabase()), INSTALLATION, unexpected);
-    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    await prepare(store);
     return store;
   };
 
@@ -131,7 +138,7 @@ suite("a PostgreSQL database", () => {
         const id = await make(one, `volume-${round}`);
         const [attached, grown, deleted] = await Promise.allSettled([
           one.sandboxes.reserve(sandbox(), [{ volumeId: id, isReadOnly: false }], PLACES),
-          two.disks.beginGrow(id, 2e9),
+          two.disks.beginGrow(SAMPLE_OWNER, id, 2e9),
           one.disks.delete(id, 1, 2, event(id)),
         ]);
         const isAttached = attached?.status === "fulfilled" && attached.value.kind === "reserved";
@@ -288,17 +295,19 @@ suite("a PostgreSQL database", () => {
   test("an outage is waited for a little, then told, and over when the database is back", async () => {
     await using own = await PostgresServer.start();
     const url = await own.createDatabase();
-    const store = await openPostgresStore(url, INSTALLATION, unexpected);
-    await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
+    const patient = await openPostgresStore(url, INSTALLATION, { ...unexpected, outageWaitMs: 60_000 });
+    await prepare(patient);
     await own.kill();
-    const waiting = store.disks.reserve(disk("patient"));
+    const waiting = patient.disks.reserve(disk("patient"));
     await own.start();
     await waiting;
+    await patient.close();
+    const store = await openPostgresStore(url, INSTALLATION, unexpected);
     await own.stop();
     const refusals = await Promise.allSettled([
       store.disks.reserve(disk("refused")),
       store.organizations.list(),
-      store.sandboxes.listLive(),
+      store.sandboxes.listLeft(SAMPLE_OWNER),
     ]);
     for (const refusal of refusals) {
       assert.ok(
@@ -324,7 +333,11 @@ suite("a PostgreSQL database", () => {
     await own.query("CREATE DATABASE locked");
     await own.query("CREATE DATABASE old ENCODING SQL_ASCII TEMPLATE template0");
     await writeFile(join(own.directory, "data/pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n");
+    const loadedAt = async () => (await own.query("SELECT pg_conf_load_time()::text AS at"))[0]?.at;
+    const before = await loadedAt();
     await own.query("SELECT pg_reload_conf()");
+    // The database server reads it when it gets to that.
+    while ((await loadedAt()) === before) await delay(20);
     const refused = async (url: string, pattern: RegExp) =>
       assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), (error) => {
         assert.ok(error instanceof CaissonError && error.code === "INVALID_CONFIG", String(error));
@@ -353,6 +366,26 @@ suite("a PostgreSQL database", () => {
     const name = new URL(url).pathname.slice(1);
     await server.query("INSERT INTO schema_version VALUES (999)", name);
     await assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), /schema version 999.*use the newer program/);
+  });
+
+  test("what a program from before nodes stored belongs to the node of its data directory, whose first run settles it", async () => {
+    const url = await server.createDatabase();
+    const name = new URL(url).pathname.slice(1);
+    for (const extension of ["pg_trgm", "btree_gist"]) await server.query(`CREATE EXTENSION ${extension}`, name);
+    await server.query(
+      "CREATE TABLE schema_version (version int NOT NULL); INSERT INTO schema_version VALUES (2)",
+      name,
+    );
+    for (const file of ["0001-initial.sql", "0002-ssh-keys.sql"])
+      await server.query(await readFile(join(import.meta.dirname, "migrations", file), "utf8"), name);
+    const rows = OLDER_ROWS.replaceAll("LABEL_WORDS", "label_words,").replaceAll("NO_WORDS", "'{}',");
+    await server.query(rows, name);
+    const store = await openPostgresStore(url, INSTALLATION, unexpected);
+    await assertOlderRowsAreSettled(store);
+    await store.close();
+    const fresh = await openPostgresStore(await server.createDatabase(), INSTALLATION, unexpected);
+    assert.deepEqual(await fresh.nodes.list(), []);
+    await fresh.close();
   });
 
   test("texts with a zero character are found nowhere, and not stored", async () => {

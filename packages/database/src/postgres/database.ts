@@ -7,7 +7,7 @@ import { adviceOn, ConnectionLost, classify, explain, isRolledBack } from "./fai
 import { LOCKS, lockKeys } from "./locks.ts";
 import { type Session, setUpSession } from "./session.ts";
 
-/** Passed before each commit (`database.commit`) and before its answer is believed (`database.answer`); a test may throw or end the process there. */
+/** Passed before each commit (`database.commit`) and before its answer is believed (`database.answer`), with other tags for the renewal of a lease; a test may throw or end the process there. */
 export type FaultPoint = (tag: string) => void | Promise<void>;
 
 const POOL_SIZE = 16;
@@ -115,11 +115,11 @@ export class Database {
     );
   }
 
-  /** Runs `work` in one transaction; an exception rolls it back. It may run more than once, so it does nothing but queries. */
-  transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+  /** Runs `work` in one transaction; an exception rolls it back. It may run more than once, so it does nothing but queries. `name`: the first part of the fault tags. */
+  transaction<T>(work: (queries: Queries) => Promise<T>, name = "database"): Promise<T> {
     return this.#patiently(async (untilMs) => {
       try {
-        return await this.#withClient(untilMs, (client) => this.#attempt(client, work));
+        return await this.#withClient(untilMs, (client) => this.#attempt(client, name, work));
       } catch (error) {
         if (!(error instanceof AnswerLost)) throw error;
         if (await this.#hasCommitted(error, untilMs)) return error.result as T;
@@ -138,13 +138,13 @@ export class Database {
     await this.#pool.end();
   }
 
-  async #attempt<T>(client: pg.PoolClient, work: (queries: Queries) => Promise<T>): Promise<T> {
+  async #attempt<T>(client: pg.PoolClient, name: string, work: (queries: Queries) => Promise<T>): Promise<T> {
     const queries = new Queries(client, this.#names, { isReading: false });
     const transactionId = await this.#begin(client);
     let result: T;
     try {
       result = await work(queries);
-      await this.#options.faultPoint?.("database.commit");
+      await this.#options.faultPoint?.(`${name}.commit`);
     } catch (error) {
       if (!(error instanceof ConnectionLost)) await send(client, "ROLLBACK");
       throw error;
@@ -152,7 +152,7 @@ export class Database {
     const timeline = this.#sessions.get(client)?.timeline ?? "";
     try {
       await send(client, "COMMIT");
-      await this.#options.faultPoint?.("database.answer");
+      await this.#options.faultPoint?.(`${name}.answer`);
       return result;
     } catch (error) {
       // What the database itself refuses has not happened.

@@ -7,6 +7,7 @@ import { changeWithEvent, writeEvent } from "./events.ts";
 import { isViolation } from "./failures.ts";
 import { labelWords } from "./label-words.ts";
 import { listStatement } from "./list-statement.ts";
+import { requireLatest } from "./nodes.ts";
 
 const SET_USAGE =
   "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
@@ -53,10 +54,11 @@ export function createDiskStore(database: Database): DiskStore {
   };
 
   const insert = async (queries: Queries, disk: NewDisk): Promise<void> => {
+    await requireLatest(queries, disk.owner);
     await queries.run(
       `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
-         parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, label_words, created_at_ms)
-       VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+         parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, label_words, created_at_ms, node_id, node_generation)
+       VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
       disk.kind,
       disk.id,
       disk.organizationId,
@@ -74,6 +76,8 @@ export function createDiskStore(database: Database): DiskStore {
       JSON.stringify(disk.labels),
       labelWords(disk.labels),
       disk.createdAtMs,
+      disk.owner.nodeId,
+      disk.owner.generation,
     );
   };
 
@@ -247,20 +251,24 @@ export function createDiskStore(database: Database): DiskStore {
       );
     },
 
-    listUnmeasured(regions, beforeMs, limit) {
+    listUnmeasured(nodeId, regions, beforeMs, limit) {
       return readDisks(
         `SELECT * FROM disks WHERE state = 'ready' AND (usage_measured_at_ms IS NULL OR usage_measured_at_ms < $1) AND region = ANY ($2)
+           AND node_id = $4
          ORDER BY usage_measured_at_ms NULLS FIRST LIMIT $3`,
         beforeMs,
         regions,
         limit,
+        nodeId,
       );
     },
 
-    async beginGrow(id, growToBytes) {
+    async beginGrow(owner, id, growToBytes) {
       await database.transaction(async (queries) => {
+        await requireLatest(queries, owner);
         await requireDetached(queries, "grow", await lockReady(queries, id));
-        await queries.run("UPDATE disks SET grow_to_bytes = $1 WHERE id = $2", growToBytes, id);
+        const sql = "UPDATE disks SET grow_to_bytes = $1, node_generation = $2 WHERE id = $3";
+        await queries.run(sql, growToBytes, owner.generation, id);
       });
     },
 
@@ -280,30 +288,45 @@ export function createDiskStore(database: Database): DiskStore {
       await database.transaction((queries) => queries.run("UPDATE disks SET grow_to_bytes = NULL WHERE id = $1", id));
     },
 
-    async beginPurge(nowMs) {
+    async beginPurge(owner, nowMs) {
       return database.transaction(async (queries) => {
-        await queries.run("UPDATE disks SET state = 'purging' WHERE state = 'deleted' AND purge_at_ms <= $1", nowMs);
-        return (await queries.all("SELECT * FROM disks WHERE state = 'purging' ORDER BY sequence")).map(toDisk);
+        await requireLatest(queries, owner);
+        await queries.run(
+          "UPDATE disks SET state = 'purging', node_generation = $1 WHERE state = 'deleted' AND purge_at_ms <= $2 AND node_id = $3",
+          owner.generation,
+          nowMs,
+          owner.nodeId,
+        );
+        const sql = "SELECT * FROM disks WHERE state = 'purging' AND node_id = $1 ORDER BY sequence";
+        return (await queries.all(sql, owner.nodeId)).map(toDisk);
       });
     },
 
-    beginPurgeOf(id) {
+    beginPurgeOf(owner, id) {
       return database.transaction(async (queries) => {
-        await queries.run("UPDATE disks SET state = 'purging' WHERE id = $1 AND state = 'deleted'", id);
+        await requireLatest(queries, owner);
+        await queries.run(
+          "UPDATE disks SET state = 'purging', node_generation = $1 WHERE id = $2 AND state = 'deleted' AND node_id = $3",
+          owner.generation,
+          id,
+          owner.nodeId,
+        );
         const disk = await get(queries, id);
-        return disk?.state === "purging" ? disk : null;
+        return disk?.state === "purging" && disk.owner.nodeId === owner.nodeId ? disk : null;
       });
     },
 
-    listDeleted(region, beforeMs, { limit, after }) {
+    listDeleted(nodeId, region, beforeMs, { limit, after }) {
       return readDisks(
         `SELECT * FROM disks WHERE state = 'deleted' AND region = $1 AND deleted_at_ms < $2 AND (deleted_at_ms, id) > ($3, $4)
+           AND node_id = $6
          ORDER BY deleted_at_ms, id LIMIT $5`,
         region,
         beforeMs,
         after?.deletedAtMs ?? -1,
         after?.id ?? "",
         limit,
+        nodeId,
       );
     },
 
@@ -335,15 +358,19 @@ export function createDiskStore(database: Database): DiskStore {
       return rows.map(toDiskTotal);
     },
 
-    listUnsettled() {
-      // Each part of the condition has an index of its own.
+    listUnsettled(owner) {
+      // Each part of the condition in brackets has an index of its own.
       return readDisks(
-        "SELECT * FROM disks WHERE state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL ORDER BY sequence",
+        `SELECT * FROM disks WHERE (state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL) AND node_id = $1 AND node_generation < $2
+         ORDER BY sequence`,
+        owner.nodeId,
+        owner.generation,
       );
     },
 
-    async listIds() {
-      const rows = await database.read((queries) => queries.all("SELECT id, region FROM disks"));
+    async listIds(nodeId) {
+      const sql = "SELECT id, region FROM disks WHERE node_id = $1";
+      const rows = await database.read((queries) => queries.all(sql, nodeId));
       return rows.map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
 

@@ -5,6 +5,7 @@ import { Database, type DatabaseOptions } from "./database.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
 import { requireExtensionFiles, requireUsableServer } from "./migrations.ts";
+import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { connectOnce, type Installation, Ownership } from "./ownership.ts";
 import { createSandboxStore } from "./sandboxes.ts";
@@ -31,6 +32,7 @@ export async function openPostgresStore(
 export function storesOf(database: Database): Omit<Store, "close"> {
   return {
     organizations: createOrganizationStore(database),
+    nodes: createNodeStore(database),
     disks: createDiskStore(database),
     sandboxes: createSandboxStore(database),
     sshKeys: createSshKeyStore(database),

@@ -1,9 +1,11 @@
 import { type Row, toSandbox } from "../records.ts";
 import { notStarting, volumeNotFound } from "../refusals.ts";
+import { refuseSandbox } from "../sandbox-limits.ts";
 import type { Hold, NewSandbox, ReserveOutcome, SandboxStore } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
+import { lockLatest } from "./nodes.ts";
 
 export function createSandboxStore(database: Database): SandboxStore {
   /** Locks the volumes, so that they stay as they are; in the order of their ids, so that two reservations do not wait for each other. */
@@ -39,8 +41,10 @@ export function createSandboxStore(database: Database): SandboxStore {
   const insert = (queries: Queries, sandbox: NewSandbox, volumes: readonly Hold[]): Promise<unknown> =>
     queries.run(
       `WITH sandbox AS (
-         INSERT INTO sandboxes (id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stop_at_ms)
-         VALUES ($1, $2, $3, 'starting', $4, $5, $6, $7, $8)
+         INSERT INTO sandboxes (id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stop_at_ms, node_id, node_generation)
+         VALUES ($1, $2, $3, 'starting', $4, $5, $6, $7, $8, $11, $12)
+       ), node AS (
+         UPDATE nodes SET reserved_places = reserved_places + 1, reserved_memory_mib = reserved_memory_mib + $6 WHERE id = $11
        )
        INSERT INTO holds (volume_id, sandbox_id, is_read_only) SELECT volume_id, $1, is_read_only
          FROM unnest($9::text[], $10::boolean[]) AS wanted (volume_id, is_read_only)`,
@@ -54,6 +58,8 @@ export function createSandboxStore(database: Database): SandboxStore {
       sandbox.stopAtMs,
       volumes.map(({ volumeId }) => volumeId),
       volumes.map(({ isReadOnly }) => isReadOnly),
+      sandbox.owner.nodeId,
+      sandbox.owner.generation,
     );
 
   return {
@@ -61,20 +67,16 @@ export function createSandboxStore(database: Database): SandboxStore {
       return database.transaction(async (queries): Promise<ReserveOutcome> => {
         const conflict = await findConflict(queries, volumes);
         if (conflict !== null) return conflict;
-        // From here on one reservation at a time, so that each counts the one before it.
-        await queries.run("SELECT 1 FROM sandbox_gate FOR UPDATE");
+        // From here on one reservation of the organization at a time, and one on the node, so that each counts the one before it.
+        await queries.run("SELECT 1 FROM organizations WHERE id = $1 FOR NO KEY UPDATE", sandbox.organizationId);
+        const node = await lockLatest(queries, sandbox.owner);
         const counts = await queries.get(
-          `SELECT count(*) FILTER (WHERE organization_id = $1) AS live, count(*) AS total,
-             (SELECT count(*) FROM (SELECT 1 FROM organizations LIMIT 2) AS first_two) AS organizations
-           FROM sandboxes WHERE status <> 'stopped'`,
+          `SELECT count(*) AS live, (SELECT count(*) FROM (SELECT 1 FROM organizations LIMIT 2) AS first_two) AS organizations
+           FROM sandboxes WHERE organization_id = $1 AND status <> 'stopped'`,
           sandbox.organizationId,
         );
-        const live = Number(counts?.live);
-        if (live >= places.perOrganization) return { kind: "limit", live };
-        const free = places.total - Number(counts?.total);
-        if (free <= 0) return { kind: "full", isKept: false };
-        const isKept = free <= places.kept && live >= places.keptEach && Number(counts?.organizations) > 1;
-        if (isKept) return { kind: "full", isKept };
+        const refusal = refuseSandbox(node, sandbox, places, Number(counts?.live), () => Number(counts?.organizations));
+        if (refusal !== null) return refusal;
         await insert(queries, sandbox, volumes);
         return { kind: "reserved" };
       });
@@ -108,12 +110,18 @@ export function createSandboxStore(database: Database): SandboxStore {
     async finish(id, stopReason, nowMs, event, damages = []) {
       await database.transaction(async (queries) => {
         await queries.run("DELETE FROM holds WHERE sandbox_id = $1", id);
-        await changeWithEvent(
+        const ended = await changeWithEvent(
           queries,
           `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, $1), stopped_at_ms = $2, damages = $3
            WHERE id = $4 AND status <> 'stopped'`,
           [stopReason, nowMs, JSON.stringify(damages), id],
           event,
+        );
+        if (ended === undefined) return;
+        await queries.run(
+          "UPDATE nodes SET reserved_places = reserved_places - 1, reserved_memory_mib = reserved_memory_mib - $1 WHERE id = $2",
+          Number(ended.memory_mib),
+          String(ended.node_id),
         );
       });
     },
@@ -141,9 +149,11 @@ export function createSandboxStore(database: Database): SandboxStore {
       return rows.map(toSandbox);
     },
 
-    async listLive() {
-      const sql = "SELECT * FROM sandboxes WHERE status <> 'stopped' ORDER BY sequence";
-      return (await database.read((queries) => queries.all(sql))).map(toSandbox);
+    async listLeft(owner) {
+      const sql =
+        "SELECT * FROM sandboxes WHERE status <> 'stopped' AND node_id = $1 AND node_generation < $2 ORDER BY sequence";
+      const rows = await database.read((queries) => queries.all(sql, owner.nodeId, owner.generation));
+      return rows.map(toSandbox);
     },
 
     async holds(sandboxId) {

@@ -42,12 +42,12 @@ export class Connection implements Disposable {
     }
   }
 
-  /** Runs `work` in one transaction; an exception rolls it back. */
-  transaction<T>(work: () => T): T {
+  /** Runs `work` in one transaction; an exception rolls it back. `name`: the first part of the fault tag. */
+  transaction<T>(work: () => T, name = "database"): T {
     this.#database.exec("BEGIN IMMEDIATE");
     try {
       const result = work();
-      this.#faultPoint("database.commit");
+      this.#faultPoint(`${name}.commit`);
       this.#database.exec("COMMIT");
       return result;
     } catch (error) {

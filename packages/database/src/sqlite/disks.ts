@@ -6,6 +6,7 @@ import { type Connection, isUniqueViolation } from "./connection.ts";
 import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
+import { requireLatest } from "./nodes.ts";
 
 /** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
 const UNSETTLED = "state <> 'ready'";
@@ -29,12 +30,15 @@ export function createDiskStore(connection: Connection): DiskStore {
   };
 
   const insert = (disk: NewDisk): void => {
+    requireLatest(connection, disk.owner);
     connection.run(
-      `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
+      `INSERT INTO disks (kind, id, node_id, node_generation, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
          parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, created_at_ms)
-       VALUES (?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       disk.kind,
       disk.id,
+      disk.owner.nodeId,
+      disk.owner.generation,
       disk.organizationId,
       disk.slug,
       disk.region,
@@ -230,24 +234,31 @@ export function createDiskStore(connection: Connection): DiskStore {
       );
     },
 
-    async listUnmeasured(regions, beforeMs, limit) {
+    async listUnmeasured(nodeId, regions, beforeMs, limit) {
       return connection
         .all(
           `SELECT * FROM disks WHERE state = 'ready' AND (usage_measured_at_ms IS NULL OR usage_measured_at_ms < ?)
-             AND region IN (SELECT value FROM json_each(?)) ORDER BY usage_measured_at_ms LIMIT ?`,
+             AND node_id = ? AND region IN (SELECT value FROM json_each(?)) ORDER BY usage_measured_at_ms LIMIT ?`,
           beforeMs,
+          nodeId,
           JSON.stringify(regions),
           limit,
         )
         .map(toDisk);
     },
 
-    async beginGrow(id, growToBytes) {
+    async beginGrow(owner, id, growToBytes) {
       connection.transaction(() => {
+        requireLatest(connection, owner);
         const disk = mustGet(id);
         if (disk.state !== "ready") throw diskNotFound(disk.kind, id);
         requireDetached("grow", disk);
-        connection.run("UPDATE disks SET grow_to_bytes = ? WHERE id = ?", growToBytes, id);
+        connection.run(
+          "UPDATE disks SET grow_to_bytes = ?, node_generation = ? WHERE id = ?",
+          growToBytes,
+          owner.generation,
+          id,
+        );
       });
     },
 
@@ -268,31 +279,45 @@ export function createDiskStore(connection: Connection): DiskStore {
       connection.run("UPDATE disks SET grow_to_bytes = NULL WHERE id = ?", id);
     },
 
-    async beginPurge(nowMs) {
+    async beginPurge(owner, nowMs) {
       return connection.transaction(() => {
+        requireLatest(connection, owner);
         connection.run(
-          `UPDATE disks SET state = 'purging' WHERE ${UNSETTLED} AND state = 'deleted' AND purge_at_ms <= ?`,
+          `UPDATE disks SET state = 'purging', node_generation = ? WHERE ${UNSETTLED} AND state = 'deleted' AND purge_at_ms <= ? AND node_id = ?`,
+          owner.generation,
           nowMs,
+          owner.nodeId,
         );
         return connection
-          .all(`SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'purging' ORDER BY sequence`)
+          .all(
+            `SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'purging' AND node_id = ? ORDER BY sequence`,
+            owner.nodeId,
+          )
           .map(toDisk);
       });
     },
 
-    async beginPurgeOf(id) {
+    async beginPurgeOf(owner, id) {
       return connection.transaction(() => {
-        connection.run("UPDATE disks SET state = 'purging' WHERE id = ? AND state = 'deleted'", id);
+        requireLatest(connection, owner);
+        connection.run(
+          "UPDATE disks SET state = 'purging', node_generation = ? WHERE id = ? AND state = 'deleted' AND node_id = ?",
+          owner.generation,
+          id,
+          owner.nodeId,
+        );
         const disk = get(id);
-        return disk?.state === "purging" ? disk : null;
+        return disk?.state === "purging" && disk.owner.nodeId === owner.nodeId ? disk : null;
       });
     },
 
-    async listDeleted(region, beforeMs, { limit, after }) {
+    async listDeleted(nodeId, region, beforeMs, { limit, after }) {
       return connection
         .all(
-          `SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'deleted' AND region = ? AND deleted_at_ms < ? AND (deleted_at_ms, id) > (?, ?)
+          `SELECT * FROM disks WHERE ${UNSETTLED} AND state = 'deleted' AND node_id = ? AND region = ? AND deleted_at_ms < ?
+             AND (deleted_at_ms, id) > (?, ?)
            ORDER BY deleted_at_ms, id LIMIT ?`,
+          nodeId,
           region,
           beforeMs,
           after?.deletedAtMs ?? -1,
@@ -322,17 +347,20 @@ export function createDiskStore(connection: Connection): DiskStore {
       return connection.all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state").map(toDiskTotal);
     },
 
-    async listUnsettled() {
+    async listUnsettled(owner) {
       return connection
         .all(
-          "SELECT * FROM disks WHERE state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL ORDER BY sequence",
+          `SELECT * FROM disks WHERE (state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL) AND node_id = ? AND node_generation < ?
+           ORDER BY sequence`,
+          owner.nodeId,
+          owner.generation,
         )
         .map(toDisk);
     },
 
-    async listIds() {
+    async listIds(nodeId) {
       return connection
-        .all("SELECT id, region FROM disks")
+        .all("SELECT id, region FROM disks WHERE node_id = ?", nodeId)
         .map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
 

@@ -1,9 +1,11 @@
 import { toSandbox } from "../records.ts";
 import { notStarting, volumeNotFound } from "../refusals.ts";
+import { refuseSandbox } from "../sandbox-limits.ts";
 import type { Hold, ReserveOutcome, SandboxRecord, SandboxStore } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
+import { requireLatest } from "./nodes.ts";
 
 const ORGANIZATION_COUNT = "SELECT count(*) AS count FROM organizations";
 
@@ -35,15 +37,20 @@ export function createSandboxStore(connection: Connection): SandboxStore {
           const holders = conflicting(hold);
           if (holders.length > 0) return { kind: "held", volumeId: hold.volumeId, holders };
         }
-        if (live >= places.perOrganization) return { kind: "limit", live };
-        const free = places.total - count("SELECT count(*) AS count FROM sandboxes WHERE status <> 'stopped'");
-        if (free <= 0) return { kind: "full", isKept: false };
-        const isKept = free <= places.kept && live >= places.keptEach && count(ORGANIZATION_COUNT) > 1;
-        if (isKept) return { kind: "full", isKept };
+        const node = requireLatest(connection, sandbox.owner);
+        const refusal = refuseSandbox(node, sandbox, places, live, () => count(ORGANIZATION_COUNT));
+        if (refusal !== null) return refusal;
         connection.run(
-          `INSERT INTO sandboxes (id, organization_id, region, status, labels, memory_mib, created_at_ms, stop_at_ms)
-           VALUES (?, ?, ?, 'starting', ?, ?, ?, ?)`,
+          "UPDATE nodes SET reserved_places = reserved_places + 1, reserved_memory_mib = reserved_memory_mib + ? WHERE id = ?",
+          sandbox.memoryMib,
+          sandbox.owner.nodeId,
+        );
+        connection.run(
+          `INSERT INTO sandboxes (id, node_id, node_generation, organization_id, region, status, labels, memory_mib, created_at_ms, stop_at_ms)
+           VALUES (?, ?, ?, ?, ?, 'starting', ?, ?, ?, ?)`,
           sandbox.id,
+          sandbox.owner.nodeId,
+          sandbox.owner.generation,
           sandbox.organizationId,
           sandbox.region,
           JSON.stringify(sandbox.labels),
@@ -90,14 +97,21 @@ export function createSandboxStore(connection: Connection): SandboxStore {
     async finish(id, stopReason, nowMs, event, damages = []) {
       connection.transaction(() => {
         connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);
-        const changed = connection.run(
-          "UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ?, damages = ? WHERE id = ? AND status <> 'stopped'",
+        const ended = connection.get(
+          `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ?, damages = ?
+           WHERE id = ? AND status <> 'stopped' RETURNING node_id, memory_mib`,
           stopReason,
           nowMs,
           JSON.stringify(damages),
           id,
         );
-        if (changed > 0) writeEvent(connection, event);
+        if (ended === undefined) return;
+        connection.run(
+          "UPDATE nodes SET reserved_places = reserved_places - 1, reserved_memory_mib = reserved_memory_mib - ? WHERE id = ?",
+          Number(ended.memory_mib),
+          String(ended.node_id),
+        );
+        writeEvent(connection, event);
       });
     },
 
@@ -119,8 +133,14 @@ export function createSandboxStore(connection: Connection): SandboxStore {
         .map(toSandbox);
     },
 
-    async listLive() {
-      return connection.all("SELECT * FROM sandboxes WHERE status <> 'stopped' ORDER BY sequence").map(toSandbox);
+    async listLeft(owner) {
+      return connection
+        .all(
+          "SELECT * FROM sandboxes WHERE status <> 'stopped' AND node_id = ? AND node_generation < ? ORDER BY sequence",
+          owner.nodeId,
+          owner.generation,
+        )
+        .map(toSandbox);
     },
 
     async holds(sandboxId) {

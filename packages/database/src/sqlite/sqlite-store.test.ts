@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { storeConformance } from "../../testing/conformance.ts";
+import { assertOlderRowsAreSettled, OLDER_ROWS } from "../../testing/older-rows.ts";
 import type { AuditEvent } from "../store.ts";
 import { markCopied } from "./copied.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
@@ -13,14 +14,21 @@ storeConformance("SQLite", async () => {
   const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
   const path = join(directory, "caisson.db");
   let store = openSqliteStore(path);
+  const others = new AsyncDisposableStack();
   return {
     store,
+    async openSecond() {
+      const second = openSqliteStore(path);
+      others.defer(() => second.close());
+      return second;
+    },
     async reopen() {
       await store.close();
       store = openSqliteStore(path);
       return store;
     },
     async dispose() {
+      await others.disposeAsync();
       await store.close();
       await rm(directory, { recursive: true });
     },
@@ -63,6 +71,30 @@ test("what an older program stored is counted, and can be searched after the cha
     await store.disks.restore("vol_2", "cached-too", event("vol_2"));
     assert.deepEqual(await find({ search: "cache" }), ["cached-too", "cache"]);
     await store.close();
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("what a program from before nodes stored belongs to the node of its data directory, whose first run settles it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
+  try {
+    for (const [name, rows] of [
+      ["used.db", OLDER_ROWS.replaceAll(/LABEL_WORDS|NO_WORDS/g, "")],
+      ["new.db", ""],
+    ] as const) {
+      const path = join(directory, name);
+      const database = new DatabaseSync(path);
+      const migrations = join(import.meta.dirname, "migrations");
+      for (const file of (await readdir(migrations)).sort().slice(0, 9))
+        database.exec(await readFile(join(migrations, file), "utf8"));
+      database.exec(`PRAGMA user_version = 9; ${rows}`);
+      database.close();
+      const store = openSqliteStore(path);
+      if (rows === "") assert.deepEqual(await store.nodes.list(), []);
+      else await assertOlderRowsAreSettled(store);
+      await store.close();
+    }
   } finally {
     await rm(directory, { recursive: true });
   }

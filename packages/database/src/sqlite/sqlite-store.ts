@@ -2,6 +2,7 @@ import type { Store } from "../store.ts";
 import { Connection, type FaultPoint } from "./connection.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
+import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
@@ -11,6 +12,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
   const connection = new Connection(path, options.faultPoint);
   return {
     organizations: createOrganizationStore(connection),
+    nodes: createNodeStore(connection),
     disks: createDiskStore(connection),
     sandboxes: createSandboxStore(connection),
     sshKeys: createSshKeyStore(connection),

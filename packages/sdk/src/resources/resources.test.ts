@@ -190,6 +190,49 @@ test("pools tell what they hold, and grow", async () => {
   );
 });
 
+test("nodes are listed, drained and forgotten", async () => {
+  const node = {
+    id: "nod_a",
+    state: "draining",
+    draining: true,
+    regions: ["ord"],
+    address: "10.0.0.1",
+    labels: { rack: "b4" },
+    generation: 3,
+    started_at: "2026-01-30T18:33:40.790Z",
+    seen_at: "2026-01-30T18:33:43.790Z",
+    lease_until: "2026-01-30T18:33:58.790Z",
+    places: 100,
+    places_taken: 2,
+    memory_mib: null,
+    memory_taken_mib: 2560,
+  };
+  await using api = await FakeApi.start(({ method, url }) => {
+    if (method === "DELETE") return { status: 204 };
+    return { body: url.pathname === "/api/v1/nodes" ? [node] : node };
+  });
+  const { nodes } = new Client(api.options);
+  const found = await nodes.list();
+  for (const one of [await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a")])
+    found.push(one);
+  for (const one of found) {
+    const { seenAt, placesTaken, memoryMib, memoryTakenMib, ...rest } = one;
+    assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
+    assert.deepEqual([rest.id, rest.state, rest.draining, rest.labels], ["nod_a", "draining", true, { rack: "b4" }]);
+  }
+  await nodes.forget("nod_a");
+  assert.deepEqual(
+    api.requests.map(({ method, url }) => `${method} ${url.pathname}`),
+    [
+      "GET /api/v1/nodes",
+      "GET /api/v1/nodes/nod_a",
+      "POST /api/v1/nodes/nod_a/drain",
+      "POST /api/v1/nodes/nod_a/undrain",
+      "DELETE /api/v1/nodes/nod_a",
+    ],
+  );
+});
+
 test("tokens and organizations are managed", async () => {
   const token = { id: "tok", name: "ci", organization_id: "org", created_at: "2026-01-30T18:33:40.790Z" };
   const organization = { id: "org", slug: "acme", created_at: "2026-01-30T18:33:40.790Z" };

@@ -48,6 +48,8 @@ export class Snapshot {
   readonly purgeAt: Date | null;
   /** Why it cannot be used now, and what to do, for example when its disk is not mounted; `null`: it can. It is not lost. */
   readonly unavailable: string | null;
+  /** The id of the node that has it, if the server says so. */
+  readonly node: string | null;
 
   /** @internal */
   constructor(data: WireSnapshot & Partial<ExtendedSnapshot>) {
@@ -67,6 +69,7 @@ export class Snapshot {
     this.deletedAt = toDate(data.deleted_at);
     this.purgeAt = toDate(data.purge_at);
     this.unavailable = data.unavailable ?? null;
+    this.node = data.node ?? null;
   }
 
   /** Makes a snapshot of a volume; the same as `new Client(options).volumes.snapshot(idOrSlug, options)`. */

@@ -70,6 +70,8 @@ export class Volume {
   readonly lastError: VolumeError | null;
   /** Why it cannot be used now, and what to do, for example when its disk is not mounted; `null`: it can. It is not lost. */
   readonly unavailable: string | null;
+  /** The id of the node that has it, if the server says so. */
+  readonly node: string | null;
   readonly #baseSnapshot: ObjectReference | null;
 
   /** @internal */
@@ -92,6 +94,7 @@ export class Volume {
     this.purgeAt = toDate(data.purge_at);
     this.lastError = data.last_error ? { message: data.last_error.message, at: new Date(data.last_error.at) } : null;
     this.unavailable = data.unavailable ?? null;
+    this.node = data.node ?? null;
   }
 
   /** Creates a volume; the same as `new Client(options).volumes.create(options)`. */

@@ -18,6 +18,8 @@ export interface SandboxMetadata {
   labels: Record<string, string>;
   /** When it will end at the latest; `null` when its connection decides. */
   stopAt: Date | null;
+  /** The id of the node that runs it, or ran it, if the server says so. */
+  node: string | null;
 }
 
 /** A sandbox with everything that the server knows about it. */
@@ -32,7 +34,7 @@ export interface SandboxDetails extends SandboxMetadata {
 
 /** Reads the form of the wire (protocol.md 2.4). */
 export function toSandboxMetadata(value: unknown): SandboxMetadata {
-  const { id, createdAt, stoppedAt, region, status, labels, stopAt } = requireRecord(value);
+  const { id, createdAt, stoppedAt, region, status, labels, stopAt, node } = requireRecord(value);
   return {
     id: String(id),
     createdAt: new Date(String(createdAt)),
@@ -41,6 +43,7 @@ export function toSandboxMetadata(value: unknown): SandboxMetadata {
     status: status as SandboxMetadata["status"],
     labels: (labels ?? {}) as Record<string, string>,
     stopAt: typeof stopAt === "string" ? new Date(stopAt) : null,
+    node: typeof node === "string" ? node : null,
   };
 }
 

@@ -34,6 +34,6 @@ export type Checks = [
   Assert<SameKeys<Omit<WriteFileOptions, "signal">, Params<"writeFile", "options">>>,
   Assert<SameKeys<Omit<ExpandGlobOptions, "signal">, Omit<RpcMethods["expandGlob"]["params"], "glob" | "escapeNames">>>,
   Assert<SameKeys<VolumeInit, CreateVolumeBody>>,
-  Assert<SameKeys<Omit<SandboxMetadata, "stopAt">, WireSandbox>>,
+  Assert<SameKeys<Omit<SandboxMetadata, "stopAt" | "node">, WireSandbox>>,
   Assert<Has<SandboxMetadata["status"], WireSandbox["status"]>>,
 ];

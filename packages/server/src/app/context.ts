@@ -1,7 +1,7 @@
-import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
+import type { Disk, DiskKind, Organization, Owner, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { Node } from "@caisson/node";
+import type { Node, NodeDescription } from "@caisson/node";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
@@ -17,10 +17,12 @@ import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 export interface AppContext {
   readonly config: Config;
   readonly store: Store;
+  /** This run of the node that this server is. */
+  readonly owner: Owner;
   /** The host: everything that is not in the rows. */
   readonly node: Node;
   /** Sandboxes that the host has room for. */
-  readonly hostPlaces: number;
+  readonly hostPlaces: Pick<NodeDescription, "placeCount" | "placeBound">;
   readonly regions: ReadonlyMap<string, Region>;
   /** Serialises what happens to one volume or snapshot, by id. */
   readonly locks: KeyedLock;
@@ -53,23 +55,43 @@ export function requireRegion(app: AppContext, name: string): Region {
   );
 }
 
+/** Something that exists on one node. */
+interface Placed {
+  readonly id: string;
+  readonly region: string;
+  readonly owner: Pick<Owner, "nodeId">;
+}
+
+/** The region of something that exists; null: it is on another node, or the settings do not name its region any more. */
+export function findRegionOf(app: AppContext, thing: Omit<Placed, "id">): Region | null {
+  return thing.owner.nodeId === app.owner.nodeId ? (app.regions.get(thing.region) ?? null) : null;
+}
+
 /**
- * The region of something that exists. Throws `REGION_UNAVAILABLE` when the settings do not name it any more: what lies there is kept, and can be
- * used again when they do.
+ * The region of something that exists. Throws `NODE_UNAVAILABLE` when it is on another node, and `REGION_UNAVAILABLE` when the settings do not name its region
+ * any more: what lies there is kept, and can be used again when they do.
  */
-export function requireRegionOf(app: AppContext, thing: { readonly id: string; readonly region: string }): Region {
-  const region = app.regions.get(thing.region);
-  if (region !== undefined) return region;
-  throw new CaissonError("REGION_UNAVAILABLE", regionMissing(thing));
+export function requireRegionOf(app: AppContext, thing: Placed): Region {
+  const region = findRegionOf(app, thing);
+  if (region !== null) return region;
+  throw regionError(app, thing);
 }
 
 /** Why the region of something that exists cannot be used, with what to do; null: it can. */
-export function regionProblem(app: AppContext, thing: { readonly id: string; readonly region: string }): string | null {
-  return app.regions.has(thing.region) ? null : regionMissing(thing);
+export function regionProblem(app: AppContext, thing: Placed): string | null {
+  return findRegionOf(app, thing) === null ? regionError(app, thing).message : null;
 }
 
-function regionMissing(thing: { readonly id: string; readonly region: string }): string {
-  return `Cannot use ${thing.id}: its region ${JSON.stringify(thing.region)} is not in the settings of this server. Add it to "regions" and start the server again`;
+function regionError(app: AppContext, { id, region, owner: { nodeId } }: Placed): CaissonError {
+  if (nodeId !== app.owner.nodeId)
+    return new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Cannot use ${id}: it is on node ${nodeId}, and this server is node ${app.owner.nodeId}. Use the server of that node; \`caisson nodes show ${nodeId}\` tells where it is`,
+    );
+  return new CaissonError(
+    "REGION_UNAVAILABLE",
+    `Cannot use ${id}: its region ${JSON.stringify(region)} is not in the settings of this server. Add it to "regions" and start the server again`,
+  );
 }
 
 /** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */

@@ -11,7 +11,7 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   requireAdmin(actor, "read the metrics");
   const { metrics } = app;
   for (const [state, count] of Object.entries(app.live.counts())) metrics.sandboxes.set({ state }, count);
-  metrics.sandboxPlaces.set(sandboxPlaces(app.config.sandboxes, app.hostPlaces).total);
+  metrics.sandboxPlaces.set(sandboxPlaces(app.config.sandboxes, app.hostPlaces.placeCount).total);
   const { retriedWorkCount } = await app.node.describe();
   metrics.retriedWork.set(app.persistent.failingCount + retriedWorkCount);
   await observePools(app);

@@ -1,2 +1,11 @@
 /** What use cases answer with: the records of the database, for those who show them. */
-export type { AuditEvent, Disk, DiskKind, Organization, SandboxRecord, SshKey, Token } from "@caisson/database";
+export type {
+  AuditEvent,
+  Disk,
+  DiskKind,
+  NodeRecord,
+  Organization,
+  SandboxRecord,
+  SshKey,
+  Token,
+} from "@caisson/database";

@@ -28,6 +28,7 @@ export function extendedVolume(volume: Disk, attachedTo: string | null, unavaila
   return {
     ...wireVolume(volume),
     ...lifeOf(volume),
+    node: volume.owner.nodeId,
     attached_to: attachedTo,
     last_error:
       volume.lastError === null
@@ -58,6 +59,7 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     ...wireSnapshot(snapshot),
     bootable: snapshot.isBootable,
     ...lifeOf(snapshot),
+    node: snapshot.owner.nodeId,
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
     unavailable,

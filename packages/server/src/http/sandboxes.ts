@@ -26,6 +26,7 @@ const DetailedSandboxSchema = Type.Object({
   stopReason: Type.Union([Type.String(), Type.Null()], { description: "Why it ended" }),
   stopAt: Type.Union([Type.String({ format: "date-time" }), Type.Null()], { description: "End of a duration sandbox" }),
   memoryMib: Type.Integer(),
+  node: Type.String({ description: "Id of the node that runs it, or ran it" }),
   damages: Type.Array(Type.String(), {
     description:
       "What went wrong with its volumes, such as writes that were lost: known when it has ended, and for people",
@@ -36,6 +37,7 @@ const ListedSandboxSchema = Type.Object({
   ...SandboxSchema.properties,
   stopReason: DetailedSandboxSchema.properties.stopReason,
   stopAt: DetailedSandboxSchema.properties.stopAt,
+  node: DetailedSandboxSchema.properties.node,
 });
 
 /** An end that takes longer than a client should wait. */
@@ -115,8 +117,8 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
 }
 
 function listedSandbox(sandbox: SandboxRecord) {
-  const { stopReason, stopAt } = detailedSandbox(sandbox);
-  return { ...wireSandbox(sandbox), stopReason, stopAt };
+  const { stopReason, stopAt, node } = detailedSandbox(sandbox);
+  return { ...wireSandbox(sandbox), stopReason, stopAt, node };
 }
 
 function detailedSandbox(sandbox: SandboxRecord) {
@@ -126,6 +128,7 @@ function detailedSandbox(sandbox: SandboxRecord) {
     stopReason: sandbox.stopReason,
     stopAt: sandbox.stopAtMs === null ? null : new Date(sandbox.stopAtMs).toISOString(),
     memoryMib: sandbox.memoryMib,
+    node: sandbox.owner.nodeId,
     damages: [...sandbox.damages],
   };
 }

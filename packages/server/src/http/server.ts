@@ -13,6 +13,7 @@ import { authenticate } from "./authenticate.ts";
 import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
 import { metricsRoutes } from "./metrics.ts";
+import { nodeRoutes } from "./nodes.ts";
 import { poolRoutes } from "./pools.ts";
 import { previewRoutes } from "./previews.ts";
 import { type Http, isExtended } from "./request.ts";
@@ -118,6 +119,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     sshRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
+    nodeRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
     metricsRoutes(app, routes as Http);
   });

@@ -2,6 +2,7 @@ import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
+import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
 const POOL_INTERVAL_MS = 1_000;
@@ -16,7 +17,7 @@ const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 /** Frees the storage of volumes and snapshots whose retention is over, and forgets what is only kept for a time. */
 export async function purgeExpired(app: AppContext): Promise<void> {
   const nowMs = Date.now();
-  for (const disk of await app.store.disks.beginPurge(nowMs)) {
+  for (const disk of await app.store.disks.beginPurge(app.owner, nowMs)) {
     if (!app.regions.has(disk.region)) continue;
     await purgeDisk(app, disk).catch((error: unknown) =>
       app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a disk; the next purge tries again"),
@@ -44,7 +45,9 @@ export async function measureDisks(app: AppContext): Promise<void> {
       });
     }
   }
-  const due = await app.store.disks.listUnmeasured([...app.regions.keys()], startedMs - USAGE_AGE_MS, MEASURE_BATCH);
+  const { nodeId } = app.owner;
+  const regions = [...app.regions.keys()];
+  const due = await app.store.disks.listUnmeasured(nodeId, regions, startedMs - USAGE_AGE_MS, MEASURE_BATCH);
   for (const disk of due) {
     if (Date.now() - startedMs > MEASURE_BUDGET_MS) return;
     await attempt(disk.id, () => measureFully(app, disk));
@@ -60,23 +63,14 @@ export function startPeriodicJobs(app: AppContext): () => Promise<void> {
       { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
       { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureDisks },
     ] as const
-  ).map(({ name, intervalMs, run }) => {
-    let current: Promise<void> | null = null;
-    const timer = setInterval(() => {
-      current ??= run(app)
-        .catch((error: unknown) => {
-          app.metrics.countBackgroundError(name);
-          app.logger.error({ err: error, job: name }, "a background job failed");
-        })
-        .finally(() => {
-          current = null;
-        });
-    }, intervalMs);
-    return async () => {
-      clearInterval(timer);
-      await current;
-    };
-  });
+  ).map(({ name, intervalMs, run }) =>
+    runEvery(intervalMs, () =>
+      run(app).catch((error: unknown) => {
+        app.metrics.countBackgroundError(name);
+        app.logger.error({ err: error, job: name }, "a background job failed");
+      }),
+    ),
+  );
   return async () => {
     await Promise.all(jobs.map((stop) => stop()));
   };

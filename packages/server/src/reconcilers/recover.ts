@@ -7,7 +7,7 @@ import { auditEvent } from "../app/operations/audit-event.ts";
 import { settleGrow } from "../app/volumes/volume-grow.ts";
 
 /**
- * Settles what the last run left, before the server takes requests. In this order: sandboxes first, since their end frees volumes; then intents,
+ * Settles what earlier runs of this node left, before the server takes requests; what belongs to other nodes is theirs. In this order: sandboxes first, since their end frees volumes; then intents,
  * which are undone (creations) or finished (purges, grows); then each pool is compared with the rows. The kernel has already dropped the old
  * server's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
@@ -15,9 +15,9 @@ import { settleGrow } from "../app/volumes/volume-grow.ts";
  * region that the settings do not name any more stays as it is until they do.
  */
 export async function recover(app: AppContext): Promise<void> {
-  for (const sandbox of await app.store.sandboxes.listLive())
+  for (const sandbox of await app.store.sandboxes.listLeft(app.owner))
     await settle(app, "end a sandbox of the last run", sandbox, () => endSandboxOfLastRun(app, sandbox));
-  for (const disk of await app.store.disks.listUnsettled())
+  for (const disk of await app.store.disks.listUnsettled(app.owner))
     await settle(app, "settle an unfinished change", disk, () => settleDisk(app, disk));
   for (const region of app.regions.keys()) {
     await comparePool(app, region).catch((error: unknown) =>
@@ -96,7 +96,9 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
 
 /** Compares a pool with the database: what cannot be explained is reported and kept. */
 async function comparePool(app: AppContext, region: string): Promise<void> {
-  const rows = (await app.store.disks.listIds()).filter((disk) => disk.region === region).map(({ id }) => id);
+  const rows = (await app.store.disks.listIds(app.owner.nodeId))
+    .filter((disk) => disk.region === region)
+    .map(({ id }) => id);
   const known = new Set(rows);
   const present = new Set(await app.node.listDisks(region));
   for (const id of present.difference(known))

@@ -70,9 +70,10 @@ export class SshConnection {
     this.#undo.push(settings.unread.add(this, () => this.#unreadBytes()));
   }
 
-  /** Ends it: with a word if there is time. */
+  /** Ends it: with a word if there is time. What the client still sends does nothing: it may come when the sandbox is gone. */
   end(): void {
     this.#client?.end();
+    this.#socket.removeAllListeners("data");
     endConnection(this.#socket);
   }
 

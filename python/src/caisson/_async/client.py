@@ -9,6 +9,7 @@ from typing import Any
 
 from .._options import Options
 from .http import AsyncHttp
+from .nodes import AsyncNodes
 from .pools import AsyncPools
 from .previews import AsyncPreviews
 from .sandboxes import AsyncSandboxApi
@@ -54,6 +55,7 @@ class AsyncCaisson:
         sandbox: Sandboxes.
         previews: Addresses of servers inside sandboxes.
         pools: What holds the server's space.
+        nodes: The machines that hold volumes and run sandboxes.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class AsyncCaisson:
         self.sandbox = AsyncSandboxApi(self._http, resolved)
         self.previews = AsyncPreviews(self._http, resolved)
         self.pools = AsyncPools(self._http, resolved.endpoint)
+        self.nodes = AsyncNodes(self._http, resolved.endpoint)
 
     async def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from .._options import Options
 from .http import Http
+from .nodes import Nodes
 from .pools import Pools
 from .previews import Previews
 from .sandboxes import SandboxApi
@@ -55,6 +56,7 @@ class Caisson:
         sandbox: Sandboxes.
         previews: Addresses of servers inside sandboxes.
         pools: What holds the server's space.
+        nodes: The machines that hold volumes and run sandboxes.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Caisson:
         self.sandbox = SandboxApi(self._http, resolved)
         self.previews = Previews(self._http, resolved)
         self.pools = Pools(self._http, resolved.endpoint)
+        self.nodes = Nodes(self._http, resolved.endpoint)
 
     def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

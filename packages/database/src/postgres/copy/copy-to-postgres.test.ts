@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { newId } from "@caisson/model";
 import { PostgresServer } from "../../../testing/postgres-server.ts";
+import { SAMPLE_OWNER, sampleNode } from "../../../testing/samples.ts";
 import { openSqliteStore } from "../../sqlite/sqlite-store.ts";
 import type { AuditEvent, NewDisk, Store } from "../../store.ts";
 import { openPostgresStore } from "../postgres-store.ts";
@@ -43,6 +44,7 @@ const event = (objectId: string): AuditEvent => ({
 const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
   kind: "volume",
   id: newId("vol", "ord"),
+  owner: SAMPLE_OWNER,
   organizationId: "org_a",
   slug,
   region: "ord",
@@ -61,6 +63,11 @@ const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
 async function fill(store: Store): Promise<void> {
   await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
   await store.organizations.create({ id: "org_b", slug: "b", createdAtMs: 2 }, event("org_b"));
+  const labels = { rack: "a", "": "x\0y" };
+  const node = { regions: ["ord", "ams"], address: "10.0.0.1", labels, capacity: { places: 253, memoryMib: 65_536 } };
+  await store.nodes.begin(sampleNode(node), 60_000);
+  await store.nodes.begin({ ...node, id: "nod_other" }, 60_000);
+  await store.nodes.setDraining("nod_other", true, event("nod_other"));
   const token = { id: "tok_1", organizationId: "org_a", name: "laptop", createdAtMs: 5 };
   await store.organizations.createToken(token, Buffer.alloc(32, 255), event("tok_1"));
   await store.organizations.createToken({ ...token, id: "tok_2" }, Buffer.alloc(32, 1), event("tok_2"));
@@ -74,11 +81,18 @@ async function fill(store: Store): Promise<void> {
   }
   const [held = "", deleted = "", growing = "", broken = ""] = made;
   await store.disks.delete(deleted, 10, 20, event(deleted));
-  await store.disks.beginGrow(growing, 2 ** 41);
+  await store.disks.beginGrow(SAMPLE_OWNER, growing, 2 ** 41);
   await store.disks.recordError(broken, { message: "writes were lost", atMs: 7 }, event(broken));
   await store.disks.reserve(disk("unfinished", { organizationId: "org_b", labels: {} }));
-  const sandbox = { organizationId: "org_a", region: "ord", labels: { a: "b" }, memoryMib: 1280, createdAtMs: 1 };
-  const places = { perOrganization: 9, total: 9, kept: 0, keptEach: 1 };
+  const sandbox = {
+    owner: SAMPLE_OWNER,
+    organizationId: "org_a",
+    region: "ord",
+    labels: { a: "b" },
+    memoryMib: 1280,
+    createdAtMs: 1,
+  };
+  const places = { perOrganization: 9, kept: 0, keptEach: 1 };
   for (const id of ["sbx_1", "sbx_2"]) await store.sandboxes.reserve({ ...sandbox, id, stopAtMs: 99 }, [], places);
   await store.sandboxes.finish("sbx_2", "killed", 50, event("sbx_2"), ["lost"]);
   await store.sandboxes.reserve(
@@ -146,7 +160,8 @@ suite("the copy from SQLite to PostgreSQL", () => {
           limit: 50,
           labels: { "": "x\0y" },
         }),
-        store.disks.listUnsettled(),
+        store.disks.listUnsettled({ ...SAMPLE_OWNER, generation: 2 }),
+        store.nodes.list(),
         store.disks.totals(),
         store.sandboxes.list("org_a", 50),
         store.sandboxes.holds("sbx_3"),

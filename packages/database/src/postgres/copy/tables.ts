@@ -30,11 +30,33 @@ export const TABLES: readonly Table[] = [
     derived: {},
   },
   {
+    name: "nodes",
+    columns: [
+      "id",
+      "regions",
+      "address",
+      "labels",
+      "generation",
+      "is_draining",
+      "lease_until_ms",
+      "started_at_ms",
+      "seen_at_ms",
+      "places",
+      "memory_mib",
+      "reserved_places",
+      "reserved_memory_mib",
+    ],
+    key: ["id"],
+    derived: {},
+  },
+  {
     name: "disks",
     columns: [
       "sequence",
       "kind",
       "id",
+      "node_id",
+      "node_generation",
       "organization_id",
       "slug",
       "region",
@@ -70,6 +92,8 @@ export const TABLES: readonly Table[] = [
     columns: [
       "sequence",
       "id",
+      "node_id",
+      "node_generation",
       "organization_id",
       "region",
       "status",
@@ -104,7 +128,7 @@ export const TABLES: readonly Table[] = [
   },
 ];
 
-const BOOLEANS = new Set(["is_bootable", "is_read_only"]);
+const BOOLEANS = new Set(["is_bootable", "is_draining", "is_read_only"]);
 
 /** A value of SQLite as PostgreSQL has it. */
 export function converted(column: string, value: unknown): Value {

@@ -1,6 +1,6 @@
 import type { Disk, DiskUsage } from "@caisson/database";
 import type { KnownUsage } from "@caisson/node";
-import type { AppContext } from "../context.ts";
+import { type AppContext, findRegionOf } from "../context.ts";
 
 /**
  * What a caller waits for: a scattered image of this many parts takes some 50 ms. Sizes of more scattered ones are measured in the background
@@ -36,10 +36,10 @@ export const NO_USAGE: DiskUsage = {
   usageMeasuredAtMs: null,
 };
 
-/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable nothing changes. */
+/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable, or another node has it, nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const { id, region, baseImageId } = disk;
-  if (!app.regions.has(region)) return;
+  if (findRegionOf(app, disk) === null) return;
   const usageMeasuredAtMs = Date.now();
   const options = { baseImageId, maxExtents: null, known: knownUsage(disk) };
   const measured = await app.node.measureDisk({ id, region }, options);

@@ -57,7 +57,8 @@ async function purgeEarly(app: AppContext, region: string): Promise<void> {
   let after: Disk | null = null;
   // As far as there are any: those of other disks may come first.
   while (full.length > 0) {
-    const page = await app.store.disks.listDeleted(region, beforeMs, { limit: PURGE_BATCH, after });
+    const { nodeId } = app.owner;
+    const page = await app.store.disks.listDeleted(nodeId, region, beforeMs, { limit: PURGE_BATCH, after });
     after = page.at(-1) ?? null;
     if (after === null) return;
     const places = await app.node.placesOf(
@@ -81,7 +82,7 @@ async function findFull(app: AppContext, region: string): Promise<readonly strin
 }
 
 async function purgeOneEarly(app: AppContext, { id, slug, kind }: Disk): Promise<void> {
-  const disk = await app.store.disks.beginPurgeOf(id);
+  const disk = await app.store.disks.beginPurgeOf(app.owner, id);
   if (disk === null) return;
   const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {
     app.logger.error({ err: error, id, slug }, "cannot purge a disk early; the next purge tries again");

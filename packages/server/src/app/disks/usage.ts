@@ -1,10 +1,10 @@
 import type { Disk } from "@caisson/database";
-import type { AppContext } from "../context.ts";
+import { type AppContext, findRegionOf } from "../context.ts";
 import { measureDisk } from "./disk-measure.ts";
 
-/** The disk with the sizes of now, or the last known ones when it is too scattered to wait for or its region is unavailable. */
+/** The disk with the sizes of now, or the last known ones when it is too scattered to wait for, on another node, or in a region that is unavailable. */
 export async function refreshUsage(app: AppContext, disk: Disk): Promise<Disk> {
-  if (!app.regions.has(disk.region)) return disk;
+  if (findRegionOf(app, disk) === null) return disk;
   const usage = await measureDisk(app, disk, disk);
   if (usage.usageMeasuredAtMs !== disk.usageMeasuredAtMs) await app.store.disks.setUsage(disk.id, usage);
   return { ...disk, ...usage };

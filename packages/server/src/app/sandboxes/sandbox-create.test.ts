@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { openSqliteStore } from "@caisson/database";
+import { SAMPLE_OWNER, sampleNode } from "@caisson/database/testing";
 import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { decodeSandboxConfig } from "@caisson/protocol";
 import pino from "pino";
@@ -15,6 +16,7 @@ suite("the creation of a sandbox", () => {
   test("that is refused leaves no end that others would wait for, also when its client leaves afterwards", async () => {
     const directory = await mkdtemp(join(tmpdir(), "caisson-refused-"));
     const store = openSqliteStore(join(directory, "caisson.db"));
+    await store.nodes.begin(sampleNode(), 60_000);
     const logger = pino({ level: "silent" });
     const organization = { id: "org_a", slug: "a", createdAtMs: 0 };
     const endings: Promise<boolean>[] = [];
@@ -26,9 +28,10 @@ suite("the creation of a sandbox", () => {
     }
     // A refused creation gets to nothing else.
     const app = {
-      config: { regions: ["ord"], sandboxes: { max: null, keptPlaces: null, maxPerOrganization: 0 } },
-      hostPlaces: 1,
+      config: { regions: ["ord"], sandboxes: { max: 1, keptPlaces: null, maxPerOrganization: 0 } },
+      hostPlaces: { placeCount: 1, placeBound: null },
       store,
+      owner: SAMPLE_OWNER,
       regions: new Map([["ord", { name: "ord", baseImages: new Map([["builtin:debian-13", { imageId: "img_a" }]]) }]]),
       locks: new KeyedLock(),
       live: new WatchedSandboxes(),

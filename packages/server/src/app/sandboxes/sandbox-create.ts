@@ -1,4 +1,4 @@
-import type { Hold, NewSandbox, ReserveOutcome, SandboxPlaces, SandboxRecord } from "@caisson/database";
+import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
@@ -10,7 +10,7 @@ import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
-import { sandboxPlaces } from "./sandbox-places.ts";
+import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
 
 const MIB = 2 ** 20;
@@ -36,6 +36,7 @@ export async function createSandbox(
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region.name),
+    owner: app.owner,
     organizationId: actor.organization.id,
     region: plan.region.name,
     labels: config.labels,
@@ -173,24 +174,26 @@ function adopt(
   return live;
 }
 
-/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED` or `SERVER_FULL`. */
+/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`. */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
   holds: readonly Hold[],
   signal: AbortSignal,
 ): Promise<void> {
-  const places = sandboxPlaces(app.config.sandboxes, app.hostPlaces);
+  const places = sandboxPlaces(app.config.sandboxes, app.hostPlaces.placeCount);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
     if (outcome.kind === "reserved") return;
-    if (outcome.kind === "full") throw serverFull(outcome.isKept, places);
+    if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
+    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, app.hostPlaces.placeBound);
+    if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
     if (outcome.kind === "limit") {
       throw new CaissonError(
         "CONCURRENCY_LIMIT_EXCEEDED",
-        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization}: end one first`,
+        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization} (sandboxes.max_per_organization): end one first`,
       );
     }
     const holderIds = outcome.holders.map((holder) => holder.id);
@@ -198,12 +201,33 @@ async function reserve(
   }
 }
 
-function serverFull(isKept: boolean, { total, kept, keptEach }: SandboxPlaces): CaissonError {
+function nodeDraining(nodeId: string): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `Cannot create a sandbox on node ${nodeId}: it is being drained, and takes no more. An administrator ends that with "caisson nodes undrain ${nodeId}"`,
+  );
+}
+
+function memoryFull(wantedMib: number, freeMib: number): CaissonError {
   return new CaissonError(
     "SERVER_FULL",
-    isKept
-      ? `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach}: end a sandbox, or try again later`
-      : `All ${total} places for sandboxes on this server are taken: end a sandbox, or try again later`,
+    `Cannot create a sandbox with ${wantedMib} MiB of memory: of what the sandboxes of this server may have together, ${freeMib} MiB are left. ` +
+      "End a sandbox, or create one with less memory",
+  );
+}
+
+function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces, bound: string | null): CaissonError {
+  if (isKept)
+    return new CaissonError(
+      "SERVER_FULL",
+      `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
+    );
+  const all = `All ${total} places for sandboxes on this server are taken`;
+  return new CaissonError(
+    "SERVER_FULL",
+    bound === null
+      ? `${all} (sandboxes.max): end a sandbox, raise that setting, or try again later`
+      : `${all}: end a sandbox, or try again later. There are no more, because ${bound}`,
   );
 }
 

@@ -43,6 +43,7 @@ export async function createSnapshot(
     const snapshot: NewDisk = {
       kind: "snapshot",
       id: newId("snp", volume.region),
+      owner: app.owner,
       organizationId: volume.organizationId,
       slug,
       region: volume.region,

@@ -36,7 +36,7 @@ export async function growVolume(
         const current = await requireDisk(app, actor, "volume", id);
         requireLarger(current, capacityBytes);
         if (capacityBytes === current.capacityBytes) return current;
-        await app.store.disks.beginGrow(id, capacityBytes);
+        await app.store.disks.beginGrow(app.owner, id, capacityBytes);
         return null;
       },
       undo: () => app.store.disks.cancelGrow(id),

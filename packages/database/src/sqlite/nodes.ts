@@ -1,0 +1,91 @@
+import { type Row, toNode } from "../records.ts";
+import { nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
+import type { NodeRecord, NodeStore, Owner } from "../store.ts";
+import type { Connection } from "./connection.ts";
+import { writeEvent } from "./events.ts";
+
+/** The clock of the store, standing still during a statement. */
+const NOW_MS = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+const SELECT = `SELECT *, lease_until_ms > ${NOW_MS} AS is_live FROM nodes`;
+
+export function createNodeStore(connection: Connection): NodeStore {
+  const mustGet = (id: string): NodeRecord => {
+    const row = connection.get(`${SELECT} WHERE id = ?`, id);
+    if (row === undefined) throw nodeNotFound(id);
+    return toNode(row);
+  };
+
+  return {
+    async begin(node, leaseMs) {
+      return connection.transaction(() => {
+        connection.run(
+          `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, generation, lease_until_ms, started_at_ms, seen_at_ms)
+           VALUES (?, ?, ?, ?, ?, ?, 1, ${NOW_MS} + ?, ${NOW_MS}, ${NOW_MS})
+           ON CONFLICT (id) DO UPDATE SET generation = generation + 1, regions = excluded.regions, address = excluded.address, labels = excluded.labels,
+             places = excluded.places, memory_mib = excluded.memory_mib, lease_until_ms = excluded.lease_until_ms,
+             started_at_ms = excluded.started_at_ms, seen_at_ms = excluded.seen_at_ms`,
+          node.id,
+          JSON.stringify(node.regions),
+          node.address,
+          JSON.stringify(node.labels),
+          node.capacity.places,
+          node.capacity.memoryMib,
+          leaseMs,
+        );
+        return mustGet(node.id);
+      });
+    },
+
+    async renew(owner, leaseMs) {
+      connection.transaction(() => {
+        requireLatest(connection, owner);
+        connection.run(
+          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + ?, seen_at_ms = ${NOW_MS} WHERE id = ?`,
+          leaseMs,
+          owner.nodeId,
+        );
+      }, "node-renew");
+    },
+
+    async get(id) {
+      const row = connection.get(`${SELECT} WHERE id = ?`, id);
+      return row === undefined ? null : toNode(row);
+    },
+
+    async list() {
+      return connection.all(`${SELECT} ORDER BY id`).map(toNode);
+    },
+
+    async setDraining(id, isDraining, event) {
+      return connection.transaction(() => {
+        if (mustGet(id).isDraining === isDraining) return mustGet(id);
+        connection.run("UPDATE nodes SET is_draining = ? WHERE id = ?", isDraining ? 1 : 0, id);
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
+    async forget(id, event) {
+      connection.transaction(() => {
+        const node = mustGet(id);
+        if (node.isLive) throw nodeInUse(node, null);
+        const disk = connection.get("SELECT id FROM disks WHERE node_id = ? LIMIT 1", id);
+        if (disk !== undefined) throw nodeInUse(node, String(disk.id));
+        const sandbox = connection.get(
+          "SELECT id FROM sandboxes WHERE node_id = ? AND status <> 'stopped' LIMIT 1",
+          id,
+        );
+        if (sandbox !== undefined) throw nodeInUse(node, String(sandbox.id));
+        connection.run("DELETE FROM nodes WHERE id = ?", id);
+        writeEvent(connection, event);
+      });
+    },
+  };
+}
+
+/** The row of the owner's node, in the transaction that is under way. Throws `NODE_UNAVAILABLE` when the owner is not its latest. */
+export function requireLatest(connection: Connection, owner: Owner): Row {
+  const row = connection.get("SELECT * FROM nodes WHERE id = ?", owner.nodeId);
+  if (row !== undefined && row.generation === owner.generation) return row;
+  throw notLatest(owner, row === undefined ? null : Number(row.generation));
+}

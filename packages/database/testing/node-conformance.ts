@@ -1,0 +1,310 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, suite, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { CaissonError, type ErrorCode, newId } from "@caisson/model";
+import type { AuditEvent, NewSandbox, NodeRecord, Owner, Store } from "../src/store.ts";
+import type { StoreHarness } from "./conformance.ts";
+import { sampleDisk, sampleNode } from "./samples.ts";
+
+const LEASE_MS = 60_000;
+const PLACES = { perOrganization: 1000, kept: 0, keptEach: 1 };
+const USAGE = {
+  consistency: null,
+  allocatedBytes: 1,
+  flattenedBytes: 1,
+  exclusiveBytes: 1,
+  inodes: 1,
+  usedInodes: 1,
+  usageMeasuredAtMs: 1,
+};
+const organizationId = "org_a";
+
+const event = (objectId: string, verb = "test"): AuditEvent => ({
+  organizationId,
+  atMs: 1,
+  actor: "tok_1",
+  verb,
+  objectId,
+  outcome: "ok",
+  detail: {},
+});
+const sandbox = (owner: Owner, memoryMib = 1280): NewSandbox => ({
+  id: newId("sbx", "ord"),
+  owner,
+  organizationId,
+  region: "ord",
+  labels: {},
+  memoryMib,
+  createdAtMs: 1,
+  stopAtMs: null,
+});
+const ownerOf = ({ id, generation }: NodeRecord): Owner => ({ nodeId: id, generation });
+const fails = (code: ErrorCode, pattern: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof CaissonError && error.code === code, String(error));
+  assert.match(error.message, pattern);
+  return true;
+};
+
+/** The part of the store's suite that is about nodes, their leases, and what belongs to them. */
+export function nodeConformance(name: string, open: () => Promise<StoreHarness>): void {
+  suite(`nodes in the store: ${name}`, () => {
+    let harness: StoreHarness;
+    let store: Store;
+    const begin = async (id: string, values: Parameters<typeof sampleNode>[0] = {}) =>
+      ownerOf(await store.nodes.begin(sampleNode({ id, ...values }), LEASE_MS));
+
+    const make = async (owner: Owner, slug: string): Promise<string> => {
+      const disk = sampleDisk({ organizationId, slug, owner });
+      await store.disks.reserve(disk);
+      await store.disks.commit(disk.id, USAGE, event(disk.id));
+      return disk.id;
+    };
+    const reserved = async (id: string) => (await store.nodes.get(id))?.reserved;
+    const nothing = { places: 0, memoryMib: 0 };
+
+    beforeEach(async () => {
+      harness = await open();
+      store = harness.store;
+      await store.organizations.create({ id: organizationId, slug: "a", createdAtMs: 1 }, event(organizationId));
+    });
+    afterEach(() => harness.dispose());
+
+    test("a node is as it described itself last, and each run of it has the next generation", async () => {
+      const node = sampleNode({
+        regions: ["ord", "ams"],
+        address: "10.0.0.1",
+        labels: { rack: "a", "": 'x"y' },
+        capacity: { places: 5, memoryMib: 4096 },
+      });
+      const first = await store.nodes.begin(node, LEASE_MS);
+      const { isLive, isDraining, generation, reserved: taken } = first;
+      assert.deepEqual([isLive, isDraining, generation, taken], [true, false, 1, nothing]);
+      assert.equal(first.leaseUntilMs - first.startedAtMs, LEASE_MS);
+      assert.equal(first.seenAtMs, first.startedAtMs);
+      store = await harness.reopen();
+      assert.deepEqual(await store.nodes.get(node.id), first);
+      const moved = { ...node, address: "10.0.0.2", capacity: { places: 7, memoryMib: null } };
+      const second = await store.nodes.begin(moved, LEASE_MS);
+      assert.deepEqual([second.generation, second.address, second.capacity], [2, "10.0.0.2", moved.capacity]);
+      await begin("nod_a");
+      assert.deepEqual(
+        (await store.nodes.list()).map(({ id }) => id),
+        ["nod_a", node.id],
+      );
+      assert.equal(await store.nodes.get("nod_absent"), null);
+    });
+
+    test("runs of one node that begin at once in two stores get a generation each, and the last one alone goes on", async () => {
+      const second = await harness.openSecond();
+      const runs = await Promise.all(
+        Array.from({ length: 12 }, (_, index) =>
+          (index % 2 === 0 ? store : second).nodes.begin(sampleNode(), LEASE_MS),
+        ),
+      );
+      const generations = runs.map(({ generation }) => generation).sort((a, b) => a - b);
+      assert.deepEqual(
+        generations,
+        generations.map((_, index) => index + 1),
+      );
+      const renewals = await Promise.allSettled(
+        runs.map((run, index) => (index % 2 === 0 ? second : store).nodes.renew(ownerOf(run), LEASE_MS)),
+      );
+      for (const [index, renewal] of renewals.entries())
+        assert.equal(renewal.status === "fulfilled", runs[index]?.generation === 12);
+    });
+
+    test("a run that was replaced or forgotten learns it, and can begin nothing more", async () => {
+      const stale = await begin("nod_a");
+      const id = await make(stale, "cache");
+      await store.disks.delete(id, 1, 2, event(id));
+      const kept = await make(stale, "kept");
+      await begin("nod_a");
+      const isReplaced = fails("NODE_UNAVAILABLE", /nod_a has begun generation 2, and this is generation 1.*Stop one/);
+      for (const attempt of [
+        () => store.nodes.renew(stale, LEASE_MS),
+        () => store.disks.reserve(sampleDisk({ organizationId, slug: "new", owner: stale })),
+        () => store.disks.beginGrow(stale, kept, 2e9),
+        () => store.disks.beginPurge(stale, 5),
+        () => store.disks.beginPurgeOf(stale, id),
+        () => store.sandboxes.reserve(sandbox(stale), [], PLACES),
+      ])
+        await assert.rejects(attempt(), isReplaced);
+      assert.deepEqual(
+        [(await store.disks.get(id))?.state, (await store.disks.get(kept))?.growToBytes],
+        ["deleted", null],
+      );
+      assert.deepEqual(await reserved("nod_a"), nothing);
+      await assert.rejects(
+        store.nodes.renew({ nodeId: "nod_b", generation: 1 }, LEASE_MS),
+        fails("NODE_UNAVAILABLE", /nod_b was forgotten.*Start its server again/),
+      );
+    });
+
+    test("the store's clock decides whether a lease holds, and one that ran out is renewed", async () => {
+      const { id, generation } = await store.nodes.begin(sampleNode(), 1);
+      for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
+        assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
+      await store.nodes.renew({ nodeId: id, generation }, LEASE_MS);
+      const renewed = await store.nodes.get(id);
+      assert.ok(renewed?.isLive);
+      assert.equal(renewed.leaseUntilMs - renewed.seenAtMs, LEASE_MS);
+      assert.ok(renewed.seenAtMs > renewed.startedAtMs, "it was seen later than it began");
+    });
+
+    test("a node that drains gets no new sandbox until it does no more, also after it has begun again", async () => {
+      const first = await begin("nod_a");
+      const running = sandbox(first);
+      await store.sandboxes.reserve(running, [], PLACES);
+      const recorded = async () => (await store.events.list(organizationId, "nod_a", 9)).map(({ verb }) => verb);
+      assert.equal((await store.nodes.setDraining("nod_a", true, event("nod_a", "drain"))).isDraining, true);
+      assert.equal((await store.nodes.setDraining("nod_a", true, event("nod_a", "drain"))).isDraining, true);
+      assert.deepEqual(await recorded(), ["drain"]);
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(first), [], PLACES), { kind: "draining" });
+      assert.equal((await store.sandboxes.commit(running.id, event(running.id))).status, "running");
+      const second = await begin("nod_a");
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(second), [], PLACES), { kind: "draining" });
+      await store.nodes.setDraining("nod_a", false, event("nod_a", "undrain"));
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(second), [], PLACES), { kind: "reserved" });
+      assert.deepEqual(await recorded(), ["undrain", "drain"]);
+      await assert.rejects(store.nodes.setDraining("nod_z", true, event("nod_z")), fails("NODE_NOT_FOUND", /"nod_z"/));
+    });
+
+    test("reservations of two stores at once never take more of a node than it has, and each end gives back its part once", async () => {
+      const second = await harness.openSecond();
+      const capacity = { places: 10, memoryMib: 8 * 1280 + 100 };
+      const [small, other] = [await begin("nod_a", { capacity }), await begin("nod_b")];
+      const wanted = Array.from({ length: 30 }, () => sandbox(small));
+      const outcomes = await Promise.all(
+        wanted.map((one, index) => (index % 2 === 0 ? store : second).sandboxes.reserve(one, [], PLACES)),
+      );
+      const taken = wanted.filter((_, index) => outcomes[index]?.kind === "reserved");
+      assert.equal(taken.length, 8);
+      assert.deepEqual(
+        outcomes.find(({ kind }) => kind !== "reserved"),
+        { kind: "memory", freeMib: 100 },
+      );
+      assert.deepEqual(await reserved("nod_a"), { places: 8, memoryMib: 8 * 1280 });
+      for (const count of [9, 10]) {
+        assert.deepEqual(await store.sandboxes.reserve(sandbox(small, 50), [], PLACES), { kind: "reserved" });
+        assert.equal((await reserved("nod_a"))?.places, count);
+      }
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(small, 0), [], PLACES), { kind: "full", isKept: false });
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(other), [], PLACES), { kind: "reserved" });
+      await Promise.all(
+        taken.flatMap(({ id }) => [store, second].map((one) => one.sandboxes.finish(id, "killed", 5, event(id)))),
+      );
+      assert.deepEqual(await reserved("nod_a"), { places: 2, memoryMib: 100 });
+      assert.deepEqual(await reserved("nod_b"), { places: 1, memoryMib: 1280 });
+    });
+
+    test("an organization's limit counts its sandboxes on all nodes", async () => {
+      const second = await harness.openSecond();
+      const owners = [await begin("nod_a"), await begin("nod_b")] as const;
+      const outcomes = await Promise.all(
+        Array.from({ length: 20 }, (_, index) =>
+          (index % 2 === 0 ? store : second).sandboxes.reserve(sandbox(owners[index % 4 < 2 ? 0 : 1]), [], {
+            ...PLACES,
+            perOrganization: 7,
+          }),
+        ),
+      );
+      assert.equal(outcomes.filter(({ kind }) => kind === "reserved").length, 7);
+      assert.equal(outcomes.filter(({ kind }) => kind === "limit").length, 13);
+    });
+
+    test("a run finds what earlier ones of its node left, and nothing of its own or of other nodes", async () => {
+      const [first, other] = [await begin("nod_a"), await begin("nod_b")];
+      for (const owner of [first, other]) {
+        const { nodeId } = owner;
+        await store.disks.reserve(sampleDisk({ organizationId, slug: `creating-${nodeId.at(-1)}`, owner }));
+        await store.disks.beginGrow(owner, await make(owner, `growing-${nodeId.at(-1)}`), 2e9);
+        const gone = await make(owner, `purging-${nodeId.at(-1)}`);
+        await store.disks.delete(gone, 1, 5, event(gone));
+        assert.deepEqual(
+          (await store.disks.beginPurge(owner, 5)).map(({ id }) => id),
+          [gone],
+        );
+        await store.sandboxes.reserve(sandbox(owner), [], PLACES);
+      }
+      const left = async (owner: Owner) => [
+        (await store.disks.listUnsettled(owner)).map(({ slug }) => slug),
+        (await store.sandboxes.listLeft(owner)).map(({ owner: { nodeId } }) => nodeId),
+      ];
+      assert.deepEqual(await left(first), [[], []]);
+      const second = await begin("nod_a");
+      const all = [["creating-a", "growing-a", "purging-a"], ["nod_a"]];
+      assert.deepEqual(await left(second), all);
+      // What was not settled, because that run was cut off too, is the next one's.
+      assert.deepEqual(await left(await begin("nod_a")), all);
+      assert.deepEqual(await left(other), [[], []]);
+    });
+
+    test("a node purges, measures and lists its own disks alone", async () => {
+      const [mine, other] = [await begin("nod_a"), await begin("nod_b")];
+      const [gone, theirs] = [await make(mine, "mine"), await make(other, "theirs")];
+      const measured = async (owner: Owner) =>
+        (await store.disks.listUnmeasured(owner.nodeId, ["ord"], 1000, 9)).map(({ id }) => id);
+      assert.deepEqual([await measured(mine), await measured(other)], [[gone], [theirs]]);
+      assert.deepEqual(await store.disks.listIds(mine.nodeId), [{ id: gone, region: "ord" }]);
+      for (const id of [gone, theirs]) await store.disks.delete(id, 1, 5, event(id));
+      const page = { limit: 9, after: null };
+      assert.deepEqual(
+        (await store.disks.listDeleted(mine.nodeId, "ord", 100, page)).map(({ id }) => id),
+        [gone],
+      );
+      assert.equal(await store.disks.beginPurgeOf(mine, theirs), null);
+      assert.deepEqual(
+        (await store.disks.beginPurge(mine, 5)).map(({ id }) => id),
+        [gone],
+      );
+      assert.equal((await store.disks.get(theirs))?.state, "deleted");
+    });
+
+    test("a node is forgotten when its lease is over and it has nothing, and else not, with what to do", async () => {
+      const brief = async (id: string): Promise<Owner> => {
+        const owner = ownerOf(await store.nodes.begin(sampleNode({ id }), 1));
+        for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
+          assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
+        return owner;
+      };
+      await begin("nod_live");
+      await assert.rejects(
+        store.nodes.forget("nod_live", event("nod_live")),
+        fails("NODE_IN_USE", /nod_live: it is live. Stop its server/),
+      );
+      const holder = await brief("nod_disk");
+      const volume = await make(holder, "cache");
+      await assert.rejects(store.nodes.forget("nod_disk", event("nod_disk")), fails("NODE_IN_USE", new RegExp(volume)));
+      const runner = await brief("nod_run");
+      const running = sandbox(runner);
+      await store.sandboxes.reserve(running, [], PLACES);
+      await assert.rejects(
+        store.nodes.forget("nod_run", event("nod_run")),
+        fails("NODE_IN_USE", new RegExp(running.id)),
+      );
+      await store.sandboxes.finish(running.id, "killed", 5, event(running.id));
+      await store.nodes.forget("nod_run", event("nod_run", "forget"));
+      assert.equal((await store.events.list(organizationId, "nod_run", 9)).length, 1);
+      await assert.rejects(store.nodes.forget("nod_run", event("nod_run")), fails("NODE_NOT_FOUND", /"nod_run"/));
+      assert.deepEqual(
+        (await store.nodes.list()).map(({ id }) => id),
+        ["nod_disk", "nod_live"],
+      );
+    });
+
+    test("of a node that is forgotten while it begins something, either stands and the other is refused", async () => {
+      const second = await harness.openSecond();
+      for (let round = 0; round < 10; round += 1) {
+        const id = `nod_${round}`;
+        const owner = ownerOf(await store.nodes.begin(sampleNode({ id }), 1));
+        for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
+          assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
+        const [forgotten, made] = await Promise.allSettled([
+          second.nodes.forget(id, event(id)),
+          store.disks.reserve(sampleDisk({ organizationId, slug: `volume-${round}`, owner })),
+        ]);
+        assert.deepEqual([forgotten.status, made.status].sort(), ["fulfilled", "rejected"], String(round));
+      }
+    });
+  });
+}

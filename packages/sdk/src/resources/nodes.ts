@@ -1,0 +1,95 @@
+import { type HttpClient, path, type RequestOptions, requireRecord } from "../core/http.ts";
+import { requireArray } from "../core/page.ts";
+
+/** A machine that holds volumes and runs sandboxes. */
+export interface Node {
+  /** The id, `nod_<20 characters>`. */
+  id: string;
+  /** `"draining"`: it gets no new sandboxes. `"suspect"`: it gave no sign of life lately, so that nobody knows how it is. */
+  state: "live" | "draining" | "suspect";
+  /** Whether it gets no new sandboxes, also while it is suspect. */
+  draining: boolean;
+  /** The regions that it serves. */
+  regions: string[];
+  /** Host name or address, where other machines reach it. */
+  address: string;
+  /** Its labels. */
+  labels: Record<string, string>;
+  /** Raised at each of its starts. */
+  generation: number;
+  /** When it started last. */
+  startedAt: Date;
+  /** Its last sign of life. */
+  seenAt: Date;
+  /** Until when it counts as live without another one. */
+  leaseUntil: Date;
+  /** Sandboxes that it may run. */
+  places: number;
+  /** Those that it runs, starts or ends. */
+  placesTaken: number;
+  /** Memory that its sandboxes may have together, in MiB; `null`: they share what the host has. */
+  memoryMib: number | null;
+  /** What they were given, in MiB. */
+  memoryTakenMib: number;
+}
+
+/** The server's nodes: for tokens of the server's first organization; others get {@linkcode PermissionDeniedError}. */
+export class Nodes {
+  readonly #http: HttpClient;
+
+  /** @internal */
+  constructor(http: HttpClient) {
+    this.#http = http;
+  }
+
+  /** All nodes. */
+  async list(options?: RequestOptions): Promise<Node[]> {
+    const response = await this.#http.send({ method: "GET", path: "/api/v1/nodes", options });
+    return requireArray(response.body).map(toNode);
+  }
+
+  /** Gets a node. Throws {@linkcode NotFoundError}. */
+  async get(id: string, options?: RequestOptions): Promise<Node> {
+    return toNode((await this.#http.send({ method: "GET", path: path`/api/v1/nodes/${id}`, options })).body);
+  }
+
+  /** Keeps new sandboxes away from a node, until {@linkcode Nodes.undrain}; those that it has go on. Throws {@linkcode NotFoundError}. */
+  drain(id: string, options?: RequestOptions): Promise<Node> {
+    return this.#change(path`/api/v1/nodes/${id}/drain`, options);
+  }
+
+  /** Lets a node have new sandboxes again. Throws {@linkcode NotFoundError}. */
+  undrain(id: string, options?: RequestOptions): Promise<Node> {
+    return this.#change(path`/api/v1/nodes/${id}/undrain`, options);
+  }
+
+  /** Forgets a node that is gone for good. Throws {@linkcode NotFoundError}, and {@linkcode ConflictError} while it is live or has anything. */
+  async forget(id: string, options?: RequestOptions): Promise<void> {
+    await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/${id}`, options });
+  }
+
+  async #change(url: string, options: RequestOptions | undefined): Promise<Node> {
+    return toNode((await this.#http.send({ method: "POST", path: url, isRepeatable: true, options })).body);
+  }
+}
+
+function toNode(value: unknown): Node {
+  const wire = requireRecord(value);
+  const date = (name: string) => new Date(String(wire[name]));
+  return {
+    id: String(wire.id),
+    state: wire.state as Node["state"],
+    draining: wire.draining === true,
+    regions: requireArray(wire.regions).map(String),
+    address: String(wire.address),
+    labels: requireRecord(wire.labels) as Record<string, string>,
+    generation: Number(wire.generation),
+    startedAt: date("started_at"),
+    seenAt: date("seen_at"),
+    leaseUntil: date("lease_until"),
+    places: Number(wire.places),
+    placesTaken: Number(wire.places_taken),
+    memoryMib: typeof wire.memory_mib === "number" ? wire.memory_mib : null,
+    memoryTakenMib: Number(wire.memory_taken_mib),
+  };
+}

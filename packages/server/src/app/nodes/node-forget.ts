@@ -1,0 +1,16 @@
+import { step } from "@caisson/linux";
+import { requireAdmin } from "../access/administrator.ts";
+import type { Actor, AppContext } from "../context.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import { getNode } from "./node-get.ts";
+
+/**
+ * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live or has anything, and `FORBIDDEN` unless the actor may administer the
+ * server.
+ */
+export async function forgetNode(app: AppContext, actor: Actor, id: string): Promise<void> {
+  requireAdmin(actor, "forget nodes");
+  await getNode(app, actor, id);
+  const event = auditEvent(actor, "node-forget", { id, organizationId: actor.organization.id });
+  await step("node-forget.commit", () => app.store.nodes.forget(id, event));
+}

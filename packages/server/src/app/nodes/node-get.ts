@@ -1,0 +1,12 @@
+import type { NodeRecord } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
+import { requireAdmin } from "../access/administrator.ts";
+import type { Actor, AppContext } from "../context.ts";
+
+/** Throws `NODE_NOT_FOUND`, and `FORBIDDEN` unless the actor may administer the server. */
+export async function getNode(app: AppContext, actor: Actor, id: string): Promise<NodeRecord> {
+  requireAdmin(actor, "see the nodes");
+  const node = await app.store.nodes.get(id);
+  if (node !== null) return node;
+  throw new CaissonError("NODE_NOT_FOUND", `There is no node ${JSON.stringify(id.slice(0, 64))}: list the nodes`);
+}

@@ -1,0 +1,96 @@
+import { ErrorSchema } from "@caisson/protocol";
+import { type Static, Type } from "typebox";
+import type { AppContext } from "../app/context.ts";
+import { drainNode } from "../app/nodes/node-drain.ts";
+import { forgetNode } from "../app/nodes/node-forget.ts";
+import { getNode } from "../app/nodes/node-get.ts";
+import { listNodes } from "../app/nodes/node-list.ts";
+import type { NodeRecord } from "../app/records.ts";
+import { IdParams } from "./disk-routes.ts";
+import type { Http } from "./request.ts";
+
+const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
+const tags = ["administration"];
+
+const Timestamp = (description: string) => Type.String({ format: "date-time", description });
+const NodeSchema = Type.Object({
+  id: Type.String(),
+  state: Type.Union([Type.Literal("live"), Type.Literal("draining"), Type.Literal("suspect")], {
+    description: "draining: it gets no new sandboxes. suspect: its lease has run out, so that nobody knows how it is",
+  }),
+  draining: Type.Boolean(),
+  regions: Type.Array(Type.String()),
+  address: Type.String({ description: "Host name or address" }),
+  labels: Type.Record(Type.String(), Type.String()),
+  generation: Type.Integer({ description: "Raised at each start" }),
+  started_at: Timestamp("Of its last start"),
+  seen_at: Timestamp("Its last sign of life"),
+  lease_until: Timestamp("Until when it counts as live without another one"),
+  places: Type.Integer({ description: "Sandboxes that it may run" }),
+  places_taken: Type.Integer({ description: "Those that it runs, starts or ends" }),
+  memory_mib: Type.Union([Type.Integer(), Type.Null()], {
+    description: "Memory that its sandboxes may have together; null: they share what the host has",
+  }),
+  memory_taken_mib: Type.Integer({ description: "What they were given" }),
+});
+
+/** The machines that hold disks and run sandboxes: for administrators. */
+export function nodeRoutes(app: AppContext, http: Http): void {
+  http.get(
+    "/api/v1/nodes",
+    { schema: { tags, summary: "List the nodes", response: { 200: Type.Array(NodeSchema), ...errors } } },
+    async ({ actor }) => (await listNodes(app, actor)).map(showNode),
+  );
+  http.get(
+    "/api/v1/nodes/:id",
+    { schema: { tags, summary: "Get a node", params: IdParams, response: { 200: NodeSchema, ...errors } } },
+    async ({ actor, params }) => showNode(await getNode(app, actor, params.id)),
+  );
+  const changes = [
+    ["drain", "Keep new sandboxes away from a node; those that it has go on", true],
+    ["undrain", "Let a node have new sandboxes again", false],
+  ] as const;
+  for (const [verb, summary, isDraining] of changes)
+    http.post(
+      `/api/v1/nodes/:id/${verb}`,
+      { schema: { tags, summary, params: IdParams, response: { 200: NodeSchema, ...errors } } },
+      async ({ actor, params }) => showNode(await drainNode(app, actor, params.id, isDraining)),
+    );
+  http.delete(
+    "/api/v1/nodes/:id",
+    {
+      schema: {
+        tags,
+        summary:
+          "Forget a node that is gone for good; refused while it is live, and while it has volumes, snapshots or sandboxes",
+        params: IdParams,
+        response: { 204: Type.Null(), ...errors },
+      },
+    },
+    async ({ actor, params }, reply) => {
+      await forgetNode(app, actor, params.id);
+      return reply.status(204).send(null);
+    },
+  );
+}
+
+function showNode(node: NodeRecord): Static<typeof NodeSchema> {
+  const { capacity, reserved, isLive, isDraining } = node;
+  const iso = (timeMs: number) => new Date(timeMs).toISOString();
+  return {
+    id: node.id,
+    state: isLive ? (isDraining ? "draining" : "live") : "suspect",
+    draining: isDraining,
+    regions: [...node.regions],
+    address: node.address,
+    labels: { ...node.labels },
+    generation: node.generation,
+    started_at: iso(node.startedAtMs),
+    seen_at: iso(node.seenAtMs),
+    lease_until: iso(node.leaseUntilMs),
+    places: capacity.places,
+    places_taken: reserved.places,
+    memory_mib: capacity.memoryMib,
+    memory_taken_mib: reserved.memoryMib,
+  };
+}

@@ -1,0 +1,47 @@
+import { CaissonError } from "@caisson/model";
+import type { AppContext } from "../app/context.ts";
+import { runEvery } from "./run-every.ts";
+
+/** A lease outlives four renewals that fail. */
+export const LEASE_MS = 15_000;
+const RENEW_INTERVAL_MS = 3_000;
+
+/**
+ * Renews the lease of this server's node. A renewal that fails ends nothing: sandboxes go on, and the next one tries again; the log tells of the first of
+ * several. `onReplaced` is called when a later run of the node has begun, or it was forgotten: this server may do nothing more.
+ */
+export class NodeLease {
+  readonly #app: Pick<AppContext, "store" | "owner" | "metrics" | "logger">;
+  readonly #onReplaced: (error: Error) => void;
+  #isFailing = false;
+
+  constructor(app: Pick<AppContext, "store" | "owner" | "metrics" | "logger">, onReplaced: (error: Error) => void) {
+    this.#app = app;
+    this.#onReplaced = onReplaced;
+  }
+
+  /** Renews it until the returned function is called. */
+  start(): () => Promise<void> {
+    return runEvery(RENEW_INTERVAL_MS, () => this.renew());
+  }
+
+  async renew(): Promise<void> {
+    const { store, owner, metrics, logger } = this.#app;
+    const { nodeId } = owner;
+    try {
+      await store.nodes.renew(owner, LEASE_MS);
+    } catch (error) {
+      if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") return this.#onReplaced(error);
+      metrics.countBackgroundError("node-lease");
+      if (!this.#isFailing)
+        logger.error(
+          { err: error, nodeId },
+          "cannot renew the lease of this node; sandboxes go on, and it is tried again",
+        );
+      this.#isFailing = true;
+      return;
+    }
+    if (this.#isFailing) logger.info({ nodeId }, "the lease of this node is renewed again");
+    this.#isFailing = false;
+  }
+}
