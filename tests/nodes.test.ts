@@ -79,6 +79,7 @@ suite("a server as a node", { timeout: 900_000 }, () => {
     const [code, message] = await client.createRefused({});
     assert.equal(code, "503 NODE_UNAVAILABLE");
     assert.match(message, new RegExp(`on node ${id}: it is being drained.*caisson nodes undrain ${id}`));
+    assert.doesNotMatch(server.logText(), /"level":50/, "a node that is drained is no fault of the server");
     assert.equal((await sandbox.sh`echo alive`.text()).trim(), "alive");
     const volume = await client.createVolume("kept");
     const { id: snapshotId } = await client.snapshot("kept", "copy");

@@ -56,10 +56,14 @@ suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
     assert.equal(refusal.headers.get("retry-after"), "5");
     assert.match(JSON.stringify(await refusal.json()), /DATABASE_UNAVAILABLE.*See that PostgreSQL runs there/);
     assert.equal((await client.createRefused({}))[0], "503 DATABASE_UNAVAILABLE");
+    const count = (text: RegExp): number => server.logText().match(text)?.length ?? 0;
+    await eventually("a renewal of the lease that fails", () => count(/cannot renew the lease/g) === 1 || null, 60_000);
     await sandbox.fs.writeTextFile("/v/during", "the outage");
     await postgres.start();
     assert.equal((await client.createVolume("new")).slug, "new");
     assert.equal(await sandbox.fs.readTextFile("/v/during"), "the outage");
+    await eventually("a renewal after the outage", () => count(/is renewed again/g) === 1 || null, 60_000);
+    assert.equal(count(/cannot renew the lease/g), 1);
     // Its time was over during the outage.
     await eventually("the sandbox whose time was over has ended", async () => {
       const list = await client.rest<readonly { id: string; status: string }[]>("GET", "/api/v2/sandboxes");
@@ -92,6 +96,7 @@ suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
     await client.with({ volumes: { "/v": "moved" } }, (sandbox) => sandbox.fs.writeTextFile("/v/file", "from SQLite"));
     const url = await postgres.createDatabase();
     const settings = settingOf(url);
+    const [node] = await client.rest<{ id: string }[]>("GET", "/api/v1/nodes");
     const copy = () => runMain(["database", "copy", "--data", server.dataDirectory], plan.env);
     assert.match((await copy()).stderr, /name no PostgreSQL database: set "database"/);
     await writeFile(join(server.dataDirectory, "caisson.toml"), settings);
@@ -127,6 +132,11 @@ suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
     Object.assign(process.env, server.clientEnv());
     const text = await client.with({ volumes: { "/v": "moved" } }, (sandbox) => sandbox.fs.readTextFile("/v/file"));
     assert.equal(text, "from SQLite");
+    const nodes = await client.rest<{ id: string; generation: number }[]>("GET", "/api/v1/nodes");
+    assert.deepEqual(
+      nodes.map(({ id, generation }) => [id, generation]),
+      [[node?.id, 2]],
+    );
     assert.doesNotMatch(server.logText(), /the database does not know|missing from the pool/);
 
     // Without the setting, and without the file that says where the rows are, SQLite is not taken for the truth, unless somebody wants that.

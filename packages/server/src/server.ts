@@ -6,7 +6,7 @@ import type { Store } from "@caisson/database";
 import { isDoneWithin, KeyedLock, PersistentWork, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
-import { OciRuntime } from "@caisson/runtime";
+import { OciRuntime, PLACES_DEFAULT } from "@caisson/runtime";
 import { ScratchDisks, SpaceGuard, SpreadStorage } from "@caisson/storage";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
@@ -92,7 +92,7 @@ export async function startServer(
   const { diskLimits } = config.sandboxes;
   const runtime = await OciRuntime.open({
     runDirectory: join(directory, "run"),
-    network: config.network,
+    network: { ...config.network, placeCount: Math.max(config.sandboxes.max, PLACES_DEFAULT) },
     startTimeoutMs: config.sandboxes.startTimeoutMs,
     stopGraceMs: config.sandboxes.stopGraceMs,
     warm: { count: config.sandboxes.warmCount, memoryBytes: MEMORY_LIMITS_MB.default * 2 ** 20 },

@@ -49,6 +49,14 @@ export function requireRegion(app: AppContext, name: string): Region {
   );
 }
 
+/** The region of something that exists; null: it is on another node, or the settings do not name its region any more. */
+export function findRegionOf(
+  app: AppContext,
+  thing: { readonly region: string; readonly owner: Pick<Owner, "nodeId"> },
+): Region | null {
+  return thing.owner.nodeId === app.owner.nodeId ? (app.regions.get(thing.region) ?? null) : null;
+}
+
 /**
  * The region of something that exists. Throws `NODE_UNAVAILABLE` when it is on another node, and `REGION_UNAVAILABLE` when the settings do not name its region
  * any more: what lies there is kept, and can be used again when they do.
@@ -57,14 +65,14 @@ export function requireRegionOf(
   app: AppContext,
   thing: { readonly id: string; readonly region: string; readonly owner: Pick<Owner, "nodeId"> },
 ): Region {
+  const region = findRegionOf(app, thing);
+  if (region !== null) return region;
   const { nodeId } = thing.owner;
   if (nodeId !== app.owner.nodeId)
     throw new CaissonError(
       "NODE_UNAVAILABLE",
       `Cannot use ${thing.id}: it is on node ${nodeId}, and this server is node ${app.owner.nodeId}. Use the server of that node; \`caisson nodes show ${nodeId}\` tells where it is`,
     );
-  const region = app.regions.get(thing.region);
-  if (region !== undefined) return region;
   throw new CaissonError(
     "REGION_UNAVAILABLE",
     `Cannot use ${thing.id}: its region ${JSON.stringify(thing.region)} is not in the settings of this server. Add it to "regions" and start the server again`,

@@ -54,9 +54,12 @@ export function toCaissonError(error: unknown): CaissonError {
   );
 }
 
-/** Worth a line in the log: nothing that a client or a full house explains. */
+/** What a client, a full house, or the state of a node explains. */
+const NO_FAULTS: ReadonlySet<ErrorCode> = new Set(["NOT_SUPPORTED", "SERVER_FULL", "NODE_UNAVAILABLE"]);
+
+/** Worth a line in the log. */
 export function isServersFault({ code, status }: CaissonError): boolean {
-  return status >= 500 && code !== "NOT_SUPPORTED" && code !== "SERVER_FULL";
+  return status >= 500 && !NO_FAULTS.has(code);
 }
 
 export function errorBody(error: CaissonError): WireError {

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { SessionEnd, SessionSpec, TerminalSpec, WindowSize } from "@caisson/protocol/session-frames";
+import type { RunningSandbox } from "@caisson/runtime";
 import type { PseudoTtyInfo, ServerChannel, Session, WindowChangeInfo } from "ssh2";
 import { AgentSession } from "./agent-session.ts";
 import { ChannelWriter } from "./channel-writer.ts";
@@ -17,7 +18,7 @@ const SIGNAL = /^[A-Z0-9]{1,16}$/;
 
 export interface SessionPlace {
   readonly socket: Socket;
-  readonly agentSocketPath: string;
+  readonly sandbox: Pick<RunningSandbox, "agentSocketPath">;
   /** What programs are told of the connection, before the client's own variables. */
   readonly env: Readonly<Record<string, string>>;
   readonly onChannel: (channel: ServerChannel) => void;
@@ -71,7 +72,7 @@ export function serveSession(session: Session, place: SessionPlace): void {
 function joinAgent(session: Session, channel: ServerChannel, spec: SessionSpec, place: SessionPlace): AgentSession {
   place.onChannel(channel);
   const writer = new ChannelWriter(channel, place.socket);
-  const agent = new AgentSession(place.agentSocketPath, spec, {
+  const agent = new AgentSession(place.sandbox.agentSocketPath, spec, {
     onOutput: (bytes, isError) => writer.write(bytes, isError),
     onInputTaken: () => {
       if (agent.hasRoomForInput) channel.resume();

@@ -69,9 +69,10 @@ export class SshConnection {
     this.#undo.push(settings.unread.add(this, () => this.#unreadBytes()));
   }
 
-  /** Ends it: with a word if there is time. */
+  /** Ends it: with a word if there is time. What the client still sends does nothing: it may come when the sandbox is gone. */
   end(): void {
     this.#client?.end();
+    this.#socket.removeAllListeners("data");
     endConnection(this.#socket);
   }
 
@@ -114,7 +115,7 @@ export class SshConnection {
     const client = `${remoteAddress} ${remotePort}`;
     serveSession(session, {
       socket: this.#socket,
-      agentSocketPath: this.#login.sandbox.running.agentSocketPath,
+      sandbox: this.#login.sandbox.running,
       env: { SSH_CONNECTION: `${client} ${localAddress} ${localPort}`, SSH_CLIENT: `${client} ${localPort}` },
       onChannel: (channel) => this.#addChannel(channel),
       onEnd: (channel) => {

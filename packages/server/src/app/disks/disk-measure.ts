@@ -1,6 +1,6 @@
 import type { Disk, DiskUsage } from "@caisson/database";
 import { countInodes, type KnownUsage } from "@caisson/storage";
-import type { AppContext } from "../context.ts";
+import { type AppContext, findRegionOf } from "../context.ts";
 import type { Region } from "../region.ts";
 
 /**
@@ -38,13 +38,13 @@ export const NO_USAGE: DiskUsage = {
   usageMeasuredAtMs: null,
 };
 
-/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable nothing changes. */
+/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable, or another node has it, nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const usageMeasuredAtMs = Date.now();
   const options = { base: disk.baseImageId, known: knownUsage(disk) };
-  const region = app.regions.get(disk.region);
+  const region = findRegionOf(app, disk);
   const usage = await region?.storage.usage(disk.id, options);
-  if (region === undefined || usage == null) return;
+  if (region === null || usage == null) return;
   const inodes = await inodesOf(region, disk.id);
   await app.store.disks.setUsage(disk.id, { ...usage, ...inodes, usageMeasuredAtMs });
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Disk } from "@caisson/database";
+import type { Disk, DiskStore, Owner } from "@caisson/database";
+import { SAMPLE_OWNER } from "@caisson/database/testing";
 import { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import pino from "pino";
@@ -16,6 +17,7 @@ function emptyHanded(pool: { freeBytes: number }): { readonly app: AppContext; r
     return { ...own, disks: [{ ...own, directory: "/pool", problem: null }] };
   };
   const app = {
+    owner: SAMPLE_OWNER,
     config: { volumes: { retentionMs: 2, retentionFloorMs: 1 } },
     store: { disks: { listDeleted: async () => [] } },
     logger: pino({ level: "silent" }),
@@ -78,6 +80,7 @@ test("the disk that needs room is served however many older deletions lie on oth
     slug: `${index}`,
     kind: "volume",
     region: "ord",
+    owner: SAMPLE_OWNER,
     deletedAtMs: null,
   })) as unknown as readonly Disk[];
   const full = "vol_ord_2400";
@@ -105,11 +108,11 @@ test("the disk that needs room is served however many older deletions lie on oth
   const { app } = emptyHanded({ freeBytes: 0 });
   Object.assign(app, { locks: new KeyedLock(), regions: new Map([["ord", region]]) });
   Object.assign(app.store.disks, {
-    async listDeleted(_region: string, _beforeMs: number, { limit, after }: { limit: number; after: Disk | null }) {
+    async listDeleted(...[, , , { limit, after }]: Parameters<DiskStore["listDeleted"]>) {
       const first = after === null ? 0 : deleted.findIndex(({ id }) => id === after.id) + 1;
       return deleted.slice(first, first + limit);
     },
-    beginPurgeOf: async (id: string) => deleted.find((disk) => disk.id === id),
+    beginPurgeOf: async (_owner: Owner, id: string) => deleted.find((disk) => disk.id === id),
     forget: async () => undefined,
   });
   await makeRoom(app, region);

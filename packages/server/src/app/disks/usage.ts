@@ -1,11 +1,11 @@
 import type { Disk } from "@caisson/database";
-import type { AppContext } from "../context.ts";
+import { type AppContext, findRegionOf } from "../context.ts";
 import { measureDisk } from "./disk-measure.ts";
 
-/** The disk with the sizes of now, or the last known ones when it is too scattered to wait for or its region is unavailable. */
+/** The disk with the sizes of now, or the last known ones when it is too scattered to wait for, on another node, or in a region that is unavailable. */
 export async function refreshUsage(app: AppContext, disk: Disk): Promise<Disk> {
-  const region = app.regions.get(disk.region);
-  if (region === undefined) return disk;
+  const region = findRegionOf(app, disk);
+  if (region === null) return disk;
   const usage = await measureDisk(region, disk, disk);
   if (usage.usageMeasuredAtMs !== disk.usageMeasuredAtMs) await app.store.disks.setUsage(disk.id, usage);
   return { ...disk, ...usage };

@@ -180,12 +180,12 @@ async function reserve(
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
     if (outcome.kind === "reserved") return;
     if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
-    if (outcome.kind === "full") throw serverFull(outcome.isKept, places);
+    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, app.runtime.placeBound);
     if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
     if (outcome.kind === "limit") {
       throw new CaissonError(
         "CONCURRENCY_LIMIT_EXCEEDED",
-        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization}: end one first`,
+        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization} (sandboxes.max_per_organization): end one first`,
       );
     }
     const holderIds = outcome.holders.map((holder) => holder.id);
@@ -208,12 +208,18 @@ function memoryFull(wantedMib: number, freeMib: number): CaissonError {
   );
 }
 
-function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces): CaissonError {
+function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces, bound: string | null): CaissonError {
+  if (isKept)
+    return new CaissonError(
+      "SERVER_FULL",
+      `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
+    );
+  const all = `All ${total} places for sandboxes on this server are taken`;
   return new CaissonError(
     "SERVER_FULL",
-    isKept
-      ? `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach}: end a sandbox, or try again later`
-      : `All ${total} places for sandboxes on this server are taken: end a sandbox, or try again later`,
+    bound === null
+      ? `${all} (sandboxes.max): end a sandbox, raise that setting, or try again later`
+      : `${all}: end a sandbox, or try again later. There are no more, because ${bound}`,
   );
 }
 

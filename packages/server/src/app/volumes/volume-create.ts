@@ -12,7 +12,7 @@ import {
   requireLabels,
   requireSlug,
 } from "@caisson/model";
-import { type Actor, type AppContext, requireRegion } from "../context.ts";
+import { type Actor, type AppContext, requireRegion, requireRegionOf } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Region } from "../region.ts";
@@ -194,6 +194,7 @@ async function findSource(app: AppContext, actor: Actor, region: Region, from: s
       `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region.name}: create the volume in ${snapshot.region}`,
     );
   }
+  requireRegionOf(app, snapshot);
   const reference = { id: snapshot.id, slug: snapshot.slug };
   return {
     imageId: snapshot.id,
