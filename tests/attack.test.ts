@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { after, afterEach, before, suite, type TestContext, test } from "node:test";
+import { closed } from "./support/closed.ts";
 import { eventually, within } from "./support/eventually.ts";
 import { anonymousBytes, Peak, serverPid } from "./support/memory.ts";
 import { TestServer } from "./support/server.ts";
@@ -141,13 +142,13 @@ suite("clients without a token", { timeout: 600_000 }, () => {
     client?.write(
       "POST /api/v2/volumes HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
     );
-    const closed = once(client as Socket, "close");
+    const end = closed(client as Socket);
     let text = "";
     client?.on("data", (chunk) => {
       text += String(chunk);
     });
     client?.resume();
-    await within(60_000, "the end of the connection", closed);
+    await within(60_000, "the end of the connection", end);
     assert.match(text, /^HTTP\/1\.1 401 /);
   });
 });

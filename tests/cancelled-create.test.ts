@@ -24,9 +24,8 @@ interface Detailed extends Listed {
 
 /** Far longer than any test: nothing but the undoing frees a volume. */
 const LIFE_MS = 300_000;
-/** Makes the first try of the client meet the server in the middle of the creation, on a machine of any speed. */
-const SLOW_START = [{ tag: "sandbox-create.start:before", occurrence: 1 }] as const;
-const DELAY = "delay:1500";
+/** Keeps the creation in its middle until `plan.reset`, so that what a client does meanwhile meets it there on a machine of any speed. */
+const HELD_START = [{ tag: "sandbox-start.run:before", occurrence: 1 }] as const;
 
 /** Whoever never got the 101 has no sandbox: whatever the client's mode, and wherever its creation was. */
 suite("a create without an answer", { timeout: 900_000 }, () => {
@@ -104,7 +103,7 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
   }
 
   test("the SDK's signal ends a creation under way, and the volume is free at once", async () => {
-    await plan.at(SLOW_START, DELAY);
+    await plan.at(HELD_START, "wait");
     const controller = new AbortController();
     const creating = CaissonSandbox.create({
       timeout: "5m",
@@ -114,6 +113,7 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
     await beingCreated();
     controller.abort(new Error("no longer wanted"));
     await assert.rejects(creating, /no longer wanted/);
+    await plan.reset();
     await assertFree();
   });
 
@@ -133,7 +133,7 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
   });
 
   test("a program with the official client that is killed while it waits leaves nothing", async () => {
-    await plan.at(SLOW_START, DELAY);
+    await plan.at(HELD_START, "wait");
     const program = `import { Sandbox } from "@deno/sandbox"; await Sandbox.create({ timeout: "5m", volumes: { "/v": "${volume}" } });`;
     const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
       cwd: import.meta.dirname,
@@ -143,6 +143,7 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
     await beingCreated();
     child.kill("SIGKILL");
     await once(child, "exit");
+    await plan.reset();
     await assertFree();
     const ended = (await list())[1];
     assert.ok(ended !== undefined);
@@ -155,11 +156,12 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
     ["closes its half of the connection", (socket: Socket) => socket.end()],
   ] as const) {
     test(`a client that ${how} while it waits has no sandbox`, async () => {
-      await plan.at(SLOW_START, DELAY);
+      await plan.at(HELD_START, "wait");
       const socket = await rawCreate();
       socket.on("error", () => {});
       await beingCreated();
       leave(socket);
+      await plan.reset();
       await assertFree();
       socket.destroy();
     });
@@ -205,11 +207,15 @@ suite("a create without an answer", { timeout: 900_000 }, () => {
   });
 
   test("a kill reaches a sandbox that is still being created", async () => {
-    await plan.at(SLOW_START, DELAY);
+    await plan.at(HELD_START, "wait");
     const creating = Sandbox.create({ timeout: "5m", volumes: { "/v": volume } });
     const { id } = await beingCreated();
     const rejected = assert.rejects(creating, { status: 502, code: "SANDBOX_START_FAILED" });
-    assert.equal((await server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" })).status, 204);
+    const killing = server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" });
+    // A server that has answered these has heard of the kill, which was sent before them.
+    for (let count = 0; count < 3; count += 1) await live();
+    await plan.reset();
+    assert.equal((await killing).status, 204);
     await rejected;
     assert.equal((await client.rest<Detailed>("GET", `/api/v3/sandbox/${id}`)).stopReason, "killed");
     await assertFree();

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import type { Sandbox } from "@deno/sandbox";
 import type { TestClient } from "./support/client.ts";
+import { closed } from "./support/closed.ts";
 import { eventually } from "./support/eventually.ts";
 import { type PreviewClient, readStream } from "./support/preview-client.ts";
 import { header, hostOf, PreviewWorld } from "./support/preview-world.ts";
@@ -133,7 +134,7 @@ suite("previews under attack", () => {
     socket.on("data", (chunk: Buffer) => {
       answer += String(chunk);
     });
-    await once(socket, "close");
+    await closed(socket);
     assert.match(answer, /^HTTP\/1\.1 408 /);
   });
 

@@ -35,10 +35,14 @@ suite("previews", () => {
 
   test("a Deno process is exposed by its pid, before it listens and whatever port it takes", async () => {
     await using process = await sandbox.deno.run({
-      code: 'setTimeout(() => Deno.serve({ port: 0 }, () => new Response("from Deno")), 500)',
+      code: `
+        const isThere = () => Deno.stat("/tmp/listen").then(() => true, () => false);
+        while (!(await isThere())) await new Promise((resolve) => setTimeout(resolve, 20));
+        Deno.serve({ port: 0 }, () => new Response("from Deno"));`,
     });
     const address = await sandbox.exposeHttp(process);
     assert.equal((await preview.get(address)).status, 502, "nothing listens yet");
+    await sandbox.fs.writeTextFile("/tmp/listen", "");
     assert.equal(await process.httpReady, true);
     assert.equal((await preview.get(address)).body, "from Deno");
     await process.kill();

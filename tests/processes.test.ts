@@ -27,8 +27,8 @@ suite("processes", () => {
   const shell = (script: string) => sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });
   const text = async (script: string): Promise<string> =>
     ((await (await shell(script)).output()).stdoutText ?? "").trim();
-  /** Pids whose arguments contain the mark; the bracket keeps the search from finding itself. */
-  const pidsOf = (mark: string): Promise<string> => text(`pgrep -f '[${mark[0]}]${mark.slice(1)}' || true`);
+  /** Pids of this very command, and not of a shell that is about to start it. */
+  const pidsOf = (command: string): Promise<string> => text(`pgrep -fx '${command}' || true`);
 
   suite("how a process ends", () => {
     const ENDS: readonly (readonly [script: string, code: number, signal: string | null])[] = [

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { after, before, suite, test } from "node:test";
 import ssh2, { type ClientChannel } from "ssh2";
+import { closed } from "./support/closed.ts";
 import { eventually, within } from "./support/eventually.ts";
 import type { SshClient } from "./support/ssh-client.ts";
 import { SshWorld } from "./support/ssh-world.ts";
@@ -40,6 +41,34 @@ suite("SSH under attack", () => {
     assert.doesNotMatch(text, /^BAD/m);
     assert.ok((text.match(/^MANY_/gm) ?? []).length < 200);
     raw.end();
+  });
+
+  test("what a client still sends when its user name is revoked does nothing", async () => {
+    const access = await world.sandbox.exposeSsh();
+    const raw = await world.openRaw(access.username);
+    await new Promise<ClientChannel>((resolve, reject) =>
+      raw.exec("cat", (error, channel) => (error ? reject(error) : resolve(channel))),
+    );
+    const end = closed(raw);
+    const { _protocol: protocol, _sock: socket } = raw as unknown as {
+      _protocol: {
+        session(id: number, window: number, size: number): void;
+        exec(id: number, command: string, wantReply: boolean): void;
+      };
+      _sock: Socket;
+    };
+    // What the server says from here on stays unread, so that the library does not end with it.
+    socket.pause();
+    await world.client.rest("DELETE", `/api/v3/sandbox/${world.sandbox.id}/expose/ssh`, {
+      username: access.username,
+    });
+    protocol.session(1, 2 ** 20, 2 ** 15);
+    // The server numbers channels from 0 on; that of the session that it must not open would be the second.
+    protocol.exec(1, "touch /tmp/too-late", false);
+    await eventually("what was sent is with the server", () => (socket.writableLength === 0 ? true : null));
+    socket.resume();
+    await within(20_000, "its end", end);
+    assert.equal(await world.shell("test -e /tmp/too-late; echo $?"), "1");
   });
 
   test("algorithms that are not modern, or cost the server too much, are refused", async () => {
@@ -88,14 +117,14 @@ suite("SSH under attack", () => {
     );
     const inner = raw as unknown as { _protocol: { channelData(id: number, bytes: Buffer): void } };
     const { id } = flood.outgoing as { readonly id: number };
-    const closed = new Promise<void>((resolve) => raw.once("close", () => resolve()));
+    const end = closed(raw);
     // Of a size that never meets the end of the window exactly.
     const piece = Buffer.alloc(32_001);
     const timer = setInterval(() => {
       for (let count = 0; count < 32; count += 1) inner._protocol.channelData(id, piece);
     }, 5);
     after(() => clearInterval(timer));
-    await within(20_000, "the flood's end", closed);
+    await within(20_000, "the flood's end", end);
     clearInterval(timer);
     assert.equal(await world.shell("echo well"), "well");
 
@@ -128,9 +157,9 @@ suite("SSH under attack", () => {
         ._protocol;
       const session = protocol.session.bind(protocol);
       protocol.session = (id, window) => session(id, window, bytes);
-      const closed = once(raw, "close");
+      const end = closed(raw);
       raw.exec("head -c 200000 /dev/zero", () => {});
-      await within(20_000, `its end, with packets of ${bytes}`, closed);
+      await within(20_000, `its end, with packets of ${bytes}`, end);
     }
     assert.equal(await world.shell("echo well"), "well");
   });
@@ -150,7 +179,7 @@ suite("SSH under attack", () => {
       if (authHandler === undefined) raw.on("ready", rekey);
       const { hostname: host, port } = ssh.endpoint;
       raw.connect({ host, port, username, hostVerifier: () => true, ...(authHandler && { authHandler }) });
-      await within(20_000, "its end", once(raw, "close"));
+      await within(20_000, "its end", closed(raw));
       return count;
     };
     assert.ok((await exchangeOnAndOn(() => {})) <= 1, "before the login");
@@ -164,7 +193,7 @@ suite("SSH under attack", () => {
       connect(port, hostname)
         .on("error", () => {})
         .resume();
-    const slow = once(quiet(), "close");
+    const slow = closed(quiet());
     const silent = Array.from({ length: 60 }, quiet);
     await eventually("no more than that at a time from one address", () =>
       silent.filter(({ destroyed }) => !destroyed).length <= 31 ? true : null,
@@ -181,7 +210,7 @@ suite("SSH under attack", () => {
           socket.end("SSH-2.0-x\r\nnonsense that is no packet at all, and long enough to be taken for one\r\n");
         greeted = true;
       });
-      await once(socket, "close");
+      await closed(socket);
       if (!greeted) refusedAtOnce += 1;
     }
     assert.equal(refusedAtOnce, 5);

@@ -61,10 +61,9 @@ suite("SSH", () => {
     client.connect({ host: ssh.endpoint.hostname, port: ssh.endpoint.port, username, hostVerifier: () => true });
     await once(client, "ready");
     const channel = await new Promise<ClientChannel>((resolve, reject) =>
-      // The whole group gets a signal.
-      client.exec(
-        "trap 'echo usr1' USR1; cat; echo eof; (trap '' USR1; exec sleep 600) & wait; wait",
-        (error, opened) => (error ? reject(error) : resolve(opened)),
+      // The whole group gets a signal: what runs beside the shell ignores this one from its start.
+      client.exec("trap '' USR1; sleep 600 & trap 'echo usr1' USR1; cat; echo eof; wait; wait", (error, opened) =>
+        error ? reject(error) : resolve(opened),
       ),
     );
     const exit = once(channel, "exit");
@@ -117,9 +116,8 @@ suite("SSH", () => {
       "def size(fd, rows, columns): fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))",
       "pid, fd = pty.fork()",
       "if pid == 0:",
-      "  time.sleep(0.2)",
+      "  size(0, 33, 101)",
       "  os.execvp(sys.argv[1], sys.argv[1:])",
-      "size(fd, 33, 101)",
       "seen = b''",
       "def until(text):",
       "  global seen",

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { closed } from "./support/closed.ts";
 import { eventually } from "./support/eventually.ts";
 import { freePort } from "./support/free-port.ts";
 import { RawSandbox } from "./support/raw-sandbox.ts";
@@ -68,6 +69,6 @@ suite("with tls.cert and tls.key", { timeout: 300_000 }, () => {
     const [silent, clear] = [connect(port, "127.0.0.1"), connect(port, "127.0.0.1")];
     for (const socket of [silent, clear]) socket.resume().on("error", () => {});
     clear.write("GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
-    await Promise.all([silent, clear].map((socket) => once(socket, "close")));
+    await Promise.all([silent, clear].map(closed));
   });
 });

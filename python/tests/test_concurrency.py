@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from caisson import AsyncCaisson, Caisson, errors
+from caisson._sync.flow import FlowControl
+from caisson._sync.streams import ByteStream
 from fake_scripts import cut_off, spawned, wait_for
 from fake_server import SANDBOX_ID, Answer, Failure, FakeServer, FakeSession, Later
 
@@ -174,3 +176,42 @@ def test_what_was_written_counts_as_sent_although_the_connection_broke_at_once(
         assert process.stdout.read(100) == b"half a line"
         with pytest.raises(errors.ConnectionClosedError):
             process.stdout.read(100)
+
+
+class Peer:
+    """Stands for the connection of a stream that nobody else has."""
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        pass
+
+    def forget_stream(self, stream: ByteStream) -> None:
+        pass
+
+    def forget_outgoing(self, stream_id: int) -> None:
+        pass
+
+
+def test_output_that_arrives_while_the_first_is_being_printed_is_printed_after_it() -> None:
+    stream = ByteStream(1, FlowControl(1 << 20), Peer())
+    stream.feed(b"first")
+    printed: list[bytes] = []
+    reader = threading.Thread(target=stream.feed, args=(b"second",))
+
+    def slow_printer(data: bytes) -> None:
+        if data == b"first":
+            reader.start()
+            reader.join(0.3)
+        printed.append(data)
+
+    stream.pass_to(slow_printer)
+    reader.join()
+    assert printed == [b"first", b"second"]
+
+
+def test_output_that_was_on_its_way_when_its_reader_gave_up_takes_no_room() -> None:
+    flow = FlowControl(1 << 20)
+    stream = ByteStream(1, flow, Peer())
+    stream.feed(b"unread")
+    stream.cancel()
+    stream.feed(b"late")
+    assert flow.buffered_bytes == 0

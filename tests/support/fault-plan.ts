@@ -7,8 +7,8 @@ export interface FaultPoint {
   readonly occurrence: number;
 }
 
-/** What happens at a point. */
-export type FaultAction = "kill" | `fail:${string}` | `delay:${number}`;
+/** What happens at a point. `wait` lasts until the plan is written anew. */
+export type FaultAction = "kill" | "wait" | `fail:${string}` | `delay:${number}`;
 
 /** Steers the fault injection of a server that was started with `env` (packages/linux/src/operations/fault.ts). */
 export class FaultPlan {

@@ -5,6 +5,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp
 import { type RequestOptions, request } from "node:https";
 import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
+import { closed } from "./closed.ts";
 
 export interface PreviewAnswer {
   readonly status: number;
@@ -29,6 +30,8 @@ export class PreviewClient {
     const outgoing = request(url, { agent: false, ca: this.ca, ...here, ...options });
     outgoing.end(body);
     const [response] = (await once(outgoing, "response")) as [IncomingMessage];
+    // From here on the answer says what goes wrong.
+    outgoing.on("error", () => undefined);
     return response;
   }
 
@@ -69,7 +72,7 @@ export class PreviewClient {
       answer += chunk.toString("latin1");
     });
     // A server that refuses a request in its middle may reset the connection behind its answer.
-    await new Promise((resolve) => socket.once("close", resolve));
+    await closed(socket);
     return answer;
   }
 }

@@ -12,6 +12,8 @@ export interface SandboxRuntime {
   readonly name: string;
   /** Sandboxes that this host has room for at a time. One more is `SERVER_FULL`. */
   readonly placeCount: number;
+  /** Why there are fewer places than were asked for, and what to do, as the end of a sentence; null: there are as many. */
+  readonly placeBound: string | null;
   /**
    * Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first; the caller calls `stop`
    * all the same, which goes on where that failed.
@@ -100,7 +102,10 @@ export type ExitCause = "exited" | "out-of-memory";
 
 export interface RunningSandbox {
   readonly id: string;
-  /** The agent's HTTP and WebSocket server. */
+  /**
+   * The agent's HTTP and WebSocket server. To be read at the instant of each connection, and not kept: once the sandbox ends it leads nowhere, and
+   * what it was before may lead to the agent of another.
+   */
   readonly agentSocketPath: string;
   /**
    * Connects to a TCP port as a program inside would: on 127.0.0.1, then `::1`, then the sandbox's own address, whichever takes connections, or

@@ -50,10 +50,17 @@ export function describeLimitConformance(harness: () => Harness): void {
 
     test("forking ends at the limit of processes", async () => {
       const limits = { memoryBytes: 512 * MIB, cpuCount: 1, pidsMax: 64, terminalsMax: 8 };
-      await harness().with({ limits }, async (sandbox) => {
-        const count = Number(await readScript(sandbox, `python3 -c '${FORK_UNTIL_REFUSED}'`));
-        assert.ok(count > 10 && count < limits.pidsMax, `${count} processes`);
-      });
+      let count: number | null = null;
+      for (let start = 1; count === null; start += 1) {
+        count = await harness().with({ limits }, (sandbox) =>
+          readScript(sandbox, `python3 -c '${FORK_UNTIL_REFUSED}'`).then(Number, (error: NodeJS.ErrnoException) => {
+            // An agent that wants a thread just then dies and its sandbox with it, which says nothing of the limit.
+            if (error.code === "ECONNRESET" && start < 10) return null;
+            throw error;
+          }),
+        );
+      }
+      assert.ok(count > 10 && count < limits.pidsMax, `${count} processes`);
     });
 
     test("a sandbox in which processes multiply without end can be stopped, and its neighbour works on", async () => {

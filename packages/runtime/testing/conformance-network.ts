@@ -52,7 +52,7 @@ export function describeNetworkConformance(harness: () => Harness): void {
     test("a sandbox cannot reach another one", async () => {
       await readScript(
         neighbour,
-        "(python3 -m http.server 8000 >/dev/null 2>&1 &) ; for i in $(seq 100); do curl -s localhost:8000 >/dev/null && exit; sleep 0.05; done; exit 1",
+        "(python3 -m http.server 8000 >/dev/null 2>&1 &) ; for i in $(seq 600); do curl -s localhost:8000 >/dev/null && exit; sleep 0.05; done; exit 1",
       );
       await assertUnreachable(sandbox, `http://${await addressOf(neighbour)}:8000/`);
     });

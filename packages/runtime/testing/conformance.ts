@@ -73,8 +73,10 @@ function describeLifeConformance(harness: () => Harness): void {
       const sandbox = await harness().start({ root });
       await readScript(sandbox, "setsid sleep 1000 >/dev/null 2>&1 &");
       assert.deepEqual(await harness().runtime.list(), [sandbox.id]);
+      const { agentSocketPath } = sandbox;
       await harness().runtime.stop(sandbox.id);
       await sandbox.exited;
+      assert.notEqual(sandbox.agentSocketPath, agentSocketPath, "where it was may be the agent of another by now");
       assert.ok(root.kind === "ephemeral");
       await lstat(join(root.scratchPath, "upper/home/app/said-good-bye"));
       assert.deepEqual(await harness().host.findDebris(), []);

@@ -44,7 +44,7 @@ def test_exit_codes_and_signals_are_reported(sandbox: Sandbox) -> None:
 
 def test_a_command_that_takes_too_long_is_killed_and_what_it_printed_is_kept(sandbox: Sandbox) -> None:
     with pytest.raises(errors.CallTimeoutError) as caught:
-        sandbox.sh("echo early; echo warned >&2; sleep 4321", timeout=2)
+        sandbox.sh("echo early; echo warned >&2; sleep 4321", timeout=5)
     assert (caught.value.stdout, caught.value.stderr) == (b"early\n", b"warned\n")
     assert (sandbox.sh("pgrep -c sleep", check=False)).stdout_text == "0\n"
     with pytest.raises(errors.CallTimeoutError) as caught:

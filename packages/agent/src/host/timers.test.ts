@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { eventually } from "../../tests/eventually.ts";
 import { delay, startInterval, startTimer } from "./timers.ts";
 
 test("a timer calls back once after its time, and a cancelled one never", async () => {
@@ -20,6 +21,7 @@ test("an interval calls back until it is stopped, also from within", async () =>
     calls += 1;
     if (calls === 3) stop();
   });
-  await delay(100);
+  await eventually("three calls", () => calls === 3);
+  await delay(50);
   assert.equal(calls, 3);
 });

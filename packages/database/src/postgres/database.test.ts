@@ -295,12 +295,14 @@ suite("a PostgreSQL database", () => {
   test("an outage is waited for a little, then told, and over when the database is back", async () => {
     await using own = await PostgresServer.start();
     const url = await own.createDatabase();
-    const store = await openPostgresStore(url, INSTALLATION, unexpected);
-    await prepare(store);
+    const patient = await openPostgresStore(url, INSTALLATION, { ...unexpected, outageWaitMs: 60_000 });
+    await prepare(patient);
     await own.kill();
-    const waiting = store.disks.reserve(disk("patient"));
+    const waiting = patient.disks.reserve(disk("patient"));
     await own.start();
     await waiting;
+    await patient.close();
+    const store = await openPostgresStore(url, INSTALLATION, unexpected);
     await own.stop();
     const refusals = await Promise.allSettled([
       store.disks.reserve(disk("refused")),
@@ -331,7 +333,11 @@ suite("a PostgreSQL database", () => {
     await own.query("CREATE DATABASE locked");
     await own.query("CREATE DATABASE old ENCODING SQL_ASCII TEMPLATE template0");
     await writeFile(join(own.directory, "data/pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n");
+    const loadedAt = async () => (await own.query("SELECT pg_conf_load_time()::text AS at"))[0]?.at;
+    const before = await loadedAt();
     await own.query("SELECT pg_reload_conf()");
+    // The database server reads it when it gets to that.
+    while ((await loadedAt()) === before) await delay(20);
     const refused = async (url: string, pattern: RegExp) =>
       assert.rejects(openPostgresStore(url, INSTALLATION, unexpected), (error) => {
         assert.ok(error instanceof CaissonError && error.code === "INVALID_CONFIG", String(error));

@@ -7,10 +7,12 @@ import { isMainThread } from "node:worker_threads";
  * that variable a fault point costs one comparison and does nothing.
  *
  * Each line of the plan is `<tag> <occurrence> <action>`; occurrences count from 1 since the plan last changed, in each thread, and the action is
- * `kill`, `fail:<ERRNO>` or `delay:<milliseconds>`. Points that are passed are appended to the file named by `CAISSON_FAULT_TRACE`.
+ * `kill`, `fail:<ERRNO>`, `delay:<milliseconds>`, or `wait`, which lasts until the plan changes and is ignored where code cannot wait. Points that
+ * are passed are appended to the file named by `CAISSON_FAULT_TRACE`.
  */
 const planPath = process.env.CAISSON_FAULT_PLAN;
 const tracePath = process.env.CAISSON_FAULT_TRACE;
+const WAIT_INTERVAL_MS = 10;
 
 /** An error that a test asked for. Carries an errno name in `code`, as the kernel's own errors do. */
 export class InjectedFault extends Error {
@@ -28,7 +30,9 @@ let passed = new Map<string, number>();
 
 /** Passes the fault point `tag`: returns at once unless the test's plan says otherwise. */
 export async function faultPoint(tag: string): Promise<void> {
-  const delayMs = act(tag, planned(tag));
+  const action = planned(tag);
+  if (action === "wait") return untilPlanChanges(planText);
+  const delayMs = act(tag, action);
   if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
 }
 
@@ -59,6 +63,11 @@ function planned(tag: string): string | null {
     if (plannedTag === tag && Number(plannedOccurrence) === occurrence && action !== undefined) return action;
   }
   return null;
+}
+
+async function untilPlanChanges(text: string): Promise<void> {
+  while (planPath !== undefined && readFileSync(planPath, "utf8") === text)
+    await new Promise((resolve) => setTimeout(resolve, WAIT_INTERVAL_MS));
 }
 
 /** Fails or kills where the plan says so. Returns how long it says to wait. */

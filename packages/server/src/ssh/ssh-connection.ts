@@ -7,6 +7,7 @@ import ssh2, {
   type Session,
 } from "ssh2";
 import type { AppContext } from "../app/context.ts";
+import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { findLoginByKey, findLoginByName, type SshLogin } from "../app/ssh/ssh-login.ts";
 import { endConnection } from "../http/end-connection.ts";
 import { ALGORITHMS } from "./algorithms.ts";
@@ -69,9 +70,10 @@ export class SshConnection {
     this.#undo.push(settings.unread.add(this, () => this.#unreadBytes()));
   }
 
-  /** Ends it: with a word if there is time. */
+  /** Ends it: with a word if there is time. What the client still sends does nothing: it may come when the sandbox is gone. */
   end(): void {
     this.#client?.end();
+    this.#socket.removeAllListeners("data");
     endConnection(this.#socket);
   }
 
@@ -99,7 +101,7 @@ export class SshConnection {
         if (channel !== null) this.#channels.delete(channel);
         this.#channelCount -= 1;
       };
-      forwardPort(this.#login.sandbox, this.#socket, info, take, reject, give).catch((error: unknown) => {
+      forwardPort(this.#app, this.#login.sandbox, this.#socket, info, take, reject, give).catch((error: unknown) => {
         this.#app.logger.error({ err: error }, "cannot forward an SSH client's connection");
         give();
         reject();
@@ -109,12 +111,13 @@ export class SshConnection {
 
   /** A session that never becomes a channel keeps its place: the library forgets none of them. */
   #serveSession(session: Session): void {
-    if (this.#login === null) return;
+    const sandbox = this.#login?.sandbox;
+    if (sandbox === undefined) return;
     const { remoteAddress, remotePort, localAddress, localPort } = this.#socket;
     const client = `${remoteAddress} ${remotePort}`;
     serveSession(session, {
       socket: this.#socket,
-      agentSocketPath: this.#login.sandbox.running.agentSocketPath,
+      openAgent: () => openAgent(this.#app, sandbox),
       env: { SSH_CONNECTION: `${client} ${localAddress} ${localPort}`, SSH_CLIENT: `${client} ${localPort}` },
       onChannel: (channel) => this.#addChannel(channel),
       onEnd: (channel) => {

@@ -56,7 +56,7 @@ describe("synced writes", () => {
   };
 
   test("many of them keep the processors awake, until they have ended", async () => {
-    const watch = new SyncedWriteWatch({ onError: (error) => errors.push(error), keepAwake, minimumFlushes: 4 });
+    const watch = new SyncedWriteWatch({ onError: (error) => errors.push(error), keepAwake, minimumFlushes: 1 });
     watch.add(device.path);
     await writeUntil(() => holders === 1);
     const deadline = performance.now() + testTimeoutMs(10_000);
@@ -105,7 +105,7 @@ describe("synced writes", () => {
     let refusals = 0;
     const watch = new SyncedWriteWatch({
       onError: (error) => reported.push(error),
-      minimumFlushes: 4,
+      minimumFlushes: 1,
       keepAwake: async () => {
         refusals += 1;
         if (refusals === 1) throw new Error("refused");

@@ -209,11 +209,11 @@ class AsyncConnection:
         await sink.start()
         return sink
 
-    def forget_stream(self, stream_id: int, *, started: bool) -> None:
+    def forget_stream(self, stream: AsyncByteStream) -> None:
         with self._lock:
-            self._streams.pop(stream_id, None)
-            if not started:
-                self._unwanted.add(stream_id)
+            self._streams.pop(stream.id, None)
+            if not stream.started:
+                self._unwanted.add(stream.id)
 
     def forget_outgoing(self, stream_id: int) -> None:
         with self._lock:
@@ -301,10 +301,10 @@ class AsyncConnection:
             return  # Restarts of a watched program are for clients that show them.
         stream_id: int = params["streamId"]
         if method == "$sandbox.stream.start":
-            if stream_id in self._unwanted:
-                self._unwanted.discard(stream_id)
-                return
             with self._lock:
+                if stream_id in self._unwanted:
+                    self._unwanted.discard(stream_id)
+                    return
                 stream = self._streams.get(stream_id)
                 if stream is None:
                     stream = self._unclaimed[stream_id] = AsyncByteStream(stream_id, self.flow, self)

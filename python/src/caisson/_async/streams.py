@@ -23,7 +23,7 @@ class Notifier(Protocol):
 
     async def notify(self, method: str, params: dict[str, Any]) -> None: ...
 
-    def forget_stream(self, stream_id: int, *, started: bool) -> None: ...
+    def forget_stream(self, stream: AsyncByteStream) -> None: ...
 
     def forget_outgoing(self, stream_id: int) -> None: ...
 
@@ -36,7 +36,7 @@ class AsyncByteStream:
     """
 
     def __init__(self, stream_id: int, flow: FlowControl, connection: Notifier) -> None:
-        self._id = stream_id
+        self.id = stream_id
         self._flow = flow
         self._connection = connection
         self._lock = threading.Lock()
@@ -124,22 +124,23 @@ class AsyncByteStream:
     async def cancel(self) -> None:
         """Tells the sandbox that nobody reads on, and throws away what was not read."""
         if not self.ended.is_set():
-            self._connection.forget_stream(self._id, started=self.started)
+            self._connection.forget_stream(self)
             self.end()
-            await self._connection.notify("$sandbox.stream.cancel", {"streamId": self._id, "reason": None})
+            await self._connection.notify("$sandbox.stream.cancel", {"streamId": self.id, "reason": None})
         with self._lock:
             self._cut(len(self._buffer))
 
     def feed(self, data: bytes) -> None:
         """Takes what arrived. Called by the connection."""
         with self._lock:
-            if self._sink is None:
-                self._buffer += data
-                self._flow.added(len(data))
-                self._arrival.set()
+            if self.ended.is_set():
+                return  # Given up while this was on its way: nobody would ever take it.
+            if self._sink is not None:
+                self._sink(data)
                 return
-            sink = self._sink
-        sink(data)
+            self._buffer += data
+            self._flow.added(len(data))
+            self._arrival.set()
 
     def end(self, error: Exception | None = None) -> None:
         """Ends the stream, with an error or without. Called by the connection."""
@@ -153,9 +154,9 @@ class AsyncByteStream:
         """Hands everything to a function from now on, which must not wait, instead of keeping it."""
         with self._lock:
             self._sink = sink
-            data = self._cut(len(self._buffer))
-        if data:
-            sink(data)
+            # Under the lock, so that nothing that arrives meanwhile overtakes it.
+            if data := self._cut(len(self._buffer)):
+                sink(data)
 
     async def _take(self, n: int) -> bytes:
         while True:

@@ -7,10 +7,13 @@ export function relay(one: Duplex, other: Duplex): void {
     [other, one],
   ] as const) {
     source.pipe(target);
-    source.on("error", () => target.destroy());
-    source.on("close", () => {
-      // Closed before its end was read: the other side must learn that something is missing.
+    // Closed before its end was read: the other side must learn that something is missing.
+    const close = (): void => {
       if (!source.readableEnded) target.destroy();
-    });
+    };
+    source.on("error", () => target.destroy());
+    source.on("close", close);
+    // It says so once, which may have been before.
+    if (source.destroyed) close();
   }
 }

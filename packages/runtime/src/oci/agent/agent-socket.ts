@@ -25,7 +25,7 @@ export class AgentSocket implements AsyncDisposable {
     this.#file = file;
   }
 
-  /** A path that leads to the socket in this process only. */
+  /** A path that leads to the socket in this process only, and nowhere once it is disposed of. */
   get path(): string {
     return `/proc/self/fd/${this.#file.fd}`;
   }

@@ -1,10 +1,9 @@
-import { type FileHandle, readFile, stat } from "node:fs/promises";
+import { type FileHandle, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   cgroupProcesses,
   cloneTree,
   type Descriptor,
-  type IdRange,
   openNamespace,
   setCgroupWeight,
   step,
@@ -19,6 +18,7 @@ import { mountAgentRun, mountNetworkSysfs } from "../root/root-mount.ts";
 import { SandboxDirectory } from "../sandbox-directory.ts";
 import type { ContainerParts } from "../shared-parts.ts";
 import { openLog, pidPathOf, startContainer, writeConfig } from "../start-container.ts";
+import { ownProcesses } from "./own-processes.ts";
 
 /** `ended`: also one that could not be prepared, or that died. */
 export type WarmState = "preparing" | "waiting" | "adopting" | "running" | "ended";
@@ -118,7 +118,7 @@ export class WarmContainer implements AsyncDisposable {
     const firstPid = Number(await readFile(pidPath, "utf8"));
     const mountNamespace = undo.use(await openNamespace(firstPid, "mnt"));
     const utsNamespace = undo.use(await openNamespace(firstPid, "uts"));
-    const processIds = await processesOf(namespaces.slot.ids, await cgroupProcesses(shared.cgroups, cgroupPath));
+    const processIds = await ownProcesses(namespaces.slot.ids, await cgroupProcesses(shared.cgroups, cgroupPath));
     this.#parts = { environment, agent, agentRun, mountNamespace, utsNamespace, processIds, pidPath };
     void containerProcess.exited.then(() => this.#end());
     if (this.#state === "preparing") this.#state = "waiting";
@@ -153,12 +153,4 @@ export class WarmContainer implements AsyncDisposable {
     this.#state = "ended";
     this.#ended.resolve();
   }
-}
-
-/** The processes with the ids of a sandbox. In its cgroup is the OCI runtime too. */
-async function processesOf({ firstHostId }: IdRange, pids: readonly number[]): Promise<readonly number[]> {
-  const own = await Promise.all(
-    pids.map(async (pid) => ((await stat(`/proc/${pid}`)).uid === firstHostId ? [pid] : [])),
-  );
-  return own.flat();
 }
