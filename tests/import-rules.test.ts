@@ -19,11 +19,7 @@ const RULES: ImportRules = {
     "snapshot-store": ["model"],
     sdk: ["model", "protocol"],
     cli: ["sdk", "model"],
-<<<<<<< HEAD
-    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "database", "snapshot-store"],
-=======
-    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "node", "database"],
->>>>>>> main
+    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "node", "database", "snapshot-store"],
   },
   drivers: {
     names: {

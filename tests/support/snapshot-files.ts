@@ -78,11 +78,12 @@ export class MadeImage implements AsyncDisposable {
 function sourceOf(file: FileHandle, sizeBytes: number) {
   return {
     sizeBytes,
-    async *data() {
-      yield { offset: 0, length: sizeBytes };
-    },
-    async read(offset: number, target: Uint8Array) {
-      await file.read(target, 0, target.length, offset);
+    async *pieces() {
+      const bytes = Buffer.alloc(MIB);
+      for (let offset = 0; offset < sizeBytes; offset += MIB) {
+        const { bytesRead } = await file.read(bytes, 0, MIB, offset);
+        yield { offset, bytes: bytes.subarray(0, bytesRead) };
+      }
     },
   };
 }

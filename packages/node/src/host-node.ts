@@ -6,10 +6,14 @@ import { growFileSystem, type ImagePlace, type PoolCapacity, recoverFileSystem }
 import { createDisk } from "./disks/disk-create.ts";
 import { measureDisk } from "./disks/disk-measure.ts";
 import { sealDisk } from "./disks/disk-seal.ts";
+import { exportDisk, importDisk } from "./disks/disk-transfer.ts";
 import { withDevice } from "./disks/with-device.ts";
 import type {
+  DiskExport,
   DiskMeasurement,
+  DiskPiece,
   DiskReference,
+  ImportSpec,
   MeasureOptions,
   NewDiskSpec,
   NodeDescription,
@@ -95,6 +99,14 @@ export class HostNode implements OpenNode {
 
   async sealDisk(seal: SealSpec): Promise<SealedDisk> {
     return sealDisk(this.#pool(seal.region), seal);
+  }
+
+  async exportDisk({ region, id }: DiskReference): Promise<DiskExport> {
+    return exportDisk(this.#pool(region), id);
+  }
+
+  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>): Promise<void> {
+    await importDisk(this.#pool(disk.region), disk, pieces);
   }
 
   async growDisk({ region, id }: DiskReference, sizeBytes: number): Promise<void> {

@@ -2,8 +2,11 @@ export type { EgressPolicy, ExitCause } from "@caisson/runtime";
 export type { Capacity, DiskCapacity, ImagePlace, KnownUsage, PoolCapacity } from "@caisson/storage";
 export type {
   BaseImage,
+  DiskExport,
   DiskMeasurement,
+  DiskPiece,
   DiskReference,
+  ImportSpec,
   MeasureOptions,
   NewDiskSpec,
   Node,

@@ -1,13 +1,13 @@
 import type { Duplex } from "node:stream";
 import type { EgressPolicy, ExitCause, SandboxLimits } from "@caisson/runtime";
-import type { ImagePlace, ImageUsage, InodeCount, KnownUsage, PoolCapacity } from "@caisson/storage";
+import type { ForeignFileSystem, ImagePlace, ImageUsage, InodeCount, KnownUsage, PoolCapacity } from "@caisson/storage";
 
 /**
  * One host, with all that is on it: pools, disks, mounts, scratch disks, roots, networks and sandboxes. It knows ids and sizes, and nothing of
  * organizations, names or limits: who may do what is decided before, in the rows.
  *
  * Contract of every method
- * - Arguments and results are plain data, but for the connections of `openAgent` and `connectInside`, so that a node may be another process.
+ * - Arguments and results are plain data, but for the connections of `openAgent` and `connectInside` and the pieces of `exportDisk` and `importDisk`, so that a node may be another process.
  * - Idempotent by id: the same call again gives the same answer, also while the first one is under way. What ends or is deleted may be absent.
  * - Calls for one disk, or one sandbox, take turns here; others run side by side.
  * - A call that fails may have done a part. The caller undoes it with the call that its comment names, which is repeated until it succeeds.
@@ -39,6 +39,16 @@ export interface Node {
    * Undone by `deleteDisk`.
    */
   sealDisk(seal: SealSpec): Promise<SealedDisk>;
+  /**
+   * Opens a snapshot to be read piece by piece, without its holes, at the pace of the reader, also while it is in use. When it is deleted meanwhile, reading fails with `SNAPSHOT_NOT_FOUND`.
+   * The caller disposes of it.
+   */
+  exportDisk(disk: DiskReference): Promise<DiskExport>;
+  /**
+   * Makes a snapshot of pieces that come in order of their offset, durably; what is between them is zeros. Its file system is checked as that of a stranger before anything mounts it
+   * (`INVALID_SNAPSHOT_FILE`). `STORAGE_FULL` when there is no room. Only a whole and sound one becomes visible. Undone by `deleteDisk`.
+   */
+  importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>): Promise<void>;
   /** Makes a volume that is not mounted that large, with its file system. There is no way back: it is repeated until it succeeds. */
   growDisk(disk: DiskReference, sizeBytes: number): Promise<void>;
   /** Frees the storage of a volume or snapshot. `in-use`: a sandbox runs from it, and nothing has happened. */
@@ -141,6 +151,23 @@ export interface SealedDisk {
   readonly consistency: "clean" | "frozen";
   /** How long writers stood still, in milliseconds. */
   readonly frozenMs: number;
+}
+
+/** Some bytes of a disk, and where they are. */
+export interface DiskPiece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface DiskExport extends AsyncDisposable {
+  readonly sizeBytes: number;
+  readonly fileSystem: ForeignFileSystem;
+  /** In order and without overlaps; what is between them is zeros. */
+  pieces(): AsyncGenerator<DiskPiece, void>;
+}
+
+export interface ImportSpec extends DiskReference {
+  readonly sizeBytes: number;
 }
 
 export interface MeasureOptions {

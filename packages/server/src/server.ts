@@ -19,15 +19,7 @@ import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
-<<<<<<< HEAD
 import { TransferPlaces } from "./app/transfers/transfer-places.ts";
-import { importBaseImage } from "./app/volumes/base-image-import.ts";
-import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
-import { RootMounts } from "./app/volumes/root-mounts.ts";
-import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
-import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
-=======
->>>>>>> main
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, CredentialsFile } from "./credentials.ts";

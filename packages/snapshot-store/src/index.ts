@@ -16,5 +16,6 @@ export { dataRuns } from "./image/data-runs.ts";
 export { peek } from "./image/peek.ts";
 export { readRaw, writeRaw } from "./image/raw.ts";
 export { readChunks, type SourceImage } from "./image/read-chunks.ts";
+export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";

@@ -67,11 +67,6 @@ export async function readFileSystemIdentity(storage: StorageDriver, id: ImageId
   return { type: "ext4", uuid: uuidOf(block), sizeBytes };
 }
 
-/** How large the file system is whose image begins with these bytes, of which there must be 2 KiB; null: there is no ext4 file system. */
-export function fileSystemBytes(beginning: Buffer): number | null {
-  return sizeOf(beginning.subarray(OFFSET));
-}
-
 function sizeOf(block: Buffer): number | null {
   if (block.length < LENGTH || block.readUInt16LE(FIELD.magic) !== MAGIC) return null;
   const blocks = block.readUInt32LE(FIELD.blocks) + block.readUInt32LE(FIELD.blocksHigh) * 2 ** 32;

@@ -12,7 +12,6 @@ export {
 } from "./file-system.ts";
 export {
   type ForeignFileSystem,
-  fileSystemBytes,
   readFileSystemIdentity,
   settleForeignFileSystem,
 } from "./foreign-file-system.ts";

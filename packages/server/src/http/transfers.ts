@@ -32,7 +32,7 @@ const ImportQuery = Type.Object({
 export function transferRoutes(
   app: AppContext,
   http: Http,
-  show: (request: FastifyRequest, snapshot: Disk) => WireSnapshot | ExtendedSnapshot,
+  show: (request: FastifyRequest, snapshot: Disk) => Promise<WireSnapshot | ExtendedSnapshot | undefined>,
 ): void {
   http.get(
     "/api/v2/snapshots/:id/export",
@@ -107,7 +107,7 @@ export function transferRoutes(
         };
         const body = request.raw.iterator({ destroyOnReturn: false });
         try {
-          return show(request, await importSnapshot(app, request.actor, input, body));
+          return await show(request, await importSnapshot(app, request.actor, input, body));
         } finally {
           // The rest of one that was refused: a client that still sends may look for the answer only then.
           request.raw.resume();

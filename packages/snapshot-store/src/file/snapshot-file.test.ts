@@ -30,11 +30,8 @@ const headerOf = (sizeBytes: number): SnapshotHeader => ({
 /** An image in memory, of which all is offered as data. */
 const imageOf = (bytes: Buffer) => ({
   sizeBytes: bytes.length,
-  async *data() {
-    yield { offset: 0, length: bytes.length };
-  },
-  async read(offset: number, target: Uint8Array) {
-    target.set(bytes.subarray(offset, offset + target.length));
+  async *pieces() {
+    yield { offset: 0, bytes };
   },
 });
 

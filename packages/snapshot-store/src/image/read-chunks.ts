@@ -3,19 +3,16 @@ import { type Chunk, chunkLength, isZero } from "../chunk.ts";
 /** An image that does not change while it is read. */
 export interface SourceImage {
   readonly sizeBytes: number;
-  /** What may hold something else than zeros, in order and without overlaps; the rest is never read. */
-  data(): AsyncIterable<{ readonly offset: number; readonly length: number }>;
-  /** Fills the buffer with the bytes from `offset` on. */
-  read(offset: number, target: Uint8Array): Promise<void>;
+  /** What may hold something else than zeros, in order and without overlaps. */
+  pieces(): AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>;
 }
 
-/** The chunks of an image that are not all zeros, in order. Reads what may hold data once, and nothing else. */
+/** The chunks of an image that are not all zeros, in order. */
 export async function* readChunks(image: SourceImage, chunkBytes: number): AsyncGenerator<Chunk, void> {
   let current: Chunk | null = null;
-  for await (const { offset, length } of image.data()) {
-    const end = Math.min(offset + length, image.sizeBytes);
-    for (let at = offset; at < end; ) {
-      const index = Math.floor(at / chunkBytes);
+  for await (const { offset, bytes } of image.pieces()) {
+    for (let at = 0; at < bytes.length; ) {
+      const index = Math.floor((offset + at) / chunkBytes);
       const isNext: boolean = current?.index !== index;
       if (isNext && current !== null && !isZero(current.bytes)) yield current;
       const chunk: Chunk =
@@ -23,10 +20,10 @@ export async function* readChunks(image: SourceImage, chunkBytes: number): Async
           ? { index, bytes: Buffer.alloc(chunkLength(image.sizeBytes, chunkBytes, index)) }
           : current;
       current = chunk;
-      const inside = at - index * chunkBytes;
-      const wanted = Math.min(end - at, chunk.bytes.length - inside);
-      await image.read(at, chunk.bytes.subarray(inside, inside + wanted));
-      at += wanted;
+      const inside = offset + at - index * chunkBytes;
+      const part = bytes.subarray(at, at + chunk.bytes.length - inside);
+      chunk.bytes.set(part, inside);
+      at += part.length;
     }
   }
   if (current !== null && !isZero(current.bytes)) yield current;

@@ -2,13 +2,13 @@ import { CaissonError, formatSize, type Labels } from "@caisson/model";
 import {
   CHUNK_BYTES,
   type Chunk,
+  fileSystemBytes,
   invalidFile,
   isSnapshotFile,
   peek,
   readRaw,
   SnapshotFileReader,
 } from "@caisson/snapshot-store";
-import { fileSystemBytes } from "@caisson/storage";
 
 /** A snapshot as it comes in. */
 export interface ImportSource extends AsyncDisposable {

@@ -1,5 +1,4 @@
 import { CHUNK_BYTES, readChunks, type SnapshotHeader, writeRaw, writeSnapshotFile } from "@caisson/snapshot-store";
-import { readFileSystemIdentity } from "@caisson/storage";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Disk } from "../records.ts";
@@ -24,17 +23,16 @@ export async function exportSnapshot(
 ): Promise<SnapshotExport> {
   const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
   const { id, slug } = snapshot;
-  const { storage } = requireRegionOf(app, snapshot);
+  const { name: region } = requireRegionOf(app, snapshot);
   await using resources = new AsyncDisposableStack();
   resources.use(app.transfers.take(actor.organization.id));
-  const image = resources.use(await storage.openSealed(id));
-  const fileSystem = await readFileSystemIdentity(storage, id);
+  const image = resources.use(await app.node.exportDisk({ region, id }));
   await app.store.events.record(
     auditEvent(actor, "snapshot-export", snapshot, { slug, format: isRaw ? "raw" : "file" }),
   );
   const pieces = isRaw
     ? writeRaw(image)
-    : writeSnapshotFile(headerOf(snapshot, image.sizeBytes, fileSystem), readChunks(image, CHUNK_BYTES));
+    : writeSnapshotFile(headerOf(snapshot, image.sizeBytes, image.fileSystem), readChunks(image, CHUNK_BYTES));
   const sizeBytes = isRaw ? image.sizeBytes : null;
   return { slug, sizeBytes, contents: withResources(pieces, resources.move()) };
 }

@@ -1,13 +1,12 @@
 import type { Disk, NewDisk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, formatSize, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
+import type { DiskPiece } from "@caisson/node";
 import { dataRuns } from "@caisson/snapshot-store";
-import { type FillableImage, settleForeignFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, requireRegion } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
-import { makeRoom, withRoom } from "../disks/room.ts";
+import { makeRoom } from "../disks/room.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import type { Region } from "../region.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
 
 export interface ImportSnapshotInput {
@@ -40,7 +39,7 @@ export async function importSnapshot(
   const region = requireRegion(app, regionName);
   using _place = app.transfers.take(actor.organization.id);
   await using source = await openImportSource(body, input.format, app.config.volumes.maxCapacityBytes);
-  await requireRoomFor(app, region, source);
+  await requireRoomFor(app, region.name, source);
   const snapshot: NewDisk = {
     kind: "snapshot",
     id: newId("snp", region.name),
@@ -73,15 +72,21 @@ export async function importSnapshot(
     },
     steps: [
       new Step("image", {
-        run: () => region.storage.createSealed(id, (image) => receive(app, region, source, image)),
-        undo: () => region.storage.deleteImage(id),
+        run: () =>
+          app.node.importDisk(
+            { region: region.name, id, sizeBytes: source.sizeBytes },
+            piecesOf(app, region.name, source),
+          ),
+        async undo() {
+          await app.node.deleteDisk({ region: region.name, id });
+        },
       }),
     ],
     commit: {
       async run() {
         const { format, consistency } = source;
         const event = auditEvent(actor, "snapshot-import", snapshot, { slug, format, imageDigest: source.digest() });
-        const usage = await measureDisk(region, snapshot, NO_USAGE);
+        const usage = await measureDisk(app, snapshot, NO_USAGE);
         return app.store.disks.commit(id, { consistency, ...usage }, event);
       },
       withdraw: () => app.store.disks.withdraw(id),
@@ -89,30 +94,36 @@ export async function importSnapshot(
   });
 }
 
-/** Writes what comes, without its zeros, and checks what became of it. */
-async function receive(app: AppContext, region: Region, source: ImportSource, image: FillableImage): Promise<void> {
-  await image.setSize(source.sizeBytes);
+/** So much is written between two looks at whether the pool needs room. */
+const STRIDE_BYTES = 64 * 2 ** 20;
+
+/** What comes, without its zeros. Room is made before it lacks, because a stream cannot be tried again. */
+async function* piecesOf(app: AppContext, region: string, source: ImportSource): AsyncGenerator<DiskPiece, void> {
+  let unlookedBytes = STRIDE_BYTES;
   for await (const { index, bytes } of source.chunks()) {
-    for (const run of dataRuns(bytes, index * source.chunkBytes))
-      await withRoom(app, region, () => image.write(run.offset, run.bytes));
+    if (unlookedBytes >= STRIDE_BYTES) {
+      await makeRoom(app, region);
+      unlookedBytes = 0;
+    }
+    unlookedBytes += bytes.length;
+    yield* dataRuns(bytes, index * source.chunkBytes);
   }
-  await settleForeignFileSystem(image.path, source.sizeBytes);
 }
 
 /** Throws `STORAGE_FULL` before much was sent, where it is known beforehand that there is no room. The writing looks again. */
-async function requireRoomFor(app: AppContext, region: Region, { dataBytes }: ImportSource): Promise<void> {
-  if (dataBytes === null || (await mostAvailable(region)) >= dataBytes) return;
+async function requireRoomFor(app: AppContext, region: string, { dataBytes }: ImportSource): Promise<void> {
+  if (dataBytes === null || (await mostAvailable(app, region)) >= dataBytes) return;
   await makeRoom(app, region);
-  const availableBytes = await mostAvailable(region);
+  const availableBytes = await mostAvailable(app, region);
   if (availableBytes >= dataBytes) return;
   throw new CaissonError(
     "STORAGE_FULL",
-    `Cannot import the snapshot: it holds ${formatSize(dataBytes)}, and the pool of region ${region.name} has ${formatSize(availableBytes)} available`,
+    `Cannot import the snapshot: it holds ${formatSize(dataBytes)}, and the pool of region ${region} has ${formatSize(availableBytes)} available`,
   );
 }
 
 /** An image lies on one disk. */
-async function mostAvailable({ storage }: Region): Promise<number> {
-  const { disks } = await storage.capacity();
+async function mostAvailable(app: AppContext, region: string): Promise<number> {
+  const { disks } = await app.node.poolCapacity(region);
   return Math.max(0, ...disks.map(({ availableBytes }) => availableBytes));
 }
