@@ -20,6 +20,7 @@ const AT_ONCE = Number(process.env.AT_ONCE ?? COUNT / 2);
 const PEER_EVERY = 10;
 /** The first and the last of them show whether a start takes longer among many. */
 const ENDS_OF_THE_LINE = Math.ceil(COUNT / 10);
+const ENDS_AT_ONCE = 16;
 /** While nothing happens. */
 const IDLE_MS = 10_000;
 
@@ -30,7 +31,7 @@ Object.assign(process.env, server.clientEnv());
 const failures = new Map<string, number>();
 const rows: [string, string][] = [];
 const note = (name: string, value: number | string, digits = 1) =>
-  rows.push([name, typeof value === "number" ? value.toFixed(digits) : value]);
+  void rows.push([name, typeof value === "number" ? value.toFixed(digits) : value]);
 
 try {
   await using peers = await openPeers(directory);
@@ -39,9 +40,9 @@ try {
 } finally {
   await server[Symbol.asyncDispose]();
   await rm(directory, { recursive: true, force: true });
+  printTable(`${COUNT} sandboxes`, ["figure", ""], rows);
+  for (const [message, times] of failures) console.log(`${times} times: ${message}`);
 }
-printTable(`${COUNT} sandboxes`, ["figure", ""], rows);
-for (const [message, count] of failures) console.log(`${count} times: ${message}`);
 await writeResults("many", {
   count: COUNT,
   atOnce: AT_ONCE,
@@ -116,10 +117,18 @@ async function measureAtOnce(crun: () => Promise<void>): Promise<void> {
 }
 
 async function createOne(sandboxes: Sandbox[]): Promise<void> {
+  await count(
+    Sandbox.create({ timeout: "30m" }).then(async (sandbox) => {
+      sandboxes.push(sandbox);
+      await run(sandbox, "true");
+    }),
+  );
+}
+
+/** Waits, and counts a failure by its message. */
+async function count(work: Promise<void>): Promise<void> {
   try {
-    const sandbox = await Sandbox.create({ timeout: "30m" });
-    await run(sandbox, "true");
-    sandboxes.push(sandbox);
+    await work;
   } catch (error) {
     const message = String(error instanceof Error ? error.message : error).replace(/sbx_\w+/g, "sbx_…");
     failures.set(message, (failures.get(message) ?? 0) + 1);
@@ -127,7 +136,12 @@ async function createOne(sandboxes: Sandbox[]): Promise<void> {
 }
 
 async function endAll(name: string, sandboxes: readonly Sandbox[]): Promise<void> {
-  const ends = await timed(() => Promise.all(sandboxes.map((sandbox) => sandbox.kill())));
+  const left = [...sandboxes];
+  const endInTurn = async (): Promise<void> => {
+    for (let sandbox = left.pop(); sandbox !== undefined; sandbox = left.pop()) await count(sandbox.kill());
+  };
+  // The client gives up on an end after 10 s, which so many at once would take together.
+  const ends = await timed(() => Promise.all(Array.from({ length: ENDS_AT_ONCE }, endInTurn)));
   note(`${name}: all ended in, s`, ends / 1000);
 }
 
