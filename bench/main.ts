@@ -6,6 +6,6 @@ await import("./copies.ts");
 await import("./storage.ts");
 await import("./aged.ts");
 await import("./stores.ts");
-await import("./idle.ts");
+await import("./many.ts");
 await import("./command-line.ts");
 await import("./previews.ts");

@@ -3,7 +3,7 @@ import { Sandbox as OfficialSandbox } from "@deno/sandbox";
 import { TestServer } from "../tests/support/server.ts";
 import { median, printTable, timed, writeResults } from "./support/report.ts";
 import {
-  AGENT_COMMAND,
+  findAgent,
   findProcess,
   probedEnv,
   processorSeconds,
@@ -38,8 +38,8 @@ const processorTimes = new Map<string, number[][]>();
 const blocks = new Map<string, number[]>();
 const add = <T>(map: Map<string, T[]>, name: string, value: T) => map.set(name, [...(map.get(name) ?? []), value]);
 
-async function measure(name: string, work: () => Promise<void>): Promise<void> {
-  const [serverPid, agentPid] = [await findProcess(SERVER_COMMAND), await findProcess(AGENT_COMMAND)];
+async function measure(name: string, agentPid: number, work: () => Promise<void>): Promise<void> {
+  const serverPid = await findProcess(SERVER_COMMAND);
   const read = async () => [
     process.cpuUsage().user / 1e6 + process.cpuUsage().system / 1e6,
     await processorSeconds(serverPid),
@@ -105,8 +105,9 @@ for (let round = 0; round < ROUNDS; round += 1) {
     ["our client", own],
   ] as const) {
     const { sandbox, end } = await open();
-    await measure(`out, ${client}`, () => readOut(sandbox));
-    await measure(`in, ${client}`, () => writeIn(sandbox));
+    const agentPid = await findAgent(sandbox);
+    await measure(`out, ${client}`, agentPid, () => readOut(sandbox));
+    await measure(`in, ${client}`, agentPid, () => writeIn(sandbox));
     await end();
   }
   await takeLongestBlock(server);

@@ -10,6 +10,7 @@ import { runTool } from "@caisson/linux";
 import { Sandbox } from "@deno/sandbox";
 import { ask, assertClosed, curl, exchange, exchangeRaw, read, run } from "./support/egress-probes.ts";
 import { EGRESS_WORLD, EgressWorld } from "./support/egress-world.ts";
+import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
 const MARK = "CAISSON_TEST_EGRESS";
@@ -272,6 +273,11 @@ except OSError as e: print("closed", e)'`;
 
   test("what a sandbox had open is closed for the next one at its address", async () => {
     await (await Sandbox.create({ allowNet: ["allowed.test", shared] })).kill();
+    // Those of the tests before end when their clients leave, some time later.
+    await eventually("the end of every sandbox", async () => {
+      const all = (await (await server.request("/api/v3/sandboxes")).json()) as readonly { readonly status: string }[];
+      return all.every(({ status }) => status === "stopped") ? true : null;
+    });
     // The sets of the instance hold elements of living sandboxes only.
     const rules = JSON.parse(await runTool("nft", ["--json", "list", "ruleset"])) as {
       readonly nftables: readonly { readonly set?: { readonly name: string; readonly elem?: readonly unknown[] } }[];

@@ -43,7 +43,7 @@ suite("organizations on one server", { timeout: 300_000 }, () => {
     const first = await create(a);
     const full = await refused(b);
     assert.deepEqual([full.status, full.code, full.retryAfter], [503, "SERVER_FULL", "5"]);
-    assert.match(full.message, /^All 4 places/);
+    assert.match(full.message, /^All 4 places .*\(sandboxes\.max\)/);
     await server.request(`/api/v3/sandbox/${alone[0]?.id}`, { method: "DELETE" });
     const last = await create(b);
     assert.doesNotMatch(server.logText(), /INTERNAL_ERROR|"level":50/, "a full house is no fault of the server");

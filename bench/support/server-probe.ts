@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { eventually } from "../../tests/support/eventually.ts";
 import type { TestServer } from "../../tests/support/server.ts";
 
@@ -47,14 +47,31 @@ function blocksOf(server: TestServer): readonly Block[] {
 export const SERVER_COMMAND = /^[^\0]*node\0[^\0]*packages\/server\/src\/main\.ts\0serve\0/;
 export const AGENT_COMMAND = /^[^\0]*ld-linux[^\0]*\0.*agent\.js\0$/;
 
-/** Id of the one process whose command line matches. */
-export async function findProcess(command: RegExp): Promise<number> {
+/** Id of the one process whose command line matches, of those that belong to a user of the host, if one is named. */
+export async function findProcess(command: RegExp, userId?: number): Promise<number> {
   for (const name of await readdir("/proc")) {
     // Processes come and go.
-    if (/^\d+$/.test(name) && command.test(await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "")))
-      return Number(name);
+    if (!/^\d+$/.test(name) || !command.test(await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => ""))) continue;
+    const owner = await stat(`/proc/${name}`).catch(() => null);
+    if (owner !== null && (userId === undefined || owner.uid === userId)) return Number(name);
   }
-  throw new Error(`There is no process ${command}`);
+  throw new Error(`There is no process ${command}${userId === undefined ? "" : ` of user ${userId}`}`);
+}
+
+/** Whatever runs commands in a sandbox. */
+interface CommandRunner {
+  spawn(command: string, options: object): Promise<{ readonly stdout: ReadableStream<Uint8Array> | null }>;
+}
+
+/** Id of the agent of this sandbox. Others wait for sandboxes to come; by the ids of the host that its own stand for, they can be told apart. */
+export async function findAgent(sandbox: CommandRunner): Promise<number> {
+  const child = await sandbox.spawn("cat", { args: ["/proc/self/uid_map"], stdout: "piped", stderr: "null" });
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of child.stdout ?? []) text += decoder.decode(chunk, { stream: true });
+  const rootId = Number(/^\s*0\s+(\d+)/.exec(text)?.[1] ?? Number.NaN);
+  if (Number.isNaN(rootId)) throw new Error(`The sandbox's ids are not known: ${text}`);
+  return findProcess(AGENT_COMMAND, rootId);
 }
 
 /** Processor time of a process so far, all its threads together, in seconds. */

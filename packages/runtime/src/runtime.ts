@@ -12,6 +12,8 @@ export interface SandboxRuntime {
   readonly name: string;
   /** Sandboxes that this host has room for at a time. One more is `SERVER_FULL`. */
   readonly placeCount: number;
+  /** Why there are fewer places than were asked for, and what to do, as the end of a sentence; null: there are as many. */
+  readonly placeBound: string | null;
   /**
    * Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first; the caller calls `stop`
    * all the same, which goes on where that failed.

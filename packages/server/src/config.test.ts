@@ -125,6 +125,10 @@ suite("configuration", () => {
     await refused('[volumes]\nmin_capacity = "30GB"', /volumes\.min_capacity \(.* is above volumes\.max_capacity/);
     await refused('regions = ["Ord"]', /regions/);
     await refused('[network]\nname_servers = ["resolver"]', /network\.name_servers/);
+    await refused(
+      '[network]\nsubnet = "10.99.0.0/25"',
+      /network\.subnet is "10\.99\.0\.0\/25": give the first address/,
+    );
     await refused("listen = 8484", /listen/);
     await refused('public_url = "example.com"', /public_url is "example\.com": give an origin/);
     await refused('public_url = "https://example.com/path"', /public_url/);

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { isAbsolute, join, resolve } from "node:path";
 import { CaissonError, type Labels, parseSize, requireLabels } from "@caisson/model";
+import { PLACES_DEFAULT, parseSandboxSubnet } from "@caisson/runtime";
 import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
@@ -84,6 +85,8 @@ export interface NetworkConfig {
   readonly isPrivateAllowed: boolean;
   /** IPv4 name servers for sandboxes; absent: those of the host. */
   readonly nameServers?: readonly string[];
+  /** Where the addresses of sandboxes are; absent: in networks that the host does not use. */
+  readonly subnet?: string;
 }
 
 export interface PoolConfig {
@@ -117,8 +120,8 @@ export interface VolumeLimits {
 }
 
 export interface SandboxLimitsConfig {
-  /** Of all organizations together; null: what the host has room for. */
-  readonly max: number | null;
+  /** Of all organizations together. Default: as many as one network of 256 addresses has places for. */
+  readonly max: number;
   /** Memory of all sandboxes together, as they asked for it; null: they share what the host has. */
   readonly maxMemoryBytes: number | null;
   /** The last places, for organizations that run fewer than two sandboxes; null: a tenth. */
@@ -264,6 +267,7 @@ const FileSchema = Type.Object(
         {
           allow_private: Type.Optional(Type.Boolean()),
           name_servers: Type.Optional(Type.Array(Type.String({ format: "ipv4" }), { minItems: 1 })),
+          subnet: Type.Optional(Type.String()),
         },
         closed,
       ),
@@ -314,7 +318,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     sandboxes: {
-      max: file.sandboxes?.max ?? null,
+      max: file.sandboxes?.max ?? PLACES_DEFAULT,
       maxMemoryBytes:
         file.sandboxes?.max_memory === undefined ? null : sizeOf("sandboxes.max_memory", file.sandboxes.max_memory),
       keptPlaces: file.sandboxes?.kept_places ?? null,
@@ -334,10 +338,17 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     network: {
       isPrivateAllowed: file.network?.allow_private ?? false,
       ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
+      ...parseSubnetSetting(file),
     },
     expose: parseExpose(file),
     ssh: parseSsh(file),
   };
+}
+
+function parseSubnetSetting({ network }: ConfigFile): Pick<NetworkConfig, "subnet"> {
+  if (network?.subnet === undefined) return {};
+  parseSandboxSubnet(network.subnet);
+  return { subnet: network.subnet };
 }
 
 function parseNodeLabels({ node }: ConfigFile): Labels {

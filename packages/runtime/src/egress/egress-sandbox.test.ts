@@ -40,7 +40,7 @@ suite("policy of a sandbox in the kernel", () => {
       table: TABLE,
       interfacePrefix: "csntest",
       commonPrefix: "csn",
-      subnet: "10.1.1.0/24",
+      networks: ["10.1.1.0/24"],
       nameServers: new Map(),
       blockedNetworks: ["127.0.0.0/8"],
     });

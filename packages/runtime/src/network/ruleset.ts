@@ -23,7 +23,8 @@ export interface RulesetInput {
   /** Prefix of the names of this instance's interfaces, and of those of every instance on the host. */
   readonly interfacePrefix: string;
   readonly commonPrefix: string;
-  readonly subnet: string;
+  /** Where the sandboxes' addresses are. */
+  readonly networks: readonly string[];
   /** Where name queries go, by the address that sandboxes send them to. Empty: names do not resolve. */
   readonly nameServers: ReadonlyMap<string, string>;
   readonly blockedNetworks: readonly string[];
@@ -38,7 +39,7 @@ export interface RulesetInput {
  * sandboxes with a policy of their own (egress/egress-rules.ts); these pass by the chains that begin with `egress`.
  */
 export function ruleset(input: RulesetInput): string {
-  const { table, interfacePrefix, commonPrefix, subnet } = input;
+  const { table, interfacePrefix, commonPrefix } = input;
   const inside = `iifname "${interfacePrefix}*"`;
   const names = [...input.nameServers].map(
     ([address, resolver]) =>
@@ -52,6 +53,12 @@ table inet ${table} {
     type ipv4_addr
     flags dynamic
     size 65535
+  }
+  set sandboxes {
+    type ipv4_addr
+    flags interval
+    auto-merge
+    elements = { ${input.networks.join(", ")} }
   }
   set blocked {
     type ipv4_addr
@@ -85,7 +92,7 @@ table inet ${table} {
   }
   chain from_sandbox {
     meta nfproto != ipv4 drop
-    ip saddr != ${subnet} drop
+    ip saddr != @sandboxes drop
     fib saddr . iif oif missing drop
     oifname "${commonPrefix}*" drop
     ip saddr @restricted goto egress_forward
@@ -97,7 +104,7 @@ table inet ${table} {
   }
   chain outbound {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr ${subnet} oifname != "${commonPrefix}*" masquerade
+    ip saddr @sandboxes oifname != "${commonPrefix}*" masquerade
   }
 }
 `;

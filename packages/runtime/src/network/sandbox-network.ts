@@ -3,15 +3,16 @@ import { readFile, writeFile } from "node:fs/promises";
 import { runTool, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { EgressGuard } from "../egress/egress-guard.ts";
-import { formatAddress, formatSubnet, overlaps, parseAddress, parseSubnet, type Subnet } from "./address.ts";
-import { type HostClaim, tryHostClaim } from "./host-claim.ts";
-import { IDS_PER_SANDBOX, type PreparedNamespaces, prepareNamespaces, type Slot } from "./namespaces.ts";
+import { formatAddress, formatSubnet, parseAddress, parseSubnet, type Subnet } from "./address.ts";
+import { type ClaimedBlocks, COMMON_PREFIX, claimBlocks } from "./claim-blocks.ts";
+import { type PreparedNamespaces, prepareNamespaces } from "./namespaces.ts";
 import { changePacketFilter } from "./packet-filter.ts";
+import { blocksFor, NAME_SERVERS_MAX, PLACES_DEFAULT, parseSandboxSubnet, type Slot, slotsOf } from "./places.ts";
 import { formatResolvConf, readResolvers, readSearchLines } from "./resolvers.ts";
 import { FORBIDDEN_NETWORKS, PRIVATE_NETWORKS, ruleset } from "./ruleset.ts";
 
 export interface NetworkOptions {
-  /** Addresses of this instance's sandboxes. Default: a free /24 of 10.213.0.0/20. */
+  /** Where the addresses of this instance's sandboxes are. Default: networks that the host does not use. */
   readonly subnet?: string;
   /** IPv4 name servers for sandboxes. Default: those of the host. */
   readonly nameServers?: readonly string[];
@@ -19,35 +20,20 @@ export interface NetworkOptions {
   readonly isPrivateAllowed?: boolean;
   /** Further networks that sandboxes must not reach. */
   readonly blockedNetworks?: readonly string[];
+  /** Sandboxes that are to have an address at a time. Default: 251, which is one block. */
+  readonly placeCount?: number;
+  /** The place that is given out first, for tests of high ones. Default: 0. */
+  readonly firstPlace?: number;
   /** How long an address stays open at least after a sandbox with a list of destinations has resolved its name. Default: 300. */
   readonly grantSecondsMin?: number;
 }
 
 const GRANT_SECONDS_MIN = 300;
 
-/** More than three are never asked (resolv.conf(5)). */
-const NAME_SERVERS_MAX = 3;
-
-const COMMON_PREFIX = "csn";
-const AUTOMATIC_PREFIX_LENGTH = 24;
-const AUTOMATIC_BASE = parseAddress("10.213.0.0");
-/** Blocks of one /24 of addresses and 256 id ranges; 15 of them fit between the ids that systemd gives away (its UIDS-GIDS.md). */
-const BLOCK_COUNT = 15;
-const SANDBOXES_PER_BLOCK = 2 ** (32 - AUTOMATIC_PREFIX_LENGTH);
-const FIRST_HOST_ID = 0x70000000;
-/** All but the first address, those of name servers, of which one is the gateway's, and the last. */
-export const SANDBOXES_MAX = SANDBOXES_PER_BLOCK - 2 - NAME_SERVERS_MAX;
-
-/** What an instance has to itself on the host. */
-interface Block {
-  readonly subnet: Subnet;
-  readonly firstHostId: number;
-  readonly claim: HostClaim;
-}
-
 /** The network of one server instance: rules, addresses, name resolution. */
 export class SandboxNetwork implements AsyncDisposable {
-  readonly #block: Block;
+  readonly #claimed: ClaimedBlocks;
+  readonly #gateway: string;
   readonly #table: string;
   readonly #interfacePrefix: string;
   /** Used from the front and given back at the end, so that nothing is used again while the kernel is still removing what had it before. */
@@ -63,32 +49,38 @@ export class SandboxNetwork implements AsyncDisposable {
   readonly egress: EgressGuard;
 
   private constructor(
-    block: Block,
-    names: { readonly table: string; readonly interfacePrefix: string },
+    claimed: ClaimedBlocks,
+    slots: Slot[],
+    names: { readonly gateway: string; readonly table: string; readonly interfacePrefix: string },
     resolvConf: string,
     hasNameServer: boolean,
     egress: EgressGuard,
   ) {
-    this.#block = block;
+    this.#claimed = claimed;
+    this.#gateway = names.gateway;
     this.#table = names.table;
     this.#interfacePrefix = names.interfacePrefix;
-    this.#freeSlots = slotsOf(block);
-    this.slotCount = this.#freeSlots.length;
+    this.#freeSlots = slots;
+    this.slotCount = slots.length;
     this.resolvConf = resolvConf;
     this.hasNameServer = hasNameServer;
     this.egress = egress;
   }
 
-  /** Removes what an instance of the same name left, and sets up this one. */
+  /** Removes what an instance of the same name left, and sets up this one, for fewer sandboxes where there are not enough networks. */
   static async open(instance: string, options: NetworkOptions = {}): Promise<SandboxNetwork> {
     const table = `caisson_${instance.replaceAll("-", "_")}`;
     const interfacePrefix = `${COMMON_PREFIX}${nameHash(instance)}`;
     const resolvers = options.nameServers ?? (await readResolvers());
     for (const server of resolvers) parseAddress(server);
     await removeInterfaces(interfacePrefix);
-    const block = await claimBlock(options.subnet);
+    const placeCount = options.placeCount ?? PLACES_DEFAULT;
+    const subnet = options.subnet === undefined ? null : parseSandboxSubnet(options.subnet);
+    const claimed = await claimBlocks(blocksFor(placeCount), subnet);
     try {
-      const gateway = gatewayOf(block.subnet);
+      const networks = claimed.blocks.map(({ network }) => network);
+      const nameServers = nameServersOf(networks, resolvers);
+      const gateway = gatewayOf(networks);
       const blockedNetworks = [
         ...FORBIDDEN_NETWORKS,
         ...(options.isPrivateAllowed === true ? [] : PRIVATE_NETWORKS),
@@ -98,24 +90,28 @@ export class SandboxNetwork implements AsyncDisposable {
         table,
         interfacePrefix,
         commonPrefix: COMMON_PREFIX,
-        subnet: formatSubnet(block.subnet),
-        nameServers: nameServersOf(block.subnet, resolvers),
+        networks: networks.map(formatSubnet),
+        nameServers,
         blockedNetworks,
       });
       await step("network.rules", () => changePacketFilter(rules));
       await enableForwarding();
-      const resolvConf = formatResolvConf([...nameServersOf(block.subnet, resolvers).keys()], await readSearchLines());
+      const resolvConf = formatResolvConf([...nameServers.keys()], await readSearchLines());
       const egress = new EgressGuard({
         table,
         gateway,
         resolvers,
         // Sandboxes are closed to each other, through the server too.
-        closedNetworks: [...blockedNetworks, formatSubnet(block.subnet)],
+        closedNetworks: [...blockedNetworks, ...networks.map(formatSubnet)],
         grantSecondsMin: options.grantSecondsMin ?? GRANT_SECONDS_MIN,
       });
-      return new SandboxNetwork(block, { table, interfacePrefix }, resolvConf, resolvers.length > 0, egress);
+      const slots = slotsOf(claimed.blocks, placeCount);
+      const first = options.firstPlace ?? 0;
+      const inTurn = [...slots.slice(first), ...slots.slice(0, first)];
+      const names = { gateway, table, interfacePrefix };
+      return new SandboxNetwork(claimed, inTurn, names, resolvConf, resolvers.length > 0, egress);
     } catch (error) {
-      await block.claim[Symbol.asyncDispose]();
+      await claimed[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -132,8 +128,7 @@ export class SandboxNetwork implements AsyncDisposable {
     this.#linkCount += 1;
     const linkName = `${this.#interfacePrefix}${this.#linkCount.toString(36)}`;
     try {
-      const gateway = gatewayOf(this.#block.subnet);
-      const namespaces = await prepareNamespaces(slot, linkName, gateway);
+      const namespaces = await prepareNamespaces(slot, linkName, this.#gateway);
       return {
         ...namespaces,
         [Symbol.asyncDispose]: async () => {
@@ -150,32 +145,28 @@ export class SandboxNetwork implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.egress[Symbol.asyncDispose]();
     await changePacketFilter(`table inet ${this.#table}\ndelete table inet ${this.#table}\n`);
-    await this.#block.claim[Symbol.asyncDispose]();
+    await this.#claimed[Symbol.asyncDispose]();
   }
 }
 
-function gatewayOf({ base }: Subnet): string {
-  return formatAddress(base + 1);
+/** One for all blocks. Inside, every way out leads to it, so that it need not be in the network of the sandbox's own address. */
+function gatewayOf([first]: readonly Subnet[]): string {
+  return nameServerAddress(first, 0);
 }
 
 /**
  * Where sandboxes send name queries, and which of the host's name servers each is led to. A library asks the next address when one is silent, so
  * each server has an address of its own; the first is the gateway's. Nothing answers there but the server that queries are led to.
  */
-function nameServersOf({ base }: Subnet, resolvers: readonly string[]): ReadonlyMap<string, string> {
+function nameServersOf([first]: readonly Subnet[], resolvers: readonly string[]): ReadonlyMap<string, string> {
   return new Map(
-    resolvers.slice(0, NAME_SERVERS_MAX).map((resolver, index) => [formatAddress(base + 1 + index), resolver]),
+    resolvers.slice(0, NAME_SERVERS_MAX).map((resolver, index) => [nameServerAddress(first, index), resolver]),
   );
 }
 
-/** All but the first address of the subnet, those of name servers, of which one is the gateway's, and the last. */
-function slotsOf({ subnet, firstHostId }: Block): Slot[] {
-  const count = Math.min(2 ** (32 - subnet.prefixLength) - 2 - NAME_SERVERS_MAX, SANDBOXES_PER_BLOCK);
-  return Array.from({ length: count }, (_, index) => ({
-    index,
-    ids: { firstHostId: firstHostId + index * IDS_PER_SANDBOX, count: IDS_PER_SANDBOX },
-    address: formatAddress(subnet.base + 1 + NAME_SERVERS_MAX + index),
-  }));
+function nameServerAddress(network: Subnet | undefined, index: number): string {
+  if (network === undefined) throw new Error("A sandbox network has no block");
+  return formatAddress(network.base + 1 + index);
 }
 
 /** Four characters by which interfaces of an instance are told from those of others; their names have room for no more. */
@@ -193,31 +184,6 @@ async function removeInterfaces(prefix: string): Promise<void> {
   await runTool("ip", ["-force", "-batch", "-"], { input: names.map((name) => `link del ${name}\n`).join("") }).catch(
     () => undefined,
   );
-}
-
-async function claimBlock(subnet: string | undefined): Promise<Block> {
-  const used = subnet === undefined ? await usedSubnets() : [];
-  for (let index = 0; index < BLOCK_COUNT; index += 1) {
-    const automatic = { base: AUTOMATIC_BASE + index * SANDBOXES_PER_BLOCK, prefixLength: AUTOMATIC_PREFIX_LENGTH };
-    if (used.some((other) => overlaps(automatic, other))) continue;
-    const claim = await tryHostClaim(`block-${index}`);
-    if (claim === null) continue;
-    const firstHostId = FIRST_HOST_ID + index * SANDBOXES_PER_BLOCK * IDS_PER_SANDBOX;
-    return { subnet: subnet === undefined ? automatic : parseSubnet(subnet), firstHostId, claim };
-  }
-  throw new CaissonError(
-    "INVALID_CONFIG",
-    `Cannot set up the sandbox network: ${BLOCK_COUNT} networks from ${formatAddress(AUTOMATIC_BASE)} on are in use on this host. Choose a free subnet in the configuration, or stop another server`,
-  );
-}
-
-/** Everything that the host has an address in or a route to, and its name servers. */
-async function usedSubnets(): Promise<readonly Subnet[]> {
-  const routes = JSON.parse(await runTool("ip", ["-json", "-4", "route", "show", "table", "all"])) as readonly {
-    readonly dst: string;
-  }[];
-  const targets = [...routes.map(({ dst }) => dst), ...(await readResolvers())];
-  return targets.filter((text) => /^\d/.test(text)).map((text) => parseSubnet(text));
 }
 
 /** The host must forward packets, as for any container network. It is left on at the end, since others may have come to rely on it. */

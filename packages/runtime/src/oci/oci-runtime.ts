@@ -15,13 +15,15 @@ import {
 } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { tryHostClaim } from "../network/host-claim.ts";
-import { type NetworkOptions, SANDBOXES_MAX, SandboxNetwork } from "../network/sandbox-network.ts";
+import { PLACES_DEFAULT } from "../network/places.ts";
+import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.ts";
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
 import { agentSources } from "./agent/agent-sources.ts";
 import { killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
 import { putLimitsOutOfReach, readProcessLimit, readTerminalLimit } from "./limits/host-limits.ts";
+import { hostPlaces } from "./limits/host-places.ts";
 import { HostShares } from "./limits/host-shares.ts";
 import { type PreparedEnvironment, prepareEnvironment } from "./prepared-environment.ts";
 import { Sandbox } from "./sandbox.ts";
@@ -69,6 +71,7 @@ export interface OciRuntimeOptions {
 export class OciRuntime implements SandboxRuntime {
   readonly name: string;
   readonly placeCount: number;
+  readonly placeBound: string | null;
   readonly #shared: SharedParts;
   readonly #warm: WarmParts | null;
   readonly #resources: UndoStack;
@@ -82,8 +85,10 @@ export class OciRuntime implements SandboxRuntime {
     sandboxes: Map<string, Sandbox>,
     resources: UndoStack,
     logger: RuntimeLogger | undefined,
+    placeBound: string | null,
   ) {
     this.placeCount = shared.placeCount;
+    this.placeBound = placeBound;
     this.name = `oci (${shared.program.path})`;
     this.#shared = shared;
     this.#warm = warm;
@@ -128,7 +133,15 @@ export class OciRuntime implements SandboxRuntime {
       await mountAgentBundle(sourceBundle, join(options.runDirectory, "agent"), join(options.runDirectory, "empty")),
     );
     undo.defer(() => removeCgroup(cgroups, cgroupParent));
-    const network = undo.use(await SandboxNetwork.open(instance, options.network));
+    await putLimitsOutOfReach();
+    const processes = await readProcessLimit(cgroups);
+    const terminals = await readTerminalLimit();
+    const wanted = options.network?.placeCount ?? PLACES_DEFAULT;
+    const affordable = hostPlaces(wanted, wanted, processes).count;
+    const network = undo.use(await SandboxNetwork.open(instance, { ...options.network, placeCount: affordable }));
+    const places = hostPlaces(wanted, network.slotCount, processes);
+    if (places.bound !== null)
+      options.logger?.warn({}, `There are places for ${places.count} sandboxes, not for ${wanted}: ${places.bound}`);
     if (!network.hasNameServer) {
       options.logger?.warn(
         {},
@@ -147,9 +160,6 @@ export class OciRuntime implements SandboxRuntime {
           options.logger?.warn({ err: error }, "Sandboxes show the memory and processors of the whole host"),
       }),
     );
-    await putLimitsOutOfReach();
-    const processes = await readProcessLimit(cgroups);
-    const terminals = await readTerminalLimit();
     const stateDirectory = directories.state;
     const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network };
     const environments = undo.use(
@@ -168,10 +178,10 @@ export class OciRuntime implements SandboxRuntime {
       egress: network.egress,
       environments,
       lxcfs,
-      placeCount: network.slotCount,
+      placeCount: places.count,
       processorShares: new ProcessorShares(await readProcessors(cgroups)),
-      processes: new HostShares(processes.total, SANDBOXES_MAX),
-      terminals: new HostShares(terminals.total, SANDBOXES_MAX),
+      processes: new HostShares(processes.total, places.count),
+      terminals: new HostShares(terminals.total, places.count),
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
       stopGraceMs: options.stopGraceMs ?? 2_000,
@@ -181,7 +191,7 @@ export class OciRuntime implements SandboxRuntime {
       options.warm === undefined || options.warm.count === 0
         ? null
         : undo.use(await openWarmParts(shared, options.warm, options.logger));
-    return new OciRuntime(shared, warm, sandboxes, undo.move(), options.logger);
+    return new OciRuntime(shared, warm, sandboxes, undo.move(), options.logger, places.bound);
   }
 
   async start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox> {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { cloneTree, type IdRange, oomKills, settleAll, UndoStack, unmountElsewhere } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { connectToPort } from "../network/connect-to-port.ts";
-import type { Slot } from "../network/namespaces.ts";
+import type { Slot } from "../network/places.ts";
 import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentSocket } from "./agent/agent-socket.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";

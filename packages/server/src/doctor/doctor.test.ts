@@ -17,7 +17,14 @@ import {
 } from "./host-checks.ts";
 import { runDoctor } from "./index.ts";
 import { checkFileSystems, checkSpaceLimits, checkVersion, judgeCgroups, judgeTracing } from "./kernel-checks.ts";
-import { judgeProcesses, judgeTerminals, judgeUndivided } from "./limit-checks.ts";
+import {
+  judgeDescriptors,
+  judgeMemory,
+  judgePlaces,
+  judgeProcesses,
+  judgeTerminals,
+  judgeUndivided,
+} from "./limit-checks.ts";
 import { checkOciRuntime, checkWarmStart, judgeFirewall, judgeNameServers } from "./sandbox-checks.ts";
 import { checkSpeed, judgeSpeed } from "./speed-check.ts";
 
@@ -27,6 +34,7 @@ suite("doctor", () => {
       databaseUrl: null,
       dataDirectory: "/var/lib/caisson",
       sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
+      network: { isPrivateAllowed: false },
     });
     assert.equal(new Set(checks.map(({ name }) => name)).size, checks.length);
     for (const { name, status, found, remedy } of checks) {
@@ -87,17 +95,31 @@ suite("doctor", () => {
   });
 
   test("limits that sandboxes share are computed, and the setting that is too small is named", () => {
-    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" }, 4096);
+    const little = judgeProcesses({ total: 28_672, setting: "kernel.pid_max" }, 4096, 251);
     assert.match(little.found, /^28672 for sandboxes: 1852 for the first, at least 57 for each of 251/);
     assert.match(little.remedy ?? "", /sysctl kernel\.pid_max=4194304; or .*sandboxes\.pids/);
-    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }, 4096).status, "ok");
-    assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }).status, "ok");
+    assert.equal(judgeProcesses({ total: 200_000, setting: "kernel.threads-max" }, 4096, 251).status, "ok");
+    assert.equal(judgeTerminals({ total: 3072, setting: "kernel.pty.max" }, 251).status, "ok");
     assert.match(
-      judgeTerminals({ total: 100, setting: "kernel.pty.max" }).remedy ?? "",
+      judgeTerminals({ total: 100, setting: "kernel.pty.max" }, 251).remedy ?? "",
       /sysctl kernel\.pty\.max=4096/,
     );
     assert.equal(judgeUndivided([]).status, "ok");
     assert.match(judgeUndivided(["fs.file-max"]).remedy ?? "", /sysctl fs\.file-max=9223372036854775807$/);
+  });
+
+  test("a host with fewer places, descriptors or memory than the settings ask for is a warning that names what to change", () => {
+    const places = { total: 448, kept: 45, keptEach: 2, perOrganization: 250 };
+    assert.equal(judgePlaces(places, 448, { count: 448, bound: null }).status, "ok");
+    const few = judgePlaces(places, 1000, { count: 448, bound: "the host has process ids for 448 (kernel.pid_max)" });
+    assert.equal(few.status, "warning");
+    assert.match(few.found, /^448, 250 for one organization, the last 45 /);
+    assert.match(few.remedy ?? "", /sandboxes\.max is 1000, but .*kernel\.pid_max/);
+    assert.equal(judgeDescriptors(20_000, 1000).status, "ok");
+    assert.match(judgeDescriptors(4096, 1000).remedy ?? "", /13024 or more for 1000 sandboxes/);
+    assert.equal(judgeMemory({ max: 500 }, 24 * 2 ** 30).status, "ok");
+    assert.equal(judgeMemory({ max: 251 }, 2 ** 30).status, "ok");
+    assert.match(judgeMemory({ max: 1000 }, 24 * 2 ** 30).remedy ?? "", /1000 sandboxes \(sandboxes\.max\) take/);
   });
 
   test("a firewall that drops forwarded packets is a warning", () => {

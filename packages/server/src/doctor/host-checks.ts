@@ -2,7 +2,6 @@ import { access, constants, glob, readFile, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { hasErrorCode, hasReverseMap, holdsReverseMap } from "@caisson/linux";
 import { formatSize } from "@caisson/model";
-import type { NodePlaces } from "../app/sandboxes/sandbox-places.ts";
 import { type Check, missing, ok, warning } from "./check.ts";
 
 /** Also read by set-up, which installs what is missing. Its own lines say what stands where. */
@@ -40,8 +39,6 @@ const CAPABILITIES: readonly (readonly [name: string, bit: number])[] = [
 
 const SPACE_MIN_BYTES = 3e9;
 const SPACE_GOOD_BYTES = 20e9;
-/** A running sandbox holds about eight descriptors, a connection two. */
-const DESCRIPTORS_GOOD = 4096;
 
 export async function checkTools(): Promise<Check> {
   const tools = await readTools();
@@ -84,24 +81,6 @@ export function judgePrivileges(uid: number, effective: string): Check {
   if (uid !== 0) return missing("privileges", `user ${uid}`, "Run the server as root, for example with sudo");
   if (absent.length === 0) return ok("privileges", "root with all capabilities that are needed");
   return missing("privileges", `root without ${absent.join(", ")}`, "Give the server these capabilities");
-}
-
-export async function checkDescriptors(): Promise<Check> {
-  const limits = await readFile("/proc/self/limits", "utf8");
-  const hard = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? 0);
-  if (hard >= DESCRIPTORS_GOOD) return ok("open files", `up to ${hard}`);
-  return warning(
-    "open files",
-    `up to ${hard}`,
-    `Raise the limit to ${DESCRIPTORS_GOOD} or more (ulimit -Hn, LimitNOFILE=)`,
-  );
-}
-
-/** Tells how many sandboxes there are places for, and how they are shared. */
-export function judgePlaces({ total, kept, keptEach, perOrganization }: NodePlaces): Check {
-  const each = `${Math.min(perOrganization, total)} for one organization`;
-  const shared = `the last ${kept} for organizations with fewer than ${keptEach}, where there are several`;
-  return ok("places for sandboxes", `${total}, ${each}, ${kept === 0 ? "none kept for others" : shared}`);
 }
 
 /** Looks at the disk of a directory that need not exist yet. */

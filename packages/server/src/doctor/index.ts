@@ -1,19 +1,8 @@
-import { SANDBOXES_MAX } from "@caisson/runtime";
-import { sandboxPlaces } from "../app/sandboxes/sandbox-places.ts";
 import { defaultCacheDirectory } from "../base-image/index.ts";
-import type { SandboxLimitsConfig } from "../config.ts";
+import type { NetworkConfig, SandboxLimitsConfig } from "../config.ts";
 import type { Check } from "./check.ts";
 import { checkDatabase } from "./database-check.ts";
-import {
-  checkDescriptors,
-  checkDisk,
-  checkPools,
-  checkPrivileges,
-  checkTools,
-  judgeCacheDisk,
-  judgeDataDisk,
-  judgePlaces,
-} from "./host-checks.ts";
+import { checkDisk, checkPools, checkPrivileges, checkTools, judgeCacheDisk, judgeDataDisk } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
 import {
@@ -32,6 +21,7 @@ export async function runDoctor(options: {
   readonly dataDirectory: string;
   readonly cacheDirectory?: string;
   readonly sandboxes: SandboxLimitsConfig;
+  readonly network: NetworkConfig;
   readonly databaseUrl: string | null;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
@@ -41,9 +31,7 @@ export async function runDoctor(options: {
     // One after the other: they use the same ids.
     async () => [await checkOciRuntime(), ...(options.sandboxes.warmCount > 0 ? [await checkWarmStart()] : [])],
     checkTools,
-    checkDescriptors,
-    () => checkHostLimits(options.sandboxes),
-    async () => judgePlaces(sandboxPlaces(options.sandboxes, SANDBOXES_MAX)),
+    () => checkHostLimits(options.sandboxes, options.network),
     () => checkDisk(options.dataDirectory, judgeDataDisk),
     () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),

@@ -10,6 +10,11 @@ export class HostShares {
   readonly guaranteed: number;
   #spare: number;
 
+  /** The most places of which each is guaranteed `least`. */
+  static placesFor(total: number, least: number): number {
+    return Math.floor(total / 2 / least);
+  }
+
   constructor(total: number, places: number) {
     this.guaranteed = Math.max(Math.floor(total / 2 / places), 1);
     this.#spare = Math.max(total - this.guaranteed * places, 0);

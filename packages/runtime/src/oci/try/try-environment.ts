@@ -16,7 +16,7 @@ import { ContainerProcess } from "../container-process.ts";
 import type { OciProgram } from "../find-oci-runtime.ts";
 import type { PreparedEnvironment } from "../prepared-environment.ts";
 
-/** Just below the ids that sandboxes get (network/sandbox-network.ts). */
+/** Just below the ids that sandboxes get (network/places.ts). */
 export const TRY_IDS: IdRange = { firstHostId: 0x6fff0000, count: 65536 };
 /** Of no host (RFC 5737), and of no interface. */
 const ADDRESS = "192.0.2.1";

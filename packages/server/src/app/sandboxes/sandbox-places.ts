@@ -12,7 +12,7 @@ export interface NodePlaces extends SandboxPlaces {
 
 /** How many sandboxes may run, and who may have the last places. `hostPlaces`: what the host has room for. */
 export function sandboxPlaces(config: SandboxLimitsConfig, hostPlaces: number): NodePlaces {
-  const total = Math.min(config.max ?? hostPlaces, hostPlaces);
+  const total = Math.min(config.max, hostPlaces);
   const kept = Math.min(config.keptPlaces ?? Math.ceil(total / 10), total - 1);
   return { total, perOrganization: config.maxPerOrganization, kept, keptEach: KEPT_EACH };
 }
