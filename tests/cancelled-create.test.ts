@@ -25,7 +25,7 @@ interface Detailed extends Listed {
 /** Far longer than any test: nothing but the undoing frees a volume. */
 const LIFE_MS = 300_000;
 /** Keeps the creation in its middle until `plan.reset`, so that what a client does meanwhile meets it there on a machine of any speed. */
-const HELD_START = [{ tag: "sandbox-create.start:before", occurrence: 1 }] as const;
+const HELD_START = [{ tag: "sandbox-start.run:before", occurrence: 1 }] as const;
 
 /** Whoever never got the 101 has no sandbox: whatever the client's mode, and wherever its creation was. */
 suite("a create without an answer", { timeout: 900_000 }, () => {

@@ -73,13 +73,14 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
 
   for (const tag of [
     "sandbox-end.intent:before",
-    "sandbox-create.start.undo:before",
+    "sandbox-start.run.undo:before",
     "linux.umount",
     "volume-mount.unmount:before",
     "volume-mount.unmount:after",
     "volume-mount.detach:before",
     "volume-mount.detach:after",
-    "sandbox-create.mount.undo:after",
+    "sandbox-start.mount.undo:after",
+    "sandbox-create.start.undo:after",
     "sandbox-end.commit:before",
     "sandbox-end.commit:after",
     "database.commit",

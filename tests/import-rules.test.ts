@@ -13,33 +13,40 @@ const RULES: ImportRules = {
     linux: ["model"],
     storage: ["model", "linux"],
     runtime: ["model", "linux", "certificates"],
+    node: ["model", "linux", "storage", "runtime"],
     database: ["model"],
     agent: ["model", "protocol"],
     sdk: ["model", "protocol"],
     cli: ["sdk", "model"],
-    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "database"],
+    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "node", "database"],
   },
   drivers: {
     names: {
       OciRuntime: "runtime",
       LocalStorage: "storage",
+      SpreadStorage: "storage",
       openSqliteStore: "database",
       openPostgresStore: "database",
     },
     composition: [
-      "packages/server/src/server.ts",
+      "packages/node/src/open-node.ts",
+      "packages/node/src/pools/open-pool.ts",
       "packages/server/src/database/open-store.ts",
       "packages/server/src/database/database-commands.ts",
     ],
   },
   edges: {
     folders: ["packages/server/src/http", "packages/server/src/gateway"],
-    siblings: ["linux", "storage", "runtime", "database"],
+    siblings: ["linux", "storage", "runtime", "node", "database"],
     context: {
       path: "packages/server/src/app/context.ts",
       variable: "app",
-      members: ["store", "runtime", "regions", "locks", "live"],
+      members: ["store", "node", "regions", "locks", "live"],
     },
+  },
+  control: {
+    folders: ["app", "http", "gateway", "reconcilers", "ssh", "previews"].map((name) => `packages/server/src/${name}`),
+    siblings: ["storage", "runtime"],
   },
 };
 
@@ -74,6 +81,7 @@ suite("the check of imports", () => {
       siblings: ["lower"],
       context: { path: "packages/upper/src/context.ts", variable: "app", members: ["store"] },
     },
+    control: { folders: ["packages/upper/src/app"], siblings: ["lower"] },
   };
   let sources: Map<string, string>;
   let manifests: Map<string, Manifest>;
@@ -84,6 +92,7 @@ suite("the check of imports", () => {
       ["packages/lower/testing/index.ts", 'import { Driver } from "../src/index.ts";'],
       ["packages/upper/src/main.ts", 'import { Driver } from "@caisson/lower";'],
       ["packages/upper/src/context.ts", "export interface Context {\n  readonly store: Store;\n}"],
+      ["packages/upper/src/app/use.ts", "export const use = 1;"],
       ["packages/upper/src/http/routes.ts", 'import { main } from "../main.ts";'],
       ["packages/upper/src/main.test.ts", 'import { Fake } from "@caisson/lower/testing";'],
     ]);
@@ -171,6 +180,11 @@ suite("the check of imports", () => {
       text: 'import type { A } from "@caisson/lower";',
       problem: /packages\/upper\/src\/http\/a.ts reaches into a seam by @caisson\/lower/,
     },
+    "a use case that goes past the node": {
+      path: "packages/upper/src/app/a.ts",
+      text: 'import type { A } from "@caisson/lower";',
+      problem: /packages\/upper\/src\/app\/a.ts goes past the node by @caisson\/lower/,
+    },
     "an edge that goes to a seam through the context": {
       path: "packages/upper/src/http/a.ts",
       text: "export const find = (app: Context) => app.store.find();",
@@ -204,6 +218,10 @@ suite("the check of imports", () => {
     },
     "an edge that is gone": {
       changed: { edges: { ...rules.edges, folders: ["packages/upper/src/gone"] } },
+      problem: /names folder packages\/upper\/src\/gone, which does not exist/,
+    },
+    "a part that decides and is gone": {
+      changed: { control: { ...rules.control, folders: ["packages/upper/src/gone"] } },
       problem: /names folder packages\/upper\/src\/gone, which does not exist/,
     },
     "a member of the context that is gone": {

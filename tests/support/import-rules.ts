@@ -15,6 +15,8 @@ export interface ImportRules {
     readonly siblings: readonly string[];
     readonly context: { readonly path: string; readonly variable: string; readonly members: readonly string[] };
   };
+  /** Folders of the part that decides: what these siblings do on a host, it has done by a node. */
+  readonly control: { readonly folders: readonly string[]; readonly siblings: readonly string[] };
 }
 
 /** What the rules are checked on: texts of source files and manifests, both by path from the repository's root. */
@@ -58,7 +60,7 @@ export function findViolations(repository: Repository, rules: ImportRules): read
   }
 
   function isEdge(path: string): boolean {
-    return !isForTests(path) && rules.edges.folders.some((folder) => path.startsWith(`${folder}/`));
+    return !isForTests(path) && isBelow(path, rules.edges.folders);
   }
 
   function checkSibling(path: string, owner: string | null, target: string): readonly string[] {
@@ -80,6 +82,8 @@ export function findViolations(repository: Repository, rules: ImportRules): read
     else if (!(rules.allowed[owner] ?? []).includes(sibling)) problems.push(`${path} may not import ${target}`);
     if (isEdge(path) && rules.edges.siblings.includes(sibling))
       problems.push(`${path} reaches into a seam by ${target}`);
+    if (isBelow(path, rules.control.folders) && rules.control.siblings.includes(sibling))
+      problems.push(`${path} goes past the node by ${target}`);
     return problems;
   }
 
@@ -99,7 +103,9 @@ export function findViolations(repository: Repository, rules: ImportRules): read
 function findStaleRules({ sources, manifests }: Repository, rules: ImportRules): readonly string[] {
   const packages = [...manifests.keys()].map(packageOf).filter((name) => name !== null);
   const named = Object.values(rules.allowed).flat();
-  const { folders, siblings, context } = rules.edges;
+  const { context } = rules.edges;
+  const folders = [...rules.edges.folders, ...rules.control.folders];
+  const siblings = [...rules.edges.siblings, ...rules.control.siblings];
   const contextText = sources.get(context.path) ?? "";
   const folderExists = (folder: string): boolean => [...sources.keys()].some((path) => path.startsWith(`${folder}/`));
   return [
@@ -124,6 +130,10 @@ function findStaleRules({ sources, manifests }: Repository, rules: ImportRules):
 
 function packageOf(path: string): string | null {
   return /^packages\/([^/]+)\//.exec(path)?.[1] ?? null;
+}
+
+function isBelow(path: string, folders: readonly string[]): boolean {
+  return folders.some((folder) => path.startsWith(`${folder}/`));
 }
 
 function isForTests(path: string): boolean {

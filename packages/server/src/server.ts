@@ -2,29 +2,23 @@ import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
-import type { Store } from "@caisson/database";
-import { isDoneWithin, KeyedLock, PersistentWork, ReadyQueue } from "@caisson/linux";
-import { CaissonError, randomCharacters } from "@caisson/model";
+import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import { type NodeOptions, openNode, type RegionDescription } from "@caisson/node";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
-import { OciRuntime, PLACES_DEFAULT } from "@caisson/runtime";
-import { ScratchDisks, SpaceGuard, SpreadStorage } from "@caisson/storage";
+import { PLACES_DEFAULT } from "@caisson/runtime";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
+import { takeNodeEvent } from "./app/node-event.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
-import { poolDirectory } from "./app/pool/pool-directory.ts";
-import { recordPoolEvent } from "./app/pool/pool-event.ts";
 import { Previews } from "./app/previews/previews.ts";
-import type { Region } from "./app/region.ts";
+import { DEFAULT_BASE_IMAGE, type Region } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
+import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
-import { importBaseImage } from "./app/volumes/base-image-import.ts";
-import { BlankVolumes } from "./app/volumes/blank-volumes.ts";
-import { RootMounts } from "./app/volumes/root-mounts.ts";
-import { recordVolumeDamage } from "./app/volumes/volume-damage.ts";
-import { VolumeMounts } from "./app/volumes/volume-mounts.ts";
 import { type BaseImageFile, ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, CredentialsFile } from "./credentials.ts";
@@ -55,7 +49,7 @@ export interface Server {
 }
 
 /**
- * Composes the server: the only place that names concrete drivers. What is acquired first is released last, also when a later part fails. The data
+ * Composes the server, with the node of this host in the same process. What is acquired first is released last, also when a later part fails. The data
  * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database, or
  * is this node now, `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
@@ -75,63 +69,57 @@ export async function startServer(
   const store = await openStore({ dataDirectory: directory, databaseUrl: config.databaseUrl }, onDisplaced);
   undo.defer(() => store.close());
 
-  const locks = new KeyedLock();
   const metrics = undo.use(new Metrics());
-  const persistent = new PersistentWork(logger, () => metrics.countBackgroundError("retry"));
+  const live = new LiveSandboxes();
   const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
   });
-  const regions = new Map<string, Region>();
-  for (const name of config.regions)
-    regions.set(
-      name,
-      await openRegion(config, name, { baseImageFile, store, locks, persistent, metrics, logger, undo }),
-    );
-
-  const { diskLimits } = config.sandboxes;
-  const runtime = await OciRuntime.open({
-    runDirectory: join(directory, "run"),
-    network: { ...config.network, placeCount: Math.max(config.sandboxes.max, PLACES_DEFAULT) },
-    startTimeoutMs: config.sandboxes.startTimeoutMs,
-    stopGraceMs: config.sandboxes.stopGraceMs,
-    warm: { count: config.sandboxes.warmCount, memoryBytes: MEMORY_LIMITS_MB.default * 2 ** 20 },
-    logger,
-    ...(diskLimits === null ? {} : { diskLimits }),
-  });
-  undo.defer(() => runtime.close());
+  const node = undo.use(
+    await openNode({
+      ...nodeOptions(config, directory, baseImageFile),
+      logger,
+      takeEvent: (event) => takeNodeEvent({ store, metrics, live }, event),
+    }),
+  );
+  const description = await node.describe();
 
   const nodeId = await ensureNodeId(directory, store);
-  const node = await beginNode({ config, store }, { id: nodeId, hostPlaces: runtime.placeCount, leaseMs: LEASE_MS });
-  if (node.isDraining)
+  const { isDraining, generation } = await beginNode(
+    { config, store },
+    { id: nodeId, hostPlaces: description.placeCount, leaseMs: LEASE_MS },
+  );
+  if (isDraining)
     logger.warn(
       { nodeId },
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
-  const owner = { nodeId, generation: node.generation };
+  const owner = { nodeId, generation };
   undo.defer(new NodeLease({ store, owner, metrics, logger }, onDisplaced).start());
 
   const app: AppContext = {
     config,
     store,
     owner,
-    runtime,
-    regions,
-    locks,
-    live: new LiveSandboxes(),
+    node,
+    hostPlaces: description,
+    regions: new Map(description.regions.map((region) => [region.name, regionOf(region)])),
+    locks: new KeyedLock(),
+    room: new RoomMaker(),
+    live,
     connections: new LiveConnections(),
-    previews: new Previews(config.expose.domain, config.expose),
+    previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ node }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     credentials: new CredentialsFile(store, directory),
-    persistent,
+    persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,
     logger,
   };
-  // What is tried again needs the runtime too.
-  undo.defer(() => persistent.close());
+  // What is tried again needs the node.
+  undo.defer(() => app.persistent.close());
   await recover(app);
   await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
-  for (const region of regions.values()) region.scratch.fill();
+  await node.prepare();
   undo.defer(startPeriodicJobs(app));
 
   const http = await buildHttp(app, tls);
@@ -163,6 +151,34 @@ export async function startServer(
   return { credentials, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
 }
 
+/** What the settings say of the host. */
+function nodeOptions(
+  config: Config,
+  directory: string,
+  baseImageFile: BaseImageFile,
+): Omit<NodeOptions, "logger" | "takeEvent"> {
+  const { diskLimits, startTimeoutMs, stopGraceMs, warmCount, scratchBytes, preparedScratchDisks } = config.sandboxes;
+  return {
+    directory,
+    regions: config.regions,
+    baseImage: { name: DEFAULT_BASE_IMAGE, ...baseImageFile },
+    pool: config.pool,
+    isAwakeForSyncs: config.volumes.isAwakeForSyncs,
+    scratch: { sizeBytes: scratchBytes, preparedCount: preparedScratchDisks },
+    runtime: {
+      network: { ...config.network, placeCount: Math.max(config.sandboxes.max, PLACES_DEFAULT) },
+      startTimeoutMs,
+      stopGraceMs,
+      warm: { count: warmCount, memoryBytes: MEMORY_LIMITS_MB.default * 2 ** 20 },
+      ...(diskLimits === null ? {} : { diskLimits }),
+    },
+  };
+}
+
+function regionOf({ name, baseImages }: RegionDescription): Region {
+  return { name, baseImages: new Map(baseImages.map((image) => [image.name, image])) };
+}
+
 /** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */
 async function endAllSandboxes(app: AppContext): Promise<void> {
   await app.live.refuseMore();
@@ -188,99 +204,6 @@ async function makeDirectories(directory: string): Promise<void> {
     );
   }
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
-}
-
-async function openRegion(
-  config: Config,
-  name: string,
-  {
-    baseImageFile,
-    store,
-    locks,
-    persistent,
-    metrics,
-    logger,
-    undo,
-  }: {
-    readonly baseImageFile: BaseImageFile;
-    readonly store: Store;
-    readonly locks: KeyedLock;
-    readonly persistent: PersistentWork;
-    readonly metrics: Metrics;
-    readonly logger: Logger;
-    readonly undo: AsyncDisposableStack;
-  },
-): Promise<Region> {
-  const directory = join(resolve(config.dataDirectory), "regions", name);
-  const storage = await SpreadStorage.open({
-    directory: join(directory, "pool"),
-    disks: config.pool.disks.map((disk) => ({
-      directory: poolDirectory(disk, name),
-      ...(disk.sizeBytes === null ? {} : { poolSizeBytes: disk.sizeBytes }),
-    })),
-    onProblem: (disk, problem) => logger.error({ region: name, disk }, problem),
-    ...(config.pool.sizeBytes === null ? {} : { poolSizeBytes: config.pool.sizeBytes }),
-    ...(config.pool.headroomBytes === null ? {} : { headroomBytes: config.pool.headroomBytes }),
-    isAwakeForSyncs: config.volumes.isAwakeForSyncs,
-    onBackgroundError(error) {
-      metrics.countBackgroundError("storage");
-      logger.error({ err: error, region: name }, "background work of the pool failed");
-    },
-  });
-  undo.defer(() => storage.close());
-  const room = new RoomMaker();
-  room.register({ name: "spare clones", evict: () => storage.evictSpares() });
-  // What an import that failed undoes again and again needs the pool.
-  undo.defer(() => persistent.close());
-  const guard = undo.use(
-    new SpaceGuard(storage, {
-      onError(error) {
-        metrics.countBackgroundError("space-guard");
-        logger.error({ err: error, region: name }, "cannot watch the space of the pool");
-      },
-      onHold(imageIds) {
-        metrics.poolHolds.inc({ region: name });
-        logger.error({ region: name, volumeIds: imageIds }, "the pool is full: writers of volumes stand still");
-        void recordPoolEvent(store, name, "pool-hold", "STORAGE_FULL", { volumeIds: imageIds }).catch(
-          (error: unknown) => logger.error({ err: error, region: name }, "cannot record that writers stand still"),
-        );
-      },
-    }),
-  );
-  const mountRoot = join(directory, "mounts");
-  const mounts = { storage, directory: mountRoot, locks, logger };
-  const roots = new RootMounts(mounts);
-  undo.defer(() => roots.close());
-  const scratchDisks = new ScratchDisks(storage, { mountRoot, sizeBytes: config.sandboxes.scratchBytes, guard });
-  const scratch = undo.use(
-    new ReadyQueue(config.sandboxes.preparedScratchDisks, () => scratchDisks.create(`scr_${randomCharacters(20)}`)),
-  );
-  // A full pool must not keep the server from starting: there would be no way to make room in it.
-  const unlessFull = <T>(work: string, made: Promise<T>): Promise<T | null> =>
-    made.catch((error: unknown) => {
-      if (!(error instanceof CaissonError && error.code === "STORAGE_FULL")) throw error;
-      logger.error({ err: error, region: name }, `cannot ${work}, because the pool is full; sandboxes need it`);
-      return null;
-    });
-  const base = await unlessFull(
-    "import the built-in image",
-    importBaseImage({ persistent, locks }, storage, baseImageFile),
-  );
-  const template = await unlessFull("make the template of scratch disks", scratchDisks.prepare());
-  return {
-    name,
-    storage,
-    baseImages: new Map(base === null ? [] : [[base.name, base]]),
-    roots,
-    volumes: new VolumeMounts(mounts, {
-      guard,
-      onDamage: (volumeId, message) => recordVolumeDamage({ store, metrics }, volumeId, message),
-    }),
-    blanks: new BlankVolumes({ persistent }, storage),
-    scratch,
-    room,
-    ownImageIds: new Set([base?.imageId, template].filter((id) => id != null)),
-  };
 }
 
 /** Where clients on this machine reach the server. */

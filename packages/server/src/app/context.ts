@@ -1,12 +1,13 @@
 import type { Disk, DiskKind, Organization, Owner, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { SandboxRuntime } from "@caisson/runtime";
+import type { Node, NodeDescription } from "@caisson/node";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
+import type { RoomMaker } from "./disks/room.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
@@ -18,10 +19,15 @@ export interface AppContext {
   readonly store: Store;
   /** This run of the node that this server is. */
   readonly owner: Owner;
-  readonly runtime: SandboxRuntime;
+  /** The host: everything that is not in the rows. */
+  readonly node: Node;
+  /** Sandboxes that the host has room for. */
+  readonly hostPlaces: Pick<NodeDescription, "placeCount" | "placeBound">;
   readonly regions: ReadonlyMap<string, Region>;
   /** Serialises what happens to one volume or snapshot, by id. */
   readonly locks: KeyedLock;
+  /** Frees what can be freed when a pool needs room. */
+  readonly room: RoomMaker;
   readonly live: LiveSandboxes;
   readonly connections: LiveConnections;
   readonly previews: Previews;
@@ -49,11 +55,15 @@ export function requireRegion(app: AppContext, name: string): Region {
   );
 }
 
+/** Something that exists on one node. */
+interface Placed {
+  readonly id: string;
+  readonly region: string;
+  readonly owner: Pick<Owner, "nodeId">;
+}
+
 /** The region of something that exists; null: it is on another node, or the settings do not name its region any more. */
-export function findRegionOf(
-  app: AppContext,
-  thing: { readonly region: string; readonly owner: Pick<Owner, "nodeId"> },
-): Region | null {
+export function findRegionOf(app: AppContext, thing: Omit<Placed, "id">): Region | null {
   return thing.owner.nodeId === app.owner.nodeId ? (app.regions.get(thing.region) ?? null) : null;
 }
 
@@ -61,21 +71,26 @@ export function findRegionOf(
  * The region of something that exists. Throws `NODE_UNAVAILABLE` when it is on another node, and `REGION_UNAVAILABLE` when the settings do not name its region
  * any more: what lies there is kept, and can be used again when they do.
  */
-export function requireRegionOf(
-  app: AppContext,
-  thing: { readonly id: string; readonly region: string; readonly owner: Pick<Owner, "nodeId"> },
-): Region {
+export function requireRegionOf(app: AppContext, thing: Placed): Region {
   const region = findRegionOf(app, thing);
   if (region !== null) return region;
-  const { nodeId } = thing.owner;
+  throw regionError(app, thing);
+}
+
+/** Why the region of something that exists cannot be used, with what to do; null: it can. */
+export function regionProblem(app: AppContext, thing: Placed): string | null {
+  return findRegionOf(app, thing) === null ? regionError(app, thing).message : null;
+}
+
+function regionError(app: AppContext, { id, region, owner: { nodeId } }: Placed): CaissonError {
   if (nodeId !== app.owner.nodeId)
-    throw new CaissonError(
+    return new CaissonError(
       "NODE_UNAVAILABLE",
-      `Cannot use ${thing.id}: it is on node ${nodeId}, and this server is node ${app.owner.nodeId}. Use the server of that node; \`caisson nodes show ${nodeId}\` tells where it is`,
+      `Cannot use ${id}: it is on node ${nodeId}, and this server is node ${app.owner.nodeId}. Use the server of that node; \`caisson nodes show ${nodeId}\` tells where it is`,
     );
-  throw new CaissonError(
+  return new CaissonError(
     "REGION_UNAVAILABLE",
-    `Cannot use ${thing.id}: its region ${JSON.stringify(thing.region)} is not in the settings of this server. Add it to "regions" and start the server again`,
+    `Cannot use ${id}: its region ${JSON.stringify(region)} is not in the settings of this server. Add it to "regions" and start the server again`,
   );
 }
 

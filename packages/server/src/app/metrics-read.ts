@@ -11,19 +11,20 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   requireAdmin(actor, "read the metrics");
   const { metrics } = app;
   for (const [state, count] of Object.entries(app.live.counts())) metrics.sandboxes.set({ state }, count);
-  metrics.sandboxPlaces.set(sandboxPlaces(app.config.sandboxes, app.runtime.placeCount).total);
-  metrics.retriedWork.set(app.persistent.failingCount);
+  metrics.sandboxPlaces.set(sandboxPlaces(app.config.sandboxes, app.hostPlaces.placeCount).total);
+  const { retriedWorkCount } = await app.node.describe();
+  metrics.retriedWork.set(app.persistent.failingCount + retriedWorkCount);
   await observePools(app);
   return metrics.text();
 }
 
-async function observePools({ metrics, regions, store }: AppContext): Promise<void> {
+async function observePools({ metrics, regions, store, node }: AppContext): Promise<void> {
   const totals = await store.disks.totals();
   // What there is none of any more is not among the totals.
   metrics.disks.reset();
   for (const { region, kind, state, count } of totals) metrics.disks.set({ region, kind, state }, count);
-  for (const { name: region, storage } of regions.values()) {
-    const capacity = await storage.capacity();
+  for (const region of regions.keys()) {
+    const capacity = await node.poolCapacity(region);
     const deleted = totals.filter((total) => total.region === region && total.state === "deleted");
     metrics.poolSize.set({ region }, capacity.totalBytes);
     metrics.poolUsed.set({ region }, Math.max(0, capacity.totalBytes - capacity.freeBytes));

@@ -1,4 +1,4 @@
-import { connect, type OnReadOpts, Socket } from "node:net";
+import { type OnReadOpts, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import { descriptorOf, duplicateDescriptor, stopReading } from "@caisson/linux";
@@ -13,6 +13,7 @@ type TakeBytes = (bytes: Buffer) => boolean;
  * garbage collector go over the whole heap 40 times a gigabyte, which takes three times as long as the copying.
  */
 export class OneBufferConnection {
+  /** What is read from; what is written goes to the connection itself. */
   readonly socket: Socket;
   #take: TakeBytes = () => false;
 
@@ -21,30 +22,24 @@ export class OneBufferConnection {
     this.socket = open({ buffer, callback: (length) => this.#take(buffer.subarray(0, length)) });
   }
 
-  static toAgent(socketPath: string): OneBufferConnection {
-    const connection = new OneBufferConnection((onread) => connect({ path: socketPath, onread }));
-    connection.socket.on("error", () => {});
-    return connection;
-  }
-
   /**
-   * Reads what a client sends, by a descriptor of its own; all else stays with the client's own connection, and the end of one is the end of the other.
+   * Reads what comes on a connection, by a descriptor of its own; all else stays with the connection itself, and the end of one is the end of the other.
    * `early` is what Node has read of it already. Null where there are no such bytes, as with TLS, or the connection is closed.
    */
-  static fromClient(client: Duplex): { readonly early: Buffer; readonly connection: OneBufferConnection } | null {
-    const hasOwnBytes = client instanceof Socket && !(client instanceof TLSSocket);
-    const descriptor = hasOwnBytes ? descriptorOf(client) : null;
+  static from(peer: Duplex): { readonly early: Buffer; readonly connection: OneBufferConnection } | null {
+    const hasOwnBytes = peer instanceof Socket && !(peer instanceof TLSSocket);
+    const descriptor = hasOwnBytes ? descriptorOf(peer) : null;
     if (descriptor === null) return null;
     const fd = duplicateDescriptor(descriptor);
-    const early = stopReading(client);
+    const early = stopReading(peer);
     const connection = new OneBufferConnection((onread) => new Socket({ fd, readable: true, writable: false, onread }));
     const { socket } = connection;
-    client.once("close", () => socket.destroy());
-    socket.once("error", (error) => client.destroy(error));
+    peer.once("close", () => socket.destroy());
+    socket.once("error", (error) => peer.destroy(error));
     // As it is with any connection: when both halves are over, so is the whole.
     socket.once("end", () => {
-      if (client.writableFinished) client.destroy();
-      else client.once("finish", () => client.destroy());
+      if (peer.writableFinished) peer.destroy();
+      else peer.once("finish", () => peer.destroy());
     });
     return { early, connection };
   }

@@ -38,7 +38,7 @@ test("of a hostile agent's 101 the client gets what is about the WebSocket, and 
   const [socket] = await accepted;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
   await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
-    socketPath,
+    agent: connect(socketPath),
     addedHeaders: { "x-deno-sandbox-id": "sbx_own" },
   });
   let text = "";
@@ -84,7 +84,10 @@ test("what an agent sends reaches a client whole, in order and at the client's p
   const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
   const [socket] = await accepted;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
-  await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), { socketPath, addedHeaders: {} });
+  await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
+    agent: connect(socketPath),
+    addedHeaders: {},
+  });
   let before = -1;
   // The client reads nothing yet, so at some time the agent cannot send on.
   while (sentBytes > before) {
@@ -120,7 +123,7 @@ async function forwarded(context: TestContext, sentAhead = "") {
   const connected = once(agents, "connection") as Promise<[Socket]>;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
   const waiting = new WaitingClient(socket, Buffer.alloc(0));
-  const target = { socketPath, addedHeaders: {} };
+  const target = { agent: connect(socketPath), addedHeaders: {} };
   const forwarding = forwardUpgrade(request, socket, waiting, target);
   const [agent] = await connected;
   await readUntil(agent, "\r\n\r\n");

@@ -1,5 +1,4 @@
 import type { IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { watchClient } from "../connections/client-watch.ts";
@@ -23,8 +22,8 @@ const MAX_ANSWER_BYTES = 16 * 1024;
 const ANSWER_TIMEOUT_MS = 10_000;
 
 export interface ForwardTarget {
-  /** Unix socket of the agent. */
-  readonly socketPath: string;
+  /** A connection to the agent, on which nothing was said yet. It ends with this one. */
+  readonly agent: Duplex;
   /** Put into the 101. */
   readonly addedHeaders: Readonly<Record<string, string>>;
 }
@@ -46,21 +45,24 @@ export async function forwardUpgrade(
   client: WaitingClient,
   target: ForwardTarget,
 ): Promise<ForwardedConnection> {
-  const connection = OneBufferConnection.toAgent(target.socketPath);
-  const agent = connection.socket;
+  const { agent } = target;
+  agent.on("error", () => {});
   try {
     agent.write(requestText(request));
-    const { status, rest } = await readAnswer(connection, client.signal);
+    const { status, rest } = await readAnswer(agent, client.signal);
     const early = client.take();
     const incoming = receiveFrom(socket);
+    const outgoing = receiveFrom(agent);
     const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
-    const hasTraffic = early.length + incoming.early.length + rest.length > 0;
-    const forwarded = { closed: watchClosing(socket, agent, () => hasTraffic || incoming.hasCome()) };
+    const hasTraffic = [early, incoming.early, rest, outgoing.early].some(({ length }) => length > 0);
+    const forwarded = { closed: watchClosing(socket, () => hasTraffic || incoming.hasCome() || outgoing.hasCome()) };
     socket.write(`HTTP/1.1 101 Switching Protocols\r\n${added.join("")}${passedHeaders(status)}\r\n`);
-    if (rest.length > 0) socket.write(rest);
+    for (const bytes of [rest, outgoing.early]) if (bytes.length > 0) socket.write(bytes);
     for (const bytes of [early, incoming.early]) if (bytes.length > 0) agent.write(bytes);
     incoming.copyTo(agent);
-    connection.copyTo(socket);
+    outgoing.copyTo(socket);
+    // The agent's end is that of both its halves.
+    outgoing.socket.once("end", () => agent.end());
     endAfter(socket, agent);
     endAfter(agent, socket);
     watchClient(socket, incoming.socket);
@@ -71,36 +73,36 @@ export async function forwardUpgrade(
   }
 }
 
-/** What a client sends. */
+/** What one side sends. */
 interface Incoming {
   /** What has come already. */
   readonly early: Buffer;
-  /** Its "end" is that of the client's half. */
+  /** Its "end" is that of that side's half. */
   readonly socket: Duplex;
   /** Whether more than `early` has come. */
   hasCome(): boolean;
-  copyTo(agent: Socket): void;
+  copyTo(other: Duplex): void;
 }
 
-function receiveFrom(client: Duplex): Incoming {
-  const own = OneBufferConnection.fromClient(client);
-  if (own === null) return receiveByNode(client);
+function receiveFrom(side: Duplex): Incoming {
+  const own = OneBufferConnection.from(side);
+  if (own === null) return receiveByNode(side);
   const { early, connection } = own;
   const { socket } = connection;
-  return { early, socket, hasCome: () => socket.bytesRead > 0, copyTo: (agent) => connection.copyTo(agent) };
+  return { early, socket, hasCome: () => socket.bytesRead > 0, copyTo: (other) => connection.copyTo(other) };
 }
 
-function receiveByNode(client: Duplex): Incoming {
+function receiveByNode(side: Duplex): Incoming {
   let hasCome = false;
   return {
     early: Buffer.alloc(0),
-    socket: client,
+    socket: side,
     hasCome: () => hasCome,
-    copyTo(agent) {
-      client.once("data", () => {
+    copyTo(other) {
+      side.once("data", () => {
         hasCome = true;
       });
-      client.pipe(agent);
+      side.pipe(other);
     },
   };
 }
@@ -109,15 +111,10 @@ function receiveByNode(client: Duplex): Incoming {
  * A connection that is reset while the 101 is all that was sent on it: the system of a peer answers so when the program closed the connection
  * with that still unread, or before it came. A client that has read it and ends, be it by a crash, closes properly.
  */
-function watchClosing(
-  socket: Duplex,
-  agent: Socket,
-  hasTraffic: () => boolean,
-): Promise<{ readonly isAnswered: boolean }> {
-  const answeredBytes = agent.bytesRead;
+function watchClosing(socket: Duplex, hasTraffic: () => boolean): Promise<{ readonly isAnswered: boolean }> {
   let isAnswered = true;
   socket.once("error", () => {
-    if (!hasTraffic() && agent.bytesRead === answeredBytes) isAnswered = false;
+    if (!hasTraffic()) isAnswered = false;
   });
   return new Promise((resolve) => socket.once("close", () => resolve({ isAnswered })));
 }
@@ -152,28 +149,27 @@ function passedHeaders(answer: string): string {
 
 /** Reads the agent's answer up to the empty line, and what came right behind it. */
 async function readAnswer(
-  connection: OneBufferConnection,
+  agent: Duplex,
   signal: AbortSignal,
 ): Promise<{ readonly status: string; readonly rest: Buffer }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
   const fail = (detail: string) =>
     reject(new CaissonError("SANDBOX_START_FAILED", `The sandbox does not take connections: ${detail}`));
   let received = Buffer.alloc(0);
-  const receive = (bytes: Buffer): boolean => {
+  const receive = (bytes: Buffer): void => {
     received = Buffer.concat([received, bytes]);
     const end = received.indexOf("\r\n\r\n");
-    if (end < 0 && received.length < MAX_ANSWER_BYTES) return true;
+    if (end < 0 && received.length < MAX_ANSWER_BYTES) return;
+    // What follows waits for the one who takes it.
+    agent.off("data", receive).pause();
     const status = received.subarray(0, end + 4).toString("latin1");
     if (end < 0 || !status.startsWith("HTTP/1.1 101 ")) fail(`it answered ${JSON.stringify(status.slice(0, 64))}`);
     else resolve({ status, rest: received.subarray(end + 4) });
-    // What follows waits for the one who takes it.
-    return false;
   };
-  const agent = connection.socket;
   const onClose = () => fail("it closed the connection");
   const timer = setTimeout(() => fail(`no answer within ${ANSWER_TIMEOUT_MS} ms`), ANSWER_TIMEOUT_MS);
   const onAbort = () => reject(signal.reason);
-  connection.receive(receive);
+  agent.on("data", receive);
   agent.on("close", onClose);
   signal.addEventListener("abort", onAbort);
   if (signal.aborted) onAbort();

@@ -2,7 +2,7 @@ import { CreateSnapshotSchema, ExtendedSnapshotSchema, SnapshotSchema } from "@c
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
-import { findProblem } from "../app/disks/disk-problem.ts";
+import { findProblems } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
@@ -14,10 +14,12 @@ const tags = ["snapshots"];
 
 /** Snapshots (protocol.md 2.2, 2.3), and what Caisson adds: restore, labels, descendants. */
 export function snapshotRoutes(app: AppContext, http: Http): void {
-  const showOne = (request: FastifyRequest, snapshot: Disk) =>
-    isExtended(request) ? extendedSnapshot(snapshot, findProblem(app, snapshot)) : wireSnapshot(snapshot);
-  const show = async (request: FastifyRequest, snapshots: readonly Disk[]) =>
-    snapshots.map((snapshot) => showOne(request, snapshot));
+  const show = async (request: FastifyRequest, snapshots: readonly Disk[]) => {
+    if (!isExtended(request)) return snapshots.map(wireSnapshot);
+    const problems = await findProblems(app, snapshots);
+    return snapshots.map((snapshot) => extendedSnapshot(snapshot, problems.get(snapshot.id) ?? null));
+  };
+  const showOne = async (request: FastifyRequest, snapshot: Disk) => (await show(request, [snapshot]))[0];
 
   diskRoutes(app, http, {
     kind: "snapshot",

@@ -2,7 +2,7 @@ import { CreateVolumeSchema, ExtendedVolumeSchema, GrowVolumeSchema, VolumeSchem
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
-import { findProblem } from "../app/disks/disk-problem.ts";
+import { findProblems } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
 import { createVolume } from "../app/volumes/volume-create.ts";
 import { acknowledgeVolume } from "../app/volumes/volume-damage.ts";
@@ -23,7 +23,10 @@ export function volumeRoutes(app: AppContext, http: Http): void {
       app,
       volumes.map((volume) => volume.id),
     );
-    return volumes.map((volume) => extendedVolume(volume, writers.get(volume.id) ?? null, findProblem(app, volume)));
+    const problems = await findProblems(app, volumes);
+    return volumes.map((volume) =>
+      extendedVolume(volume, writers.get(volume.id) ?? null, problems.get(volume.id) ?? null),
+    );
   };
   const showOne = async (request: FastifyRequest, volume: Disk) => (await show(request, [volume]))[0];
 

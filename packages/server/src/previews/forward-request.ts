@@ -1,6 +1,6 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Preview } from "../app/previews/preview.ts";
 import type { Incoming } from "./find-preview.ts";
 import { type RequestOrigin, requestHeaders, responseHeaders } from "./headers.ts";
@@ -19,7 +19,7 @@ const MAX_ANSWER_HEAD_BYTES = 64 * 1024;
 export function forwardRequest(
   preview: Preview,
   origin: RequestOrigin,
-  connection: Socket,
+  connection: Duplex,
   request: Incoming,
   response: Outgoing,
 ): void {

@@ -1,5 +1,4 @@
 import { request as httpRequest, type IncomingMessage, STATUS_CODES } from "node:http";
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Preview } from "../app/previews/preview.ts";
 import { watchClient } from "../connections/client-watch.ts";
@@ -14,7 +13,7 @@ import { type Refusal, refusalAnswer } from "./refusal.ts";
 export function forwardUpgrade(
   preview: Preview,
   origin: RequestOrigin,
-  connection: Socket,
+  connection: Duplex,
   request: IncomingMessage,
   { socket, head }: { readonly socket: Duplex; readonly head: Buffer },
 ): void {

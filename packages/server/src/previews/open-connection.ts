@@ -1,9 +1,10 @@
 import { request as httpRequest } from "node:http";
-import type { Socket } from "node:net";
-import { hasErrorCode } from "@caisson/linux";
+import type { Duplex } from "node:stream";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
+import type { AppContext } from "../app/context.ts";
 import type { Preview, PreviewTarget } from "../app/previews/preview.ts";
+import { connectInside, openAgent } from "../app/sandboxes/sandbox-connect.ts";
 
 const LOOK_TIMEOUT_MS = 2_000;
 const ANSWER_BYTES_MAX = 1024;
@@ -14,23 +15,22 @@ const AddressSchema = Type.Object({
 });
 
 /** Connects to what a preview is bound to; null when nothing listens there. */
-export async function openConnection({ sandbox }: Preview, target: PreviewTarget): Promise<Socket | null> {
-  const { running } = sandbox;
-  try {
-    if ("port" in target) return await running.connect(target.port);
-    const address = await findListener(running.agentSocketPath, target.pid);
-    return address === null ? null : await running.connect(address.port, address.hostname);
-  } catch (error) {
-    if (hasErrorCode(error, "ECONNREFUSED", "EADDRNOTAVAIL", "ENETUNREACH", "ETIMEDOUT")) return null;
-    throw error;
-  }
+export async function openConnection(
+  app: AppContext,
+  { sandbox }: Preview,
+  target: PreviewTarget,
+): Promise<Duplex | null> {
+  if ("port" in target) return connectInside(app, sandbox, target.port);
+  const address = await findListener(openAgent(app, sandbox), target.pid);
+  return address === null ? null : connectInside(app, sandbox, address.port, address.hostname);
 }
 
 /** Where the process listens now, as the agent says: it can only name a port of its own sandbox. */
-async function findListener(socketPath: string, pid: number) {
+async function findListener(agent: Duplex, pid: number) {
+  if (agent.destroyed) return null;
   const text = await new Promise<string>((resolve) => {
     let body = "";
-    const outgoing = httpRequest({ socketPath, path: `/listener?pid=${pid}`, agent: false });
+    const outgoing = httpRequest({ createConnection: () => agent, path: `/listener?pid=${pid}` });
     const timer = setTimeout(() => outgoing.destroy(), LOOK_TIMEOUT_MS);
     outgoing.on("response", (response) => {
       response.setEncoding("latin1").on("data", (chunk: string) => {

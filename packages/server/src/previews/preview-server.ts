@@ -154,7 +154,7 @@ export class PreviewServer implements AsyncDisposable {
       const { preview, origin } = admitted;
       const { target } = preview;
       if (target === null) return refuse(response, "not-bound");
-      const connection = await openConnection(preview, target);
+      const connection = await openConnection(this.#app, preview, target);
       if (connection === null) return refuse(response, "not-listening");
       // The client may have left meanwhile.
       if (isGone(response)) connection.destroy();
@@ -176,7 +176,7 @@ export class PreviewServer implements AsyncDisposable {
       if (entry !== null) return refuseUpgrade(socket, "private");
       const { target } = preview;
       if (target === null) return refuseUpgrade(socket, "not-bound");
-      const connection = await openConnection(preview, target);
+      const connection = await openConnection(this.#app, preview, target);
       if (connection === null) return refuseUpgrade(socket, "not-listening");
       if (socket.destroyed) connection.destroy();
       else forwardUpgrade(preview, origin, connection, request, { socket, head });

@@ -36,11 +36,10 @@ export async function measureDisks(app: AppContext): Promise<void> {
   const startedMs = Date.now();
   const attempt = (id: string, measure: () => Promise<void>) =>
     measure().catch((error: unknown) => app.logger.warn({ err: error, id }, "cannot measure a disk"));
-  for (const region of app.regions.values()) {
-    for (const volumeId of region.volumes.ids()) {
+  for (const region of app.regions.keys()) {
+    for (const volumeId of await app.node.listMountedDisks(region)) {
       await attempt(volumeId, async () => {
-        await region.volumes.trim(volumeId);
-        await region.volumes.checkHealth(volumeId);
+        await app.node.tendDisk({ region, id: volumeId });
         const volume = await app.store.disks.get(volumeId);
         if (volume !== null) await measureFully(app, volume);
       });

@@ -1,17 +1,14 @@
 import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
-import { recoverFileSystem } from "@caisson/storage";
 import { type AppContext, requireRegionOf } from "../app/context.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import { refreshUsage } from "../app/disks/usage.ts";
-import { withDevice } from "../app/disks/with-device.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
-import type { Region } from "../app/region.ts";
 import { settleGrow } from "../app/volumes/volume-grow.ts";
 
 /**
  * Settles what earlier runs of this node left, before the server takes requests; what belongs to other nodes is theirs. In this order: sandboxes first, since their end frees volumes; then intents,
- * which are undone (creations) or finished (purges, grows); then the pool, whose unowned images go. The kernel has already dropped the old
+ * which are undone (creations) or finished (purges, grows); then each pool is compared with the rows. The kernel has already dropped the old
  * server's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
  * What cannot be settled keeps nobody else away: it is reported and tried again in the background, while the server starts. What lies in a
@@ -22,9 +19,9 @@ export async function recover(app: AppContext): Promise<void> {
     await settle(app, "end a sandbox of the last run", sandbox, () => endSandboxOfLastRun(app, sandbox));
   for (const disk of await app.store.disks.listUnsettled(app.owner))
     await settle(app, "settle an unfinished change", disk, () => settleDisk(app, disk));
-  for (const region of app.regions.values()) {
-    await reconcilePool(app, region).catch((error: unknown) =>
-      app.logger.error({ err: error, region: region.name }, "cannot compare the pool with the database"),
+  for (const region of app.regions.keys()) {
+    await comparePool(app, region).catch((error: unknown) =>
+      app.logger.error({ err: error, region }, "cannot compare the pool with the database"),
     );
   }
 }
@@ -88,10 +85,8 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
   const volume = await app.store.disks.get(volumeId);
   if (volume === null) return;
   try {
-    const region = requireRegionOf(app, volume);
-    await withDevice(app, region.storage, volumeId, (path) =>
-      step("recover.file-system", () => recoverFileSystem(path)),
-    );
+    const { name: region } = requireRegionOf(app, volume);
+    await app.node.recoverDisk({ region, id: volumeId });
     await refreshUsage(app, volume);
   } catch (error) {
     // One damaged volume must not keep the others away; mounting it tries again and tells its user.
@@ -99,30 +94,20 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
   }
 }
 
-/** Compares a pool with the database: scratch disks and old base images go, what cannot be explained is reported and kept. */
-async function reconcilePool(app: AppContext, { name: regionName, storage, ownImageIds }: Region): Promise<void> {
-  const known = new Set(
-    (await app.store.disks.listIds(app.owner.nodeId)).filter(({ region }) => region === regionName).map(({ id }) => id),
-  );
-  const present = new Set<string>();
-  for await (const { id } of storage.listImages()) {
-    present.add(id);
-    if (known.has(id) || ownImageIds.has(id)) continue;
-    if (id.startsWith("scr_") || id.startsWith("img_")) {
-      await storage.deleteImage(id).catch((error: unknown) => {
-        app.logger.error({ err: error, id, region: regionName }, "cannot delete an image that nobody needs");
-      });
-    } else {
-      app.logger.warn(
-        { id, region: regionName },
-        "the pool holds an image that the database does not know; it is kept",
-      );
-    }
-  }
-  for (const id of known) {
-    if (present.has(id)) continue;
-    const { problem } = storage.placeOf(id);
-    if (problem !== null) app.logger.error({ id, region: regionName, problem }, "a volume or snapshot cannot be used");
-    else app.logger.error({ id, region: regionName }, "the image of a volume or snapshot is missing from the pool");
+/** Compares a pool with the database: what cannot be explained is reported and kept. */
+async function comparePool(app: AppContext, region: string): Promise<void> {
+  const rows = (await app.store.disks.listIds(app.owner.nodeId))
+    .filter((disk) => disk.region === region)
+    .map(({ id }) => id);
+  const known = new Set(rows);
+  const present = new Set(await app.node.listDisks(region));
+  for (const id of present.difference(known))
+    app.logger.warn({ id, region }, "the pool holds an image that the database does not know; it is kept");
+  const missing = [...known.difference(present)];
+  const places = await app.node.placesOf(region, missing);
+  for (const [index, id] of missing.entries()) {
+    const problem = places[index]?.problem ?? null;
+    if (problem !== null) app.logger.error({ id, region, problem }, "a volume or snapshot cannot be used");
+    else app.logger.error({ id, region }, "the image of a volume or snapshot is missing from the pool");
   }
 }

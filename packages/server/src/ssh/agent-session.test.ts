@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
@@ -34,7 +34,7 @@ suite("a session with an agent that may be anybody's program", () => {
     const received: Buffer[] = [];
     const ended = Promise.withResolvers<SessionEnd | null>();
     const session = new AgentSession(
-      join(directory, "agent.sock"),
+      connect(join(directory, "agent.sock")),
       { kind: "files" },
       {
         async onOutput(output) {

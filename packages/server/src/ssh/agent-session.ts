@@ -1,4 +1,4 @@
-import { connect, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import {
   decodeCount,
   encodeCount,
@@ -40,7 +40,7 @@ export interface AgentSessionEvents {
  * its own sandbox, and more than it may send at a time ends the session.
  */
 export class AgentSession {
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   readonly #events: AgentSessionEvents;
   readonly #frames = new FrameReader();
   #head: string | null = "";
@@ -49,9 +49,9 @@ export class AgentSession {
   #lastOutput: Promise<void> = Promise.resolve();
   #hasEnded = false;
 
-  constructor(agentSocketPath: string, spec: SessionSpec, events: AgentSessionEvents) {
+  constructor(agent: Duplex, spec: SessionSpec, events: AgentSessionEvents) {
     this.#events = events;
-    this.#socket = connect(agentSocketPath);
+    this.#socket = agent;
     this.#socket.on("error", () => undefined);
     this.#socket.on("data", (bytes: Buffer) => this.#receive(bytes));
     this.#socket.once("close", () => this.#end(null));

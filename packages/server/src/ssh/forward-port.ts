@@ -1,17 +1,19 @@
 import type { Socket } from "node:net";
-import { hasErrorCode } from "@caisson/linux";
+import type { Duplex } from "node:stream";
 import type { AcceptConnection, RejectConnection, ServerChannel, TcpipRequestInfo } from "ssh2";
+import type { AppContext } from "../app/context.ts";
 import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
+import { connectInside } from "../app/sandboxes/sandbox-connect.ts";
 import { ChannelWriter } from "./channel-writer.ts";
 
 const LOOPBACK = /^127\.(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){2}$/;
-const REFUSALS = ["ECONNREFUSED", "EADDRNOTAVAIL", "ENETUNREACH", "ETIMEDOUT"];
 
 /**
  * Connects a client's channel with a port inside the sandbox, in the way that previews take: the socket is made in the sandbox's own network, so that
  * whatever is asked for, nothing else can be behind it. Names other than the sandbox's own are refused rather than looked up.
  */
 export async function forwardPort(
+  app: AppContext,
   sandbox: LiveSandbox,
   socket: Socket,
   { destIP, destPort }: TcpipRequestInfo,
@@ -21,7 +23,7 @@ export async function forwardPort(
 ): Promise<void> {
   const address = addressOf(sandbox, destIP);
   const inside =
-    address === undefined || destPort < 1 || destPort > 65_535 ? null : await connect(sandbox, destPort, address);
+    address === null || destPort < 1 || destPort > 65_535 ? null : await connectInside(app, sandbox, destPort, address);
   if (inside === null || socket.destroyed) {
     inside?.destroy();
     onEnd();
@@ -30,24 +32,15 @@ export async function forwardPort(
   join(accept(), inside, socket, onEnd);
 }
 
-/** Null: whichever loopback address is listened on. Undefined: refused. */
+/** Undefined: whichever loopback address is listened on. Null: refused. */
 function addressOf({ record }: LiveSandbox, asked: string): string | null | undefined {
   // The library hands on what it cannot read as undefined.
   const name = String(asked).toLowerCase();
-  if (name === "localhost" || name === record.id || name === record.id.replaceAll("_", "-")) return null;
-  return name === "::1" || LOOPBACK.test(name) ? name : undefined;
+  if (name === "localhost" || name === record.id || name === record.id.replaceAll("_", "-")) return undefined;
+  return name === "::1" || LOOPBACK.test(name) ? name : null;
 }
 
-async function connect({ running }: LiveSandbox, port: number, address: string | null): Promise<Socket | null> {
-  try {
-    return address === null ? await running.connect(port) : await running.connect(port, address);
-  } catch (error) {
-    if (hasErrorCode(error, ...REFUSALS)) return null;
-    throw error;
-  }
-}
-
-function join(channel: ServerChannel, inside: Socket, client: Socket, onEnd: () => void): void {
+function join(channel: ServerChannel, inside: Duplex, client: Socket, onEnd: () => void): void {
   const writer = new ChannelWriter(channel, client);
   const end = (): void => {
     writer.close();

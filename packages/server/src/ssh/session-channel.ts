@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { SessionEnd, SessionSpec, TerminalSpec, WindowSize } from "@caisson/protocol/session-frames";
-import type { RunningSandbox } from "@caisson/runtime";
 import type { PseudoTtyInfo, ServerChannel, Session, WindowChangeInfo } from "ssh2";
 import { AgentSession } from "./agent-session.ts";
 import { ChannelWriter } from "./channel-writer.ts";
@@ -18,7 +18,8 @@ const SIGNAL = /^[A-Z0-9]{1,16}$/;
 
 export interface SessionPlace {
   readonly socket: Socket;
-  readonly sandbox: Pick<RunningSandbox, "agentSocketPath">;
+  /** Makes a connection to the sandbox's agent. */
+  readonly openAgent: () => Duplex;
   /** What programs are told of the connection, before the client's own variables. */
   readonly env: Readonly<Record<string, string>>;
   readonly onChannel: (channel: ServerChannel) => void;
@@ -72,7 +73,7 @@ export function serveSession(session: Session, place: SessionPlace): void {
 function joinAgent(session: Session, channel: ServerChannel, spec: SessionSpec, place: SessionPlace): AgentSession {
   place.onChannel(channel);
   const writer = new ChannelWriter(channel, place.socket);
-  const agent = new AgentSession(place.sandbox.agentSocketPath, spec, {
+  const agent = new AgentSession(place.openAgent(), spec, {
     onOutput: (bytes, isError) => writer.write(bytes, isError),
     onInputTaken: () => {
       if (agent.hasRoomForInput) channel.resume();

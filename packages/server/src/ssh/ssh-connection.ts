@@ -7,6 +7,7 @@ import ssh2, {
   type Session,
 } from "ssh2";
 import type { AppContext } from "../app/context.ts";
+import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { findLoginByKey, findLoginByName, type SshLogin } from "../app/ssh/ssh-login.ts";
 import { endConnection } from "../http/end-connection.ts";
 import { ALGORITHMS } from "./algorithms.ts";
@@ -100,7 +101,7 @@ export class SshConnection {
         if (channel !== null) this.#channels.delete(channel);
         this.#channelCount -= 1;
       };
-      forwardPort(this.#login.sandbox, this.#socket, info, take, reject, give).catch((error: unknown) => {
+      forwardPort(this.#app, this.#login.sandbox, this.#socket, info, take, reject, give).catch((error: unknown) => {
         this.#app.logger.error({ err: error }, "cannot forward an SSH client's connection");
         give();
         reject();
@@ -110,12 +111,13 @@ export class SshConnection {
 
   /** A session that never becomes a channel keeps its place: the library forgets none of them. */
   #serveSession(session: Session): void {
-    if (this.#login === null) return;
+    const sandbox = this.#login?.sandbox;
+    if (sandbox === undefined) return;
     const { remoteAddress, remotePort, localAddress, localPort } = this.#socket;
     const client = `${remoteAddress} ${remotePort}`;
     serveSession(session, {
       socket: this.#socket,
-      sandbox: this.#login.sandbox.running,
+      openAgent: () => openAgent(this.#app, sandbox),
       env: { SSH_CONNECTION: `${client} ${localAddress} ${localPort}`, SSH_CLIENT: `${client} ${localPort}` },
       onChannel: (channel) => this.#addChannel(channel),
       onEnd: (channel) => {

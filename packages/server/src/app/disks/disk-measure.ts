@@ -1,7 +1,6 @@
 import type { Disk, DiskUsage } from "@caisson/database";
-import { countInodes, type KnownUsage } from "@caisson/storage";
+import type { KnownUsage } from "@caisson/node";
 import { type AppContext, findRegionOf } from "../context.ts";
-import type { Region } from "../region.ts";
 
 /**
  * What a caller waits for: a scattered image of this many parts takes some 50 ms. Sizes of more scattered ones are measured in the background
@@ -11,46 +10,41 @@ const MAX_EXTENTS = 20_000;
 
 /** Measures a disk. One that is so scattered that a caller would wait keeps the sizes that are known of it; its inodes are counted all the same. */
 export async function measureDisk(
-  region: Region,
-  disk: Pick<Disk, "id" | "baseImageId">,
+  app: Pick<AppContext, "node">,
+  { id, region, baseImageId }: Pick<Disk, "id" | "region" | "baseImageId">,
   known: DiskUsage,
 ): Promise<DiskUsage> {
-  const { inodes: knownInodes, usedInodes } = known;
-  // Its disk is missing.
-  if (region.storage.placeOf(disk.id).problem !== null) return { ...usageOf(known), inodes: knownInodes, usedInodes };
   const usageMeasuredAtMs = Date.now();
-  const usage = await region.storage.usage(disk.id, {
-    base: disk.baseImageId,
-    maxExtents: MAX_EXTENTS,
-    known: knownUsage(known),
-  });
-  const inodes = await inodesOf(region, disk.id);
-  return usage === null ? { ...usageOf(known), ...inodes } : { ...usage, ...inodes, usageMeasuredAtMs };
+  const options = { baseImageId, maxExtents: MAX_EXTENTS, known: knownUsage(known) };
+  const measured = await app.node.measureDisk({ id, region }, options);
+  // Its disk is missing.
+  if (measured === null) return { ...usageOf(known), inodes: known.inodes, usedInodes: known.usedInodes };
+  const inodes = measured.inodes ?? NO_INODES;
+  return measured.usage === null
+    ? { ...usageOf(known), ...inodes }
+    : { ...measured.usage, ...inodes, usageMeasuredAtMs };
 }
+
+const NO_INODES = { inodes: null, usedInodes: null };
 
 /** Nothing is known: of a new disk that was made from nothing. */
 export const NO_USAGE: DiskUsage = {
   allocatedBytes: 0,
   flattenedBytes: 0,
   exclusiveBytes: 0,
-  inodes: null,
-  usedInodes: null,
+  ...NO_INODES,
   usageMeasuredAtMs: null,
 };
 
 /** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable, or another node has it, nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
+  const { id, region, baseImageId } = disk;
+  if (findRegionOf(app, disk) === null) return;
   const usageMeasuredAtMs = Date.now();
-  const options = { base: disk.baseImageId, known: knownUsage(disk) };
-  const region = findRegionOf(app, disk);
-  const usage = await region?.storage.usage(disk.id, options);
-  if (region === null || usage == null) return;
-  const inodes = await inodesOf(region, disk.id);
-  await app.store.disks.setUsage(disk.id, { ...usage, ...inodes, usageMeasuredAtMs });
-}
-
-async function inodesOf({ storage, volumes }: Region, id: string): Promise<Pick<DiskUsage, "inodes" | "usedInodes">> {
-  return (await countInodes(storage, id, volumes.mountPath(id))) ?? { inodes: null, usedInodes: null };
+  const options = { baseImageId, maxExtents: null, known: knownUsage(disk) };
+  const measured = await app.node.measureDisk({ id, region }, options);
+  if (measured === null || measured.usage === null) return;
+  await app.store.disks.setUsage(id, { ...measured.usage, ...(measured.inodes ?? NO_INODES), usageMeasuredAtMs });
 }
 
 function knownUsage({ exclusiveBytes, usageMeasuredAtMs: measuredAtMs }: DiskUsage): KnownUsage | null {

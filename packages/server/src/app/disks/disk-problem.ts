@@ -1,13 +1,20 @@
-import { CaissonError } from "@caisson/model";
-import { type AppContext, requireRegionOf } from "../context.ts";
+import { type AppContext, regionProblem } from "../context.ts";
 import type { Disk } from "../records.ts";
 
-/** Why a volume or snapshot cannot be used now, with what to do about it, although it is not lost; null: it can. */
-export function findProblem(app: AppContext, disk: Disk): string | null {
-  try {
-    return requireRegionOf(app, disk).storage.placeOf(disk.id).problem;
-  } catch (error) {
-    if (error instanceof CaissonError) return error.message;
-    throw error;
+/** Why volumes and snapshots cannot be used now, with what to do about it, although they are not lost: by id, of those that cannot. */
+export async function findProblems(app: AppContext, disks: readonly Disk[]): Promise<ReadonlyMap<string, string>> {
+  const problems = new Map<string, string>();
+  for (const [region, group] of Map.groupBy(disks, (disk) => disk.region)) {
+    const places = app.regions.has(region)
+      ? await app.node.placesOf(
+          region,
+          group.map(({ id }) => id),
+        )
+      : [];
+    for (const [index, disk] of group.entries()) {
+      const problem = regionProblem(app, disk) ?? places[index]?.problem ?? null;
+      if (problem !== null) problems.set(disk.id, problem);
+    }
   }
+  return problems;
 }

@@ -13,10 +13,10 @@ export async function purgeDisk(
   disk: Disk,
   { actor = null, reason = "retention-over" }: { readonly actor?: Actor | null; readonly reason?: string } = {},
 ): Promise<boolean> {
-  const region = requireRegionOf(app, disk);
-  if (!(await region.roots.evict(disk.id))) return false;
+  requireRegionOf(app, disk);
   return app.locks.run(disk.id, async () => {
-    await step("disk-purge.delete", () => region.storage.deleteImage(disk.id));
+    const { id, region } = disk;
+    if ((await step("disk-purge.delete", () => app.node.deleteDisk({ id, region }))) === "in-use") return false;
     // What was never there for its owner has no end that the trail could tell of.
     const event =
       disk.deletedAtMs === null ? null : auditEvent(actor, `${disk.kind}-purge`, disk, { slug: disk.slug, reason });

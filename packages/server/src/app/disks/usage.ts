@@ -4,9 +4,8 @@ import { measureDisk } from "./disk-measure.ts";
 
 /** The disk with the sizes of now, or the last known ones when it is too scattered to wait for, on another node, or in a region that is unavailable. */
 export async function refreshUsage(app: AppContext, disk: Disk): Promise<Disk> {
-  const region = findRegionOf(app, disk);
-  if (region === null) return disk;
-  const usage = await measureDisk(region, disk, disk);
+  if (findRegionOf(app, disk) === null) return disk;
+  const usage = await measureDisk(app, disk, disk);
   if (usage.usageMeasuredAtMs !== disk.usageMeasuredAtMs) await app.store.disks.setUsage(disk.id, usage);
   return { ...disk, ...usage };
 }

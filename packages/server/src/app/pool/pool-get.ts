@@ -1,7 +1,6 @@
-import type { DiskCapacity, PoolCapacity } from "@caisson/storage";
+import type { DiskCapacity, PoolCapacity } from "@caisson/node";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
-import type { Region } from "../region.ts";
 import { usedPercent } from "./pool-watch.ts";
 
 export interface DiskUsage extends DiskCapacity {
@@ -31,23 +30,17 @@ export interface PoolUsage extends PoolCapacity {
 /** What the pools hold, region by region. Throws `FORBIDDEN` unless the actor may administer the server, since it tells about all organizations. */
 export async function getPools(app: AppContext, actor: Actor): Promise<readonly PoolUsage[]> {
   requireAdmin(actor, "see what the pools hold");
-  return Promise.all([...app.regions.values()].map((region) => getPool(app, region)));
+  return Promise.all([...app.regions.keys()].map((region) => getPool(app, region)));
 }
 
-async function getPool(app: AppContext, region: Region): Promise<PoolUsage> {
-  const { storage, ownImageIds } = region;
-  const own = await app.store.disks.sumUsage(region.name);
-  let builtInBytes = 0;
-  let scratchBytes = 0;
-  for await (const { id } of storage.listImages()) {
-    if (ownImageIds.has(id)) builtInBytes += await storage.storedBytes(id);
-    else if (id.startsWith("scr_")) scratchBytes += await storage.storedBytes(id);
-  }
-  const capacity = await storage.capacity();
+async function getPool(app: AppContext, region: string): Promise<PoolUsage> {
+  const own = await app.store.disks.sumUsage(region);
+  const { builtInBytes, scratchBytes } = await app.node.ownPoolUsage(region);
+  const capacity = await app.node.poolCapacity(region);
   const usedBytes = Math.max(0, capacity.totalBytes - capacity.freeBytes);
   const knownBytes = own.volumesBytes + own.snapshotsBytes + own.deletedBytes + builtInBytes + scratchBytes;
   return {
-    region: region.name,
+    region,
     ...capacity,
     ...own,
     disks: capacity.disks.map((disk) => ({ ...disk, usedPercent: usedPercent(disk) })),

@@ -1,9 +1,8 @@
 import { CaissonError } from "@caisson/model";
-import type { PoolCapacity } from "@caisson/storage";
+import type { PoolCapacity } from "@caisson/node";
 import { readPoolSizes } from "../../config.ts";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
-import { poolDirectory } from "./pool-directory.ts";
 import { recordPoolEvent } from "./pool-event.ts";
 
 /**
@@ -15,31 +14,31 @@ export async function growPools(app: AppContext, actor: Actor): Promise<readonly
   requireAdmin(actor, "make the pools larger");
   const sizes = readPoolSizes(app.config.configPath);
   const capacities: PoolCapacity[] = [];
-  for (const { name, storage } of app.regions.values()) {
-    const further = sizes.disks.map((disk) => ({ ...disk, directory: poolDirectory(disk, name) }));
-    const wanted = [{ sizeBytes: sizes.sizeBytes }, ...further].filter(hasSize);
+  for (const region of app.regions.keys()) {
+    const further = sizes.disks.map(({ sizeBytes, directory }) => ({ sizeBytes, disk: directory }));
+    const wanted = [{ sizeBytes: sizes.sizeBytes, disk: null }, ...further].filter(hasSize);
     if (wanted.length === 0) {
       throw new CaissonError(
         "INVALID_CONFIG",
         `Cannot grow the pool: the settings ${app.config.configPath} name no size for it. Set "size" under [pool], or of one of [[pool.disks]], and try again`,
       );
     }
-    for (const { sizeBytes, directory } of wanted) {
-      await storage.growPool(sizeBytes, directory);
-      const place = directory === undefined ? {} : { directory };
-      await recordPoolEvent(app.store, name, "pool-grow", "ok", { sizeBytes, ...place, actor: actor.token.id });
+    for (const { sizeBytes, disk } of wanted) {
+      await app.node.growPool(region, { sizeBytes, disk });
+      const place = disk === null ? {} : { directory: disk };
+      await recordPoolEvent(app.store, region, "pool-grow", "ok", { sizeBytes, ...place, actor: actor.token.id });
     }
-    const capacity = await storage.capacity();
-    app.logger.info({ region: name, ...capacity }, "the pool has grown");
+    const capacity = await app.node.poolCapacity(region);
+    app.logger.info({ region, ...capacity }, "the pool has grown");
     capacities.push(capacity);
   }
   return capacities;
 }
 
-/** Without a directory: the data directory's own disk. */
+/** Without a disk: the data directory's own. */
 interface WantedSize {
   readonly sizeBytes: number | null;
-  readonly directory?: string;
+  readonly disk: string | null;
 }
 
 function hasSize(wanted: WantedSize): wanted is WantedSize & { readonly sizeBytes: number } {

@@ -1,6 +1,6 @@
-import type { Capacity } from "@caisson/storage";
+import { type Capacity, needsRoom } from "@caisson/node";
 import type { AppContext } from "../context.ts";
-import { makeRoom, needsRoom } from "../disks/room.ts";
+import { makeRoom } from "../disks/room.ts";
 import { recordPoolEvent } from "./pool-event.ts";
 
 const THRESHOLDS_PERCENT: readonly number[] = [95, 90, 80];
@@ -32,13 +32,13 @@ export class PoolWatch {
   }
 
   async look(): Promise<void> {
-    for (const region of this.#app.regions.values()) {
-      const capacity = await region.storage.capacity();
+    for (const region of this.#app.regions.keys()) {
+      const capacity = await this.#app.node.poolCapacity(region);
       // Of disks that fail nothing is known; that is told where they do.
       if (capacity.disks.every(({ problem }) => problem !== null)) continue;
-      await this.#tell(region.name, region.name, capacity);
+      await this.#tell(region, region, capacity);
       const disks = capacity.disks.length > 1 ? capacity.disks.filter(({ problem }) => problem === null) : [];
-      for (const disk of disks) await this.#tell(region.name, disk.directory, disk);
+      for (const disk of disks) await this.#tell(region, disk.directory, disk);
       if (needsRoom(capacity)) await makeRoom(this.#app, region);
     }
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
@@ -23,10 +23,13 @@ suite("the agent's word on what names are bound to", () => {
     agent.listen(join(directory, "agent.sock"));
     accepted = once(agent, "connection") as Promise<[Socket]>;
     bound = [];
-    link = new ExposureLink(join(directory, "agent.sock"), (domain, target) => {
-      bound.push([domain, target]);
-      return domain === "own" ? null : "no such name";
-    });
+    link = new ExposureLink(
+      () => connect(join(directory, "agent.sock")),
+      (domain, target) => {
+        bound.push([domain, target]);
+        return domain === "own" ? null : "no such name";
+      },
+    );
   });
   afterEach(async () => {
     link.close();

@@ -1,4 +1,4 @@
-import { connect, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
@@ -28,12 +28,12 @@ type Bind = (domain: string, target: PreviewTarget) => string | null;
  * now. What it says is about its own sandbox only, and a line that is none ends the connection.
  */
 export class ExposureLink {
-  readonly #socketPath: string;
+  readonly #openAgent: () => Duplex;
   readonly #bind: Bind;
-  #socket: Promise<Socket> | null = null;
+  #socket: Promise<Duplex> | null = null;
 
-  constructor(agentSocketPath: string, bind: Bind) {
-    this.#socketPath = agentSocketPath;
+  constructor(openAgent: () => Duplex, bind: Bind) {
+    this.#openAgent = openAgent;
     this.#bind = bind;
   }
 
@@ -56,8 +56,8 @@ export class ExposureLink {
     this.#socket = null;
   }
 
-  async #connect(): Promise<Socket> {
-    const socket = connect(this.#socketPath);
+  async #connect(): Promise<Duplex> {
+    const socket = this.#openAgent();
     socket.on("error", () => undefined);
     socket.once("close", () => {
       this.#socket = null;
@@ -74,7 +74,7 @@ export class ExposureLink {
   }
 
   /** A sandbox that says more lines than it may waits for the next ones to be read. */
-  #receive(socket: Socket, first: string): void {
+  #receive(socket: Duplex, first: string): void {
     const allowance = new Allowance(LINES_PER_SECOND);
     let text = "";
     let timer: NodeJS.Timeout | undefined;
@@ -104,7 +104,7 @@ export class ExposureLink {
   }
 
   /** False: that was none of the lines an agent of ours writes. */
-  #answer(socket: Socket, line: string): boolean {
+  #answer(socket: Duplex, line: string): boolean {
     const binding = parse(line);
     if (!Value.Check(BindingSchema, binding)) return false;
     const { id, domain, port, pid } = binding;
@@ -125,7 +125,7 @@ function parse(line: string): unknown {
 }
 
 /** Reads up to the end of the answer's head, and returns what came behind it, with the connection paused. */
-async function readHead(socket: Socket): Promise<string> {
+async function readHead(socket: Duplex): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let text = "";
   const take = (chunk: string): void => {

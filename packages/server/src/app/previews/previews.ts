@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import type { LiveSandbox } from "../sandboxes/live-sandboxes.ts";
 import { ExposureLink } from "./exposure-link.ts";
@@ -20,13 +21,16 @@ interface Entry {
 export class Previews {
   readonly #domain: string;
   readonly #limits: TrafficLimits;
+  readonly #openAgent: (sandbox: LiveSandbox) => Duplex;
   readonly #byLabel = new Map<string, Preview>();
   readonly #bySandbox = new Map<string, Entry>();
   #publicPort = 443;
 
-  constructor(domain: string, limits: TrafficLimits) {
+  /** `openAgent` makes a connection to the agent of a sandbox. */
+  constructor(domain: string, limits: TrafficLimits, openAgent: (sandbox: LiveSandbox) => Duplex) {
     this.#domain = domain;
     this.#limits = limits;
+    this.#openAgent = openAgent;
   }
 
   /** Says which port is in addresses, once that is known. */
@@ -100,11 +104,14 @@ export class Previews {
       sandbox,
       previews: new Set(),
       traffic: new SandboxTraffic(this.#limits),
-      link: new ExposureLink(sandbox.running.agentSocketPath, (domain, target) => this.#bind(id, domain, target)),
+      link: new ExposureLink(
+        () => this.#openAgent(sandbox),
+        (domain, target) => this.#bind(id, domain, target),
+      ),
     };
     this.#bySandbox.set(id, entry);
     const forget = (): void => this.#forget(entry);
-    void sandbox.running.exited.then(forget);
+    void sandbox.exited.then(forget);
     void sandbox.ended.then(forget);
     return entry;
   }

@@ -1,17 +1,19 @@
 import type { SandboxRecord } from "@caisson/database";
 import { CaissonError, type StopReason } from "@caisson/model";
-import type { RunningSandbox } from "@caisson/runtime";
+import type { ExitCause } from "@caisson/node";
 
 /** A sandbox that runs on this host, with everything of it that only memory knows. */
 export interface LiveSandbox {
   record: SandboxRecord;
-  readonly running: RunningSandbox;
+  /** Resolves when its first process is gone, for whatever reason. */
+  readonly exited: Promise<ExitCause>;
+  readonly markExited: (cause: ExitCause) => void;
   /** The volumes that it holds. */
   readonly volumeIds: readonly string[];
   /** Ends the processes and gives back volumes, root and scratch disk. After a failure it goes on where it stopped. */
   readonly release: () => Promise<void>;
   /** What went wrong with its volumes, known when its end is over: sentences for people. */
-  readonly damages: readonly string[];
+  damages: readonly string[];
   /** A session ends with its primary connection, a duration at its time. */
   readonly mode: "session" | "duration";
   /** A session that was extended outlives its primary until then; 0 when it was not. Epoch milliseconds. */
@@ -42,6 +44,8 @@ export class CreationEnded extends CaissonError {
 interface Creation {
   readonly controller: AbortController;
   readonly settled: Promise<unknown>;
+  /** Of a first process that was gone before the sandbox was live. */
+  exitCause: ExitCause | null;
 }
 
 /** The sandboxes of this host, by id: those being created, those that run, and those that end. */
@@ -59,7 +63,7 @@ export class LiveSandboxes {
       throw new CaissonError("SHUTTING_DOWN", "The server is shutting down: create the sandbox when it is up again");
     const controller = new AbortController();
     const creating = run(controller.signal);
-    this.#creations.set(id, { controller, settled: creating.catch(() => {}) });
+    this.#creations.set(id, { controller, settled: creating.catch(() => {}), exitCause: null });
     try {
       return await creating;
     } finally {
@@ -85,7 +89,17 @@ export class LiveSandboxes {
   }
 
   add(sandbox: LiveSandbox): void {
-    this.#byId.set(sandbox.record.id, sandbox);
+    const { id } = sandbox.record;
+    this.#byId.set(id, sandbox);
+    const exitCause = this.#creations.get(id)?.exitCause ?? null;
+    if (exitCause !== null) sandbox.markExited(exitCause);
+  }
+
+  /** The first process of a sandbox is gone, which may be on its way to become live still. */
+  markExited(id: string, cause: ExitCause): void {
+    this.#byId.get(id)?.markExited(cause);
+    const creation = this.#creations.get(id);
+    if (creation !== undefined) creation.exitCause = cause;
   }
 
   remove(id: string): void {

@@ -29,7 +29,7 @@ suite("the creation of a sandbox", () => {
     // A refused creation gets to nothing else.
     const app = {
       config: { regions: ["ord"], sandboxes: { max: 1, keptPlaces: null, maxPerOrganization: 0 } },
-      runtime: { placeCount: 1, placeBound: null },
+      hostPlaces: { placeCount: 1, placeBound: null },
       store,
       owner: SAMPLE_OWNER,
       regions: new Map([["ord", { name: "ord", baseImages: new Map([["builtin:debian-13", { imageId: "img_a" }]]) }]]),

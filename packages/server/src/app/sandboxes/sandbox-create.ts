@@ -2,15 +2,14 @@ import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/d
 import type { UndoStack } from "@caisson/linux";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
+import type { ExitCause, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
-import type { RunningSandbox } from "@caisson/runtime";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
-import { SandboxMounts } from "./sandbox-mounts.ts";
 import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
 
@@ -20,8 +19,8 @@ const MIB = 2 ** 20;
  * Creates a sandbox and resolves when its agent answers.
  *
  * Intent: the row in `starting`, the holds on its volumes, and the limits, in one transaction, after every name was resolved and while nothing is
- * touched. Then root, volumes and scratch disk, side by side; then the runtime, which needs them. Commit: the row is `running`, with its event. The
- * steps stay on the stack for the sandbox's end.
+ * touched. Then the node mounts root, volumes and scratch disk and starts it. Commit: the row is `running`, with its event. The step stays on the
+ * stack for the sandbox's end.
  *
  * A failure, a client that leaves (`signal`) and a kill undo what was made in the opposite order, and then close the row, which frees the volumes.
  * A crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
@@ -61,20 +60,12 @@ interface Creation {
 async function start(app: AppContext, actor: Actor, creation: Creation): Promise<LiveSandbox> {
   const { sandbox, plan, config, startedMs, signal } = creation;
   const { id } = sandbox;
-  const marks = { startedMs, reservedMs: startedMs, mountedMs: startedMs };
-  const held = new SandboxMounts(id, plan);
-  const mount = new Step("mount", { run: () => held.mount(), undo: () => held.release() });
+  const marks = { startedMs, reservedMs: startedMs };
+  const end: { damages: readonly string[] } = { damages: [] };
   const run = new Step("start", {
-    run() {
-      marks.mountedMs = performance.now();
-      const { cpuCount, pidsMax, terminalsMax } = app.config.sandboxes;
-      const limits = { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax, terminalsMax };
-      const named = plan.hostname === null ? {} : { hostname: plan.hostname };
-      return app.runtime.start({ id, ...named, ...mount.value, limits, ...egressOf(config) }, signal);
-    },
-    undo() {
-      held.letEnd();
-      return app.runtime.stop(id);
+    run: () => app.node.startSandbox(specOf(app, creation), signal),
+    async undo() {
+      end.damages = (await app.node.stopSandbox(id)).damages;
     },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
@@ -104,7 +95,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
         markUndone(true);
       },
     },
-    steps: [mount, run],
+    steps: [run],
     commit: {
       async run(stack) {
         const event = auditEvent(actor, "sandbox-create", sandbox, { memoryMib: config.memoryMb, volumes: volumeIds });
@@ -119,7 +110,21 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   });
   signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
-  return adopt(app, { record, running: run.value, volumeIds, made, damages: held.damages });
+  return adopt(app, { record, volumeIds, made, end });
+}
+
+function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSpec {
+  const { cpuCount, pidsMax, terminalsMax } = app.config.sandboxes;
+  const { region, hostname, root, mounts } = plan;
+  return {
+    id: sandbox.id,
+    region: region.name,
+    hostname,
+    root,
+    mounts,
+    limits: { memoryBytes: config.memoryMb * MIB, cpuCount, pidsMax, terminalsMax },
+    ...egressOf(config),
+  };
 }
 
 /** Why a creation that failed was not to be. */
@@ -133,25 +138,28 @@ function adopt(
   app: AppContext,
   {
     record,
-    running,
     volumeIds,
     made,
-    damages,
+    end,
   }: {
     readonly record: SandboxRecord;
-    readonly running: RunningSandbox;
     readonly volumeIds: readonly string[];
     readonly made: UndoStack;
-    readonly damages: readonly string[];
+    readonly end: { readonly damages: readonly string[] };
   },
 ): LiveSandbox {
   const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
+  const { promise: exited, resolve: markExited } = Promise.withResolvers<ExitCause>();
   const live: LiveSandbox = {
     record,
-    running,
+    exited,
+    markExited,
     volumeIds,
-    release: () => made[Symbol.asyncDispose](),
-    damages,
+    async release() {
+      await made[Symbol.asyncDispose]();
+      live.damages = end.damages;
+    },
+    damages: [],
     mode: record.stopAtMs === null ? "session" : "duration",
     keepUntilMs: 0,
     timer: null,
@@ -162,7 +170,7 @@ function adopt(
   app.live.add(live);
   if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
   // A sandbox whose first process is gone has nothing left to do, whatever its mode.
-  void running.exited.then((cause) => endSandbox(app, live, cause));
+  void exited.then((cause) => endSandbox(app, live, cause));
   return live;
 }
 
@@ -173,14 +181,14 @@ async function reserve(
   holds: readonly Hold[],
   signal: AbortSignal,
 ): Promise<void> {
-  const places = sandboxPlaces(app.config.sandboxes, app.runtime.placeCount);
+  const places = sandboxPlaces(app.config.sandboxes, app.hostPlaces.placeCount);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
     if (outcome.kind === "reserved") return;
     if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
-    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, app.runtime.placeBound);
+    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, app.hostPlaces.placeBound);
     if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
     if (outcome.kind === "limit") {
       throw new CaissonError(
@@ -240,8 +248,8 @@ function untilText(holder: SandboxRecord | undefined): string {
 function logTrace(
   app: AppContext,
   sandboxId: string,
-  times: { readonly startedMs: number; readonly reservedMs: number; readonly mountedMs: number },
-  running: RunningSandbox,
+  times: { readonly startedMs: number; readonly reservedMs: number },
+  started: StartedSandbox,
 ): void {
   const round = (durationMs: number) => Math.round(durationMs * 10) / 10;
   app.logger.debug(
@@ -250,8 +258,7 @@ function logTrace(
       totalMs: round(performance.now() - times.startedMs),
       trace: [
         { step: "reserve", durationMs: round(times.reservedMs - times.startedMs) },
-        { step: "mount", durationMs: round(times.mountedMs - times.reservedMs) },
-        ...running.trace.map(({ step: name, durationMs }) => ({ step: name, durationMs: round(durationMs) })),
+        ...started.trace.map(({ step: name, durationMs }) => ({ step: name, durationMs: round(durationMs) })),
       ],
     },
     "sandbox created",

@@ -1,6 +1,6 @@
 import { randomCharacters } from "@caisson/model";
+import type { EgressPolicy } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
-import type { EgressPolicy } from "@caisson/runtime";
 
 const PLACEHOLDER_CHARACTERS = 32;
 
@@ -10,9 +10,9 @@ const PLACEHOLDER_CHARACTERS = 32;
  */
 export function egressOf(config: SandboxConfig): {
   readonly env: Readonly<Record<string, string>>;
-  readonly egress?: EgressPolicy;
+  readonly egress: EgressPolicy | null;
 } {
-  if (config.allowNet === null && config.secrets.length === 0) return { env: config.env };
+  if (config.allowNet === null && config.secrets.length === 0) return { env: config.env, egress: null };
   const secrets = config.secrets.map(({ name, value, hosts }) => ({
     name,
     placeholder: `caisson-secret-${randomCharacters(PLACEHOLDER_CHARACTERS)}`,

@@ -3,7 +3,7 @@ import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import { type Actor, type AppContext, requireDisk, requireRegion, requireRegionOf } from "../context.ts";
 import { DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
-import { requireBaseImage } from "../volumes/base-image-import.ts";
+import { requireBaseImage } from "../volumes/base-image.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
@@ -114,5 +114,6 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
         "use what lies in one region",
     );
   }
+  for (const disk of used) requireRegionOf(app, disk);
   return requireRegionOf(app, first);
 }

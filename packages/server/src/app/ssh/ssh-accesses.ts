@@ -129,7 +129,7 @@ export class SshAccesses {
     const entry: Entry = { accesses: new Set(), connections: new Set() };
     this.#bySandbox.set(id, entry);
     const forget = (): void => this.#forget(id, entry);
-    void sandbox.running.exited.then(forget);
+    void sandbox.exited.then(forget);
     void sandbox.ended.then(forget);
     return entry;
   }

@@ -1,12 +1,12 @@
 import type { Disk, NewDisk } from "@caisson/database";
-import { hasErrorCode, runOperation, Step } from "@caisson/linux";
+import { runOperation, Step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
+import type { SealedDisk, SealSpec } from "@caisson/node";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import type { Region } from "../region.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -39,8 +39,7 @@ export async function createSnapshot(
       : { key: idempotencyKey, requestHash: hashRequest("snapshot", { ...input, volumeId }) };
   return app.locks.run(volumeId, async () => {
     const volume = await requireDisk(app, actor, "volume", volumeId);
-    const region = requireRegionOf(app, volume);
-    const isWritable = region.volumes.isWritable(volumeId);
+    const { name: region } = requireRegionOf(app, volume);
     const snapshot: NewDisk = {
       kind: "snapshot",
       id: newId("snp", volume.region),
@@ -50,13 +49,20 @@ export async function createSnapshot(
       region: volume.region,
       capacityBytes: volume.capacityBytes,
       isBootable: volume.isBootable,
-      consistency: isWritable ? "frozen" : "clean",
+      // The less that it may be, until the node has said.
+      consistency: "frozen",
       parent: { kind: "volume", id: volume.id, slug: volume.slug },
       baseSnapshot: volume.baseSnapshot,
       baseImageId: volume.baseImageId,
       labels,
       createdAtMs: Date.now(),
     };
+    const seal = new Step("seal", {
+      run: () => withRoom(app, region, () => sealDisk(app, { region, volumeId, snapshotId: snapshot.id })),
+      async undo() {
+        await app.node.deleteDisk({ region, id: snapshot.id });
+      },
+    });
     const record = await runOperation(app, {
       name: "snapshot-create",
       objectId: snapshot.id,
@@ -67,17 +73,12 @@ export async function createSnapshot(
         },
         undo: () => app.store.disks.forget(snapshot.id, null),
       },
-      steps: [
-        new Step("seal", {
-          run: () => withRoom(app, region, () => seal(app, region, volumeId, snapshot.id)),
-          undo: () => region.storage.deleteImage(snapshot.id),
-        }),
-      ],
+      steps: [seal],
       commit: {
         async run() {
-          const { consistency } = snapshot;
+          const { consistency } = seal.value;
           const event = auditEvent(actor, "snapshot-create", snapshot, { slug, volumeId, consistency });
-          const usage = await measureDisk(region, snapshot, volume);
+          const usage = await measureDisk(app, snapshot, volume);
           return app.store.disks.commit(snapshot.id, { consistency, ...usage }, event);
         },
         withdraw: () => app.store.disks.withdraw(snapshot.id),
@@ -88,13 +89,13 @@ export async function createSnapshot(
   });
 }
 
-async function seal({ logger }: AppContext, region: Region, volumeId: string, snapshotId: string): Promise<void> {
+async function sealDisk(app: AppContext, seal: SealSpec): Promise<SealedDisk> {
   const startMs = performance.now();
-  const live = region.volumes.live(volumeId);
-  const { frozenMs } = await region.storage.sealImage(volumeId, snapshotId, { live }).catch((error: unknown) => {
-    // Its writers may have been made to wait for room meanwhile: then this says so.
-    if (hasErrorCode(error, "EBUSY")) region.volumes.live(volumeId);
-    throw error;
-  });
-  logger.debug({ volumeId, snapshotId, frozenMs, tookMs: performance.now() - startMs }, "copied a volume");
+  const sealed = await app.node.sealDisk(seal);
+  const { volumeId, snapshotId } = seal;
+  app.logger.debug(
+    { volumeId, snapshotId, frozenMs: sealed.frozenMs, tookMs: performance.now() - startMs },
+    "copied a volume",
+  );
+  return sealed;
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
-import { runOperation } from "@caisson/linux";
+import { runOperation, Step } from "@caisson/linux";
 import {
   CaissonError,
   formatSize,
@@ -14,10 +14,10 @@ import {
 } from "@caisson/model";
 import { type Actor, type AppContext, requireRegion, requireRegionOf } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
+import { withRoom } from "../disks/room.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Region } from "../region.ts";
-import { requireBaseImage } from "./base-image-import.ts";
-import { volumeContentSteps } from "./volume-content.ts";
+import { requireBaseImage } from "./base-image.ts";
 
 export interface CreateVolumeInput {
   readonly slug: string;
@@ -84,6 +84,8 @@ export async function createVolume(
     labels,
     createdAtMs: Date.now(),
   };
+  const disk = { region: region.name, id: volume.id };
+  const clonedFrom = source === null ? null : { imageId: source.imageId, sizeBytes: source.sizeBytes };
   const key =
     idempotencyKey === undefined ? undefined : { key: idempotencyKey, requestHash: hashRequest("volume", input) };
   return runOperation(app, {
@@ -97,7 +99,17 @@ export async function createVolume(
       },
       undo: () => app.store.disks.forget(volume.id, null),
     },
-    steps: volumeContentSteps(app, region, volume, { source, inodes }),
+    steps: [
+      new Step("image", {
+        run: () =>
+          withRoom(app, region.name, () =>
+            app.node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
+          ),
+        async undo() {
+          await app.node.deleteDisk(disk);
+        },
+      }),
+    ],
     commit: {
       async run() {
         const event = auditEvent(actor, "volume-create", volume, {
@@ -106,7 +118,7 @@ export async function createVolume(
           inodes,
           from: input.from ?? null,
         });
-        const usage = await measureDisk(region, volume, source?.usage ?? NO_USAGE);
+        const usage = await measureDisk(app, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
       },
       withdraw: () => app.store.disks.withdraw(volume.id),

@@ -1,10 +1,8 @@
 import type { AuditEvent, Disk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { growFileSystem } from "@caisson/storage";
 import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
-import { withDevice } from "../disks/with-device.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
@@ -25,7 +23,7 @@ export async function growVolume(
 ): Promise<Disk> {
   const volume = await requireDisk(app, actor, "volume", idOrSlug);
   const { id } = volume;
-  const region = requireRegionOf(app, volume);
+  const { name: region } = requireRegionOf(app, volume);
   const capacityBytes = requireCapacity(app, capacity);
   await waitForHolders(app, id);
   const event = auditEvent(actor, "volume-grow", volume, { fromBytes: volume.capacityBytes, capacityBytes });
@@ -43,12 +41,9 @@ export async function growVolume(
       },
       undo: () => app.store.disks.cancelGrow(id),
     },
-    steps: [
-      new Step("image", { run: () => region.storage.growImage(id, capacityBytes) }),
-      new Step("file-system", { run: () => withDevice(app, region.storage, id, growFileSystem) }),
-    ],
+    steps: [new Step("disk", { run: () => app.node.growDisk({ region, id }, capacityBytes) })],
     commit: {
-      run: async () => app.store.disks.finishGrow(id, await measureDisk(region, volume, volume), event),
+      run: async () => app.store.disks.finishGrow(id, await measureDisk(app, volume, volume), event),
       withdraw: () => settleGrow(app, id, event),
     },
   });
@@ -63,12 +58,11 @@ export async function settleGrow(app: AppContext, id: string, event: AuditEvent)
   if (volume === null) return null;
   // The commit that failed has happened, or the intent was never recorded.
   if (volume.growToBytes === null) return volume.capacityBytes === event.detail.capacityBytes ? volume : null;
-  const region = requireRegionOf(app, volume);
-  const image = await region.storage.getImage(id);
-  if (image === null || image.sizeBytes <= volume.capacityBytes) return null;
-  await region.storage.growImage(id, volume.growToBytes);
-  await withDevice(app, region.storage, id, growFileSystem);
-  return app.store.disks.finishGrow(id, await measureDisk(region, volume, volume), event);
+  const { name: region } = requireRegionOf(app, volume);
+  const grown = await app.node.getDisk({ region, id });
+  if (grown === null || grown.sizeBytes <= volume.capacityBytes) return null;
+  await app.node.growDisk({ region, id }, volume.growToBytes);
+  return app.store.disks.finishGrow(id, await measureDisk(app, volume, volume), event);
 }
 
 /** Throws `INVALID_CAPACITY` for a size below the volume's, or below the one that an earlier, unfinished grow is bringing it to. */

@@ -1,13 +1,12 @@
-import { step, undoSoon } from "@caisson/linux";
+import { type PersistentWork, step, undoSoon } from "@caisson/linux";
 import type { StorageDriver } from "@caisson/storage";
-import type { AppContext } from "../context.ts";
 
 /**
  * Runs `work` with the image attached read-write; the device is flushed and gone when this resolves. It goes after a failure too, so that the
  * image can be deleted or tried again; where that takes long it goes on in the background.
  */
 export async function withDevice<T>(
-  { persistent }: Pick<AppContext, "persistent">,
+  { persistent }: { readonly persistent: PersistentWork },
   storage: StorageDriver,
   imageId: string,
   work: (devicePath: string) => Promise<T>,

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type LiveFileSystem, mountVolume, recoverFileSystem, type SpaceGuard, trimVolume } from "@caisson/storage";
-import type { Logger } from "pino";
+import type { NodeLogger } from "../node-logger.ts";
 import type { MountsOptions } from "./root-mounts.ts";
 import { type Mounted, SharedMounts, type WritableMounts } from "./shared-mounts.ts";
 
@@ -23,7 +23,7 @@ export interface VolumeMountOptions {
 export class VolumeMounts {
   readonly #directory: string;
   readonly #locks: KeyedLock;
-  readonly #logger: Logger;
+  readonly #logger: NodeLogger;
   readonly #guard: SpaceGuard;
   readonly #onDamage: WritableMounts["onDamage"];
   readonly #mounts: SharedMounts;

@@ -8,7 +8,7 @@ import {
   unmountVolume,
   WriteWitness,
 } from "@caisson/storage";
-import type { Logger } from "pino";
+import type { NodeLogger } from "../node-logger.ts";
 
 /** How the one mount of an image is made. */
 export interface MountRecipe {
@@ -52,12 +52,12 @@ export interface Mounted {
  */
 export class SharedMounts {
   readonly #storage: StorageDriver;
-  readonly #logger: Logger;
+  readonly #logger: NodeLogger;
   readonly #writable: WritableMounts | null;
   readonly #byImage = new Map<string, Mounted>();
 
   /** Without `writable` all mounts are read-only. */
-  constructor(storage: StorageDriver, logger: Logger, writable: WritableMounts | null = null) {
+  constructor(storage: StorageDriver, logger: NodeLogger, writable: WritableMounts | null = null) {
     this.#storage = storage;
     this.#logger = logger;
     this.#writable = writable;

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { KeyedLock } from "@caisson/linux";
 import { mountVolume, type StorageDriver } from "@caisson/storage";
-import type { Logger } from "pino";
+import type { NodeLogger } from "../node-logger.ts";
 import { type Mounted, SharedMounts } from "./shared-mounts.ts";
 
 /** How long the root of a snapshot stays mounted after its last sandbox, so that the next one starts without mounting it. */
@@ -12,7 +12,7 @@ export interface MountsOptions {
   /** Where to mount. */
   readonly directory: string;
   readonly locks: KeyedLock;
-  readonly logger: Logger;
+  readonly logger: NodeLogger;
 }
 
 /**
@@ -22,7 +22,7 @@ export interface MountsOptions {
 export class RootMounts {
   readonly #directory: string;
   readonly #locks: KeyedLock;
-  readonly #logger: Logger;
+  readonly #logger: NodeLogger;
   readonly #mounts: SharedMounts;
   readonly #idleTimers = new Map<string, NodeJS.Timeout>();
 

@@ -3,12 +3,14 @@ import { type OperationContext, runOperation, Step } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type { StorageDriver } from "@caisson/storage";
 import { withDevice } from "../disks/with-device.ts";
-import { type BaseImage, DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
+import type { BaseImage } from "../node.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 
 /** The base image as the image builder left it: one ext4 file system in a file. */
 export interface BaseImageSource {
+  /** Name on the wire, for example `builtin:debian-13`. */
+  readonly name: string;
   readonly path: string;
   /** Hash of what it was made from. */
   readonly key: string;
@@ -23,16 +25,16 @@ export interface BaseImageSource {
  * before anything is written when the pool has no room for it.
  */
 export async function importBaseImage(
-  app: OperationContext,
+  context: OperationContext,
   storage: StorageDriver,
   source: BaseImageSource,
 ): Promise<BaseImage> {
-  const { path, key, sizeBytes } = source;
+  const { name, path, key, sizeBytes } = source;
   const imageId = `img_${key}`;
   const partialId = `${imageId}-importing`;
-  const base: BaseImage = { name: DEFAULT_BASE_IMAGE, imageId, sizeBytes };
+  const base: BaseImage = { name, imageId, sizeBytes };
   const existing = async () => ((await storage.getImage(imageId)) === null ? null : base);
-  return runOperation(app, {
+  return runOperation(context, {
     name: "base-image-import",
     objectId: imageId,
     intent: { run: existing, undo: () => storage.deleteImage(partialId) },
@@ -45,7 +47,7 @@ export async function importBaseImage(
         },
       }),
       new Step("copy", {
-        run: () => withDevice(app, storage, partialId, (devicePath) => copySparse(path, devicePath)),
+        run: () => withDevice(context, storage, partialId, (devicePath) => copySparse(path, devicePath)),
       }),
     ],
     commit: {
@@ -65,26 +67,6 @@ async function requireRoom(storage: StorageDriver, path: string): Promise<void> 
   throw new CaissonError(
     "STORAGE_FULL",
     `Cannot bring the built-in image into the pool: it needs ${formatSize(neededBytes)}, and ${formatSize(availableBytes)} are available`,
-  );
-}
-
-/** The built-in image of that name. Throws `SNAPSHOT_NOT_FOUND`, or `STORAGE_FULL` where the pool had no room for any. */
-export function requireBaseImage(
-  { name: region, baseImages }: Pick<Region, "name" | "baseImages">,
-  name: string,
-): BaseImage {
-  const base = baseImages.get(name);
-  if (base !== undefined) return base;
-  if (baseImages.size === 0) {
-    throw new CaissonError(
-      "STORAGE_FULL",
-      `The pool of region ${region} had no room for the built-in image when the server started. Make room ("caisson df" shows what holds it), ` +
-        "then start the server again",
-    );
-  }
-  throw new CaissonError(
-    "SNAPSHOT_NOT_FOUND",
-    `There is no built-in image ${JSON.stringify(name.slice(0, 64))}: choose one of ${[...baseImages.keys()].join(", ")}`,
   );
 }
 

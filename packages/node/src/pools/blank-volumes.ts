@@ -1,7 +1,6 @@
-import { undoSoon } from "@caisson/linux";
+import { type PersistentWork, undoSoon } from "@caisson/linux";
 import { randomCharacters } from "@caisson/model";
 import { formatFileSystem, type ImagePiece, type StorageDriver, withNewIdentity } from "@caisson/storage";
-import type { AppContext } from "../context.ts";
 import { withDevice } from "../disks/with-device.ts";
 
 /** Larger volumes are formatted one by one: there are few, and what makes one grows with its size, 4 MiB for 20 GB. */
@@ -21,13 +20,13 @@ interface Template {
  * leaves nothing: templates are made on ephemeral images.
  */
 export class BlankVolumes {
-  readonly #app: Pick<AppContext, "persistent">;
+  readonly #context: { readonly persistent: PersistentWork };
   readonly #storage: StorageDriver;
   /** By capacity and inodes, the one that was used longest ago first. */
   readonly #templates = new Map<string, Template>();
 
-  constructor(app: Pick<AppContext, "persistent">, storage: StorageDriver) {
-    this.#app = app;
+  constructor(context: { readonly persistent: PersistentWork }, storage: StorageDriver) {
+    this.#context = context;
     this.#storage = storage;
   }
 
@@ -58,11 +57,11 @@ export class BlankVolumes {
     const id = `scr_blank-${randomCharacters(20)}`;
     try {
       await storage.createImage(id, { sizeBytes, isEphemeral: true });
-      await withDevice(this.#app, storage, id, (path) => formatFileSystem(path, "data", { inodes }));
+      await withDevice(this.#context, storage, id, (path) => formatFileSystem(path, "data", { inodes }));
       return await storage.readPieces(id);
     } finally {
       const description = { work: "delete the image of a template", objectId: id };
-      await undoSoon(this.#app.persistent, description, () => storage.deleteImage(id));
+      await undoSoon(this.#context.persistent, description, () => storage.deleteImage(id));
     }
   }
 
