@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -29,15 +29,15 @@ test("what a client still sends after its connection was ended starts nothing", 
   agent.listen(join(directory, "agent.sock"));
   t.after(() => agent.close());
   let starts = 0;
-  const running = {
-    get agentSocketPath() {
-      starts += 1;
-      return join(directory, "agent.sock");
-    },
-  };
   const app = {
     logger: pino({ level: "silent" }),
-    ssh: { find: () => ({ sandbox: { running, record: { id: "sbx_ord_x" } }, tokenId: "tok" }), open: () => () => {} },
+    node: {
+      openAgent() {
+        starts += 1;
+        return connect(join(directory, "agent.sock"));
+      },
+    },
+    ssh: { find: () => ({ sandbox: { record: { id: "sbx_ord_x" } }, tokenId: "tok" }), open: () => () => {} },
     connections: { add: () => () => {} },
   } as unknown as AppContext;
   const { privateKey } = await openHostKey(directory);
