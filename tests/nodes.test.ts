@@ -177,6 +177,11 @@ suite("a server as a node", { timeout: 900_000 }, () => {
       assert.equal(code, "503 NODE_UNAVAILABLE");
       assert.match(message, elsewhere);
     }
+    Object.assign(process.env, server.clientEnv());
+    await client.createVolume("mine");
+    for (const volumes of [{ "/v": "growing" }, { "/a": "mine", "/b": "growing" }])
+      assert.equal((await client.createRefused({ volumes }))[0], "503 NODE_UNAVAILABLE");
+    await client.rest("DELETE", "/api/v2/volumes/mine?now=true");
     assert.equal((await client.rest<Node>("GET", `${NODES}/${OTHER}`)).state, "suspect");
     const [code, message] = await client.refused("DELETE", `${NODES}/${OTHER}`);
     assert.equal(code, "409 NODE_IN_USE");

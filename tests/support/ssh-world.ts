@@ -56,11 +56,11 @@ export class SshWorld implements AsyncDisposable {
   }
 
   /** The library's client, logged in to the first sandbox: OpenSSH's own does not misbehave. */
-  async openRaw(username = this.username): Promise<Client> {
+  async openRaw(): Promise<Client> {
     const raw = new ssh2.Client();
     raw.on("error", () => {});
     const { hostname: host, port } = this.ssh.endpoint;
-    raw.connect({ host, port, username, hostVerifier: () => true });
+    raw.connect({ host, port, username: this.username, hostVerifier: () => true });
     await once(raw, "ready");
     return raw;
   }

@@ -65,7 +65,7 @@ export function notLatest({ nodeId, generation }: Owner, latest: number | null):
   );
 }
 
-/** Why a node cannot be forgotten. `held`: what it has, for example `a volume`. */
+/** Why a node cannot be forgotten. `held`: the id of something that it has. */
 export function nodeInUse({ id, isLive }: NodeRecord, held: string | null): CaissonError {
   return new CaissonError(
     "NODE_IN_USE",

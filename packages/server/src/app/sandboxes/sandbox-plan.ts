@@ -114,5 +114,6 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
         "use what lies in one region",
     );
   }
+  for (const disk of used) requireRegionOf(app, disk);
   return requireRegionOf(app, first);
 }
