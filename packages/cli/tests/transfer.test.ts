@@ -79,6 +79,8 @@ test("what goes wrong has an exit code and leaves nothing", async () => {
   assert.equal((await run("get", "bad")).code, 4);
   assert.equal((await run("export", "nothing", inDirectory("nothing"))).code, 4);
   assert.equal((await run("export", "noise", inDirectory("missing/file"))).code, 4);
+  for (const place of ["/dev/null", server.directory]) assert.equal((await run("export", "noise", place)).code, 2);
+  assert.ok((await stat("/dev/null")).isCharacterDevice());
 });
 
 test("an export ends quietly with its reader, and by Ctrl-C, without a file", async () => {

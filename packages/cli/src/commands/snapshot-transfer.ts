@@ -72,17 +72,18 @@ export function addImportCommand(snapshots: Command): void {
 async function exportTo(context: Context, name: string, file: string, { raw = false }: ExportFlags): Promise<void> {
   if (file === STANDARD && process.stdout.isTTY)
     throw usageError("A terminal cannot show a snapshot", "Give a file, or send the output to another program.");
+  const mode = file === STANDARD ? null : await modeFor(file);
   const { client } = await context.connect();
   await withInterrupt(async (signal) => {
     const { slug } = await requireFound(client, "snapshot", name, client.snapshots.get(name, { signal }));
     const stream = await withSuggestion(client, "snapshot", name, () => client.snapshots.export(name, { raw, signal }));
     using counted = await Counted.of(context, slug, null);
     const bytes = stream.pipeThrough(counted.transform());
-    if (file === STANDARD) {
+    if (mode === null) {
       if (!(await pumpOutput(bytes, process.stdout))) throw new BrokenPipeError();
       return;
     }
-    await writeWhole(file, bytes);
+    await writeWhole(file, mode, bytes);
     context.output.confirm(`Exported snapshot ${slug} to ${file} (${counted.text})`, {
       slug,
       file,
@@ -124,12 +125,20 @@ async function openInput(file: string) {
   return handle.createReadStream();
 }
 
+/** The permissions of the file that is to be written: those that it has, or the usual ones. Throws for what is there and is no file. */
+async function modeFor(file: string): Promise<number> {
+  const there = await stat(file).catch(() => null);
+  if (there === null) return 0o666;
+  if (there.isFile()) return there.mode & 0o777;
+  throw usageError(`${file} is no file`, "Name a file, or - for standard output.");
+}
+
 /** Writes a file beside its place, and moves it there when it is whole and durable: an export that was cut off leaves what was there. */
-async function writeWhole(file: string, bytes: ReadableStream<Uint8Array>): Promise<void> {
+async function writeWhole(file: string, mode: number, bytes: ReadableStream<Uint8Array>): Promise<void> {
   const partial = join(dirname(file), `.${basename(file)}.${randomUUID().slice(0, 8)}.part`);
   try {
     {
-      await using handle = await open(partial, "wx");
+      await using handle = await open(partial, "wx", mode);
       for await (const piece of bytes) await handle.writeFile(piece);
       await handle.sync();
     }

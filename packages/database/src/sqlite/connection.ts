@@ -42,6 +42,19 @@ export class Connection implements Disposable {
     }
   }
 
+  /**
+   * As `transaction`, but a cut of power may undo it: it does not wait for the disk, which calls of this thread would wait for too. What the process has
+   * committed later lasts together with it.
+   */
+  unsyncedTransaction<T>(work: () => T, name: string): T {
+    this.#database.exec("PRAGMA synchronous = NORMAL");
+    try {
+      return this.transaction(work, name);
+    } finally {
+      this.#database.exec("PRAGMA synchronous = FULL");
+    }
+  }
+
   /** Runs `work` in one transaction; an exception rolls it back. `name`: the first part of the fault tag. */
   transaction<T>(work: () => T, name = "database"): T {
     this.#database.exec("BEGIN IMMEDIATE");

@@ -37,7 +37,7 @@ export function createNodeStore(connection: Connection): NodeStore {
     },
 
     async renew(owner, leaseMs) {
-      connection.transaction(() => {
+      connection.unsyncedTransaction(() => {
         requireLatest(connection, owner);
         connection.run(
           `UPDATE nodes SET lease_until_ms = ${NOW_MS} + ?, seen_at_ms = ${NOW_MS} WHERE id = ?`,

@@ -21,7 +21,7 @@ export interface BaseImageSource {
  * Brings the base image into a pool, once: its id carries the key, so an unchanged one is found there.
  *
  * It is written to an image of another name, which is the intent; the commit is the sealing, by which it becomes visible under its own id as a
- * whole. What is left under the other name, by a crash or after the commit, goes when the pool is compared with the database. Throws `STORAGE_FULL`
+ * whole. What is left under the other name, by a crash or after the commit, goes when the pool opens. Throws `STORAGE_FULL`
  * before anything is written when the pool has no room for it.
  */
 export async function importBaseImage(

@@ -7,6 +7,7 @@ const STALL_MS = 300_000;
 
 /** Ends the connection of a client that takes nothing of a long answer for five to ten minutes. */
 export function endWhenStalled(response: ServerResponse): void {
+  if (response.closed) return;
   const { socket } = response;
   let before = -1;
   const look = setInterval(() => {

@@ -89,6 +89,8 @@ export function transferRoutes(
       },
       async (request, reply) => {
         endWithToken(app, request, reply);
+        const left = new AbortController();
+        reply.raw.once("close", () => left.abort(new Error("The client of an import left")));
         passBodyOn(request.raw);
         const query = request.query as Readonly<Record<string, unknown>>;
         const labels = parseLabelFilter(query);
@@ -107,7 +109,7 @@ export function transferRoutes(
         };
         const body = request.raw.iterator({ destroyOnReturn: false });
         try {
-          return await show(request, await importSnapshot(app, request.actor, input, body));
+          return await show(request, await importSnapshot(app, request.actor, input, body, left.signal));
         } finally {
           // The rest of one that was refused: a client that still sends may look for the answer only then.
           request.raw.resume();
@@ -119,6 +121,7 @@ export function transferRoutes(
 
 /** A transfer ends when the token is revoked that it was asked for with. */
 function endWithToken(app: AppContext, { actor }: FastifyRequest, { raw }: FastifyReply): void {
+  if (raw.closed) return;
   const forget = app.connections.add(actor.token.id, () => raw.destroy());
   raw.once("close", forget);
 }

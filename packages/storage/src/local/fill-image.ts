@@ -2,8 +2,8 @@ import { step, syncFile, truncateFile } from "@caisson/linux";
 import type { FillableImage } from "../driver.ts";
 import type { IncomingImage } from "./image-directory.ts";
 
-/** So much is written between two looks at the room; it is put on stable storage then, so that no more waits in memory, which others need. */
-const STRIDE_BYTES = 64 * 2 ** 20;
+/** So much is written, at most, between two looks at the room; it is put on stable storage then, so that no more waits in memory, which others need. */
+export const STRIDE_BYTES = 64 * 2 ** 20;
 
 /** An incoming image as its filler sees it. `requireSpace` throws where the pool has no room for more. */
 export class FillableFile implements FillableImage {

@@ -44,7 +44,7 @@ import { copyWhole } from "./copy/copy-whole.ts";
 import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { LastSealed } from "./copy/last-sealed.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
-import { FillableFile } from "./fill-image.ts";
+import { FillableFile, STRIDE_BYTES } from "./fill-image.ts";
 import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { readPieces, writePieces } from "./image-pieces.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
@@ -118,6 +118,8 @@ export class LocalStorage implements StorageDriver {
   readonly #loopDevices: LoopDevices;
   /** Images that somebody reads. */
   readonly #open = new Set<OpenImageFile>();
+  /** How many images are being filled at the moment. */
+  #fillerCount = 0;
   #isClosed = false;
 
   private constructor(
@@ -298,7 +300,13 @@ export class LocalStorage implements StorageDriver {
       }
       await using incoming = await this.#images.createIncoming(id);
       const { file, path } = incoming;
-      await step("storage.fill", () => fill(new FillableFile(incoming, () => this.#requireSpace(action, false))));
+      this.#fillerCount += 1;
+      try {
+        const requireSpace = (): Promise<void> => this.#requireSpace(action, false, this.#fillerCount * STRIDE_BYTES);
+        await step("storage.fill", () => fill(new FillableFile(incoming, requireSpace)));
+      } finally {
+        this.#fillerCount -= 1;
+      }
       await changeMode(path, 0o400);
       await step("storage.seal.sync", () => syncFile(file, path));
       await step("storage.seal.commit", () => incoming.commit(this.#images.pathOf("sealed", id)));
@@ -611,9 +619,10 @@ export class LocalStorage implements StorageDriver {
       throw new CaissonError("SHUTTING_DOWN", `Cannot ${action}: the pool ${this.#directory} is closed`);
   }
 
-  async #requireSpace(action: string, isEphemeral: boolean): Promise<void> {
+  /** `claimedBytes`: what is about to be written, by this call and others. */
+  async #requireSpace(action: string, isEphemeral: boolean, claimedBytes = 0): Promise<void> {
     const { freeBytes } = await this.#readSpace();
-    const leftBytes = isEphemeral ? freeBytes : freeBytes - this.#headroomBytes;
+    const leftBytes = (isEphemeral ? freeBytes : freeBytes - this.#headroomBytes) - claimedBytes;
     if (leftBytes >= (isEphemeral ? MINIMUM_FREE_BYTES : MINIMUM_AVAILABLE_BYTES)) return;
     throw new CaissonError(
       "STORAGE_FULL",

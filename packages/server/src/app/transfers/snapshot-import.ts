@@ -25,13 +25,14 @@ export interface ImportSnapshotInput {
  * which is one step of the storage: only a whole and sound image becomes visible in the pool. Commit: the row is `ready`, with its event.
  *
  * What is damaged or cut is found before the sealing, so that nothing of it stays. A failure undoes as that of a volume's creation does. A crash leaves a row that the next start
- * undoes; the image that was being written goes with the process.
+ * undoes; the image that was being written goes with the process. `signal`: the client that would be answered has left.
  */
 export async function importSnapshot(
   app: AppContext,
   actor: Actor,
   input: ImportSnapshotInput,
   body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const given = input.labels === null ? null : requireLabels(input.labels);
@@ -63,6 +64,7 @@ export async function importSnapshot(
     name: "snapshot-import",
     objectId: id,
     lock: id,
+    signal,
     intent: {
       async run() {
         await app.store.disks.reserve(snapshot);
