@@ -452,7 +452,17 @@ async function runInside(): Promise<void> {
   const env: NodeJS.ProcessEnv = { ...process.env, [MARK]: "1" };
   // The runner's mark would make the inner process speak the runner's binary protocol.
   delete env.NODE_TEST_CONTEXT;
-  const args = ["--net", "--mount", "--", process.execPath, "--test-reporter=spec", import.meta.filename];
+  // What is unmounted outside is to be unmounted here too.
+  const args = [
+    "--net",
+    "--mount",
+    "--propagation",
+    "slave",
+    "--",
+    process.execPath,
+    "--test-reporter=spec",
+    import.meta.filename,
+  ];
   const child = spawn("unshare", args, { env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {

@@ -19,7 +19,7 @@ export class MemoryCgroup implements AsyncDisposable {
   /** Words before a command that start it in the cgroup. */
   get prefix(): string[] {
     const script = `echo $$ > ${this.path}/cgroup.procs && mount --bind ${this.path} ${root} && exec "$@"`;
-    return ["unshare", "--mount", "sh", "-c", script, "agent"];
+    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "agent"];
   }
 
   /** Processes that the kernel has ended here for want of memory. */

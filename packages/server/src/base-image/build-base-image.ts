@@ -95,7 +95,16 @@ async function bootstrap(
   const aptOptions = [...inputs.apt.options, 'Acquire::Retries "3";', 'Acquire::Languages "none";'];
   const sources = inputs.apt.sources.map(({ uri, suite, components }) => `deb ${uri} ${suite} ${components.join(" ")}`);
   // The namespaces make sure that killing the one process that this one started ends all of the build and drops its mounts.
-  const namespaces = ["--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"];
+  const namespaces = [
+    "--mount",
+    "--propagation",
+    "slave",
+    "--pid",
+    "--fork",
+    "--kill-child=SIGKILL",
+    "--mount-proc",
+    "--",
+  ];
   const mmdebstrap = [
     "mmdebstrap",
     "--mode=root",
