@@ -115,10 +115,11 @@ test("an export whose server dies fails, and leaves what was there", async (cont
   const file = join(directory, "kept.snapshot");
   await writeFile(file, "kept");
   const exporting = startCaisson(["snapshots", "export", "noise", "-"], server.environment);
+  const closed = once(exporting, "close");
   await once(exporting.stdout, "readable");
   await server.stop();
   exporting.stdout.resume();
-  const [code] = await once(exporting, "close");
+  const [code] = await closed;
   assert.equal(code, 6);
   assert.equal((await server.run(["snapshots", "export", "noise", file])).code, 6);
   assert.equal(await readFile(file, "utf8"), "kept");
