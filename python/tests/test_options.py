@@ -81,6 +81,7 @@ def test_records_are_dictionaries_with_attributes() -> None:
         "inodes": None,
         "used_inodes": None,
         "unavailable": None,
+        "node": None,
     }
     assert json.loads(json.dumps(volume)) == volume
     assert pickle.loads(pickle.dumps(volume)).slug == "s"
