@@ -89,4 +89,4 @@ def test_records_are_dictionaries_with_attributes() -> None:
     with pytest.raises(AttributeError, match="labels"):
         _ = volume.labels
     meta = SandboxMeta.from_wire({"createdAt": "t", "labels": {"camelKey": "V"}})
-    assert meta == {"created_at": "t", "labels": {"camelKey": "V"}, "stopped_at": None}
+    assert meta == {"created_at": "t", "labels": {"camelKey": "V"}, "stopped_at": None, "node": None}
