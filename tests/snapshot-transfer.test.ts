@@ -247,7 +247,7 @@ suite("snapshots leave and come", { timeout: 900_000 }, () => {
     await client.createVolume("taken");
     assert.deepEqual(await early("taken"), [409, "SLUG_ALREADY_IN_USE"]);
     await remove("volumes/taken");
-    assert.equal((await refused(file, "&region=xxx"))[0], "400 INVALID_REGION");
+    assert.equal((await refused(file, "&region=zzz"))[0], "400 INVALID_REGION");
     assert.equal((await refused(file, "&bootable=true"))[0], "400 INVALID_REQUEST");
     assert.equal((await refused(file, "&raw=perhaps"))[0], "400 INVALID_REQUEST");
     assert.equal((await refused(file, `&labels[${"x".repeat(65)}]=1`))[0], "400 INVALID_LABELS");

@@ -84,7 +84,7 @@ export function addNodesCommands(program: Command): void {
 
   const forget = nodes
     .command("forget")
-    .description("Forget a node that is gone for good; refused while it is live or has anything")
+    .description("Forget a node that is gone for good; refused while it is live or holds disks or sandboxes")
     .argument("<id>")
     .action(
       run(async (context, id: string) => {

@@ -63,7 +63,7 @@ export class Nodes {
     return this.#change(path`/api/v1/nodes/${id}/undrain`, options);
   }
 
-  /** Forgets a node that is gone for good. Throws {@linkcode NotFoundError}, and {@linkcode ConflictError} while it is live or has anything. */
+  /** Forgets a node that is gone for good. Throws {@linkcode NotFoundError}, and {@linkcode ConflictError} while it is live or holds disks or sandboxes. */
   async forget(id: string, options?: RequestOptions): Promise<void> {
     await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/${id}`, options });
   }

@@ -5,7 +5,7 @@ import { auditEvent } from "../operations/audit-event.ts";
 import { getNode } from "./node-get.ts";
 
 /**
- * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live or has anything, and `FORBIDDEN` unless the actor may administer the
+ * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live or holds disks or sandboxes, and `FORBIDDEN` unless the actor may administer the
  * server.
  */
 export async function forgetNode(app: AppContext, actor: Actor, id: string): Promise<void> {
