@@ -5,6 +5,7 @@ import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
 import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
 import { nodeConformance } from "./node-conformance.ts";
+import { replicationConformance } from "./replication-conformance.ts";
 import { SAMPLE_OWNER, sampleDisk, sampleNode } from "./samples.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
@@ -19,6 +20,7 @@ export interface StoreHarness {
 /** The shared test suite of the database seam. */
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
+  replicationConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;
     let store: Store;

@@ -15,6 +15,8 @@ import { takeNodeEvent } from "./app/node-event.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { DEFAULT_BASE_IMAGE, type Region } from "./app/region.ts";
+import { replicateAllByPolicy } from "./app/replication/replication-policy.ts";
+import { Replicator } from "./app/replication/replicator.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
@@ -35,6 +37,7 @@ import { startPreviews } from "./previews/start-previews.ts";
 import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
@@ -98,6 +101,8 @@ export async function startServer(
   const owner = { nodeId, generation };
   undo.defer(new NodeLease({ store, owner, metrics, logger }, onDisplaced).start());
 
+  const snapshotStore =
+    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
   const app: AppContext = {
     config,
     store,
@@ -112,6 +117,8 @@ export async function startServer(
     previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ node }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     transfers: new TransferPlaces(config.transfers),
+    snapshotStore,
+    replicator: new Replicator(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,
@@ -123,6 +130,10 @@ export async function startServer(
   await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
   await node.prepare();
   undo.defer(startPeriodicJobs(app));
+  if (snapshotStore !== null) {
+    await replicateAllByPolicy(app);
+    undo.defer(app.replicator.start(app, snapshotStore));
+  }
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)

@@ -7,6 +7,7 @@ import { type Actor, type AppContext, requireRegion } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { makeRoom } from "../disks/room.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { replicateByPolicy } from "../replication/replication-policy.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
 
 export interface ImportSnapshotInput {
@@ -59,8 +60,7 @@ export async function importSnapshot(
     owner: app.owner,
   };
   const { id } = snapshot;
-  // Awaited here, because the source and the place are given back with the return.
-  return await runOperation(app, {
+  const record = await runOperation(app, {
     name: "snapshot-import",
     objectId: id,
     lock: id,
@@ -94,6 +94,7 @@ export async function importSnapshot(
       withdraw: () => app.store.disks.withdraw(id),
     },
   });
+  return replicateByPolicy(app, record);
 }
 
 /** So much is written between two looks at whether the pool needs room. */
