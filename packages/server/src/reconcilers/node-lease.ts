@@ -1,3 +1,4 @@
+import type { Owner } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
 import { runEvery } from "./run-every.ts";
@@ -11,12 +12,14 @@ const RENEW_INTERVAL_MS = 3_000;
  * several. `onReplaced` is called when a later run of the node has begun, or it was forgotten: this server may do nothing more.
  */
 export class NodeLease {
-  readonly #app: Pick<AppContext, "store" | "owner" | "metrics" | "logger">;
+  readonly #app: Pick<AppContext, "store" | "metrics" | "logger">;
+  readonly #owner: Owner;
   readonly #onReplaced: (error: Error) => void;
   #isFailing = false;
 
-  constructor(app: Pick<AppContext, "store" | "owner" | "metrics" | "logger">, onReplaced: (error: Error) => void) {
+  constructor(app: Pick<AppContext, "store" | "metrics" | "logger">, owner: Owner, onReplaced: (error: Error) => void) {
     this.#app = app;
+    this.#owner = owner;
     this.#onReplaced = onReplaced;
   }
 
@@ -26,10 +29,10 @@ export class NodeLease {
   }
 
   async renew(): Promise<void> {
-    const { store, owner, metrics, logger } = this.#app;
-    const { nodeId } = owner;
+    const { store, metrics, logger } = this.#app;
+    const { nodeId } = this.#owner;
     try {
-      await store.nodes.renew(owner, LEASE_MS);
+      await store.nodes.renew(this.#owner, LEASE_MS);
     } catch (error) {
       if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") return this.#onReplaced(error);
       metrics.countBackgroundError("node-lease");
