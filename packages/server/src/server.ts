@@ -96,7 +96,8 @@ export async function startServer(
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
   const owner = { nodeId, generation };
-  undo.defer(new NodeLease({ store, owner, metrics, logger }, onDisplaced).start());
+  const regions = new Map(description.regions.map((region) => [region.name, regionOf(region)]));
+  undo.defer(new NodeLease({ store, owner, node, regions, metrics, logger }, onDisplaced).start());
 
   const app: AppContext = {
     config,
@@ -104,7 +105,7 @@ export async function startServer(
     owner,
     node,
     hostPlaces: description,
-    regions: new Map(description.regions.map((region) => [region.name, regionOf(region)])),
+    regions,
     locks: new KeyedLock(),
     room: new RoomMaker(),
     live,

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import type { NodeRecord, Store } from "@caisson/database";
 import { step } from "@caisson/linux";
@@ -20,6 +21,8 @@ export function beginNode(
     regions: config.regions,
     address: config.node.address ?? hostname(),
     labels: config.node.labels,
+    // The node is this process.
+    runId: randomUUID(),
     capacity: {
       places: sandboxPlaces(config.sandboxes, hostPlaces).total,
       memoryMib: maxMemoryBytes === null ? null : Math.floor(maxMemoryBytes / MIB),
