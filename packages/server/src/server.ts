@@ -1,5 +1,6 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
 import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
@@ -34,7 +35,7 @@ import { Metrics } from "./metrics/metrics.ts";
 import { ensureNodeId } from "./node-file.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
-import { purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
+import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
@@ -88,17 +89,17 @@ export async function startServer(
   const description = await node.describe();
   const { isDraining, generation } = await beginNode(
     { config, store },
-    { id: nodeId, hostPlaces: description.placeCount, leaseMs: LEASE_MS },
+    { id: nodeId, address: config.node.address ?? hostname(), labels: config.node.labels, description },
+    LEASE_MS,
   );
   if (isDraining)
     logger.warn(
       { nodeId },
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
-  const owner = { nodeId, generation };
-  undo.defer(new NodeLease({ store, metrics, logger }, owner, onDisplaced).start());
   const nodes = new NodeDirectory(nodeId);
-  nodes.add(connectedNode(owner, node, description));
+  nodes.add(connectedNode({ nodeId, generation }, node, description));
+  undo.defer(new NodeLease({ store, metrics, logger }, nodes.own, onDisplaced).start());
 
   const app: AppContext = {
     config,
@@ -119,7 +120,7 @@ export async function startServer(
   // What is tried again needs the node.
   undo.defer(() => app.persistent.close());
   await recover(app, nodes.own);
-  await purgeExpired(app, nodes.own).catch((error: unknown) =>
+  await Promise.all([purgeExpired(app, nodes.own), expireRows(app)]).catch((error: unknown) =>
     logger.error({ err: error }, "cannot purge; it is tried again"),
   );
   await node.prepare();

@@ -14,6 +14,8 @@ const USAGE_AGE_MS = 10 * 60_000;
 /** The most time, and the most disks, that one run measures. */
 const MEASURE_BUDGET_MS = 2_000;
 const MEASURE_BATCH = 500;
+/** Until then one that comes too late is told so. */
+const JOIN_TOKEN_HISTORY_MS = 24 * 3_600_000;
 const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 
 /** Frees the storage of volumes and snapshots of a node whose retention is over. */
@@ -31,6 +33,7 @@ export async function expireRows(app: AppContext): Promise<void> {
   const nowMs = Date.now();
   await app.store.disks.expireIdempotencyKeys(nowMs - IDEMPOTENCY_MS);
   await app.store.sandboxes.expire(nowMs - app.config.sandboxes.historyMs);
+  await app.store.joining.expireTokens(nowMs - JOIN_TOKEN_HISTORY_MS);
   await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
 }
 
