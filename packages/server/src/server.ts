@@ -17,7 +17,7 @@ import { beginNode } from "./app/nodes/node-begin.ts";
 import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { DEFAULT_BASE_IMAGE } from "./app/region.ts";
-import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
+import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
@@ -98,8 +98,9 @@ export async function startServer(
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
   const nodes = new NodeDirectory(nodeId);
-  nodes.add(connectedNode({ nodeId, generation }, node, description));
-  undo.defer(new NodeLease({ store, metrics, logger }, nodes.own, onDisplaced).start());
+  const own = connectedNode({ nodeId, generation }, node, description);
+  nodes.add(own);
+  undo.defer(new NodeLease({ store, metrics, logger }, own, onDisplaced).start());
 
   const app: AppContext = {
     config,
@@ -119,12 +120,12 @@ export async function startServer(
   };
   // What is tried again needs the node.
   undo.defer(() => app.persistent.close());
-  await recover(app, nodes.own);
-  await Promise.all([purgeExpired(app, nodes.own), expireRows(app)]).catch((error: unknown) =>
+  await recover(app, own, "server-restart");
+  await Promise.all([purgeExpired(app, own), expireRows(app)]).catch((error: unknown) =>
     logger.error({ err: error }, "cannot purge; it is tried again"),
   );
   await node.prepare();
-  undo.defer(startNodeJobs(app, nodes.own));
+  undo.defer(startNodeJobs(app, own));
   undo.defer(startRowJobs(app));
 
   const http = await buildHttp(app, tls);
@@ -180,10 +181,17 @@ function nodeOptions(
   };
 }
 
-/** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */
+/**
+ * Ends what ends with the server: what is being created, what runs on its own host, and sessions, whose creators are cut off. What runs for a time on another machine goes on, and is taken up by
+ * the next start. Waits for every end, but not for one that keeps failing: the next start closes the row.
+ */
 async function endAllSandboxes(app: AppContext): Promise<void> {
   await app.live.refuseMore();
-  const ends = app.live.all().map((live) => endSandbox(app, live, "server-stopped"));
+  const endsHere = ({ record, mode, ending }: LiveSandbox): boolean =>
+    record.owner.nodeId === app.nodes.ownId || mode === "session" || ending !== null;
+  const [ending, staying] = [app.live.all().filter(endsHere), app.live.all().filter((live) => !endsHere(live))];
+  for (const { timer } of staying) if (timer !== null) clearTimeout(timer);
+  const ends = ending.map((live) => endSandbox(app, live, "server-stopped"));
   await isDoneWithin(
     Promise.all(ends).then((all) => all.every(Boolean)),
     SHUTDOWN_WAIT_MS,
