@@ -4,6 +4,7 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
 import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import { joiningConformance } from "./joining-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { SAMPLE_OWNER, sampleDisk, sampleNode } from "./samples.ts";
 
@@ -19,6 +20,7 @@ export interface StoreHarness {
 /** The shared test suite of the database seam. */
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
+  joiningConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;
     let store: Store;
