@@ -122,6 +122,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   readonly listMountedDisks: Node["listMountedDisks"] = (...values) => this.#call("listMountedDisks", values);
   readonly placesOf: Node["placesOf"] = (...values) => this.#call("placesOf", values);
   readonly stopSandbox: Node["stopSandbox"] = (...values) => this.#call("stopSandbox", values);
+  readonly listSandboxes: Node["listSandboxes"] = (...values) => this.#call("listSandboxes", values);
   readonly ownEnd: Node["ownEnd"] = (...values) => this.#call("ownEnd", values);
 
   async startSandbox(sandbox: SandboxSpec, signal: AbortSignal): Promise<StartedSandbox> {
@@ -412,7 +413,9 @@ export class LinkedNode implements Node, AsyncDisposable {
       socket.destroy();
       if (error instanceof LinkProblem) throw error;
       if (timeout.aborted) throw new LinkProblem(`${shown} does not answer: look at the machine and the network`);
-      throw new LinkProblem(explainConnectionError(error, shown), { cause: error });
+      // The session says only that it is closed.
+      const cause = socket.errored ?? error;
+      throw new LinkProblem(explainConnectionError(cause, shown), { cause });
     }
   }
 

@@ -32,6 +32,7 @@ export const DEADLINES_MS = {
   // Mounting may check a file system first.
   startSandbox: CHECK_MS,
   stopSandbox: DISK_MS,
+  listSandboxes: QUICK_MS,
   ownEnd: QUICK_MS,
   /** Until it is open; from then on, for each piece. */
   exportDisk: DISK_MS,
