@@ -25,17 +25,14 @@ export interface TestNode extends AsyncDisposable {
 export interface TestNodeOptions {
   /** What it keeps is there afterwards, for its next run. Default: a directory of its own, which goes with it. */
   readonly directory?: string;
-  /** Default: nobody else hears of its events. */
-  readonly takeEvent?: TakeNodeEvent;
+  /** How an event gets to those who are told. Default: at once. */
+  readonly deliver?: TakeNodeEvent;
 }
 
 export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNode> {
   const directory = given.directory ?? (await mkdtemp(join(tmpdir(), "caisson-node-")));
   const events: NodeEvent[] = [];
-  const takeEvent = async (event: NodeEvent): Promise<void> => {
-    events.push(event);
-    await given.takeEvent?.(event);
-  };
+  const takeEvent = given.deliver ?? (async (event: NodeEvent): Promise<void> => void events.push(event));
   const runtime = new EchoRuntime(join(directory, "run"));
   const options: NodeOptions = {
     directory,

@@ -6,6 +6,7 @@ import type { Server as TlsServer } from "node:tls";
 import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type NodeOptions, openNode } from "@caisson/node";
+import { LinkedNode } from "@caisson/node-link";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { PLACES_DEFAULT } from "@caisson/runtime";
 import type { Logger } from "pino";
@@ -13,6 +14,7 @@ import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { takeNodeEvent } from "./app/node-event.ts";
+import { controlCredentials } from "./app/nodes/control-credentials.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
 import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
@@ -37,9 +39,12 @@ import { startPreviews } from "./previews/start-previews.ts";
 import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
+/** How long a start waits for nodes on other machines; it goes on without those that take longer. */
+const REMOTE_WAIT_MS = 2_000;
 /** How long the ends of sandboxes may take when the server ends. */
 const SHUTDOWN_WAIT_MS = 15_000;
 
@@ -127,6 +132,9 @@ export async function startServer(
   await node.prepare();
   undo.defer(startNodeJobs(app, own));
   undo.defer(startRowJobs(app));
+  const credentials = controlCredentials(store);
+  const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
+  await remote.start(REMOTE_WAIT_MS);
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
@@ -148,13 +156,13 @@ export async function startServer(
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
-  const { credentials, isTokenReplaced } = await app.credentials.ensure(
+  const { credentials: shown, isTokenReplaced } = await app.credentials.ensure(
     config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
   );
   if (isTokenReplaced)
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
-  return { credentials, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
+  return { credentials: shown, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
 }
 
 /** What the settings say of the host. */
@@ -188,7 +196,8 @@ function nodeOptions(
 async function endAllSandboxes(app: AppContext): Promise<void> {
   await app.live.refuseMore();
   const endsHere = ({ record, mode, ending }: LiveSandbox): boolean =>
-    record.owner.nodeId === app.nodes.ownId || mode === "session" || ending !== null;
+    record.owner.nodeId === app.nodes.ownId ||
+    ((mode === "session" || ending !== null) && app.nodes.find(record) !== null);
   const [ending, staying] = [app.live.all().filter(endsHere), app.live.all().filter((live) => !endsHere(live))];
   for (const { timer } of staying) if (timer !== null) clearTimeout(timer);
   const ends = ending.map((live) => endSandbox(app, live, "server-stopped"));

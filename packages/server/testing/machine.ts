@@ -42,10 +42,10 @@ export class Machine implements AsyncDisposable {
   }
 
   async start(): Promise<void> {
-    const takeEvent: TakeNodeEvent = async (event) => {
+    const deliver: TakeNodeEvent = async (event) => {
       if (this.#problem() === null) await this.#options?.takeEvent(event);
     };
-    this.#host = await openTestNode({ directory: this.#directory, takeEvent });
+    this.#host = await openTestNode({ directory: this.#directory, deliver });
     await this.#connect();
   }
 
