@@ -14,6 +14,7 @@ const RULES: ImportRules = {
     storage: ["model", "linux"],
     runtime: ["model", "linux", "certificates"],
     node: ["model", "linux", "storage", "runtime"],
+    "node-link": ["model", "node", "certificates"],
     database: ["model"],
     agent: ["model", "protocol"],
     objects: ["model", "linux"],
@@ -28,6 +29,7 @@ const RULES: ImportRules = {
       "storage",
       "runtime",
       "node",
+      "node-link",
       "database",
       "objects",
       "snapshot-store",
@@ -56,7 +58,7 @@ const RULES: ImportRules = {
     context: {
       path: "packages/server/src/app/context.ts",
       variable: "app",
-      members: ["store", "node", "regions", "locks", "live", "snapshotStore"],
+      members: ["store", "nodes", "locks", "live", "snapshotStore"],
     },
   },
   control: {

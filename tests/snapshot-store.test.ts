@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
-import { execFile } from "node:child_process";
 import { FaultProxy, SeaweedServer } from "@caisson/objects/testing";
-import { Sandbox } from "@deno/sandbox";
+import type { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
@@ -52,7 +52,11 @@ class Replicating {
   }
 
   /** Writes so much noise to a file of the volume, and takes a snapshot. */
-  async snapshot(volume: string, slug: string, { mib, file = "noise" }: { readonly mib: number; readonly file?: string }) {
+  async snapshot(
+    volume: string,
+    slug: string,
+    { mib, file = "noise" }: { readonly mib: number; readonly file?: string },
+  ) {
     Object.assign(process.env, this.server.clientEnv());
     await this.client.with({ volumes: { "/v": volume } }, (sandbox: Sandbox) =>
       shell(sandbox, `head -c ${mib}M /dev/urandom > /v/${file}; echo 'a mark that must not leak' > /v/mark; sync`),
@@ -107,7 +111,8 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
 
   test("nothing in the store is in the clear, and the key is the server's alone", async () => {
     for (const entry of await readdir(directory, { recursive: true, withFileTypes: true }))
-      if (entry.isFile()) assert.ok(!(await readFile(join(entry.parentPath, entry.name))).includes("a mark that must not leak"));
+      if (entry.isFile())
+        assert.ok(!(await readFile(join(entry.parentPath, entry.name))).includes("a mark that must not leak"));
     const path = join(far.server.dataDirectory, "keys/installation.key");
     assert.equal((await stat(path)).mode & 0o777, 0o600);
     const printed = await far.caisson("keys", "export", "--data", far.server.dataDirectory);
@@ -136,9 +141,14 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     const response = await far.server.request("/api/v2/snapshots/first?now=true", { method: "DELETE" });
     assert.equal(response.status, 202, "its space is free, and its copy is not gone");
     await rename(away, directory);
-    assert.equal((await far.client.rest<{ id: string }>("POST", "/api/v2/snapshots/waits/replicate", {})).id.slice(0, 4), "snp_");
+    assert.equal(
+      (await far.client.rest<{ id: string }>("POST", "/api/v2/snapshots/waits/replicate", {})).id.slice(0, 4),
+      "snp_",
+    );
     await far.until("waits", "replicated");
-    const [first] = await far.client.rest<{ id: string }[]>("GET", "/api/v2/snapshots?deleted=true&search=first").catch(() => []);
+    const [first] = await far.client
+      .rest<{ id: string }[]>("GET", "/api/v2/snapshots?deleted=true&search=first")
+      .catch(() => []);
     assert.equal(first, undefined);
   });
 

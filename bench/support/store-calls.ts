@@ -153,7 +153,7 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
     "disks.totals": plain(() => disks.totals()),
     "disks.listIds (a start of the server)": plain(() => disks.listIds(owner.nodeId)),
     "disks.expireIdempotencyKeys": plain(() => disks.expireIdempotencyKeys(0)),
-    "nodes.renew": plain(() => nodes.renew(owner, 3_600_000)),
+    "nodes.renew": plain(() => nodes.renew(owner, 3_600_000, { ord: 1e12 })),
     "nodes.list": plain(() => nodes.list()),
     "sandboxes.reserve with a volume": async () => {
       const [sandbox, volumeId] = [newSandbox(), await ready()];

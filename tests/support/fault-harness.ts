@@ -105,7 +105,10 @@ export class FaultHarness implements AsyncDisposable {
     const state = await eventually(
       `an end of the upload of ${slug}`,
       async () => {
-        const { replication } = await this.client.extended<{ replication: { state: string } }>("GET", `/api/v2/snapshots/${slug}`);
+        const { replication } = await this.client.extended<{ replication: { state: string } }>(
+          "GET",
+          `/api/v2/snapshots/${slug}`,
+        );
         return replication.state === "uploading" ? null : replication.state;
       },
       60_000,

@@ -272,14 +272,21 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       },
       run: (id) => harness.replicate(id),
       async verify(id, isAcknowledged) {
-        const { replication } = await harness.client.extended<{ replication: { state: string } }>("GET", `/api/v2/snapshots/${id}`);
+        const { replication } = await harness.client.extended<{ replication: { state: string } }>(
+          "GET",
+          `/api/v2/snapshots/${id}`,
+        );
         const isReplicated = replication.state === "replicated";
         assert.ok(isReplicated || !isAcknowledged, "a snapshot that was replicated is not");
         // The store may show one that is whole there before its row does, never the other way round.
         assert.ok(!isReplicated || (await harness.isInStore(diskIds.get(id) ?? "")), "the store does not have it");
         await eventually(
           "the snapshot in the store",
-          async () => (await harness.replicate(id).then(() => true, () => null)),
+          async () =>
+            await harness.replicate(id).then(
+              () => true,
+              () => null,
+            ),
           60_000,
         );
         await harness.assertRecorded(diskIds.get(id) ?? "", "snapshot-replicated");

@@ -54,12 +54,19 @@ export function nodeNotFound(id: string): CaissonError {
   return new CaissonError("NODE_NOT_FOUND", `There is no node ${JSON.stringify(id)}: list the nodes`);
 }
 
+const FORGOTTEN = (nodeId: string): string =>
+  `The node ${nodeId} was forgotten, and may do nothing more. To have its machine as a new node, remove node.json from its data directory or join it again`;
+
+export function nodeForgotten(nodeId: string): CaissonError {
+  return new CaissonError("NODE_UNAVAILABLE", FORGOTTEN(nodeId));
+}
+
 /** `latest`: the node's generation now; null: it was forgotten. */
 export function notLatest({ nodeId, generation }: Owner, latest: number | null): CaissonError {
   return new CaissonError(
     "NODE_UNAVAILABLE",
     latest === null
-      ? `The node ${nodeId} was forgotten: this run of it may do nothing more. Start its server again`
+      ? FORGOTTEN(nodeId)
       : `The node ${nodeId} has begun generation ${latest}, and this is generation ${generation}, which may do nothing more: another server has started with the same node.json. ` +
           "Stop one of the two, and give each machine a data directory of its own",
   );

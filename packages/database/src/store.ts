@@ -14,6 +14,7 @@ import type { Labels, StopReason } from "@caisson/model";
 export interface Store {
   readonly organizations: OrganizationStore;
   readonly nodes: NodeStore;
+  readonly joining: JoiningStore;
   readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
   readonly sshKeys: SshKeyStore;
@@ -84,10 +85,12 @@ export interface Owner {
 export interface NewNode {
   readonly id: string;
   readonly regions: readonly string[];
-  /** Host name or address, where other machines reach it. */
+  /** Where the server reaches it: host name or address, and the port of a node on another machine. */
   readonly address: string;
   readonly labels: Labels;
   readonly capacity: NodeCapacity;
+  /** Which start of its process this is: random, and another one each time. */
+  readonly runId: string;
 }
 
 /** How much the sandboxes of a node may have together. */
@@ -98,36 +101,109 @@ export interface NodeCapacity {
 }
 
 export interface NodeRecord extends NewNode {
-  /** Raised each time the node begins. */
+  /** Raised by each run that begins. 0: it has joined, and not begun yet. */
   readonly generation: number;
   /** It gets no new sandboxes; those that it has go on. */
   readonly isDraining: boolean;
   /** Whether its lease holds, by the store's clock. */
   readonly isLive: boolean;
   readonly leaseUntilMs: number;
+  /** When its last run began; before the first, when it joined. */
   readonly startedAtMs: number;
-  /** When it renewed its lease last. */
+  /** When it renewed its lease last; before that, as `startedAtMs`. */
   readonly seenAtMs: number;
   /** What its sandboxes have of its capacity, from their reservation to their end. */
   readonly reserved: { readonly places: number; readonly memoryMib: number };
+  /** What its pools have free, by region, as it said with its lease; a region of which it has said nothing is absent. */
+  readonly freeBytes: FreeBytes;
 }
+
+/** Bytes by region. */
+export type FreeBytes = Readonly<Record<string, number>>;
 
 /**
  * The machines that hold disks and run sandboxes. The clock of the store decides how long a lease holds. One that ran out takes nothing away from a node: only a
  * later generation does.
  */
 export interface NodeStore {
-  /** Begins a run of the node: the next generation, with a lease of so many milliseconds. Whether it drains stays as it is. */
+  /**
+   * Begins a run of the node: the next generation, with a lease of so many milliseconds. The run that began last keeps its generation. Either way the row is as the
+   * node describes itself now, and what its sandboxes have of its capacity is counted anew. Whether it drains stays as it is. Throws `NODE_UNAVAILABLE` for a node
+   * that was forgotten.
+   */
   begin(node: NewNode, leaseMs: number): Promise<NodeRecord>;
-  /** Lengthens the lease, also one that ran out. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten: this run of it must end. */
-  renew(owner: Owner, leaseMs: number): Promise<void>;
+  /**
+   * Lengthens the lease, also one that ran out, and remembers what the node's pools have free. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten:
+   * this run of it must end.
+   */
+  renew(owner: Owner, leaseMs: number, freeBytes: FreeBytes): Promise<void>;
   get(id: string): Promise<NodeRecord | null>;
   /** All, by id. */
   list(): Promise<readonly NodeRecord[]>;
   /** Begins or ends draining. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
-  /** Forgets a node for good. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state, or sandboxes that have not ended. */
+  /** Forgets a node for good: its id is never given again. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state, or sandboxes that have not ended. */
   forget(id: string, event: AuditEvent): Promise<void>;
+}
+
+/** What signs the certificates of the installation's nodes and servers. */
+export interface Authority {
+  /** PEM. */
+  readonly certificate: string;
+  /** PEM, PKCS #8. */
+  readonly privateKey: string;
+}
+
+/** With it one machine joins as a node, once, until it expires. */
+export interface JoinToken {
+  readonly id: string;
+  /** The only region that the node may have; null: those that it says. */
+  readonly region: string | null;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+  /** Who used it; null: nobody yet. */
+  readonly nodeId: string | null;
+}
+
+/** A machine that joins. */
+export interface Joining {
+  /** The id that the node gets, unless the machine has joined with this token before. */
+  readonly nodeId: string;
+  /** SHA-256 of the machine's public key, as text: who joins. */
+  readonly keyFingerprint: string;
+  /** Where the server reaches it: host and port. */
+  readonly address: string;
+}
+
+export type JoinOutcome =
+  /** `isAgain`: the same machine had joined with this token before, and has the id that it got then. */
+  | { readonly kind: "joined"; readonly node: NodeRecord; readonly token: JoinToken; readonly isAgain: boolean }
+  /** `used`: by another machine. `forgotten`: the node that it made was forgotten since. */
+  | { readonly kind: "refused"; readonly reason: "unknown" | "expired" | "used" | "forgotten" };
+
+/** How machines become nodes of the installation. The clock of the store decides when a token expires. */
+export interface JoiningStore {
+  /** Null before it was made. */
+  authority(): Promise<Authority | null>;
+  /** Keeps the authority unless there is one. Returns the one that stands: of several who make it at once, all get the same. `event` is written by the one whose it is. */
+  makeAuthority(authority: Authority, event: AuditEvent): Promise<Authority>;
+  createToken(
+    token: Pick<JoinToken, "id" | "region">,
+    hash: Uint8Array,
+    lifetimeMs: number,
+    event: AuditEvent,
+  ): Promise<JoinToken>;
+  /** Those that have not expired, the newest first, used or not. */
+  listTokens(): Promise<readonly JoinToken[]>;
+  /** Ends a token before its time. False: there is none, or it has expired. */
+  revokeToken(id: string, event: AuditEvent): Promise<boolean>;
+  /**
+   * Makes a node of the machine that has this token: its row, in generation 0, with its address and without a lease. The same machine may repeat it until the token
+   * expires; then the address is the new one, and no further event is written.
+   */
+  join(hash: Uint8Array, joining: Joining, event: AuditEvent): Promise<JoinOutcome>;
+  /** Drops tokens that expired before this. */
+  expireTokens(beforeMs: number): Promise<void>;
 }
 
 export type DiskKind = "volume" | "snapshot";
@@ -420,6 +496,8 @@ export interface SandboxStore {
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
   /** Those not `stopped`, of all organizations, that earlier generations of the node ran: what a start must end. */
   listLeft(owner: Owner): Promise<readonly SandboxRecord[]>;
+  /** Those not `stopped`, of all organizations, that this generation of the node runs: what a server goes on with when it connects to it. */
+  listRunning(owner: Owner): Promise<readonly SandboxRecord[]>;
   holds(sandboxId: string): Promise<readonly Hold[]>;
   /** Who holds the volume now. */
   holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;

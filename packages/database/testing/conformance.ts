@@ -4,6 +4,7 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
 import fc from "fast-check";
 import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import { joiningConformance } from "./joining-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { replicationConformance } from "./replication-conformance.ts";
 import { SAMPLE_OWNER, sampleDisk, sampleNode } from "./samples.ts";
@@ -21,6 +22,7 @@ export interface StoreHarness {
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
   replicationConformance(name, open);
+  joiningConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;
     let store: Store;

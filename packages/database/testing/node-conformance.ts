@@ -83,7 +83,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       assert.equal(first.seenAtMs, first.startedAtMs);
       store = await harness.reopen();
       assert.deepEqual(await store.nodes.get(node.id), first);
-      const moved = { ...node, address: "10.0.0.2", capacity: { places: 7, memoryMib: null } };
+      const moved = { ...node, address: "10.0.0.2", capacity: { places: 7, memoryMib: null }, runId: "run_moved" };
       const second = await store.nodes.begin(moved, LEASE_MS);
       assert.deepEqual([second.generation, second.address, second.capacity], [2, "10.0.0.2", moved.capacity]);
       await begin("nod_a");
@@ -107,7 +107,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         generations.map((_, index) => index + 1),
       );
       const renewals = await Promise.allSettled(
-        runs.map((run, index) => (index % 2 === 0 ? second : store).nodes.renew(ownerOf(run), LEASE_MS)),
+        runs.map((run, index) => (index % 2 === 0 ? second : store).nodes.renew(ownerOf(run), LEASE_MS, {})),
       );
       for (const [index, renewal] of renewals.entries())
         assert.equal(renewal.status === "fulfilled", runs[index]?.generation === 12);
@@ -121,7 +121,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       await begin("nod_a");
       const isReplaced = fails("NODE_UNAVAILABLE", /nod_a has begun generation 2, and this is generation 1.*Stop one/);
       for (const attempt of [
-        () => store.nodes.renew(stale, LEASE_MS),
+        () => store.nodes.renew(stale, LEASE_MS, {}),
         () => store.disks.reserve(sampleDisk({ organizationId, slug: "new", owner: stale })),
         () => store.disks.beginGrow(stale, kept, 2e9),
         () => store.disks.beginPurge(stale, 5),
@@ -135,16 +135,57 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       );
       assert.deepEqual(await reserved("nod_a"), nothing);
       await assert.rejects(
-        store.nodes.renew({ nodeId: "nod_b", generation: 1 }, LEASE_MS),
-        fails("NODE_UNAVAILABLE", /nod_b was forgotten.*Start its server again/),
+        store.nodes.renew({ nodeId: "nod_b", generation: 1 }, LEASE_MS, {}),
+        fails("NODE_UNAVAILABLE", /nod_b was forgotten.*remove node.json/),
       );
+    });
+
+    test("a run that begins again keeps its generation, and is as it describes itself now", async () => {
+      const second = await harness.openSecond();
+      const node = sampleNode();
+      const begun = await Promise.all(
+        Array.from({ length: 10 }, (_, index) => (index % 2 === 0 ? store : second).nodes.begin(node, LEASE_MS)),
+      );
+      assert.deepEqual(
+        begun.map(({ generation }) => generation),
+        begun.map(() => 1),
+      );
+      const later = await store.nodes.begin({ ...node, address: "10.0.0.9" }, LEASE_MS);
+      assert.deepEqual([later.generation, later.address], [1, "10.0.0.9"]);
+      assert.equal(later.startedAtMs, begun[0]?.startedAtMs);
+      assert.equal((await store.nodes.begin(sampleNode(), LEASE_MS)).generation, 2);
+      // An answer that comes late begins no run that was replaced: it is another one by then.
+      assert.equal((await store.nodes.begin(node, LEASE_MS)).generation, 3);
+    });
+
+    test("a beginning counts anew what the node's sandboxes have, while some of them end", async () => {
+      const second = await harness.openSecond();
+      const owner = await begin("nod_a");
+      const running = Array.from({ length: 12 }, () => sandbox(owner));
+      for (const one of running) await store.sandboxes.reserve(one, [], PLACES);
+      await Promise.all([
+        ...running.slice(2).map(({ id }) => store.sandboxes.finish(id, "killed", 5, event(id))),
+        ...Array.from({ length: 6 }, () => second.nodes.begin(sampleNode({ id: "nod_a" }), LEASE_MS)),
+      ]);
+      assert.deepEqual(await reserved("nod_a"), { places: 2, memoryMib: 2 * 1280 });
+      await store.nodes.begin(sampleNode({ id: "nod_a" }), LEASE_MS);
+      assert.deepEqual(await reserved("nod_a"), { places: 2, memoryMib: 2 * 1280 });
+    });
+
+    test("what the pools have free is as the node said last, and stays when it begins again", async () => {
+      const owner = await begin("nod_a");
+      assert.deepEqual((await store.nodes.get("nod_a"))?.freeBytes, {});
+      const freeBytes = { ord: 2 ** 50, ams: 0 };
+      await store.nodes.renew(owner, LEASE_MS, freeBytes);
+      assert.deepEqual((await store.nodes.get("nod_a"))?.freeBytes, freeBytes);
+      assert.deepEqual((await store.nodes.begin(sampleNode({ id: "nod_a" }), LEASE_MS)).freeBytes, freeBytes);
     });
 
     test("the store's clock decides whether a lease holds, and one that ran out is renewed", async () => {
       const { id, generation } = await store.nodes.begin(sampleNode(), 1);
       for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
         assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
-      await store.nodes.renew({ nodeId: id, generation }, LEASE_MS);
+      await store.nodes.renew({ nodeId: id, generation }, LEASE_MS, {});
       const renewed = await store.nodes.get(id);
       assert.ok(renewed?.isLive);
       assert.equal(renewed.leaseUntilMs - renewed.seenAtMs, LEASE_MS);
@@ -230,8 +271,12 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         (await store.disks.listUnsettled(owner)).map(({ slug }) => slug),
         (await store.sandboxes.listLeft(owner)).map(({ owner: { nodeId } }) => nodeId),
       ];
+      const running = async (owner: Owner) =>
+        (await store.sandboxes.listRunning(owner)).map(({ owner: { nodeId } }) => nodeId);
       assert.deepEqual(await left(first), [[], []]);
+      assert.deepEqual([await running(first), await running(other)], [["nod_a"], ["nod_b"]]);
       const second = await begin("nod_a");
+      assert.deepEqual(await running(second), []);
       const all = [["creating-a", "growing-a", "purging-a"], ["nod_a"]];
       assert.deepEqual(await left(second), all);
       // What was not settled, because that run was cut off too, is the next one's.
@@ -286,6 +331,12 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       await store.nodes.forget("nod_run", event("nod_run", "forget"));
       assert.equal((await store.events.list(organizationId, "nod_run", 9)).length, 1);
       await assert.rejects(store.nodes.forget("nod_run", event("nod_run")), fails("NODE_NOT_FOUND", /"nod_run"/));
+      // Its generations would be those of the one that is gone.
+      store = await harness.reopen();
+      await assert.rejects(
+        store.nodes.begin(sampleNode({ id: "nod_run" }), LEASE_MS),
+        fails("NODE_UNAVAILABLE", /nod_run was forgotten.*remove node\.json/),
+      );
       assert.deepEqual(
         (await store.nodes.list()).map(({ id }) => id),
         ["nod_disk", "nod_live"],

@@ -15,6 +15,7 @@ const BACKGROUND_WORK = [
   "storage",
   "space-guard",
   "node-lease",
+  "node",
   "replication",
   "retry",
 ] as const;

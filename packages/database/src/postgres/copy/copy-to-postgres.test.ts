@@ -66,8 +66,20 @@ async function fill(store: Store): Promise<void> {
   const labels = { rack: "a", "": "x\0y" };
   const node = { regions: ["ord", "ams"], address: "10.0.0.1", labels, capacity: { places: 253, memoryMib: 65_536 } };
   await store.nodes.begin(sampleNode(node), 60_000);
-  await store.nodes.begin({ ...node, id: "nod_other" }, 60_000);
+  const other = await store.nodes.begin(sampleNode({ ...node, id: "nod_other" }), 60_000);
+  await store.nodes.renew({ nodeId: other.id, generation: other.generation }, 60_000, { ord: 2 ** 40 });
   await store.nodes.setDraining("nod_other", true, event("nod_other"));
+  await store.joining.makeAuthority({ certificate: "c", privateKey: "k" }, event("authority"));
+  for (const [id, region, lifetimeMs] of [
+    ["jtk_1", "ord", 600_000],
+    ["jtk_2", null, 600_000],
+    ["jtk_3", null, 0],
+  ] as const)
+    await store.joining.createToken({ id, region }, Buffer.from(id), lifetimeMs, event(id));
+  const joining = { nodeId: "nod_joined", keyFingerprint: "SHA256:a", address: "10.0.0.3:9077" };
+  await store.joining.join(Buffer.from("jtk_1"), joining, event("nod_joined"));
+  await store.joining.join(Buffer.from("jtk_2"), { ...joining, nodeId: "nod_gone" }, event("nod_gone"));
+  await store.nodes.forget("nod_gone", event("nod_gone"));
   const token = { id: "tok_1", organizationId: "org_a", name: "laptop", createdAtMs: 5 };
   await store.organizations.createToken(token, Buffer.alloc(32, 255), event("tok_1"));
   await store.organizations.createToken({ ...token, id: "tok_2" }, Buffer.alloc(32, 1), event("tok_2"));
@@ -162,6 +174,8 @@ suite("the copy from SQLite to PostgreSQL", () => {
         }),
         store.disks.listUnsettled({ ...SAMPLE_OWNER, generation: 2 }),
         store.nodes.list(),
+        store.joining.authority(),
+        store.joining.listTokens(),
         store.disks.totals(),
         store.sandboxes.list("org_a", 50),
         store.sandboxes.holds("sbx_3"),

@@ -1,9 +1,10 @@
 import type { Disk } from "@caisson/database";
 import type { ReplicationPolicy } from "../../snapshot-store/snapshot-store-config.ts";
 import type { AppContext } from "../context.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 
 /** Which snapshots of a region go to the store without being asked for. */
-export function policyOf(app: AppContext, region: string): ReplicationPolicy {
+function policyOf(app: AppContext, region: string): ReplicationPolicy {
   const { snapshotStore } = app.config;
   if (snapshotStore === null) return "none";
   return snapshotStore.policies.get(region) ?? snapshotStore.defaultPolicy;
@@ -27,10 +28,10 @@ export async function replicateByPolicy(app: AppContext, snapshot: Disk): Promis
   }
 }
 
-/** Asks for the snapshots that were made when the settings were others, or while a request was cut off. */
-export async function replicateAllByPolicy(app: AppContext): Promise<void> {
-  for (const region of app.regions.keys()) {
+/** Asks for the snapshots of a node that were made when the settings were others, or whose request was cut off. */
+export async function replicateNodeByPolicy(app: AppContext, { owner, regions }: ConnectedNode): Promise<void> {
+  for (const region of regions.keys()) {
     const policy = policyOf(app, region);
-    if (policy !== "none") await app.store.disks.requestReplications(app.owner.nodeId, region, policy, Date.now());
+    if (policy !== "none") await app.store.disks.requestReplications(owner.nodeId, region, policy, Date.now());
   }
 }

@@ -1,7 +1,9 @@
 import { CaissonError } from "@caisson/model";
 import type { SnapshotStore } from "@caisson/snapshot-store";
 import type { AppContext } from "../context.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import type { Disk } from "../records.ts";
+import { replicateNodeByPolicy } from "./replication-policy.ts";
 import { uploadSnapshot } from "./snapshot-upload.ts";
 
 const LOOK_INTERVAL_MS = 5_000;
@@ -10,9 +12,10 @@ const BATCH = 16;
 const FIRST_PAUSE_MS = 5_000;
 const LONGEST_PAUSE_MS = 10 * 60_000;
 
-/** Uploads the snapshots of this node that are to be replicated, one after the other, in the background. What fails is tried again, after pauses that double and vary. */
+/** Uploads the snapshots of the nodes at hand that are to be replicated, one after the other, in the background. What fails is tried again, after pauses that double and vary. */
 export class Replicator {
   readonly #wakes: Array<() => void> = [];
+  readonly #known = new WeakSet<ConnectedNode>();
   #isWoken = false;
 
   /** Looks at once for what is to be uploaded. */
@@ -35,16 +38,23 @@ export class Replicator {
   async #run(app: AppContext, snapshotStore: SnapshotStore, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#isWoken = false;
-      const due = await this.#listDue(app);
-      for (const snapshot of due) if (!signal.aborted) await this.#upload(app, snapshotStore, snapshot, signal);
-      if (due.length < BATCH && !signal.aborted) await this.#pause();
+      let isMore = false;
+      for (const connected of app.nodes.all()) {
+        const due = await this.#listDue(app, connected);
+        for (const snapshot of due) if (!signal.aborted) await this.#upload(app, snapshotStore, snapshot, signal);
+        isMore ||= due.length === BATCH;
+      }
+      if (!isMore && !signal.aborted) await this.#pause();
     }
   }
 
-  async #listDue(app: AppContext): Promise<readonly Disk[]> {
-    const regions = [...app.regions.keys()];
+  /** What is due on a node; when that is new here, everything of it that the policy asks for first. */
+  async #listDue(app: AppContext, connected: ConnectedNode): Promise<readonly Disk[]> {
+    const { owner, regions } = connected;
     try {
-      return await app.store.disks.listDueReplications(app.owner.nodeId, regions, Date.now(), BATCH);
+      if (!this.#known.has(connected)) await replicateNodeByPolicy(app, connected);
+      this.#known.add(connected);
+      return await app.store.disks.listDueReplications(owner.nodeId, [...regions.keys()], Date.now(), BATCH);
     } catch (error) {
       app.metrics.countBackgroundError("replication");
       app.logger.error({ err: error }, "cannot look for snapshots to replicate; it is tried again");

@@ -1,7 +1,7 @@
 import type { Disk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
+import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 
 /**
@@ -10,7 +10,7 @@ import { auditEvent } from "../operations/audit-event.ts";
  */
 export async function replicateSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
   const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
-  requireRegionOf(app, snapshot);
+  app.nodes.of(snapshot);
   if (app.snapshotStore === null)
     throw new CaissonError(
       "NOT_SUPPORTED",

@@ -1,7 +1,7 @@
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { SnapshotStore } from "@caisson/snapshot-store";
-import { type AppContext, requireRegionOf } from "../context.ts";
+import type { AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Disk } from "../records.ts";
 import { headerOf } from "../transfers/snapshot-header.ts";
@@ -18,9 +18,8 @@ export async function uploadSnapshot(
   snapshot: Disk,
   signal: AbortSignal,
 ): Promise<void> {
-  const { id, slug, organizationId } = snapshot;
-  const { name: region } = requireRegionOf(app, snapshot);
-  await using image = await app.node.exportDisk({ region, id });
+  const { id, slug, organizationId, region } = snapshot;
+  await using image = await app.nodes.of(snapshot).node.exportDisk({ region, id });
   const header = headerOf(snapshot, image.sizeBytes, image.fileSystem);
   const { imageDigest, ...result } = await snapshotStore.upload({ organizationId, id }, header, image, signal);
   await app.locks.run(id, async () => {

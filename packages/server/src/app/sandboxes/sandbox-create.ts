@@ -1,17 +1,18 @@
-import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
-import type { UndoStack } from "@caisson/linux";
+import type { NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
-import type { ExitCause, SandboxSpec, StartedSandbox } from "@caisson/node";
+import type { SandboxEnd, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
-import { endAt, endSandbox } from "./sandbox-end.ts";
+import { goLive } from "./sandbox-live.ts";
 import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+import { releaseSandbox } from "./sandbox-release.ts";
 
 const MIB = 2 ** 20;
 
@@ -35,16 +36,16 @@ export async function createSandbox(
   const startedMs = performance.now();
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
-    id: newId("sbx", plan.region.name),
-    owner: app.owner,
+    id: newId("sbx", plan.region),
+    owner: plan.at.owner,
     organizationId: actor.organization.id,
-    region: plan.region.name,
+    region: plan.region,
     labels: config.labels,
     memoryMib: config.memoryMb,
     createdAtMs: Date.now(),
     stopAtMs: config.stopAtMs,
   };
-  return app.live.create(sandbox.id, (ended) =>
+  return app.live.create(sandbox, (ended) =>
     start(app, actor, { sandbox, plan, config, startedMs, signal: AbortSignal.any([signal, ended]) }),
   );
 }
@@ -63,9 +64,9 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   const marks = { startedMs, reservedMs: startedMs };
   const end: { damages: readonly string[] } = { damages: [] };
   const run = new Step("start", {
-    run: () => app.node.startSandbox(specOf(app, creation), signal),
+    run: () => plan.at.node.startSandbox(specOf(app, creation), signal),
     async undo() {
-      end.damages = (await app.node.stopSandbox(id)).damages;
+      end.damages = (await releaseSandbox(app, sandbox)).damages;
     },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
@@ -81,7 +82,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     signal,
     intent: {
       async run() {
-        await reserve(app, sandbox, plan.holds, signal).catch((error: unknown) => {
+        await reserve(app, sandbox, plan, signal).catch((error: unknown) => {
           // A refusal leaves nothing to undo.
           if (isRefusal(error)) markUndone(true);
           throw error;
@@ -110,7 +111,11 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   });
   signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
-  return adopt(app, { record, volumeIds, made, end });
+  const release = async (): Promise<SandboxEnd> => {
+    await made[Symbol.asyncDispose]();
+    return end;
+  };
+  return goLive(app, { record, volumeIds, release });
 }
 
 function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSpec {
@@ -118,7 +123,7 @@ function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSp
   const { region, hostname, root, mounts } = plan;
   return {
     id: sandbox.id,
-    region: region.name,
+    region,
     hostname,
     root,
     mounts,
@@ -133,62 +138,21 @@ function stopReasonOf({ aborted, reason }: AbortSignal): StopReason {
   return reason instanceof CreationEnded ? reason.reason : "cancelled";
 }
 
-/** From here on the sandbox's end gives everything back. Nothing in here can fail. */
-function adopt(
-  app: AppContext,
-  {
-    record,
-    volumeIds,
-    made,
-    end,
-  }: {
-    readonly record: SandboxRecord;
-    readonly volumeIds: readonly string[];
-    readonly made: UndoStack;
-    readonly end: { readonly damages: readonly string[] };
-  },
-): LiveSandbox {
-  const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
-  const { promise: exited, resolve: markExited } = Promise.withResolvers<ExitCause>();
-  const live: LiveSandbox = {
-    record,
-    exited,
-    markExited,
-    volumeIds,
-    async release() {
-      await made[Symbol.asyncDispose]();
-      live.damages = end.damages;
-    },
-    damages: [],
-    mode: record.stopAtMs === null ? "session" : "duration",
-    keepUntilMs: 0,
-    timer: null,
-    ending: null,
-    ended,
-    markEnded,
-  };
-  app.live.add(live);
-  if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
-  // A sandbox whose first process is gone has nothing left to do, whatever its mode.
-  void exited.then((cause) => endSandbox(app, live, cause));
-  return live;
-}
-
 /** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`. */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
-  holds: readonly Hold[],
+  { holds, at }: SandboxPlan,
   signal: AbortSignal,
 ): Promise<void> {
-  const places = sandboxPlaces(app.config.sandboxes, app.hostPlaces.placeCount);
+  const places = sandboxPlaces(app.config.sandboxes, at.places.placeCount);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
     if (outcome.kind === "reserved") return;
     if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
-    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, app.hostPlaces.placeBound);
+    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, at.places, app.config.sandboxes.max);
     if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
     if (outcome.kind === "limit") {
       throw new CaissonError(
@@ -216,7 +180,12 @@ function memoryFull(wantedMib: number, freeMib: number): CaissonError {
   );
 }
 
-function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces, bound: string | null): CaissonError {
+function serverFull(
+  isKept: boolean,
+  { total, kept, keptEach }: NodePlaces,
+  { placeCount, placeBound }: ConnectedNode["places"],
+  setting: number,
+): CaissonError {
   if (isKept)
     return new CaissonError(
       "SERVER_FULL",
@@ -225,9 +194,9 @@ function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces, boun
   const all = `All ${total} places for sandboxes on this server are taken`;
   return new CaissonError(
     "SERVER_FULL",
-    bound === null
+    placeBound === null || setting < placeCount
       ? `${all} (sandboxes.max): end a sandbox, raise that setting, or try again later`
-      : `${all}: end a sandbox, or try again later. There are no more, because ${bound}`,
+      : `${all}: end a sandbox, or try again later. There are no more, because ${placeBound}`,
   );
 }
 
