@@ -282,8 +282,9 @@ export interface UsageSums {
   readonly deletedBytes: number;
 }
 
-/** How many disks of one kind are in one state in a region, and what they hold alone, as measured last. None: absent. */
+/** How many disks of one kind are in one state in a region of a node, and what they hold alone, as measured last. None: absent. */
 export interface DiskTotal {
+  readonly nodeId: string;
   readonly region: string;
   readonly kind: DiskKind;
   readonly state: DiskState;
@@ -364,8 +365,8 @@ export interface DiskStore {
     beforeMs: number,
     page: { readonly limit: number; readonly after: Pick<Disk, "id" | "deletedAtMs"> | null },
   ): Promise<readonly Disk[]>;
-  /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
-  sumUsage(region: string): Promise<UsageSums>;
+  /** Bytes that the node's disks in the region hold alone, as they were measured last, by what the disks are. */
+  sumUsage(nodeId: string, region: string): Promise<UsageSums>;
   /** The disks of all organizations, counted. It takes the same time however many there are. */
   totals(): Promise<readonly DiskTotal[]>;
   /** What a start must settle: creations, purges and grows of the node that earlier generations of it had under way. */

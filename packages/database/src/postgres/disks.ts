@@ -330,14 +330,15 @@ export function createDiskStore(database: Database): DiskStore {
       );
     },
 
-    async sumUsage(region) {
+    async sumUsage(nodeId, region) {
       const row = await database.read((queries) =>
         queries.get(
           `SELECT
              coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
              coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
              coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-           FROM disk_totals WHERE region = $1`,
+           FROM disk_totals WHERE node_id = $1 AND region = $2`,
+          nodeId,
           region,
         ),
       );
@@ -351,8 +352,8 @@ export function createDiskStore(database: Database): DiskStore {
     async totals() {
       const rows = await database.read((queries) =>
         queries.all(
-          `SELECT region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
-           GROUP BY region, kind, state HAVING sum(disks) > 0 ORDER BY region, kind, state`,
+          `SELECT node_id, region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
+           GROUP BY node_id, region, kind, state HAVING sum(disks) > 0 ORDER BY node_id, region, kind, state`,
         ),
       );
       return rows.map(toDiskTotal);

@@ -327,13 +327,14 @@ export function createDiskStore(connection: Connection): DiskStore {
         .map(toDisk);
     },
 
-    async sumUsage(region) {
+    async sumUsage(nodeId, region) {
       const row = connection.get(
         `SELECT
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
            coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-         FROM disk_totals WHERE region = ?`,
+         FROM disk_totals WHERE node_id = ? AND region = ?`,
+        nodeId,
         region,
       );
       return {
@@ -344,7 +345,9 @@ export function createDiskStore(connection: Connection): DiskStore {
     },
 
     async totals() {
-      return connection.all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state").map(toDiskTotal);
+      return connection
+        .all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY node_id, region, kind, state")
+        .map(toDiskTotal);
     },
 
     async listUnsettled(owner) {
