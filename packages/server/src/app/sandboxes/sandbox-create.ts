@@ -1,7 +1,7 @@
-import type { Hold, NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
+import type { NewSandbox, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
 import { runOperation, Step } from "@caisson/linux";
-import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
+import { isRefusal, newId, type StopReason } from "@caisson/model";
 import type { ExitCause, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
@@ -10,8 +10,9 @@ import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { endAt, endSandbox } from "./sandbox-end.ts";
-import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
+import { sandboxLimits } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+import { reservationRefused, volumeInUse } from "./sandbox-refusal.ts";
 
 const MIB = 2 ** 20;
 
@@ -36,7 +37,6 @@ export async function createSandbox(
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region.name),
-    owner: app.owner,
     organizationId: actor.organization.id,
     region: plan.region.name,
     labels: config.labels,
@@ -81,7 +81,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     signal,
     intent: {
       async run() {
-        await reserve(app, sandbox, plan.holds, signal).catch((error: unknown) => {
+        await reserve(app, sandbox, plan, signal).catch((error: unknown) => {
           // A refusal leaves nothing to undo.
           if (isRefusal(error)) markUndone(true);
           throw error;
@@ -174,75 +174,25 @@ function adopt(
   return live;
 }
 
-/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`. */
+/**
+ * Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`.
+ */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
-  holds: readonly Hold[],
+  { holds, rootSnapshotId }: SandboxPlan,
   signal: AbortSignal,
 ): Promise<void> {
-  const places = sandboxPlaces(app.config.sandboxes, app.hostPlaces.placeCount);
+  const limits = sandboxLimits(app.config.sandboxes);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
-    const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
+    const outcome = await app.store.sandboxes.reserve(sandbox, holds, limits, { rootSnapshotId, own: app.owner });
     if (outcome.kind === "reserved") return;
-    if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
-    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, app.hostPlaces.placeBound);
-    if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
-    if (outcome.kind === "limit") {
-      throw new CaissonError(
-        "CONCURRENCY_LIMIT_EXCEEDED",
-        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization} (sandboxes.max_per_organization): end one first`,
-      );
-    }
+    if (outcome.kind !== "held") throw reservationRefused(app, sandbox, outcome);
     const holderIds = outcome.holders.map((holder) => holder.id);
     if (!(await waitForEndings(app, holderIds, startedMs, signal))) throw await volumeInUse(app, outcome);
   }
-}
-
-function nodeDraining(nodeId: string): CaissonError {
-  return new CaissonError(
-    "NODE_UNAVAILABLE",
-    `Cannot create a sandbox on node ${nodeId}: it is being drained, and takes no more. An administrator ends that with "caisson nodes undrain ${nodeId}"`,
-  );
-}
-
-function memoryFull(wantedMib: number, freeMib: number): CaissonError {
-  return new CaissonError(
-    "SERVER_FULL",
-    `Cannot create a sandbox with ${wantedMib} MiB of memory: of what the sandboxes of this server may have together, ${freeMib} MiB are left. ` +
-      "End a sandbox, or create one with less memory",
-  );
-}
-
-function serverFull(isKept: boolean, { total, kept, keptEach }: NodePlaces, bound: string | null): CaissonError {
-  if (isKept)
-    return new CaissonError(
-      "SERVER_FULL",
-      `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
-    );
-  const all = `All ${total} places for sandboxes on this server are taken`;
-  return new CaissonError(
-    "SERVER_FULL",
-    bound === null
-      ? `${all} (sandboxes.max): end a sandbox, raise that setting, or try again later`
-      : `${all}: end a sandbox, or try again later. There are no more, because ${bound}`,
-  );
-}
-
-async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {
-  const volume = await app.store.disks.get(outcome.volumeId);
-  const [holder] = outcome.holders;
-  return new CaissonError(
-    "VOLUME_IN_USE",
-    `Cannot attach volume ${JSON.stringify(volume?.slug ?? outcome.volumeId)}: it is attached to sandbox ${holder?.id}${untilText(holder)}. ` +
-      "End that sandbox, or mount the volume read-only in both",
-  );
-}
-
-function untilText(holder: SandboxRecord | undefined): string {
-  return holder?.stopAtMs == null ? "" : ` until ${new Date(holder.stopAtMs).toISOString()}`;
 }
 
 function logTrace(

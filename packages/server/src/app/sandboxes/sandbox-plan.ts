@@ -16,6 +16,8 @@ export interface SandboxPlan {
   readonly root:
     | { readonly kind: "image"; readonly imageId: string }
     | { readonly kind: "volume"; readonly volumeId: string };
+  /** Null: its root is not made from a snapshot. */
+  readonly rootSnapshotId: string | null;
   readonly mounts: readonly { readonly volumeId: string; readonly path: string; readonly isReadOnly: boolean }[];
   /** Every volume that the sandbox will hold, the root included. */
   readonly holds: readonly Hold[];
@@ -49,9 +51,9 @@ export async function planSandbox(
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
-  const base = { region, hostname, mounts, holds };
+  const base = { region, hostname, rootSnapshotId: null, mounts, holds };
   if (root === null) return { ...base, root: { kind: "image", imageId: requireBaseImage(region, rootName).imageId } };
-  if (root.kind === "snapshot") return { ...base, root: { kind: "image", imageId: root.id } };
+  if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,
     hostname: hostname ?? root.slug,
