@@ -42,7 +42,7 @@ const RULES: ImportRules = {
     context: {
       path: "packages/server/src/app/context.ts",
       variable: "app",
-      members: ["store", "node", "regions", "locks", "live"],
+      members: ["store", "nodes", "locks", "live"],
     },
   },
   control: {

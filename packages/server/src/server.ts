@@ -1,10 +1,11 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
 import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type NodeOptions, openNode, type RegionDescription } from "@caisson/node";
+import { type NodeOptions, openNode } from "@caisson/node";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { PLACES_DEFAULT } from "@caisson/runtime";
 import type { Logger } from "pino";
@@ -13,8 +14,9 @@ import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { takeNodeEvent } from "./app/node-event.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
+import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
-import { DEFAULT_BASE_IMAGE, type Region } from "./app/region.ts";
+import { DEFAULT_BASE_IMAGE } from "./app/region.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
@@ -33,7 +35,7 @@ import { Metrics } from "./metrics/metrics.ts";
 import { ensureNodeId } from "./node-file.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
-import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
+import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
@@ -76,41 +78,38 @@ export async function startServer(
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
   });
+  const nodeId = await ensureNodeId(directory, store);
   const node = undo.use(
     await openNode({
       ...nodeOptions(config, directory, baseImageFile),
       logger,
-      takeEvent: (event) => takeNodeEvent({ store, metrics, live }, event),
+      takeEvent: (event) => takeNodeEvent({ store, metrics, live }, nodeId, event),
     }),
   );
   const description = await node.describe();
-
-  const nodeId = await ensureNodeId(directory, store);
   const { isDraining, generation } = await beginNode(
     { config, store },
-    { id: nodeId, hostPlaces: description.placeCount, leaseMs: LEASE_MS },
+    { id: nodeId, address: config.node.address ?? hostname(), labels: config.node.labels, description },
+    LEASE_MS,
   );
   if (isDraining)
     logger.warn(
       { nodeId },
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
-  const owner = { nodeId, generation };
-  const regions = new Map(description.regions.map((region) => [region.name, regionOf(region)]));
-  undo.defer(new NodeLease({ store, owner, node, regions, metrics, logger }, onDisplaced).start());
+  const nodes = new NodeDirectory(nodeId);
+  nodes.add(connectedNode({ nodeId, generation }, node, description));
+  undo.defer(new NodeLease({ store, metrics, logger }, nodes.own, onDisplaced).start());
 
   const app: AppContext = {
     config,
     store,
-    owner,
-    node,
-    hostPlaces: description,
-    regions,
+    nodes,
     locks: new KeyedLock(),
     room: new RoomMaker(),
     live,
     connections: new LiveConnections(),
-    previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ node }, sandbox)),
+    previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     transfers: new TransferPlaces(config.transfers),
     credentials: new CredentialsFile(store, directory),
@@ -120,10 +119,13 @@ export async function startServer(
   };
   // What is tried again needs the node.
   undo.defer(() => app.persistent.close());
-  await recover(app);
-  await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
+  await recover(app, nodes.own);
+  await Promise.all([purgeExpired(app, nodes.own), expireRows(app)]).catch((error: unknown) =>
+    logger.error({ err: error }, "cannot purge; it is tried again"),
+  );
   await node.prepare();
-  undo.defer(startPeriodicJobs(app));
+  undo.defer(startNodeJobs(app, nodes.own));
+  undo.defer(startRowJobs(app));
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
@@ -176,10 +178,6 @@ function nodeOptions(
       ...(diskLimits === null ? {} : { diskLimits }),
     },
   };
-}
-
-function regionOf({ name, baseImages }: RegionDescription): Region {
-  return { name, baseImages: new Map(baseImages.map((image) => [image.name, image])) };
 }
 
 /** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */

@@ -5,7 +5,7 @@ import { CaissonError } from "@caisson/model";
 import { decodeSandboxConfig, HEADERS } from "@caisson/protocol";
 import type { Actor, AppContext } from "../app/context.ts";
 import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
-import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
+import { requireAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbox-end.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
@@ -102,7 +102,7 @@ async function forward(
   { request, socket, client, traceId }: Upgrade,
 ): Promise<ForwardedConnection> {
   const connection = await forwardUpgrade(request, socket, client, {
-    agent: openAgent(app, live),
+    agent: requireAgent(app, live),
     addedHeaders: {
       [HEADERS.sandboxId]: live.record.id,
       [HEADERS.traceId]: traceId,

@@ -1,11 +1,13 @@
-import type { NewSandbox, SandboxRecord } from "@caisson/database";
+import type { NewSandbox, Owner, SandboxRecord } from "@caisson/database";
 import type { UndoStack } from "@caisson/linux";
 import { runOperation, Step } from "@caisson/linux";
 import { isRefusal, newId, type StopReason } from "@caisson/model";
 import type { ExitCause, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { requireBaseImage } from "../volumes/base-image.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
@@ -13,6 +15,7 @@ import { endAt, endSandbox } from "./sandbox-end.ts";
 import { sandboxLimits } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
 import { reservationRefused, volumeInUse } from "./sandbox-refusal.ts";
+import { releaseSandbox } from "./sandbox-release.ts";
 
 const MIB = 2 ** 20;
 
@@ -36,9 +39,9 @@ export async function createSandbox(
   const startedMs = performance.now();
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
-    id: newId("sbx", plan.region.name),
+    id: newId("sbx", plan.region),
     organizationId: actor.organization.id,
-    region: plan.region.name,
+    region: plan.region,
     labels: config.labels,
     memoryMib: config.memoryMb,
     createdAtMs: Date.now(),
@@ -62,10 +65,17 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   const { id } = sandbox;
   const marks = { startedMs, reservedMs: startedMs };
   const end: { damages: readonly string[] } = { damages: [] };
+  const placed: { owner: Owner | null; isAsked: boolean } = { owner: null, isAsked: false };
+  const place = () => ({ ...sandbox, owner: placedOwner(placed) });
   const run = new Step("start", {
-    run: () => app.node.startSandbox(specOf(app, creation), signal),
+    run() {
+      const at = app.nodes.of(place());
+      placed.isAsked = true;
+      return at.node.startSandbox(specOf(app, creation, at), signal);
+    },
     async undo() {
-      end.damages = (await app.node.stopSandbox(id)).damages;
+      // A node that could not be reached has nothing of it.
+      if (placed.isAsked) end.damages = (await releaseSandbox(app, place())).damages;
     },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
@@ -81,7 +91,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     signal,
     intent: {
       async run() {
-        await reserve(app, sandbox, plan, signal).catch((error: unknown) => {
+        placed.owner = await reserve(app, sandbox, plan, signal).catch((error: unknown) => {
           // A refusal leaves nothing to undo.
           if (isRefusal(error)) markUndone(true);
           throw error;
@@ -113,12 +123,22 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   return adopt(app, { record, volumeIds, made, end });
 }
 
-function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSpec {
+/** Of a sandbox that is reserved. */
+function placedOwner({ owner }: { readonly owner: Owner | null }): Owner {
+  if (owner === null) throw new Error("the sandbox has no node: it is not reserved");
+  return owner;
+}
+
+function specOf(app: AppContext, { sandbox, plan, config }: Creation, at: ConnectedNode): SandboxSpec {
   const { cpuCount, pidsMax, terminalsMax } = app.config.sandboxes;
-  const { region, hostname, root, mounts } = plan;
+  const { region, hostname, mounts } = plan;
+  const root =
+    plan.root.kind === "base"
+      ? { kind: "image" as const, imageId: requireBaseImage(at, region, plan.root.name).imageId }
+      : plan.root;
   return {
     id: sandbox.id,
-    region: region.name,
+    region,
     hostname,
     root,
     mounts,
@@ -175,20 +195,22 @@ function adopt(
 }
 
 /**
- * Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`.
+ * Reserves, waiting for holders that are ending, up to the configured bound, and returns the run of the node that is to have it. Throws `VOLUME_IN_USE`,
+ * `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`.
  */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
   { holds, rootSnapshotId }: SandboxPlan,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<Owner> {
   const limits = sandboxLimits(app.config.sandboxes);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
-    const outcome = await app.store.sandboxes.reserve(sandbox, holds, limits, { rootSnapshotId, own: app.owner });
-    if (outcome.kind === "reserved") return;
+    const placing = { rootSnapshotId, own: app.nodes.own.owner };
+    const outcome = await app.store.sandboxes.reserve(sandbox, holds, limits, placing);
+    if (outcome.kind === "reserved") return outcome.owner;
     if (outcome.kind !== "held") throw reservationRefused(app, sandbox, outcome);
     const holderIds = outcome.holders.map((holder) => holder.id);
     if (!(await waitForEndings(app, holderIds, startedMs, signal))) throw await volumeInUse(app, outcome);

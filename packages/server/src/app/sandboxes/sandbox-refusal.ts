@@ -71,7 +71,7 @@ function memoryFull(wantedMib: number, freeMib: number): CaissonError {
 }
 
 function serverFull(
-  { config, hostPlaces }: AppContext,
+  { config, nodes }: AppContext,
   { isKept, places, kept }: Extract<Refusal, { kind: "full" }>,
 ): CaissonError {
   if (isKept)
@@ -80,12 +80,14 @@ function serverFull(
       `All but the last ${kept} of the ${places} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${sandboxLimits(config.sandboxes).keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
     );
   const all = `All ${places} places for sandboxes on this server are taken`;
-  const { placeBound: bound } = hostPlaces;
+  const bounds = nodes.all().map((node) => node.places);
+  // The settings of the nodes may ask for less than their hosts have room for.
+  const bound = bounds.find(({ placeCount, placeBound }) => placeBound !== null && placeCount <= config.sandboxes.max);
   return new CaissonError(
     "SERVER_FULL",
-    bound === null
+    bound === undefined
       ? `${all} (sandboxes.max): end a sandbox, raise that setting, or try again later`
-      : `${all}: end a sandbox, or try again later. There are no more, because ${bound}`,
+      : `${all}: end a sandbox, or try again later. There are no more, because ${bound.placeBound}`,
   );
 }
 
