@@ -217,6 +217,15 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       assert.deepEqual(await reserve(), { kind: "full", isKept: false, places: 60, kept: 0 });
     });
 
+    test("the only node with room is found among many", async () => {
+      for (let index = 0; index < 40; index += 1)
+        await begin(`nod_${index}`, { capacity: { places: 10, memoryMib: 100 } });
+      const last = await begin("nod_last", { capacity: { places: 3, memoryMib: 5000 } });
+      for (let count = 0; count < 3; count += 1) assert.deepEqual(await reserve(), { kind: "reserved", owner: last });
+      assert.deepEqual(await reserve(), { kind: "memory", freeMib: 100 });
+      assert.deepEqual(await reserve([], {}, { region: "mars" }), { kind: "unavailable", nodes: [] });
+    });
+
     test("a node that begins again while sandboxes are reserved on it has in its row what it has", async () => {
       const second = await harness.openSecond();
       await begin("nod_a");

@@ -16,6 +16,9 @@ import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
 import { NODE_COLUMNS } from "./nodes.ts";
 
+/** So many nodes are looked at before all are. */
+const LIKELY = 32;
+
 export function createSandboxStore(database: Database): SandboxStore {
   /** Locks the volumes, so that they stay as they are; in the order of their ids, so that two reservations do not wait for each other. */
   const lockVolumes = (queries: Queries, volumes: readonly Hold[]): Promise<readonly Row[]> =>
@@ -68,19 +71,26 @@ export function createSandboxStore(database: Database): SandboxStore {
     return null;
   };
 
-  /** What the organization has on all nodes, and the nodes that the sandbox may run on, as they are now. */
+  /**
+   * What the organization has on all nodes, and the nodes that the sandbox may run on, as they are now: at most so many, those first that are likely to fit.
+   */
   const lookAround = async (
     queries: Queries,
     { organizationId, region }: NewSandbox,
     nodeId: string | null,
-  ): Promise<{ readonly live: number; readonly organizations: number; readonly nodes: readonly NodeRecord[] }> => {
+    limit: number | null,
+  ): Promise<Pick<Wish, "live" | "organizations"> & { readonly nodes: readonly NodeRecord[] }> => {
     const rows = await queries.all(
-      `SELECT counts.*, ${NODE_COLUMNS} FROM (
+      `SELECT * FROM (
          SELECT count(*) AS live, (SELECT count(*) FROM (SELECT 1 FROM organizations LIMIT 2) AS first_two) AS organizations
          FROM sandboxes WHERE organization_id = $1 AND status <> 'stopped'
-       ) AS counts LEFT JOIN nodes ON ${nodeId === null ? "regions::jsonb ? $2" : "nodes.id = $2"}`,
+       ) AS counts LEFT JOIN (
+         SELECT ${NODE_COLUMNS} FROM nodes WHERE ${nodeId === null ? "regions::jsonb ? $2" : "id = $2"}
+         ORDER BY is_draining, is_live DESC, reserved_memory_mib, reserved_places LIMIT $3
+       ) AS candidates ON true`,
       organizationId,
       nodeId ?? region,
+      limit,
     );
     const [first] = rows;
     const nodes = rows.filter(({ id }) => id !== null).map(toNode);
@@ -89,15 +99,17 @@ export function createSandboxStore(database: Database): SandboxStore {
 
   /** The first of the nodes that nobody else reserves on just now; the first one of all, waited for, when there is none. Its row stays as it is until the transaction ends. */
   const lockOneOf = async (queries: Queries, nodes: readonly NodeRecord[]): Promise<NodeRecord | null> => {
-    const lock = async (ids: readonly string[], isPatient: boolean): Promise<NodeRecord | null> => {
-      const row = await queries.get(
-        `SELECT ${NODE_COLUMNS} FROM nodes WHERE id = ANY ($1) ORDER BY array_position($1, id) LIMIT 1 FOR NO KEY UPDATE ${isPatient ? "" : "SKIP LOCKED"}`,
-        ids,
-      );
-      return row === undefined ? null : toNode(row);
-    };
     const ids = nodes.map(({ id }) => id);
-    return (ids.length > 1 ? await lock(ids, false) : null) ?? lock(ids.slice(0, 1), true);
+    const free =
+      ids.length > 1
+        ? await queries.get(
+            `SELECT ${NODE_COLUMNS} FROM nodes WHERE id = ANY ($1) ORDER BY array_position($1, id) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`,
+            ids,
+          )
+        : undefined;
+    const row =
+      free ?? (await queries.get(`SELECT ${NODE_COLUMNS} FROM nodes WHERE id = $1 FOR NO KEY UPDATE`, ids[0] ?? ""));
+    return row === undefined ? null : toNode(row);
   };
 
   /**
@@ -111,12 +123,16 @@ export function createSandboxStore(database: Database): SandboxStore {
   ): Promise<NodeRecord | ReserveOutcome> => {
     const nodeId = nodeOfDisks(disks);
     if (nodeId !== null && typeof nodeId !== "string") return nodeId;
-    for (;;) {
-      const { live, organizations, nodes } = await lookAround(queries, ask.sandbox, nodeId);
+    for (let limit: number | null = LIKELY; ; ) {
+      const { live, organizations, nodes } = await lookAround(queries, ask.sandbox, nodeId, limit);
       if (live >= ask.places.perOrganization) return { kind: "limit", live };
       const wish = { ...ask, live, organizations };
       const fitting = fittingNodes(nodes, wish);
-      if (fitting.length === 0) return refuseSandbox(nodes, wish);
+      if (fitting.length === 0) {
+        if (nodes.length !== limit) return refuseSandbox(nodes, wish);
+        limit = null;
+        continue;
+      }
       const locked = await lockOneOf(queries, fitting);
       if (locked !== null && fittingNodes([locked], wish).length > 0) return locked;
     }
