@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { KeyedLock, PersistentWork, runTool } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { HostNode } from "../src/host-node.ts";
-import type { Node, NodeEvent } from "../src/node.ts";
+import type { Node, NodeEvent, TakeNodeEvent } from "../src/node.ts";
 import type { NodeOptions } from "../src/open-node.ts";
 import { openPool } from "../src/pools/open-pool.ts";
 import { EchoRuntime } from "./echo-runtime.ts";
@@ -22,10 +22,11 @@ export interface TestNode extends AsyncDisposable {
   readonly events: readonly NodeEvent[];
 }
 
-export async function openTestNode(): Promise<TestNode> {
+/** `deliver`: how an event gets to those who are told. Default: at once. */
+export async function openTestNode(deliver?: TakeNodeEvent): Promise<TestNode> {
   const directory = await mkdtemp(join(tmpdir(), "caisson-node-"));
   const events: NodeEvent[] = [];
-  const takeEvent = async (event: NodeEvent): Promise<void> => void events.push(event);
+  const takeEvent = deliver ?? (async (event: NodeEvent): Promise<void> => void events.push(event));
   const runtime = new EchoRuntime(join(directory, "run"));
   const options: NodeOptions = {
     directory,
