@@ -94,6 +94,10 @@ export function toJoinToken(row: Row): JoinToken {
   };
 }
 
+export function ownerOf({ id, generation }: NodeRecord): Owner {
+  return { nodeId: id, generation };
+}
+
 function toOwner(row: Row): Owner {
   return { nodeId: String(row.node_id), generation: Number(row.node_generation) };
 }

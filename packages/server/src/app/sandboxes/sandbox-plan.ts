@@ -9,16 +9,17 @@ import { requireBaseImage } from "../volumes/base-image.ts";
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
   readonly region: string;
-  /** Where it will run: where what it uses is. */
-  readonly at: ConnectedNode;
   /**
    * What the sandbox is called inside: as asked for, else as its root volume, because programs whose files last bind them to the name (RabbitMQ,
    * browsers' profiles). Null: as its id.
    */
   readonly hostname: string | null;
-  readonly root:
+  readonly root: /** A base image, by name: each node has its own. */
+    | { readonly kind: "base"; readonly name: string }
     | { readonly kind: "image"; readonly imageId: string }
     | { readonly kind: "volume"; readonly volumeId: string };
+  /** Null: its root is not made from a snapshot. */
+  readonly rootSnapshotId: string | null;
   readonly mounts: readonly { readonly volumeId: string; readonly path: string; readonly isReadOnly: boolean }[];
   /** Every volume that the sandbox will hold, the root included. */
   readonly holds: readonly Hold[];
@@ -53,10 +54,12 @@ export async function planSandbox(
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
-  const base = { region, at, hostname, mounts, holds };
-  if (root === null)
-    return { ...base, root: { kind: "image", imageId: requireBaseImage(at, region, rootName).imageId } };
-  if (root.kind === "snapshot") return { ...base, root: { kind: "image", imageId: root.id } };
+  const base = { region, hostname, rootSnapshotId: null, mounts, holds };
+  if (root === null) {
+    requireBaseImage(at, region, rootName);
+    return { ...base, root: { kind: "base", name: rootName } };
+  }
+  if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,
     hostname: hostname ?? root.slug,
