@@ -121,7 +121,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         () => store.disks.beginGrow(stale, kept, 2e9),
         () => store.disks.beginPurge(stale, 5),
         () => store.disks.beginPurgeOf(stale, id),
-        () => store.disks.reserve(sampleDisk({ organizationId, slug: "any", owner: null }), null, stale),
+        () => store.disks.reserve(sampleDisk({ organizationId, slug: "any", owner: null }), null, { own: stale }),
         () => store.sandboxes.reserve(onlyOn("nod_a"), [], PLACES, { own: stale }),
       ])
         await assert.rejects(attempt(), isReplaced);

@@ -54,12 +54,18 @@ export function createDiskStore(database: Database): DiskStore {
   };
 
   /** Where a disk is made that may be made anywhere in its region. The node begins no other run until the transaction ends. */
-  const chooseNode = async (queries: Queries, region: string, own: Owner | null): Promise<Owner> => {
+  const chooseNode = async (
+    queries: Queries,
+    region: string,
+    own: Owner | null,
+    unreachable: readonly string[],
+  ): Promise<Owner> => {
     const row = await queries.get(
-      `SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 AND (lease_until_ms > ${NOW_MS} OR id = $2)
+      `SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 AND (lease_until_ms > ${NOW_MS} OR id = $2) AND id <> ALL ($3::text[])
        ORDER BY is_draining, (free_bytes ->> $1)::bigint DESC NULLS LAST, id LIMIT 1 FOR KEY SHARE`,
       region,
       own?.nodeId ?? null,
+      unreachable,
     );
     if (row !== undefined) return ownerOf(toNode(row));
     const nodes = await queries.all(`SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 ORDER BY id`, region);
@@ -135,12 +141,12 @@ export function createDiskStore(database: Database): DiskStore {
   };
 
   return {
-    async reserve(disk, key = null, own = null) {
+    async reserve(disk, key = null, { own = null, unreachable = [] } = {}) {
       try {
         return await database.transaction(async (queries) => {
           const existingId = key === null ? null : await takeKey(queries, disk, key);
           if (existingId !== null) return { existingId };
-          const owner = disk.owner ?? (await chooseNode(queries, disk.region, own));
+          const owner = disk.owner ?? (await chooseNode(queries, disk.region, own, unreachable));
           if (disk.owner !== null) await requireLatest(queries, owner);
           else if (owner.nodeId === own?.nodeId && owner.generation !== own.generation)
             throw notLatest(own, owner.generation);

@@ -30,7 +30,7 @@ export function createDiskStore(connection: Connection): DiskStore {
   };
 
   /** Where a disk is made that may be made anywhere in its region. */
-  const chooseNode = (region: string, own: Owner | null): Owner => {
+  const chooseNode = (region: string, own: Owner | null, unreachable: readonly string[]): Owner => {
     const nodes = connection
       .all(
         `${SELECT_NODES} WHERE EXISTS (SELECT 1 FROM json_each(regions) WHERE value = ?)
@@ -39,7 +39,7 @@ export function createDiskStore(connection: Connection): DiskStore {
         region,
       )
       .map(toNode);
-    const node = nodes.find(({ id, isLive }) => isLive || id === own?.nodeId);
+    const node = nodes.find(({ id, isLive }) => (isLive || id === own?.nodeId) && !unreachable.includes(id));
     if (node === undefined) throw regionUnavailable(region, nodes);
     return ownerOf(node);
   };
@@ -94,12 +94,12 @@ export function createDiskStore(connection: Connection): DiskStore {
   };
 
   return {
-    async reserve(disk, idempotency = null, own = null) {
+    async reserve(disk, idempotency = null, { own = null, unreachable = [] } = {}) {
       try {
         return connection.transaction(() => {
           const existingId = idempotency === null ? null : takeKey(disk, idempotency);
           if (existingId !== null) return { existingId };
-          const owner = disk.owner ?? chooseNode(disk.region, own);
+          const owner = disk.owner ?? chooseNode(disk.region, own, unreachable);
           requireLatest(connection, owner.nodeId === own?.nodeId ? own : owner);
           insert(disk, owner);
           return { existingId, owner };
