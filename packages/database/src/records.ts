@@ -96,6 +96,10 @@ export function toJoinToken(row: Row): JoinToken {
   };
 }
 
+export function ownerOf({ id, generation }: NodeRecord): Owner {
+  return { nodeId: id, generation };
+}
+
 function toOwner(row: Row): Owner {
   return { nodeId: String(row.node_id), generation: Number(row.node_generation) };
 }
@@ -147,6 +151,7 @@ function toReplication(row: Row): Replication {
 
 export function toDiskTotal(row: Row): DiskTotal {
   return {
+    nodeId: String(row.node_id),
     region: String(row.region),
     kind: row.kind as DiskKind,
     state: row.state as DiskState,
