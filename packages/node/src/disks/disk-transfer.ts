@@ -33,14 +33,14 @@ export async function exportDisk({ storage }: Pick<Pool, "storage">, id: string)
 /** Makes a snapshot of what comes, when all of it has come and its file system is sound. */
 export async function importDisk(
   { storage, locks }: Pick<Pool, "storage" | "locks">,
-  { id, sizeBytes }: ImportSpec,
+  { id, sizeBytes, isOwn = false }: ImportSpec,
   pieces: AsyncIterable<DiskPiece>,
 ): Promise<void> {
   await locks.run(id, () =>
     storage.createSealed(id, async (image) => {
       await image.setSize(sizeBytes);
       for await (const { offset, bytes } of pieces) await image.write(offset, bytes);
-      await settleForeignFileSystem(image.path, sizeBytes);
+      if (!isOwn) await settleForeignFileSystem(image.path, sizeBytes);
     }),
   );
 }
