@@ -6,6 +6,7 @@ export interface Wish {
   readonly sandbox: NewSandbox;
   readonly places: SandboxPlaces;
   readonly own: Owner | null;
+  readonly unreachable: readonly string[];
   /** How many sandboxes the organization has on all nodes. */
   readonly live: number;
   readonly organizations: number;
@@ -55,9 +56,10 @@ export function leastFreePlaces(
 }
 
 function obstacleOf(node: NodeRecord, wish: Wish): Obstacle | null {
-  const { sandbox, own } = wish;
+  const { sandbox, own, unreachable } = wish;
   if (node.id === own?.nodeId && node.generation !== own.generation) throw notLatest(own, node.generation);
   if (!node.isLive && node.id !== own?.nodeId) return "unavailable";
+  if (unreachable.includes(node.id)) return "unavailable";
   if (node.isDraining) return "draining";
   const free = node.capacity.places - node.reserved.places;
   if (free <= 0) return "full";

@@ -135,6 +135,7 @@ export function toDisk(row: Row): Disk {
 
 export function toDiskTotal(row: Row): DiskTotal {
   return {
+    nodeId: String(row.node_id),
     region: String(row.region),
     kind: row.kind as DiskKind,
     state: row.state as DiskState,

@@ -287,8 +287,9 @@ export interface UsageSums {
   readonly deletedBytes: number;
 }
 
-/** How many disks of one kind are in one state in a region, and what they hold alone, as measured last. None: absent. */
+/** How many disks of one kind are in one state in a region of a node, and what they hold alone, as measured last. None: absent. */
 export interface DiskTotal {
+  readonly nodeId: string;
   readonly region: string;
   readonly kind: DiskKind;
   readonly state: DiskState;
@@ -322,9 +323,9 @@ export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
    * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs. Throws `NODE_UNAVAILABLE` when a node is to be
-   * chosen and none of the region is live. `own`: the node in the caller's own process, which is live whatever its lease says.
+   * chosen and none of the region is live.
    */
-  reserve(disk: NewDisk, key?: IdempotencyKey | null, own?: Owner | null): Promise<DiskReservation>;
+  reserve(disk: NewDisk, key?: IdempotencyKey | null, choice?: NodeChoice): Promise<DiskReservation>;
   /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
   commit(
     id: string,
@@ -373,8 +374,8 @@ export interface DiskStore {
     beforeMs: number,
     page: { readonly limit: number; readonly after: Pick<Disk, "id" | "deletedAtMs"> | null },
   ): Promise<readonly Disk[]>;
-  /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
-  sumUsage(region: string): Promise<UsageSums>;
+  /** Bytes that the node's disks in the region hold alone, as they were measured last, by what the disks are. */
+  sumUsage(nodeId: string, region: string): Promise<UsageSums>;
   /** The disks of all organizations, counted. It takes the same time however many there are. */
   totals(): Promise<readonly DiskTotal[]>;
   /** What a start must settle: creations, purges and grows of the node that earlier generations of it had under way. */
@@ -451,12 +452,18 @@ export interface SandboxPlaces {
   readonly keptEach: number;
 }
 
-/** What decides on the node of a sandbox beside the volumes that it holds. */
-export interface SandboxPlacing {
-  /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
-  readonly rootSnapshotId?: string | null;
+/** What the caller knows of nodes that their rows do not say. */
+export interface NodeChoice {
   /** The node in the caller's own process: it is live whatever its lease says. Throws `NODE_UNAVAILABLE` when that has begun again since. Default: none. */
   readonly own?: Owner | null;
+  /** Nodes that the caller cannot reach: they are not chosen although their lease may hold still. Default: none. */
+  readonly unreachable?: readonly string[];
+}
+
+/** What decides on the node of a sandbox beside the volumes that it holds. */
+export interface SandboxPlacing extends NodeChoice {
+  /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
+  readonly rootSnapshotId?: string | null;
 }
 
 export interface SandboxStore {

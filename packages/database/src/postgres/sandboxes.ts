@@ -141,7 +141,7 @@ export function createSandboxStore(database: Database): SandboxStore {
   /** Reserves on one of the nodes that can run the sandbox. What was read before a node was taken may have changed by then; then all are looked at again. */
   const take = async (
     queries: Queries,
-    ask: Pick<Wish, "sandbox" | "places" | "own">,
+    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable">,
     volumes: readonly Hold[],
     disks: readonly DiskPlace[],
   ): Promise<ReserveOutcome> => {
@@ -164,14 +164,14 @@ export function createSandboxStore(database: Database): SandboxStore {
   };
 
   return {
-    reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null } = {}) {
+    reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
       return database.transaction(async (queries): Promise<ReserveOutcome> => {
         const disks = await placesOf(queries, volumes, rootSnapshotId);
         const conflict = await findConflict(queries, volumes);
         if (conflict !== null) return conflict;
         // From here on one reservation of the organization at a time, and one on each node, so that each counts the one before it.
         await queries.run("SELECT 1 FROM organizations WHERE id = $1 FOR NO KEY UPDATE", sandbox.organizationId);
-        return take(queries, { sandbox, places, own }, volumes, disks);
+        return take(queries, { sandbox, places, own, unreachable }, volumes, disks);
       });
     },
 
