@@ -200,6 +200,16 @@ export function createSandboxStore(database: Database): SandboxStore {
       );
     },
 
+    async setKeepUntil(id, keepUntilMs) {
+      await database.transaction((queries) =>
+        queries.run(
+          "UPDATE sandboxes SET keep_until_ms = greatest(keep_until_ms, $1) WHERE id = $2 AND status <> 'stopped'",
+          keepUntilMs,
+          id,
+        ),
+      );
+    },
+
     async finish(id, stopReason, nowMs, event, damages = []) {
       await database.transaction(async (queries) => {
         await queries.run("DELETE FROM holds WHERE sandbox_id = $1", id);
