@@ -7,6 +7,7 @@ import type { Disk, NewDisk, Store } from "../src/store.ts";
 import { joiningConformance } from "./joining-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { placementConformance } from "./placement-conformance.ts";
+import { replicationConformance } from "./replication-conformance.ts";
 import {
   SAMPLE_ORGANIZATION,
   SAMPLE_OWNER,
@@ -30,6 +31,7 @@ export interface StoreHarness {
 /** The shared test suite of the database seam. */
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
+  replicationConformance(name, open);
   joiningConformance(name, open);
   placementConformance(name, open);
   suite(`store: ${name}`, () => {

@@ -19,6 +19,7 @@ import { NodeDirectory } from "../app/nodes/node-directory.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
 import { Previews } from "../app/previews/previews.ts";
+import { Replicator } from "../app/replication/replicator.ts";
 import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
@@ -57,6 +58,8 @@ class Control implements AsyncDisposable {
       previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
       ssh: new SshAccesses(0),
       transfers: new TransferPlaces(config.transfers),
+      snapshotStore: null,
+      replicator: new Replicator(),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),
       metrics,
