@@ -51,7 +51,7 @@ export class HostNode implements OpenNode {
   constructor(parts: NodeParts, resources: AsyncDisposableStack) {
     this.#parts = parts;
     this.#resources = resources;
-    this.#sandboxes = new HostSandboxes(parts.runtime, parts.takeEvent, parts.logger);
+    this.#sandboxes = new HostSandboxes(parts);
   }
 
   async describe(): Promise<NodeDescription> {
