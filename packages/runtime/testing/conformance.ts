@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { lstat, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { runTool } from "@caisson/linux";
 import { CaissonError, newId } from "@caisson/model";
 import type { MountSpec } from "../src/runtime.ts";
 import { describeFaultConformance } from "./conformance-faults.ts";
@@ -240,6 +241,19 @@ function describeRootConformance(harness: () => Harness): void {
       await harness().with({ root, mounts: inside }, async (sandbox) => {
         assert.equal(await readScript(sandbox, "ls /srv/inside"), "mine");
       });
+    });
+
+    test("a device node that a root brings cannot be opened, in a lasting root and below an ephemeral one", async () => {
+      const persistent = await harness().host.newRoot("persistent");
+      assert.ok(persistent.kind === "persistent");
+      await runTool("mknod", ["-m", "666", join(persistent.path, "brought"), "c", "1", "3"]);
+      const scratchPath = await harness().host.newDirectory();
+      for (const root of [persistent, { kind: "ephemeral", lowerPath: persistent.path, scratchPath } as const]) {
+        await harness().with({ root }, async (sandbox) => {
+          assert.match((await runScript(sandbox, "cat /brought")).stderr, /Permission denied/);
+          assert.equal(await readScript(sandbox, "cat /dev/null && echo works"), "works");
+        });
+      }
     });
 
     test("a root that has lost its C library still boots", async () => {

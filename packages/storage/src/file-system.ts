@@ -115,14 +115,14 @@ export interface VolumeMount {
 
 /**
  * Mounts the file system. A fresh data volume is empty: the directory for what a repair finds, which the formatting tool and every repair make,
- * would be in the way of programs that want an empty one. What a repair found in it stays. Device nodes and set-user-id programs work on roots
- * only: an unprivileged guest cannot make use of either there.
+ * would be in the way of programs that want an empty one. What a repair found in it stays. Set-user-id programs work on roots only; an unprivileged guest
+ * gains ids of its own by them. Device nodes work nowhere: a sandbox has a /dev of its own, and a root that was imported may hold any.
  */
 export async function mountVolume({ device, target, kind, isReadOnly }: VolumeMount): Promise<void> {
   const isData = kind === "data";
   await mountFileSystem(
     { type: "ext4", source: device, target, ...(kind === "scratch" ? { options: "nobarrier" } : {}) },
-    { isReadOnly, noAtime: true, noDev: isData, noSuid: isData },
+    { isReadOnly, noAtime: true, noDev: true, noSuid: isData },
   );
   if (!isReadOnly) await removeIfEmpty(join(target, "lost+found"));
 }
