@@ -105,8 +105,8 @@ export class HostNode implements OpenNode {
     return exportDisk(this.#pool(region), id);
   }
 
-  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>): Promise<void> {
-    await importDisk(this.#pool(disk.region), disk, pieces);
+  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void> {
+    await importDisk(this.#pool(disk.region), disk, pieces, signal);
   }
 
   async growDisk({ region, id }: DiskReference, sizeBytes: number): Promise<void> {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { testTimeoutMs } from "@caisson/linux/testing";
-import type { Node, SandboxSpec } from "../src/node.ts";
+import type { DiskPiece, Node, SandboxSpec } from "../src/node.ts";
 import { TEST_REGION as region, TEST_BASE_IMAGE, type TestNode } from "./test-node.ts";
 
 const MIB = 2 ** 20;
@@ -213,6 +213,23 @@ export function describeNodeConformance(
         [id],
       );
       await node.deleteDisk({ region, id: volumeId });
+    });
+
+    test("an import whose caller leaves ends before its check, with the caller's reason, and leaves nothing", async () => {
+      const source = "vol_ord_source";
+      await createBlank(source);
+      await node.sealDisk({ region, volumeId: source, snapshotId: "snp_ord_source" });
+      const id = "snp_ord_left";
+      const caller = new AbortController();
+      async function* pieces(): AsyncGenerator<DiskPiece, void> {
+        await using exported = await node.exportDisk({ region, id: "snp_ord_source" });
+        yield* exported.pieces();
+        caller.abort(new Error("the caller has left"));
+      }
+      await assert.rejects(node.importDisk({ region, id, sizeBytes: 64 * MIB }, pieces(), caller.signal), /has left/);
+      assert.equal(await node.getDisk({ region, id }), null);
+      await node.importDisk({ region, id, sizeBytes: 64 * MIB }, pieces(), never);
+      for (const made of [source, id, "snp_ord_source"]) await node.deleteDisk({ region, id: made });
     });
 
     test("the root of a sandbox is not deleted under it", async () => {

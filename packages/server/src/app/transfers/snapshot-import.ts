@@ -78,6 +78,7 @@ export async function importSnapshot(
           app.node.importDisk(
             { region: region.name, id, sizeBytes: source.sizeBytes },
             piecesOf(app, region.name, source),
+            signal,
           ),
         async undo() {
           await app.node.deleteDisk({ region: region.name, id });
