@@ -163,3 +163,10 @@ async def test_ssh_keys_are_added_listed_and_removed(client: AsyncCaisson) -> No
     named = await client.ssh_keys.add(line, name="laptop")
     assert named.name == "laptop"
     await client.ssh_keys.remove(named.id)
+
+
+async def test_a_name_that_cannot_be_bound_is_given_back(client: AsyncCaisson) -> None:
+    async with client.sandbox.create() as sandbox:
+        with pytest.raises(errors.SandboxError):
+            await sandbox.expose_http(pid=4_000_000)
+        assert await client.previews.list(sandbox.id) == []

@@ -164,3 +164,10 @@ def test_ssh_keys_are_added_listed_and_removed(client: Caisson) -> None:
     named = client.ssh_keys.add(line, name="laptop")
     assert named.name == "laptop"
     client.ssh_keys.remove(named.id)
+
+
+def test_a_name_that_cannot_be_bound_is_given_back(client: Caisson) -> None:
+    with client.sandbox.create() as sandbox:
+        with pytest.raises(errors.SandboxError):
+            sandbox.expose_http(pid=4_000_000)
+        assert client.previews.list(sandbox.id) == []
