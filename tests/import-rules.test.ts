@@ -14,12 +14,24 @@ const RULES: ImportRules = {
     storage: ["model", "linux"],
     runtime: ["model", "linux", "certificates"],
     node: ["model", "linux", "storage", "runtime"],
+    "node-link": ["model", "node", "certificates"],
     database: ["model"],
     agent: ["model", "protocol"],
     "snapshot-store": ["model"],
     sdk: ["model", "protocol"],
     cli: ["sdk", "model"],
-    server: ["model", "protocol", "certificates", "linux", "storage", "runtime", "node", "database", "snapshot-store"],
+    server: [
+      "model",
+      "protocol",
+      "certificates",
+      "linux",
+      "storage",
+      "runtime",
+      "node",
+      "node-link",
+      "database",
+      "snapshot-store",
+    ],
   },
   drivers: {
     names: {
@@ -42,7 +54,7 @@ const RULES: ImportRules = {
     context: {
       path: "packages/server/src/app/context.ts",
       variable: "app",
-      members: ["store", "node", "regions", "locks", "live"],
+      members: ["store", "nodes", "locks", "live"],
     },
   },
   control: {

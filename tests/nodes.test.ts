@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -94,7 +94,7 @@ suite("a server as a node", { timeout: 900_000 }, () => {
     assert.equal(listed?.node, id);
     assert.deepEqual(await client.refused("DELETE", `${NODES}/${id}`), [
       "409 NODE_IN_USE",
-      `Cannot forget node ${id}: it is live. Stop its server, and try again when its lease is over`,
+      `Cannot forget node ${id}: this server is that node. Forget it through the server of another node, when this one runs no more`,
     ]);
     await client.rest("POST", "/api/v1/organizations", { slug: "acme" });
     const { token } = await client.rest<{ token: string }>("POST", "/api/v1/tokens", {
@@ -165,7 +165,7 @@ suite("a server as a node", { timeout: 900_000 }, () => {
     assert.equal(before.length, 7);
     await server.start();
     assert.doesNotMatch(server.logText(), /missing from the pool|"level":50/);
-    const elsewhere = /it is on node nod_other, and this server is node nod_.*caisson nodes show nod_other/;
+    const elsewhere = /it is on node nod_other, which this server cannot reach.*caisson nodes show nod_other/;
     const volume = await client.extended<{ unavailable: string; node: string }>("GET", "/api/v2/volumes/growing");
     assert.equal(volume.node, OTHER);
     assert.match(volume.unavailable, elsewhere);
@@ -217,6 +217,12 @@ suite("a server as a node", { timeout: 900_000 }, () => {
       await server.start();
       const [last, ...others] = await nodes();
       assert.deepEqual([last?.id, last?.generation, others.length], [first?.id, 3, 0]);
+      await server.stop();
+      await writeFile(join(server.dataDirectory, "node.json"), '{"id": "nod_stranger"}');
+      await assert.rejects(
+        server.start(),
+        new RegExp(`node.json names node nod_stranger, which the database does not know: it knows ${first?.id}\\. `),
+      );
     }));
 
   test("renews its lease, and a renewal that fails ends nothing and is told once", () =>

@@ -1,5 +1,5 @@
 import type { AuditEvent, NewDisk, Owner, Store } from "@caisson/database";
-import { sampleDisk } from "@caisson/database/testing";
+import { sampleDisk, sampleSandbox } from "@caisson/database/testing";
 
 /** Prepares a call, of a round, and returns it; only the call itself is measured. */
 export type StoreCall = (round: number) => Promise<() => Promise<unknown>>;
@@ -64,16 +64,7 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
   };
   const newSandbox = () => {
     made += 1;
-    return {
-      id: `sbx_ord_${run}${made}`,
-      owner,
-      organizationId: "org",
-      region: "ord",
-      labels: {},
-      memoryMib: 1280,
-      createdAtMs: Date.now(),
-      stopAtMs: null,
-    };
+    return sampleSandbox({ id: `sbx_ord_${run}${made}`, organizationId: "org", createdAtMs: Date.now() });
   };
   const starting = async (): Promise<string> => {
     const sandbox = newSandbox();
@@ -153,7 +144,7 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
     "disks.totals": plain(() => disks.totals()),
     "disks.listIds (a start of the server)": plain(() => disks.listIds(owner.nodeId)),
     "disks.expireIdempotencyKeys": plain(() => disks.expireIdempotencyKeys(0)),
-    "nodes.renew": plain(() => nodes.renew(owner, 3_600_000)),
+    "nodes.renew": plain(() => nodes.renew(owner, 3_600_000, { ord: 1e12 })),
     "nodes.list": plain(() => nodes.list()),
     "sandboxes.reserve with a volume": async () => {
       const [sandbox, volumeId] = [newSandbox(), await ready()];

@@ -20,6 +20,8 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
   PemConverter,
+  Pkcs10CertificateRequest,
+  Pkcs10CertificateRequestGenerator,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
@@ -45,6 +47,19 @@ interface Leaf {
 export interface CertificateAndKey {
   readonly cert: string;
   readonly key: string;
+}
+
+/** A key that was made here, and what an authority needs to sign for it, both in PEM form. The key stays with who made it. */
+export interface SigningRequest {
+  readonly key: string;
+  readonly request: string;
+}
+
+export interface IssueOptions {
+  /** What the certificate is good for. Default: a TLS server. */
+  readonly usage?: "server" | "client";
+  /** Default: 30 days. It is never good for longer than its authority. */
+  readonly lifetimeMs?: number;
 }
 
 export interface AuthorityOptions {
@@ -77,8 +92,7 @@ export class CertificateAuthority {
   /** A new one that `open` takes. */
   static async createLasting({ commonName, domain }: AuthorityOptions): Promise<CertificateAndKey> {
     const { certificate, privateKey } = await make(commonName, domain, true);
-    const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", privateKey), "PRIVATE KEY");
-    return { cert: `${certificate.toString("pem")}\n`, key: `${key}\n` };
+    return { cert: `${certificate.toString("pem")}\n`, key: `${await exportKey(privateKey)}\n` };
   }
 
   /** Rejects when the two are not whole, or do not belong together. */
@@ -112,9 +126,27 @@ export class CertificateAuthority {
     return createSecureContext(await this.issue([name]));
   }
 
-  /** A new certificate for these names, good for 30 days. */
-  async issue(names: readonly string[]): Promise<CertificateAndKey> {
+  /** A new key with a certificate for these names. */
+  async issue(names: readonly string[], options: IssueOptions = {}): Promise<CertificateAndKey> {
     const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+    return { cert: await this.#certify(keys.publicKey, names, options), key: await exportKey(keys.privateKey) };
+  }
+
+  /**
+   * A certificate for the key of a signing request, in PEM form, for these names: what the request says of itself is not looked at. Rejects for what is not a
+   * request on P-256 that was signed with its own key.
+   */
+  async sign(request: string, names: readonly string[], options: IssueOptions = {}): Promise<string> {
+    const parsed = new Pkcs10CertificateRequest(request);
+    if (!(await parsed.verify())) throw new Error("The request was not signed with its own key");
+    return this.#certify(await parsed.publicKey.export(ALGORITHM, ["verify"]), names, options);
+  }
+
+  async #certify(
+    publicKey: webcrypto.CryptoKey,
+    names: readonly string[],
+    { usage = "server", lifetimeMs = LEAF_MS }: IssueOptions,
+  ): Promise<string> {
     const nowMs = Date.now();
     const leaf = await X509CertificateGenerator.create({
       serialNumber: newSerial(),
@@ -122,23 +154,37 @@ export class CertificateAuthority {
       subject: `CN=${this.#commonName}`,
       issuer: this.#certificate.subject,
       notBefore: new Date(nowMs - BACKDATED_MS),
-      notAfter: new Date(nowMs + LEAF_MS),
+      notAfter: new Date(Math.min(nowMs + lifetimeMs, this.expiresAtMs)),
       signingAlgorithm: ALGORITHM,
-      publicKey: keys.publicKey,
+      publicKey,
       signingKey: this.#privateKey,
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
+        new ExtendedKeyUsageExtension([ExtendedKeyUsage[usage === "server" ? "serverAuth" : "clientAuth"]]),
         new SubjectAlternativeNameExtension(names.map((value) => ({ type: "dns", value }))),
         // Python 3.13 insists on both identifiers (RFC 5280, sections 4.2.1.1 and 4.2.1.2).
-        await SubjectKeyIdentifierExtension.create(keys.publicKey),
+        await SubjectKeyIdentifierExtension.create(publicKey),
         await AuthorityKeyIdentifierExtension.create(await this.#certificate.publicKey.export()),
       ],
     });
-    const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
-    return { cert: leaf.toString("pem"), key };
+    return leaf.toString("pem");
   }
+}
+
+/** A new key, and the request to sign for it. */
+export async function createSigningRequest(commonName: string): Promise<SigningRequest> {
+  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+  const request = await Pkcs10CertificateRequestGenerator.create({
+    name: `CN=${commonName}`,
+    keys,
+    signingAlgorithm: ALGORITHM,
+  });
+  return { key: await exportKey(keys.privateKey), request: request.toString("pem") };
+}
+
+async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
+  return PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
 }
 
 async function make(

@@ -1,1 +1,8 @@
-export { type AuthorityOptions, type CertificateAndKey, CertificateAuthority } from "./certificate-authority.ts";
+export {
+  type AuthorityOptions,
+  type CertificateAndKey,
+  CertificateAuthority,
+  createSigningRequest,
+  type IssueOptions,
+  type SigningRequest,
+} from "./certificate-authority.ts";

@@ -1,11 +1,14 @@
 import type { Labels } from "@caisson/model";
 import type {
   AuditEvent,
+  Authority,
   Consistency,
   Disk,
   DiskKind,
   DiskState,
   DiskTotal,
+  FreeBytes,
+  JoinToken,
   NodeRecord,
   ObjectReference,
   Organization,
@@ -66,13 +69,33 @@ export function toNode(row: Row): NodeRecord {
     labels: JSON.parse(String(row.labels)) as Labels,
     capacity: { places: Number(row.places), memoryMib: row.memory_mib as number | null },
     reserved: { places: Number(row.reserved_places), memoryMib: Number(row.reserved_memory_mib) },
+    runId: String(row.run_id),
     generation: Number(row.generation),
     isDraining: Boolean(row.is_draining),
     isLive: Boolean(row.is_live),
     leaseUntilMs: Number(row.lease_until_ms),
     startedAtMs: Number(row.started_at_ms),
     seenAtMs: Number(row.seen_at_ms),
+    freeBytes: JSON.parse(String(row.free_bytes)) as FreeBytes,
   };
+}
+
+export function toAuthority(row: Row): Authority {
+  return { certificate: String(row.certificate), privateKey: String(row.private_key) };
+}
+
+export function toJoinToken(row: Row): JoinToken {
+  return {
+    id: String(row.id),
+    region: row.region as string | null,
+    createdAtMs: Number(row.created_at_ms),
+    expiresAtMs: Number(row.expires_at_ms),
+    nodeId: row.node_id as string | null,
+  };
+}
+
+export function ownerOf({ id, generation }: NodeRecord): Owner {
+  return { nodeId: id, generation };
 }
 
 function toOwner(row: Row): Owner {

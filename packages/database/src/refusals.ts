@@ -30,10 +30,6 @@ export function keyReused(key: string): CaissonError {
   );
 }
 
-export function volumeNotFound(id: string): CaissonError {
-  return new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(id)}`);
-}
-
 export function organizationSlugTaken(slug: string, cause: unknown): CaissonError {
   return new CaissonError(
     "SLUG_ALREADY_IN_USE",
@@ -54,12 +50,30 @@ export function nodeNotFound(id: string): CaissonError {
   return new CaissonError("NODE_NOT_FOUND", `There is no node ${JSON.stringify(id)}: list the nodes`);
 }
 
+const FORGOTTEN = (nodeId: string): string =>
+  `The node ${nodeId} was forgotten, and may do nothing more. To have its machine as a new node, remove node.json from its data directory or join it again`;
+
+export function nodeForgotten(nodeId: string): CaissonError {
+  return new CaissonError("NODE_UNAVAILABLE", FORGOTTEN(nodeId));
+}
+
+/** `nodes`: those of the region. */
+export function regionUnavailable(region: string, nodes: readonly NodeRecord[]): CaissonError {
+  const seen = nodes.map(({ id, seenAtMs }) => `${id}, seen last at ${new Date(seenAtMs).toISOString()}`);
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    nodes.length === 0
+      ? `Cannot make anything in region ${JSON.stringify(region)}: it has no node. Choose a region of a node, which \`caisson nodes list\` shows`
+      : `Cannot make anything in region ${JSON.stringify(region)}: none of its nodes is live (${seen.join("; ")}). Start one of them`,
+  );
+}
+
 /** `latest`: the node's generation now; null: it was forgotten. */
 export function notLatest({ nodeId, generation }: Owner, latest: number | null): CaissonError {
   return new CaissonError(
     "NODE_UNAVAILABLE",
     latest === null
-      ? `The node ${nodeId} was forgotten: this run of it may do nothing more. Start its server again`
+      ? FORGOTTEN(nodeId)
       : `The node ${nodeId} has begun generation ${latest}, and this is generation ${generation}, which may do nothing more: another server has started with the same node.json. ` +
           "Stop one of the two, and give each machine a data directory of its own",
   );

@@ -14,6 +14,7 @@ import type { Labels, StopReason } from "@caisson/model";
 export interface Store {
   readonly organizations: OrganizationStore;
   readonly nodes: NodeStore;
+  readonly joining: JoiningStore;
   readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
   readonly sshKeys: SshKeyStore;
@@ -84,10 +85,12 @@ export interface Owner {
 export interface NewNode {
   readonly id: string;
   readonly regions: readonly string[];
-  /** Host name or address, where other machines reach it. */
+  /** Where the server reaches it: host name or address, and the port of a node on another machine. */
   readonly address: string;
   readonly labels: Labels;
   readonly capacity: NodeCapacity;
+  /** Which start of its process this is: random, and another one each time. */
+  readonly runId: string;
 }
 
 /** How much the sandboxes of a node may have together. */
@@ -98,36 +101,109 @@ export interface NodeCapacity {
 }
 
 export interface NodeRecord extends NewNode {
-  /** Raised each time the node begins. */
+  /** Raised by each run that begins. 0: it has joined, and not begun yet. */
   readonly generation: number;
   /** It gets no new sandboxes; those that it has go on. */
   readonly isDraining: boolean;
   /** Whether its lease holds, by the store's clock. */
   readonly isLive: boolean;
   readonly leaseUntilMs: number;
+  /** When its last run began; before the first, when it joined. */
   readonly startedAtMs: number;
-  /** When it renewed its lease last. */
+  /** When it renewed its lease last; before that, as `startedAtMs`. */
   readonly seenAtMs: number;
   /** What its sandboxes have of its capacity, from their reservation to their end. */
   readonly reserved: { readonly places: number; readonly memoryMib: number };
+  /** What its pools have free, by region, as it said with its lease; a region of which it has said nothing is absent. */
+  readonly freeBytes: FreeBytes;
 }
+
+/** Bytes by region. */
+export type FreeBytes = Readonly<Record<string, number>>;
 
 /**
  * The machines that hold disks and run sandboxes. The clock of the store decides how long a lease holds. One that ran out takes nothing away from a node: only a
  * later generation does.
  */
 export interface NodeStore {
-  /** Begins a run of the node: the next generation, with a lease of so many milliseconds. Whether it drains stays as it is. */
+  /**
+   * Begins a run of the node: the next generation, with a lease of so many milliseconds. The run that began last keeps its generation. Either way the row is as the
+   * node describes itself now, and what its sandboxes have of its capacity is counted anew. Whether it drains stays as it is. Throws `NODE_UNAVAILABLE` for a node
+   * that was forgotten.
+   */
   begin(node: NewNode, leaseMs: number): Promise<NodeRecord>;
-  /** Lengthens the lease, also one that ran out. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten: this run of it must end. */
-  renew(owner: Owner, leaseMs: number): Promise<void>;
+  /**
+   * Lengthens the lease, also one that ran out, and remembers what the node's pools have free. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten:
+   * this run of it must end.
+   */
+  renew(owner: Owner, leaseMs: number, freeBytes: FreeBytes): Promise<void>;
   get(id: string): Promise<NodeRecord | null>;
   /** All, by id. */
   list(): Promise<readonly NodeRecord[]>;
   /** Begins or ends draining. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
-  /** Forgets a node for good. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state, or sandboxes that have not ended. */
+  /** Forgets a node for good: its id is never given again. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state, or sandboxes that have not ended. */
   forget(id: string, event: AuditEvent): Promise<void>;
+}
+
+/** What signs the certificates of the installation's nodes and servers. */
+export interface Authority {
+  /** PEM. */
+  readonly certificate: string;
+  /** PEM, PKCS #8. */
+  readonly privateKey: string;
+}
+
+/** With it one machine joins as a node, once, until it expires. */
+export interface JoinToken {
+  readonly id: string;
+  /** The only region that the node may have; null: those that it says. */
+  readonly region: string | null;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+  /** Who used it; null: nobody yet. */
+  readonly nodeId: string | null;
+}
+
+/** A machine that joins. */
+export interface Joining {
+  /** The id that the node gets, unless the machine has joined with this token before. */
+  readonly nodeId: string;
+  /** SHA-256 of the machine's public key, as text: who joins. */
+  readonly keyFingerprint: string;
+  /** Where the server reaches it: host and port. */
+  readonly address: string;
+}
+
+export type JoinOutcome =
+  /** `isAgain`: the same machine had joined with this token before, and has the id that it got then. */
+  | { readonly kind: "joined"; readonly node: NodeRecord; readonly token: JoinToken; readonly isAgain: boolean }
+  /** `used`: by another machine. `forgotten`: the node that it made was forgotten since. */
+  | { readonly kind: "refused"; readonly reason: "unknown" | "expired" | "used" | "forgotten" };
+
+/** How machines become nodes of the installation. The clock of the store decides when a token expires. */
+export interface JoiningStore {
+  /** Null before it was made. */
+  authority(): Promise<Authority | null>;
+  /** Keeps the authority unless there is one. Returns the one that stands: of several who make it at once, all get the same. `event` is written by the one whose it is. */
+  makeAuthority(authority: Authority, event: AuditEvent): Promise<Authority>;
+  createToken(
+    token: Pick<JoinToken, "id" | "region">,
+    hash: Uint8Array,
+    lifetimeMs: number,
+    event: AuditEvent,
+  ): Promise<JoinToken>;
+  /** Those that have not expired, the newest first, used or not. */
+  listTokens(): Promise<readonly JoinToken[]>;
+  /** Ends a token before its time. False: there is none, or it has expired. */
+  revokeToken(id: string, event: AuditEvent): Promise<boolean>;
+  /**
+   * Makes a node of the machine that has this token: its row, in generation 0, with its address and without a lease. The same machine may repeat it until the token
+   * expires; then the address is the new one, and no further event is written.
+   */
+  join(hash: Uint8Array, joining: Joining, event: AuditEvent): Promise<JoinOutcome>;
+  /** Drops tokens that expired before this. */
+  expireTokens(beforeMs: number): Promise<void>;
 }
 
 export type DiskKind = "volume" | "snapshot";
@@ -148,8 +224,11 @@ export interface ParentReference extends ObjectReference {
 export interface NewDisk {
   readonly kind: DiskKind;
   readonly id: string;
-  /** The node that has it, in the generation that began its creation, growth or purge. */
-  readonly owner: Owner;
+  /**
+   * The node that makes it: that of what it is made from. Null: a live node of the region, one that drains only if there is no other, and of these the one with the most
+   * free bytes.
+   */
+  readonly owner: Owner | null;
   readonly organizationId: string;
   readonly slug: string;
   readonly region: string;
@@ -184,6 +263,8 @@ export interface DiskUsage {
 
 export interface Disk extends NewDisk, DiskUsage {
   readonly sequence: number;
+  /** The node that has it, in the generation that began its creation, growth or purge. */
+  readonly owner: Owner;
   readonly state: DiskState;
   /** The recorded intent of an unfinished grow. */
   readonly growToBytes: number | null;
@@ -234,12 +315,16 @@ export interface IdempotencyKey {
   readonly requestHash: Uint8Array;
 }
 
+/** The object of an earlier request with the same key, or the node that is to make this one. */
+export type DiskReservation = { readonly existingId: string } | { readonly existingId: null; readonly owner: Owner };
+
 export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
-   * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs.
+   * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs. Throws `NODE_UNAVAILABLE` when a node is to be
+   * chosen and none of the region is live. `own`: the node in the caller's own process, which is live whatever its lease says.
    */
-  reserve(disk: NewDisk, key?: IdempotencyKey): Promise<{ readonly existingId: string | null }>;
+  reserve(disk: NewDisk, key?: IdempotencyKey | null, own?: Owner | null): Promise<DiskReservation>;
   /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
   commit(
     id: string,
@@ -304,8 +389,6 @@ export type SandboxStatus = "starting" | "running" | "stopping" | "stopped";
 
 export interface NewSandbox {
   readonly id: string;
-  /** The node that runs it, in the generation that does. */
-  readonly owner: Owner;
   readonly organizationId: string;
   readonly region: string;
   readonly labels: Labels;
@@ -317,6 +400,8 @@ export interface NewSandbox {
 
 export interface SandboxRecord extends NewSandbox {
   readonly sequence: number;
+  /** The node that runs it, in the generation that does. */
+  readonly owner: Owner;
   readonly status: SandboxStatus;
   /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`, `out-of-memory`. */
   readonly stopReason: string | null;
@@ -331,28 +416,61 @@ export interface Hold {
   readonly isReadOnly: boolean;
 }
 
-/** Why a reservation did not happen, as data: the caller may wait for a holder that is ending. */
+/** What became of a reservation, as data: the caller may wait for a holder that is ending, and says in its own words why there is no node. */
 export type ReserveOutcome =
-  | { readonly kind: "reserved" }
+  /** `owner`: the node that is to run it. */
+  | { readonly kind: "reserved"; readonly owner: Owner }
   | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
   | { readonly kind: "limit"; readonly live: number }
-  /** `isKept`: the node has places left, for organizations with fewer sandboxes than this one. */
-  | { readonly kind: "full"; readonly isKept: boolean }
-  /** The node has places left, and less memory than this. */
-  | { readonly kind: "memory"; readonly freeMib: number }
-  | { readonly kind: "draining" };
+  /** No node has all of these disks. */
+  | { readonly kind: "scattered"; readonly disks: readonly DiskPlace[] }
+  /** None of the nodes that could run it is live. */
+  | { readonly kind: "unavailable"; readonly nodes: readonly NodeRecord[] }
+  /** Those that are live drain. */
+  | { readonly kind: "draining"; readonly nodes: readonly NodeRecord[] }
+  /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. `places` and `kept`: how many there are on all nodes that could run it. */
+  | { readonly kind: "full"; readonly isKept: boolean; readonly places: number; readonly kept: number }
+  /** A node has places left, and none more memory than this. */
+  | { readonly kind: "memory"; readonly freeMib: number };
+
+/** Which node has a disk. */
+export interface DiskPlace {
+  readonly id: string;
+  readonly slug: string;
+  readonly nodeId: string;
+}
 
 /** How many sandboxes an organization may have live. How many a node may is in the node's capacity. */
 export interface SandboxPlaces {
   readonly perOrganization: number;
-  /** The last places of the node, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
-  readonly kept: number;
+  /**
+   * The last places of each node, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. Null: a tenth of its
+   * places, rounded up. It is never all of them.
+   */
+  readonly kept: number | null;
   readonly keptEach: number;
 }
 
+/** What decides on the node of a sandbox beside the volumes that it holds. */
+export interface SandboxPlacing {
+  /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
+  readonly rootSnapshotId?: string | null;
+  /** The node in the caller's own process: it is live whatever its lease says. Throws `NODE_UNAVAILABLE` when that has begun again since. Default: none. */
+  readonly own?: Owner | null;
+}
+
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
-  reserve(sandbox: NewSandbox, volumes: readonly Hold[], places: SandboxPlaces): Promise<ReserveOutcome>;
+  /**
+   * One transaction: the choice of the node, the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. The node is a live one of the region
+   * that does not drain, has all the disks, and room; of several the one whose sandboxes have the least memory, and then the fewest places. Throws `*_NOT_FOUND` for a disk
+   * that is not ready.
+   */
+  reserve(
+    sandbox: NewSandbox,
+    volumes: readonly Hold[],
+    places: SandboxPlaces,
+    placing?: SandboxPlacing,
+  ): Promise<ReserveOutcome>;
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
@@ -371,6 +489,8 @@ export interface SandboxStore {
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
   /** Those not `stopped`, of all organizations, that earlier generations of the node ran: what a start must end. */
   listLeft(owner: Owner): Promise<readonly SandboxRecord[]>;
+  /** Those not `stopped`, of all organizations, that this generation of the node runs: what a server goes on with when it connects to it. */
+  listRunning(owner: Owner): Promise<readonly SandboxRecord[]>;
   holds(sandboxId: string): Promise<readonly Hold[]>;
   /** Who holds the volume now. */
   holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;

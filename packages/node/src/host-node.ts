@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { type PersistentWork, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
@@ -19,6 +20,7 @@ import type {
   NodeDescription,
   OwnPoolUsage,
   PoolGrowth,
+  PresentSandbox,
   SandboxEnd,
   SandboxSpec,
   SealedDisk,
@@ -46,6 +48,7 @@ export class HostNode implements OpenNode {
   readonly #parts: NodeParts;
   readonly #resources: AsyncDisposableStack;
   readonly #sandboxes: HostSandboxes;
+  readonly #runId = randomUUID();
   readonly #unfinishedDisks = new Set<string>();
 
   constructor(parts: NodeParts, resources: AsyncDisposableStack) {
@@ -57,6 +60,7 @@ export class HostNode implements OpenNode {
   async describe(): Promise<NodeDescription> {
     const { pools, runtime, persistent } = this.#parts;
     return {
+      runId: this.#runId,
       regions: [...pools.values()].map(({ region, baseImages }) => ({ name: region, baseImages })),
       placeCount: runtime.placeCount,
       placeBound: runtime.placeBound,
@@ -169,6 +173,10 @@ export class HostNode implements OpenNode {
 
   async stopSandbox(id: string): Promise<SandboxEnd> {
     return this.#sandboxes.stop(id);
+  }
+
+  async listSandboxes(): Promise<readonly PresentSandbox[]> {
+    return this.#sandboxes.list();
   }
 
   async ownEnd(id: string): Promise<ExitCause | null> {

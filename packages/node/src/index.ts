@@ -14,6 +14,7 @@ export type {
   NodeEvent,
   OwnPoolUsage,
   PoolGrowth,
+  PresentSandbox,
   RegionDescription,
   SandboxEnd,
   SandboxMount,

@@ -79,6 +79,8 @@ export interface Node {
    * where that was. Unknown is success.
    */
   stopSandbox(id: string): Promise<SandboxEnd>;
+  /** All sandboxes that are here, also those that start or end: for a caller that has lost what it knew of them. */
+  listSandboxes(): Promise<readonly PresentSandbox[]>;
   /** Why the sandbox ends by itself, when it does; null while its first process takes connections, and of one that there is not. */
   ownEnd(id: string): Promise<ExitCause | null>;
   /** A connection to the sandbox's agent; it is destroyed with an error when there is none. */
@@ -91,6 +93,8 @@ export interface Node {
 }
 
 export interface NodeDescription {
+  /** Which run of the node this is: random, the same until its end. What another run had is over, but for its disks. */
+  readonly runId: string;
   readonly regions: readonly RegionDescription[];
   /** Sandboxes that this host has room for at a time. */
   readonly placeCount: number;
@@ -220,6 +224,12 @@ export interface StartedSandbox {
 export interface SandboxEnd {
   /** What went wrong with its volumes while it had them: sentences for people. */
   readonly damages: readonly string[];
+}
+
+export interface PresentSandbox {
+  readonly id: string;
+  /** As `ownEnd` of it. */
+  readonly ownEnd: ExitCause | null;
 }
 
 /** What happens on a node without having been asked for. */

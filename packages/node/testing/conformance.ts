@@ -62,7 +62,9 @@ export function describeNodeConformance(
       node.measureDisk({ region, id }, { baseImageId: null, maxExtents: null, known: null });
 
     test("it describes itself, and refuses a region that it has no pool of", async () => {
-      const { regions, placeCount, retriedWorkCount } = await node.describe();
+      const { runId, regions, placeCount, retriedWorkCount } = await node.describe();
+      assert.equal((await node.describe()).runId, runId);
+      assert.match(runId, /^\S{16,64}$/);
       assert.deepEqual(
         regions.map((described) => described.name),
         [region],
@@ -158,12 +160,16 @@ export function describeNodeConformance(
       }
       await assert.rejects(node.connectInside(id, 81), { code: "ECONNREFUSED" });
       assert.equal(await node.ownEnd(id), null);
+      assert.deepEqual(await node.listSandboxes(), [{ id, ownEnd: null }]);
       host.runtime.exit(id, "out-of-memory");
+      assert.equal(await node.ownEnd(id), "out-of-memory");
+      assert.deepEqual(await node.listSandboxes(), [{ id, ownEnd: "out-of-memory" }]);
       assert.deepEqual(await Promise.all([node.stopSandbox(id), node.stopSandbox(id)]), [
         { damages: [] },
         { damages: [] },
       ]);
       assert.deepEqual(await node.stopSandbox(id), { damages: [] });
+      assert.deepEqual(await node.listSandboxes(), []);
       assert.deepEqual(
         host.events.filter((event) => event.kind === "sandbox-exited" && event.sandboxId === id),
         [{ kind: "sandbox-exited", sandboxId: id, cause: "out-of-memory" }],

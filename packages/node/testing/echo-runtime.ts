@@ -57,7 +57,12 @@ export class EchoRuntime implements SandboxRuntime {
     const server = createServer((socket: Socket) => socket.pipe(socket).on("error", () => undefined));
     server.listen(agentSocketPath);
     await once(server, "listening");
-    const { promise: exited, resolve: exit } = Promise.withResolvers<ExitCause>();
+    const { promise: exited, resolve } = Promise.withResolvers<ExitCause>();
+    let cause: ExitCause | null = null;
+    const exit = (first: ExitCause): void => {
+      cause ??= first;
+      resolve(first);
+    };
     this.#echoes.set(spec.id, { spec, server, exit });
     return {
       id: spec.id,
@@ -67,7 +72,7 @@ export class EchoRuntime implements SandboxRuntime {
         return connect(agentSocketPath);
       },
       exited,
-      ownEnd: async () => null,
+      ownEnd: async () => cause,
       trace: [{ step: "echo", durationMs: 1 }],
     };
   }

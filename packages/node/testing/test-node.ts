@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { KeyedLock, PersistentWork, runTool } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { HostNode } from "../src/host-node.ts";
-import type { Node, NodeEvent } from "../src/node.ts";
+import type { Node, NodeEvent, TakeNodeEvent } from "../src/node.ts";
 import type { NodeOptions } from "../src/open-node.ts";
 import { openPool } from "../src/pools/open-pool.ts";
 import { EchoRuntime } from "./echo-runtime.ts";
@@ -22,10 +22,17 @@ export interface TestNode extends AsyncDisposable {
   readonly events: readonly NodeEvent[];
 }
 
-export async function openTestNode(): Promise<TestNode> {
-  const directory = await mkdtemp(join(tmpdir(), "caisson-node-"));
+export interface TestNodeOptions {
+  /** What it keeps is there afterwards, for its next run. Default: a directory of its own, which goes with it. */
+  readonly directory?: string;
+  /** How an event gets to those who are told. Default: at once. */
+  readonly deliver?: TakeNodeEvent;
+}
+
+export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNode> {
+  const directory = given.directory ?? (await mkdtemp(join(tmpdir(), "caisson-node-")));
   const events: NodeEvent[] = [];
-  const takeEvent = async (event: NodeEvent): Promise<void> => void events.push(event);
+  const takeEvent = given.deliver ?? (async (event: NodeEvent): Promise<void> => void events.push(event));
   const runtime = new EchoRuntime(join(directory, "run"));
   const options: NodeOptions = {
     directory,
@@ -58,6 +65,7 @@ export async function openTestNode(): Promise<TestNode> {
     events,
     async [Symbol.asyncDispose]() {
       await node[Symbol.asyncDispose]();
+      if (given.directory !== undefined) return;
       await rm(directory, { recursive: true });
       await assertNoLeaks({ directory });
     },
@@ -66,6 +74,7 @@ export async function openTestNode(): Promise<TestNode> {
 
 async function makeBaseImage(directory: string): Promise<string> {
   const path = join(directory, "base.ext4");
+  await rm(path, { force: true });
   await using file = await open(path, "wx");
   await file.truncate(BASE_IMAGE_BYTES);
   await runTool("mkfs.ext4", ["-q", "-b", "4096", path]);

@@ -11,16 +11,26 @@ const NodeFileSchema = Type.Object({ id: Type.String({ minLength: 1 }) });
 
 /**
  * The id of the node that a data directory is, from its file `node.json`; made when there is none. A directory without the file is the node that the database knows, if it
- * knows one: the file was lost, or the rows are older than it. Throws `INVALID_CONFIG` when that could be several, and for a file that cannot be read.
+ * knows one: the file was lost, or the rows are older than it. Throws `INVALID_CONFIG` when that could be several, for a file that names a node which the database does not know among others, and for one that
+ * cannot be read.
  */
 export async function ensureNodeId(dataDirectory: string, store: Store): Promise<string> {
-  const existing = await read(join(dataDirectory, NAME));
-  if (existing !== null) return existing;
+  const path = join(dataDirectory, NAME);
+  const existing = await read(path);
   const known = await store.nodes.list();
+  const ids = known.map((node) => node.id).join(", ");
+  // A start that was cut off has written the file and begun no node.
+  if (existing !== null && (known.length === 0 || known.some((node) => node.id === existing))) return existing;
+  if (existing !== null)
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `${path} names node ${existing}, which the database does not know: it knows ${ids}. What that database has is not in this data directory. ` +
+        "Start with the data directory of one of those nodes, or with the database of this one",
+    );
   if (known.length > 1)
     throw new CaissonError(
       "INVALID_CONFIG",
-      `${join(dataDirectory, NAME)} is missing, and the database knows several nodes (${known.map(({ id }) => id).join(", ")}): ` +
+      `${path} is missing, and the database knows several nodes (${ids}): ` +
         `restore the file from a backup, or write {"id": "nod_…"} into it with the id of this machine's node`,
     );
   const id = known[0]?.id ?? `nod_${randomCharacters(20)}`;

@@ -1,10 +1,12 @@
 import { chmod, mkdir, stat } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
 import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type NodeOptions, openNode, type RegionDescription } from "@caisson/node";
+import { type NodeOptions, openNode } from "@caisson/node";
+import { LinkedNode } from "@caisson/node-link";
 import { MEMORY_LIMITS_MB } from "@caisson/protocol";
 import { PLACES_DEFAULT } from "@caisson/runtime";
 import type { Logger } from "pino";
@@ -12,10 +14,12 @@ import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { takeNodeEvent } from "./app/node-event.ts";
+import { controlCredentials } from "./app/nodes/control-credentials.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
+import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
-import { DEFAULT_BASE_IMAGE, type Region } from "./app/region.ts";
-import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
+import { DEFAULT_BASE_IMAGE } from "./app/region.ts";
+import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
@@ -33,11 +37,14 @@ import { Metrics } from "./metrics/metrics.ts";
 import { ensureNodeId } from "./node-file.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
-import { purgeExpired, startPeriodicJobs } from "./reconcilers/periodic.ts";
+import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
+/** How long a start waits for nodes on other machines; it goes on without those that take longer. */
+const REMOTE_WAIT_MS = 2_000;
 /** How long the ends of sandboxes may take when the server ends. */
 const SHUTDOWN_WAIT_MS = 15_000;
 
@@ -76,40 +83,39 @@ export async function startServer(
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),
   });
+  const nodeId = await ensureNodeId(directory, store);
   const node = undo.use(
     await openNode({
       ...nodeOptions(config, directory, baseImageFile),
       logger,
-      takeEvent: (event) => takeNodeEvent({ store, metrics, live }, event),
+      takeEvent: (event) => takeNodeEvent({ store, metrics, live }, nodeId, event),
     }),
   );
   const description = await node.describe();
-
-  const nodeId = await ensureNodeId(directory, store);
   const { isDraining, generation } = await beginNode(
     { config, store },
-    { id: nodeId, hostPlaces: description.placeCount, leaseMs: LEASE_MS },
+    { id: nodeId, address: config.node.address ?? hostname(), labels: config.node.labels, description },
+    LEASE_MS,
   );
   if (isDraining)
     logger.warn(
       { nodeId },
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
-  const owner = { nodeId, generation };
-  undo.defer(new NodeLease({ store, owner, metrics, logger }, onDisplaced).start());
+  const nodes = new NodeDirectory(nodeId);
+  const own = connectedNode({ nodeId, generation }, node, description);
+  nodes.add(own);
+  undo.defer(new NodeLease({ store, metrics, logger }, own, onDisplaced).start());
 
   const app: AppContext = {
     config,
     store,
-    owner,
-    node,
-    hostPlaces: description,
-    regions: new Map(description.regions.map((region) => [region.name, regionOf(region)])),
+    nodes,
     locks: new KeyedLock(),
     room: new RoomMaker(),
     live,
     connections: new LiveConnections(),
-    previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ node }, sandbox)),
+    previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     transfers: new TransferPlaces(config.transfers),
     credentials: new CredentialsFile(store, directory),
@@ -119,10 +125,16 @@ export async function startServer(
   };
   // What is tried again needs the node.
   undo.defer(() => app.persistent.close());
-  await recover(app);
-  await purgeExpired(app).catch((error: unknown) => logger.error({ err: error }, "cannot purge; it is tried again"));
+  await recover(app, own, "server-restart");
+  await Promise.all([purgeExpired(app, own), expireRows(app)]).catch((error: unknown) =>
+    logger.error({ err: error }, "cannot purge; it is tried again"),
+  );
   await node.prepare();
-  undo.defer(startPeriodicJobs(app));
+  undo.defer(startNodeJobs(app, own));
+  undo.defer(startRowJobs(app));
+  const credentials = controlCredentials(store);
+  const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
+  await remote.start(REMOTE_WAIT_MS);
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
@@ -144,13 +156,13 @@ export async function startServer(
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
-  const { credentials, isTokenReplaced } = await app.credentials.ensure(
+  const { credentials: shown, isTokenReplaced } = await app.credentials.ensure(
     config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
   );
   if (isTokenReplaced)
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
-  return { credentials, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
+  return { credentials: shown, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
 }
 
 /** What the settings say of the host. */
@@ -177,14 +189,18 @@ function nodeOptions(
   };
 }
 
-function regionOf({ name, baseImages }: RegionDescription): Region {
-  return { name, baseImages: new Map(baseImages.map((image) => [image.name, image])) };
-}
-
-/** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */
+/**
+ * Ends what ends with the server: what is being created, what runs on its own host, and sessions, whose creators are cut off. What runs for a time on another machine goes on, and is taken up by
+ * the next start. Waits for every end, but not for one that keeps failing: the next start closes the row.
+ */
 async function endAllSandboxes(app: AppContext): Promise<void> {
   await app.live.refuseMore();
-  const ends = app.live.all().map((live) => endSandbox(app, live, "server-stopped"));
+  const endsHere = ({ record, mode, ending }: LiveSandbox): boolean =>
+    record.owner.nodeId === app.nodes.ownId ||
+    ((mode === "session" || ending !== null) && app.nodes.find(record) !== null);
+  const [ending, staying] = [app.live.all().filter(endsHere), app.live.all().filter((live) => !endsHere(live))];
+  for (const { timer } of staying) if (timer !== null) clearTimeout(timer);
+  const ends = ending.map((live) => endSandbox(app, live, "server-stopped"));
   await isDoneWithin(
     Promise.all(ends).then((all) => all.every(Boolean)),
     SHUTDOWN_WAIT_MS,

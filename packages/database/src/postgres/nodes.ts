@@ -1,17 +1,17 @@
-import { type Row, toNode } from "../records.ts";
-import { nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
+import { toNode } from "../records.ts";
+import { nodeForgotten, nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { writeEvent } from "./events.ts";
 
 /** The clock of the store, standing still during a statement. */
-const NOW_MS = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint";
-const COLUMNS = `*, lease_until_ms > ${NOW_MS} AS is_live`;
+export const NOW_MS = "(extract(epoch FROM statement_timestamp()) * 1000)::bigint";
+export const NODE_COLUMNS = `nodes.*, lease_until_ms > ${NOW_MS} AS is_live`;
 
 export function createNodeStore(database: Database): NodeStore {
   /** The node, which stays as it is until the transaction ends. */
   const lock = async (queries: Queries, id: string): Promise<NodeRecord> => {
-    const row = await queries.get(`SELECT ${COLUMNS} FROM nodes WHERE id = $1 FOR UPDATE`, id);
+    const row = await queries.get(`SELECT ${NODE_COLUMNS} FROM nodes WHERE id = $1 FOR UPDATE`, id);
     if (row === undefined) throw nodeNotFound(id);
     return toNode(row);
   };
@@ -20,45 +20,57 @@ export function createNodeStore(database: Database): NodeStore {
     begin(node, leaseMs) {
       return database.transaction(async (queries) => {
         // What an earlier generation has just begun is in the database before the next one looks.
-        await queries.run("SELECT 1 FROM nodes WHERE id = $1 FOR UPDATE", node.id);
-        const row = await queries.get(
-          `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, generation, lease_until_ms, started_at_ms, seen_at_ms)
-           VALUES ($1, $2, $3, $4, $5, $6, 1, ${NOW_MS} + $7::bigint, ${NOW_MS}, ${NOW_MS})
-           ON CONFLICT (id) DO UPDATE SET generation = nodes.generation + 1, regions = excluded.regions, address = excluded.address,
-             labels = excluded.labels, places = excluded.places, memory_mib = excluded.memory_mib, lease_until_ms = excluded.lease_until_ms,
-             started_at_ms = excluded.started_at_ms, seen_at_ms = excluded.seen_at_ms
-           RETURNING ${COLUMNS}`,
+        const known = await queries.run("SELECT 1 FROM nodes WHERE id = $1 FOR UPDATE", node.id);
+        if (known === 0) await requireNotForgotten(queries, node.id);
+        await queries.run(
+          `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, 1, ${NOW_MS} + $8::bigint, ${NOW_MS}, ${NOW_MS})
+           ON CONFLICT (id) DO UPDATE SET regions = excluded.regions, address = excluded.address, labels = excluded.labels, places = excluded.places,
+             memory_mib = excluded.memory_mib, run_id = excluded.run_id, lease_until_ms = excluded.lease_until_ms, seen_at_ms = excluded.seen_at_ms,
+             generation = nodes.generation + CASE WHEN nodes.run_id = excluded.run_id THEN 0 ELSE 1 END,
+             started_at_ms = CASE WHEN nodes.run_id = excluded.run_id THEN nodes.started_at_ms ELSE excluded.started_at_ms END`,
           node.id,
           JSON.stringify(node.regions),
           node.address,
           JSON.stringify(node.labels),
           node.capacity.places,
           node.capacity.memoryMib,
+          node.runId,
           leaseMs,
+        );
+        // An end that is under way gives its part back when this transaction has ended.
+        const row = await queries.get(
+          `UPDATE nodes SET reserved_places = live.places, reserved_memory_mib = live.memory_mib
+           FROM (SELECT count(*) AS places, coalesce(sum(memory_mib), 0)::bigint AS memory_mib FROM sandboxes WHERE node_id = $1 AND status <> 'stopped') AS live
+           WHERE id = $1 RETURNING ${NODE_COLUMNS}`,
+          node.id,
         );
         return toNode(row ?? {});
       });
     },
 
-    async renew(owner, leaseMs) {
+    async renew(owner, leaseMs, freeBytes) {
       await database.transaction(async (queries) => {
         const renewed = await queries.run(
-          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + $1::bigint, seen_at_ms = ${NOW_MS} WHERE id = $2 AND generation = $3`,
+          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + $1::bigint, seen_at_ms = ${NOW_MS}, free_bytes = $4 WHERE id = $2 AND generation = $3`,
           leaseMs,
           owner.nodeId,
           owner.generation,
+          JSON.stringify(freeBytes),
         );
         if (renewed === 0) await requireLatest(queries, owner);
       }, "node-renew");
     },
 
     async get(id) {
-      const row = await database.read((queries) => queries.get(`SELECT ${COLUMNS} FROM nodes WHERE id = $1`, id));
+      const row = await database.read((queries) => queries.get(`SELECT ${NODE_COLUMNS} FROM nodes WHERE id = $1`, id));
       return row === undefined ? null : toNode(row);
     },
 
     async list() {
-      return (await database.read((queries) => queries.all(`SELECT ${COLUMNS} FROM nodes ORDER BY id`))).map(toNode);
+      return (await database.read((queries) => queries.all(`SELECT ${NODE_COLUMNS} FROM nodes ORDER BY id`))).map(
+        toNode,
+      );
     },
 
     setDraining(id, isDraining, event) {
@@ -82,10 +94,15 @@ export function createNodeStore(database: Database): NodeStore {
         );
         if (held !== undefined) throw nodeInUse(node, String(held.id));
         await queries.run("DELETE FROM nodes WHERE id = $1", id);
+        await queries.run("INSERT INTO forgotten_nodes (id) VALUES ($1)", id);
         await writeEvent(queries, event);
       });
     },
   };
+}
+
+async function requireNotForgotten(queries: Queries, id: string): Promise<void> {
+  if ((await queries.get("SELECT 1 FROM forgotten_nodes WHERE id = $1", id)) !== undefined) throw nodeForgotten(id);
 }
 
 /**
@@ -93,15 +110,7 @@ export function createNodeStore(database: Database): NodeStore {
  * ends.
  */
 export async function requireLatest(queries: Queries, owner: Owner): Promise<void> {
-  check(await queries.get("SELECT generation FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId), owner);
-}
-
-/** As `requireLatest`, and returns the row, which nobody else changes until the transaction ends. */
-export async function lockLatest(queries: Queries, owner: Owner): Promise<Row> {
-  return check(await queries.get("SELECT * FROM nodes WHERE id = $1 FOR NO KEY UPDATE", owner.nodeId), owner);
-}
-
-function check(row: Row | undefined, owner: Owner): Row {
-  if (row !== undefined && Number(row.generation) === owner.generation) return row;
+  const row = await queries.get("SELECT generation FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId);
+  if (row !== undefined && Number(row.generation) === owner.generation) return;
   throw notLatest(owner, row === undefined ? null : Number(row.generation));
 }

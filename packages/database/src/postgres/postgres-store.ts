@@ -4,6 +4,7 @@ import { parseConnectionUrl } from "./connection-options.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
+import { createJoiningStore } from "./joining.ts";
 import { requireExtensionFiles, requireUsableServer } from "./migrations.ts";
 import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
@@ -33,6 +34,7 @@ export function storesOf(database: Database): Omit<Store, "close"> {
   return {
     organizations: createOrganizationStore(database),
     nodes: createNodeStore(database),
+    joining: createJoiningStore(database),
     disks: createDiskStore(database),
     sandboxes: createSandboxStore(database),
     sshKeys: createSshKeyStore(database),

@@ -1,16 +1,16 @@
 import { type Row, toNode } from "../records.ts";
-import { nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
+import { nodeForgotten, nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 
 /** The clock of the store, standing still during a statement. */
-const NOW_MS = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
-const SELECT = `SELECT *, lease_until_ms > ${NOW_MS} AS is_live FROM nodes`;
+export const NOW_MS = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+export const SELECT_NODES = `SELECT *, lease_until_ms > ${NOW_MS} AS is_live FROM nodes`;
 
 export function createNodeStore(connection: Connection): NodeStore {
   const mustGet = (id: string): NodeRecord => {
-    const row = connection.get(`${SELECT} WHERE id = ?`, id);
+    const row = connection.get(`${SELECT_NODES} WHERE id = ?`, id);
     if (row === undefined) throw nodeNotFound(id);
     return toNode(row);
   };
@@ -18,42 +18,53 @@ export function createNodeStore(connection: Connection): NodeStore {
   return {
     async begin(node, leaseMs) {
       return connection.transaction(() => {
+        if (connection.get("SELECT 1 FROM forgotten_nodes WHERE id = ?", node.id) !== undefined)
+          throw nodeForgotten(node.id);
         connection.run(
-          `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, generation, lease_until_ms, started_at_ms, seen_at_ms)
-           VALUES (?, ?, ?, ?, ?, ?, 1, ${NOW_MS} + ?, ${NOW_MS}, ${NOW_MS})
-           ON CONFLICT (id) DO UPDATE SET generation = generation + 1, regions = excluded.regions, address = excluded.address, labels = excluded.labels,
-             places = excluded.places, memory_mib = excluded.memory_mib, lease_until_ms = excluded.lease_until_ms,
-             started_at_ms = excluded.started_at_ms, seen_at_ms = excluded.seen_at_ms`,
+          `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
+           VALUES (?, ?, ?, ?, ?, ?, ?, 1, ${NOW_MS} + ?, ${NOW_MS}, ${NOW_MS})
+           ON CONFLICT (id) DO UPDATE SET regions = excluded.regions, address = excluded.address, labels = excluded.labels, places = excluded.places,
+             memory_mib = excluded.memory_mib, run_id = excluded.run_id, lease_until_ms = excluded.lease_until_ms, seen_at_ms = excluded.seen_at_ms,
+             generation = generation + iif(run_id = excluded.run_id, 0, 1),
+             started_at_ms = iif(run_id = excluded.run_id, started_at_ms, excluded.started_at_ms)`,
           node.id,
           JSON.stringify(node.regions),
           node.address,
           JSON.stringify(node.labels),
           node.capacity.places,
           node.capacity.memoryMib,
+          node.runId,
           leaseMs,
+        );
+        connection.run(
+          `UPDATE nodes SET (reserved_places, reserved_memory_mib) =
+             (SELECT count(*), coalesce(sum(memory_mib), 0) FROM sandboxes WHERE node_id = nodes.id AND status <> 'stopped')
+           WHERE id = ?`,
+          node.id,
         );
         return mustGet(node.id);
       });
     },
 
-    async renew(owner, leaseMs) {
+    async renew(owner, leaseMs, freeBytes) {
       connection.unsyncedTransaction(() => {
         requireLatest(connection, owner);
         connection.run(
-          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + ?, seen_at_ms = ${NOW_MS} WHERE id = ?`,
+          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + ?, seen_at_ms = ${NOW_MS}, free_bytes = ? WHERE id = ?`,
           leaseMs,
+          JSON.stringify(freeBytes),
           owner.nodeId,
         );
       }, "node-renew");
     },
 
     async get(id) {
-      const row = connection.get(`${SELECT} WHERE id = ?`, id);
+      const row = connection.get(`${SELECT_NODES} WHERE id = ?`, id);
       return row === undefined ? null : toNode(row);
     },
 
     async list() {
-      return connection.all(`${SELECT} ORDER BY id`).map(toNode);
+      return connection.all(`${SELECT_NODES} ORDER BY id`).map(toNode);
     },
 
     async setDraining(id, isDraining, event) {
@@ -77,6 +88,7 @@ export function createNodeStore(connection: Connection): NodeStore {
         );
         if (sandbox !== undefined) throw nodeInUse(node, String(sandbox.id));
         connection.run("DELETE FROM nodes WHERE id = ?", id);
+        connection.run("INSERT INTO forgotten_nodes (id) VALUES (?)", id);
         writeEvent(connection, event);
       });
     },

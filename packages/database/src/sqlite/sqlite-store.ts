@@ -2,6 +2,7 @@ import type { Store } from "../store.ts";
 import { Connection, type FaultPoint } from "./connection.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
+import { createJoiningStore } from "./joining.ts";
 import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
@@ -13,6 +14,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
   return {
     organizations: createOrganizationStore(connection),
     nodes: createNodeStore(connection),
+    joining: createJoiningStore(connection),
     disks: createDiskStore(connection),
     sandboxes: createSandboxStore(connection),
     sshKeys: createSshKeyStore(connection),

@@ -3,7 +3,7 @@ import { Duplex } from "node:stream";
 import { completeSteps, KeyedLock, type PersistentWork, settleAll, step, UndoStack } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ExitCause, RunningSandbox, SandboxRuntime } from "@caisson/runtime";
-import type { SandboxEnd, SandboxSpec, StartedSandbox, TakeNodeEvent } from "../node.ts";
+import type { PresentSandbox, SandboxEnd, SandboxSpec, StartedSandbox, TakeNodeEvent } from "../node.ts";
 import type { NodeLogger } from "../node-logger.ts";
 import type { Pool } from "../pools/pool.ts";
 import { SandboxMounts } from "./sandbox-mounts.ts";
@@ -79,6 +79,10 @@ export class HostSandboxes {
       });
       return end;
     });
+  }
+
+  list(): Promise<readonly PresentSandbox[]> {
+    return Promise.all([...this.#byId.keys()].map(async (id) => ({ id, ownEnd: await this.ownEnd(id) })));
   }
 
   async ownEnd(id: string): Promise<ExitCause | null> {

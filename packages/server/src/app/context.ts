@@ -1,15 +1,14 @@
-import type { Disk, DiskKind, Organization, Owner, Store, Token } from "@caisson/database";
+import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { Node, NodeDescription } from "@caisson/node";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
 import type { RoomMaker } from "./disks/room.ts";
+import type { NodeDirectory } from "./nodes/node-directory.ts";
 import type { Previews } from "./previews/previews.ts";
-import type { Region } from "./region.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 import type { TransferPlaces } from "./transfers/transfer-places.ts";
@@ -18,13 +17,8 @@ import type { TransferPlaces } from "./transfers/transfer-places.ts";
 export interface AppContext {
   readonly config: Config;
   readonly store: Store;
-  /** This run of the node that this server is. */
-  readonly owner: Owner;
-  /** The host: everything that is not in the rows. */
-  readonly node: Node;
-  /** Sandboxes that the host has room for. */
-  readonly hostPlaces: Pick<NodeDescription, "placeCount" | "placeBound">;
-  readonly regions: ReadonlyMap<string, Region>;
+  /** The hosts: everything that is not in the rows. */
+  readonly nodes: NodeDirectory;
   /** Serialises what happens to one volume or snapshot, by id. */
   readonly locks: KeyedLock;
   /** Frees what can be freed when a pool needs room. */
@@ -45,55 +39,6 @@ export interface AppContext {
 export interface Actor {
   readonly organization: Organization;
   readonly token: Token;
-}
-
-/** The region by name. Throws `INVALID_REGION` with those that exist. */
-export function requireRegion(app: AppContext, name: string): Region {
-  const region = app.regions.get(name);
-  if (region !== undefined) return region;
-  throw new CaissonError(
-    "INVALID_REGION",
-    `There is no region ${JSON.stringify(name.slice(0, 32))} on this server: choose one of ${[...app.regions.keys()].join(", ")}`,
-  );
-}
-
-/** Something that exists on one node. */
-interface Placed {
-  readonly id: string;
-  readonly region: string;
-  readonly owner: Pick<Owner, "nodeId">;
-}
-
-/** The region of something that exists; null: it is on another node, or the settings do not name its region any more. */
-export function findRegionOf(app: AppContext, thing: Omit<Placed, "id">): Region | null {
-  return thing.owner.nodeId === app.owner.nodeId ? (app.regions.get(thing.region) ?? null) : null;
-}
-
-/**
- * The region of something that exists. Throws `NODE_UNAVAILABLE` when it is on another node, and `REGION_UNAVAILABLE` when the settings do not name its region
- * any more: what lies there is kept, and can be used again when they do.
- */
-export function requireRegionOf(app: AppContext, thing: Placed): Region {
-  const region = findRegionOf(app, thing);
-  if (region !== null) return region;
-  throw regionError(app, thing);
-}
-
-/** Why the region of something that exists cannot be used, with what to do; null: it can. */
-export function regionProblem(app: AppContext, thing: Placed): string | null {
-  return findRegionOf(app, thing) === null ? regionError(app, thing).message : null;
-}
-
-function regionError(app: AppContext, { id, region, owner: { nodeId } }: Placed): CaissonError {
-  if (nodeId !== app.owner.nodeId)
-    return new CaissonError(
-      "NODE_UNAVAILABLE",
-      `Cannot use ${id}: it is on node ${nodeId}, and this server is node ${app.owner.nodeId}. Use the server of that node; \`caisson nodes show ${nodeId}\` tells where it is`,
-    );
-  return new CaissonError(
-    "REGION_UNAVAILABLE",
-    `Cannot use ${id}: its region ${JSON.stringify(region)} is not in the settings of this server. Add it to "regions" and start the server again`,
-  );
 }
 
 /** A live volume or snapshot of the actor's organization, by id or slug. Throws `VOLUME_NOT_FOUND` or `SNAPSHOT_NOT_FOUND`. */

@@ -3,21 +3,22 @@ import type { AppContext } from "./context.ts";
 import { recordPoolEvent } from "./pool/pool-event.ts";
 import { recordVolumeDamage } from "./volumes/volume-damage.ts";
 
-/** Takes what a node tells of: into the rows, the trail and the figures. */
+/** Takes what a node tells of: into the rows, the trail and the figures. It can only speak of what it has. */
 export async function takeNodeEvent(
   app: Pick<AppContext, "store" | "metrics" | "live">,
+  nodeId: string,
   event: NodeEvent,
 ): Promise<void> {
   switch (event.kind) {
     case "volume-damaged":
-      return recordVolumeDamage(app, event.volumeId, event.message);
+      return recordVolumeDamage(app, nodeId, event.volumeId, event.message);
     case "pool-full": {
       const { region, volumeIds } = event;
       app.metrics.poolHolds.inc({ region });
-      return recordPoolEvent(app.store, region, "pool-hold", "STORAGE_FULL", { volumeIds });
+      return recordPoolEvent(app.store, region, "pool-hold", "STORAGE_FULL", { nodeId, volumeIds });
     }
     case "sandbox-exited":
-      return app.live.markExited(event.sandboxId, event.cause);
+      return app.live.markExited(nodeId, event.sandboxId, event.cause);
     case "background-error":
       return app.metrics.countBackgroundError(event.work);
     default:

@@ -5,7 +5,7 @@ import { CaissonError } from "@caisson/model";
 import { decodeSandboxConfig, HEADERS } from "@caisson/protocol";
 import type { Actor, AppContext } from "../app/context.ts";
 import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
-import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
+import { requireAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { endSandbox, endSandboxSoon, primaryLeft } from "../app/sandboxes/sandbox-end.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
@@ -48,7 +48,7 @@ export async function handleUpgrade(
     );
     const upgrade = { request, socket, client, traceId };
     if (isCreate) await create(app, actor, upgrade);
-    else if (connectId !== undefined) await forward(app, requireLiveSandbox(app, actor, connectId), upgrade);
+    else if (connectId !== undefined) await forward(app, await requireLiveSandbox(app, actor, connectId), upgrade);
     else throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${request.url}`);
     app.metrics.httpRequests.inc({ method: "GET", route, status: 101 });
     if (isCreate) app.metrics.countCreate(performance.now() - startedMs);
@@ -102,7 +102,7 @@ async function forward(
   { request, socket, client, traceId }: Upgrade,
 ): Promise<ForwardedConnection> {
   const connection = await forwardUpgrade(request, socket, client, {
-    agent: openAgent(app, live),
+    agent: requireAgent(app, live),
     addedHeaders: {
       [HEADERS.sandboxId]: live.record.id,
       [HEADERS.traceId]: traceId,

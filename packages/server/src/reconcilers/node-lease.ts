@@ -1,22 +1,33 @@
+import type { FreeBytes } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
+import type { ConnectedNode } from "../app/nodes/node-directory.ts";
+import { within } from "../app/operations/within.ts";
 import { runEvery } from "./run-every.ts";
 
 /** A lease outlives four renewals that fail. */
 export const LEASE_MS = 15_000;
 const RENEW_INTERVAL_MS = 3_000;
+/** The longest that a renewal waits for what a pool has free. */
+const LOOK_MS = 1_000;
 
 /**
- * Renews the lease of this server's node. A renewal that fails ends nothing: sandboxes go on, and the next one tries again; the log tells of the first of
- * several. `onReplaced` is called when a later run of the node has begun, or it was forgotten: this server may do nothing more.
+ * Renews the lease of a node that this server is connected to. A renewal that fails ends nothing: sandboxes go on, and the next one tries again; the log tells of the first of
+ * several. `onReplaced` is called when a later run of the node has begun, or it was forgotten: nothing more may be done with this one.
  */
 export class NodeLease {
-  readonly #app: Pick<AppContext, "store" | "owner" | "metrics" | "logger">;
+  readonly #app: Pick<AppContext, "store" | "metrics" | "logger">;
+  readonly #connected: ConnectedNode;
   readonly #onReplaced: (error: Error) => void;
   #isFailing = false;
 
-  constructor(app: Pick<AppContext, "store" | "owner" | "metrics" | "logger">, onReplaced: (error: Error) => void) {
+  constructor(
+    app: Pick<AppContext, "store" | "metrics" | "logger">,
+    connected: ConnectedNode,
+    onReplaced: (error: Error) => void,
+  ) {
     this.#app = app;
+    this.#connected = connected;
     this.#onReplaced = onReplaced;
   }
 
@@ -26,10 +37,11 @@ export class NodeLease {
   }
 
   async renew(): Promise<void> {
-    const { store, owner, metrics, logger } = this.#app;
+    const { store, metrics, logger } = this.#app;
+    const { owner } = this.#connected;
     const { nodeId } = owner;
     try {
-      await store.nodes.renew(owner, LEASE_MS);
+      await store.nodes.renew(owner, LEASE_MS, await this.#freeBytes());
     } catch (error) {
       if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") return this.#onReplaced(error);
       metrics.countBackgroundError("node-lease");
@@ -43,5 +55,17 @@ export class NodeLease {
     }
     if (this.#isFailing) logger.info({ nodeId }, "the lease of this node is renewed again");
     this.#isFailing = false;
+  }
+
+  /** A pool that cannot be looked at, or not soon, gets no new volumes, and keeps the lease from nothing. */
+  async #freeBytes(): Promise<FreeBytes> {
+    const { node, regions } = this.#connected;
+    const found = await Promise.all(
+      [...regions.keys()].map(async (region): Promise<[string, number][]> => {
+        const capacity = await within(LOOK_MS, node.poolCapacity(region)).catch(() => null);
+        return capacity === null ? [] : [[region, capacity.freeBytes]];
+      }),
+    );
+    return Object.fromEntries(found.flat());
   }
 }

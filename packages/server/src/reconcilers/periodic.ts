@@ -1,7 +1,9 @@
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
+import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
+import type { BackgroundWork } from "../metrics/metrics.ts";
 import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
@@ -12,66 +14,86 @@ const USAGE_AGE_MS = 10 * 60_000;
 /** The most time, and the most disks, that one run measures. */
 const MEASURE_BUDGET_MS = 2_000;
 const MEASURE_BATCH = 500;
+/** Until then one that comes too late is told so. */
+const JOIN_TOKEN_HISTORY_MS = 24 * 3_600_000;
 const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 
-/** Frees the storage of volumes and snapshots whose retention is over, and forgets what is only kept for a time. */
-export async function purgeExpired(app: AppContext): Promise<void> {
-  const nowMs = Date.now();
-  for (const disk of await app.store.disks.beginPurge(app.owner, nowMs)) {
-    if (!app.regions.has(disk.region)) continue;
+/** Frees the storage of volumes and snapshots of a node whose retention is over. */
+export async function purgeExpired(app: AppContext, { owner, regions }: ConnectedNode): Promise<void> {
+  for (const disk of await app.store.disks.beginPurge(owner, Date.now())) {
+    if (!regions.has(disk.region)) continue;
     await purgeDisk(app, disk).catch((error: unknown) =>
       app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a disk; the next purge tries again"),
     );
   }
+}
+
+/** Forgets rows that are only kept for a time. */
+export async function expireRows(app: AppContext): Promise<void> {
+  const nowMs = Date.now();
   await app.store.disks.expireIdempotencyKeys(nowMs - IDEMPOTENCY_MS);
   await app.store.sandboxes.expire(nowMs - app.config.sandboxes.historyMs);
+  await app.store.joining.expireTokens(nowMs - JOIN_TOKEN_HISTORY_MS);
   await app.store.events.expire(nowMs - EVENT_RETENTION_MS);
 }
 
 /**
- * Measures what may have changed: the volumes that sandboxes write to, without what was deleted in them, then the disks whose sizes are oldest,
+ * Measures what may have changed on a node: the volumes that sandboxes write to, without what was deleted in them, then the disks whose sizes are oldest,
  * as many as the time allows. A disk that cannot be measured keeps its sizes and does not keep the others waiting.
  */
-export async function measureDisks(app: AppContext): Promise<void> {
+export async function measureDisks(app: AppContext, { owner, node, regions }: ConnectedNode): Promise<void> {
   const startedMs = Date.now();
   const attempt = (id: string, measure: () => Promise<void>) =>
     measure().catch((error: unknown) => app.logger.warn({ err: error, id }, "cannot measure a disk"));
-  for (const region of app.regions.keys()) {
-    for (const volumeId of await app.node.listMountedDisks(region)) {
+  for (const region of regions.keys()) {
+    for (const volumeId of await node.listMountedDisks(region)) {
       await attempt(volumeId, async () => {
-        await app.node.tendDisk({ region, id: volumeId });
+        await node.tendDisk({ region, id: volumeId });
         const volume = await app.store.disks.get(volumeId);
         if (volume !== null) await measureFully(app, volume);
       });
     }
   }
-  const { nodeId } = app.owner;
-  const regions = [...app.regions.keys()];
-  const due = await app.store.disks.listUnmeasured(nodeId, regions, startedMs - USAGE_AGE_MS, MEASURE_BATCH);
+  const beforeMs = startedMs - USAGE_AGE_MS;
+  const due = await app.store.disks.listUnmeasured(owner.nodeId, [...regions.keys()], beforeMs, MEASURE_BATCH);
   for (const disk of due) {
     if (Date.now() - startedMs > MEASURE_BUDGET_MS) return;
     await attempt(disk.id, () => measureFully(app, disk));
   }
 }
 
-/** Runs the jobs until the returned function is called; it resolves when none runs any more. A failing job is logged and tried again. */
-export function startPeriodicJobs(app: AppContext): () => Promise<void> {
-  const watch = new PoolWatch(app);
-  const jobs = (
-    [
-      { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
-      { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purgeExpired },
-      { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: measureDisks },
-    ] as const
-  ).map(({ name, intervalMs, run }) =>
+/** Runs the jobs of one node until the returned function is called. */
+export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => Promise<void> {
+  const watch = new PoolWatch(app, connected);
+  return runJobs(app, [
+    { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
+    { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => purgeExpired(app, connected) },
+    { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: () => measureDisks(app, connected) },
+  ]);
+}
+
+/** Runs the jobs that are of no node until the returned function is called. */
+export function startRowJobs(app: AppContext): () => Promise<void> {
+  return runJobs(app, [{ name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => expireRows(app) }]);
+}
+
+interface Job {
+  readonly name: BackgroundWork;
+  readonly intervalMs: number;
+  readonly run: () => Promise<void>;
+}
+
+/** The returned function resolves when none runs any more. A failing job is logged and tried again. */
+function runJobs(app: AppContext, jobs: readonly Job[]): () => Promise<void> {
+  const stops = jobs.map(({ name, intervalMs, run }) =>
     runEvery(intervalMs, () =>
-      run(app).catch((error: unknown) => {
+      run().catch((error: unknown) => {
         app.metrics.countBackgroundError(name);
         app.logger.error({ err: error, job: name }, "a background job failed");
       }),
     ),
   );
   return async () => {
-    await Promise.all(jobs.map((stop) => stop()));
+    await Promise.all(stops.map((stop) => stop()));
   };
 }

@@ -1,27 +1,33 @@
 import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
-import { type AppContext, requireRegionOf } from "../app/context.ts";
+import type { StopReason } from "@caisson/model";
+import type { AppContext } from "../app/context.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
-import { refreshUsage } from "../app/disks/usage.ts";
+import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
+import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
+import { releaseSandbox } from "../app/sandboxes/sandbox-release.ts";
 import { settleGrow } from "../app/volumes/volume-grow.ts";
 
 /**
- * Settles what earlier runs of this node left, before the server takes requests; what belongs to other nodes is theirs. In this order: sandboxes first, since their end frees volumes; then intents,
- * which are undone (creations) or finished (purges, grows); then each pool is compared with the rows. The kernel has already dropped the old
- * server's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
+ * Settles what earlier runs of a node left, when a run of it has begun; what belongs to other nodes is theirs. In this order: sandboxes first, since their end frees volumes; then intents,
+ * which are undone (creations) or finished (purges, grows); then each pool is compared with the rows. The kernel has already dropped the earlier
+ * run's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
- * What cannot be settled keeps nobody else away: it is reported and tried again in the background, while the server starts. What lies in a
+ * Sandboxes end with `reason`. What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
  * region that the settings do not name any more stays as it is until they do.
  */
-export async function recover(app: AppContext): Promise<void> {
-  for (const sandbox of await app.store.sandboxes.listLeft(app.owner))
-    await settle(app, "end a sandbox of the last run", sandbox, () => endSandboxOfLastRun(app, sandbox));
-  for (const disk of await app.store.disks.listUnsettled(app.owner))
-    await settle(app, "settle an unfinished change", disk, () => settleDisk(app, disk));
-  for (const region of app.regions.keys()) {
-    await comparePool(app, region).catch((error: unknown) =>
-      app.logger.error({ err: error, region }, "cannot compare the pool with the database"),
+export async function recover(app: AppContext, connected: ConnectedNode, reason: StopReason): Promise<void> {
+  const { owner, regions } = connected;
+  for (const sandbox of await app.store.sandboxes.listLeft(owner))
+    await settle(app, connected, "end a sandbox of the last run", sandbox, () =>
+      endSandboxOfLastRun(app, sandbox, reason),
+    );
+  for (const disk of await app.store.disks.listUnsettled(owner))
+    await settle(app, connected, "settle an unfinished change", disk, () => settleDisk(app, disk));
+  for (const region of regions.keys()) {
+    await comparePool(app, connected, region).catch((error: unknown) =>
+      app.logger.error({ err: error, region, nodeId: owner.nodeId }, "cannot compare the pool with the database"),
     );
   }
 }
@@ -29,12 +35,13 @@ export async function recover(app: AppContext): Promise<void> {
 /** Tries once, and goes on trying in the background after a failure. */
 async function settle(
   app: AppContext,
+  { regions }: ConnectedNode,
   work: string,
   thing: Disk | SandboxRecord,
   attempt: () => Promise<void>,
 ): Promise<void> {
   const { id, region } = thing;
-  if (!app.regions.has(region)) {
+  if (!regions.has(region)) {
     app.logger.error({ id, region }, "left as it is: the settings do not name its region any more");
     return;
   }
@@ -46,17 +53,22 @@ async function settle(
   }
 }
 
-async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord): Promise<void> {
+async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord, reason: StopReason): Promise<void> {
   const { id } = sandbox;
-  for (const { volumeId, isReadOnly } of await app.store.sandboxes.holds(id)) {
-    if (!isReadOnly) await recoverVolume(app, volumeId);
+  // This server may have had it when the node was lost: then its end is that of any other.
+  await app.live.cancel(id, reason);
+  const live = app.live.get(id);
+  const ending = live === undefined ? app.live.ending(id) : endSandbox(app, live, reason);
+  if (ending !== undefined) {
+    await ending;
+    return;
   }
-  const reason = "server-restart";
+  await releaseSandbox(app, sandbox);
   await step("recover.sandbox", () =>
     app.store.sandboxes.finish(id, reason, Date.now(), auditEvent(null, "sandbox-end", sandbox, { reason })),
   );
   app.metrics.countEnd(reason);
-  app.logger.info({ sandboxId: id }, "sandbox ended with the server that ran it");
+  app.logger.info({ sandboxId: id }, "sandbox ended with the run of the node that had it");
 }
 
 async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
@@ -80,31 +92,17 @@ async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
   }
 }
 
-/** Brings a volume whose writer died into the state that a proper unmount leaves, so that it can be snapshot and mounted read-only. */
-async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
-  const volume = await app.store.disks.get(volumeId);
-  if (volume === null) return;
-  try {
-    const { name: region } = requireRegionOf(app, volume);
-    await app.node.recoverDisk({ region, id: volumeId });
-    await refreshUsage(app, volume);
-  } catch (error) {
-    // One damaged volume must not keep the others away; mounting it tries again and tells its user.
-    app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");
-  }
-}
-
 /** Compares a pool with the database: what cannot be explained is reported and kept. */
-async function comparePool(app: AppContext, region: string): Promise<void> {
-  const rows = (await app.store.disks.listIds(app.owner.nodeId))
+async function comparePool(app: AppContext, { owner, node }: ConnectedNode, region: string): Promise<void> {
+  const rows = (await app.store.disks.listIds(owner.nodeId))
     .filter((disk) => disk.region === region)
     .map(({ id }) => id);
   const known = new Set(rows);
-  const present = new Set(await app.node.listDisks(region));
+  const present = new Set(await node.listDisks(region));
   for (const id of present.difference(known))
     app.logger.warn({ id, region }, "the pool holds an image that the database does not know; it is kept");
   const missing = [...known.difference(present)];
-  const places = await app.node.placesOf(region, missing);
+  const places = await node.placesOf(region, missing);
   for (const [index, id] of missing.entries()) {
     const problem = places[index]?.problem ?? null;
     if (problem !== null) app.logger.error({ id, region, problem }, "a volume or snapshot cannot be used");

@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { newId } from "@caisson/model";
 import { PostgresServer } from "../../../testing/postgres-server.ts";
-import { SAMPLE_OWNER, sampleNode } from "../../../testing/samples.ts";
+import { SAMPLE_OWNER, sampleNode, samplePlaces, sampleSandbox } from "../../../testing/samples.ts";
 import { openSqliteStore } from "../../sqlite/sqlite-store.ts";
 import type { AuditEvent, NewDisk, Store } from "../../store.ts";
 import { openPostgresStore } from "../postgres-store.ts";
@@ -66,8 +66,20 @@ async function fill(store: Store): Promise<void> {
   const labels = { rack: "a", "": "x\0y" };
   const node = { regions: ["ord", "ams"], address: "10.0.0.1", labels, capacity: { places: 253, memoryMib: 65_536 } };
   await store.nodes.begin(sampleNode(node), 60_000);
-  await store.nodes.begin({ ...node, id: "nod_other" }, 60_000);
+  const other = await store.nodes.begin(sampleNode({ ...node, id: "nod_other" }), 60_000);
+  await store.nodes.renew({ nodeId: other.id, generation: other.generation }, 60_000, { ord: 2 ** 40 });
   await store.nodes.setDraining("nod_other", true, event("nod_other"));
+  await store.joining.makeAuthority({ certificate: "c", privateKey: "k" }, event("authority"));
+  for (const [id, region, lifetimeMs] of [
+    ["jtk_1", "ord", 600_000],
+    ["jtk_2", null, 600_000],
+    ["jtk_3", null, 0],
+  ] as const)
+    await store.joining.createToken({ id, region }, Buffer.from(id), lifetimeMs, event(id));
+  const joining = { nodeId: "nod_joined", keyFingerprint: "SHA256:a", address: "10.0.0.3:9077" };
+  await store.joining.join(Buffer.from("jtk_1"), joining, event("nod_joined"));
+  await store.joining.join(Buffer.from("jtk_2"), { ...joining, nodeId: "nod_gone" }, event("nod_gone"));
+  await store.nodes.forget("nod_gone", event("nod_gone"));
   const token = { id: "tok_1", organizationId: "org_a", name: "laptop", createdAtMs: 5 };
   await store.organizations.createToken(token, Buffer.alloc(32, 255), event("tok_1"));
   await store.organizations.createToken({ ...token, id: "tok_2" }, Buffer.alloc(32, 1), event("tok_2"));
@@ -84,22 +96,11 @@ async function fill(store: Store): Promise<void> {
   await store.disks.beginGrow(SAMPLE_OWNER, growing, 2 ** 41);
   await store.disks.recordError(broken, { message: "writes were lost", atMs: 7 }, event(broken));
   await store.disks.reserve(disk("unfinished", { organizationId: "org_b", labels: {} }));
-  const sandbox = {
-    owner: SAMPLE_OWNER,
-    organizationId: "org_a",
-    region: "ord",
-    labels: { a: "b" },
-    memoryMib: 1280,
-    createdAtMs: 1,
-  };
-  const places = { perOrganization: 9, kept: 0, keptEach: 1 };
-  for (const id of ["sbx_1", "sbx_2"]) await store.sandboxes.reserve({ ...sandbox, id, stopAtMs: 99 }, [], places);
+  const places = samplePlaces();
+  for (const id of ["sbx_1", "sbx_2"])
+    await store.sandboxes.reserve(sampleSandbox({ id, stopAtMs: 99, labels: { a: "b" } }), [], places);
   await store.sandboxes.finish("sbx_2", "killed", 50, event("sbx_2"), ["lost"]);
-  await store.sandboxes.reserve(
-    { ...sandbox, id: "sbx_3", stopAtMs: null },
-    [{ volumeId: held, isReadOnly: true }],
-    places,
-  );
+  await store.sandboxes.reserve(sampleSandbox({ id: "sbx_3" }), [{ volumeId: held, isReadOnly: true }], places);
   // The last number of a row that is gone is not given again.
   const gone = disk("gone");
   await store.disks.reserve(gone);
@@ -162,6 +163,8 @@ suite("the copy from SQLite to PostgreSQL", () => {
         }),
         store.disks.listUnsettled({ ...SAMPLE_OWNER, generation: 2 }),
         store.nodes.list(),
+        store.joining.authority(),
+        store.joining.listTokens(),
         store.disks.totals(),
         store.sandboxes.list("org_a", 50),
         store.sandboxes.holds("sbx_3"),

@@ -1,6 +1,6 @@
 import type { Disk, DiskUsage } from "@caisson/database";
-import type { KnownUsage } from "@caisson/node";
-import { type AppContext, findRegionOf } from "../context.ts";
+import type { KnownUsage, Node } from "@caisson/node";
+import type { AppContext } from "../context.ts";
 
 /**
  * What a caller waits for: a scattered image of this many parts takes some 50 ms. Sizes of more scattered ones are measured in the background
@@ -10,13 +10,13 @@ const MAX_EXTENTS = 20_000;
 
 /** Measures a disk. One that is so scattered that a caller would wait keeps the sizes that are known of it; its inodes are counted all the same. */
 export async function measureDisk(
-  app: Pick<AppContext, "node">,
+  node: Node,
   { id, region, baseImageId }: Pick<Disk, "id" | "region" | "baseImageId">,
   known: DiskUsage,
 ): Promise<DiskUsage> {
   const usageMeasuredAtMs = Date.now();
   const options = { baseImageId, maxExtents: MAX_EXTENTS, known: knownUsage(known) };
-  const measured = await app.node.measureDisk({ id, region }, options);
+  const measured = await node.measureDisk({ id, region }, options);
   // Its disk is missing.
   if (measured === null) return { ...usageOf(known), inodes: known.inodes, usedInodes: known.usedInodes };
   const inodes = measured.inodes ?? NO_INODES;
@@ -36,13 +36,14 @@ export const NO_USAGE: DiskUsage = {
   usageMeasuredAtMs: null,
 };
 
-/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its region or its disk is unavailable, or another node has it, nothing changes. */
+/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its node, its region or its disk is unavailable, nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const { id, region, baseImageId } = disk;
-  if (findRegionOf(app, disk) === null) return;
+  const connected = app.nodes.find(disk);
+  if (connected === null) return;
   const usageMeasuredAtMs = Date.now();
   const options = { baseImageId, maxExtents: null, known: knownUsage(disk) };
-  const measured = await app.node.measureDisk({ id, region }, options);
+  const measured = await connected.node.measureDisk({ id, region }, options);
   if (measured === null || measured.usage === null) return;
   await app.store.disks.setUsage(id, { ...measured.usage, ...(measured.inodes ?? NO_INODES), usageMeasuredAtMs });
 }

@@ -1,6 +1,6 @@
 import type { Disk, DiskKind } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
-import { type Actor, type AppContext, requireRegionOf } from "../context.ts";
+import type { Actor, AppContext } from "../context.ts";
 import { purgeDisk } from "./disk-purge.ts";
 
 /**
@@ -16,8 +16,8 @@ export async function purgeDiskNow(
   const disk = await app.store.disks.get(id);
   const isOwn = disk !== null && disk.kind === kind && disk.organizationId === actor.organization.id;
   if (!isOwn || (disk.state !== "deleted" && disk.state !== "purging")) throw notDeleted(kind, id, disk, isOwn);
-  requireRegionOf(app, disk);
-  const purging = await app.locks.run(id, () => app.store.disks.beginPurgeOf(app.owner, id));
+  const { owner } = app.nodes.of(disk);
+  const purging = await app.locks.run(id, () => app.store.disks.beginPurgeOf(owner, id));
   // Restored or purged in between.
   if (purging === null) throw notDeleted(kind, id, null, false);
   return (await purgeDisk(app, purging, { actor, reason: "asked" })) ? "purged" : "purging";

@@ -1,6 +1,6 @@
 import type { Disk } from "@caisson/database";
 import { step } from "@caisson/linux";
-import { type Actor, type AppContext, requireRegionOf } from "../context.ts";
+import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 
 /**
@@ -13,10 +13,10 @@ export async function purgeDisk(
   disk: Disk,
   { actor = null, reason = "retention-over" }: { readonly actor?: Actor | null; readonly reason?: string } = {},
 ): Promise<boolean> {
-  requireRegionOf(app, disk);
+  const { node } = app.nodes.of(disk);
   return app.locks.run(disk.id, async () => {
     const { id, region } = disk;
-    if ((await step("disk-purge.delete", () => app.node.deleteDisk({ id, region }))) === "in-use") return false;
+    if ((await step("disk-purge.delete", () => node.deleteDisk({ id, region }))) === "in-use") return false;
     // What was never there for its owner has no end that the trail could tell of.
     const event =
       disk.deletedAtMs === null ? null : auditEvent(actor, `${disk.kind}-purge`, disk, { slug: disk.slug, reason });

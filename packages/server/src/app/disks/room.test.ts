@@ -4,31 +4,45 @@ import type { Disk, DiskStore, Owner } from "@caisson/database";
 import { SAMPLE_OWNER } from "@caisson/database/testing";
 import { KeyedLock } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import type { Node, NodeDescription } from "@caisson/node";
 import pino from "pino";
 import type { AppContext } from "../context.ts";
+import { type ConnectedNode, connectedNode, NodeDirectory } from "../nodes/node-directory.ts";
 import { makeRoom, RoomMaker, withRoom } from "./room.ts";
 
-const ORD = { name: "ord", baseImages: new Map() };
+const DESCRIPTION: NodeDescription = {
+  runId: "run_a",
+  regions: [{ name: "ord", baseImages: [] }],
+  placeCount: 1,
+  placeBound: null,
+  retriedWorkCount: 0,
+};
+
+function ownOf({ nodes }: AppContext): ConnectedNode {
+  const { own } = nodes;
+  assert.ok(own);
+  return own;
+}
 
 /** A pool with 100 bytes of headroom, and nothing deleted in it. */
 function emptyHanded(pool: { freeBytes: number }, makeRoom: () => void = () => {}): AppContext {
   const app = {
-    owner: SAMPLE_OWNER,
     config: { volumes: { retentionMs: 2, retentionFloorMs: 1 } },
     store: { disks: { listDeleted: async () => [] } },
-    node: {
-      async poolCapacity() {
-        const { freeBytes } = pool;
-        const own = { totalBytes: 1000, headroomBytes: 100, freeBytes, availableBytes: Math.max(0, freeBytes - 100) };
-        return { ...own, disks: [{ ...own, directory: "/pool", problem: null }] };
-      },
-      makeRoom: async () => makeRoom(),
-    },
     room: new RoomMaker(),
-    regions: new Map([["ord", ORD]]),
     logger: pino({ level: "silent" }),
   };
-  return app as unknown as AppContext;
+  const node = {
+    async poolCapacity() {
+      const { freeBytes } = pool;
+      const own = { totalBytes: 1000, headroomBytes: 100, freeBytes, availableBytes: Math.max(0, freeBytes - 100) };
+      return { ...own, disks: [{ ...own, directory: "/pool", problem: null }] };
+    },
+    makeRoom: async () => makeRoom(),
+  } as unknown as Node;
+  const nodes = new NodeDirectory(SAMPLE_OWNER.nodeId);
+  nodes.add(connectedNode(SAMPLE_OWNER, node, { ...DESCRIPTION }));
+  return { ...app, nodes } as unknown as AppContext;
 }
 
 test("work that finds no room is tried once more when some was made, and fails as it did when none was", async () => {
@@ -43,10 +57,10 @@ test("work that finds no room is tried once more when some was made, and fails a
     if (pool.freeBytes < 200) throw new CaissonError("STORAGE_FULL", `try ${tries}`);
     return "done";
   };
-  await assert.rejects(withRoom(app, "ord", work), /try 1/);
+  await assert.rejects(withRoom(app, ownOf(app), "ord", work), /try 1/);
   freedBytes = 200;
   tries = 0;
-  assert.equal(await withRoom(app, "ord", work), "done");
+  assert.equal(await withRoom(app, ownOf(app), "ord", work), "done");
   assert.equal(tries, 2);
 });
 
@@ -64,7 +78,7 @@ test("the disk that needs room is served however many older deletions lie on oth
   const own = { totalBytes: 1000, headroomBytes: 100, freeBytes: 500, availableBytes: 400, problem: null };
   const app = emptyHanded({ freeBytes: 0 });
   Object.assign(app, { locks: new KeyedLock() });
-  Object.assign(app.node, {
+  Object.assign(ownOf(app).node, {
     async poolCapacity() {
       const availableBytes = purged.length > 0 ? 400 : 50;
       return {
@@ -90,6 +104,6 @@ test("the disk that needs room is served however many older deletions lie on oth
     beginPurgeOf: async (_owner: Owner, id: string) => deleted.find((disk) => disk.id === id),
     forget: async () => undefined,
   });
-  await makeRoom(app, "ord");
+  await makeRoom(app, ownOf(app), "ord");
   assert.deepEqual(purged, [full]);
 });

@@ -1,11 +1,12 @@
 import type { Disk } from "@caisson/database";
-import { type AppContext, findRegionOf } from "../context.ts";
+import type { AppContext } from "../context.ts";
 import { measureDisk } from "./disk-measure.ts";
 
-/** The disk with the sizes of now, or the last known ones when it is too scattered to wait for, on another node, or in a region that is unavailable. */
+/** The disk with the sizes of now, or the last known ones when it is too scattered to wait for, or on a node or in a region that is unavailable. */
 export async function refreshUsage(app: AppContext, disk: Disk): Promise<Disk> {
-  if (findRegionOf(app, disk) === null) return disk;
-  const usage = await measureDisk(app, disk, disk);
+  const connected = app.nodes.find(disk);
+  if (connected === null) return disk;
+  const usage = await measureDisk(connected.node, disk, disk);
   if (usage.usageMeasuredAtMs !== disk.usageMeasuredAtMs) await app.store.disks.setUsage(disk.id, usage);
   return { ...disk, ...usage };
 }

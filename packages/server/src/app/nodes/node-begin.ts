@@ -1,27 +1,34 @@
-import { hostname } from "node:os";
-import type { NodeRecord, Store } from "@caisson/database";
+import type { NewNode, NodeRecord, Store } from "@caisson/database";
 import { step } from "@caisson/linux";
+import type { NodeDescription } from "@caisson/node";
 import type { Config } from "../../config.ts";
 import { sandboxPlaces } from "../sandboxes/sandbox-places.ts";
 
 const MIB = 2 ** 20;
 
+/** A node, and what it says of itself now. */
+export interface DescribedNode extends Pick<NewNode, "id" | "address" | "labels"> {
+  readonly description: NodeDescription;
+}
+
 /**
- * Begins a run of the node that this server is: the next generation of its row. What earlier runs left is settled afterwards, by the recovery; a crash
- * in between leaves it to the next run. `hostPlaces`: sandboxes that the host has room for.
+ * Begins a run of a node: the next generation of its row, unless that run has begun already. What earlier runs left is settled afterwards, by the recovery; a crash
+ * in between leaves it to the next run of a node in this process, and to the next connection to one on another machine.
  */
 export function beginNode(
   { config, store }: { readonly config: Config; readonly store: Store },
-  { id, hostPlaces, leaseMs }: { readonly id: string; readonly hostPlaces: number; readonly leaseMs: number },
+  { id, address, labels, description }: DescribedNode,
+  leaseMs: number,
 ): Promise<NodeRecord> {
   const { maxMemoryBytes } = config.sandboxes;
-  const node = {
+  const node: NewNode = {
     id,
-    regions: config.regions,
-    address: config.node.address ?? hostname(),
-    labels: config.node.labels,
+    regions: description.regions.map(({ name }) => name),
+    address,
+    labels,
+    runId: description.runId,
     capacity: {
-      places: sandboxPlaces(config.sandboxes, hostPlaces).total,
+      places: sandboxPlaces(config.sandboxes, description.placeCount).total,
       memoryMib: maxMemoryBytes === null ? null : Math.floor(maxMemoryBytes / MIB),
     },
   };

@@ -1,6 +1,7 @@
 import type { DiskCapacity, PoolCapacity } from "@caisson/node";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { usedPercent } from "./pool-watch.ts";
 
 export interface DiskUsage extends DiskCapacity {
@@ -30,13 +31,14 @@ export interface PoolUsage extends PoolCapacity {
 /** What the pools hold, region by region. Throws `FORBIDDEN` unless the actor may administer the server, since it tells about all organizations. */
 export async function getPools(app: AppContext, actor: Actor): Promise<readonly PoolUsage[]> {
   requireAdmin(actor, "see what the pools hold");
-  return Promise.all([...app.regions.keys()].map((region) => getPool(app, region)));
+  const pools = app.nodes.all().flatMap((at) => [...at.regions.keys()].map((region) => getPool(app, at, region)));
+  return Promise.all(pools);
 }
 
-async function getPool(app: AppContext, region: string): Promise<PoolUsage> {
+async function getPool(app: AppContext, { node }: ConnectedNode, region: string): Promise<PoolUsage> {
   const own = await app.store.disks.sumUsage(region);
-  const { builtInBytes, scratchBytes } = await app.node.ownPoolUsage(region);
-  const capacity = await app.node.poolCapacity(region);
+  const { builtInBytes, scratchBytes } = await node.ownPoolUsage(region);
+  const capacity = await node.poolCapacity(region);
   const usedBytes = Math.max(0, capacity.totalBytes - capacity.freeBytes);
   const knownBytes = own.volumesBytes + own.snapshotsBytes + own.deletedBytes + builtInBytes + scratchBytes;
   return {

@@ -1,6 +1,7 @@
 import { type Capacity, needsRoom } from "@caisson/node";
 import type { AppContext } from "../context.ts";
 import { makeRoom } from "../disks/room.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { recordPoolEvent } from "./pool-event.ts";
 
 const THRESHOLDS_PERCENT: readonly number[] = [95, 90, 80];
@@ -20,26 +21,29 @@ export function reachedThreshold(percent: number, toldPercent: number): number {
   return THRESHOLDS_PERCENT.find(isReached) ?? 0;
 }
 
-/** Tells of every pool that passes a threshold, in the log and in the administrators' trail, and makes room where that is needed. */
+/** Tells of every pool of a node that passes a threshold, in the log and in the administrators' trail, and makes room where that is needed. */
 export class PoolWatch {
   readonly #app: AppContext;
+  readonly #connected: ConnectedNode;
   readonly #toldPercent = new Map<string, number>();
 
-  constructor(app: AppContext) {
+  constructor(app: AppContext, connected: ConnectedNode) {
     this.#app = app;
+    this.#connected = connected;
     // A scrape before the first look finds the series.
-    for (const region of app.regions.keys()) app.metrics.poolThreshold.set({ region }, 0);
+    for (const region of connected.regions.keys()) app.metrics.poolThreshold.set({ region }, 0);
   }
 
   async look(): Promise<void> {
-    for (const region of this.#app.regions.keys()) {
-      const capacity = await this.#app.node.poolCapacity(region);
+    const { node, regions } = this.#connected;
+    for (const region of regions.keys()) {
+      const capacity = await node.poolCapacity(region);
       // Of disks that fail nothing is known; that is told where they do.
       if (capacity.disks.every(({ problem }) => problem !== null)) continue;
       await this.#tell(region, region, capacity);
       const disks = capacity.disks.length > 1 ? capacity.disks.filter(({ problem }) => problem === null) : [];
       for (const disk of disks) await this.#tell(region, disk.directory, disk);
-      if (needsRoom(capacity)) await makeRoom(this.#app, region);
+      if (needsRoom(capacity)) await makeRoom(this.#app, this.#connected, region);
     }
   }
 

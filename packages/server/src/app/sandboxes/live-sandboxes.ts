@@ -2,7 +2,7 @@ import type { SandboxRecord } from "@caisson/database";
 import { CaissonError, type StopReason } from "@caisson/model";
 import type { ExitCause } from "@caisson/node";
 
-/** A sandbox that runs on this host, with everything of it that only memory knows. */
+/** A sandbox that runs, with everything of it that only memory knows. */
 export interface LiveSandbox {
   record: SandboxRecord;
   /** Resolves when its first process is gone, for whatever reason. */
@@ -44,11 +44,11 @@ export class CreationEnded extends CaissonError {
 interface Creation {
   readonly controller: AbortController;
   readonly settled: Promise<unknown>;
-  /** Of a first process that was gone before the sandbox was live. */
-  exitCause: ExitCause | null;
+  /** Of a first process that was gone before the sandbox was live, by the node that said so. */
+  readonly exitCauses: Map<string, ExitCause>;
 }
 
-/** The sandboxes of this host, by id: those being created, those that run, and those that end. */
+/** The sandboxes of all nodes, by id: those being created, those that run, and those that end. */
 export class LiveSandboxes {
   readonly #creations = new Map<string, Creation>();
   readonly #byId = new Map<string, LiveSandbox>();
@@ -63,7 +63,7 @@ export class LiveSandboxes {
       throw new CaissonError("SHUTTING_DOWN", "The server is shutting down: create the sandbox when it is up again");
     const controller = new AbortController();
     const creating = run(controller.signal);
-    this.#creations.set(id, { controller, settled: creating.catch(() => {}), exitCause: null });
+    this.#creations.set(id, { controller, settled: creating.catch(() => {}), exitCauses: new Map() });
     try {
       return await creating;
     } finally {
@@ -73,6 +73,11 @@ export class LiveSandboxes {
 
   isBeingCreated(id: string): boolean {
     return this.#creations.has(id);
+  }
+
+  /** Whether it is being created, runs, or ends. */
+  isKnown(id: string): boolean {
+    return this.#creations.has(id) || this.#byId.has(id) || this.#endings.has(id);
   }
 
   /** Ends the creation of a sandbox, and resolves when it is undone, or has become a live sandbox all the same. */
@@ -89,17 +94,17 @@ export class LiveSandboxes {
   }
 
   add(sandbox: LiveSandbox): void {
-    const { id } = sandbox.record;
+    const { id, owner } = sandbox.record;
     this.#byId.set(id, sandbox);
-    const exitCause = this.#creations.get(id)?.exitCause ?? null;
-    if (exitCause !== null) sandbox.markExited(exitCause);
+    const exitCause = this.#creations.get(id)?.exitCauses.get(owner.nodeId);
+    if (exitCause !== undefined) sandbox.markExited(exitCause);
   }
 
-  /** The first process of a sandbox is gone, which may be on its way to become live still. */
-  markExited(id: string, cause: ExitCause): void {
-    this.#byId.get(id)?.markExited(cause);
-    const creation = this.#creations.get(id);
-    if (creation !== undefined) creation.exitCause = cause;
+  /** The first process of a sandbox of that node is gone, which may be on its way to become live still. */
+  markExited(nodeId: string, id: string, cause: ExitCause): void {
+    const live = this.#byId.get(id);
+    if (live?.record.owner.nodeId === nodeId) live.markExited(cause);
+    this.#creations.get(id)?.exitCauses.set(nodeId, cause);
   }
 
   remove(id: string): void {

@@ -6,11 +6,34 @@ import { suite, test } from "node:test";
 import { openSqliteStore } from "@caisson/database";
 import { SAMPLE_OWNER, sampleNode } from "@caisson/database/testing";
 import { KeyedLock, PersistentWork } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { Node, NodeDescription } from "@caisson/node";
 import { decodeSandboxConfig } from "@caisson/protocol";
 import pino from "pino";
 import type { AppContext } from "../context.ts";
+import { connectedNode, NodeDirectory } from "../nodes/node-directory.ts";
 import { LiveSandboxes } from "./live-sandboxes.ts";
 import { createSandbox } from "./sandbox-create.ts";
+
+/** The directory of one node, which has nothing but its places. */
+function directoryOf(places: Pick<NodeDescription, "placeCount" | "placeBound">): NodeDirectory {
+  const nodes = new NodeDirectory(SAMPLE_OWNER.nodeId);
+  const base = { name: "builtin:debian-13", imageId: "img_a", sizeBytes: 1 };
+  nodes.add(
+    connectedNode(SAMPLE_OWNER, {} as Node, {
+      ...places,
+      runId: "run_a",
+      regions: [{ name: "ord", baseImages: [base] }],
+      retriedWorkCount: 0,
+    }),
+  );
+  return nodes;
+}
+
+const ACTOR = {
+  token: { id: "tok_a", organizationId: "org_a", name: "a", createdAtMs: 0 },
+  organization: { id: "org_a", slug: "a", createdAtMs: 0 },
+};
 
 suite("the creation of a sandbox", () => {
   test("that is refused leaves no end that others would wait for, also when its client leaves afterwards", async () => {
@@ -18,7 +41,6 @@ suite("the creation of a sandbox", () => {
     const store = openSqliteStore(join(directory, "caisson.db"));
     await store.nodes.begin(sampleNode(), 60_000);
     const logger = pino({ level: "silent" });
-    const organization = { id: "org_a", slug: "a", createdAtMs: 0 };
     const endings: Promise<boolean>[] = [];
     class WatchedSandboxes extends LiveSandboxes {
       override trackEnding(id: string, ending: Promise<boolean>): void {
@@ -29,10 +51,8 @@ suite("the creation of a sandbox", () => {
     // A refused creation gets to nothing else.
     const app = {
       config: { regions: ["ord"], sandboxes: { max: 1, keptPlaces: null, maxPerOrganization: 0 } },
-      hostPlaces: { placeCount: 1, placeBound: null },
       store,
-      owner: SAMPLE_OWNER,
-      regions: new Map([["ord", { name: "ord", baseImages: new Map([["builtin:debian-13", { imageId: "img_a" }]]) }]]),
+      nodes: directoryOf({ placeCount: 1, placeBound: null }),
       locks: new KeyedLock(),
       live: new WatchedSandboxes(),
       persistent: new PersistentWork(logger),
@@ -41,8 +61,7 @@ suite("the creation of a sandbox", () => {
     const client = new AbortController();
     const header = Buffer.from("{}").toString("base64");
     const config = decodeSandboxConfig(header, Date.now());
-    const actor = { token: { id: "tok_a", organizationId: "org_a", name: "a", createdAtMs: 0 }, organization };
-    await assert.rejects(createSandbox(app, actor, config, null, client.signal), {
+    await assert.rejects(createSandbox(app, ACTOR, config, null, client.signal), {
       code: "CONCURRENCY_LIMIT_EXCEEDED",
     });
     client.abort(new Error("gone"));
@@ -52,5 +71,34 @@ suite("the creation of a sandbox", () => {
     );
     await store.close();
     await rm(directory, { recursive: true });
+  });
+
+  test("that finds no place says whether the setting or the host is the limit", async () => {
+    const logger = pino({ level: "silent" });
+    const refusal = async (max: number, placeBound: string | null) => {
+      const app = {
+        config: { regions: ["ord"], sandboxes: { max, keptPlaces: 0, maxPerOrganization: 9 } },
+        nodes: directoryOf({ placeCount: 4, placeBound }),
+        store: {
+          sandboxes: { reserve: async () => ({ kind: "full", isKept: false, places: Math.min(max, 4), kept: 0 }) },
+        },
+        locks: new KeyedLock(),
+        live: new LiveSandboxes(),
+        persistent: new PersistentWork(logger),
+        logger,
+      } as unknown as AppContext;
+      const config = decodeSandboxConfig(Buffer.from("{}").toString("base64"), Date.now());
+      const error: unknown = await createSandbox(app, ACTOR, config, null, new AbortController().signal).catch(
+        (refused: unknown) => refused,
+      );
+      assert.ok(error instanceof CaissonError);
+      assert.equal(error.code, "SERVER_FULL");
+      return error.message;
+    };
+    assert.match(await refusal(2, "the host has process ids for 4"), /All 2 places .* \(sandboxes\.max\)/);
+    assert.match(await refusal(4, null), /All 4 places .* \(sandboxes\.max\)/);
+    const host = await refusal(9, "the host has process ids for 4");
+    assert.match(host, /All 4 places .* because the host has process ids for 4$/);
+    assert.doesNotMatch(host, /sandboxes\.max/);
   });
 });

@@ -1,7 +1,7 @@
 import type { SandboxRecord } from "@caisson/database";
 import { isDoneWithin } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type Actor, type AppContext, requireRegionOf } from "../context.ts";
+import type { Actor, AppContext } from "../context.ts";
 import { END_WAIT_MS, endSandbox } from "./sandbox-end.ts";
 import { getSandbox, sandboxNotFound } from "./sandbox-get.ts";
 
@@ -34,7 +34,7 @@ async function kill(app: AppContext, { id, organizationId }: SandboxRecord, dama
   const ending = app.live.ending(id);
   if (ending !== undefined) return ending;
   const now = await app.store.sandboxes.get(organizationId, id);
-  // Left over from the last run: its region is missing, or its end is being tried again.
-  if (now !== null && now.status !== "stopped") requireRegionOf(app, now);
+  // Left over from an earlier run: its node or region is missing, or its end is being tried again.
+  if (now !== null && now.status !== "stopped") app.nodes.of(now);
   return now?.status === "stopped";
 }

@@ -1,21 +1,25 @@
 import type { Disk, Hold } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
-import { type Actor, type AppContext, requireDisk, requireRegion, requireRegionOf } from "../context.ts";
-import { DEFAULT_BASE_IMAGE, type Region } from "../region.ts";
+import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
+import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
-  readonly region: Region;
+  readonly region: string;
   /**
    * What the sandbox is called inside: as asked for, else as its root volume, because programs whose files last bind them to the name (RabbitMQ,
    * browsers' profiles). Null: as its id.
    */
   readonly hostname: string | null;
-  readonly root:
+  readonly root: /** A base image, by name: each node has its own. */
+    | { readonly kind: "base"; readonly name: string }
     | { readonly kind: "image"; readonly imageId: string }
     | { readonly kind: "volume"; readonly volumeId: string };
+  /** Null: its root is not made from a snapshot. */
+  readonly rootSnapshotId: string | null;
   readonly mounts: readonly { readonly volumeId: string; readonly path: string; readonly isReadOnly: boolean }[];
   /** Every volume that the sandbox will hold, the root included. */
   readonly holds: readonly Hold[];
@@ -46,12 +50,16 @@ export async function planSandbox(
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
+  const at = chooseNode(app, used, region);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
-  const base = { region, hostname, mounts, holds };
-  if (root === null) return { ...base, root: { kind: "image", imageId: requireBaseImage(region, rootName).imageId } };
-  if (root.kind === "snapshot") return { ...base, root: { kind: "image", imageId: root.id } };
+  const base = { region, hostname, rootSnapshotId: null, mounts, holds };
+  if (root === null) {
+    requireBaseImage(at, region, rootName);
+    return { ...base, root: { kind: "base", name: rootName } };
+  }
+  if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,
     hostname: hostname ?? root.slug,
@@ -103,9 +111,9 @@ function requireDistinct(disks: readonly Disk[]): void {
   }
 }
 
-function chooseRegion(app: AppContext, used: readonly Disk[], requested: string | null): Region {
+function chooseRegion(app: AppContext, used: readonly Disk[], requested: string | null): string {
   const [first] = used;
-  if (first === undefined) return requireRegion(app, requested ?? app.config.regions[0] ?? "");
+  if (first === undefined) return requested ?? app.config.regions[0] ?? "";
   const other = used.find((disk) => disk.region !== first.region);
   if (other !== undefined) {
     throw new CaissonError(
@@ -114,6 +122,24 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
         "use what lies in one region",
     );
   }
-  for (const disk of used) requireRegionOf(app, disk);
-  return requireRegionOf(app, first);
+  return first.region;
+}
+
+/** The node that has all of them; with none, one of the region. */
+function chooseNode(app: AppContext, used: readonly Disk[], region: string): ConnectedNode {
+  const [first, ...others] = used;
+  if (first === undefined) return app.nodes.choose(region);
+  const at = app.nodes.of(first);
+  for (const other of others) {
+    if (app.nodes.of(other) !== at) throw apart(first, other);
+  }
+  return at;
+}
+
+function apart(first: Disk, other: Disk): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `The ${first.kind} ${JSON.stringify(first.slug)} is on node ${first.owner.nodeId} and the ${other.kind} ${JSON.stringify(other.slug)} on node ${other.owner.nodeId}: ` +
+      "a sandbox uses what lies on one node. Use what lies together, or export a snapshot of one and import it where the other is",
+  );
 }

@@ -1,5 +1,5 @@
 import { CHUNK_BYTES, readChunks, type SnapshotHeader, writeRaw, writeSnapshotFile } from "@caisson/snapshot-store";
-import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
+import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Disk } from "../records.ts";
 
@@ -22,11 +22,11 @@ export async function exportSnapshot(
   { isRaw }: { readonly isRaw: boolean },
 ): Promise<SnapshotExport> {
   const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
-  const { id, slug } = snapshot;
-  const { name: region } = requireRegionOf(app, snapshot);
+  const { id, region, slug } = snapshot;
+  const { node } = app.nodes.of(snapshot);
   await using resources = new AsyncDisposableStack();
   resources.use(app.transfers.take(actor.organization.id));
-  const image = resources.use(await app.node.exportDisk({ region, id }));
+  const image = resources.use(await node.exportDisk({ region, id }));
   await app.store.events.record(
     auditEvent(actor, "snapshot-export", snapshot, { slug, format: isRaw ? "raw" : "file" }),
   );

@@ -3,9 +3,10 @@ import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, formatSize, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import type { DiskPiece } from "@caisson/node";
 import { dataRuns } from "@caisson/snapshot-store";
-import { type Actor, type AppContext, requireRegion } from "../context.ts";
+import type { Actor, AppContext } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { makeRoom } from "../disks/room.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
 
@@ -36,17 +37,17 @@ export async function importSnapshot(
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const given = input.labels === null ? null : requireLabels(input.labels);
-  const regionName = input.region ?? app.config.regions[0] ?? "";
-  const region = requireRegion(app, regionName);
+  const region = input.region ?? app.config.regions[0] ?? "";
+  const at = app.nodes.choose(region);
   using _place = app.transfers.take(actor.organization.id);
   await using source = await openImportSource(body, input.format, app.config.volumes.maxCapacityBytes);
-  await requireRoomFor(app, region.name, source);
+  await requireRoomFor(app, at, region, source);
   const snapshot: NewDisk = {
     kind: "snapshot",
-    id: newId("snp", region.name),
+    id: newId("snp", region),
     organizationId: actor.organization.id,
     slug,
-    region: region.name,
+    region,
     capacityBytes: source.sizeBytes,
     isBootable: source.isBootable,
     consistency: source.consistency,
@@ -56,7 +57,7 @@ export async function importSnapshot(
     baseImageId: null,
     labels: given ?? source.labels,
     createdAtMs: Date.now(),
-    owner: app.owner,
+    owner: at.owner,
   };
   const { id } = snapshot;
   // Awaited here, because the source and the place are given back with the return.
@@ -75,13 +76,9 @@ export async function importSnapshot(
     steps: [
       new Step("image", {
         run: () =>
-          app.node.importDisk(
-            { region: region.name, id, sizeBytes: source.sizeBytes },
-            piecesOf(app, region.name, source),
-            signal,
-          ),
+          at.node.importDisk({ region, id, sizeBytes: source.sizeBytes }, piecesOf(app, at, region, source), signal),
         async undo() {
-          await app.node.deleteDisk({ region: region.name, id });
+          await at.node.deleteDisk({ region, id });
         },
       }),
     ],
@@ -89,7 +86,7 @@ export async function importSnapshot(
       async run() {
         const { format, consistency } = source;
         const event = auditEvent(actor, "snapshot-import", snapshot, { slug, format, imageDigest: source.digest() });
-        const usage = await measureDisk(app, snapshot, NO_USAGE);
+        const usage = await measureDisk(at.node, snapshot, NO_USAGE);
         return app.store.disks.commit(id, { consistency, ...usage }, event);
       },
       withdraw: () => app.store.disks.withdraw(id),
@@ -101,11 +98,16 @@ export async function importSnapshot(
 const STRIDE_BYTES = 64 * 2 ** 20;
 
 /** What comes, without its zeros. Room is made before it lacks, because a stream cannot be tried again. */
-async function* piecesOf(app: AppContext, region: string, source: ImportSource): AsyncGenerator<DiskPiece, void> {
+async function* piecesOf(
+  app: AppContext,
+  at: ConnectedNode,
+  region: string,
+  source: ImportSource,
+): AsyncGenerator<DiskPiece, void> {
   let unlookedBytes = STRIDE_BYTES;
   for await (const { index, bytes } of source.chunks()) {
     if (unlookedBytes >= STRIDE_BYTES) {
-      await makeRoom(app, region);
+      await makeRoom(app, at, region);
       unlookedBytes = 0;
     }
     unlookedBytes += bytes.length;
@@ -114,10 +116,15 @@ async function* piecesOf(app: AppContext, region: string, source: ImportSource):
 }
 
 /** Throws `STORAGE_FULL` before much was sent, where it is known beforehand that there is no room. The writing looks again. */
-async function requireRoomFor(app: AppContext, region: string, { dataBytes }: ImportSource): Promise<void> {
-  if (dataBytes === null || (await mostAvailable(app, region)) >= dataBytes) return;
-  await makeRoom(app, region);
-  const availableBytes = await mostAvailable(app, region);
+async function requireRoomFor(
+  app: AppContext,
+  at: ConnectedNode,
+  region: string,
+  { dataBytes }: ImportSource,
+): Promise<void> {
+  if (dataBytes === null || (await mostAvailable(at, region)) >= dataBytes) return;
+  await makeRoom(app, at, region);
+  const availableBytes = await mostAvailable(at, region);
   if (availableBytes >= dataBytes) return;
   throw new CaissonError(
     "STORAGE_FULL",
@@ -126,7 +133,7 @@ async function requireRoomFor(app: AppContext, region: string, { dataBytes }: Im
 }
 
 /** An image lies on one disk. */
-async function mostAvailable(app: AppContext, region: string): Promise<number> {
-  const { disks } = await app.node.poolCapacity(region);
+async function mostAvailable({ node }: ConnectedNode, region: string): Promise<number> {
+  const { disks } = await node.poolCapacity(region);
   return Math.max(0, ...disks.map(({ availableBytes }) => availableBytes));
 }

@@ -1,12 +1,10 @@
 import { CaissonError } from "@caisson/model";
 import type { BaseImage } from "@caisson/node";
-import type { Region } from "../region.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 
-/** The built-in image of that name. Throws `SNAPSHOT_NOT_FOUND`, or `STORAGE_FULL` where the pool had no room for any. */
-export function requireBaseImage(
-  { name: region, baseImages }: Pick<Region, "name" | "baseImages">,
-  name: string,
-): BaseImage {
+/** The built-in image of that name in a region of the node. Throws `SNAPSHOT_NOT_FOUND`, or `STORAGE_FULL` where the pool had no room for any. */
+export function requireBaseImage({ regions }: Pick<ConnectedNode, "regions">, region: string, name: string): BaseImage {
+  const baseImages: ReadonlyMap<string, BaseImage> = regions.get(region)?.baseImages ?? new Map();
   const base = baseImages.get(name);
   if (base !== undefined) return base;
   if (baseImages.size === 0) {

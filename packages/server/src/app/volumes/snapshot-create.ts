@@ -1,8 +1,8 @@
 import type { Disk, NewDisk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
-import type { SealedDisk, SealSpec } from "@caisson/node";
-import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
+import type { Node, SealedDisk, SealSpec } from "@caisson/node";
+import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
@@ -39,14 +39,15 @@ export async function createSnapshot(
       : { key: idempotencyKey, requestHash: hashRequest("snapshot", { ...input, volumeId }) };
   return app.locks.run(volumeId, async () => {
     const volume = await requireDisk(app, actor, "volume", volumeId);
-    const { name: region } = requireRegionOf(app, volume);
+    const { region } = volume;
+    const at = app.nodes.of(volume);
     const snapshot: NewDisk = {
       kind: "snapshot",
-      id: newId("snp", volume.region),
-      owner: app.owner,
+      id: newId("snp", region),
+      owner: at.owner,
       organizationId: volume.organizationId,
       slug,
-      region: volume.region,
+      region,
       capacityBytes: volume.capacityBytes,
       isBootable: volume.isBootable,
       // The less that it may be, until the node has said.
@@ -58,9 +59,9 @@ export async function createSnapshot(
       createdAtMs: Date.now(),
     };
     const seal = new Step("seal", {
-      run: () => withRoom(app, region, () => sealDisk(app, { region, volumeId, snapshotId: snapshot.id })),
+      run: () => withRoom(app, at, region, () => sealDisk(app, at.node, { region, volumeId, snapshotId: snapshot.id })),
       async undo() {
-        await app.node.deleteDisk({ region, id: snapshot.id });
+        await at.node.deleteDisk({ region, id: snapshot.id });
       },
     });
     const record = await runOperation(app, {
@@ -78,7 +79,7 @@ export async function createSnapshot(
         async run() {
           const { consistency } = seal.value;
           const event = auditEvent(actor, "snapshot-create", snapshot, { slug, volumeId, consistency });
-          const usage = await measureDisk(app, snapshot, volume);
+          const usage = await measureDisk(at.node, snapshot, volume);
           return app.store.disks.commit(snapshot.id, { consistency, ...usage }, event);
         },
         withdraw: () => app.store.disks.withdraw(snapshot.id),
@@ -89,9 +90,9 @@ export async function createSnapshot(
   });
 }
 
-async function sealDisk(app: AppContext, seal: SealSpec): Promise<SealedDisk> {
+async function sealDisk(app: AppContext, node: Node, seal: SealSpec): Promise<SealedDisk> {
   const startMs = performance.now();
-  const sealed = await app.node.sealDisk(seal);
+  const sealed = await node.sealDisk(seal);
   const { volumeId, snapshotId } = seal;
   app.logger.debug(
     { volumeId, snapshotId, frozenMs: sealed.frozenMs, tookMs: performance.now() - startMs },

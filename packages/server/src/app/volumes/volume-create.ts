@@ -12,11 +12,11 @@ import {
   requireLabels,
   requireSlug,
 } from "@caisson/model";
-import { type Actor, type AppContext, requireRegion, requireRegionOf } from "../context.ts";
+import type { Actor, AppContext } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
+import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import type { Region } from "../region.ts";
 import { requireBaseImage } from "./base-image.ts";
 
 export interface CreateVolumeInput {
@@ -31,6 +31,8 @@ export interface CreateVolumeInput {
 }
 
 interface Source {
+  /** A clone is made where its source is. */
+  readonly at: ConnectedNode;
   readonly imageId: string;
   readonly sizeBytes: number;
   readonly isBootable: boolean;
@@ -56,11 +58,12 @@ export async function createVolume(
   idempotencyKey?: string,
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
-  const region = requireRegion(app, input.region);
+  const chosen = app.nodes.choose(input.region);
+  const { region } = input;
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
-  const source = input.from == null ? null : await findSource(app, actor, region, input.from);
+  const source = input.from == null ? null : await findSource(app, actor, chosen, { region, from: input.from });
   if (source !== null && capacityBytes < source.sizeBytes) {
     throw new CaissonError(
       "INVALID_CAPACITY",
@@ -68,13 +71,14 @@ export async function createVolume(
         `give at least ${source.sizeBytes} bytes (${formatSize(source.sizeBytes)})`,
     );
   }
+  const { at } = source ?? { at: chosen };
   const volume: NewDisk = {
     kind: "volume",
-    id: newId("vol", region.name),
-    owner: app.owner,
+    id: newId("vol", region),
+    owner: at.owner,
     organizationId: actor.organization.id,
     slug,
-    region: region.name,
+    region,
     capacityBytes,
     isBootable: source?.isBootable ?? false,
     consistency: null,
@@ -84,7 +88,7 @@ export async function createVolume(
     labels,
     createdAtMs: Date.now(),
   };
-  const disk = { region: region.name, id: volume.id };
+  const disk = { region, id: volume.id };
   const clonedFrom = source === null ? null : { imageId: source.imageId, sizeBytes: source.sizeBytes };
   const key =
     idempotencyKey === undefined ? undefined : { key: idempotencyKey, requestHash: hashRequest("volume", input) };
@@ -102,11 +106,11 @@ export async function createVolume(
     steps: [
       new Step("image", {
         run: () =>
-          withRoom(app, region.name, () =>
-            app.node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
+          withRoom(app, at, region, () =>
+            at.node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
           ),
         async undo() {
-          await app.node.deleteDisk(disk);
+          await at.node.deleteDisk(disk);
         },
       }),
     ],
@@ -118,7 +122,7 @@ export async function createVolume(
           inodes,
           from: input.from ?? null,
         });
-        const usage = await measureDisk(app, volume, source?.usage ?? NO_USAGE);
+        const usage = await measureDisk(at.node, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
       },
       withdraw: () => app.store.disks.withdraw(volume.id),
@@ -181,11 +185,17 @@ export function hashRequest(kind: string, input: object): Uint8Array {
     .digest();
 }
 
-async function findSource(app: AppContext, actor: Actor, region: Region, from: string): Promise<Source> {
+async function findSource(
+  app: AppContext,
+  actor: Actor,
+  chosen: ConnectedNode,
+  { region, from }: { readonly region: string; readonly from: string },
+): Promise<Source> {
   if (from.startsWith("builtin:")) {
-    const base = requireBaseImage(region, from);
+    const base = requireBaseImage(chosen, region, from);
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
     return {
+      at: chosen,
       imageId: base.imageId,
       sizeBytes: base.sizeBytes,
       isBootable: true,
@@ -200,15 +210,16 @@ async function findSource(app: AppContext, actor: Actor, region: Region, from: s
       "SNAPSHOT_NOT_FOUND",
       `There is no snapshot ${JSON.stringify(from.slice(0, 64))} to create from`,
     );
-  if (snapshot.region !== region.name) {
+  if (snapshot.region !== region) {
     throw new CaissonError(
       "REGION_MISMATCH",
-      `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region.name}: create the volume in ${snapshot.region}`,
+      `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region}: create the volume in ${snapshot.region}`,
     );
   }
-  requireRegionOf(app, snapshot);
+  const at = app.nodes.of(snapshot);
   const reference = { id: snapshot.id, slug: snapshot.slug };
   return {
+    at,
     imageId: snapshot.id,
     sizeBytes: snapshot.capacityBytes,
     isBootable: snapshot.isBootable,

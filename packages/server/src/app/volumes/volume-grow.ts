@@ -1,7 +1,7 @@
 import type { AuditEvent, Disk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { type Actor, type AppContext, requireDisk, requireRegionOf } from "../context.ts";
+import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { requireCapacity } from "./volume-create.ts";
@@ -22,8 +22,8 @@ export async function growVolume(
   capacity: string | number,
 ): Promise<Disk> {
   const volume = await requireDisk(app, actor, "volume", idOrSlug);
-  const { id } = volume;
-  const { name: region } = requireRegionOf(app, volume);
+  const { id, region } = volume;
+  const { owner, node } = app.nodes.of(volume);
   const capacityBytes = requireCapacity(app, capacity);
   await waitForHolders(app, id);
   const event = auditEvent(actor, "volume-grow", volume, { fromBytes: volume.capacityBytes, capacityBytes });
@@ -36,14 +36,14 @@ export async function growVolume(
         const current = await requireDisk(app, actor, "volume", id);
         requireLarger(current, capacityBytes);
         if (capacityBytes === current.capacityBytes) return current;
-        await app.store.disks.beginGrow(app.owner, id, capacityBytes);
+        await app.store.disks.beginGrow(owner, id, capacityBytes);
         return null;
       },
       undo: () => app.store.disks.cancelGrow(id),
     },
-    steps: [new Step("disk", { run: () => app.node.growDisk({ region, id }, capacityBytes) })],
+    steps: [new Step("disk", { run: () => node.growDisk({ region, id }, capacityBytes) })],
     commit: {
-      run: async () => app.store.disks.finishGrow(id, await measureDisk(app, volume, volume), event),
+      run: async () => app.store.disks.finishGrow(id, await measureDisk(node, volume, volume), event),
       withdraw: () => settleGrow(app, id, event),
     },
   });
@@ -58,11 +58,12 @@ export async function settleGrow(app: AppContext, id: string, event: AuditEvent)
   if (volume === null) return null;
   // The commit that failed has happened, or the intent was never recorded.
   if (volume.growToBytes === null) return volume.capacityBytes === event.detail.capacityBytes ? volume : null;
-  const { name: region } = requireRegionOf(app, volume);
-  const grown = await app.node.getDisk({ region, id });
+  const { region } = volume;
+  const { node } = app.nodes.of(volume);
+  const grown = await node.getDisk({ region, id });
   if (grown === null || grown.sizeBytes <= volume.capacityBytes) return null;
-  await app.node.growDisk({ region, id }, volume.growToBytes);
-  return app.store.disks.finishGrow(id, await measureDisk(app, volume, volume), event);
+  await node.growDisk({ region, id }, volume.growToBytes);
+  return app.store.disks.finishGrow(id, await measureDisk(node, volume, volume), event);
 }
 
 /** Throws `INVALID_CAPACITY` for a size below the volume's, or below the one that an earlier, unfinished grow is bringing it to. */

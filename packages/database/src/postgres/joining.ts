@@ -1,0 +1,96 @@
+import { toAuthority, toJoinToken, toNode } from "../records.ts";
+import type { JoiningStore, JoinOutcome, JoinToken } from "../store.ts";
+import type { Database, Queries } from "./database.ts";
+import { changeWithEvent, writeEvent } from "./events.ts";
+import { NODE_COLUMNS, NOW_MS } from "./nodes.ts";
+
+export function createJoiningStore(database: Database): JoiningStore {
+  const insertNode = (queries: Queries, id: string, region: string | null, address: string): Promise<unknown> =>
+    queries.run(
+      `INSERT INTO nodes (id, regions, address, labels, places, generation, lease_until_ms, started_at_ms, seen_at_ms)
+       VALUES ($1, $2, $3, '{}', 0, 0, 0, ${NOW_MS}, ${NOW_MS})`,
+      id,
+      JSON.stringify(region === null ? [] : [region]),
+      address,
+    );
+
+  const joined = async (queries: Queries, token: JoinToken, nodeId: string, isAgain: boolean): Promise<JoinOutcome> => {
+    const row = await queries.get(`SELECT ${NODE_COLUMNS} FROM nodes WHERE id = $1`, nodeId);
+    if (row === undefined) return { kind: "refused", reason: "forgotten" };
+    return { kind: "joined", node: toNode(row), token: { ...token, nodeId }, isAgain };
+  };
+
+  return {
+    async authority() {
+      const row = await database.read((queries) => queries.get("SELECT * FROM authority"));
+      return row === undefined ? null : toAuthority(row);
+    },
+
+    makeAuthority(authority, event) {
+      return database.transaction(async (queries) => {
+        // Waits for another that is just making it.
+        const made = await queries.run(
+          "INSERT INTO authority (only_row, certificate, private_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
+          authority.certificate,
+          authority.privateKey,
+        );
+        if (made > 0) await writeEvent(queries, event);
+        return toAuthority((await queries.get("SELECT * FROM authority")) ?? {});
+      });
+    },
+
+    createToken({ id, region }, hash, lifetimeMs, event) {
+      return database.transaction(async (queries) => {
+        const row = await changeWithEvent(
+          queries,
+          `INSERT INTO join_tokens (id, hash, region, created_at_ms, expires_at_ms) VALUES ($1, $2, $3, ${NOW_MS}, ${NOW_MS} + $4::bigint)`,
+          [id, hash, region, lifetimeMs],
+          event,
+        );
+        return toJoinToken(row ?? {});
+      });
+    },
+
+    async listTokens() {
+      const sql = `SELECT * FROM join_tokens WHERE expires_at_ms > ${NOW_MS} ORDER BY created_at_ms DESC, id`;
+      return (await database.read((queries) => queries.all(sql))).map(toJoinToken);
+    },
+
+    async revokeToken(id, event) {
+      const sql = `DELETE FROM join_tokens WHERE id = $1 AND expires_at_ms > ${NOW_MS}`;
+      const row = await database.transaction((queries) => changeWithEvent(queries, sql, [id], event));
+      return row !== undefined;
+    },
+
+    join(hash, { nodeId, keyFingerprint, address }, event) {
+      return database.transaction(async (queries): Promise<JoinOutcome> => {
+        // Of several that use it at once, each sees what the one before it did.
+        const row = await queries.get(
+          `SELECT *, expires_at_ms > ${NOW_MS} AS is_valid FROM join_tokens WHERE hash = $1 FOR UPDATE`,
+          hash,
+        );
+        if (row === undefined) return { kind: "refused", reason: "unknown" };
+        if (row.is_valid !== true) return { kind: "refused", reason: "expired" };
+        const token = toJoinToken(row);
+        if (token.nodeId !== null) {
+          if (row.key_fingerprint !== keyFingerprint) return { kind: "refused", reason: "used" };
+          await queries.run("UPDATE nodes SET address = $1 WHERE id = $2", address, token.nodeId);
+          return joined(queries, token, token.nodeId, true);
+        }
+        await queries.run(
+          "UPDATE join_tokens SET key_fingerprint = $1, node_id = $2 WHERE id = $3",
+          keyFingerprint,
+          nodeId,
+          token.id,
+        );
+        await insertNode(queries, nodeId, token.region, address);
+        await writeEvent(queries, event);
+        return joined(queries, token, nodeId, false);
+      });
+    },
+
+    async expireTokens(beforeMs) {
+      await database.deleteAll("join_tokens", "expires_at_ms < $1", beforeMs);
+    },
+  };
+}

@@ -1,0 +1,160 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { afterEach, beforeEach, suite, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { CaissonError } from "@caisson/model";
+import type { Joining, JoinOutcome, Store } from "../src/store.ts";
+import type { StoreHarness } from "./conformance.ts";
+import { SAMPLE_ORGANIZATION, sampleEvent, sampleNode } from "./samples.ts";
+
+const LIFETIME_MS = 60_000;
+const hash = (text: string): Uint8Array => createHash("sha256").update(text).digest();
+const machine = (name: string, values: Partial<Joining> = {}): Joining => ({
+  nodeId: `nod_${name}`,
+  keyFingerprint: `SHA256:${name}`,
+  address: `${name}.example:9077`,
+  ...values,
+});
+const refused = (reason: string) => ({ kind: "refused", reason });
+
+/** The part of the store's suite that is about how machines become nodes. */
+export function joiningConformance(name: string, open: () => Promise<StoreHarness>): void {
+  suite(`joining in the store: ${name}`, () => {
+    let harness: StoreHarness;
+    let store: Store;
+    beforeEach(async () => {
+      harness = await open();
+      store = harness.store;
+    });
+    afterEach(() => harness.dispose());
+
+    const recorded = async (objectId: string) =>
+      (await store.events.list(SAMPLE_ORGANIZATION, objectId, 100)).map(({ verb }) => verb);
+    const createToken = (id: string, { region = null as string | null, lifetimeMs = LIFETIME_MS } = {}) =>
+      store.joining.createToken({ id, region }, hash(id), lifetimeMs, sampleEvent(id, "create"));
+
+    test("of several who make the authority at once in two stores one succeeds, and all get the same", async () => {
+      assert.equal(await store.joining.authority(), null);
+      const second = await harness.openSecond();
+      const made = await Promise.all(
+        Array.from({ length: 12 }, (_, index) =>
+          (index % 2 === 0 ? store : second).joining.makeAuthority(
+            { certificate: `certificate ${index}`, privateKey: `key ${index}` },
+            sampleEvent("authority", "make"),
+          ),
+        ),
+      );
+      for (const authority of made) assert.deepEqual(authority, made[0]);
+      assert.deepEqual(await recorded("authority"), ["make"]);
+      store = await harness.reopen();
+      assert.deepEqual(await store.joining.authority(), made[0]);
+      assert.equal(made[0]?.certificate.split(" ")[1], made[0]?.privateKey.split(" ")[1]);
+    });
+
+    test("a token makes one machine a node, which has an address before its first run and nothing else", async () => {
+      const created = await createToken("jtk_1", { region: "ord" });
+      assert.deepEqual(
+        [created.id, created.region, created.nodeId, created.expiresAtMs - created.createdAtMs],
+        ["jtk_1", "ord", null, LIFETIME_MS],
+      );
+      assert.ok(Math.abs(created.createdAtMs - Date.now()) < 3_600_000, "the times are those of a clock");
+      const joined = await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      assert.ok(joined.kind === "joined" && !joined.isAgain);
+      assert.deepEqual(joined.token, { ...created, nodeId: "nod_a" });
+      store = await harness.reopen();
+      const node = await store.nodes.get("nod_a");
+      assert.deepEqual(node, joined.node);
+      assert.deepEqual(
+        [node?.generation, node?.address, node?.regions, node?.isLive, node?.isDraining],
+        [0, "a.example:9077", ["ord"], false, false],
+      );
+      assert.deepEqual([await recorded("jtk_1"), await recorded("nod_a")], [["create"], ["join"]]);
+      const begun = await store.nodes.begin(sampleNode({ id: "nod_a" }), LIFETIME_MS);
+      assert.deepEqual([begun.generation, begun.isLive], [1, true]);
+    });
+
+    test("a machine that repeats its joining keeps the id it got, and another one is refused", async () => {
+      await createToken("jtk_1");
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      await store.nodes.begin(sampleNode({ id: "nod_a" }), LIFETIME_MS);
+      const moved = machine("a", { nodeId: "nod_other", address: "10.0.0.2:9077" });
+      const again = await store.joining.join(hash("jtk_1"), moved, sampleEvent("nod_a", "join"));
+      assert.ok(again.kind === "joined" && again.isAgain);
+      assert.deepEqual([again.node.id, again.node.address, again.node.generation], ["nod_a", "10.0.0.2:9077", 1]);
+      assert.deepEqual(await store.joining.join(hash("jtk_1"), machine("b"), sampleEvent("nod_b")), refused("used"));
+      assert.deepEqual(
+        (await store.nodes.list()).map(({ id }) => id),
+        ["nod_a"],
+      );
+      assert.deepEqual([await recorded("nod_a"), await recorded("nod_b")], [["join"], []]);
+    });
+
+    test("of machines that use one token at once in two stores one becomes a node, however often each tries", async () => {
+      const second = await harness.openSecond();
+      for (let round = 0; round < 8; round += 1) {
+        const text = `jtk_${round}`;
+        await createToken(text);
+        // Each try of a machine brings an id of its own.
+        const attempts = Array.from({ length: 12 }, (_, index) => ({
+          name: `${round}-${index % 3}`,
+          joining: machine(`${round}-${index % 3}`, { nodeId: `nod_${round}-${index}` }),
+        }));
+        const outcomes = await Promise.all(
+          attempts.map(({ joining }, index) =>
+            (index % 2 === 0 ? store : second).joining.join(hash(text), joining, sampleEvent(text, "join")),
+          ),
+        );
+        const joined = attempts.filter((_, index) => outcomes[index]?.kind === "joined");
+        assert.equal(joined.length, 4, "every try of the one");
+        assert.equal(new Set(joined.map((attempt) => attempt.name)).size, 1);
+        const isJoined = (outcome: JoinOutcome) => outcome.kind === "joined";
+        assert.equal(new Set(outcomes.filter(isJoined).map(({ node }) => node.id)).size, 1);
+        assert.ok(outcomes.every((outcome) => isJoined(outcome) || outcome.reason === "used"));
+        assert.deepEqual(await recorded(text), ["join", "create"]);
+      }
+      assert.equal((await store.nodes.list()).length, 8);
+    });
+
+    test("a token that is unknown, has expired or was revoked makes nobody a node, by the clock of the store", async () => {
+      await createToken("jtk_late", { lifetimeMs: 1 });
+      await createToken("jtk_used");
+      await createToken("jtk_1");
+      const join = (text: string) => store.joining.join(hash(text), machine("a"), sampleEvent("nod_a"));
+      assert.equal((await join("jtk_used")).kind, "joined");
+      assert.deepEqual(await join("jtk_none"), refused("unknown"));
+      for (const untilMs = Date.now() + 30_000; (await store.joining.listTokens()).length > 2; await delay(5))
+        assert.ok(Date.now() < untilMs, "a token of one millisecond does not expire");
+      assert.deepEqual(await join("jtk_late"), refused("expired"));
+      const listed = (await store.joining.listTokens()).map(({ id, nodeId }) => [id, nodeId]);
+      assert.deepEqual(listed.toSorted(), [
+        ["jtk_1", null],
+        ["jtk_used", "nod_a"],
+      ]);
+      assert.equal(await store.joining.revokeToken("jtk_late", sampleEvent("jtk_late", "revoke")), false);
+      assert.equal(await store.joining.revokeToken("jtk_1", sampleEvent("jtk_1", "revoke")), true);
+      assert.equal(await store.joining.revokeToken("jtk_1", sampleEvent("jtk_1", "revoke")), false);
+      assert.deepEqual(await join("jtk_1"), refused("unknown"));
+      assert.deepEqual([await recorded("jtk_late"), await recorded("jtk_1")], [["create"], ["revoke", "create"]]);
+      await store.joining.expireTokens(0);
+      assert.deepEqual(await join("jtk_late"), refused("expired"));
+      await store.joining.expireTokens(Date.now() + LIFETIME_MS / 2);
+      assert.deepEqual(await join("jtk_late"), refused("unknown"));
+      assert.equal((await join("jtk_used")).kind, "joined", "what has not expired is kept");
+    });
+
+    test("a machine whose node was forgotten does not come back with its token, but joins anew with another", async () => {
+      await createToken("jtk_1");
+      await createToken("jtk_2");
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a"));
+      await store.nodes.forget("nod_a", sampleEvent("nod_a"));
+      const again = await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a"));
+      assert.deepEqual(again, refused("forgotten"));
+      await assert.rejects(
+        store.nodes.begin(sampleNode({ id: "nod_a" }), LIFETIME_MS),
+        (error) => error instanceof CaissonError && error.code === "NODE_UNAVAILABLE",
+      );
+      const anew = await store.joining.join(hash("jtk_2"), machine("a", { nodeId: "nod_b" }), sampleEvent("nod_b"));
+      assert.equal(anew.kind === "joined" && anew.node.id, "nod_b");
+    });
+  });
+}

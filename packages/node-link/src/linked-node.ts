@@ -1,0 +1,516 @@
+import { once } from "node:events";
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
+import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
+import { CaissonError } from "@caisson/model";
+import type {
+  DiskExport,
+  DiskPiece,
+  DiskReference,
+  ImportSpec,
+  Node,
+  NodeDescription,
+  NodeEvent,
+  SandboxSpec,
+  StartedSandbox,
+  TakeNodeEvent,
+} from "@caisson/node";
+import { ARGUMENTS_HEADER, EVENTS_PATH } from "./answer-stream.ts";
+import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
+import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
+import { GENERATION_HEADER, RUN_HEADER } from "./generation-gate.ts";
+import { CONNECTION_WINDOW_BYTES, MAX_JSON_BYTES, SESSION_OPTIONS } from "./limits.ts";
+import { decodeError, explainConnectionError } from "./link-error.ts";
+import { LinkStream } from "./link-stream.ts";
+import { DEADLINES_MS, type PlainMethod } from "./methods.ts";
+import { readPieces, writePieces } from "./pieces.ts";
+import type { LinkLogger } from "./serve-node.ts";
+import { breakOff, watchPeer } from "./watch-peer.ts";
+
+const { NGHTTP2_CANCEL } = constants;
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 10_000;
+/** A connection that lasted so long was a good one: the next try comes soon. */
+const GOOD_CONNECTION_MS = 10_000;
+/** How long a start that was aborted is waited for; ending the sandbox waits for the rest. */
+const ABORT_WAIT_MS = 30_000;
+
+export interface NodeAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface LinkedNodeOptions {
+  readonly nodeId: string;
+  /** Asked before each try to connect, so that it may change. */
+  readonly address: () => Promise<NodeAddress>;
+  /** Asked before each try to connect, so that a certificate may be renewed. */
+  readonly credentials: () => Promise<LinkCredentials>;
+  readonly takeEvent: TakeNodeEvent;
+  /**
+   * A connection stands. A run that is new to this object takes no call but `describe` until `begin` has been called; one that it knows goes on at once. Events come from then on.
+   */
+  readonly onConnected: (description: NodeDescription) => void;
+  /** The connection was lost; it is tried again. Not called for tries that fail. */
+  readonly onLost: (reason: string) => void;
+  readonly logger: LinkLogger;
+}
+
+interface Link {
+  readonly session: ClientHttp2Session;
+  readonly description: NodeDescription;
+  isReceivingEvents: boolean;
+}
+
+type Values<M extends keyof Node> = Parameters<Node[M]>;
+
+/**
+ * A node in another process, over one connection that is made again when it is lost. A call without a connection, and one that is under way when it is lost or past
+ * its deadline, fails with `NODE_UNAVAILABLE`; what it asked for may have been done, or still be under way.
+ */
+export class LinkedNode implements Node, AsyncDisposable {
+  readonly #options: LinkedNodeOptions;
+  readonly #closing = new AbortController();
+  readonly #running: Promise<void>;
+  #link: Link | null = null;
+  #begun: { readonly runId: string; readonly generation: number } | null = null;
+  /** Why there is no connection. */
+  #reason = "it has not been connected yet";
+
+  constructor(options: LinkedNodeOptions) {
+    this.#options = options;
+    this.#running = this.#run();
+  }
+
+  /** What the node said of itself when it was connected. Null: there is no connection. */
+  get connected(): NodeDescription | null {
+    return this.#link?.description ?? null;
+  }
+
+  /** Why there is no connection, as the end of a sentence. Null: there is one. */
+  get problem(): string | null {
+    return this.#link === null ? this.#reason : null;
+  }
+
+  /** From here on, calls to the run that is connected are of that generation, also after the connection was lost. Throws when it is another run meanwhile. */
+  begin(runId: string, generation: number): void {
+    const link = this.#requireLink();
+    if (link.description.runId !== runId)
+      throw this.#unavailable("it was started again meanwhile, and that run has not begun yet");
+    this.#begun = { runId, generation };
+    void this.#receiveEvents(link);
+  }
+
+  readonly describe: Node["describe"] = (...values) => this.#call("describe", values);
+  readonly prepare: Node["prepare"] = (...values) => this.#call("prepare", values);
+  readonly poolCapacity: Node["poolCapacity"] = (...values) => this.#call("poolCapacity", values);
+  readonly ownPoolUsage: Node["ownPoolUsage"] = (...values) => this.#call("ownPoolUsage", values);
+  readonly growPool: Node["growPool"] = (...values) => this.#call("growPool", values);
+  readonly makeRoom: Node["makeRoom"] = (...values) => this.#call("makeRoom", values);
+  readonly createDisk: Node["createDisk"] = (...values) => this.#call("createDisk", values);
+  readonly sealDisk: Node["sealDisk"] = (...values) => this.#call("sealDisk", values);
+  readonly growDisk: Node["growDisk"] = (...values) => this.#call("growDisk", values);
+  readonly deleteDisk: Node["deleteDisk"] = (...values) => this.#call("deleteDisk", values);
+  readonly recoverDisk: Node["recoverDisk"] = (...values) => this.#call("recoverDisk", values);
+  readonly getDisk: Node["getDisk"] = (...values) => this.#call("getDisk", values);
+  readonly measureDisk: Node["measureDisk"] = (...values) => this.#call("measureDisk", values);
+  readonly tendDisk: Node["tendDisk"] = (...values) => this.#call("tendDisk", values);
+  readonly listDisks: Node["listDisks"] = (...values) => this.#call("listDisks", values);
+  readonly listMountedDisks: Node["listMountedDisks"] = (...values) => this.#call("listMountedDisks", values);
+  readonly placesOf: Node["placesOf"] = (...values) => this.#call("placesOf", values);
+  readonly stopSandbox: Node["stopSandbox"] = (...values) => this.#call("stopSandbox", values);
+  readonly listSandboxes: Node["listSandboxes"] = (...values) => this.#call("listSandboxes", values);
+  readonly ownEnd: Node["ownEnd"] = (...values) => this.#call("ownEnd", values);
+
+  async startSandbox(sandbox: SandboxSpec, signal: AbortSignal): Promise<StartedSandbox> {
+    signal.throwIfAborted();
+    const stream = this.#request("startSandbox");
+    const answer = this.#answer(stream, "startSandbox");
+    // The node hears of an abort by the end of this half, and answers when nothing is under way any more.
+    const onAbort = (): void => {
+      stream.end();
+      const timer = setTimeout(() => stream.close(NGHTTP2_CANCEL), ABORT_WAIT_MS).unref();
+      stream.once("close", () => clearTimeout(timer));
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      await writeFrame(stream, FRAME.json, jsonBody(sandbox)).catch(() => {});
+      return (await answer) as StartedSandbox;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      if (!stream.writableEnded) stream.end();
+    }
+  }
+
+  async exportDisk(disk: DiskReference): Promise<DiskExport> {
+    const stream = this.#request("exportDisk", [disk]);
+    stream.end();
+    const deadline = this.#watchDeadline(stream, "exportDisk");
+    try {
+      await this.#requireAccepted(stream, "exportDisk");
+      const frames = readFrames(stream);
+      const { value: head } = await frames.next().catch(() => ({ value: undefined }));
+      if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
+      const { sizeBytes, fileSystem } = JSON.parse(head.body.toString()) as DiskExport;
+      deadline.pause();
+      const lost = () => this.#lost("exportDisk");
+      return {
+        sizeBytes,
+        fileSystem,
+        async *pieces() {
+          let told: Error | null = null;
+          const decode = (body: Buffer): Error => {
+            told = decodeError(JSON.parse(body.toString()));
+            return told;
+          };
+          const pieces = readPieces(frames, decode);
+          for (;;) {
+            deadline.restart();
+            const next = await pieces.next().catch(() => {
+              throw told ?? lost();
+            });
+            deadline.pause();
+            if (next.done) return;
+            yield next.value;
+          }
+        },
+        async [Symbol.asyncDispose]() {
+          if (!stream.closed) stream.close(NGHTTP2_CANCEL);
+          stream.resume();
+        },
+      };
+    } catch (error) {
+      stream.close(NGHTTP2_CANCEL);
+      throw error;
+    }
+  }
+
+  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const stream = this.#request("importDisk", [disk]);
+    const deadline = this.#watchDeadline(stream, "importDisk");
+    const answer = this.#answer(stream, "importDisk", deadline);
+    let sourceError: { readonly error: unknown } | null = null;
+    const source = async function* (): AsyncGenerator<DiskPiece, void> {
+      try {
+        yield* pieces;
+      } catch (error) {
+        sourceError = { error };
+        throw error;
+      }
+    };
+    writePieces(stream, source(), deadline.restart).then(
+      () => stream.end(),
+      // A node that has refused it reads no more.
+      () => stream.close(NGHTTP2_CANCEL),
+    );
+    // The node hears of an abort by the stream's end, and what undoes the import waits there until it is over.
+    const onAbort = () => stream.close(NGHTTP2_CANCEL);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      await answer;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (sourceError !== null) throw (sourceError as { readonly error: unknown }).error;
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      if (!stream.writableEnded) stream.close(NGHTTP2_CANCEL);
+    }
+  }
+
+  openAgent(id: string): Duplex {
+    // Its end says all that a caller who listens for nothing else has to know.
+    return this.#open("openAgent", [id]).on("error", () => {});
+  }
+
+  async connectInside(id: string, port: number, address?: string): Promise<Duplex> {
+    const connection = this.#open("connectInside", address === undefined ? [id, port] : [id, port, address]);
+    await connection.opened;
+    return connection;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#running;
+  }
+
+  #open(method: "openAgent" | "connectInside", values: readonly unknown[]): LinkStream {
+    return new LinkStream({
+      open: () => this.#request(method, values),
+      readError: (stream) => this.#readError(stream),
+      lost: () => this.#lost(method),
+      deadlineMs: DEADLINES_MS[method],
+    });
+  }
+
+  #call<M extends PlainMethod>(method: M, values: Values<M>): ReturnType<Node[M]> {
+    const call = async (): Promise<unknown> => {
+      const stream = this.#request(method);
+      stream.end(JSON.stringify(values));
+      return this.#answer(stream, method);
+    };
+    // What a node answers is what its method gives: both sides have one interface.
+    return call() as ReturnType<Node[M]>;
+  }
+
+  #request(method: string, values?: readonly unknown[]): ClientHttp2Stream {
+    const { session, description } = this.#requireLink();
+    if (method === "describe") return requestOn(session, method, {});
+    if (this.#begun?.runId !== description.runId)
+      throw this.#unavailable("it was started again, and what ran there before is being settled");
+    return requestOn(session, method, {
+      [RUN_HEADER]: this.#begun.runId,
+      [GENERATION_HEADER]: String(this.#begun.generation),
+      ...(values === undefined ? {} : { [ARGUMENTS_HEADER]: encodeURIComponent(JSON.stringify(values)) }),
+    });
+  }
+
+  /** Resolves when the node has begun to answer; throws what it answers instead. */
+  async #requireAccepted(stream: ClientHttp2Stream, method: string): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<number | null>();
+    stream.once("response", (headers) => resolve(headers[":status"] ?? null)).once("close", () => resolve(null));
+    const status = await promise;
+    if (status === null) throw this.#lost(method);
+    if (status !== 200) throw await this.#readError(stream);
+  }
+
+  async #answer(
+    stream: ClientHttp2Stream,
+    method: keyof Node,
+    deadline = this.#watchDeadline(stream, method),
+  ): Promise<unknown> {
+    const answer = await readAnswer(stream);
+    deadline.pause();
+    if (answer === null) throw deadline.isOver() ? this.#late(method) : this.#lost(method);
+    if (answer.error !== undefined) throw decodeError(answer.error);
+    return answer.value;
+  }
+
+  async #readError(stream: ClientHttp2Stream): Promise<Error> {
+    const answer = await readAnswer(stream);
+    return answer?.error === undefined ? this.#lost("call") : decodeError(answer.error);
+  }
+
+  #watchDeadline(stream: ClientHttp2Stream, method: keyof Node): Deadline {
+    let isOver = false;
+    let timer: NodeJS.Timeout | undefined;
+    const pause = () => clearTimeout(timer);
+    const restart = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        isOver = true;
+        stream.close(NGHTTP2_CANCEL);
+      }, DEADLINES_MS[method]).unref();
+    };
+    restart();
+    stream.once("close", pause);
+    return { restart, pause, isOver: () => isOver };
+  }
+
+  #requireLink(): Link {
+    const link = this.#link;
+    if (link === null || link.session.closed || link.session.destroyed) throw this.#unavailable(this.#reason);
+    return link;
+  }
+
+  #unavailable(reason: string): CaissonError {
+    const { nodeId } = this.#options;
+    return new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Node ${nodeId} cannot be reached: ${reason}. Try again when "caisson nodes list" shows it live`,
+    );
+  }
+
+  #lost(method: string): CaissonError {
+    const { nodeId } = this.#options;
+    return new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Node ${nodeId} was lost before its answer to ${method} came. Try again when "caisson nodes list" shows it live`,
+    );
+  }
+
+  #late(method: keyof Node): CaissonError {
+    const { nodeId } = this.#options;
+    return new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Node ${nodeId} did not answer ${method} within ${DEADLINES_MS[method] / 1000} s, and may still be at it. Look at its log and its disks, and try again`,
+    );
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closing;
+    const { nodeId, logger, onConnected, onLost } = this.#options;
+    let pauseMs = FIRST_PAUSE_MS;
+    let told = "";
+    while (!signal.aborted) {
+      const startedMs = performance.now();
+      try {
+        const link = await this.#connect();
+        this.#link = link;
+        told = "";
+        logger.info({ nodeId }, "connected to the node");
+        const closed = once(link.session, "close");
+        if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
+        onConnected(link.description);
+        await closed;
+        this.#reason = "the connection was lost, and is being made again";
+        logger.warn({ nodeId }, "the connection to the node was lost");
+      } catch (error) {
+        this.#reason = (error as Error).message;
+        if (!signal.aborted && told !== this.#reason)
+          logger.warn({ nodeId, reason: this.#reason }, "cannot connect to the node; it is tried again");
+        told = this.#reason;
+      }
+      const wasConnected = this.#link !== null;
+      this.#link = null;
+      if (wasConnected) onLost(this.#reason);
+      pauseMs = performance.now() - startedMs > GOOD_CONNECTION_MS && wasConnected ? FIRST_PAUSE_MS : pauseMs;
+      await delay(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => {});
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+    }
+  }
+
+  /** Rejects with a reason as the end of a sentence. */
+  async #connect(): Promise<Link> {
+    const { nodeId, address, credentials } = this.#options;
+    const { host, port } = await address();
+    const { cert, key, authority } = await credentials();
+    const name = nodeName(nodeId);
+    const shown = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+    const socket = connectTls({ ...TLS_OPTIONS, host, port, servername: name, cert, key, ca: authority });
+    socket.setNoDelay(true);
+    const session = connectHttp2(`https://${name}`, { ...SESSION_OPTIONS, createConnection: () => socket });
+    const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+    const signal = AbortSignal.any([this.#closing.signal, timeout]);
+    try {
+      await settled(session, once(session, "remoteSettings", { signal }));
+      session.on("error", () => {});
+      session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+      const stream = requestOn(session, "describe", {});
+      stream.end("[]");
+      const onAbort = () => stream.close(NGHTTP2_CANCEL);
+      signal.addEventListener("abort", onAbort, { once: true });
+      const answer = await readAnswer(stream);
+      signal.removeEventListener("abort", onAbort);
+      if (answer === null)
+        throw new LinkProblem(
+          `${shown} ended the connection: look at the node's log, it may not accept this server's certificate`,
+        );
+      if (answer.error !== undefined)
+        throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
+      const onClosing = () => breakOff(session);
+      this.#closing.signal.addEventListener("abort", onClosing, { once: true });
+      session.once("close", () => this.#closing.signal.removeEventListener("abort", onClosing));
+      watchPeer(session, () => {
+        this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
+        breakOff(session);
+      });
+      return { session, description: answer.value as NodeDescription, isReceivingEvents: false };
+    } catch (error) {
+      session.on("error", () => {});
+      session.destroy();
+      socket.destroy();
+      if (error instanceof LinkProblem) throw error;
+      if (timeout.aborted) throw new LinkProblem(`${shown} does not answer: look at the machine and the network`);
+      // The session says only that it is closed.
+      const cause = socket.errored ?? error;
+      throw new LinkProblem(explainConnectionError(cause, shown), { cause });
+    }
+  }
+
+  /** Takes what the node tells, and says so, until the connection ends. */
+  async #receiveEvents(link: Link): Promise<void> {
+    if (link.isReceivingEvents) return;
+    link.isReceivingEvents = true;
+    const { nodeId, logger } = this.#options;
+    const stream = this.#request(EVENTS_PATH);
+    try {
+      await this.#requireAccepted(stream, EVENTS_PATH);
+    } catch (error) {
+      // A later generation leads the node: calls fail too, and trying again would not help.
+      logger.warn({ err: error, nodeId }, "the node does not tell this server what happens there");
+      link.isReceivingEvents = false;
+      return;
+    }
+    try {
+      for await (const { body } of readFrames(stream)) this.#takeEvent(stream, body);
+    } catch (error) {
+      logger.warn({ err: error, nodeId }, "the events of the node were cut off");
+    }
+    // What is told then would be missed.
+    breakOff(link.session);
+  }
+
+  #takeEvent(stream: ClientHttp2Stream, body: Buffer): void {
+    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: NodeEvent };
+    this.#options
+      .takeEvent(event)
+      .then(
+        () => null,
+        (error: unknown) => String(error),
+      )
+      .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
+      // The node tells it again on the next connection.
+      .catch(() => {});
+  }
+}
+
+/** Its message is the end of a sentence. */
+class LinkProblem extends Error {}
+
+interface Deadline {
+  restart(): void;
+  pause(): void;
+  isOver(): boolean;
+}
+
+function requestOn(
+  session: ClientHttp2Session,
+  method: string,
+  headers: Readonly<Record<string, string>>,
+): ClientHttp2Stream {
+  const stream = session.request({ ":method": "POST", ":path": `/${method}`, ...headers }, { endStream: false });
+  // Its close says all.
+  return stream.on("error", () => {});
+}
+
+/** What comes of a stream, once it is over. Null: it was cut off. */
+async function readAnswer(
+  stream: ClientHttp2Stream,
+): Promise<{ readonly value?: unknown; readonly error?: unknown } | null> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  stream.on("data", (chunk: Buffer) => {
+    size += chunk.length;
+    if (size > MAX_JSON_BYTES) stream.close(NGHTTP2_CANCEL);
+    else chunks.push(chunk);
+  });
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  stream.once("end", () => resolve(true));
+  stream.once("close", () => resolve(false));
+  if (!(await promise)) return null;
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString());
+  } catch {
+    return null;
+  }
+}
+
+/** A session that is closed before says nothing else. */
+async function settled(session: ClientHttp2Session, awaited: Promise<unknown>): Promise<void> {
+  const closed = Promise.withResolvers<never>();
+  const onClose = () => closed.reject(new Error("the connection was closed"));
+  session.once("close", onClose);
+  try {
+    await Promise.race([awaited, closed.promise]);
+  } finally {
+    session.off("close", onClose);
+  }
+}

@@ -1,0 +1,207 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { type AddressInfo, connect, createServer } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { suite, test } from "node:test";
+import { connect as connectTls } from "node:tls";
+import type { Node } from "@caisson/node";
+import { type Installation, makeInstallation, openLink, partialNode, TEST_NODE_ID } from "../testing/index.ts";
+import { CONTROL_NAME, type LinkCredentials, nodeName } from "./credentials.ts";
+import { LinkedNode } from "./linked-node.ts";
+import { NodeEvents } from "./node-events.ts";
+import { serveNode } from "./serve-node.ts";
+
+const DAY_MS = 86_400_000;
+
+/** Tries to connect, and resolves to why that failed, or to null. */
+async function problemOf(port: number, credentials: LinkCredentials, nodeId = TEST_NODE_ID): Promise<string | null> {
+  const told = Promise.withResolvers<string | null>();
+  await using _link = new LinkedNode({
+    nodeId,
+    address: async () => ({ host: "127.0.0.1", port }),
+    credentials: async () => credentials,
+    takeEvent: async () => {},
+    onConnected: () => told.resolve(null),
+    onLost: () => {},
+    logger: { info() {}, warn: (details) => told.resolve(String((details as { reason?: string }).reason)) },
+  });
+  return await told.promise;
+}
+
+function serve(credentials: LinkCredentials, node: Node = partialNode({})) {
+  const logger = { info() {}, warn() {} };
+  return serveNode({ node, events: new NodeEvents(), credentials, host: "127.0.0.1", port: 0, logger });
+}
+
+suite("peers of a link", () => {
+  test("a node is believed with its own certificate of this installation alone", async () => {
+    const { control, node, issue } = await makeInstallation();
+    const other = await makeInstallation();
+    await using good = await serve(node);
+    assert.equal(await problemOf(good.port, control), null);
+    assert.match(String(await problemOf(good.port, control, "nod_another")), /another node answers/);
+    await using stranger = await serve(other.node);
+    assert.match(String(await problemOf(stranger.port, control)), /not one of this installation/);
+    await using expired = await serve(await issue(nodeName(TEST_NODE_ID), { lifetimeMs: -DAY_MS / 2 }));
+    assert.match(String(await problemOf(expired.port, control)), /expired: set the clocks/);
+    // What a control has is no node's.
+    await using wrongUse = await serve(await issue(nodeName(TEST_NODE_ID), { usage: "client" }));
+    assert.notEqual(await problemOf(wrongUse.port, control), null);
+  });
+
+  test("a node takes calls with a control's certificate of this installation alone", async () => {
+    const { control, node, issue } = await makeInstallation();
+    const other = await makeInstallation();
+    await using served = await serve(node);
+    const refused = async (credentials: Partial<LinkCredentials>): Promise<void> =>
+      assert.match(
+        String(await problemOf(served.port, { ...control, ...credentials })),
+        /does not accept|may not accept|ended the connection|connection to/,
+      );
+    await refused({ cert: node.cert, key: node.key });
+    await refused(await issue(nodeName(TEST_NODE_ID), { usage: "client" }));
+    await refused(await issue(CONTROL_NAME, { usage: "server" }));
+    await refused(await issue(CONTROL_NAME, { usage: "client", lifetimeMs: -DAY_MS / 2 }));
+    await refused({ cert: other.control.cert, key: other.control.key });
+    const anonymous = connectTls({
+      port: served.port,
+      ca: control.authority,
+      checkServerIdentity: () => undefined,
+      ALPNProtocols: ["h2"],
+    });
+    const session = connectHttp2("https://x", { createConnection: () => anonymous });
+    session.on("error", () => {});
+    const stream = session.request({ ":method": "POST", ":path": "/describe" });
+    let hasAnswer = false;
+    stream
+      .on("error", () => {})
+      .on("response", () => {
+        hasAnswer = true;
+      });
+    await new Promise((resolve) => stream.once("close", resolve));
+    session.destroy();
+    assert.equal(hasAnswer, false);
+    const old = connectTls({
+      port: served.port,
+      ...control,
+      ca: control.authority,
+      maxVersion: "TLSv1.2",
+      checkServerIdentity: () => undefined,
+    });
+    const [error] = await once(old, "error");
+    assert.match(String(error.code), /PROTOCOL_VERSION/);
+    assert.equal(await problemOf(served.port, control), null);
+  });
+
+  test("garbage, half a handshake and a crowd of strangers keep nobody out", async () => {
+    const { control, node } = await makeInstallation();
+    await using served = await serve(node);
+    const crowd = Array.from({ length: 200 }, () => connect(served.port, "127.0.0.1").on("error", () => {}));
+    await Promise.all(crowd.map((socket) => once(socket, "connect")));
+    crowd[198]?.write(Buffer.alloc(65_536, 0x16));
+    crowd[199]?.write("GET / HTTP/1.1\r\n\r\n");
+    assert.equal(await problemOf(served.port, control), null);
+    // The oldest had to go.
+    if (!crowd[0]?.closed) await new Promise((resolve) => crowd[0]?.once("close", resolve).resume());
+    for (const socket of crowd) socket.destroy();
+  });
+
+  test("a peer that speaks nonsense in a good connection gets an error, and others go on", async () => {
+    const installation = await makeInstallation();
+    await using opened = await openLink(partialNode({ prepare: async () => {} }), { installation });
+    const socket = connectTls({
+      port: opened.served.port,
+      ...installation.control,
+      ca: installation.control.authority,
+      servername: nodeName(TEST_NODE_ID),
+      ALPNProtocols: ["h2"],
+    });
+    const session = connectHttp2("https://x", { createConnection: () => socket });
+    const statusOf = async (path: string, body: string, headers = {}): Promise<number> => {
+      const known = { "caisson-run": "run-1", "caisson-generation": "1", ...headers };
+      const stream = session.request({ ":method": "POST", ":path": path, ...known });
+      stream.end(body);
+      const [answer] = await once(stream, "response");
+      stream.resume();
+      return answer[":status"];
+    };
+    assert.equal(await statusOf("/prepare", "[]"), 200);
+    assert.equal(await statusOf("/prepare", "no json"), 500);
+    assert.equal(await statusOf("/prepare", "{}"), 500);
+    assert.equal(await statusOf("/constructor", "[]"), 500);
+    assert.equal(await statusOf("/startSandbox", "xxxxxxxxxxxx"), 500);
+    assert.equal(await statusOf("/importDisk", "\u0001\u00ff\u00ff\u00ff\u00ff"), 500);
+    assert.equal(await statusOf("/connectInside", "", { "caisson-arguments": "%zz" }), 500);
+    assert.equal(await statusOf("/prepare", "[]", { "caisson-generation": "none" }), 500);
+    session.destroy();
+    await opened.link.prepare();
+  });
+
+  test("an address where nothing or something else listens is named", async () => {
+    const { control } = await makeInstallation();
+    const server = createServer((socket) =>
+      socket
+        .on("error", () => {})
+        .resume()
+        .end("220 mail.example.com\r\n"),
+    );
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    assert.match(String(await problemOf(port, control)), /^the connection to 127\.0\.0\.1:\d+ failed/);
+    server.close();
+    await once(server, "close");
+    assert.match(String(await problemOf(port, control)), /nothing listens at 127\.0\.0\.1:\d+/);
+  });
+});
+
+suite("a node whose process is stopped or killed", () => {
+  /** A node in another process, and a link to it. */
+  async function openChild(installation: Installation) {
+    const child = spawn(process.execPath, [join(import.meta.dirname, "../testing/serve-child.ts")], {
+      stdio: ["pipe", "pipe", "inherit"],
+      env: { ...process.env, LINK_CREDENTIALS: JSON.stringify(installation.node) },
+    });
+    const [line] = await once(createInterface(child.stdout), "line");
+    return { child, port: Number(line) };
+  }
+
+  test("is noticed within 10 s; what was under way fails, and it goes on when the process does", async () => {
+    const installation = await makeInstallation();
+    const { child, port } = await openChild(installation);
+    const connected = [Promise.withResolvers<string>(), Promise.withResolvers<string>()];
+    const lost = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const next = <T>(waiting: PromiseWithResolvers<T>[]) => waiting.shift()?.resolve ?? (() => {});
+    const [up, upAgain] = connected;
+    const [down, downAgain] = lost;
+    await using link = new LinkedNode({
+      nodeId: TEST_NODE_ID,
+      address: async () => ({ host: "127.0.0.1", port }),
+      credentials: async () => installation.control,
+      takeEvent: async () => {},
+      onConnected: ({ runId }) => next(connected)(runId),
+      onLost: () => next(lost)(),
+      logger: { info() {}, warn() {} },
+    });
+    link.begin((await up?.promise) ?? "", 1);
+    const call = link.makeRoom("ord");
+    const failed = assert.rejects(call, { code: "NODE_UNAVAILABLE", message: /lost before its answer to makeRoom/ });
+    child.kill("SIGSTOP");
+    await failed;
+    await down?.promise;
+    assert.notEqual(link.problem, null);
+    assert.equal(link.connected, null);
+    await assert.rejects(link.prepare(), { code: "NODE_UNAVAILABLE", message: /nod_test cannot be reached/ });
+    child.kill("SIGCONT");
+    assert.equal(await upAgain?.promise, "run-1");
+    // The same run is still of the same generation.
+    await link.prepare();
+    const killed = assert.rejects(link.makeRoom("ord"), { code: "NODE_UNAVAILABLE" });
+    child.kill("SIGKILL");
+    await killed;
+    await downAgain?.promise;
+  });
+});

@@ -1,0 +1,124 @@
+import { constants as cryptoConstants } from "node:crypto";
+import { once } from "node:events";
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from "node:http2";
+import type { AddressInfo, Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Node } from "@caisson/node";
+import { answerStream, type ServedCalls } from "./answer-stream.ts";
+import { CONTROL_NAME, type LinkCredentials, TLS_OPTIONS } from "./credentials.ts";
+import { GenerationGate } from "./generation-gate.ts";
+import { CONNECTION_WINDOW_BYTES, SESSION_OPTIONS } from "./limits.ts";
+import type { NodeEvents } from "./node-events.ts";
+import { breakOff, watchPeer } from "./watch-peer.ts";
+
+const HANDSHAKE_TIMEOUT_MS = 5_000;
+/** Connections that have not shown a certificate yet. When there are more, the oldest goes, so that a control still gets in. */
+const MAX_STRANGERS = 64;
+const UNKNOWN_PROTOCOL_MS = 1_000;
+
+export interface LinkLogger {
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+}
+
+export interface ServeNodeOptions {
+  readonly node: Node;
+  /** What the node was opened with; it goes to the control that is connected. */
+  readonly events: NodeEvents;
+  readonly credentials: LinkCredentials;
+  readonly host: string;
+  /** 0: any that is free. */
+  readonly port: number;
+  readonly logger: LinkLogger;
+}
+
+export interface ServedNode extends AsyncDisposable {
+  readonly port: number;
+}
+
+/**
+ * Serves a node to controls of its installation: over TLS 1.3, to whoever shows a certificate of a control. Closing it cuts off what is under way. Rejects with the kernel's
+ * error when the address cannot be listened on.
+ */
+export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> {
+  const { node, events, credentials, host, port, logger } = options;
+  const { runId } = await node.describe();
+  const calls: ServedCalls = { node, events, gate: new GenerationGate(runId) };
+  const server = createSecureServer({
+    ...TLS_OPTIONS,
+    ...SESSION_OPTIONS,
+    cert: credentials.cert,
+    key: credentials.key,
+    ca: credentials.authority,
+    requestCert: true,
+    // A resumed session would not be checked again.
+    secureOptions: cryptoConstants.SSL_OP_NO_TICKET,
+    allowHTTP1: false,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    unknownProtocolTimeout: UNKNOWN_PROTOCOL_MS,
+  });
+  const sessions = new Set<ServerHttp2Session>();
+  const strangers = new Strangers(server);
+  server.on("session", (session) => {
+    session.on("error", () => {});
+    const socket = session.socket as TLSSocket;
+    const peer = peerOf(socket);
+    // Every certificate here is the authority's; that of another node is not a control's.
+    if (socket.getPeerX509Certificate()?.checkHost(CONTROL_NAME) === undefined) {
+      logger.warn({ peer }, "refused a connection: its certificate is not that of a control");
+      session.destroy();
+      return;
+    }
+    logger.info({ peer }, "a control has connected");
+    sessions.add(session);
+    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+    session.once("close", () => {
+      sessions.delete(session);
+      logger.info({ peer }, "the connection of a control has ended");
+    });
+    watchPeer(session, () => {
+      logger.warn({ peer }, "a control does not answer any more: its connection is ended");
+      breakOff(session);
+    });
+    session.on("stream", (stream, headers) => answerStream(calls, stream, headers));
+  });
+  // One bad connection is not the server's failure.
+  server.on("sessionError", () => {});
+  server.on("tlsClientError", () => {});
+  server.listen({ host, port });
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      const closed = once(server, "close");
+      server.close();
+      strangers.destroy();
+      for (const session of sessions) breakOff(session);
+      await closed;
+    },
+  };
+}
+
+/** Connections that have not finished their handshake: there are never many of them, and a new one always gets in. */
+class Strangers {
+  readonly #sockets = new Map<string, Socket>();
+
+  constructor(server: Http2SecureServer) {
+    server.on("connection", (socket: Socket) => {
+      const key = peerOf(socket);
+      this.#sockets.set(key, socket);
+      socket.once("close", () => this.#sockets.delete(key));
+      const [oldest] = this.#sockets.values();
+      if (this.#sockets.size > MAX_STRANGERS) oldest?.destroy();
+    });
+    server.on("secureConnection", (socket: TLSSocket) => this.#sockets.delete(peerOf(socket)));
+  }
+
+  destroy(): void {
+    for (const socket of this.#sockets.values()) socket.destroy();
+  }
+}
+
+function peerOf(socket: Socket): string {
+  return `${socket.remoteAddress}:${socket.remotePort}`;
+}

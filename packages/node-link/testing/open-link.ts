@@ -1,0 +1,118 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { CertificateAuthority, type IssueOptions } from "@caisson/certificates";
+import type { Node, NodeDescription, NodeEvent } from "@caisson/node";
+import { CONTROL_NAME, LINK_DOMAIN, type LinkCredentials, nodeName } from "../src/credentials.ts";
+import { LinkedNode } from "../src/linked-node.ts";
+import { NodeEvents } from "../src/node-events.ts";
+import { type ServedNode, serveNode } from "../src/serve-node.ts";
+
+export const TEST_NODE_ID = "nod_test";
+const SILENT = { info() {}, warn() {} };
+
+/** An authority, and what it has signed. */
+export interface Installation {
+  readonly control: LinkCredentials;
+  readonly node: LinkCredentials;
+  issue(name: string, options: IssueOptions): Promise<LinkCredentials>;
+}
+
+export async function makeInstallation(): Promise<Installation> {
+  const authority = await CertificateAuthority.create({ commonName: "Test of links", domain: LINK_DOMAIN });
+  const issue = async (name: string, options: IssueOptions): Promise<LinkCredentials> => ({
+    ...(await authority.issue([name], options)),
+    authority: authority.certificatePem,
+  });
+  return {
+    control: await issue(CONTROL_NAME, { usage: "client" }),
+    node: await issue(nodeName(TEST_NODE_ID), { usage: "server" }),
+    issue,
+  };
+}
+
+export interface TestLinkOptions {
+  readonly installation?: Installation;
+  readonly takeEvent?: (event: NodeEvent) => Promise<void>;
+  readonly events?: NodeEvents;
+  /** Of the node's row. Null: `begin` is left to the test. Default: 1. */
+  readonly generation?: number | null;
+}
+
+/** A node, served and linked over loopback. */
+export interface TestLink extends AsyncDisposable {
+  readonly served: ServedNode;
+  readonly link: LinkedNode;
+  /** What was told, and not taken by the test itself. */
+  readonly events: readonly NodeEvent[];
+  /** Breaks the connection off under what is under way. Resolves when both sides have seen it. */
+  cut(): Promise<void>;
+  /** Resolves to the reason when the connection is lost, from now on. */
+  lost(): Promise<string>;
+  /** Resolves when it is connected, from now on. */
+  connected(): Promise<NodeDescription>;
+}
+
+export async function openLink(node: Node, options: TestLinkOptions = {}): Promise<TestLink> {
+  const { generation = 1 } = options;
+  const installation = options.installation ?? (await makeInstallation());
+  const served = await serveNode({
+    node,
+    events: options.events ?? new NodeEvents(),
+    credentials: installation.node,
+    host: "127.0.0.1",
+    port: 0,
+    logger: SILENT,
+  });
+  // What can be cut is a connection in between.
+  const proxied = new Set<Socket>();
+  const proxy = createServer((socket) => {
+    const onward = connect({ port: served.port, host: "127.0.0.1" });
+    for (const side of [socket, onward]) {
+      proxied.add(side);
+      side.on("error", () => {}).once("close", () => proxied.delete(side));
+    }
+    socket.pipe(onward).pipe(socket);
+    socket.once("close", () => onward.destroy());
+    onward.once("close", () => socket.destroy());
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const { port } = proxy.address() as AddressInfo;
+  const told: NodeEvent[] = [];
+  let connected = Promise.withResolvers<NodeDescription>();
+  let lost = Promise.withResolvers<string>();
+  const link = new LinkedNode({
+    nodeId: TEST_NODE_ID,
+    address: async () => ({ host: "127.0.0.1", port }),
+    credentials: async () => installation.control,
+    takeEvent: options.takeEvent ?? (async (event) => void told.push(event)),
+    onConnected(description) {
+      connected.resolve(description);
+      connected = Promise.withResolvers();
+    },
+    onLost(reason) {
+      lost.resolve(reason);
+      lost = Promise.withResolvers();
+    },
+    logger: SILENT,
+  });
+  const { runId } = await connected.promise;
+  if (generation !== null) link.begin(runId, generation);
+  return {
+    served,
+    link,
+    events: told,
+    async cut() {
+      const seen = lost.promise;
+      for (const socket of proxied) socket.destroy();
+      await seen;
+    },
+    lost: () => lost.promise,
+    connected: () => connected.promise,
+    async [Symbol.asyncDispose]() {
+      await link[Symbol.asyncDispose]();
+      await served[Symbol.asyncDispose]();
+      proxy.close();
+    },
+  };
+}

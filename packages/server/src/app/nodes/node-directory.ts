@@ -1,0 +1,132 @@
+import type { Owner } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
+import type { Node, NodeDescription } from "@caisson/node";
+import type { Region } from "../region.ts";
+import type { RemoteNode } from "./remote-node.ts";
+
+/** A run of a node that this server can reach, and what it said of itself when it began. */
+export interface ConnectedNode {
+  readonly owner: Owner;
+  readonly node: Node;
+  readonly regions: ReadonlyMap<string, Region>;
+  /** Sandboxes that its host has room for. */
+  readonly places: Pick<NodeDescription, "placeCount" | "placeBound">;
+}
+
+export function connectedNode(owner: Owner, node: Node, description: NodeDescription): ConnectedNode {
+  const regions = description.regions.map(({ name, baseImages }): [string, Region] => [
+    name,
+    { name, baseImages: new Map(baseImages.map((image) => [image.name, image])) },
+  ]);
+  return { owner, node, regions: new Map(regions), places: description };
+}
+
+/** Something that exists on one node. */
+export interface Placed {
+  readonly id: string;
+  readonly region: string;
+  readonly owner: Pick<Owner, "nodeId">;
+}
+
+/** The nodes that this server can reach now. What is on another one waits for it: use cases ask here for each thing that they touch. */
+export class NodeDirectory {
+  /** The node of this server's own host; null: it has none. */
+  readonly ownId: string | null;
+  readonly #connected = new Map<string, ConnectedNode>();
+  readonly #expected = new Map<string, Pick<RemoteNode, "problem">>();
+
+  constructor(ownId: string | null) {
+    this.ownId = ownId;
+  }
+
+  /** Replaces an earlier run of the same node. */
+  add(connected: ConnectedNode): void {
+    this.#connected.set(connected.owner.nodeId, connected);
+  }
+
+  /** Ends the use of a run that was added, unless another one of its node has been added since. */
+  remove(connected: ConnectedNode): void {
+    const { nodeId } = connected.owner;
+    if (this.get(nodeId) === connected) this.#connected.delete(nodeId);
+  }
+
+  /** Says that this server connects to a node, and who knows why it cannot. */
+  expect(nodeId: string, remote: Pick<RemoteNode, "problem">): void {
+    this.#expected.set(nodeId, remote);
+  }
+
+  /** Takes `expect` back, and what was added of the node. */
+  forget(nodeId: string): void {
+    this.#expected.delete(nodeId);
+    this.#connected.delete(nodeId);
+  }
+
+  /** That of this server's own host; null: it has none. */
+  get own(): ConnectedNode | null {
+    return this.ownId === null ? null : this.get(this.ownId);
+  }
+
+  /** Why this server cannot reach a node, as the end of a sentence; null: it can. */
+  whyNot(nodeId: string): string | null {
+    if (this.#connected.has(nodeId)) return null;
+    const remote = this.#expected.get(nodeId);
+    if (remote === undefined) return "this server is not connected to it";
+    return remote.problem ?? "what ran there before is being settled";
+  }
+
+  /** Those that can be reached, in no particular order. */
+  all(): readonly ConnectedNode[] {
+    return [...this.#connected.values()];
+  }
+
+  /** Null: it cannot be reached. */
+  get(nodeId: string): ConnectedNode | null {
+    return this.#connected.get(nodeId) ?? null;
+  }
+
+  /** The node of something that exists; null: it cannot be reached, or has no pool of that region any more. */
+  find({ owner, region }: Omit<Placed, "id">): ConnectedNode | null {
+    const connected = this.get(owner.nodeId);
+    return connected?.regions.has(region) ? connected : null;
+  }
+
+  /**
+   * The node of something that exists. Throws `NODE_UNAVAILABLE` when it cannot be reached, and `REGION_UNAVAILABLE` when its settings do not name the region any
+   * more: what lies there is kept, and can be used again when they do.
+   */
+  of(thing: Placed): ConnectedNode {
+    const connected = this.find(thing);
+    if (connected !== null) return connected;
+    throw this.unavailable(thing);
+  }
+
+  /** Why something that exists cannot be used, with what to do; null: it can. */
+  problem(thing: Placed): string | null {
+    return this.find(thing) === null ? this.unavailable(thing).message : null;
+  }
+
+  /** The region and a node for something new in it. Throws `INVALID_REGION` with those that exist. */
+  choose(regionName: string): ConnectedNode {
+    const connected = this.all().find(({ regions }) => regions.has(regionName));
+    if (connected !== undefined) return connected;
+    const names = new Set(this.all().flatMap(({ regions }) => [...regions.keys()]));
+    throw new CaissonError(
+      "INVALID_REGION",
+      `There is no region ${JSON.stringify(regionName.slice(0, 32))} on this server: choose one of ${[...names].join(", ")}`,
+    );
+  }
+
+  /** The error of `of`, for something that `find` has not found. */
+  unavailable({ id, region, owner: { nodeId } }: Placed): CaissonError {
+    const reason = this.whyNot(nodeId);
+    if (reason !== null)
+      return new CaissonError(
+        "NODE_UNAVAILABLE",
+        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach: ${reason}. Try again when \`caisson nodes show ${nodeId}\` shows it live and connected`,
+      );
+    return new CaissonError(
+      "REGION_UNAVAILABLE",
+      `Cannot use ${id}: its region ${JSON.stringify(region)} is not in the settings of ${nodeId === this.ownId ? "this server" : `node ${nodeId}`}. Add it to "regions" and start ${nodeId === this.ownId ? "the server" : "that node"} again`,
+    );
+  }
+}
