@@ -140,7 +140,7 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
     "disks.listDeleted": plain(() => disks.listDeleted(owner.nodeId, "ord", Date.now(), { limit: 100, after: null })),
     "disks.listUnmeasured": plain(() => disks.listUnmeasured(owner.nodeId, ["ord"], count, 500)),
     "disks.listUnsettled": plain(() => disks.listUnsettled(later)),
-    "disks.sumUsage": plain(() => disks.sumUsage("ord")),
+    "disks.sumUsage": plain(() => disks.sumUsage(owner.nodeId, "ord")),
     "disks.totals": plain(() => disks.totals()),
     "disks.listIds (a start of the server)": plain(() => disks.listIds(owner.nodeId)),
     "disks.expireIdempotencyKeys": plain(() => disks.expireIdempotencyKeys(0)),

@@ -6,6 +6,7 @@ export interface Wish {
   readonly sandbox: NewSandbox;
   readonly places: SandboxPlaces;
   readonly own: Owner | null;
+  readonly unreachable: readonly string[];
   /** How many sandboxes the organization has on all nodes. */
   readonly live: number;
   readonly organizations: number;
@@ -45,9 +46,13 @@ export function nodeOfDisks(disks: readonly DiskPlace[]): string | null | Reserv
   return disks.every((disk) => disk.nodeId === nodeId) ? nodeId : { kind: "scattered", disks };
 }
 
-function obstacleOf(node: NodeRecord, { sandbox, places, own, live, organizations }: Wish): Obstacle | null {
+function obstacleOf(
+  node: NodeRecord,
+  { sandbox, places, own, unreachable, live, organizations }: Wish,
+): Obstacle | null {
   if (node.id === own?.nodeId && node.generation !== own.generation) throw notLatest(own, node.generation);
   if (!node.isLive && node.id !== own?.nodeId) return "unavailable";
+  if (unreachable.includes(node.id)) return "unavailable";
   if (node.isDraining) return "draining";
   const free = node.capacity.places - node.reserved.places;
   if (free <= 0) return "full";

@@ -272,6 +272,38 @@ export interface Disk extends NewDisk, DiskUsage {
   readonly purgeAtMs: number | null;
   /** What went wrong with it, until it is acknowledged. */
   readonly lastError: DiskError | null;
+  /** Of a snapshot; a volume is `local`. */
+  readonly replication: Replication;
+}
+
+/**
+ * Whether a snapshot is in the snapshot store: `local`, nobody asked for that; `uploading`, it is to be, or under way; `failed`, so was the last try, and there will be another; `replicated`, all of it
+ * is there and was confirmed.
+ */
+export type ReplicationState = "local" | "uploading" | "failed" | "replicated";
+
+/** What an upload has brought into the store. */
+export interface ReplicationResult {
+  /** Key of its manifest's object. */
+  readonly manifest: string;
+  /** What it takes in the store, chunks included that it shares with others. */
+  readonly storedBytes: number;
+  /** What was read of the image, and what was sent of that. */
+  readonly readBytes: number;
+  readonly sentBytes: number;
+}
+
+export interface Replication {
+  readonly state: ReplicationState;
+  /** When it was `replicated`; null in other states. */
+  readonly atMs: number | null;
+  /** Of `replicated` only. */
+  readonly result: ReplicationResult | null;
+  /** Of `failed` only: for people, and how many tries have failed. */
+  readonly error: string | null;
+  readonly attempts: number;
+  /** Of `uploading` and `failed`: not tried before. */
+  readonly retryAtMs: number | null;
 }
 
 /** For people: what was lost or broken, and when that was found. */
@@ -287,8 +319,9 @@ export interface UsageSums {
   readonly deletedBytes: number;
 }
 
-/** How many disks of one kind are in one state in a region, and what they hold alone, as measured last. None: absent. */
+/** How many disks of one kind are in one state in a region of a node, and what they hold alone, as measured last. None: absent. */
 export interface DiskTotal {
+  readonly nodeId: string;
   readonly region: string;
   readonly kind: DiskKind;
   readonly state: DiskState;
@@ -322,9 +355,9 @@ export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
    * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs. Throws `NODE_UNAVAILABLE` when a node is to be
-   * chosen and none of the region is live. `own`: the node in the caller's own process, which is live whatever its lease says.
+   * chosen and none of the region is live.
    */
-  reserve(disk: NewDisk, key?: IdempotencyKey | null, own?: Owner | null): Promise<DiskReservation>;
+  reserve(disk: NewDisk, key?: IdempotencyKey | null, choice?: NodeChoice): Promise<DiskReservation>;
   /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
   commit(
     id: string,
@@ -373,14 +406,31 @@ export interface DiskStore {
     beforeMs: number,
     page: { readonly limit: number; readonly after: Pick<Disk, "id" | "deletedAtMs"> | null },
   ): Promise<readonly Disk[]>;
-  /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
-  sumUsage(region: string): Promise<UsageSums>;
+  /** Bytes that the node's disks in the region hold alone, as they were measured last, by what the disks are. */
+  sumUsage(nodeId: string, region: string): Promise<UsageSums>;
   /** The disks of all organizations, counted. It takes the same time however many there are. */
   totals(): Promise<readonly DiskTotal[]>;
   /** What a start must settle: creations, purges and grows of the node that earlier generations of it had under way. */
   listUnsettled(owner: Owner): Promise<readonly Disk[]>;
   /** Ids of all disks of the node in any state, with their region, for reconciliation with the pool. */
   listIds(nodeId: string): Promise<readonly { readonly id: string; readonly region: string }[]>;
+  /**
+   * Asks for a ready snapshot to be replicated, at once; under way or `replicated` already changes nothing. Throws `SNAPSHOT_NOT_FOUND`. The event is written when it changes something.
+   */
+  requestReplication(id: string, nowMs: number, event: AuditEvent | null): Promise<Disk>;
+  /** Asks for every `local` ready snapshot of the region of the node to be replicated, or for those labelled `replicate=true`. Returns how many. */
+  requestReplications(nodeId: string, region: string, which: "all" | "labelled", nowMs: number): Promise<number>;
+  /** Ready snapshots of these regions of the node that are to be replicated and whose time has come, those first that have waited longest. */
+  listDueReplications(
+    nodeId: string,
+    regions: readonly string[],
+    nowMs: number,
+    limit: number,
+  ): Promise<readonly Disk[]>;
+  /** `replicated`; that already changes nothing. Throws `SNAPSHOT_NOT_FOUND` when it is being purged or gone; a deleted one can be restored. */
+  finishReplication(id: string, result: ReplicationResult, nowMs: number, event: AuditEvent): Promise<void>;
+  /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. */
+  failReplication(id: string, error: string, retryAtMs: number): Promise<void>;
   /** Drops idempotency keys older than this. */
   expireIdempotencyKeys(beforeMs: number): Promise<void>;
 }
@@ -451,12 +501,18 @@ export interface SandboxPlaces {
   readonly keptEach: number;
 }
 
-/** What decides on the node of a sandbox beside the volumes that it holds. */
-export interface SandboxPlacing {
-  /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
-  readonly rootSnapshotId?: string | null;
+/** What the caller knows of nodes that their rows do not say. */
+export interface NodeChoice {
   /** The node in the caller's own process: it is live whatever its lease says. Throws `NODE_UNAVAILABLE` when that has begun again since. Default: none. */
   readonly own?: Owner | null;
+  /** Nodes that the caller cannot reach: they are not chosen although their lease may hold still. Default: none. */
+  readonly unreachable?: readonly string[];
+}
+
+/** What decides on the node of a sandbox beside the volumes that it holds. */
+export interface SandboxPlacing extends NodeChoice {
+  /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
+  readonly rootSnapshotId?: string | null;
 }
 
 export interface SandboxStore {

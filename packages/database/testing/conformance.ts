@@ -7,6 +7,7 @@ import type { Disk, NewDisk, Store } from "../src/store.ts";
 import { joiningConformance } from "./joining-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { placementConformance } from "./placement-conformance.ts";
+import { replicationConformance } from "./replication-conformance.ts";
 import {
   SAMPLE_ORGANIZATION,
   SAMPLE_OWNER,
@@ -30,6 +31,7 @@ export interface StoreHarness {
 /** The shared test suite of the database seam. */
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
+  replicationConformance(name, open);
   joiningConformance(name, open);
   placementConformance(name, open);
   suite(`store: ${name}`, () => {
@@ -318,10 +320,14 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.equal(await store.disks.beginPurgeOf(SAMPLE_OWNER, "vol_ord_none"), null);
       assert.deepEqual(await deleted(100), [young.id]);
       // Each was measured to hold 3 bytes alone.
-      assert.deepEqual(await store.disks.sumUsage("ord"), { volumesBytes: 3, snapshotsBytes: 0, deletedBytes: 6 });
+      assert.deepEqual(await store.disks.sumUsage(SAMPLE_OWNER.nodeId, "ord"), {
+        volumesBytes: 3,
+        snapshotsBytes: 0,
+        deletedBytes: 6,
+      });
     });
 
-    test("disks are counted by region, kind and state, as they are made, change and go", async () => {
+    test("disks are counted by node, region, kind and state, as they are made, change and go", async () => {
       assert.deepEqual(await store.disks.totals(), []);
       const [first, second] = [await make("first"), await make("second", { organizationId: "org_b" })];
       await make("image", { kind: "snapshot", consistency: "clean" });

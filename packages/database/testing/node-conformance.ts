@@ -121,7 +121,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         () => store.disks.beginGrow(stale, kept, 2e9),
         () => store.disks.beginPurge(stale, 5),
         () => store.disks.beginPurgeOf(stale, id),
-        () => store.disks.reserve(sampleDisk({ organizationId, slug: "any", owner: null }), null, stale),
+        () => store.disks.reserve(sampleDisk({ organizationId, slug: "any", owner: null }), null, { own: stale }),
         () => store.sandboxes.reserve(onlyOn("nod_a"), [], PLACES, { own: stale }),
       ])
         await assert.rejects(attempt(), isReplaced);
@@ -302,6 +302,22 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         (await store.disks.listUnmeasured(owner.nodeId, ["ord"], 1000, 9)).map(({ id }) => id);
       assert.deepEqual([await measured(mine), await measured(other)], [[gone], [theirs]]);
       assert.deepEqual(await store.disks.listIds(mine.nodeId), [{ id: gone, region: "ord" }]);
+      for (const [owner, id, exclusiveBytes] of [
+        [mine, gone, 5],
+        [other, theirs, 7],
+      ] as const) {
+        const { allocatedBytes, flattenedBytes, inodes, usedInodes } = (await store.disks.get(id)) ?? assert.fail(id);
+        const usage = { allocatedBytes, flattenedBytes, inodes, usedInodes, exclusiveBytes, usageMeasuredAtMs: 3 };
+        await store.disks.setUsage(id, usage);
+        assert.equal((await store.disks.sumUsage(owner.nodeId, "ord")).volumesBytes, exclusiveBytes);
+      }
+      assert.deepEqual(
+        (await store.disks.totals()).map(({ nodeId, count, exclusiveBytes }) => [nodeId, count, exclusiveBytes]),
+        [
+          ["nod_a", 1, 5],
+          ["nod_b", 1, 7],
+        ],
+      );
       for (const id of [gone, theirs]) await store.disks.delete(id, 1, 5, event(id));
       const page = { limit: 9, after: null };
       assert.deepEqual(

@@ -82,6 +82,17 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       assert.deepEqual(new Set(sandboxes.map(({ owner }) => owner.nodeId)), new Set(["nod_a", "nod_b", "nod_far"]));
     });
 
+    test("a node that the caller cannot reach gets nothing while its lease holds", async () => {
+      for (const id of ["nod_a", "nod_b"]) await begin(id);
+      const disk = (slug: string) => sampleDisk({ organizationId: SAMPLE_ORGANIZATION, slug, owner: null });
+      const [near, none] = [{ unreachable: ["nod_a"] }, { unreachable: ["nod_a", "nod_b"] }];
+      const made = await store.disks.reserve(disk("near"), null, near);
+      assert.equal("owner" in made && made.owner.nodeId, "nod_b");
+      await assert.rejects(store.disks.reserve(disk("nowhere"), null, none), { code: "NODE_UNAVAILABLE" });
+      for (let count = 0; count < 3; count += 1) assert.equal(await where([], near), "nod_b");
+      assert.equal(await where([], none), "unavailable nod_a nod_b");
+    });
+
     test("the disks of a sandbox decide on its node, and those of several nodes are told apart", async () => {
       const [mine, other] = [await begin("nod_a"), await begin("nod_b")];
       const [first, second, far] = [await make(mine, "first"), await make(mine, "second"), await make(other, "far")];
@@ -149,12 +160,12 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       assert.equal(await where(), "unavailable nod_own");
       assert.equal(await where([], { own }), "nod_own");
       const disk = (slug: string) => sampleDisk({ organizationId: SAMPLE_ORGANIZATION, slug, owner: null });
-      const made = await store.disks.reserve(disk("mine"), null, own);
+      const made = await store.disks.reserve(disk("mine"), null, { own });
       assert.deepEqual(made, { existingId: null, owner: own });
       await begin("nod_own");
       const isReplaced = { code: "NODE_UNAVAILABLE", message: /nod_own has begun generation 2/ };
       await assert.rejects(reserve([], { own }), isReplaced);
-      await assert.rejects(store.disks.reserve(disk("late"), null, own), isReplaced);
+      await assert.rejects(store.disks.reserve(disk("late"), null, { own }), isReplaced);
       assert.equal(await where(), "nod_own");
     });
 

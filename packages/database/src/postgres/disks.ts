@@ -8,6 +8,7 @@ import { isViolation } from "./failures.ts";
 import { labelWords } from "./label-words.ts";
 import { listStatement } from "./list-statement.ts";
 import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
+import { createReplicationStore } from "./replication.ts";
 
 const SET_USAGE =
   "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
@@ -54,12 +55,18 @@ export function createDiskStore(database: Database): DiskStore {
   };
 
   /** Where a disk is made that may be made anywhere in its region. The node begins no other run until the transaction ends. */
-  const chooseNode = async (queries: Queries, region: string, own: Owner | null): Promise<Owner> => {
+  const chooseNode = async (
+    queries: Queries,
+    region: string,
+    own: Owner | null,
+    unreachable: readonly string[],
+  ): Promise<Owner> => {
     const row = await queries.get(
-      `SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 AND (lease_until_ms > ${NOW_MS} OR id = $2)
+      `SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 AND (lease_until_ms > ${NOW_MS} OR id = $2) AND id <> ALL ($3::text[])
        ORDER BY is_draining, (free_bytes ->> $1)::bigint DESC NULLS LAST, id LIMIT 1 FOR KEY SHARE`,
       region,
       own?.nodeId ?? null,
+      unreachable,
     );
     if (row !== undefined) return ownerOf(toNode(row));
     const nodes = await queries.all(`SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 ORDER BY id`, region);
@@ -135,12 +142,12 @@ export function createDiskStore(database: Database): DiskStore {
   };
 
   return {
-    async reserve(disk, key = null, own = null) {
+    async reserve(disk, key = null, { own = null, unreachable = [] } = {}) {
       try {
         return await database.transaction(async (queries) => {
           const existingId = key === null ? null : await takeKey(queries, disk, key);
           if (existingId !== null) return { existingId };
-          const owner = disk.owner ?? (await chooseNode(queries, disk.region, own));
+          const owner = disk.owner ?? (await chooseNode(queries, disk.region, own, unreachable));
           if (disk.owner !== null) await requireLatest(queries, owner);
           else if (owner.nodeId === own?.nodeId && owner.generation !== own.generation)
             throw notLatest(own, owner.generation);
@@ -346,14 +353,15 @@ export function createDiskStore(database: Database): DiskStore {
       );
     },
 
-    async sumUsage(region) {
+    async sumUsage(nodeId, region) {
       const row = await database.read((queries) =>
         queries.get(
           `SELECT
              coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
              coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
              coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-           FROM disk_totals WHERE region = $1`,
+           FROM disk_totals WHERE node_id = $1 AND region = $2`,
+          nodeId,
           region,
         ),
       );
@@ -367,8 +375,8 @@ export function createDiskStore(database: Database): DiskStore {
     async totals() {
       const rows = await database.read((queries) =>
         queries.all(
-          `SELECT region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
-           GROUP BY region, kind, state HAVING sum(disks) > 0 ORDER BY region, kind, state`,
+          `SELECT node_id, region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
+           GROUP BY node_id, region, kind, state HAVING sum(disks) > 0 ORDER BY node_id, region, kind, state`,
         ),
       );
       return rows.map(toDiskTotal);
@@ -389,6 +397,8 @@ export function createDiskStore(database: Database): DiskStore {
       const rows = await database.read((queries) => queries.all(sql, nodeId));
       return rows.map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
+
+    ...createReplicationStore(database),
 
     async expireIdempotencyKeys(beforeMs) {
       await database.deleteAll("idempotency_keys", "created_at_ms < $1", beforeMs);

@@ -118,7 +118,7 @@ export function createSandboxStore(database: Database): SandboxStore {
    */
   const chooseNode = async (
     queries: Queries,
-    ask: Pick<Wish, "sandbox" | "places" | "own">,
+    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable">,
     disks: readonly DiskPlace[],
   ): Promise<NodeRecord | ReserveOutcome> => {
     const nodeId = nodeOfDisks(disks);
@@ -163,14 +163,14 @@ export function createSandboxStore(database: Database): SandboxStore {
     );
 
   return {
-    reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null } = {}) {
+    reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
       return database.transaction(async (queries): Promise<ReserveOutcome> => {
         const disks = await placesOf(queries, volumes, rootSnapshotId);
         const conflict = await findConflict(queries, volumes);
         if (conflict !== null) return conflict;
         // From here on one reservation of the organization at a time, and one on each node, so that each counts the one before it.
         await queries.run("SELECT 1 FROM organizations WHERE id = $1 FOR NO KEY UPDATE", sandbox.organizationId);
-        const node = await chooseNode(queries, { sandbox, places, own }, disks);
+        const node = await chooseNode(queries, { sandbox, places, own, unreachable }, disks);
         if ("kind" in node) return node;
         const owner = ownerOf(node);
         await insert(queries, sandbox, owner, volumes);

@@ -7,6 +7,7 @@ import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 import { requireLatest, SELECT_NODES } from "./nodes.ts";
+import { createReplicationStore } from "./replication.ts";
 
 /** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
 const UNSETTLED = "state <> 'ready'";
@@ -30,7 +31,7 @@ export function createDiskStore(connection: Connection): DiskStore {
   };
 
   /** Where a disk is made that may be made anywhere in its region. */
-  const chooseNode = (region: string, own: Owner | null): Owner => {
+  const chooseNode = (region: string, own: Owner | null, unreachable: readonly string[]): Owner => {
     const nodes = connection
       .all(
         `${SELECT_NODES} WHERE EXISTS (SELECT 1 FROM json_each(regions) WHERE value = ?)
@@ -39,7 +40,7 @@ export function createDiskStore(connection: Connection): DiskStore {
         region,
       )
       .map(toNode);
-    const node = nodes.find(({ id, isLive }) => isLive || id === own?.nodeId);
+    const node = nodes.find(({ id, isLive }) => (isLive || id === own?.nodeId) && !unreachable.includes(id));
     if (node === undefined) throw regionUnavailable(region, nodes);
     return ownerOf(node);
   };
@@ -94,12 +95,12 @@ export function createDiskStore(connection: Connection): DiskStore {
   };
 
   return {
-    async reserve(disk, idempotency = null, own = null) {
+    async reserve(disk, idempotency = null, { own = null, unreachable = [] } = {}) {
       try {
         return connection.transaction(() => {
           const existingId = idempotency === null ? null : takeKey(disk, idempotency);
           if (existingId !== null) return { existingId };
-          const owner = disk.owner ?? chooseNode(disk.region, own);
+          const owner = disk.owner ?? chooseNode(disk.region, own, unreachable);
           requireLatest(connection, owner.nodeId === own?.nodeId ? own : owner);
           insert(disk, owner);
           return { existingId, owner };
@@ -344,13 +345,14 @@ export function createDiskStore(connection: Connection): DiskStore {
         .map(toDisk);
     },
 
-    async sumUsage(region) {
+    async sumUsage(nodeId, region) {
       const row = connection.get(
         `SELECT
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
            coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-         FROM disk_totals WHERE region = ?`,
+         FROM disk_totals WHERE node_id = ? AND region = ?`,
+        nodeId,
         region,
       );
       return {
@@ -361,7 +363,9 @@ export function createDiskStore(connection: Connection): DiskStore {
     },
 
     async totals() {
-      return connection.all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state").map(toDiskTotal);
+      return connection
+        .all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY node_id, region, kind, state")
+        .map(toDiskTotal);
     },
 
     async listUnsettled(owner) {
@@ -380,6 +384,8 @@ export function createDiskStore(connection: Connection): DiskStore {
         .all("SELECT id, region FROM disks WHERE node_id = ?", nodeId)
         .map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
+
+    ...createReplicationStore(connection),
 
     async expireIdempotencyKeys(beforeMs) {
       connection.run("DELETE FROM idempotency_keys WHERE created_at_ms < ?", beforeMs);

@@ -81,7 +81,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
   };
 
   return {
-    async reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null } = {}) {
+    async reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
       return connection.transaction((): ReserveOutcome => {
         const disks = placesOf(volumes, rootSnapshotId);
         for (const hold of volumes) {
@@ -96,7 +96,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
         const nodeId = nodeOfDisks(disks);
         if (nodeId !== null && typeof nodeId !== "string") return nodeId;
         const nodes = candidates(nodeId, sandbox.region);
-        const wish = { sandbox, places, own, live, organizations: count(ORGANIZATION_COUNT) };
+        const wish = { sandbox, places, own, unreachable, live, organizations: count(ORGANIZATION_COUNT) };
         const [node] = fittingNodes(nodes, wish);
         if (node === undefined) return refuseSandbox(nodes, wish);
         const owner = ownerOf(node);

@@ -4,6 +4,7 @@ import { isRefusal, newId, type StopReason } from "@caisson/model";
 import type { SandboxEnd, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
+import { nodeChoice } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
@@ -170,7 +171,7 @@ async function reserve(
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
-    const placing = { rootSnapshotId, own: app.nodes.own?.owner ?? null };
+    const placing = { rootSnapshotId, ...nodeChoice(app) };
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, limits, placing);
     if (outcome.kind === "reserved") return outcome.owner;
     if (outcome.kind !== "held") throw reservationRefused(app, sandbox, outcome);

@@ -2,6 +2,7 @@ import type { Disk, Hold } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
@@ -50,7 +51,7 @@ export async function planSandbox(
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
-  const at = chooseNode(app, used, region);
+  const at = await chooseNode(app, used, region);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
@@ -125,10 +126,10 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
   return first.region;
 }
 
-/** The node that has all of them; with none, one of the region. */
-function chooseNode(app: AppContext, used: readonly Disk[], region: string): ConnectedNode {
+/** The node that has all of them; with none, one of the region, which need not be the one that the store chooses. */
+async function chooseNode(app: AppContext, used: readonly Disk[], region: string): Promise<ConnectedNode> {
   const [first, ...others] = used;
-  if (first === undefined) return app.nodes.choose(region);
+  if (first === undefined) return pickNode(app, region);
   const at = app.nodes.of(first);
   for (const other of others) {
     if (app.nodes.of(other) !== at) throw apart(first, other);

@@ -6,8 +6,10 @@ import { dataRuns } from "@caisson/snapshot-store";
 import type { Actor, AppContext } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { makeRoom } from "../disks/room.ts";
+import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { replicateByPolicy } from "../replication/replication-policy.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
 
 export interface ImportSnapshotInput {
@@ -38,7 +40,7 @@ export async function importSnapshot(
   const slug = requireSlug(input.slug);
   const given = input.labels === null ? null : requireLabels(input.labels);
   const region = input.region ?? app.config.regions[0] ?? "";
-  const at = app.nodes.choose(region);
+  const at = await pickNode(app, region);
   using _place = app.transfers.take(actor.organization.id);
   await using source = await openImportSource(body, input.format, app.config.volumes.maxCapacityBytes);
   await requireRoomFor(app, at, region, source);
@@ -60,8 +62,7 @@ export async function importSnapshot(
     owner: at.owner,
   };
   const { id } = snapshot;
-  // Awaited here, because the source and the place are given back with the return.
-  return await runOperation(app, {
+  const record = await runOperation(app, {
     name: "snapshot-import",
     objectId: id,
     lock: id,
@@ -92,6 +93,7 @@ export async function importSnapshot(
       withdraw: () => app.store.disks.withdraw(id),
     },
   });
+  return replicateByPolicy(app, record);
 }
 
 /** So much is written between two looks at whether the pool needs room. */
