@@ -182,6 +182,7 @@ export function toSandbox(row: Row): SandboxRecord {
     createdAtMs: Number(row.created_at_ms),
     stopAtMs: row.stop_at_ms as number | null,
     stoppedAtMs: row.stopped_at_ms as number | null,
+    keepUntilMs: row.keep_until_ms as number | null,
   };
 }
 

@@ -456,6 +456,8 @@ export interface SandboxRecord extends NewSandbox {
   /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`, `out-of-memory`. */
   readonly stopReason: string | null;
   readonly stoppedAtMs: number | null;
+  /** Until when a session outlives its creator's connection; null: it was not extended. */
+  readonly keepUntilMs: number | null;
   /** What went wrong with its volumes, found at its end: sentences for people. */
   readonly damages: readonly string[];
 }
@@ -532,6 +534,8 @@ export interface SandboxStore {
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
   beginEnd(id: string, stopReason: StopReason): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
+  /** Extends a session. An earlier time than it has changes nothing. */
+  setKeepUntil(id: string, keepUntilMs: number): Promise<void>;
   /** `stopped`, and its holds and its part of the node's capacity are free. Repeating it changes nothing. */
   finish(
     id: string,

@@ -532,6 +532,21 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.sandboxes.list(organizationId, 10), []);
     });
 
+    test("a session that is extended has the latest end that it was promised, until it has ended", async () => {
+      const session = sandbox();
+      await store.sandboxes.reserve(session, [], places(10));
+      const keepUntil = async () => (await store.sandboxes.get(organizationId, session.id))?.keepUntilMs;
+      assert.equal(await keepUntil(), null);
+      const laterMs = Date.now() + 60_000;
+      await store.sandboxes.setKeepUntil(session.id, laterMs);
+      await store.sandboxes.setKeepUntil(session.id, laterMs - 1);
+      store = await harness.reopen();
+      assert.equal(await keepUntil(), laterMs);
+      await store.sandboxes.finish(session.id, "killed", 5, event(session.id));
+      await store.sandboxes.setKeepUntil(session.id, laterMs + 1);
+      assert.equal(await keepUntil(), laterMs);
+    });
+
     test("a token is found by its hash until it is revoked, and only its organization may revoke it", async () => {
       const hash = Buffer.alloc(32, 7);
       const token = { id: "tok_1", organizationId, name: "laptop", createdAtMs: 5 };

@@ -165,7 +165,7 @@ suite("the snapshot store", () => {
   });
 
   const readBack = async (store: SnapshotStore, id: string, organizationId = "org_a"): Promise<Buffer> => {
-    const { header, chunks } = await store.open({ organizationId, id });
+    const { header, chunks } = await store.open({ organizationId, id }, SIGNAL);
     const image = Buffer.alloc(header.sizeBytes);
     for await (const { index, bytes } of chunks()) image.set(bytes, index * header.chunkBytes);
     return image;
@@ -175,7 +175,7 @@ suite("the snapshot store", () => {
   test("a snapshot comes back byte for byte, with what is known of it", async () => {
     const image = imageOf(randomBytes(CHUNK_BYTES), Buffer.alloc(CHUNK_BYTES), textChunk(), randomBytes(5000));
     const { imageDigest } = await upload(openStore(), "snp_1", image);
-    const stored = await openStore().open({ organizationId: "org_a", id: "snp_1" });
+    const stored = await openStore().open({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     assert.deepEqual(stored.header, { ...headerFor(image), chunkBytes: CHUNK_BYTES });
     assert.equal(stored.imageDigest, imageDigest);
     assert.ok((await readBack(openStore(), "snp_1")).equals(image));

@@ -184,13 +184,13 @@ export class SnapshotStore implements AsyncDisposable {
    * Reads a snapshot back. The manifest is read first; every chunk is verified before it is yielded, and several are on their way at a time. Throws `SNAPSHOT_STORE_UNAVAILABLE` for what is missing or
    * damaged. Memory is bounded by a few chunks and the manifest.
    */
-  async open(snapshot: StoredSnapshot, signal?: AbortSignal): Promise<StoredImage> {
+  async open(snapshot: StoredSnapshot, signal: AbortSignal): Promise<StoredImage> {
     const { organizationId, id } = snapshot;
     const { key, manifest } = await this.#manifest(organizationId, manifestKey(snapshot), signal);
     const { header, imageDigest, chunks } = manifest;
     const directory = chunkDirectory(organizationId, key.id);
     const fetch = async (chunk: ManifestChunk): Promise<Chunk> => {
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       const objectKey = chunkKey(directory, chunk.name);
       const object = await this.#objects.get(objectKey, chunkObjectBytesMax(header.chunkBytes), signal);
       if (object === null) throw this.#damaged(id, `its chunk ${chunk.index} (${objectKey}) is missing`);
@@ -256,7 +256,7 @@ export class SnapshotStore implements AsyncDisposable {
   async #manifest(
     organizationId: string,
     objectKey: string,
-    signal?: AbortSignal,
+    signal: AbortSignal,
   ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest }> {
     const bytes = await this.#objects.get(objectKey, MANIFEST_BYTES_MAX, signal);
     if (bytes === null) throw this.#damaged(objectKey, "its manifest is missing");

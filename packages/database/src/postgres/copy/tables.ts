@@ -117,6 +117,7 @@ export const TABLES: readonly Table[] = [
       "created_at_ms",
       "stop_at_ms",
       "stopped_at_ms",
+      "keep_until_ms",
       "damages",
     ],
     key: ["sequence"],

@@ -42,10 +42,12 @@ async function fetchImage(app: AppContext, snapshotStore: SnapshotStore, snapsho
   const { id, slug, region, organizationId } = snapshot;
   const at = app.nodes.of(snapshot);
   const startedMs = performance.now();
-  const stored = await step("snapshot-fetch.open", () => snapshotStore.open({ organizationId, id }));
+  // Others may wait for the same image: whoever asked first does not end it by leaving.
+  const { signal } = new AbortController();
+  const stored = await step("snapshot-fetch.open", () => snapshotStore.open({ organizationId, id }, signal));
   const { sizeBytes, chunkBytes } = stored.header;
   const pieces = piecesOf(app, at, region, { chunkBytes, chunks: stored.chunks });
-  await step("snapshot-fetch.image", () => at.node.importDisk({ region, id, sizeBytes, isOwn: true }, pieces));
+  await step("snapshot-fetch.image", () => at.node.importDisk({ region, id, sizeBytes, isOwn: true }, pieces, signal));
   await app.store.events.record(
     auditEvent(null, "snapshot-fetch", snapshot, { slug, imageDigest: stored.imageDigest }),
   );
