@@ -272,26 +272,23 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
 });
 
 suite("snapshots go to an S3 service", { timeout: 900_000 }, () => {
+  const resources = new AsyncDisposableStack();
   let service: SeaweedServer;
   let proxy: FaultProxy;
   let far: Replicating;
 
   before(async () => {
-    service = await SeaweedServer.start();
-    proxy = await FaultProxy.start(service.endpoint);
+    service = resources.use(await SeaweedServer.start());
+    proxy = resources.use(await FaultProxy.start(service.endpoint));
     const settings = `[snapshot_store]\nurl = "s3://${service.bucket}/far"\nendpoint = "${proxy.endpoint}"\n`;
-    const server = await TestServer.start({ env: service.env });
+    const server = resources.use(await TestServer.start({ env: service.env }));
     far = new Replicating(server);
     await server.stop();
     await server.writeSettings(settings);
     await server.start();
     await far.client.createVolume("data");
   });
-  after(async () => {
-    await far.server[Symbol.asyncDispose]();
-    await proxy[Symbol.asyncDispose]();
-    await service[Symbol.asyncDispose]();
-  });
+  after(() => resources.disposeAsync());
 
   test("a server that is killed in the middle of an upload goes on where it was", async () => {
     let chunks = 0;
