@@ -447,6 +447,8 @@ export interface SandboxStore {
   list(organizationId: string, limit: number, labels?: Labels): Promise<readonly SandboxRecord[]>;
   /** Those not `stopped`, of all organizations, that earlier generations of the node ran: what a start must end. */
   listLeft(owner: Owner): Promise<readonly SandboxRecord[]>;
+  /** Those not `stopped`, of all organizations, that this generation of the node runs: what a server goes on with when it connects to it. */
+  listRunning(owner: Owner): Promise<readonly SandboxRecord[]>;
   holds(sandboxId: string): Promise<readonly Hold[]>;
   /** Who holds the volume now. */
   holders(volumeId: string): Promise<readonly { readonly sandboxId: string; readonly isReadOnly: boolean }[]>;

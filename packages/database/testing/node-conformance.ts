@@ -271,8 +271,12 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         (await store.disks.listUnsettled(owner)).map(({ slug }) => slug),
         (await store.sandboxes.listLeft(owner)).map(({ owner: { nodeId } }) => nodeId),
       ];
+      const running = async (owner: Owner) =>
+        (await store.sandboxes.listRunning(owner)).map(({ owner: { nodeId } }) => nodeId);
       assert.deepEqual(await left(first), [[], []]);
+      assert.deepEqual([await running(first), await running(other)], [["nod_a"], ["nod_b"]]);
       const second = await begin("nod_a");
+      assert.deepEqual(await running(second), []);
       const all = [["creating-a", "growing-a", "purging-a"], ["nod_a"]];
       assert.deepEqual(await left(second), all);
       // What was not settled, because that run was cut off too, is the next one's.

@@ -6,4 +6,4 @@ export { LABEL_LIMITS, type Labels, requireLabels } from "./labels.ts";
 export { RESERVED_PATHS, reservedPathOf } from "./reserved-paths.ts";
 export { formatSize, parseSize } from "./size.ts";
 export { isSlug, requireSlug } from "./slug.ts";
-export { STOP_REASONS, type StopReason } from "./stop-reason.ts";
+export { isStopReason, STOP_REASONS, type StopReason } from "./stop-reason.ts";

@@ -14,6 +14,12 @@ export const STOP_REASONS = [
   "cancelled",
   "server-stopped",
   "server-restart",
+  /** The node that ran it started again, or had it no more. */
+  "node-lost",
 ] as const;
 
 export type StopReason = (typeof STOP_REASONS)[number];
+
+export function isStopReason(text: string | null): text is StopReason {
+  return STOP_REASONS.some((reason) => reason === text);
+}

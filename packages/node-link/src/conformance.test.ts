@@ -6,7 +6,7 @@ describeNodeConformance("over a connection", openLinkedTestNode, (node) => node)
 
 async function openLinkedTestNode(): Promise<TestNode> {
   const events = new NodeEvents();
-  const host = await openTestNode(events.take);
+  const host = await openTestNode({ deliver: events.take });
   const link = await openLink(host.node, { events });
   return {
     node: link.link,

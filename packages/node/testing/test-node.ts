@@ -22,11 +22,17 @@ export interface TestNode extends AsyncDisposable {
   readonly events: readonly NodeEvent[];
 }
 
-/** `deliver`: how an event gets to those who are told. Default: at once. */
-export async function openTestNode(deliver?: TakeNodeEvent): Promise<TestNode> {
-  const directory = await mkdtemp(join(tmpdir(), "caisson-node-"));
+export interface TestNodeOptions {
+  /** What it keeps is there afterwards, for its next run. Default: a directory of its own, which goes with it. */
+  readonly directory?: string;
+  /** How an event gets to those who are told. Default: at once. */
+  readonly deliver?: TakeNodeEvent;
+}
+
+export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNode> {
+  const directory = given.directory ?? (await mkdtemp(join(tmpdir(), "caisson-node-")));
   const events: NodeEvent[] = [];
-  const takeEvent = deliver ?? (async (event: NodeEvent): Promise<void> => void events.push(event));
+  const takeEvent = given.deliver ?? (async (event: NodeEvent): Promise<void> => void events.push(event));
   const runtime = new EchoRuntime(join(directory, "run"));
   const options: NodeOptions = {
     directory,
@@ -59,6 +65,7 @@ export async function openTestNode(deliver?: TakeNodeEvent): Promise<TestNode> {
     events,
     async [Symbol.asyncDispose]() {
       await node[Symbol.asyncDispose]();
+      if (given.directory !== undefined) return;
       await rm(directory, { recursive: true });
       await assertNoLeaks({ directory });
     },
@@ -67,6 +74,7 @@ export async function openTestNode(deliver?: TakeNodeEvent): Promise<TestNode> {
 
 async function makeBaseImage(directory: string): Promise<string> {
   const path = join(directory, "base.ext4");
+  await rm(path, { force: true });
   await using file = await open(path, "wx");
   await file.truncate(BASE_IMAGE_BYTES);
   await runTool("mkfs.ext4", ["-q", "-b", "4096", path]);

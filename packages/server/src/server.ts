@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
 import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
 import { openNode } from "@caisson/node";
+import { LinkedNode } from "@caisson/node-link";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
@@ -14,7 +15,7 @@ import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
 import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
-import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
+import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
@@ -35,9 +36,12 @@ import { startPreviews } from "./previews/start-previews.ts";
 import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
+import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
+/** How long a start waits for nodes on other machines; it goes on without those that take longer. */
+const REMOTE_WAIT_MS = 2_000;
 /** How long the ends of sandboxes may take when the server ends. */
 const SHUTDOWN_WAIT_MS = 15_000;
 
@@ -97,8 +101,9 @@ export async function startServer(
       `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
     );
   const nodes = new NodeDirectory(nodeId);
-  nodes.add(connectedNode({ nodeId, generation }, node, description));
-  undo.defer(new NodeLease({ store, metrics, logger }, nodes.own, onDisplaced).start());
+  const own = connectedNode({ nodeId, generation }, node, description);
+  nodes.add(own);
+  undo.defer(new NodeLease({ store, metrics, logger }, own, onDisplaced).start());
 
   const app: AppContext = {
     config,
@@ -119,13 +124,16 @@ export async function startServer(
   };
   // What is tried again needs the node.
   undo.defer(() => app.persistent.close());
-  await recover(app, nodes.own);
-  await Promise.all([purgeExpired(app, nodes.own), expireRows(app)]).catch((error: unknown) =>
+  await recover(app, own, "server-restart");
+  await Promise.all([purgeExpired(app, own), expireRows(app)]).catch((error: unknown) =>
     logger.error({ err: error }, "cannot purge; it is tried again"),
   );
   await node.prepare();
-  undo.defer(startNodeJobs(app, nodes.own));
+  undo.defer(startNodeJobs(app, own));
   undo.defer(startRowJobs(app));
+  const credentials = () => app.authority.controlCredentials();
+  const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
+  await remote.start(REMOTE_WAIT_MS);
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
@@ -147,19 +155,27 @@ export async function startServer(
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
-  const { credentials, isTokenReplaced } = await app.credentials.ensure(
+  const { credentials: shown, isTokenReplaced } = await app.credentials.ensure(
     config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
   );
   if (isTokenReplaced)
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
-  return { credentials, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
+  return { credentials: shown, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
 }
 
-/** Waits for every end, but not for one that keeps failing: the kernel drops what is left, and the next start closes the row. */
+/**
+ * Ends what ends with the server: what is being created, what runs on its own host, and sessions, whose creators are cut off. What runs for a time on another machine goes on, and is taken up by
+ * the next start. Waits for every end, but not for one that keeps failing: the next start closes the row.
+ */
 async function endAllSandboxes(app: AppContext): Promise<void> {
   await app.live.refuseMore();
-  const ends = app.live.all().map((live) => endSandbox(app, live, "server-stopped"));
+  const endsHere = ({ record, mode, ending }: LiveSandbox): boolean =>
+    record.owner.nodeId === app.nodes.ownId ||
+    ((mode === "session" || ending !== null) && app.nodes.find(record) !== null);
+  const [ending, staying] = [app.live.all().filter(endsHere), app.live.all().filter((live) => !endsHere(live))];
+  for (const { timer } of staying) if (timer !== null) clearTimeout(timer);
+  const ends = ending.map((live) => endSandbox(app, live, "server-stopped"));
   await isDoneWithin(
     Promise.all(ends).then((all) => all.every(Boolean)),
     SHUTDOWN_WAIT_MS,

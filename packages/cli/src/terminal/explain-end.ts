@@ -16,6 +16,7 @@ const REASONS: Readonly<Record<StopReason, string>> = {
   cancelled: "the command that created it is gone",
   "server-stopped": "the server was stopped",
   "server-restart": "the server was started anew",
+  "node-lost": "the machine that it ran on, or the server there, was started anew",
 };
 
 /** Runs an action on an open sandbox. When the sandbox ends meanwhile, the error says when and why. */

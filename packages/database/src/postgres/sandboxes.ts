@@ -156,6 +156,13 @@ export function createSandboxStore(database: Database): SandboxStore {
       return rows.map(toSandbox);
     },
 
+    async listRunning(owner) {
+      const sql =
+        "SELECT * FROM sandboxes WHERE status <> 'stopped' AND node_id = $1 AND node_generation = $2 ORDER BY sequence";
+      const rows = await database.read((queries) => queries.all(sql, owner.nodeId, owner.generation));
+      return rows.map(toSandbox);
+    },
+
     async holds(sandboxId) {
       const sql = "SELECT volume_id, is_read_only FROM holds WHERE sandbox_id = $1 ORDER BY volume_id";
       const rows = await database.read((queries) => queries.all(sql, sandboxId));

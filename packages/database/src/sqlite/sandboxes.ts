@@ -143,6 +143,16 @@ export function createSandboxStore(connection: Connection): SandboxStore {
         .map(toSandbox);
     },
 
+    async listRunning(owner) {
+      return connection
+        .all(
+          "SELECT * FROM sandboxes WHERE status <> 'stopped' AND node_id = ? AND node_generation = ? ORDER BY sequence",
+          owner.nodeId,
+          owner.generation,
+        )
+        .map(toSandbox);
+    },
+
     async holds(sandboxId) {
       return connection
         .all("SELECT volume_id, is_read_only FROM holds WHERE sandbox_id = ?", sandboxId)

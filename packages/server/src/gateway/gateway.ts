@@ -48,7 +48,7 @@ export async function handleUpgrade(
     );
     const upgrade = { request, socket, client, traceId };
     if (isCreate) await create(app, actor, upgrade);
-    else if (connectId !== undefined) await forward(app, requireLiveSandbox(app, actor, connectId), upgrade);
+    else if (connectId !== undefined) await forward(app, await requireLiveSandbox(app, actor, connectId), upgrade);
     else throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${request.url}`);
     app.metrics.httpRequests.inc({ method: "GET", route, status: 101 });
     if (isCreate) app.metrics.countCreate(performance.now() - startedMs);

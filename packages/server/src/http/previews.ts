@@ -79,7 +79,8 @@ export function previewRoutes(app: AppContext, http: Http): void {
         response: { 200: Type.Array(PreviewSchema), ...errors },
       },
     },
-    async ({ actor, params }) => listPreviews(app, actor, params.id).map((preview) => wirePreview(app, preview)),
+    async ({ actor, params }) =>
+      (await listPreviews(app, actor, params.id)).map((preview) => wirePreview(app, preview)),
   );
   http.delete(
     `${URL}/:domain`,
@@ -108,7 +109,7 @@ export function previewRoutes(app: AppContext, http: Http): void {
       },
     },
     async ({ actor, params, body }) => {
-      const { url, expiresAtMs } = createPreviewLink(app, actor, params.id, params.domain, {
+      const { url, expiresAtMs } = await createPreviewLink(app, actor, params.id, params.domain, {
         lifetimeMs: (body.expires_in_seconds ?? DEFAULT_LINK_SECONDS) * 1000,
         path: body.path ?? "/",
       });

@@ -111,7 +111,7 @@ export function sandboxRoutes(app: AppContext, http: Http): void {
       },
     },
     async ({ actor, params, body }) => ({
-      stop_at_ms: await extendSandbox(app, requireLiveSandbox(app, actor, params.id), body.stop_at_ms),
+      stop_at_ms: await extendSandbox(app, await requireLiveSandbox(app, actor, params.id), body.stop_at_ms),
     }),
   );
 }

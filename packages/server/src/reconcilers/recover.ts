@@ -1,9 +1,11 @@
 import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
+import type { StopReason } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
+import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { releaseSandbox } from "../app/sandboxes/sandbox-release.ts";
 import { settleGrow } from "../app/volumes/volume-grow.ts";
 
@@ -12,13 +14,15 @@ import { settleGrow } from "../app/volumes/volume-grow.ts";
  * which are undone (creations) or finished (purges, grows); then each pool is compared with the rows. The kernel has already dropped the earlier
  * run's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
- * What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
+ * Sandboxes end with `reason`. What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
  * region that the settings do not name any more stays as it is until they do.
  */
-export async function recover(app: AppContext, connected: ConnectedNode): Promise<void> {
+export async function recover(app: AppContext, connected: ConnectedNode, reason: StopReason): Promise<void> {
   const { owner, regions } = connected;
   for (const sandbox of await app.store.sandboxes.listLeft(owner))
-    await settle(app, connected, "end a sandbox of the last run", sandbox, () => endSandboxOfLastRun(app, sandbox));
+    await settle(app, connected, "end a sandbox of the last run", sandbox, () =>
+      endSandboxOfLastRun(app, sandbox, reason),
+    );
   for (const disk of await app.store.disks.listUnsettled(owner))
     await settle(app, connected, "settle an unfinished change", disk, () => settleDisk(app, disk));
   for (const region of regions.keys()) {
@@ -49,15 +53,22 @@ async function settle(
   }
 }
 
-async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord): Promise<void> {
+async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord, reason: StopReason): Promise<void> {
   const { id } = sandbox;
+  // This server may have had it when the node was lost: then its end is that of any other.
+  await app.live.cancel(id, reason);
+  const live = app.live.get(id);
+  const ending = live === undefined ? app.live.ending(id) : endSandbox(app, live, reason);
+  if (ending !== undefined) {
+    await ending;
+    return;
+  }
   await releaseSandbox(app, sandbox);
-  const reason = "server-restart";
   await step("recover.sandbox", () =>
     app.store.sandboxes.finish(id, reason, Date.now(), auditEvent(null, "sandbox-end", sandbox, { reason })),
   );
   app.metrics.countEnd(reason);
-  app.logger.info({ sandboxId: id }, "sandbox ended with the server that ran it");
+  app.logger.info({ sandboxId: id }, "sandbox ended with the run of the node that had it");
 }
 
 async function settleDisk(app: AppContext, disk: Disk): Promise<void> {

@@ -7,7 +7,7 @@ import { CaissonError } from "@caisson/model";
 import type { Node, NodeDescription } from "@caisson/node";
 import pino from "pino";
 import type { AppContext } from "../context.ts";
-import { connectedNode, NodeDirectory } from "../nodes/node-directory.ts";
+import { type ConnectedNode, connectedNode, NodeDirectory } from "../nodes/node-directory.ts";
 import { makeRoom, RoomMaker, withRoom } from "./room.ts";
 
 const DESCRIPTION: NodeDescription = {
@@ -17,6 +17,12 @@ const DESCRIPTION: NodeDescription = {
   placeBound: null,
   retriedWorkCount: 0,
 };
+
+function ownOf({ nodes }: AppContext): ConnectedNode {
+  const { own } = nodes;
+  assert.ok(own);
+  return own;
+}
 
 /** A pool with 100 bytes of headroom, and nothing deleted in it. */
 function emptyHanded(pool: { freeBytes: number }, makeRoom: () => void = () => {}): AppContext {
@@ -51,10 +57,10 @@ test("work that finds no room is tried once more when some was made, and fails a
     if (pool.freeBytes < 200) throw new CaissonError("STORAGE_FULL", `try ${tries}`);
     return "done";
   };
-  await assert.rejects(withRoom(app, app.nodes.own, "ord", work), /try 1/);
+  await assert.rejects(withRoom(app, ownOf(app), "ord", work), /try 1/);
   freedBytes = 200;
   tries = 0;
-  assert.equal(await withRoom(app, app.nodes.own, "ord", work), "done");
+  assert.equal(await withRoom(app, ownOf(app), "ord", work), "done");
   assert.equal(tries, 2);
 });
 
@@ -72,7 +78,7 @@ test("the disk that needs room is served however many older deletions lie on oth
   const own = { totalBytes: 1000, headroomBytes: 100, freeBytes: 500, availableBytes: 400, problem: null };
   const app = emptyHanded({ freeBytes: 0 });
   Object.assign(app, { locks: new KeyedLock() });
-  Object.assign(app.nodes.own.node, {
+  Object.assign(ownOf(app).node, {
     async poolCapacity() {
       const availableBytes = purged.length > 0 ? 400 : 50;
       return {
@@ -98,6 +104,6 @@ test("the disk that needs room is served however many older deletions lie on oth
     beginPurgeOf: async (_owner: Owner, id: string) => deleted.find((disk) => disk.id === id),
     forget: async () => undefined,
   });
-  await makeRoom(app, app.nodes.own, "ord");
+  await makeRoom(app, ownOf(app), "ord");
   assert.deepEqual(purged, [full]);
 });

@@ -2,6 +2,7 @@ import type { Owner } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { Node, NodeDescription } from "@caisson/node";
 import type { Region } from "../region.ts";
+import type { RemoteNode } from "./remote-node.ts";
 
 /** A run of a node that this server can reach, and what it said of itself when it began. */
 export interface ConnectedNode {
@@ -29,11 +30,12 @@ export interface Placed {
 
 /** The nodes that this server can reach now. What is on another one waits for it: use cases ask here for each thing that they touch. */
 export class NodeDirectory {
-  /** The node of this server's own host. */
-  readonly ownId: string;
+  /** The node of this server's own host; null: it has none. */
+  readonly ownId: string | null;
   readonly #connected = new Map<string, ConnectedNode>();
+  readonly #expected = new Map<string, Pick<RemoteNode, "problem">>();
 
-  constructor(ownId: string) {
+  constructor(ownId: string | null) {
     this.ownId = ownId;
   }
 
@@ -42,14 +44,37 @@ export class NodeDirectory {
     this.#connected.set(connected.owner.nodeId, connected);
   }
 
-  /** That of this server's own host. */
-  get own(): ConnectedNode {
-    const own = this.get(this.ownId);
-    if (own === null) throw new Error("this server's own node has not begun");
-    return own;
+  /** Ends the use of a run that was added, unless another one of its node has been added since. */
+  remove(connected: ConnectedNode): void {
+    const { nodeId } = connected.owner;
+    if (this.get(nodeId) === connected) this.#connected.delete(nodeId);
   }
 
-  /** In no particular order. */
+  /** Says that this server connects to a node, and who knows why it cannot. */
+  expect(nodeId: string, remote: Pick<RemoteNode, "problem">): void {
+    this.#expected.set(nodeId, remote);
+  }
+
+  /** Takes `expect` back, and what was added of the node. */
+  forget(nodeId: string): void {
+    this.#expected.delete(nodeId);
+    this.#connected.delete(nodeId);
+  }
+
+  /** That of this server's own host; null: it has none. */
+  get own(): ConnectedNode | null {
+    return this.ownId === null ? null : this.get(this.ownId);
+  }
+
+  /** Why this server cannot reach a node, as the end of a sentence; null: it can. */
+  whyNot(nodeId: string): string | null {
+    if (this.#connected.has(nodeId)) return null;
+    const remote = this.#expected.get(nodeId);
+    if (remote === undefined) return "this server is not connected to it";
+    return remote.problem ?? "what ran there before is being settled";
+  }
+
+  /** Those that can be reached, in no particular order. */
   all(): readonly ConnectedNode[] {
     return [...this.#connected.values()];
   }
@@ -93,10 +118,11 @@ export class NodeDirectory {
 
   /** The error of `of`, for something that `find` has not found. */
   unavailable({ id, region, owner: { nodeId } }: Placed): CaissonError {
-    if (this.get(nodeId) === null)
+    const reason = this.whyNot(nodeId);
+    if (reason !== null)
       return new CaissonError(
         "NODE_UNAVAILABLE",
-        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach. Start that node again; \`caisson nodes show ${nodeId}\` tells where it is`,
+        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach: ${reason}. Try again when \`caisson nodes show ${nodeId}\` shows it live and connected`,
       );
     return new CaissonError(
       "REGION_UNAVAILABLE",

@@ -8,13 +8,19 @@ import { recordPoolEvent } from "./pool-event.ts";
 /**
  * Applies the sizes of the settings, `pool.size` and those of `pool.disks`, which were raised, without a restart: it reads them again and makes every
  * region's pool of this host that large. What it has grown stays grown, also when a later region fails, and a start with the same settings does the same. Throws `FORBIDDEN`,
- * `INVALID_CONFIG` for settings that cannot be read or name no size, and `INVALID_CAPACITY` for a size that is smaller.
+ * `INVALID_CONFIG` for settings that cannot be read or name no size, or where this host has no pool, and `INVALID_CAPACITY` for a size that is smaller.
  */
 export async function growPools(app: AppContext, actor: Actor): Promise<readonly PoolCapacity[]> {
   requireAdmin(actor, "make the pools larger");
   const sizes = readPoolSizes(app.config.configPath);
   const capacities: PoolCapacity[] = [];
-  const { node, regions } = app.nodes.own;
+  const { own } = app.nodes;
+  if (own === null)
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      "Cannot grow a pool: this server has none. Raise the sizes in the settings of the node that has it, and start that node again",
+    );
+  const { node, regions } = own;
   for (const region of regions.keys()) {
     const further = sizes.disks.map(({ sizeBytes, directory }) => ({ sizeBytes, disk: directory }));
     const wanted = [{ sizeBytes: sizes.sizeBytes, disk: null }, ...further].filter(hasSize);

@@ -1,7 +1,7 @@
 import { step } from "@caisson/linux";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { requireLiveSandbox } from "../sandboxes/sandbox-get.ts";
+import { requireLiveSandbox, sandboxNotFound } from "../sandboxes/sandbox-get.ts";
 import type { Preview, PreviewTarget } from "./preview.ts";
 import { PreviewKey } from "./preview-key.ts";
 
@@ -23,7 +23,7 @@ export async function createPreview(
   sandboxId: string,
   { target, isPrivate, isHostRewritten }: NewPreview,
 ): Promise<{ readonly preview: Preview; readonly token: string | null }> {
-  const sandbox = requireLiveSandbox(app, actor, sandboxId);
+  const sandbox = await requireLiveSandbox(app, actor, sandboxId);
   app.previews.requireRoom(sandbox);
   // Before the client is answered: its next call is the RPC, which needs it.
   await app.previews.openLink(sandbox);
@@ -31,7 +31,7 @@ export async function createPreview(
   const label = app.previews.newLabel();
   const event = auditEvent(actor, "preview-create", sandbox.record, { label: label.slice(0, 4), isPrivate });
   await step("preview-create.commit", () => app.store.events.record(event));
-  requireLiveSandbox(app, actor, sandboxId);
+  if (sandbox.ending !== null) throw sandboxNotFound(sandboxId);
   app.previews.requireRoom(sandbox);
   const preview: Preview = { label, sandbox, target, key, isHostRewritten, createdAtMs: Date.now() };
   app.previews.add(preview);

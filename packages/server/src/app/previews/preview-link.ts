@@ -10,14 +10,14 @@ export interface LinkOptions {
 }
 
 /** A link that opens a private preview in a browser. Throws `SANDBOX_NOT_FOUND`, `PREVIEW_NOT_FOUND`, and `INVALID_REQUEST` for a public one. */
-export function createPreviewLink(
+export async function createPreviewLink(
   app: AppContext,
   actor: Actor,
   sandboxId: string,
   domain: string,
   { lifetimeMs, path }: LinkOptions,
-): { readonly url: string; readonly expiresAtMs: number } {
-  const preview = requirePreview(app, actor, sandboxId, domain);
+): Promise<{ readonly url: string; readonly expiresAtMs: number }> {
+  const preview = await requirePreview(app, actor, sandboxId, domain);
   if (preview.key === null) {
     throw new CaissonError(
       "INVALID_REQUEST",

@@ -8,7 +8,7 @@ import { requirePreview } from "./preview-get.ts";
  * tells of it, but never open with one that says otherwise. Throws `SANDBOX_NOT_FOUND` or `PREVIEW_NOT_FOUND`.
  */
 export async function revokePreview(app: AppContext, actor: Actor, sandboxId: string, domain: string): Promise<void> {
-  const preview = requirePreview(app, actor, sandboxId, domain);
+  const preview = await requirePreview(app, actor, sandboxId, domain);
   app.previews.remove(preview);
   const event = auditEvent(actor, "preview-revoke", preview.sandbox.record, { label: preview.label.slice(0, 4) });
   await step("preview-revoke.event", () => app.store.events.record(event));

@@ -79,6 +79,11 @@ export class LiveSandboxes {
     return this.#creations.has(id);
   }
 
+  /** Whether it is being created, runs, or ends. */
+  isKnown(id: string): boolean {
+    return this.#creations.has(id) || this.#byId.has(id) || this.#endings.has(id);
+  }
+
   /** Ends the creation of a sandbox, and resolves when it is undone, or has become a live sandbox all the same. */
   async cancel(id: string, reason: StopReason): Promise<void> {
     const creation = this.#creations.get(id);

@@ -1,8 +1,7 @@
 import type { NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
-import type { UndoStack } from "@caisson/linux";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
-import type { ExitCause, SandboxSpec, StartedSandbox } from "@caisson/node";
+import type { SandboxEnd, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
@@ -10,7 +9,7 @@ import { auditEvent } from "../operations/audit-event.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
-import { endAt, endSandbox } from "./sandbox-end.ts";
+import { goLive } from "./sandbox-live.ts";
 import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
 import { releaseSandbox } from "./sandbox-release.ts";
@@ -112,7 +111,11 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   });
   signal.removeEventListener("abort", trackUndoing);
   logTrace(app, id, marks, run.value);
-  return adopt(app, { record, volumeIds, made, end });
+  const release = async (): Promise<SandboxEnd> => {
+    await made[Symbol.asyncDispose]();
+    return end;
+  };
+  return goLive(app, { record, volumeIds, release });
 }
 
 function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSpec {
@@ -133,47 +136,6 @@ function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSp
 function stopReasonOf({ aborted, reason }: AbortSignal): StopReason {
   if (!aborted) return "start-failed";
   return reason instanceof CreationEnded ? reason.reason : "cancelled";
-}
-
-/** From here on the sandbox's end gives everything back. Nothing in here can fail. */
-function adopt(
-  app: AppContext,
-  {
-    record,
-    volumeIds,
-    made,
-    end,
-  }: {
-    readonly record: SandboxRecord;
-    readonly volumeIds: readonly string[];
-    readonly made: UndoStack;
-    readonly end: { readonly damages: readonly string[] };
-  },
-): LiveSandbox {
-  const { promise: ended, resolve: markEnded } = Promise.withResolvers<void>();
-  const { promise: exited, resolve: markExited } = Promise.withResolvers<ExitCause>();
-  const live: LiveSandbox = {
-    record,
-    exited,
-    markExited,
-    volumeIds,
-    async release() {
-      await made[Symbol.asyncDispose]();
-      live.damages = end.damages;
-    },
-    damages: [],
-    mode: record.stopAtMs === null ? "session" : "duration",
-    keepUntilMs: 0,
-    timer: null,
-    ending: null,
-    ended,
-    markEnded,
-  };
-  app.live.add(live);
-  if (record.stopAtMs !== null) endAt(app, live, record.stopAtMs, "timeout");
-  // A sandbox whose first process is gone has nothing left to do, whatever its mode.
-  void exited.then((cause) => endSandbox(app, live, cause));
-  return live;
 }
 
 /** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`. */

@@ -64,9 +64,13 @@ export function endAt(app: AppContext, live: LiveSandbox, atMs: number, reason: 
 export async function primaryLeft(app: AppContext, live: LiveSandbox): Promise<void> {
   if (live.mode === "duration" || live.ending !== null) return;
   // A sandbox that ends by itself closes the connection too; then that is the reason, not the creator.
-  const cause = await app.nodes.of(live.record).node.ownEnd(live.record.id);
+  // Where the node was lost, the connection went with it.
+  const cause = await app.nodes
+    .find(live.record)
+    ?.node.ownEnd(live.record.id)
+    .catch(() => null);
   if (live.ending !== null) return;
-  if (cause === null) endAt(app, live, live.keepUntilMs, "primary-left");
+  if (cause == null) endAt(app, live, live.keepUntilMs, "primary-left");
   else void endSandbox(app, live, cause);
 }
 

@@ -28,11 +28,29 @@ export async function waitForSandboxEnd(app: AppContext, actor: Actor, id: strin
   return getSandbox(app, actor, id);
 }
 
-/** A sandbox of the actor's organization that runs and is not ending. Throws `SANDBOX_NOT_FOUND`. */
-export function requireLiveSandbox(app: AppContext, actor: Actor, id: string): LiveSandbox {
+/**
+ * A sandbox of the actor's organization that runs and is not ending. Throws `SANDBOX_NOT_FOUND`, and `NODE_UNAVAILABLE` for one that runs on a node which this server has not
+ * taken up since its start.
+ */
+export async function requireLiveSandbox(app: AppContext, actor: Actor, id: string): Promise<LiveSandbox> {
+  const live = findLiveSandbox(app, actor, id);
+  if (live !== null) return live;
+  const row = app.live.isKnown(id) ? null : await app.store.sandboxes.get(actor.organization.id, id);
+  // It may have been taken up, or have ended, meanwhile.
+  const now = findLiveSandbox(app, actor, id);
+  if (now !== null) return now;
+  if (row?.status !== "running" || app.live.isKnown(id)) throw sandboxNotFound(id);
+  app.nodes.of(row);
+  throw new CaissonError(
+    "NODE_UNAVAILABLE",
+    `Cannot use ${id} yet: what runs on its node is being taken up. Try again`,
+  );
+}
+
+function findLiveSandbox(app: AppContext, actor: Actor, id: string): LiveSandbox | null {
   const live = app.live.get(id);
-  if (live !== undefined && live.ending === null && live.record.organizationId === actor.organization.id) return live;
-  throw sandboxNotFound(id);
+  const isUsable = live?.ending === null && live.record.organizationId === actor.organization.id;
+  return isUsable ? live : null;
 }
 
 export function sandboxNotFound(id: string): CaissonError {

@@ -1,7 +1,7 @@
 import { step } from "@caisson/linux";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import { requireLiveSandbox } from "../sandboxes/sandbox-get.ts";
+import { requireLiveSandbox, sandboxNotFound } from "../sandboxes/sandbox-get.ts";
 import type { SshEndpoint } from "./ssh-accesses.ts";
 
 export interface CreatedSshAccess extends SshEndpoint {
@@ -14,13 +14,13 @@ export interface CreatedSshAccess extends SshEndpoint {
  * first: a name that is handed out is on record. Throws `SANDBOX_NOT_FOUND`, `NOT_SUPPORTED` and `CONCURRENCY_LIMIT_EXCEEDED`.
  */
 export async function createSshAccess(app: AppContext, actor: Actor, sandboxId: string): Promise<CreatedSshAccess> {
-  const sandbox = requireLiveSandbox(app, actor, sandboxId);
+  const sandbox = await requireLiveSandbox(app, actor, sandboxId);
   const endpoint = app.ssh.requireEndpoint();
   app.ssh.requireRoom(sandbox);
   const username = app.ssh.newName();
   const event = auditEvent(actor, "ssh-access-create", sandbox.record, { username: username.slice(0, 4) });
   await step("ssh-access-create.commit", () => app.store.events.record(event));
-  requireLiveSandbox(app, actor, sandboxId);
+  if (sandbox.ending !== null) throw sandboxNotFound(sandboxId);
   app.ssh.requireRoom(sandbox);
   const access = app.ssh.add(username, sandbox, actor.token.id);
   access.forget = app.connections.add(actor.token.id, () => app.ssh.remove(access));

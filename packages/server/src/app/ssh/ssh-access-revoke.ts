@@ -15,7 +15,7 @@ export async function revokeSshAccess(
   sandboxId: string,
   username: string | null,
 ): Promise<void> {
-  const sandbox = requireLiveSandbox(app, actor, sandboxId);
+  const sandbox = await requireLiveSandbox(app, actor, sandboxId);
   const count = username === null ? app.ssh.removeAll(sandbox) : removeOne(app, sandbox, username);
   const event = auditEvent(actor, "ssh-access-revoke", sandbox.record, { count });
   await step("ssh-access-revoke.event", () => app.store.events.record(event));

@@ -1,0 +1,23 @@
+import type { Node, NodeDescription, TakeNodeEvent } from "@caisson/node";
+
+/** A node on another machine, over a connection that is made again when it is lost. Without one, every call fails with `NODE_UNAVAILABLE`. */
+export interface RemoteNode extends Node, AsyncDisposable {
+  /** Why there is no connection, as the end of a sentence; null: there is one. */
+  readonly problem: string | null;
+  /** Says which generation its calls are of. Before that, a run that is new to this object takes none but `describe`. Throws when it is another run meanwhile. */
+  begin(runId: string, generation: number): void;
+}
+
+export interface RemoteNodeOptions {
+  readonly nodeId: string;
+  /** Asked before each try to connect. */
+  readonly address: () => Promise<{ readonly host: string; readonly port: number }>;
+  readonly takeEvent: TakeNodeEvent;
+  /** A connection stands. */
+  readonly onConnected: (description: NodeDescription) => void;
+  /** It was lost. */
+  readonly onLost: (reason: string) => void;
+}
+
+/** Begins to connect, and returns at once. */
+export type OpenRemoteNode = (options: RemoteNodeOptions) => RemoteNode;

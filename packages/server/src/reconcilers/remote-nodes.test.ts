@@ -1,0 +1,330 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { after, before, suite, test } from "node:test";
+import { type Disk, type Organization, openSqliteStore, type SandboxRecord, type Store } from "@caisson/database";
+import { KeyedLock, PersistentWork } from "@caisson/linux";
+import { newId } from "@caisson/model";
+import { TEST_BASE_IMAGE, TEST_REGION } from "@caisson/node/testing";
+import { decodeSandboxConfig } from "@caisson/protocol";
+import pino from "pino";
+import { Machine } from "../../testing/machine.ts";
+import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
+import { LiveConnections } from "../app/access/live-connections.ts";
+import type { Actor, AppContext } from "../app/context.ts";
+import { RoomMaker } from "../app/disks/room.ts";
+import { NodeDirectory } from "../app/nodes/node-directory.ts";
+import { forgetNode } from "../app/nodes/node-forget.ts";
+import { auditEvent } from "../app/operations/audit-event.ts";
+import { Previews } from "../app/previews/previews.ts";
+import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes.ts";
+import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
+import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
+import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
+import { killSandbox } from "../app/sandboxes/sandbox-kill.ts";
+import { SshAccesses } from "../app/ssh/ssh-accesses.ts";
+import { TransferPlaces } from "../app/transfers/transfer-places.ts";
+import { createSnapshot } from "../app/volumes/snapshot-create.ts";
+import { createVolume } from "../app/volumes/volume-create.ts";
+import { loadConfig } from "../config.ts";
+import { CredentialsFile } from "../credentials.ts";
+import { Metrics } from "../metrics/metrics.ts";
+import { RemoteNodes } from "./remote-nodes.ts";
+
+const WAIT_MS = 20_000;
+const logger = pino({ level: "silent" });
+
+/** A server without a node of its own, as far as it decides. */
+class Control implements AsyncDisposable {
+  readonly app: AppContext;
+  readonly remote: RemoteNodes;
+
+  constructor(directory: string, store: Store, machines: ReadonlyMap<string, Machine>) {
+    const config = loadConfig({ dataDirectory: directory }, {});
+    const nodes = new NodeDirectory(null);
+    const metrics = new Metrics();
+    this.app = {
+      config,
+      store,
+      nodes,
+      locks: new KeyedLock(),
+      room: new RoomMaker(),
+      live: new LiveSandboxes(),
+      connections: new LiveConnections(),
+      previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
+      ssh: new SshAccesses(0),
+      transfers: new TransferPlaces(config.transfers),
+      credentials: new CredentialsFile(store, directory),
+      persistent: new PersistentWork(logger),
+      metrics,
+      logger,
+    };
+    this.remote = new RemoteNodes(this.app, (options) => {
+      const machine = machines.get(options.nodeId);
+      assert.ok(machine);
+      return machine.open(options);
+    });
+  }
+
+  /** Ends it as a crash does: nothing more of it happens. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { timer } of this.app.live.all()) if (timer !== null) clearTimeout(timer);
+    await this.remote[Symbol.asyncDispose]();
+    await this.app.persistent.close();
+    this.app.metrics[Symbol.dispose]();
+  }
+}
+
+async function eventually(what: string, isSo: () => Promise<boolean> | boolean): Promise<void> {
+  const untilMs = performance.now() + WAIT_MS;
+  while (!(await isSo())) {
+    if (performance.now() > untilMs) throw new Error(`not within ${WAIT_MS} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
+  let directory: string;
+  let store: Store;
+  let control: Control;
+  let actor: Actor;
+  const machines = new Map<string, Machine>();
+
+  const machineOf = ({ owner }: Pick<Disk, "owner">): Machine => {
+    const machine = machines.get(owner.nodeId);
+    assert.ok(machine);
+    return machine;
+  };
+  const otherThan = (machine: Machine): Machine => {
+    const other = [...machines.values()].find((candidate) => candidate !== machine);
+    assert.ok(other);
+    return other;
+  };
+  const makeVolume = (slug: string) =>
+    createVolume(control.app, actor, { slug, region: TEST_REGION, capacity: "300MB" });
+  const start = (volume: string | null, lifetimeMs: number | null): Promise<LiveSandbox> => {
+    const wanted = {
+      root: { volume: TEST_BASE_IMAGE },
+      ...(volume === null ? {} : { volumes: { "/v": volume } }),
+      ...(lifetimeMs === null ? {} : { timeout: `${lifetimeMs / 1000}s` }),
+    };
+    const config = decodeSandboxConfig(Buffer.from(JSON.stringify(wanted)).toString("base64"), Date.now());
+    return createSandbox(control.app, actor, config, null, new AbortController().signal);
+  };
+  const rowOf = async (id: string): Promise<SandboxRecord> => {
+    const row = await store.sandboxes.get(actor.organization.id, id);
+    assert.ok(row);
+    return row;
+  };
+  const reasonOf = async (id: string) => {
+    const { status, stopReason } = await rowOf(id);
+    return status === "stopped" ? stopReason : null;
+  };
+  const restartControl = async (patienceMs = WAIT_MS) => {
+    await control[Symbol.asyncDispose]();
+    control = new Control(directory, store, machines);
+    await control.remote.start(patienceMs);
+  };
+  const generationOf = async (machine: Machine) => (await store.nodes.get(machine.id))?.generation;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "caisson-control-"));
+    store = openSqliteStore(join(directory, "caisson.db"));
+    const organization: Organization = { id: "org_a", slug: ADMIN_ORGANIZATION, createdAtMs: 0 };
+    await store.organizations.create(
+      organization,
+      auditEvent(null, "organization-create", { id: "a", organizationId: organization.id }),
+    );
+    actor = { organization, token: { id: "tok_a", organizationId: organization.id, name: "a", createdAtMs: 0 } };
+    for (const id of ["nod_a", "nod_b"]) {
+      const event = auditEvent(null, "node-join", { id, organizationId: organization.id });
+      const hash = Buffer.from(id);
+      await store.joining.createToken({ id: `jtk_${id}`, region: null }, hash, 60_000, event);
+      await store.joining.join(hash, { nodeId: id, keyFingerprint: id, address: `${id}:8485` }, event);
+      machines.set(id, await Machine.boot(id));
+    }
+    control = new Control(directory, store, machines);
+    await control.remote.start(WAIT_MS);
+  });
+
+  after(async () => {
+    await control[Symbol.asyncDispose]();
+    for (const machine of machines.values()) await machine[Symbol.asyncDispose]();
+    await store.close();
+    await rm(directory, { recursive: true });
+  });
+
+  test("begins their runs, and uses what lies on each through that one", async () => {
+    for (const machine of machines.values()) {
+      assert.equal(await generationOf(machine), 1);
+      assert.equal(machine.generation, 1);
+    }
+    const volume = await makeVolume("first");
+    const machine = machineOf(volume);
+    const live = await start("first", 60_000);
+    assert.equal(live.record.owner.nodeId, machine.id);
+    const snapshot = await createSnapshot(control.app, actor, "first", { slug: "copy" });
+    assert.deepEqual([snapshot.owner.nodeId, snapshot.consistency], [machine.id, "frozen"]);
+    const present = new Set(await machine.host.node.listDisks(TEST_REGION));
+    assert.ok(present.has(volume.id) && present.has(snapshot.id));
+    assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
+  });
+
+  test("answers for a node that is cut off with what to do, goes on with the others, and with that one when it is back", async () => {
+    const volume = await makeVolume("cut");
+    const machine = machineOf(volume);
+    const other = otherThan(machine);
+    const live = await start("cut", 60_000);
+    machine.cut();
+    for (const refused of [createSnapshot(control.app, actor, "cut", { slug: "lost" }), start("cut", null)])
+      await assert.rejects(refused, {
+        code: "NODE_UNAVAILABLE",
+        message: /on node nod_\w+, which this server cannot reach: the cable is cut.*caisson nodes show/,
+      });
+    assert.ok(control.app.nodes.get(other.id), "the other goes on");
+    await machine.mend();
+    await eventually("it can be used", () => control.app.nodes.get(machine.id) !== null);
+    assert.equal(await generationOf(machine), 1, "the run has begun before");
+    await createSnapshot(control.app, actor, "cut", { slug: "found" });
+    assert.equal((await rowOf(live.record.id)).status, "running");
+    assert.equal(await requireLiveSandbox(control.app, actor, live.record.id), live);
+    assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
+  });
+
+  test("ends what it was asked to end while the node was cut off, when that is back, and keeps the volume until then", async () => {
+    const volume = await makeVolume("held");
+    const machine = machineOf(volume);
+    const live = await start("held", 60_000);
+    machine.cut();
+    const killed = killSandbox(control.app, actor, live.record.id);
+    await eventually("the end has begun", async () => (await rowOf(live.record.id)).status === "stopping");
+    assert.deepEqual(await store.sandboxes.holders(volume.id), [{ sandboxId: live.record.id, isReadOnly: false }]);
+    await machine.mend();
+    assert.equal(await killed, "stopped");
+    assert.deepEqual(await store.sandboxes.holders(volume.id), []);
+  });
+
+  test("goes on after its own restart with what runs for a time, and ends what has lost its creator, its row or its processes", async () => {
+    for (const slug of ["goes-on", "session", "vanished"]) await makeVolume(slug);
+    const goesOn = await start("goes-on", 60_000);
+    const session = await start("session", null);
+    const vanished = await start("vanished", 60_000);
+    const exited = await start(null, 60_000);
+    const ids = [goesOn, session, vanished, exited].map(({ record }) => record.id);
+    const host = (live: LiveSandbox) => machineOf(live.record).host;
+    await control[Symbol.asyncDispose]();
+    await host(vanished).node.stopSandbox(vanished.record.id);
+    host(exited).runtime.exit(exited.record.id, "out-of-memory");
+    const [machine] = machines.values();
+    assert.ok(machine);
+    const { regions } = await machine.host.node.describe();
+    const rowless = {
+      id: newId("sbx", TEST_REGION),
+      region: TEST_REGION,
+      hostname: null,
+      root: { kind: "image", imageId: regions[0]?.baseImages[0]?.imageId ?? "" },
+      mounts: [],
+      limits: { memoryBytes: 2 ** 28, cpuCount: 1, pidsMax: 100, terminalsMax: 10 },
+      env: {},
+      egress: null,
+    } as const;
+    await machine.host.node.startSandbox(rowless, new AbortController().signal);
+
+    control = new Control(directory, store, machines);
+    // Its node has not been taken up: that is not the same as no such sandbox.
+    await assert.rejects(requireLiveSandbox(control.app, actor, goesOn.record.id), { code: "NODE_UNAVAILABLE" });
+    await control.remote.start(WAIT_MS);
+    await eventually("all ends", async () =>
+      (await Promise.all(ids.slice(1).map(reasonOf))).every((reason) => reason !== null),
+    );
+    assert.deepEqual(await Promise.all(ids.map(reasonOf)), [null, "primary-left", "node-lost", "out-of-memory"]);
+    const again = await requireLiveSandbox(control.app, actor, goesOn.record.id);
+    assert.notEqual(again, goesOn);
+    assert.ok(again.timer, "its time is watched again");
+    const agent = openAgent(control.app, again);
+    agent.write("hello");
+    const [answer] = (await Array.fromAsync(agent.take(1))) as Buffer[];
+    assert.equal(String(answer), "hello");
+    await eventually("what has no row is stopped", async () =>
+      (await machine.host.node.listSandboxes()).every(({ id }) => id !== rowless.id),
+    );
+    assert.equal(await killSandbox(control.app, actor, goesOn.record.id), "stopped");
+    for (const { id } of await Promise.all(["goes-on", "session", "vanished"].map((slug) => mustFind(slug))))
+      assert.deepEqual(await store.sandboxes.holders(id), []);
+  });
+
+  const mustFind = async (slug: string): Promise<Disk> => {
+    const disk = await store.disks.find(actor.organization.id, "volume", slug);
+    assert.ok(disk);
+    return disk;
+  };
+
+  for (const isControlThere of [true, false])
+    test(`a node that starts again has lost its sandboxes, and their volumes are recovered before they are free, ${isControlThere ? "with the server that had them" : "also when that started again too"}`, async () => {
+      const slug = `lost-${isControlThere}`;
+      const volume = await makeVolume(slug);
+      const machine = machineOf(volume);
+      const live = await start(slug, 60_000);
+      const { id } = live.record;
+      const generation = (await generationOf(machine)) ?? 0;
+      await machine.stop();
+      if (!isControlThere) {
+        await restartControl(100);
+        await assert.rejects(createSnapshot(control.app, actor, slug, { slug: `${slug}-early` }), {
+          code: "NODE_UNAVAILABLE",
+        });
+        assert.equal((await rowOf(id)).status, "running");
+      }
+      machine.calls.length = 0;
+      machine.hanging.add("recoverDisk");
+      await machine.start();
+      await eventually("the volume is being recovered", () => machine.calls.includes("recoverDisk"));
+      assert.deepEqual(await store.sandboxes.holders(volume.id), [{ sandboxId: id, isReadOnly: false }]);
+      machine.hanging.clear();
+      machine.cut();
+      await machine.mend();
+      await eventually("the sandbox has ended", async () => (await reasonOf(id)) === "node-lost");
+      assert.deepEqual([await generationOf(machine), machine.generation], [generation + 1, generation + 1]);
+      assert.ok(!machine.calls.includes("stopSandbox"), "the new run never had it");
+      const next = await start(slug, null);
+      assert.equal(await killSandbox(control.app, actor, next.record.id), "stopped");
+    });
+
+  test("a node that does not answer keeps neither the server from starting nor the others from working", async () => {
+    const volume = await makeVolume("quick");
+    const other = machineOf(volume);
+    const machine = otherThan(other);
+    for (const method of ["listSandboxes", "poolCapacity", "placesOf"] as const) machine.hanging.add(method);
+    await restartControl(2_000);
+    assert.ok(control.app.nodes.get(other.id));
+    await createSnapshot(control.app, actor, "quick", { slug: "quick-copy" });
+    const { seenAtMs = 0 } = (await store.nodes.get(machine.id)) ?? {};
+    await eventually(
+      "its lease is renewed all the same",
+      async () => ((await store.nodes.get(machine.id))?.seenAtMs ?? 0) > seenAtMs,
+    );
+    machine.hanging.clear();
+    await restartControl();
+  });
+
+  test("a node that was forgotten is left", async () => {
+    const id = "nod_c";
+    const event = auditEvent(null, "node-join", { id, organizationId: actor.organization.id });
+    await store.joining.createToken({ id: "jtk_c", region: null }, Buffer.from(id), 60_000, event);
+    await store.joining.join(Buffer.from(id), { nodeId: id, keyFingerprint: id, address: `${id}:8485` }, event);
+    const machine = await Machine.boot(id);
+    machines.set(id, machine);
+    await control.remote.look();
+    await eventually("it is taken up", () => control.app.nodes.get(id) !== null);
+    machine.cut();
+    using database = new DatabaseSync(join(directory, "caisson.db"));
+    database.exec(`UPDATE nodes SET lease_until_ms = 1 WHERE id = '${id}'`);
+    await forgetNode(control.app, actor, id);
+    await machine.mend();
+    await control.remote.look();
+    await eventually("it is left", () => control.app.nodes.whyNot(id) === "this server is not connected to it");
+    assert.equal(await store.nodes.get(id), null);
+  });
+});
