@@ -22,6 +22,8 @@ export interface TestServerOptions {
   readonly dataDirectory?: string;
   /** Default: any free port of 127.0.0.1. */
   readonly listen?: string;
+  /** `control`: without a node of its own, and without what that needs. Default: `all`. */
+  readonly role?: "all" | "control";
 }
 
 /** A real server in namespaces of its own, with a data directory of its own. */
@@ -29,21 +31,23 @@ export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
   readonly #env: Readonly<Record<string, string>>;
   readonly #listen: string;
+  readonly #role: "all" | "control";
   #settings = "";
   #process: ChildProcess | null = null;
   #output: string[] = [];
   endpoint = "";
   token = "";
 
-  private constructor(dataDirectory: string, env: Readonly<Record<string, string>>, listen: string) {
+  private constructor(dataDirectory: string, { env = {}, listen = "127.0.0.1:0", role = "all" }: TestServerOptions) {
     this.dataDirectory = dataDirectory;
     this.#listen = listen;
+    this.#role = role;
     this.#env = env;
   }
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    const server = new TestServer(dataDirectory, options.env ?? {}, options.listen ?? "127.0.0.1:0");
+    const server = new TestServer(dataDirectory, options);
     server.#settings = (await databaseSetting()) + withWarmCount(withStartTimeout(options.settings ?? ""));
     await server.writeSettings();
     try {
@@ -64,12 +68,16 @@ export class TestServer implements AsyncDisposable {
 
   /** Starts the process again after `stop` or `kill`, on the same data. */
   async start(): Promise<void> {
+    const isolate = this.#role === "control" ? [] : [join(root, "scripts/isolate.sh")];
+    const [program = "", ...command] = [...isolate, process.execPath];
     const child = spawn(
-      join(root, "scripts/isolate.sh"),
+      program,
       [
-        process.execPath,
+        ...command,
         join(root, "packages/server/src/main.ts"),
         "serve",
+        "--role",
+        this.#role,
         "--data",
         this.dataDirectory,
         "--listen",
