@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TestDisk } from "@caisson/storage/testing";
@@ -32,7 +32,10 @@ export class FaultHarness implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "caisson-faults-"));
     const plan = new FaultPlan(directory);
     await plan.reset();
-    const server = await TestServer.start({ env: plan.env });
+    const far = join(directory, "far");
+    await mkdir(far);
+    const settings = `[snapshot_store]\nurl = "file://${far}"\nreplication = "none"\n`;
+    const server = await TestServer.start({ env: plan.env, settings });
     this.#parts = { directory, plan, server, client: new TestClient(server) };
     this.useServer();
     await this.client.createVolume("witness");
@@ -94,6 +97,29 @@ export class FaultHarness implements AsyncDisposable {
 
   async exists(kind: "volumes" | "snapshots", slug: string): Promise<boolean> {
     return (await this.server.request(`/api/v2/${kind}/${slug}`)).status === 200;
+  }
+
+  /** Brings a snapshot into the snapshot store; rejects when the try fails. */
+  async replicate(slug: string): Promise<void> {
+    await this.rest("POST", `/api/v2/snapshots/${slug}/replicate`, {});
+    const state = await eventually(
+      `an end of the upload of ${slug}`,
+      async () => {
+        const { replication } = await this.client.extended<{ replication: { state: string } }>(
+          "GET",
+          `/api/v2/snapshots/${slug}`,
+        );
+        return replication.state === "uploading" ? null : replication.state;
+      },
+      60_000,
+    );
+    assert.equal(state, "replicated");
+  }
+
+  /** Whether the store shows the snapshot. */
+  async isInStore(snapshotId: string): Promise<boolean> {
+    const files = await readdir(join(this.#started().directory, "far"), { recursive: true });
+    return files.some((path) => path.startsWith("manifests/") && path.endsWith(snapshotId));
   }
 
   /** A sandbox that stays until `closeClients`. */

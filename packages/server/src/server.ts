@@ -11,6 +11,7 @@ import { RoomMaker } from "./app/disks/room.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
+import { Replicator } from "./app/replication/replicator.ts";
 import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
@@ -29,6 +30,7 @@ import { openOwnNode, takeUpOwnNode } from "./own-node.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { expireRows, startRowJobs } from "./reconcilers/periodic.ts";
 import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
+import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
@@ -78,6 +80,8 @@ export async function startServer(
   const nodes = new NodeDirectory(own?.owner.nodeId ?? null);
   if (own !== null) nodes.add(own);
 
+  const snapshotStore =
+    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
   const app: AppContext = {
     config,
     store,
@@ -90,6 +94,8 @@ export async function startServer(
     previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     transfers: new TransferPlaces(config.transfers),
+    snapshotStore,
+    replicator: new Replicator(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,
@@ -103,6 +109,7 @@ export async function startServer(
   const credentials = () => app.authority.controlCredentials();
   const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
   await remote.start(REMOTE_WAIT_MS);
+  if (snapshotStore !== null) undo.defer(app.replicator.start(app, snapshotStore));
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
