@@ -411,7 +411,10 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await sandbox.fs.writeTextFile("/v/file", id);
         await sandbox.sh`sync`;
       },
-      run: async () => void (await harness.lastSandbox?.kill()),
+      async run() {
+        await harness.lastSandbox?.kill();
+        await harness.untilPassed("sandbox-give-back.place:after");
+      },
       verify: (id) => harness.assertUsable(id, id),
     },
     {
