@@ -40,6 +40,11 @@ suite("metrics", { timeout: testTimeoutMs(300_000) }, () => {
     assert.ok(value !== undefined, `${name} is missing`);
     return value;
   };
+  /** The labels of everything that is about the one pool that there is. */
+  const poolLabels = async (): Promise<string> => {
+    const [node] = await client.rest<{ id: string }[]>("GET", "/api/v1/nodes");
+    return `node="${node?.id}",region="ord"`;
+  };
   const scrapeUntil = (what: string, name: string, isMet: (value: number) => boolean): Promise<Series> =>
     eventually(what, async () => {
       const series = await scrape();
@@ -88,7 +93,8 @@ suite("metrics", { timeout: testTimeoutMs(300_000) }, () => {
     await client.rest("DELETE", "/api/v2/volumes/gone");
     const series = await scrape();
     const [pool] = await client.rest<Record<string, number>[]>("GET", "/api/v1/pools");
-    const inRegion = (name: string) => read(series, `caisson_pool_${name}{region="ord"}`);
+    const labels = await poolLabels();
+    const inRegion = (name: string) => read(series, `caisson_pool_${name}{${labels}}`);
     assert.equal(inRegion("size_bytes"), pool?.total);
     assert.equal(inRegion("headroom_bytes"), pool?.headroom);
     assert.equal(inRegion("reclaimable_bytes"), pool?.deleted);
@@ -97,7 +103,7 @@ suite("metrics", { timeout: testTimeoutMs(300_000) }, () => {
     assert.ok(inRegion("used_ratio") > 0 && inRegion("used_ratio") < 1);
     assert.equal(inRegion("threshold_percent"), 0);
     const disks = (kind: string, state: string) =>
-      read(series, `caisson_disks{region="ord",kind="${kind}",state="${state}"}`);
+      read(series, `caisson_disks{${labels},kind="${kind}",state="${state}"}`);
     assert.deepEqual([disks("volume", "ready"), disks("volume", "deleted"), disks("snapshot", "ready")], [1, 1, 1]);
   });
 
@@ -106,7 +112,8 @@ suite("metrics", { timeout: testTimeoutMs(300_000) }, () => {
     await client.with({ volumes: { "/v": "large" } }, (sandbox) =>
       shell(sandbox, "yes | head -c 2G > /v/fill; sync; true"),
     );
-    await scrapeUntil("the threshold", 'caisson_pool_threshold_percent{region="ord"}', (percent) => percent >= 80);
+    const threshold = `caisson_pool_threshold_percent{${await poolLabels()}}`;
+    await scrapeUntil("the threshold", threshold, (percent) => percent >= 80);
   });
 
   test("name nothing of anybody, and do not grow with what clients ask for", async () => {

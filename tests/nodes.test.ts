@@ -60,6 +60,8 @@ suite("a server as a node", { timeout: 900_000 }, () => {
     assert.ok(node);
     const { id } = node;
     const expected = {
+      connected: true,
+      problem: null,
       address: "10.1.2.3",
       labels: { rack: "b4" },
       state: "live",
@@ -182,7 +184,14 @@ suite("a server as a node", { timeout: 900_000 }, () => {
     for (const volumes of [{ "/v": "growing" }, { "/a": "mine", "/b": "growing" }])
       assert.equal((await client.createRefused({ volumes }))[0], "503 NODE_UNAVAILABLE");
     await client.rest("DELETE", "/api/v2/volumes/mine?now=true");
-    assert.equal((await client.rest<Node>("GET", `${NODES}/${OTHER}`)).state, "suspect");
+    const lost = await client.rest<Node>("GET", `${NODES}/${OTHER}`);
+    const problem = "Cannot reach it: this server is not connected to it";
+    assert.deepEqual({ ...lost, state: "suspect", connected: false, problem }, lost);
+    const pools = await client.rest<{ node: string; problem: string | null; total: number }[]>("GET", "/api/v1/pools");
+    assert.deepEqual(pools.map((pool) => [pool.node === OTHER, pool.problem === null, pool.total > 0]).sort(), [
+      [false, true, true],
+      [true, false, false],
+    ]);
     const [code, message] = await client.refused("DELETE", `${NODES}/${OTHER}`);
     assert.equal(code, "409 NODE_IN_USE");
     assert.match(message, /it has vol_ord_\w+\. Start its server again/);

@@ -1,5 +1,5 @@
 import type { AuditEvent, NewDisk, Owner, Store } from "@caisson/database";
-import { sampleDisk } from "@caisson/database/testing";
+import { sampleDisk, sampleSandbox } from "@caisson/database/testing";
 
 /** Prepares a call, of a round, and returns it; only the call itself is measured. */
 export type StoreCall = (round: number) => Promise<() => Promise<unknown>>;
@@ -64,16 +64,7 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
   };
   const newSandbox = () => {
     made += 1;
-    return {
-      id: `sbx_ord_${run}${made}`,
-      owner,
-      organizationId: "org",
-      region: "ord",
-      labels: {},
-      memoryMib: 1280,
-      createdAtMs: Date.now(),
-      stopAtMs: null,
-    };
+    return sampleSandbox({ id: `sbx_ord_${run}${made}`, organizationId: "org", createdAtMs: Date.now() });
   };
   const starting = async (): Promise<string> => {
     const sandbox = newSandbox();
@@ -149,7 +140,7 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
     "disks.listDeleted": plain(() => disks.listDeleted(owner.nodeId, "ord", Date.now(), { limit: 100, after: null })),
     "disks.listUnmeasured": plain(() => disks.listUnmeasured(owner.nodeId, ["ord"], count, 500)),
     "disks.listUnsettled": plain(() => disks.listUnsettled(later)),
-    "disks.sumUsage": plain(() => disks.sumUsage("ord")),
+    "disks.sumUsage": plain(() => disks.sumUsage(owner.nodeId, "ord")),
     "disks.totals": plain(() => disks.totals()),
     "disks.listIds (a start of the server)": plain(() => disks.listIds(owner.nodeId)),
     "disks.expireIdempotencyKeys": plain(() => disks.expireIdempotencyKeys(0)),

@@ -1,3 +1,4 @@
+export { keptPlaces } from "./choose-node.ts";
 export { type CopyReport, copyToPostgres } from "./postgres/copy/copy-to-postgres.ts";
 export type { Installation } from "./postgres/ownership.ts";
 export { checkPostgres, migratePostgres, openPostgresStore, type PostgresCheck } from "./postgres/postgres-store.ts";

@@ -94,6 +94,10 @@ export function toJoinToken(row: Row): JoinToken {
   };
 }
 
+export function ownerOf({ id, generation }: NodeRecord): Owner {
+  return { nodeId: id, generation };
+}
+
 function toOwner(row: Row): Owner {
   return { nodeId: String(row.node_id), generation: Number(row.node_generation) };
 }
@@ -131,6 +135,7 @@ export function toDisk(row: Row): Disk {
 
 export function toDiskTotal(row: Row): DiskTotal {
   return {
+    nodeId: String(row.node_id),
     region: String(row.region),
     kind: row.kind as DiskKind,
     state: row.state as DiskState,

@@ -30,10 +30,6 @@ export function keyReused(key: string): CaissonError {
   );
 }
 
-export function volumeNotFound(id: string): CaissonError {
-  return new CaissonError("VOLUME_NOT_FOUND", `There is no such volume: ${JSON.stringify(id)}`);
-}
-
 export function organizationSlugTaken(slug: string, cause: unknown): CaissonError {
   return new CaissonError(
     "SLUG_ALREADY_IN_USE",
@@ -59,6 +55,17 @@ const FORGOTTEN = (nodeId: string): string =>
 
 export function nodeForgotten(nodeId: string): CaissonError {
   return new CaissonError("NODE_UNAVAILABLE", FORGOTTEN(nodeId));
+}
+
+/** `nodes`: those of the region. */
+export function regionUnavailable(region: string, nodes: readonly NodeRecord[]): CaissonError {
+  const seen = nodes.map(({ id, seenAtMs }) => `${id}, seen last at ${new Date(seenAtMs).toISOString()}`);
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    nodes.length === 0
+      ? `Cannot make anything in region ${JSON.stringify(region)}: it has no node. Choose a region of a node, which \`caisson nodes list\` shows`
+      : `Cannot make anything in region ${JSON.stringify(region)}: none of its nodes is live (${seen.join("; ")}). Start one of them`,
+  );
 }
 
 /** `latest`: the node's generation now; null: it was forgotten. */

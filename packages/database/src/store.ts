@@ -224,8 +224,11 @@ export interface ParentReference extends ObjectReference {
 export interface NewDisk {
   readonly kind: DiskKind;
   readonly id: string;
-  /** The node that has it, in the generation that began its creation, growth or purge. */
-  readonly owner: Owner;
+  /**
+   * The node that makes it: that of what it is made from. Null: a live node of the region, one that drains only if there is no other, and of these the one with the most
+   * free bytes.
+   */
+  readonly owner: Owner | null;
   readonly organizationId: string;
   readonly slug: string;
   readonly region: string;
@@ -260,6 +263,8 @@ export interface DiskUsage {
 
 export interface Disk extends NewDisk, DiskUsage {
   readonly sequence: number;
+  /** The node that has it, in the generation that began its creation, growth or purge. */
+  readonly owner: Owner;
   readonly state: DiskState;
   /** The recorded intent of an unfinished grow. */
   readonly growToBytes: number | null;
@@ -282,8 +287,9 @@ export interface UsageSums {
   readonly deletedBytes: number;
 }
 
-/** How many disks of one kind are in one state in a region, and what they hold alone, as measured last. None: absent. */
+/** How many disks of one kind are in one state in a region of a node, and what they hold alone, as measured last. None: absent. */
 export interface DiskTotal {
+  readonly nodeId: string;
   readonly region: string;
   readonly kind: DiskKind;
   readonly state: DiskState;
@@ -310,12 +316,16 @@ export interface IdempotencyKey {
   readonly requestHash: Uint8Array;
 }
 
+/** The object of an earlier request with the same key, or the node that is to make this one. */
+export type DiskReservation = { readonly existingId: string } | { readonly existingId: null; readonly owner: Owner };
+
 export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
-   * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs.
+   * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs. Throws `NODE_UNAVAILABLE` when a node is to be
+   * chosen and none of the region is live.
    */
-  reserve(disk: NewDisk, key?: IdempotencyKey): Promise<{ readonly existingId: string | null }>;
+  reserve(disk: NewDisk, key?: IdempotencyKey | null, choice?: NodeChoice): Promise<DiskReservation>;
   /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
   commit(
     id: string,
@@ -364,8 +374,8 @@ export interface DiskStore {
     beforeMs: number,
     page: { readonly limit: number; readonly after: Pick<Disk, "id" | "deletedAtMs"> | null },
   ): Promise<readonly Disk[]>;
-  /** Bytes that the region's disks hold alone, as they were measured last, by what the disks are. */
-  sumUsage(region: string): Promise<UsageSums>;
+  /** Bytes that the node's disks in the region hold alone, as they were measured last, by what the disks are. */
+  sumUsage(nodeId: string, region: string): Promise<UsageSums>;
   /** The disks of all organizations, counted. It takes the same time however many there are. */
   totals(): Promise<readonly DiskTotal[]>;
   /** What a start must settle: creations, purges and grows of the node that earlier generations of it had under way. */
@@ -380,8 +390,6 @@ export type SandboxStatus = "starting" | "running" | "stopping" | "stopped";
 
 export interface NewSandbox {
   readonly id: string;
-  /** The node that runs it, in the generation that does. */
-  readonly owner: Owner;
   readonly organizationId: string;
   readonly region: string;
   readonly labels: Labels;
@@ -393,6 +401,8 @@ export interface NewSandbox {
 
 export interface SandboxRecord extends NewSandbox {
   readonly sequence: number;
+  /** The node that runs it, in the generation that does. */
+  readonly owner: Owner;
   readonly status: SandboxStatus;
   /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`, `out-of-memory`. */
   readonly stopReason: string | null;
@@ -407,28 +417,67 @@ export interface Hold {
   readonly isReadOnly: boolean;
 }
 
-/** Why a reservation did not happen, as data: the caller may wait for a holder that is ending. */
+/** What became of a reservation, as data: the caller may wait for a holder that is ending, and says in its own words why there is no node. */
 export type ReserveOutcome =
-  | { readonly kind: "reserved" }
+  /** `owner`: the node that is to run it. */
+  | { readonly kind: "reserved"; readonly owner: Owner }
   | { readonly kind: "held"; readonly volumeId: string; readonly holders: readonly SandboxRecord[] }
   | { readonly kind: "limit"; readonly live: number }
-  /** `isKept`: the node has places left, for organizations with fewer sandboxes than this one. */
-  | { readonly kind: "full"; readonly isKept: boolean }
-  /** The node has places left, and less memory than this. */
-  | { readonly kind: "memory"; readonly freeMib: number }
-  | { readonly kind: "draining" };
+  /** No node has all of these disks. */
+  | { readonly kind: "scattered"; readonly disks: readonly DiskPlace[] }
+  /** None of the nodes that could run it is live. */
+  | { readonly kind: "unavailable"; readonly nodes: readonly NodeRecord[] }
+  /** Those that are live drain. */
+  | { readonly kind: "draining"; readonly nodes: readonly NodeRecord[] }
+  /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. `places` and `kept`: how many there are on all nodes that could run it. */
+  | { readonly kind: "full"; readonly isKept: boolean; readonly places: number; readonly kept: number }
+  /** A node has places left, and none more memory than this. */
+  | { readonly kind: "memory"; readonly freeMib: number };
+
+/** Which node has a disk. */
+export interface DiskPlace {
+  readonly id: string;
+  readonly slug: string;
+  readonly nodeId: string;
+}
 
 /** How many sandboxes an organization may have live. How many a node may is in the node's capacity. */
 export interface SandboxPlaces {
   readonly perOrganization: number;
-  /** The last places of the node, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. */
-  readonly kept: number;
+  /**
+   * The last places of each node, which only organizations with fewer than `keptEach` sandboxes get, where there is more than one organization. Null: a tenth of its
+   * places, rounded up. It is never all of them.
+   */
+  readonly kept: number | null;
   readonly keptEach: number;
 }
 
+/** What the caller knows of nodes that their rows do not say. */
+export interface NodeChoice {
+  /** The node in the caller's own process: it is live whatever its lease says. Throws `NODE_UNAVAILABLE` when that has begun again since. Default: none. */
+  readonly own?: Owner | null;
+  /** Nodes that the caller cannot reach: they are not chosen although their lease may hold still. Default: none. */
+  readonly unreachable?: readonly string[];
+}
+
+/** What decides on the node of a sandbox beside the volumes that it holds. */
+export interface SandboxPlacing extends NodeChoice {
+  /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
+  readonly rootSnapshotId?: string | null;
+}
+
 export interface SandboxStore {
-  /** One transaction: the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. Throws `VOLUME_NOT_FOUND` for a volume that is not ready. */
-  reserve(sandbox: NewSandbox, volumes: readonly Hold[], places: SandboxPlaces): Promise<ReserveOutcome>;
+  /**
+   * One transaction: the choice of the node, the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. The node is a live one of the region
+   * that does not drain, has all the disks, and room; of several the one whose sandboxes have the least memory, and then the fewest places. Throws `*_NOT_FOUND` for a disk
+   * that is not ready.
+   */
+  reserve(
+    sandbox: NewSandbox,
+    volumes: readonly Hold[],
+    places: SandboxPlaces,
+    placing?: SandboxPlacing,
+  ): Promise<ReserveOutcome>;
   /** `starting` to `running`: the creation is acknowledged. Fails when it is not `starting` any more. */
   commit(id: string, event: AuditEvent): Promise<SandboxRecord>;
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */

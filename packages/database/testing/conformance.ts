@@ -1,12 +1,22 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import { CaissonError, type ErrorCode, isSlug, newId } from "@caisson/model";
+import { CaissonError, type ErrorCode, isSlug } from "@caisson/model";
 import fc from "fast-check";
-import type { AuditEvent, Disk, DiskUsage, NewDisk, NewSandbox, Store } from "../src/store.ts";
+import type { Disk, NewDisk, Store } from "../src/store.ts";
 import { joiningConformance } from "./joining-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
-import { SAMPLE_OWNER, sampleDisk, sampleNode } from "./samples.ts";
+import { placementConformance } from "./placement-conformance.ts";
+import {
+  SAMPLE_ORGANIZATION,
+  SAMPLE_OWNER,
+  sampleDisk,
+  sampleEvent,
+  sampleNode,
+  samplePlaces,
+  sampleSandbox,
+  sampleUsage,
+} from "./samples.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -21,20 +31,13 @@ export interface StoreHarness {
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
   joiningConformance(name, open);
+  placementConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;
     let store: Store;
-    const organizationId = "org_a";
+    const organizationId = SAMPLE_ORGANIZATION;
 
-    const event = (objectId: string, verb = "test"): AuditEvent => ({
-      organizationId,
-      atMs: 1,
-      actor: "tok_1",
-      verb,
-      objectId,
-      outcome: "ok",
-      detail: { verb },
-    });
+    const event = sampleEvent;
     const recorded = async (objectId: string) =>
       (await store.events.list(organizationId, objectId, 100)).map(({ verb }) => verb);
 
@@ -50,17 +53,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk =>
       sampleDisk({ organizationId, slug, ...values });
 
-    const places = (perOrganization: number) => ({ perOrganization, kept: 0, keptEach: 1 });
+    const places = (perOrganization: number) => samplePlaces({ perOrganization });
     /** The next run of the node, which finds unsettled what the first one had under way. */
     const next = { ...SAMPLE_OWNER, generation: SAMPLE_OWNER.generation + 1 };
-    const measured = (usageMeasuredAtMs: number | null): DiskUsage => ({
-      allocatedBytes: 5,
-      flattenedBytes: 7,
-      exclusiveBytes: 3,
-      inodes: 1024,
-      usedInodes: 11,
-      usageMeasuredAtMs,
-    });
+    const measured = (usageMeasuredAtMs: number | null) => sampleUsage({ usageMeasuredAtMs });
 
     const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
       const created = disk(slug, values);
@@ -69,17 +65,8 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       return store.disks.commit(created.id, committed, event(created.id));
     };
 
-    const sandbox = (values: Partial<NewSandbox> = {}): NewSandbox => ({
-      id: newId("sbx", "ord"),
-      owner: SAMPLE_OWNER,
-      organizationId,
-      region: "ord",
-      labels: {},
-      memoryMib: 1280,
-      createdAtMs: 1000,
-      stopAtMs: null,
-      ...values,
-    });
+    const sandbox = sampleSandbox;
+    const reserved = { kind: "reserved", owner: SAMPLE_OWNER };
 
     const fails = (code: ErrorCode) => (error: unknown) => error instanceof CaissonError && error.code === code;
     const slugs = async (query: Partial<Parameters<Store["disks"]["list"]>[0]> = {}) =>
@@ -331,10 +318,14 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.equal(await store.disks.beginPurgeOf(SAMPLE_OWNER, "vol_ord_none"), null);
       assert.deepEqual(await deleted(100), [young.id]);
       // Each was measured to hold 3 bytes alone.
-      assert.deepEqual(await store.disks.sumUsage("ord"), { volumesBytes: 3, snapshotsBytes: 0, deletedBytes: 6 });
+      assert.deepEqual(await store.disks.sumUsage(SAMPLE_OWNER.nodeId, "ord"), {
+        volumesBytes: 3,
+        snapshotsBytes: 0,
+        deletedBytes: 6,
+      });
     });
 
-    test("disks are counted by region, kind and state, as they are made, change and go", async () => {
+    test("disks are counted by node, region, kind and state, as they are made, change and go", async () => {
       assert.deepEqual(await store.disks.totals(), []);
       const [first, second] = [await make("first"), await make("second", { organizationId: "org_b" })];
       await make("image", { kind: "snapshot", consistency: "clean" });
@@ -427,7 +418,10 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     test("an idempotency key finds the first request's object, refuses another request, and goes with the object", async () => {
       const hash = (text: string) => createHash("sha256").update(text).digest();
       const first = disk("cache");
-      assert.deepEqual(await store.disks.reserve(first, { key: "k", requestHash: hash("x") }), { existingId: null });
+      assert.deepEqual(await store.disks.reserve(first, { key: "k", requestHash: hash("x") }), {
+        existingId: null,
+        owner: SAMPLE_OWNER,
+      });
       assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("x") }), {
         existingId: first.id,
       });
@@ -438,10 +432,12 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await store.disks.withdraw(first.id);
       assert.deepEqual(await store.disks.reserve(disk("cache"), { key: "k", requestHash: hash("y") }), {
         existingId: null,
+        owner: SAMPLE_OWNER,
       });
       await store.disks.expireIdempotencyKeys(5000);
       assert.deepEqual(await store.disks.reserve(disk("b3"), { key: "k", requestHash: hash("z") }), {
         existingId: null,
+        owner: SAMPLE_OWNER,
       });
     });
 
@@ -449,14 +445,14 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       await make("cache");
       const key = { key: "k", requestHash: Buffer.from("x") };
       await assert.rejects(store.disks.reserve(disk("cache"), key), fails("SLUG_ALREADY_IN_USE"));
-      assert.deepEqual(await store.disks.reserve(disk("cache-2"), key), { existingId: null });
+      assert.deepEqual(await store.disks.reserve(disk("cache-2"), key), { existingId: null, owner: SAMPLE_OWNER });
     });
 
     test("a volume has one writer or many readers, and the one who is refused learns who holds it", async () => {
       const volume = await make("cache");
       const hold = (isReadOnly: boolean) => [{ volumeId: volume.id, isReadOnly }];
       const writer = sandbox();
-      assert.deepEqual(await store.sandboxes.reserve(writer, hold(false), places(10)), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(writer, hold(false), places(10)), reserved);
       for (const isReadOnly of [true, false]) {
         const outcome = await store.sandboxes.reserve(sandbox(), hold(isReadOnly), places(10));
         assert.equal(outcome.kind === "held" && outcome.holders[0]?.id, writer.id);
@@ -467,7 +463,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.sandboxes.writers([volume.id, idle.id]), new Map([[volume.id, writer.id]]));
       await store.sandboxes.finish(writer.id, "killed", 2000, event(writer.id));
       for (let reader = 0; reader < 3; reader += 1) {
-        assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), places(10)), { kind: "reserved" });
+        assert.deepEqual(await store.sandboxes.reserve(sandbox(), hold(true), places(10)), reserved);
       }
       assert.equal((await store.sandboxes.reserve(sandbox(), hold(false), places(10))).kind, "held");
       assert.deepEqual(await store.sandboxes.writers([volume.id]), new Map());
@@ -485,11 +481,9 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
         },
       );
       assert.deepEqual(await store.sandboxes.holders(volume.id), []);
-      assert.deepEqual(await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], places(1)), {
-        kind: "reserved",
-      });
+      assert.deepEqual(await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], places(1)), reserved);
       await store.sandboxes.finish(first.id, "killed", 2000, event(first.id));
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [], places(1)), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(sandbox(), [], places(1)), reserved);
       await assert.rejects(
         store.sandboxes.reserve(sandbox(), [{ volumeId: randomUUID(), isReadOnly: false }], places(5)),
         fails("VOLUME_NOT_FOUND"),
@@ -499,21 +493,19 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
     test("the last places are for organizations with few sandboxes, and a full house is told from an organization's limit", async () => {
       for (const slug of ["c", "d"])
         await store.organizations.create({ id: `org_${slug}`, slug, createdAtMs: 1 }, event(`org_${slug}`));
-      const { id, generation } = await store.nodes.begin(
-        sampleNode({ id: "nod_small", capacity: { places: 5, memoryMib: null } }),
-        60_000,
-      );
-      const owner = { nodeId: id, generation };
+      const capacity = { places: 5, memoryMib: null };
+      await store.nodes.begin(sampleNode({ id: "nod_small", regions: ["small"], capacity }), 60_000);
+      const region = "small";
       const limits = { perOrganization: 10, kept: 2, keptEach: 1 };
       const reserve = async (organizationId: string) => {
-        const { kind, ...rest } = await store.sandboxes.reserve(sandbox({ owner, organizationId }), [], limits);
+        const { kind, ...rest } = await store.sandboxes.reserve(sandbox({ region, organizationId }), [], limits);
         return "isKept" in rest ? `${kind}, ${rest.isKept ? "kept" : "all taken"}` : kind;
       };
       for (let count = 0; count < 3; count += 1) assert.equal(await reserve("org_a"), "reserved");
       assert.equal(await reserve("org_a"), "full, kept");
       assert.equal(await reserve("org_b"), "reserved");
       assert.equal(await reserve("org_b"), "full, kept");
-      const last = sandbox({ owner, organizationId: "org_c" });
+      const last = sandbox({ region, organizationId: "org_c" });
       assert.equal((await store.sandboxes.reserve(last, [], limits)).kind, "reserved");
       assert.equal(await reserve("org_d"), "full, all taken");
       await store.sandboxes.finish(last.id, "killed", 2000, event(last.id));

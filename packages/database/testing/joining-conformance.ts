@@ -3,22 +3,11 @@ import { createHash } from "node:crypto";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError } from "@caisson/model";
-import type { AuditEvent, Joining, JoinOutcome, Store } from "../src/store.ts";
+import type { Joining, JoinOutcome, Store } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
-import { sampleNode } from "./samples.ts";
+import { SAMPLE_ORGANIZATION, sampleEvent, sampleNode } from "./samples.ts";
 
 const LIFETIME_MS = 60_000;
-const organizationId = "org_a";
-
-const event = (objectId: string, verb = "test"): AuditEvent => ({
-  organizationId,
-  atMs: 1,
-  actor: "tok_1",
-  verb,
-  objectId,
-  outcome: "ok",
-  detail: {},
-});
 const hash = (text: string): Uint8Array => createHash("sha256").update(text).digest();
 const machine = (name: string, values: Partial<Joining> = {}): Joining => ({
   nodeId: `nod_${name}`,
@@ -40,9 +29,9 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
     afterEach(() => harness.dispose());
 
     const recorded = async (objectId: string) =>
-      (await store.events.list(organizationId, objectId, 100)).map(({ verb }) => verb);
+      (await store.events.list(SAMPLE_ORGANIZATION, objectId, 100)).map(({ verb }) => verb);
     const createToken = (id: string, { region = null as string | null, lifetimeMs = LIFETIME_MS } = {}) =>
-      store.joining.createToken({ id, region }, hash(id), lifetimeMs, event(id, "create"));
+      store.joining.createToken({ id, region }, hash(id), lifetimeMs, sampleEvent(id, "create"));
 
     test("of several who make the authority at once in two stores one succeeds, and all get the same", async () => {
       assert.equal(await store.joining.authority(), null);
@@ -51,7 +40,7 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
         Array.from({ length: 12 }, (_, index) =>
           (index % 2 === 0 ? store : second).joining.makeAuthority(
             { certificate: `certificate ${index}`, privateKey: `key ${index}` },
-            event("authority", "make"),
+            sampleEvent("authority", "make"),
           ),
         ),
       );
@@ -69,7 +58,7 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
         ["jtk_1", "ord", null, LIFETIME_MS],
       );
       assert.ok(Math.abs(created.createdAtMs - Date.now()) < 3_600_000, "the times are those of a clock");
-      const joined = await store.joining.join(hash("jtk_1"), machine("a"), event("nod_a", "join"));
+      const joined = await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
       assert.ok(joined.kind === "joined" && !joined.isAgain);
       assert.deepEqual(joined.token, { ...created, nodeId: "nod_a" });
       store = await harness.reopen();
@@ -86,13 +75,13 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
 
     test("a machine that repeats its joining keeps the id it got, and another one is refused", async () => {
       await createToken("jtk_1");
-      await store.joining.join(hash("jtk_1"), machine("a"), event("nod_a", "join"));
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
       await store.nodes.begin(sampleNode({ id: "nod_a" }), LIFETIME_MS);
       const moved = machine("a", { nodeId: "nod_other", address: "10.0.0.2:9077" });
-      const again = await store.joining.join(hash("jtk_1"), moved, event("nod_a", "join"));
+      const again = await store.joining.join(hash("jtk_1"), moved, sampleEvent("nod_a", "join"));
       assert.ok(again.kind === "joined" && again.isAgain);
       assert.deepEqual([again.node.id, again.node.address, again.node.generation], ["nod_a", "10.0.0.2:9077", 1]);
-      assert.deepEqual(await store.joining.join(hash("jtk_1"), machine("b"), event("nod_b")), refused("used"));
+      assert.deepEqual(await store.joining.join(hash("jtk_1"), machine("b"), sampleEvent("nod_b")), refused("used"));
       assert.deepEqual(
         (await store.nodes.list()).map(({ id }) => id),
         ["nod_a"],
@@ -112,7 +101,7 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
         }));
         const outcomes = await Promise.all(
           attempts.map(({ joining }, index) =>
-            (index % 2 === 0 ? store : second).joining.join(hash(text), joining, event(text, "join")),
+            (index % 2 === 0 ? store : second).joining.join(hash(text), joining, sampleEvent(text, "join")),
           ),
         );
         const joined = attempts.filter((_, index) => outcomes[index]?.kind === "joined");
@@ -130,7 +119,7 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
       await createToken("jtk_late", { lifetimeMs: 1 });
       await createToken("jtk_used");
       await createToken("jtk_1");
-      const join = (text: string) => store.joining.join(hash(text), machine("a"), event("nod_a"));
+      const join = (text: string) => store.joining.join(hash(text), machine("a"), sampleEvent("nod_a"));
       assert.equal((await join("jtk_used")).kind, "joined");
       assert.deepEqual(await join("jtk_none"), refused("unknown"));
       for (const untilMs = Date.now() + 30_000; (await store.joining.listTokens()).length > 2; await delay(5))
@@ -141,9 +130,9 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
         ["jtk_1", null],
         ["jtk_used", "nod_a"],
       ]);
-      assert.equal(await store.joining.revokeToken("jtk_late", event("jtk_late", "revoke")), false);
-      assert.equal(await store.joining.revokeToken("jtk_1", event("jtk_1", "revoke")), true);
-      assert.equal(await store.joining.revokeToken("jtk_1", event("jtk_1", "revoke")), false);
+      assert.equal(await store.joining.revokeToken("jtk_late", sampleEvent("jtk_late", "revoke")), false);
+      assert.equal(await store.joining.revokeToken("jtk_1", sampleEvent("jtk_1", "revoke")), true);
+      assert.equal(await store.joining.revokeToken("jtk_1", sampleEvent("jtk_1", "revoke")), false);
       assert.deepEqual(await join("jtk_1"), refused("unknown"));
       assert.deepEqual([await recorded("jtk_late"), await recorded("jtk_1")], [["create"], ["revoke", "create"]]);
       await store.joining.expireTokens(0);
@@ -156,15 +145,15 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
     test("a machine whose node was forgotten does not come back with its token, but joins anew with another", async () => {
       await createToken("jtk_1");
       await createToken("jtk_2");
-      await store.joining.join(hash("jtk_1"), machine("a"), event("nod_a"));
-      await store.nodes.forget("nod_a", event("nod_a"));
-      const again = await store.joining.join(hash("jtk_1"), machine("a"), event("nod_a"));
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a"));
+      await store.nodes.forget("nod_a", sampleEvent("nod_a"));
+      const again = await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a"));
       assert.deepEqual(again, refused("forgotten"));
       await assert.rejects(
         store.nodes.begin(sampleNode({ id: "nod_a" }), LIFETIME_MS),
         (error) => error instanceof CaissonError && error.code === "NODE_UNAVAILABLE",
       );
-      const anew = await store.joining.join(hash("jtk_2"), machine("a", { nodeId: "nod_b" }), event("nod_b"));
+      const anew = await store.joining.join(hash("jtk_2"), machine("a", { nodeId: "nod_b" }), sampleEvent("nod_b"));
       assert.equal(anew.kind === "joined" && anew.node.id, "nod_b");
     });
   });

@@ -1,43 +1,26 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { CaissonError, type ErrorCode, newId } from "@caisson/model";
-import type { AuditEvent, NewSandbox, NodeRecord, Owner, Store } from "../src/store.ts";
+import { CaissonError, type ErrorCode } from "@caisson/model";
+import type { NewSandbox, NodeRecord, Owner, Store } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
-import { sampleDisk, sampleNode } from "./samples.ts";
+import {
+  SAMPLE_ORGANIZATION,
+  sampleDisk,
+  sampleEvent,
+  sampleNode,
+  samplePlaces,
+  sampleSandbox,
+  sampleUsage,
+} from "./samples.ts";
 
 const LEASE_MS = 60_000;
-const PLACES = { perOrganization: 1000, kept: 0, keptEach: 1 };
-const USAGE = {
-  consistency: null,
-  allocatedBytes: 1,
-  flattenedBytes: 1,
-  exclusiveBytes: 1,
-  inodes: 1,
-  usedInodes: 1,
-  usageMeasuredAtMs: 1,
-};
-const organizationId = "org_a";
-
-const event = (objectId: string, verb = "test"): AuditEvent => ({
-  organizationId,
-  atMs: 1,
-  actor: "tok_1",
-  verb,
-  objectId,
-  outcome: "ok",
-  detail: {},
-});
-const sandbox = (owner: Owner, memoryMib = 1280): NewSandbox => ({
-  id: newId("sbx", "ord"),
-  owner,
-  organizationId,
-  region: "ord",
-  labels: {},
-  memoryMib,
-  createdAtMs: 1,
-  stopAtMs: null,
-});
+const PLACES = samplePlaces();
+const organizationId = SAMPLE_ORGANIZATION;
+const event = sampleEvent;
+/** The node alone has the region of its name. */
+const onlyOn = (nodeId: string, values: Partial<NewSandbox> = {}): NewSandbox =>
+  sampleSandbox({ region: nodeId, ...values });
 const ownerOf = ({ id, generation }: NodeRecord): Owner => ({ nodeId: id, generation });
 const fails = (code: ErrorCode, pattern: RegExp) => (error: unknown) => {
   assert.ok(error instanceof CaissonError && error.code === code, String(error));
@@ -51,13 +34,25 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
     let harness: StoreHarness;
     let store: Store;
     const begin = async (id: string, values: Parameters<typeof sampleNode>[0] = {}) =>
-      ownerOf(await store.nodes.begin(sampleNode({ id, ...values }), LEASE_MS));
+      ownerOf(await store.nodes.begin(sampleNode({ id, regions: ["ord", id], ...values }), LEASE_MS));
 
     const make = async (owner: Owner, slug: string): Promise<string> => {
       const disk = sampleDisk({ organizationId, slug, owner });
       await store.disks.reserve(disk);
-      await store.disks.commit(disk.id, USAGE, event(disk.id));
+      await store.disks.commit(
+        disk.id,
+        { consistency: null, ...sampleUsage({ usageMeasuredAtMs: 1 }) },
+        event(disk.id),
+      );
       return disk.id;
+    };
+    /** A run of a node whose lease is over. */
+    const lapsed = async (id: string, values: Parameters<typeof sampleNode>[0] = {}): Promise<Owner> => {
+      const node = sampleNode({ id, regions: ["ord", id], ...values });
+      const owner = ownerOf(await store.nodes.begin(node, 1));
+      for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
+        assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
+      return owner;
     };
     const reserved = async (id: string) => (await store.nodes.get(id))?.reserved;
     const nothing = { places: 0, memoryMib: 0 };
@@ -126,7 +121,8 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         () => store.disks.beginGrow(stale, kept, 2e9),
         () => store.disks.beginPurge(stale, 5),
         () => store.disks.beginPurgeOf(stale, id),
-        () => store.sandboxes.reserve(sandbox(stale), [], PLACES),
+        () => store.disks.reserve(sampleDisk({ organizationId, slug: "any", owner: null }), null, { own: stale }),
+        () => store.sandboxes.reserve(onlyOn("nod_a"), [], PLACES, { own: stale }),
       ])
         await assert.rejects(attempt(), isReplaced);
       assert.deepEqual(
@@ -160,8 +156,8 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
 
     test("a beginning counts anew what the node's sandboxes have, while some of them end", async () => {
       const second = await harness.openSecond();
-      const owner = await begin("nod_a");
-      const running = Array.from({ length: 12 }, () => sandbox(owner));
+      await begin("nod_a");
+      const running = Array.from({ length: 12 }, () => onlyOn("nod_a"));
       for (const one of running) await store.sandboxes.reserve(one, [], PLACES);
       await Promise.all([
         ...running.slice(2).map(({ id }) => store.sandboxes.finish(id, "killed", 5, event(id))),
@@ -193,19 +189,26 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
     });
 
     test("a node that drains gets no new sandbox until it does no more, also after it has begun again", async () => {
-      const first = await begin("nod_a");
-      const running = sandbox(first);
+      await begin("nod_a");
+      const running = onlyOn("nod_a");
       await store.sandboxes.reserve(running, [], PLACES);
       const recorded = async () => (await store.events.list(organizationId, "nod_a", 9)).map(({ verb }) => verb);
       assert.equal((await store.nodes.setDraining("nod_a", true, event("nod_a", "drain"))).isDraining, true);
       assert.equal((await store.nodes.setDraining("nod_a", true, event("nod_a", "drain"))).isDraining, true);
       assert.deepEqual(await recorded(), ["drain"]);
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(first), [], PLACES), { kind: "draining" });
+      const draining = async () => {
+        const outcome = await store.sandboxes.reserve(onlyOn("nod_a"), [], PLACES);
+        return outcome.kind === "draining" && outcome.nodes.map(({ id }) => id);
+      };
+      assert.deepEqual(await draining(), ["nod_a"]);
       assert.equal((await store.sandboxes.commit(running.id, event(running.id))).status, "running");
       const second = await begin("nod_a");
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(second), [], PLACES), { kind: "draining" });
+      assert.deepEqual(await draining(), ["nod_a"]);
       await store.nodes.setDraining("nod_a", false, event("nod_a", "undrain"));
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(second), [], PLACES), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(onlyOn("nod_a"), [], PLACES), {
+        kind: "reserved",
+        owner: second,
+      });
       assert.deepEqual(await recorded(), ["undrain", "drain"]);
       await assert.rejects(store.nodes.setDraining("nod_z", true, event("nod_z")), fails("NODE_NOT_FOUND", /"nod_z"/));
     });
@@ -214,7 +217,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       const second = await harness.openSecond();
       const capacity = { places: 10, memoryMib: 8 * 1280 + 100 };
       const [small, other] = [await begin("nod_a", { capacity }), await begin("nod_b")];
-      const wanted = Array.from({ length: 30 }, () => sandbox(small));
+      const wanted = Array.from({ length: 30 }, () => onlyOn("nod_a"));
       const outcomes = await Promise.all(
         wanted.map((one, index) => (index % 2 === 0 ? store : second).sandboxes.reserve(one, [], PLACES)),
       );
@@ -226,11 +229,19 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       );
       assert.deepEqual(await reserved("nod_a"), { places: 8, memoryMib: 8 * 1280 });
       for (const count of [9, 10]) {
-        assert.deepEqual(await store.sandboxes.reserve(sandbox(small, 50), [], PLACES), { kind: "reserved" });
+        assert.deepEqual(await store.sandboxes.reserve(onlyOn("nod_a", { memoryMib: 50 }), [], PLACES), {
+          kind: "reserved",
+          owner: small,
+        });
         assert.equal((await reserved("nod_a"))?.places, count);
       }
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(small, 0), [], PLACES), { kind: "full", isKept: false });
-      assert.deepEqual(await store.sandboxes.reserve(sandbox(other), [], PLACES), { kind: "reserved" });
+      assert.deepEqual(await store.sandboxes.reserve(onlyOn("nod_a", { memoryMib: 0 }), [], PLACES), {
+        kind: "full",
+        isKept: false,
+        places: 10,
+        kept: 0,
+      });
+      assert.deepEqual(await store.sandboxes.reserve(onlyOn("nod_b"), [], PLACES), { kind: "reserved", owner: other });
       await Promise.all(
         taken.flatMap(({ id }) => [store, second].map((one) => one.sandboxes.finish(id, "killed", 5, event(id)))),
       );
@@ -240,10 +251,10 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
 
     test("an organization's limit counts its sandboxes on all nodes", async () => {
       const second = await harness.openSecond();
-      const owners = [await begin("nod_a"), await begin("nod_b")] as const;
+      for (const id of ["nod_a", "nod_b"]) await begin(id);
       const outcomes = await Promise.all(
         Array.from({ length: 20 }, (_, index) =>
-          (index % 2 === 0 ? store : second).sandboxes.reserve(sandbox(owners[index % 4 < 2 ? 0 : 1]), [], {
+          (index % 2 === 0 ? store : second).sandboxes.reserve(onlyOn(index % 4 < 2 ? "nod_a" : "nod_b"), [], {
             ...PLACES,
             perOrganization: 7,
           }),
@@ -265,7 +276,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
           (await store.disks.beginPurge(owner, 5)).map(({ id }) => id),
           [gone],
         );
-        await store.sandboxes.reserve(sandbox(owner), [], PLACES);
+        await store.sandboxes.reserve(onlyOn(nodeId), [], PLACES);
       }
       const left = async (owner: Owner) => [
         (await store.disks.listUnsettled(owner)).map(({ slug }) => slug),
@@ -291,6 +302,22 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         (await store.disks.listUnmeasured(owner.nodeId, ["ord"], 1000, 9)).map(({ id }) => id);
       assert.deepEqual([await measured(mine), await measured(other)], [[gone], [theirs]]);
       assert.deepEqual(await store.disks.listIds(mine.nodeId), [{ id: gone, region: "ord" }]);
+      for (const [owner, id, exclusiveBytes] of [
+        [mine, gone, 5],
+        [other, theirs, 7],
+      ] as const) {
+        const { allocatedBytes, flattenedBytes, inodes, usedInodes } = (await store.disks.get(id)) ?? assert.fail(id);
+        const usage = { allocatedBytes, flattenedBytes, inodes, usedInodes, exclusiveBytes, usageMeasuredAtMs: 3 };
+        await store.disks.setUsage(id, usage);
+        assert.equal((await store.disks.sumUsage(owner.nodeId, "ord")).volumesBytes, exclusiveBytes);
+      }
+      assert.deepEqual(
+        (await store.disks.totals()).map(({ nodeId, count, exclusiveBytes }) => [nodeId, count, exclusiveBytes]),
+        [
+          ["nod_a", 1, 5],
+          ["nod_b", 1, 7],
+        ],
+      );
       for (const id of [gone, theirs]) await store.disks.delete(id, 1, 5, event(id));
       const page = { limit: 9, after: null };
       assert.deepEqual(
@@ -306,23 +333,17 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
     });
 
     test("a node is forgotten when its lease is over and it has nothing, and else not, with what to do", async () => {
-      const brief = async (id: string): Promise<Owner> => {
-        const owner = ownerOf(await store.nodes.begin(sampleNode({ id }), 1));
-        for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
-          assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
-        return owner;
-      };
       await begin("nod_live");
       await assert.rejects(
         store.nodes.forget("nod_live", event("nod_live")),
         fails("NODE_IN_USE", /nod_live: it is live. Stop its server/),
       );
-      const holder = await brief("nod_disk");
+      const holder = await lapsed("nod_disk");
       const volume = await make(holder, "cache");
       await assert.rejects(store.nodes.forget("nod_disk", event("nod_disk")), fails("NODE_IN_USE", new RegExp(volume)));
-      const runner = await brief("nod_run");
-      const running = sandbox(runner);
-      await store.sandboxes.reserve(running, [], PLACES);
+      const runner = await lapsed("nod_run");
+      const running = onlyOn("nod_run");
+      await store.sandboxes.reserve(running, [], PLACES, { own: runner });
       await assert.rejects(
         store.nodes.forget("nod_run", event("nod_run")),
         fails("NODE_IN_USE", new RegExp(running.id)),
@@ -347,9 +368,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       const second = await harness.openSecond();
       for (let round = 0; round < 10; round += 1) {
         const id = `nod_${round}`;
-        const owner = ownerOf(await store.nodes.begin(sampleNode({ id }), 1));
-        for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
-          assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
+        const owner = await lapsed(id);
         const [forgotten, made] = await Promise.allSettled([
           second.nodes.forget(id, event(id)),
           store.disks.reserve(sampleDisk({ organizationId, slug: `volume-${round}`, owner })),

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { AuditEvent, Store } from "../src/store.ts";
-import { sampleNode } from "./samples.ts";
+import type { Store } from "../src/store.ts";
+import { sampleEvent, sampleNode } from "./samples.ts";
 
 /** Rows as a program from before nodes has left them, for both databases: a volume, a creation that was cut off, and a sandbox that was running. */
 export const OLDER_ROWS = `
@@ -24,16 +24,7 @@ export async function assertOlderRowsAreSettled(store: Store): Promise<void> {
   assert.deepEqual(ids(await store.disks.listUnsettled(owner)), ["vol_2"]);
   assert.deepEqual(ids(await store.sandboxes.listLeft(owner)), ["sbx_1"]);
   assert.deepEqual(ids(await store.disks.listIds(node.id)).toSorted(), ["vol_1", "vol_2"]);
-  const event: AuditEvent = {
-    organizationId: "org_a",
-    atMs: 0,
-    actor: "server",
-    verb: "test",
-    objectId: "sbx_1",
-    outcome: "ok",
-    detail: {},
-  };
-  await store.sandboxes.finish("sbx_1", "server-restart", 1, event);
+  await store.sandboxes.finish("sbx_1", "server-restart", 1, sampleEvent("sbx_1"));
   assert.deepEqual((await store.nodes.get(node.id))?.reserved, { places: 0, memoryMib: 0 });
   await store.disks.beginGrow(owner, "vol_1", 2);
   assert.deepEqual((await store.disks.get("vol_1"))?.owner, owner);

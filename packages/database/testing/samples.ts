@@ -1,5 +1,8 @@
 import { newId } from "@caisson/model";
-import type { NewDisk, NewNode } from "../src/store.ts";
+import type { AuditEvent, DiskUsage, NewDisk, NewNode, NewSandbox, SandboxPlaces } from "../src/store.ts";
+
+/** The organization that samples belong to. */
+export const SAMPLE_ORGANIZATION = "org_a";
 
 /** What sample disks and sandboxes belong to: the first run of `sampleNode`. */
 export const SAMPLE_OWNER = { nodeId: "nod_sample", generation: 1 };
@@ -30,5 +33,49 @@ export function sampleDisk(values: Pick<NewDisk, "organizationId" | "slug"> & Pa
     labels: {},
     createdAtMs: 1000,
     ...values,
+  };
+}
+
+/** A sandbox of the sample organization, with the memory that one has by default. */
+export function sampleSandbox(values: Partial<NewSandbox> = {}): NewSandbox {
+  return {
+    id: newId("sbx", "ord"),
+    organizationId: SAMPLE_ORGANIZATION,
+    region: "ord",
+    labels: {},
+    memoryMib: 1280,
+    createdAtMs: 1000,
+    stopAtMs: null,
+    ...values,
+  };
+}
+
+/** Limits that nobody reaches, unless others are given. */
+export function samplePlaces(values: Partial<SandboxPlaces> = {}): SandboxPlaces {
+  return { perOrganization: 1000, kept: 0, keptEach: 1, ...values };
+}
+
+export function sampleUsage(values: Partial<DiskUsage> = {}): DiskUsage {
+  return {
+    allocatedBytes: 5,
+    flattenedBytes: 7,
+    exclusiveBytes: 3,
+    inodes: 1024,
+    usedInodes: 11,
+    usageMeasuredAtMs: 1000,
+    ...values,
+  };
+}
+
+/** A line of the sample organization's trail. */
+export function sampleEvent(objectId: string, verb = "test"): AuditEvent {
+  return {
+    organizationId: SAMPLE_ORGANIZATION,
+    atMs: 1,
+    actor: "tok_1",
+    verb,
+    objectId,
+    outcome: "ok",
+    detail: { verb },
   };
 }

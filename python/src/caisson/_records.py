@@ -156,9 +156,12 @@ class PoolDisk(Record):
 
 
 class Pool(Record):
-    """What the storage pool of a region holds. All but the percentage and the hours are bytes."""
+    """What a node's storage pool of a region holds. All but the percentage and the hours are bytes."""
 
+    node: str
     region: str
+    problem: str | None
+    """Why the node does not say what it holds; what only it knows is 0 then. None: it does."""
     total: int
     """What the pool, and the disk that it lies on, can hold."""
     used: int
@@ -202,7 +205,15 @@ class Node(Record):
     """Whether it gets no new sandboxes, also while it is suspect."""
     regions: list[str]
     address: str
-    """Host name or address, where other machines reach it."""
+    """Host name or address; with a port, where the server connects to it."""
+    connected: bool
+    """Whether the server reaches it, so that what it has can be used."""
+    problem: str | None
+    """Why the server does not reach it; None: it does."""
+    run: str
+    """Which start of its process began last; empty: none yet."""
+    free: dict[str, int]
+    """Bytes that its pools have free, by region, as it said last."""
     labels: dict[str, str]
     generation: int
     """Raised at each of its starts."""

@@ -6,6 +6,7 @@ import type { Column } from "../output/table.ts";
 
 /** One line of a pool: a part of what is used, or what is left. */
 interface Line {
+  readonly node: string;
   readonly region: string;
   readonly what: string;
   readonly bytes: number;
@@ -13,6 +14,7 @@ interface Line {
 }
 
 const COLUMNS: readonly Column<Line>[] = [
+  { title: "NODE", value: ({ node }) => node, dropRank: 2 },
   { title: "REGION", value: ({ region }) => region },
   { title: "WHAT", value: ({ what }) => what },
   { title: "SIZE", value: ({ bytes }) => formatSize(bytes), isNumeric: true },
@@ -23,7 +25,7 @@ const COLUMNS: readonly Column<Line>[] = [
 export function addDfCommand(program: Command): void {
   const command = program
     .command("df")
-    .description("Show what the storage pool holds and what is left (needs a token of the server's first organization)")
+    .description("Show what the storage pools hold and what is left (needs a token of the server's first organization)")
     .action(
       run(async (context) => {
         const { client, settings } = await context.connect();
@@ -43,8 +45,9 @@ export function addDfCommand(program: Command): void {
 }
 
 function linesOf(pool: Pool): readonly Line[] {
-  const { region, retentionHours, retentionFloorHours } = pool;
-  const line = (what: string, bytes: number, note = ""): Line => ({ region, what, bytes, note });
+  const { node, region, problem, retentionHours, retentionFloorHours } = pool;
+  const line = (what: string, bytes: number, note = ""): Line => ({ node, region, what, bytes, note });
+  if (problem !== null) return [line("total", 0, problem)];
   const kept = `kept for ${hours(retentionHours)}, at least ${hours(retentionFloorHours)}; "caisson purge" frees it now`;
   return [
     line("volumes", pool.volumes, "what each holds alone, as measured lately"),

@@ -1,3 +1,4 @@
+import { formatSize } from "@caisson/model";
 import type { JoinToken, Node } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
@@ -7,7 +8,7 @@ import type { Column } from "../output/table.ts";
 
 const COLUMNS: readonly Column<Node>[] = [
   { title: "ID", value: ({ id }) => id },
-  { title: "STATE", value: ({ state }) => state },
+  { title: "STATE", value: ({ state, connected }) => (connected ? state : `${state}, not connected`) },
   { title: "SANDBOXES", value: formatPlaces, isNumeric: true, dropRank: 1 },
   { title: "MEMORY", value: formatMemory, isNumeric: true, dropRank: 3 },
   { title: "REGIONS", value: ({ regions }) => regions.join(" "), dropRank: 5 },
@@ -176,13 +177,21 @@ function fieldsOf(node: Node): readonly (readonly [name: string, value: string])
   return [
     ["ID", node.id],
     ["STATE", node.state],
+    ["CONNECTED", node.problem ?? "yes"],
     ["DRAINING", node.draining ? "yes" : "no"],
     ["SANDBOXES", formatPlaces(node)],
     ["MEMORY", formatMemory(node)],
     ["REGIONS", node.regions.join(" ")],
+    [
+      "FREE",
+      Object.entries(node.free)
+        .map(([region, bytes]) => `${region} ${formatSize(bytes)}`)
+        .join(", ") || "-",
+    ],
     ["ADDRESS", node.address],
     ["LABELS", labels.length === 0 ? "-" : labels.join(" ")],
     ["GENERATION", String(node.generation)],
+    ["RUN", node.run || "-"],
     ["STARTED", formatTime(node.startedAt)],
     ["SEEN", formatTime(node.seenAt)],
     ["LEASE UNTIL", formatTime(node.leaseUntil)],

@@ -3,13 +3,22 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { CaissonError, isRefusal, newId, UnknownOutcomeError } from "@caisson/model";
+import { CaissonError, isRefusal, UnknownOutcomeError } from "@caisson/model";
 import type pg from "pg";
 import { CutProxy } from "../../testing/cut-proxy.ts";
 import { assertOlderRowsAreSettled, OLDER_ROWS } from "../../testing/older-rows.ts";
 import { PostgresServer } from "../../testing/postgres-server.ts";
-import { SAMPLE_OWNER, sampleDisk, sampleNode } from "../../testing/samples.ts";
-import type { AuditEvent, Disk, NewDisk, NewSandbox, Store } from "../store.ts";
+import {
+  SAMPLE_ORGANIZATION,
+  SAMPLE_OWNER,
+  sampleDisk,
+  sampleEvent,
+  sampleNode,
+  samplePlaces,
+  sampleSandbox,
+  sampleUsage,
+} from "../../testing/samples.ts";
+import type { Disk, NewDisk, Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
 import { Database } from "./database.ts";
 import { migrate, requireUsableServer } from "./migrations.ts";
@@ -25,37 +34,10 @@ const unexpected = {
     throw error;
   },
 };
-const PLACES = { perOrganization: 100, kept: 0, keptEach: 1 };
-
-const event = (objectId: string): AuditEvent => ({
-  organizationId: "org_a",
-  atMs: 1,
-  actor: "server",
-  verb: "test",
-  objectId,
-  outcome: "ok",
-  detail: {},
-});
-const disk = (slug: string): NewDisk => sampleDisk({ organizationId: "org_a", slug });
-const usage = {
-  consistency: null,
-  allocatedBytes: 1,
-  flattenedBytes: 1,
-  exclusiveBytes: 1,
-  inodes: 1,
-  usedInodes: 1,
-  usageMeasuredAtMs: 1,
-};
-const sandbox = (): NewSandbox => ({
-  id: newId("sbx", "ord"),
-  owner: SAMPLE_OWNER,
-  organizationId: "org_a",
-  region: "ord",
-  labels: {},
-  memoryMib: 1280,
-  createdAtMs: 1,
-  stopAtMs: null,
-});
+const PLACES = samplePlaces({ perOrganization: 100 });
+const event = sampleEvent;
+const sandbox = sampleSandbox;
+const disk = (slug: string): NewDisk => sampleDisk({ organizationId: SAMPLE_ORGANIZATION, slug });
 /** What disks and sandboxes belong to. */
 const prepare = async (store: Omit<Store, "close">): Promise<void> => {
   await store.organizations.create({ id: "org_a", slug: "a", createdAtMs: 1 }, event("org_a"));
@@ -82,7 +64,7 @@ suite("a PostgreSQL database", () => {
   const make = async (store: Omit<Store, "close">, slug: string): Promise<string> => {
     const made = disk(slug);
     await store.disks.reserve(made);
-    await store.disks.commit(made.id, usage, event(made.id));
+    await store.disks.commit(made.id, { consistency: null, ...sampleUsage() }, event(made.id));
     return made.id;
   };
 
@@ -159,6 +141,45 @@ suite("a PostgreSQL database", () => {
       assert.equal(kinds.filter((kind) => kind === "reserved").length, 7);
       assert.equal(kinds.filter((kind) => kind === "limit").length, 33);
     }));
+
+  test("a node that is just being reserved on is passed over where another will do, and waited for where none will", async () => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    await (await open(url)).close();
+    await using ownership = await Ownership.take(options);
+    await using database = new Database(options, await ownership.claim(INSTALLATION), unexpected);
+    const { nodes, sandboxes } = storesOf(database);
+    await nodes.begin(sampleNode({ id: "nod_other" }), 60_000);
+    // The other one has more already, so it comes second.
+    await nodes.setDraining(SAMPLE_OWNER.nodeId, true, event("drain"));
+    await sandboxes.reserve(sandbox(), [], PLACES);
+    await nodes.setDraining(SAMPLE_OWNER.nodeId, false, event("undrain"));
+    const { promise: locked, resolve: markLocked } = Promise.withResolvers<void>();
+    const { promise: gate, resolve: letGo } = Promise.withResolvers<void>();
+    const reserving = database.transaction(async (queries) => {
+      await queries.run("SELECT 1 FROM nodes WHERE id = $1 FOR NO KEY UPDATE", SAMPLE_OWNER.nodeId);
+      markLocked();
+      await gate;
+    });
+    await locked;
+    const passing = await sandboxes.reserve(sandbox(), [], PLACES);
+    assert.deepEqual(passing, { kind: "reserved", owner: { nodeId: "nod_other", generation: 1 } });
+    await nodes.setDraining("nod_other", true, event("drain"));
+    let isWaiting = true;
+    const waiting = sandboxes.reserve(sandbox(), [], PLACES).finally(() => {
+      isWaiting = false;
+    });
+    const blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    for (
+      const untilMs = Date.now() + 20_000;
+      (await server.query(blocked, new URL(url).pathname.slice(1))).length === 0;
+    )
+      assert.ok(Date.now() < untilMs, "nobody waits for the node");
+    assert.ok(isWaiting);
+    letGo();
+    await reserving;
+    assert.deepEqual(await waiting, { kind: "reserved", owner: SAMPLE_OWNER });
+  });
 
   test("of requests with one idempotency key at once one makes the object, and the others find it", () =>
     withTwo(async (stores) => {

@@ -1,13 +1,13 @@
-import { toDisk, toDiskTotal } from "../records.ts";
-import { diskInUse, diskNotFound, keyReused, slugTaken } from "../refusals.ts";
+import { ownerOf, toDisk, toDiskTotal, toNode } from "../records.ts";
+import { diskInUse, diskNotFound, keyReused, notLatest, regionUnavailable, slugTaken } from "../refusals.ts";
 import { isSearchable } from "../search-term.ts";
-import type { AuditEvent, Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk } from "../store.ts";
+import type { AuditEvent, Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk, Owner } from "../store.ts";
 import type { Database, Queries, Value } from "./database.ts";
 import { changeWithEvent, writeEvent } from "./events.ts";
 import { isViolation } from "./failures.ts";
 import { labelWords } from "./label-words.ts";
 import { listStatement } from "./list-statement.ts";
-import { requireLatest } from "./nodes.ts";
+import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
 
 const SET_USAGE =
   "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
@@ -53,8 +53,26 @@ export function createDiskStore(database: Database): DiskStore {
     return toDisk(row);
   };
 
-  const insert = async (queries: Queries, disk: NewDisk): Promise<void> => {
-    await requireLatest(queries, disk.owner);
+  /** Where a disk is made that may be made anywhere in its region. The node begins no other run until the transaction ends. */
+  const chooseNode = async (
+    queries: Queries,
+    region: string,
+    own: Owner | null,
+    unreachable: readonly string[],
+  ): Promise<Owner> => {
+    const row = await queries.get(
+      `SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 AND (lease_until_ms > ${NOW_MS} OR id = $2) AND id <> ALL ($3::text[])
+       ORDER BY is_draining, (free_bytes ->> $1)::bigint DESC NULLS LAST, id LIMIT 1 FOR KEY SHARE`,
+      region,
+      own?.nodeId ?? null,
+      unreachable,
+    );
+    if (row !== undefined) return ownerOf(toNode(row));
+    const nodes = await queries.all(`SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 ORDER BY id`, region);
+    throw regionUnavailable(region, nodes.map(toNode));
+  };
+
+  const insert = async (queries: Queries, disk: NewDisk, owner: Owner): Promise<void> => {
     await queries.run(
       `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
          parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, label_words, created_at_ms, node_id, node_generation)
@@ -76,8 +94,8 @@ export function createDiskStore(database: Database): DiskStore {
       JSON.stringify(disk.labels),
       labelWords(disk.labels),
       disk.createdAtMs,
-      disk.owner.nodeId,
-      disk.owner.generation,
+      owner.nodeId,
+      owner.generation,
     );
   };
 
@@ -111,13 +129,29 @@ export function createDiskStore(database: Database): DiskStore {
     }
   };
 
+  /** `deleted` to `purging`, for disks of the node for which a condition on `$3` holds. */
+  const purgeWhere = async (queries: Queries, owner: Owner, condition: string, value: Value): Promise<void> => {
+    await requireLatest(queries, owner);
+    await queries.run(
+      `UPDATE disks SET state = 'purging', node_generation = $1 WHERE state = 'deleted' AND node_id = $2 AND ${condition}`,
+      owner.generation,
+      owner.nodeId,
+      value,
+    );
+  };
+
   return {
-    async reserve(disk, key) {
+    async reserve(disk, key = null, { own = null, unreachable = [] } = {}) {
       try {
         return await database.transaction(async (queries) => {
-          const existingId = key === undefined ? null : await takeKey(queries, disk, key);
-          if (existingId === null) await insert(queries, disk);
-          return { existingId };
+          const existingId = key === null ? null : await takeKey(queries, disk, key);
+          if (existingId !== null) return { existingId };
+          const owner = disk.owner ?? (await chooseNode(queries, disk.region, own, unreachable));
+          if (disk.owner !== null) await requireLatest(queries, owner);
+          else if (owner.nodeId === own?.nodeId && owner.generation !== own.generation)
+            throw notLatest(own, owner.generation);
+          await insert(queries, disk, owner);
+          return { existingId, owner };
         });
       } catch (error) {
         throw slugConflict(error, disk.slug);
@@ -290,13 +324,7 @@ export function createDiskStore(database: Database): DiskStore {
 
     async beginPurge(owner, nowMs) {
       return database.transaction(async (queries) => {
-        await requireLatest(queries, owner);
-        await queries.run(
-          "UPDATE disks SET state = 'purging', node_generation = $1 WHERE state = 'deleted' AND purge_at_ms <= $2 AND node_id = $3",
-          owner.generation,
-          nowMs,
-          owner.nodeId,
-        );
+        await purgeWhere(queries, owner, "purge_at_ms <= $3", nowMs);
         const sql = "SELECT * FROM disks WHERE state = 'purging' AND node_id = $1 ORDER BY sequence";
         return (await queries.all(sql, owner.nodeId)).map(toDisk);
       });
@@ -304,13 +332,7 @@ export function createDiskStore(database: Database): DiskStore {
 
     beginPurgeOf(owner, id) {
       return database.transaction(async (queries) => {
-        await requireLatest(queries, owner);
-        await queries.run(
-          "UPDATE disks SET state = 'purging', node_generation = $1 WHERE id = $2 AND state = 'deleted' AND node_id = $3",
-          owner.generation,
-          id,
-          owner.nodeId,
-        );
+        await purgeWhere(queries, owner, "id = $3", id);
         const disk = await get(queries, id);
         return disk?.state === "purging" && disk.owner.nodeId === owner.nodeId ? disk : null;
       });
@@ -330,14 +352,15 @@ export function createDiskStore(database: Database): DiskStore {
       );
     },
 
-    async sumUsage(region) {
+    async sumUsage(nodeId, region) {
       const row = await database.read((queries) =>
         queries.get(
           `SELECT
              coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
              coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
              coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-           FROM disk_totals WHERE region = $1`,
+           FROM disk_totals WHERE node_id = $1 AND region = $2`,
+          nodeId,
           region,
         ),
       );
@@ -351,8 +374,8 @@ export function createDiskStore(database: Database): DiskStore {
     async totals() {
       const rows = await database.read((queries) =>
         queries.all(
-          `SELECT region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
-           GROUP BY region, kind, state HAVING sum(disks) > 0 ORDER BY region, kind, state`,
+          `SELECT node_id, region, kind, state, sum(disks) AS disks, sum(exclusive_bytes) AS exclusive_bytes FROM disk_totals
+           GROUP BY node_id, region, kind, state HAVING sum(disks) > 0 ORDER BY node_id, region, kind, state`,
         ),
       );
       return rows.map(toDiskTotal);

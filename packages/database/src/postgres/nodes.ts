@@ -1,4 +1,4 @@
-import { type Row, toNode } from "../records.ts";
+import { toNode } from "../records.ts";
 import { nodeForgotten, nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
@@ -110,15 +110,7 @@ async function requireNotForgotten(queries: Queries, id: string): Promise<void> 
  * ends.
  */
 export async function requireLatest(queries: Queries, owner: Owner): Promise<void> {
-  check(await queries.get("SELECT generation FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId), owner);
-}
-
-/** As `requireLatest`, and returns the row, which nobody else changes until the transaction ends. */
-export async function lockLatest(queries: Queries, owner: Owner): Promise<Row> {
-  return check(await queries.get("SELECT * FROM nodes WHERE id = $1 FOR NO KEY UPDATE", owner.nodeId), owner);
-}
-
-function check(row: Row | undefined, owner: Owner): Row {
-  if (row !== undefined && Number(row.generation) === owner.generation) return row;
+  const row = await queries.get("SELECT generation FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId);
+  if (row !== undefined && Number(row.generation) === owner.generation) return;
   throw notLatest(owner, row === undefined ? null : Number(row.generation));
 }

@@ -1,20 +1,55 @@
-import { type Row, toSandbox } from "../records.ts";
-import { notStarting, volumeNotFound } from "../refusals.ts";
-import { refuseSandbox } from "../sandbox-limits.ts";
-import type { Hold, NewSandbox, ReserveOutcome, SandboxStore } from "../store.ts";
+import { fittingNodes, nodeOfDisks, refuseSandbox, type Wish } from "../choose-node.ts";
+import { ownerOf, type Row, toNode, toSandbox } from "../records.ts";
+import { diskNotFound, notStarting } from "../refusals.ts";
+import type {
+  DiskKind,
+  DiskPlace,
+  Hold,
+  NewSandbox,
+  NodeRecord,
+  Owner,
+  ReserveOutcome,
+  SandboxStore,
+} from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
-import { lockLatest } from "./nodes.ts";
+import { NODE_COLUMNS } from "./nodes.ts";
+
+/** So many nodes are looked at before all are. */
+const LIKELY = 32;
 
 export function createSandboxStore(database: Database): SandboxStore {
   /** Locks the volumes, so that they stay as they are; in the order of their ids, so that two reservations do not wait for each other. */
-  const lockVolumes = async (queries: Queries, volumes: readonly Hold[]): Promise<ReadonlyMap<string, string>> => {
-    const rows = await queries.all(
-      "SELECT id, state FROM disks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
-      volumes.map(({ volumeId }) => volumeId),
+  const lockVolumes = (queries: Queries, volumes: readonly Hold[]): Promise<readonly Row[]> =>
+    volumes.length === 0
+      ? Promise.resolve([])
+      : queries.all(
+          "SELECT id, slug, node_id, state FROM disks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
+          volumes.map(({ volumeId }) => volumeId),
+        );
+
+  /** Which node has each disk, all of which are ready. Throws `*_NOT_FOUND`. The volumes stay as they are until the transaction ends. */
+  const placesOf = async (
+    queries: Queries,
+    volumes: readonly Hold[],
+    rootSnapshotId: string | null,
+  ): Promise<readonly DiskPlace[]> => {
+    const found = await lockVolumes(queries, volumes);
+    const place = (kind: DiskKind, id: string, row: Row | undefined): DiskPlace => {
+      if (row?.state !== "ready") throw diskNotFound(kind, id);
+      return { id, slug: String(row.slug), nodeId: String(row.node_id) };
+    };
+    const places = volumes.map(({ volumeId }) =>
+      place(
+        "volume",
+        volumeId,
+        found.find(({ id }) => id === volumeId),
+      ),
     );
-    return new Map(rows.map(({ id, state }) => [String(id), String(state)]));
+    if (rootSnapshotId === null) return places;
+    const root = await queries.get("SELECT slug, node_id, state FROM disks WHERE id = $1", rootSnapshotId);
+    return [place("snapshot", rootSnapshotId, root), ...places];
   };
 
   /** The live sandboxes that hold the volumes, with the volume and how they hold it. */
@@ -25,20 +60,85 @@ export function createSandboxStore(database: Database): SandboxStore {
       volumes.map(({ volumeId }) => volumeId),
     );
 
-  /** Throws for a volume that is not ready; else says which volume is held in a way that excludes this one. */
+  /** The volume, of these that are locked, that is held in a way that excludes this one. */
   const findConflict = async (queries: Queries, volumes: readonly Hold[]): Promise<ReserveOutcome | null> => {
     if (volumes.length === 0) return null;
-    const states = await lockVolumes(queries, volumes);
     const held = await findHolders(queries, volumes);
     for (const { volumeId, isReadOnly } of volumes) {
-      if (states.get(volumeId) !== "ready") throw volumeNotFound(volumeId);
       const holders = held.filter((row) => row.volume_id === volumeId && !(isReadOnly && row.is_read_only === true));
       if (holders.length > 0) return { kind: "held", volumeId, holders: holders.map(toSandbox) };
     }
     return null;
   };
 
-  const insert = (queries: Queries, sandbox: NewSandbox, volumes: readonly Hold[]): Promise<unknown> =>
+  /**
+   * What the organization has on all nodes, and the nodes that the sandbox may run on, as they are now: at most so many, those first that are likely to fit.
+   */
+  const lookAround = async (
+    queries: Queries,
+    { organizationId, region }: NewSandbox,
+    nodeId: string | null,
+    limit: number | null,
+  ): Promise<Pick<Wish, "live" | "organizations"> & { readonly nodes: readonly NodeRecord[] }> => {
+    const rows = await queries.all(
+      `SELECT * FROM (
+         SELECT count(*) AS live, (SELECT count(*) FROM (SELECT 1 FROM organizations LIMIT 2) AS first_two) AS organizations
+         FROM sandboxes WHERE organization_id = $1 AND status <> 'stopped'
+       ) AS counts LEFT JOIN (
+         SELECT ${NODE_COLUMNS} FROM nodes WHERE ${nodeId === null ? "regions::jsonb ? $2" : "id = $2"}
+         ORDER BY is_draining, is_live DESC, reserved_memory_mib, reserved_places LIMIT $3
+       ) AS candidates ON true`,
+      organizationId,
+      nodeId ?? region,
+      limit,
+    );
+    const [first] = rows;
+    const nodes = rows.filter(({ id }) => id !== null).map(toNode);
+    return { live: Number(first?.live), organizations: Number(first?.organizations), nodes };
+  };
+
+  /** The first of the nodes that nobody else reserves on just now; the first one of all, waited for, when there is none. Its row stays as it is until the transaction ends. */
+  const lockOneOf = async (queries: Queries, nodes: readonly NodeRecord[]): Promise<NodeRecord | null> => {
+    const ids = nodes.map(({ id }) => id);
+    const free =
+      ids.length > 1
+        ? await queries.get(
+            `SELECT ${NODE_COLUMNS} FROM nodes WHERE id = ANY ($1) ORDER BY array_position($1, id) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`,
+            ids,
+          )
+        : undefined;
+    const row =
+      free ?? (await queries.get(`SELECT ${NODE_COLUMNS} FROM nodes WHERE id = $1 FOR NO KEY UPDATE`, ids[0] ?? ""));
+    return row === undefined ? null : toNode(row);
+  };
+
+  /**
+   * Chooses a node and locks it. What was read before it was locked may have changed since, so it is judged once more; when it does not fit any more, all are
+   * looked at again.
+   */
+  const chooseNode = async (
+    queries: Queries,
+    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable">,
+    disks: readonly DiskPlace[],
+  ): Promise<NodeRecord | ReserveOutcome> => {
+    const nodeId = nodeOfDisks(disks);
+    if (nodeId !== null && typeof nodeId !== "string") return nodeId;
+    for (let limit: number | null = LIKELY; ; ) {
+      const { live, organizations, nodes } = await lookAround(queries, ask.sandbox, nodeId, limit);
+      if (live >= ask.places.perOrganization) return { kind: "limit", live };
+      const wish = { ...ask, live, organizations };
+      const fitting = fittingNodes(nodes, wish);
+      if (fitting.length === 0) {
+        if (nodes.length !== limit) return refuseSandbox(nodes, wish);
+        limit = null;
+        continue;
+      }
+      const locked = await lockOneOf(queries, fitting);
+      if (locked !== null && fittingNodes([locked], wish).length > 0) return locked;
+    }
+  };
+
+  const insert = (queries: Queries, sandbox: NewSandbox, owner: Owner, volumes: readonly Hold[]): Promise<unknown> =>
     queries.run(
       `WITH sandbox AS (
          INSERT INTO sandboxes (id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stop_at_ms, node_id, node_generation)
@@ -58,27 +158,23 @@ export function createSandboxStore(database: Database): SandboxStore {
       sandbox.stopAtMs,
       volumes.map(({ volumeId }) => volumeId),
       volumes.map(({ isReadOnly }) => isReadOnly),
-      sandbox.owner.nodeId,
-      sandbox.owner.generation,
+      owner.nodeId,
+      owner.generation,
     );
 
   return {
-    reserve(sandbox, volumes, places) {
+    reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
       return database.transaction(async (queries): Promise<ReserveOutcome> => {
+        const disks = await placesOf(queries, volumes, rootSnapshotId);
         const conflict = await findConflict(queries, volumes);
         if (conflict !== null) return conflict;
-        // From here on one reservation of the organization at a time, and one on the node, so that each counts the one before it.
+        // From here on one reservation of the organization at a time, and one on each node, so that each counts the one before it.
         await queries.run("SELECT 1 FROM organizations WHERE id = $1 FOR NO KEY UPDATE", sandbox.organizationId);
-        const node = await lockLatest(queries, sandbox.owner);
-        const counts = await queries.get(
-          `SELECT count(*) AS live, (SELECT count(*) FROM (SELECT 1 FROM organizations LIMIT 2) AS first_two) AS organizations
-           FROM sandboxes WHERE organization_id = $1 AND status <> 'stopped'`,
-          sandbox.organizationId,
-        );
-        const refusal = refuseSandbox(node, sandbox, places, Number(counts?.live), () => Number(counts?.organizations));
-        if (refusal !== null) return refusal;
-        await insert(queries, sandbox, volumes);
-        return { kind: "reserved" };
+        const node = await chooseNode(queries, { sandbox, places, own, unreachable }, disks);
+        if ("kind" in node) return node;
+        const owner = ownerOf(node);
+        await insert(queries, sandbox, owner, volumes);
+        return { kind: "reserved", owner };
       });
     },
 

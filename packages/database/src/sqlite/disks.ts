@@ -1,12 +1,12 @@
-import { toDisk, toDiskTotal } from "../records.ts";
-import { diskInUse, diskNotFound, keyReused, slugTaken } from "../refusals.ts";
+import { ownerOf, toDisk, toDiskTotal, toNode } from "../records.ts";
+import { diskInUse, diskNotFound, keyReused, regionUnavailable, slugTaken } from "../refusals.ts";
 import { isSearchable } from "../search-term.ts";
-import type { Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk } from "../store.ts";
+import type { Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk, Owner } from "../store.ts";
 import { type Connection, isUniqueViolation } from "./connection.ts";
 import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
-import { requireLatest } from "./nodes.ts";
+import { requireLatest, SELECT_NODES } from "./nodes.ts";
 
 /** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
 const UNSETTLED = "state <> 'ready'";
@@ -29,16 +29,30 @@ export function createDiskStore(connection: Connection): DiskStore {
     if (holder !== undefined) throw diskInUse(verb, disk, String(holder.sandbox_id));
   };
 
-  const insert = (disk: NewDisk): void => {
-    requireLatest(connection, disk.owner);
+  /** Where a disk is made that may be made anywhere in its region. */
+  const chooseNode = (region: string, own: Owner | null, unreachable: readonly string[]): Owner => {
+    const nodes = connection
+      .all(
+        `${SELECT_NODES} WHERE EXISTS (SELECT 1 FROM json_each(regions) WHERE value = ?)
+         ORDER BY is_draining, (SELECT value FROM json_each(free_bytes) WHERE key = ?) DESC, id`,
+        region,
+        region,
+      )
+      .map(toNode);
+    const node = nodes.find(({ id, isLive }) => (isLive || id === own?.nodeId) && !unreachable.includes(id));
+    if (node === undefined) throw regionUnavailable(region, nodes);
+    return ownerOf(node);
+  };
+
+  const insert = (disk: NewDisk, owner: Owner): void => {
     connection.run(
       `INSERT INTO disks (kind, id, node_id, node_generation, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
          parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, created_at_ms)
        VALUES (?, ?, ?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       disk.kind,
       disk.id,
-      disk.owner.nodeId,
-      disk.owner.generation,
+      owner.nodeId,
+      owner.generation,
       disk.organizationId,
       disk.slug,
       disk.region,
@@ -80,12 +94,15 @@ export function createDiskStore(connection: Connection): DiskStore {
   };
 
   return {
-    async reserve(disk, idempotency) {
+    async reserve(disk, idempotency = null, { own = null, unreachable = [] } = {}) {
       try {
         return connection.transaction(() => {
-          const existingId = idempotency === undefined ? null : takeKey(disk, idempotency);
-          if (existingId === null) insert(disk);
-          return { existingId };
+          const existingId = idempotency === null ? null : takeKey(disk, idempotency);
+          if (existingId !== null) return { existingId };
+          const owner = disk.owner ?? chooseNode(disk.region, own, unreachable);
+          requireLatest(connection, owner.nodeId === own?.nodeId ? own : owner);
+          insert(disk, owner);
+          return { existingId, owner };
         });
       } catch (error) {
         throw slugConflict(error, disk.slug);
@@ -327,13 +344,14 @@ export function createDiskStore(connection: Connection): DiskStore {
         .map(toDisk);
     },
 
-    async sumUsage(region) {
+    async sumUsage(nodeId, region) {
       const row = connection.get(
         `SELECT
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'volume' AND state IN ('creating', 'ready')), 0) AS volumes,
            coalesce(sum(exclusive_bytes) FILTER (WHERE kind = 'snapshot' AND state IN ('creating', 'ready')), 0) AS snapshots,
            coalesce(sum(exclusive_bytes) FILTER (WHERE state IN ('deleted', 'purging')), 0) AS deleted
-         FROM disk_totals WHERE region = ?`,
+         FROM disk_totals WHERE node_id = ? AND region = ?`,
+        nodeId,
         region,
       );
       return {
@@ -344,7 +362,9 @@ export function createDiskStore(connection: Connection): DiskStore {
     },
 
     async totals() {
-      return connection.all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY region, kind, state").map(toDiskTotal);
+      return connection
+        .all("SELECT * FROM disk_totals WHERE disks > 0 ORDER BY node_id, region, kind, state")
+        .map(toDiskTotal);
     },
 
     async listUnsettled(owner) {

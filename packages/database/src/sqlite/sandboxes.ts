@@ -1,13 +1,23 @@
-import { toSandbox } from "../records.ts";
-import { notStarting, volumeNotFound } from "../refusals.ts";
-import { refuseSandbox } from "../sandbox-limits.ts";
-import type { Hold, ReserveOutcome, SandboxRecord, SandboxStore } from "../store.ts";
+import { fittingNodes, nodeOfDisks, refuseSandbox } from "../choose-node.ts";
+import { ownerOf, toNode, toSandbox } from "../records.ts";
+import { diskNotFound, notStarting } from "../refusals.ts";
+import type {
+  DiskKind,
+  DiskPlace,
+  Hold,
+  NewSandbox,
+  NodeRecord,
+  Owner,
+  ReserveOutcome,
+  SandboxRecord,
+  SandboxStore,
+} from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
-import { requireLatest } from "./nodes.ts";
+import { SELECT_NODES } from "./nodes.ts";
 
-const ORGANIZATION_COUNT = "SELECT count(*) AS count FROM organizations";
+const ORGANIZATION_COUNT = "SELECT count(*) AS count FROM (SELECT 1 FROM organizations LIMIT 2)";
 
 export function createSandboxStore(connection: Connection): SandboxStore {
   /** Live sandboxes whose hold on the volume excludes this one: any for a writer, a writer for a reader. */
@@ -24,49 +34,74 @@ export function createSandboxStore(connection: Connection): SandboxStore {
   const count = (query: string, ...values: readonly string[]): number =>
     Number(connection.get(query, ...values)?.count);
 
+  /** Which node has each disk, all of which are ready. Throws `*_NOT_FOUND`. */
+  const placesOf = (volumes: readonly Hold[], rootSnapshotId: string | null): readonly DiskPlace[] => {
+    const placeOf = (kind: DiskKind, id: string): DiskPlace => {
+      const disk = connection.get("SELECT slug, node_id, state FROM disks WHERE id = ?", id);
+      if (disk?.state !== "ready") throw diskNotFound(kind, id);
+      return { id, slug: String(disk.slug), nodeId: String(disk.node_id) };
+    };
+    const root = rootSnapshotId === null ? [] : [placeOf("snapshot", rootSnapshotId)];
+    return [...root, ...volumes.map(({ volumeId }) => placeOf("volume", volumeId))];
+  };
+
+  const candidates = (nodeId: string | null, region: string): readonly NodeRecord[] =>
+    (nodeId === null
+      ? connection.all(`${SELECT_NODES} WHERE EXISTS (SELECT 1 FROM json_each(regions) WHERE value = ?)`, region)
+      : connection.all(`${SELECT_NODES} WHERE id = ?`, nodeId)
+    ).map(toNode);
+
+  const insert = (sandbox: NewSandbox, { nodeId, generation }: Owner, volumes: readonly Hold[]): void => {
+    connection.run(
+      "UPDATE nodes SET reserved_places = reserved_places + 1, reserved_memory_mib = reserved_memory_mib + ? WHERE id = ?",
+      sandbox.memoryMib,
+      nodeId,
+    );
+    connection.run(
+      `INSERT INTO sandboxes (id, node_id, node_generation, organization_id, region, status, labels, memory_mib, created_at_ms, stop_at_ms)
+       VALUES (?, ?, ?, ?, ?, 'starting', ?, ?, ?, ?)`,
+      sandbox.id,
+      nodeId,
+      generation,
+      sandbox.organizationId,
+      sandbox.region,
+      JSON.stringify(sandbox.labels),
+      sandbox.memoryMib,
+      sandbox.createdAtMs,
+      sandbox.stopAtMs,
+    );
+    for (const hold of volumes) {
+      connection.run(
+        "INSERT INTO holds (volume_id, sandbox_id, is_read_only) VALUES (?, ?, ?)",
+        hold.volumeId,
+        sandbox.id,
+        hold.isReadOnly ? 1 : 0,
+      );
+    }
+  };
+
   return {
-    async reserve(sandbox, volumes, places) {
+    async reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
       return connection.transaction((): ReserveOutcome => {
+        const disks = placesOf(volumes, rootSnapshotId);
+        for (const hold of volumes) {
+          const holders = conflicting(hold);
+          if (holders.length > 0) return { kind: "held", volumeId: hold.volumeId, holders };
+        }
         const live = count(
           "SELECT count(*) AS count FROM sandboxes WHERE organization_id = ? AND status <> 'stopped'",
           sandbox.organizationId,
         );
-        for (const hold of volumes) {
-          const volume = connection.get("SELECT state FROM disks WHERE id = ?", hold.volumeId);
-          if (volume?.state !== "ready") throw volumeNotFound(hold.volumeId);
-          const holders = conflicting(hold);
-          if (holders.length > 0) return { kind: "held", volumeId: hold.volumeId, holders };
-        }
-        const node = requireLatest(connection, sandbox.owner);
-        const refusal = refuseSandbox(node, sandbox, places, live, () => count(ORGANIZATION_COUNT));
-        if (refusal !== null) return refusal;
-        connection.run(
-          "UPDATE nodes SET reserved_places = reserved_places + 1, reserved_memory_mib = reserved_memory_mib + ? WHERE id = ?",
-          sandbox.memoryMib,
-          sandbox.owner.nodeId,
-        );
-        connection.run(
-          `INSERT INTO sandboxes (id, node_id, node_generation, organization_id, region, status, labels, memory_mib, created_at_ms, stop_at_ms)
-           VALUES (?, ?, ?, ?, ?, 'starting', ?, ?, ?, ?)`,
-          sandbox.id,
-          sandbox.owner.nodeId,
-          sandbox.owner.generation,
-          sandbox.organizationId,
-          sandbox.region,
-          JSON.stringify(sandbox.labels),
-          sandbox.memoryMib,
-          sandbox.createdAtMs,
-          sandbox.stopAtMs,
-        );
-        for (const hold of volumes) {
-          connection.run(
-            "INSERT INTO holds (volume_id, sandbox_id, is_read_only) VALUES (?, ?, ?)",
-            hold.volumeId,
-            sandbox.id,
-            hold.isReadOnly ? 1 : 0,
-          );
-        }
-        return { kind: "reserved" };
+        if (live >= places.perOrganization) return { kind: "limit", live };
+        const nodeId = nodeOfDisks(disks);
+        if (nodeId !== null && typeof nodeId !== "string") return nodeId;
+        const nodes = candidates(nodeId, sandbox.region);
+        const wish = { sandbox, places, own, unreachable, live, organizations: count(ORGANIZATION_COUNT) };
+        const [node] = fittingNodes(nodes, wish);
+        if (node === undefined) return refuseSandbox(nodes, wish);
+        const owner = ownerOf(node);
+        insert(sandbox, owner, volumes);
+        return { kind: "reserved", owner };
       });
     },
 

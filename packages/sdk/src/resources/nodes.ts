@@ -11,8 +11,16 @@ export interface Node {
   draining: boolean;
   /** The regions that it serves. */
   regions: string[];
-  /** Host name or address, where other machines reach it. */
+  /** Host name or address; with a port, where the server connects to it. */
   address: string;
+  /** Whether the server reaches it, so that what it has can be used. */
+  connected: boolean;
+  /** Why the server does not reach it; `null`: it does. */
+  problem: string | null;
+  /** Which start of its process began last; empty: none yet. */
+  run: string;
+  /** Bytes that its pools have free, by region, as it said last. */
+  free: Record<string, number>;
   /** Its labels. */
   labels: Record<string, string>;
   /** Raised at each of its starts. */
@@ -131,6 +139,10 @@ function toNode(value: unknown): Node {
     draining: wire.draining === true,
     regions: requireArray(wire.regions).map(String),
     address: String(wire.address),
+    connected: wire.connected === true,
+    problem: typeof wire.problem === "string" ? wire.problem : null,
+    run: String(wire.run),
+    free: requireRecord(wire.free) as Record<string, number>,
     labels: requireRecord(wire.labels) as Record<string, string>,
     generation: Number(wire.generation),
     startedAt: date("started_at"),

@@ -1,10 +1,14 @@
 import { type HttpClient, type RequestOptions, requireRecord } from "../core/http.ts";
 import { requireArray } from "../core/page.ts";
 
-/** What the storage pool of a region holds. All but the percentage and the hours are bytes. */
+/** What a node's storage pool of a region holds. All but the percentage and the hours are bytes. */
 export interface Pool {
+  /** The node that has it. */
+  node: string;
   /** The region. */
   region: string;
+  /** Why the node does not say what it holds; what only it knows is 0 then. `null`: it does. */
+  problem: string | null;
   /** What the pool, and the disk that it lies on, can hold. */
   total: number;
   /** All that it holds: the sum of the parts from `volumes` to `shared`. */
@@ -83,7 +87,9 @@ function toPool(value: unknown): Pool {
   const wire = requireRecord(value);
   const number = (name: string) => Number(wire[name]);
   return {
+    node: String(wire.node),
     region: String(wire.region),
+    problem: typeof wire.problem === "string" ? wire.problem : null,
     ...toSpace(wire),
     volumes: number("volumes"),
     snapshots: number("snapshots"),

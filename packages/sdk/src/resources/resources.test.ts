@@ -168,7 +168,9 @@ test("our additions use the agreed paths and bodies", async () => {
 test("pools tell what they hold, and grow", async () => {
   const disks = [{ directory: "/b", problem: "Mount it", total: 0, used_percent: 0 }];
   const pool = {
+    node: "nod_a",
     region: "ord",
+    problem: null,
     total: 100,
     used: 60,
     used_percent: 61.5,
@@ -179,7 +181,8 @@ test("pools tell what they hold, and grow", async () => {
   await using api = await FakeApi.start(() => ({ body: [pool] }));
   const { pools } = new Client(api.options);
   for (const found of [await pools.list(), await pools.grow()]) {
-    const { region, total, used, usedPercent, builtIn, retentionFloorHours } = found[0] ?? {};
+    const { node, problem, region, total, used, usedPercent, builtIn, retentionFloorHours } = found[0] ?? {};
+    assert.deepEqual([node, problem], ["nod_a", null]);
     assert.deepEqual([region, total, used, usedPercent, builtIn, retentionFloorHours], ["ord", 100, 60, 61.5, 7, 1]);
     const [disk] = found[0]?.disks ?? [];
     assert.deepEqual([disk?.directory, disk?.problem, disk?.usedPercent], ["/b", "Mount it", 0]);
@@ -197,6 +200,10 @@ test("nodes are listed, drained and forgotten", async () => {
     draining: true,
     regions: ["ord"],
     address: "10.0.0.1",
+    connected: false,
+    problem: "Cannot reach it: it is down",
+    run: "run_a",
+    free: { ord: 5 },
     labels: { rack: "b4" },
     generation: 3,
     started_at: "2026-01-30T18:33:40.790Z",
@@ -219,6 +226,8 @@ test("nodes are listed, drained and forgotten", async () => {
     const { seenAt, placesTaken, memoryMib, memoryTakenMib, ...rest } = one;
     assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
     assert.deepEqual([rest.id, rest.state, rest.draining, rest.labels], ["nod_a", "draining", true, { rack: "b4" }]);
+    const { connected, problem, run, free } = rest;
+    assert.deepEqual([connected, problem, run, free], [false, "Cannot reach it: it is down", "run_a", { ord: 5 }]);
   }
   await nodes.forget("nod_a");
   assert.deepEqual(

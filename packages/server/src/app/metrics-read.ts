@@ -1,7 +1,12 @@
 import { requireAdmin } from "./access/administrator.ts";
 import type { Actor, AppContext } from "./context.ts";
+import type { ConnectedNode } from "./nodes/node-directory.ts";
+import { within } from "./operations/within.ts";
 import { usedPercent } from "./pool/pool-watch.ts";
 import { sandboxPlaces } from "./sandboxes/sandbox-places.ts";
+
+/** The longest that a scrape waits for a node. */
+const LOOK_MS = 2_000;
 
 /**
  * The server's figures in the Prometheus text format. Throws `FORBIDDEN` unless the actor may administer the server, since they tell about all
@@ -14,8 +19,9 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   const nodes = app.nodes.all();
   const places = nodes.map((at) => sandboxPlaces(app.config.sandboxes, at.places.placeCount).total);
   metrics.sandboxPlaces.set(sum(places));
-  const descriptions = await Promise.all(nodes.map(({ node }) => node.describe()));
-  metrics.retriedWork.set(app.persistent.failingCount + sum(descriptions.map((node) => node.retriedWorkCount)));
+  const descriptions = await Promise.all(nodes.map(({ node }) => within(LOOK_MS, node.describe()).catch(() => null)));
+  const retried = descriptions.map((description) => description?.retriedWorkCount ?? 0);
+  metrics.retriedWork.set(app.persistent.failingCount + sum(retried));
   await observePools(app);
   return metrics.text();
 }
@@ -26,24 +32,51 @@ function sum(numbers: readonly number[]): number {
 
 async function observePools({ metrics, nodes, store }: AppContext): Promise<void> {
   const totals = await store.disks.totals();
-  // What there is none of any more is not among the totals.
-  metrics.disks.reset();
-  for (const { region, kind, state, count } of totals) metrics.disks.set({ region, kind, state }, count);
-  for (const { node, regions } of nodes.all())
-    for (const region of regions.keys()) {
-      const capacity = await node.poolCapacity(region);
-      const deleted = totals.filter((total) => total.region === region && total.state === "deleted");
-      metrics.poolSize.set({ region }, capacity.totalBytes);
-      metrics.poolUsed.set({ region }, Math.max(0, capacity.totalBytes - capacity.freeBytes));
-      metrics.poolFree.set({ region }, capacity.freeBytes);
-      metrics.poolAvailable.set({ region }, capacity.availableBytes);
-      metrics.poolHeadroom.set({ region }, capacity.headroomBytes);
-      metrics.poolUsedRatio.set({ region }, usedPercent(capacity) / 100);
-      for (const { directory, problem, totalBytes, availableBytes } of capacity.disks) {
-        metrics.poolDiskUsable.set({ region, directory }, problem === null ? 1 : 0);
-        metrics.poolDiskSize.set({ region, directory }, totalBytes);
-        metrics.poolDiskAvailable.set({ region, directory }, availableBytes);
-      }
-      metrics.poolReclaimable.set({ region }, sum(deleted.map(({ exclusiveBytes }) => exclusiveBytes)));
+  const pools = await Promise.all(nodes.all().map(capacitiesOf));
+  // What there is none of any more, and a node that does not answer, is not among them.
+  for (const gauge of [
+    metrics.disks,
+    metrics.poolSize,
+    metrics.poolUsed,
+    metrics.poolFree,
+    metrics.poolAvailable,
+    metrics.poolHeadroom,
+    metrics.poolUsedRatio,
+    metrics.poolReclaimable,
+    metrics.poolDiskUsable,
+    metrics.poolDiskSize,
+    metrics.poolDiskAvailable,
+  ])
+    gauge.reset();
+  for (const { nodeId: node, region, kind, state, count } of totals)
+    metrics.disks.set({ node, region, kind, state }, count);
+  for (const { node, region, capacity } of pools.flat()) {
+    const pool = { node, region };
+    const deleted = totals.filter(
+      (total) => total.nodeId === node && total.region === region && total.state === "deleted",
+    );
+    metrics.poolSize.set(pool, capacity.totalBytes);
+    metrics.poolUsed.set(pool, Math.max(0, capacity.totalBytes - capacity.freeBytes));
+    metrics.poolFree.set(pool, capacity.freeBytes);
+    metrics.poolAvailable.set(pool, capacity.availableBytes);
+    metrics.poolHeadroom.set(pool, capacity.headroomBytes);
+    metrics.poolUsedRatio.set(pool, usedPercent(capacity) / 100);
+    metrics.poolReclaimable.set(pool, sum(deleted.map(({ exclusiveBytes }) => exclusiveBytes)));
+    for (const { directory, problem, totalBytes, availableBytes } of capacity.disks) {
+      metrics.poolDiskUsable.set({ ...pool, directory }, problem === null ? 1 : 0);
+      metrics.poolDiskSize.set({ ...pool, directory }, totalBytes);
+      metrics.poolDiskAvailable.set({ ...pool, directory }, availableBytes);
     }
+  }
+}
+
+/** Of the pools of a node that can be looked at soon. */
+async function capacitiesOf({ owner, node, regions }: ConnectedNode) {
+  const found = await Promise.all(
+    [...regions.keys()].map(async (region) => {
+      const capacity = await within(LOOK_MS, node.poolCapacity(region)).catch(() => null);
+      return capacity === null ? [] : [{ node: owner.nodeId, region, capacity }];
+    }),
+  );
+  return found.flat();
 }

@@ -14,7 +14,7 @@ export async function takeNodeEvent(
       return recordVolumeDamage(app, nodeId, event.volumeId, event.message);
     case "pool-full": {
       const { region, volumeIds } = event;
-      app.metrics.poolHolds.inc({ region });
+      app.metrics.poolHolds.inc({ node: nodeId, region });
       return recordPoolEvent(app.store, region, "pool-hold", "STORAGE_FULL", { nodeId, volumeIds });
     }
     case "sandbox-exited":

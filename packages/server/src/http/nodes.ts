@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { drainNode } from "../app/nodes/node-drain.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
-import { getNode } from "../app/nodes/node-get.ts";
+import { getNode, nodeProblem } from "../app/nodes/node-get.ts";
 import { listNodes } from "../app/nodes/node-list.ts";
 import type { NodeRecord } from "../app/records.ts";
 import { IdParams } from "./disk-routes.ts";
@@ -20,7 +20,14 @@ const NodeSchema = Type.Object({
   }),
   draining: Type.Boolean(),
   regions: Type.Array(Type.String()),
-  address: Type.String({ description: "Host name or address" }),
+  address: Type.String({ description: "Host name or address; with a port, where the server connects to it" }),
+  connected: Type.Boolean({ description: "Whether this server reaches it, so that what it has can be used" }),
+  problem: Type.Union([Type.String(), Type.Null()], { description: "Why this server does not reach it" }),
+  run: Type.String({ description: "Which start of its process began last; empty: none yet" }),
+  free: Type.Record(Type.String(), Type.Integer(), {
+    description:
+      "Bytes that its pools have free, by region, as it said last; those of which it has said nothing are absent",
+  }),
   labels: Type.Record(Type.String(), Type.String()),
   generation: Type.Integer({ description: "Raised at each start" }),
   started_at: Timestamp("Of its last start"),
@@ -36,15 +43,16 @@ const NodeSchema = Type.Object({
 
 /** The machines that hold disks and run sandboxes: for administrators. */
 export function nodeRoutes(app: AppContext, http: Http): void {
+  const show = (node: NodeRecord) => showNode(node, nodeProblem(app, node));
   http.get(
     "/api/v1/nodes",
     { schema: { tags, summary: "List the nodes", response: { 200: Type.Array(NodeSchema), ...errors } } },
-    async ({ actor }) => (await listNodes(app, actor)).map(showNode),
+    async ({ actor }) => (await listNodes(app, actor)).map(show),
   );
   http.get(
     "/api/v1/nodes/:id",
     { schema: { tags, summary: "Get a node", params: IdParams, response: { 200: NodeSchema, ...errors } } },
-    async ({ actor, params }) => showNode(await getNode(app, actor, params.id)),
+    async ({ actor, params }) => show(await getNode(app, actor, params.id)),
   );
   const changes = [
     ["drain", "Keep new sandboxes away from a node; those that it has go on", true],
@@ -54,7 +62,7 @@ export function nodeRoutes(app: AppContext, http: Http): void {
     http.post(
       `/api/v1/nodes/:id/${verb}`,
       { schema: { tags, summary, params: IdParams, response: { 200: NodeSchema, ...errors } } },
-      async ({ actor, params }) => showNode(await drainNode(app, actor, params.id, isDraining)),
+      async ({ actor, params }) => show(await drainNode(app, actor, params.id, isDraining)),
     );
   http.delete(
     "/api/v1/nodes/:id",
@@ -74,7 +82,7 @@ export function nodeRoutes(app: AppContext, http: Http): void {
   );
 }
 
-function showNode(node: NodeRecord): Static<typeof NodeSchema> {
+function showNode(node: NodeRecord, problem: string | null): Static<typeof NodeSchema> {
   const { capacity, reserved, isLive, isDraining } = node;
   const iso = (timeMs: number) => new Date(timeMs).toISOString();
   return {
@@ -83,6 +91,10 @@ function showNode(node: NodeRecord): Static<typeof NodeSchema> {
     draining: isDraining,
     regions: [...node.regions],
     address: node.address,
+    connected: problem === null,
+    problem,
+    run: node.runId,
+    free: { ...node.freeBytes },
     labels: { ...node.labels },
     generation: node.generation,
     started_at: iso(node.startedAtMs),

@@ -22,7 +22,12 @@ const DiskSchema = Type.Object({
   used_percent: Type.Number({ description: "Of what volumes and snapshots can ever have" }),
 });
 const PoolSchema = Type.Object({
+  node: Type.String(),
   region: Type.String(),
+  problem: Type.Union([Type.String(), Type.Null()], {
+    description:
+      "Why the node does not say what its pool holds; what only it knows is 0 then. What lies there is not lost",
+  }),
   total: Bytes("what the pool, and the disk that it lies on, can hold"),
   used: Bytes("all that it holds; the sum of the parts below"),
   free: Bytes("all that is free"),
@@ -43,7 +48,9 @@ const PoolSchema = Type.Object({
 /** What the pools hold, and their growth: for administrators. */
 export function poolRoutes(app: AppContext, http: Http): void {
   const show = (pool: PoolUsage) => ({
+    node: pool.nodeId,
     region: pool.region,
+    problem: pool.problem,
     total: pool.totalBytes,
     used: pool.usedBytes,
     free: pool.freeBytes,
@@ -73,12 +80,18 @@ export function poolRoutes(app: AppContext, http: Http): void {
 
   http.get(
     "/api/v1/pools",
-    { schema: { tags, summary: "What each region's pool holds", response } },
+    { schema: { tags, summary: "What the pool of each node and region holds", response } },
     async ({ actor }) => (await getPools(app, actor)).map(show),
   );
   http.post(
     "/api/v1/pools/grow",
-    { schema: { tags, summary: "Apply raised sizes of the pool in the settings, without a restart", response } },
+    {
+      schema: {
+        tags,
+        summary: "Apply raised sizes of the pool in the settings of this server's host, without a restart",
+        response,
+      },
+    },
     async ({ actor }) => {
       await growPools(app, actor);
       return (await getPools(app, actor)).map(show);

@@ -36,7 +36,8 @@ export class Metrics implements Disposable {
   readonly sandboxesEnded = this.#counter("caisson_sandboxes_ended_total", "Sandboxes that ended, by reason", [
     "reason",
   ]);
-  readonly disks = this.#gauge("caisson_disks", "Volumes and snapshots by region, kind and state", [
+  readonly disks = this.#gauge("caisson_disks", "Volumes and snapshots by node, region, kind and state", [
+    "node",
     "region",
     "kind",
     "state",
@@ -46,48 +47,51 @@ export class Metrics implements Disposable {
     "Times that a volume lost writes or its file system broke",
   );
 
-  readonly poolSize = this.#gauge("caisson_pool_size_bytes", "What the pool can hold", ["region"]);
-  readonly poolUsed = this.#gauge("caisson_pool_used_bytes", "What the pool holds", ["region"]);
-  readonly poolFree = this.#gauge("caisson_pool_free_bytes", "All that is free, headroom included", ["region"]);
+  readonly poolSize = this.#gauge("caisson_pool_size_bytes", "What the pool can hold", ["node", "region"]);
+  readonly poolUsed = this.#gauge("caisson_pool_used_bytes", "What the pool holds", ["node", "region"]);
+  readonly poolFree = this.#gauge("caisson_pool_free_bytes", "All that is free, headroom included", ["node", "region"]);
   readonly poolAvailable = this.#gauge("caisson_pool_available_bytes", "What volumes and snapshots may still take", [
+    "node",
     "region",
   ]);
   readonly poolHeadroom = this.#gauge("caisson_pool_headroom_bytes", "Kept free for scratch disks and metadata", [
+    "node",
     "region",
   ]);
   readonly poolReclaimable = this.#gauge(
     "caisson_pool_reclaimable_bytes",
     "What purging deleted volumes and snapshots would free at least, as measured lately",
-    ["region"],
+    ["node", "region"],
   );
   readonly poolUsedRatio = this.#gauge(
     "caisson_pool_used_ratio",
     "Of what volumes and snapshots can ever have; 1: nothing more can be stored",
-    ["region"],
+    ["node", "region"],
   );
   readonly poolThreshold = this.#gauge(
     "caisson_pool_threshold_percent",
     "The highest threshold that is reached: 0 (none), 80, 90 or 95",
-    ["region"],
+    ["node", "region"],
   );
   readonly poolDiskUsable = this.#gauge(
     "caisson_pool_disk_usable",
     "Whether a disk of the pool can be used: 1, or 0 when it is missing",
-    ["region", "directory"],
+    ["node", "region", "directory"],
   );
   readonly poolDiskSize = this.#gauge("caisson_pool_disk_size_bytes", "What a disk of the pool can hold", [
+    "node",
     "region",
     "directory",
   ]);
   readonly poolDiskAvailable = this.#gauge(
     "caisson_pool_disk_available_bytes",
     "What volumes and snapshots may still take on a disk of the pool",
-    ["region", "directory"],
+    ["node", "region", "directory"],
   );
   readonly poolHolds = this.#counter(
     "caisson_pool_holds_total",
     "Times that writers were made to stand still because the pool was full",
-    ["region"],
+    ["node", "region"],
   );
 
   readonly httpRequests = this.#counter(

@@ -174,6 +174,28 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
   });
 
+  test("spreads what may be anywhere, and says which volumes are apart", async () => {
+    const spread = [await start(null, 60_000), await start(null, 60_000)];
+    assert.deepEqual(new Set(spread.map(({ record }) => record.owner.nodeId)), new Set(machines.keys()));
+    for (const { record } of spread) assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+    const [first, second] = machines.values();
+    assert.ok(first && second);
+    second.cut();
+    await makeVolume("here");
+    await second.mend();
+    await eventually("it is back", () => control.app.nodes.get(second.id) !== null);
+    first.cut();
+    await makeVolume("there");
+    await first.mend();
+    await eventually("it is back", () => control.app.nodes.get(first.id) !== null);
+    const config = { root: { volume: TEST_BASE_IMAGE }, volumes: { "/a": "here", "/b": "there" } };
+    const header = Buffer.from(JSON.stringify(config)).toString("base64");
+    await assert.rejects(
+      createSandbox(control.app, actor, decodeSandboxConfig(header, Date.now()), null, new AbortController().signal),
+      { code: "NODE_UNAVAILABLE", message: /"here" is on node nod_a and the volume "there" on node nod_b/ },
+    );
+  });
+
   test("answers for a node that is cut off with what to do, goes on with the others, and with that one when it is back", async () => {
     const volume = await makeVolume("cut");
     const machine = machineOf(volume);
@@ -185,7 +207,12 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
         code: "NODE_UNAVAILABLE",
         message: /on node nod_\w+, which this server cannot reach: the cable is cut.*caisson nodes show/,
       });
-    assert.ok(control.app.nodes.get(other.id), "the other goes on");
+    // Its lease holds still.
+    assert.equal((await store.nodes.get(machine.id))?.isLive, true);
+    const elsewhere = [await start(null, 60_000), await start(null, 60_000)];
+    const owners = [...elsewhere.map(({ record }) => record), await makeVolume("elsewhere")].map(({ owner }) => owner);
+    assert.deepEqual(new Set(owners.map(({ nodeId }) => nodeId)), new Set([other.id]));
+    for (const { record } of elsewhere) assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
     await machine.mend();
     await eventually("it can be used", () => control.app.nodes.get(machine.id) !== null);
     assert.equal(await generationOf(machine), 1, "the run has begun before");

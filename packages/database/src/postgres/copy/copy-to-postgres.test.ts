@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { newId } from "@caisson/model";
 import { PostgresServer } from "../../../testing/postgres-server.ts";
-import { SAMPLE_OWNER, sampleNode } from "../../../testing/samples.ts";
+import { SAMPLE_OWNER, sampleNode, samplePlaces, sampleSandbox } from "../../../testing/samples.ts";
 import { openSqliteStore } from "../../sqlite/sqlite-store.ts";
 import type { AuditEvent, NewDisk, Store } from "../../store.ts";
 import { openPostgresStore } from "../postgres-store.ts";
@@ -96,22 +96,11 @@ async function fill(store: Store): Promise<void> {
   await store.disks.beginGrow(SAMPLE_OWNER, growing, 2 ** 41);
   await store.disks.recordError(broken, { message: "writes were lost", atMs: 7 }, event(broken));
   await store.disks.reserve(disk("unfinished", { organizationId: "org_b", labels: {} }));
-  const sandbox = {
-    owner: SAMPLE_OWNER,
-    organizationId: "org_a",
-    region: "ord",
-    labels: { a: "b" },
-    memoryMib: 1280,
-    createdAtMs: 1,
-  };
-  const places = { perOrganization: 9, kept: 0, keptEach: 1 };
-  for (const id of ["sbx_1", "sbx_2"]) await store.sandboxes.reserve({ ...sandbox, id, stopAtMs: 99 }, [], places);
+  const places = samplePlaces();
+  for (const id of ["sbx_1", "sbx_2"])
+    await store.sandboxes.reserve(sampleSandbox({ id, stopAtMs: 99, labels: { a: "b" } }), [], places);
   await store.sandboxes.finish("sbx_2", "killed", 50, event("sbx_2"), ["lost"]);
-  await store.sandboxes.reserve(
-    { ...sandbox, id: "sbx_3", stopAtMs: null },
-    [{ volumeId: held, isReadOnly: true }],
-    places,
-  );
+  await store.sandboxes.reserve(sampleSandbox({ id: "sbx_3" }), [{ volumeId: held, isReadOnly: true }], places);
   // The last number of a row that is gone is not given again.
   const gone = disk("gone");
   await store.disks.reserve(gone);

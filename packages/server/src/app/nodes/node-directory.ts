@@ -105,15 +105,14 @@ export class NodeDirectory {
     return this.find(thing) === null ? this.unavailable(thing).message : null;
   }
 
-  /** The region and a node for something new in it. Throws `INVALID_REGION` with those that exist. */
-  choose(regionName: string): ConnectedNode {
-    const connected = this.all().find(({ regions }) => regions.has(regionName));
-    if (connected !== undefined) return connected;
-    const names = new Set(this.all().flatMap(({ regions }) => [...regions.keys()]));
-    throw new CaissonError(
-      "INVALID_REGION",
-      `There is no region ${JSON.stringify(regionName.slice(0, 32))} on this server: choose one of ${[...names].join(", ")}`,
-    );
+  /** Those that can be reached and have a pool of the region. */
+  inRegion(region: string): readonly ConnectedNode[] {
+    return this.all().filter(({ regions }) => regions.has(region));
+  }
+
+  /** Nodes that this server connects to, and cannot reach now. */
+  unreachableIds(): readonly string[] {
+    return [...this.#expected.keys()].filter((id) => !this.#connected.has(id));
   }
 
   /** The error of `of`, for something that `find` has not found. */

@@ -10,3 +10,10 @@ export async function getNode(app: AppContext, actor: Actor, id: string): Promis
   if (node !== null) return node;
   throw new CaissonError("NODE_NOT_FOUND", `There is no node ${JSON.stringify(id.slice(0, 64))}: list the nodes`);
 }
+
+/** Why this server cannot use what a node has, as a sentence for people; null: it can. */
+export function nodeProblem(app: AppContext, { id, generation }: NodeRecord): string | null {
+  const reason = app.nodes.whyNot(id);
+  if (reason === null) return null;
+  return `Cannot reach it: ${reason}${generation === 0 ? ". It has joined, and was not connected yet" : ""}`;
+}

@@ -31,7 +31,7 @@ export class PoolWatch {
     this.#app = app;
     this.#connected = connected;
     // A scrape before the first look finds the series.
-    for (const region of connected.regions.keys()) app.metrics.poolThreshold.set({ region }, 0);
+    for (const region of connected.regions.keys()) this.#setThreshold(region, 0);
   }
 
   async look(): Promise<void> {
@@ -56,7 +56,8 @@ export class PoolWatch {
       const { totalBytes, availableBytes, freeBytes, headroomBytes } = capacity;
       const what = part === region ? {} : { directory: part };
       const sizes = { totalBytes, availableBytes, freeBytes, headroomBytes };
-      const detail = { ...what, threshold: reached, percent: Math.round(percent), ...sizes };
+      const { nodeId } = this.#connected.owner;
+      const detail = { nodeId, ...what, threshold: reached, percent: Math.round(percent), ...sizes };
       const name = part === region ? "the pool" : `the disk ${part} of the pool`;
       this.#app.logger.warn(
         { region, ...detail },
@@ -65,6 +66,10 @@ export class PoolWatch {
       await recordPoolEvent(this.#app.store, region, "pool-threshold", "STORAGE_FULL", detail);
     }
     this.#toldPercent.set(part, reached);
-    if (part === region) this.#app.metrics.poolThreshold.set({ region }, reached);
+    if (part === region) this.#setThreshold(region, reached);
+  }
+
+  #setThreshold(region: string, percent: number): void {
+    this.#app.metrics.poolThreshold.set({ node: this.#connected.owner.nodeId, region }, percent);
   }
 }

@@ -1,4 +1,4 @@
-import type { NewSandbox, SandboxRecord } from "@caisson/database";
+import type { SandboxRecord } from "@caisson/database";
 import { CaissonError, type StopReason } from "@caisson/model";
 import type { ExitCause } from "@caisson/node";
 
@@ -42,11 +42,10 @@ export class CreationEnded extends CaissonError {
 }
 
 interface Creation {
-  readonly nodeId: string;
   readonly controller: AbortController;
   readonly settled: Promise<unknown>;
-  /** Of a first process that was gone before the sandbox was live. */
-  exitCause: ExitCause | null;
+  /** Of a first process that was gone before the sandbox was live, by the node that said so. */
+  readonly exitCauses: Map<string, ExitCause>;
 }
 
 /** The sandboxes of all nodes, by id: those being created, those that run, and those that end. */
@@ -59,15 +58,12 @@ export class LiveSandboxes {
   #isRefusing = false;
 
   /** Runs a creation that `cancel` can end. Throws `SHUTTING_DOWN` once the server ends. */
-  async create<T>(
-    { id, owner }: Pick<NewSandbox, "id" | "owner">,
-    run: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  async create<T>(id: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#isRefusing)
       throw new CaissonError("SHUTTING_DOWN", "The server is shutting down: create the sandbox when it is up again");
     const controller = new AbortController();
     const creating = run(controller.signal);
-    this.#creations.set(id, { nodeId: owner.nodeId, controller, settled: creating.catch(() => {}), exitCause: null });
+    this.#creations.set(id, { controller, settled: creating.catch(() => {}), exitCauses: new Map() });
     try {
       return await creating;
     } finally {
@@ -98,18 +94,17 @@ export class LiveSandboxes {
   }
 
   add(sandbox: LiveSandbox): void {
-    const { id } = sandbox.record;
+    const { id, owner } = sandbox.record;
     this.#byId.set(id, sandbox);
-    const exitCause = this.#creations.get(id)?.exitCause ?? null;
-    if (exitCause !== null) sandbox.markExited(exitCause);
+    const exitCause = this.#creations.get(id)?.exitCauses.get(owner.nodeId);
+    if (exitCause !== undefined) sandbox.markExited(exitCause);
   }
 
   /** The first process of a sandbox of that node is gone, which may be on its way to become live still. */
   markExited(nodeId: string, id: string, cause: ExitCause): void {
     const live = this.#byId.get(id);
     if (live?.record.owner.nodeId === nodeId) live.markExited(cause);
-    const creation = this.#creations.get(id);
-    if (creation?.nodeId === nodeId) creation.exitCause = cause;
+    this.#creations.get(id)?.exitCauses.set(nodeId, cause);
   }
 
   remove(id: string): void {

@@ -79,7 +79,9 @@ suite("the creation of a sandbox", () => {
       const app = {
         config: { regions: ["ord"], sandboxes: { max, keptPlaces: 0, maxPerOrganization: 9 } },
         nodes: directoryOf({ placeCount: 4, placeBound }),
-        store: { sandboxes: { reserve: async () => ({ kind: "full", isKept: false }) } },
+        store: {
+          sandboxes: { reserve: async () => ({ kind: "full", isKept: false, places: Math.min(max, 4), kept: 0 }) },
+        },
         locks: new KeyedLock(),
         live: new LiveSandboxes(),
         persistent: new PersistentWork(logger),

@@ -1,17 +1,20 @@
-import type { NewSandbox, ReserveOutcome, SandboxRecord } from "@caisson/database";
+import type { NewSandbox, Owner } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
-import { CaissonError, isRefusal, newId, type StopReason } from "@caisson/model";
+import { isRefusal, newId, type StopReason } from "@caisson/model";
 import type { SandboxEnd, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
+import { nodeChoice } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { requireBaseImage } from "../volumes/base-image.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
 import { CreationEnded, type LiveSandbox } from "./live-sandboxes.ts";
 import { egressOf } from "./sandbox-egress.ts";
 import { goLive } from "./sandbox-live.ts";
-import { type NodePlaces, sandboxPlaces } from "./sandbox-places.ts";
+import { sandboxLimits } from "./sandbox-places.ts";
 import { planSandbox, type SandboxPlan } from "./sandbox-plan.ts";
+import { reservationRefused, volumeInUse } from "./sandbox-refusal.ts";
 import { releaseSandbox } from "./sandbox-release.ts";
 
 const MIB = 2 ** 20;
@@ -37,7 +40,6 @@ export async function createSandbox(
   const plan = await planSandbox(app, actor, config, hostRegion);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region),
-    owner: plan.at.owner,
     organizationId: actor.organization.id,
     region: plan.region,
     labels: config.labels,
@@ -45,7 +47,7 @@ export async function createSandbox(
     createdAtMs: Date.now(),
     stopAtMs: config.stopAtMs,
   };
-  return app.live.create(sandbox, (ended) =>
+  return app.live.create(sandbox.id, (ended) =>
     start(app, actor, { sandbox, plan, config, startedMs, signal: AbortSignal.any([signal, ended]) }),
   );
 }
@@ -63,10 +65,17 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   const { id } = sandbox;
   const marks = { startedMs, reservedMs: startedMs };
   const end: { damages: readonly string[] } = { damages: [] };
+  const placed: { owner: Owner | null; isAsked: boolean } = { owner: null, isAsked: false };
+  const place = () => ({ ...sandbox, owner: placedOwner(placed) });
   const run = new Step("start", {
-    run: () => plan.at.node.startSandbox(specOf(app, creation), signal),
+    run() {
+      const at = app.nodes.of(place());
+      placed.isAsked = true;
+      return at.node.startSandbox(specOf(app, creation, at), signal);
+    },
     async undo() {
-      end.damages = (await releaseSandbox(app, sandbox)).damages;
+      // A node that could not be reached has nothing of it.
+      if (placed.isAsked) end.damages = (await releaseSandbox(app, place())).damages;
     },
   });
   const volumeIds = plan.holds.map((hold) => hold.volumeId);
@@ -82,7 +91,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     signal,
     intent: {
       async run() {
-        await reserve(app, sandbox, plan, signal).catch((error: unknown) => {
+        placed.owner = await reserve(app, sandbox, plan, signal).catch((error: unknown) => {
           // A refusal leaves nothing to undo.
           if (isRefusal(error)) markUndone(true);
           throw error;
@@ -118,9 +127,19 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   return goLive(app, { record, volumeIds, release });
 }
 
-function specOf(app: AppContext, { sandbox, plan, config }: Creation): SandboxSpec {
+/** Of a sandbox that is reserved. */
+function placedOwner({ owner }: { readonly owner: Owner | null }): Owner {
+  if (owner === null) throw new Error("the sandbox has no node: it is not reserved");
+  return owner;
+}
+
+function specOf(app: AppContext, { sandbox, plan, config }: Creation, at: ConnectedNode): SandboxSpec {
   const { cpuCount, pidsMax, terminalsMax } = app.config.sandboxes;
-  const { region, hostname, root, mounts } = plan;
+  const { region, hostname, mounts } = plan;
+  const root =
+    plan.root.kind === "base"
+      ? { kind: "image" as const, imageId: requireBaseImage(at, region, plan.root.name).imageId }
+      : plan.root;
   return {
     id: sandbox.id,
     region,
@@ -138,80 +157,27 @@ function stopReasonOf({ aborted, reason }: AbortSignal): StopReason {
   return reason instanceof CreationEnded ? reason.reason : "cancelled";
 }
 
-/** Reserves, waiting for holders that are ending, up to the configured bound. Throws `VOLUME_IN_USE`, `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`. */
+/**
+ * Reserves, waiting for holders that are ending, up to the configured bound, and returns the run of the node that is to have it. Throws `VOLUME_IN_USE`,
+ * `CONCURRENCY_LIMIT_EXCEEDED`, `SERVER_FULL` or `NODE_UNAVAILABLE`.
+ */
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
-  { holds, at }: SandboxPlan,
+  { holds, rootSnapshotId }: SandboxPlan,
   signal: AbortSignal,
-): Promise<void> {
-  const places = sandboxPlaces(app.config.sandboxes, at.places.placeCount);
+): Promise<Owner> {
+  const limits = sandboxLimits(app.config.sandboxes);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
-    const outcome = await app.store.sandboxes.reserve(sandbox, holds, places);
-    if (outcome.kind === "reserved") return;
-    if (outcome.kind === "draining") throw nodeDraining(sandbox.owner.nodeId);
-    if (outcome.kind === "full") throw serverFull(outcome.isKept, places, at.places, app.config.sandboxes.max);
-    if (outcome.kind === "memory") throw memoryFull(sandbox.memoryMib, outcome.freeMib);
-    if (outcome.kind === "limit") {
-      throw new CaissonError(
-        "CONCURRENCY_LIMIT_EXCEEDED",
-        `The organization has ${outcome.live} running sandboxes, the limit is ${places.perOrganization} (sandboxes.max_per_organization): end one first`,
-      );
-    }
+    const placing = { rootSnapshotId, ...nodeChoice(app) };
+    const outcome = await app.store.sandboxes.reserve(sandbox, holds, limits, placing);
+    if (outcome.kind === "reserved") return outcome.owner;
+    if (outcome.kind !== "held") throw reservationRefused(app, sandbox, outcome);
     const holderIds = outcome.holders.map((holder) => holder.id);
     if (!(await waitForEndings(app, holderIds, startedMs, signal))) throw await volumeInUse(app, outcome);
   }
-}
-
-function nodeDraining(nodeId: string): CaissonError {
-  return new CaissonError(
-    "NODE_UNAVAILABLE",
-    `Cannot create a sandbox on node ${nodeId}: it is being drained, and takes no more. An administrator ends that with "caisson nodes undrain ${nodeId}"`,
-  );
-}
-
-function memoryFull(wantedMib: number, freeMib: number): CaissonError {
-  return new CaissonError(
-    "SERVER_FULL",
-    `Cannot create a sandbox with ${wantedMib} MiB of memory: of what the sandboxes of this server may have together, ${freeMib} MiB are left. ` +
-      "End a sandbox, or create one with less memory",
-  );
-}
-
-function serverFull(
-  isKept: boolean,
-  { total, kept, keptEach }: NodePlaces,
-  { placeCount, placeBound }: ConnectedNode["places"],
-  setting: number,
-): CaissonError {
-  if (isKept)
-    return new CaissonError(
-      "SERVER_FULL",
-      `All but the last ${kept} of the ${total} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
-    );
-  const all = `All ${total} places for sandboxes on this server are taken`;
-  return new CaissonError(
-    "SERVER_FULL",
-    placeBound === null || setting < placeCount
-      ? `${all} (sandboxes.max): end a sandbox, raise that setting, or try again later`
-      : `${all}: end a sandbox, or try again later. There are no more, because ${placeBound}`,
-  );
-}
-
-async function volumeInUse(app: AppContext, outcome: Extract<ReserveOutcome, { kind: "held" }>): Promise<CaissonError> {
-  const volume = await app.store.disks.get(outcome.volumeId);
-  const [holder] = outcome.holders;
-  return new CaissonError(
-    "VOLUME_IN_USE",
-    `Cannot attach volume ${JSON.stringify(volume?.slug ?? outcome.volumeId)}: it is attached to sandbox ${holder?.id}${untilText(holder)}. ` +
-      "End that sandbox, or mount the volume read-only in both",
-  );
-}
-
-function untilText(holder: SandboxRecord | undefined): string {
-  return holder?.stopAtMs == null ? "" : ` until ${new Date(holder.stopAtMs).toISOString()}`;
 }
 
 function logTrace(

@@ -1,18 +1,23 @@
-import type { SandboxPlaces } from "@caisson/database";
+import { keptPlaces, type SandboxPlaces } from "@caisson/database";
 import type { SandboxLimitsConfig } from "../../config.ts";
 
 /** So many sandboxes of an organization may take kept places. */
 const KEPT_EACH = 2;
 
-/** The places of this server's node. */
+/** The places of one node. */
 export interface NodePlaces extends SandboxPlaces {
   /** For all organizations together. */
   readonly total: number;
+  readonly kept: number;
 }
 
-/** How many sandboxes may run, and who may have the last places. `hostPlaces`: what the host has room for. */
+/** How many sandboxes may run on a node, and who may have the last places. `hostPlaces`: what its host has room for. */
 export function sandboxPlaces(config: SandboxLimitsConfig, hostPlaces: number): NodePlaces {
   const total = Math.min(config.max, hostPlaces);
-  const kept = Math.min(config.keptPlaces ?? Math.ceil(total / 10), total - 1);
-  return { total, perOrganization: config.maxPerOrganization, kept, keptEach: KEPT_EACH };
+  return { ...sandboxLimits(config), total, kept: keptPlaces({ places: total }, config.keptPlaces) };
+}
+
+/** How many sandboxes an organization may run, and which of the places of any node are kept from it. */
+export function sandboxLimits({ maxPerOrganization, keptPlaces: kept }: SandboxLimitsConfig): SandboxPlaces {
+  return { perOrganization: maxPerOrganization, kept, keptEach: KEPT_EACH };
 }

@@ -2,6 +2,7 @@ import type { Disk, Hold } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
@@ -9,16 +10,17 @@ import { requireBaseImage } from "../volumes/base-image.ts";
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
 export interface SandboxPlan {
   readonly region: string;
-  /** Where it will run: where what it uses is. */
-  readonly at: ConnectedNode;
   /**
    * What the sandbox is called inside: as asked for, else as its root volume, because programs whose files last bind them to the name (RabbitMQ,
    * browsers' profiles). Null: as its id.
    */
   readonly hostname: string | null;
-  readonly root:
+  readonly root: /** A base image, by name: each node has its own. */
+    | { readonly kind: "base"; readonly name: string }
     | { readonly kind: "image"; readonly imageId: string }
     | { readonly kind: "volume"; readonly volumeId: string };
+  /** Null: its root is not made from a snapshot. */
+  readonly rootSnapshotId: string | null;
   readonly mounts: readonly { readonly volumeId: string; readonly path: string; readonly isReadOnly: boolean }[];
   /** Every volume that the sandbox will hold, the root included. */
   readonly holds: readonly Hold[];
@@ -49,14 +51,16 @@ export async function planSandbox(
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
-  const at = chooseNode(app, used, region);
+  const at = await chooseNode(app, used, region);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
-  const base = { region, at, hostname, mounts, holds };
-  if (root === null)
-    return { ...base, root: { kind: "image", imageId: requireBaseImage(at, region, rootName).imageId } };
-  if (root.kind === "snapshot") return { ...base, root: { kind: "image", imageId: root.id } };
+  const base = { region, hostname, rootSnapshotId: null, mounts, holds };
+  if (root === null) {
+    requireBaseImage(at, region, rootName);
+    return { ...base, root: { kind: "base", name: rootName } };
+  }
+  if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,
     hostname: hostname ?? root.slug,
@@ -122,10 +126,10 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
   return first.region;
 }
 
-/** The node that has all of them; with none, one of the region. */
-function chooseNode(app: AppContext, used: readonly Disk[], region: string): ConnectedNode {
+/** The node that has all of them; with none, one of the region, which need not be the one that the store chooses. */
+async function chooseNode(app: AppContext, used: readonly Disk[], region: string): Promise<ConnectedNode> {
   const [first, ...others] = used;
-  if (first === undefined) return app.nodes.choose(region);
+  if (first === undefined) return pickNode(app, region);
   const at = app.nodes.of(first);
   for (const other of others) {
     if (app.nodes.of(other) !== at) throw apart(first, other);

@@ -6,6 +6,7 @@ import { dataRuns } from "@caisson/snapshot-store";
 import type { Actor, AppContext } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { makeRoom } from "../disks/room.ts";
+import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
@@ -38,7 +39,7 @@ export async function importSnapshot(
   const slug = requireSlug(input.slug);
   const given = input.labels === null ? null : requireLabels(input.labels);
   const region = input.region ?? app.config.regions[0] ?? "";
-  const at = app.nodes.choose(region);
+  const at = await pickNode(app, region);
   using _place = app.transfers.take(actor.organization.id);
   await using source = await openImportSource(body, input.format, app.config.volumes.maxCapacityBytes);
   await requireRoomFor(app, at, region, source);

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Disk, DiskUsage, NewDisk, ObjectReference, ParentReference } from "@caisson/database";
+import type { Disk, DiskUsage, NewDisk, ObjectReference, Owner, ParentReference } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import {
   CaissonError,
@@ -15,6 +15,7 @@ import {
 import type { Actor, AppContext } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
+import { nodeChoice, pickNode, requireRegion } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { requireBaseImage } from "./base-image.ts";
@@ -58,12 +59,12 @@ export async function createVolume(
   idempotencyKey?: string,
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
-  const chosen = app.nodes.choose(input.region);
+  await requireRegion(app, input.region);
   const { region } = input;
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
-  const source = input.from == null ? null : await findSource(app, actor, chosen, { region, from: input.from });
+  const source = input.from == null ? null : await findSource(app, actor, { region, from: input.from });
   if (source !== null && capacityBytes < source.sizeBytes) {
     throw new CaissonError(
       "INVALID_CAPACITY",
@@ -71,11 +72,13 @@ export async function createVolume(
         `give at least ${source.sizeBytes} bytes (${formatSize(source.sizeBytes)})`,
     );
   }
-  const { at } = source ?? { at: chosen };
+  // A blank volume is made where the store says.
+  const placed: { owner: Owner | null } = { owner: source?.at.owner ?? null };
+  const at = (): ConnectedNode => app.nodes.of({ ...volume, owner: placedOwner(placed) });
   const volume: NewDisk = {
     kind: "volume",
     id: newId("vol", region),
-    owner: at.owner,
+    owner: source?.at.owner ?? null,
     organizationId: actor.organization.id,
     slug,
     region,
@@ -98,19 +101,21 @@ export async function createVolume(
     lock: volume.id,
     intent: {
       async run() {
-        const { existingId } = await app.store.disks.reserve(volume, key);
-        return existingId === null ? null : findEarlier(app, existingId);
+        const reserved = await app.store.disks.reserve(volume, key, nodeChoice(app));
+        if (reserved.existingId !== null) return findEarlier(app, reserved.existingId);
+        placed.owner = reserved.owner;
+        return null;
       },
       undo: () => app.store.disks.forget(volume.id, null),
     },
     steps: [
       new Step("image", {
         run: () =>
-          withRoom(app, at, region, () =>
-            at.node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
+          withRoom(app, at(), region, () =>
+            at().node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
           ),
         async undo() {
-          await at.node.deleteDisk(disk);
+          await at().node.deleteDisk(disk);
         },
       }),
     ],
@@ -122,12 +127,17 @@ export async function createVolume(
           inodes,
           from: input.from ?? null,
         });
-        const usage = await measureDisk(at.node, volume, source?.usage ?? NO_USAGE);
+        const usage = await measureDisk(at().node, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
       },
       withdraw: () => app.store.disks.withdraw(volume.id),
     },
   });
+}
+
+function placedOwner({ owner }: { readonly owner: Owner | null }): Owner {
+  if (owner === null) throw new Error("the volume has no node: it is not reserved");
+  return owner;
 }
 
 /** The capacity in bytes. Throws `INVALID_CAPACITY` outside the limits. */
@@ -188,10 +198,10 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 async function findSource(
   app: AppContext,
   actor: Actor,
-  chosen: ConnectedNode,
   { region, from }: { readonly region: string; readonly from: string },
 ): Promise<Source> {
   if (from.startsWith("builtin:")) {
+    const chosen = await pickNode(app, region);
     const base = requireBaseImage(chosen, region, from);
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
     return {

@@ -1,0 +1,54 @@
+import type { NodeChoice } from "@caisson/database";
+import { CaissonError } from "@caisson/model";
+import type { AppContext } from "../context.ts";
+import type { ConnectedNode } from "./node-directory.ts";
+
+/** What the store has to know when it chooses a node for something new. */
+export function nodeChoice({ nodes }: Pick<AppContext, "nodes">): NodeChoice {
+  return { own: nodes.own?.owner ?? null, unreachable: nodes.unreachableIds() };
+}
+
+/**
+ * A node for a disk whose making begins before its row does, because what it is made of differs from node to node: of those that can be reached the one with the most free bytes, and one that
+ * drains only if there is no other, as the store chooses for others. Throws `INVALID_REGION` with the regions that exist, and `NODE_UNAVAILABLE` when no node of the region can be reached.
+ */
+export async function pickNode(app: AppContext, region: string): Promise<ConnectedNode> {
+  const [first, ...others] = app.nodes.inRegion(region);
+  if (first === undefined) throw await regionError(app, region);
+  if (others.length === 0) return first;
+  const rows = new Map((await app.store.nodes.list()).map((row) => [row.id, row]));
+  const rank = ({ owner }: ConnectedNode): readonly [number, number] => {
+    const row = rows.get(owner.nodeId);
+    return [row?.isDraining === false ? 0 : 1, -(row?.freeBytes[region] ?? 0)];
+  };
+  const ranked = [first, ...others].map((at) => ({ at, rank: rank(at) }));
+  ranked.sort((a, b) => a.rank[0] - b.rank[0] || a.rank[1] - b.rank[1]);
+  return ranked[0]?.at ?? first;
+}
+
+/** Throws as `pickNode` does, for what the store chooses a node for. */
+export async function requireRegion(app: AppContext, region: string): Promise<void> {
+  if (app.nodes.inRegion(region).length === 0) throw await regionError(app, region);
+}
+
+async function regionError(app: AppContext, region: string): Promise<CaissonError> {
+  const rows = await app.store.nodes.list();
+  const shown = JSON.stringify(region.slice(0, 32));
+  const having = rows.filter(({ regions }) => regions.includes(region));
+  if (having.length === 0) {
+    const names = new Set(rows.flatMap(({ regions }) => regions));
+    return new CaissonError(
+      "INVALID_REGION",
+      names.size === 0
+        ? `There is no region ${shown}: no node has begun yet. Let a machine join with "caisson nodes tokens create"`
+        : `There is no region ${shown} on this server: choose one of ${[...names].join(", ")}`,
+    );
+  }
+  const reasons = having.map(
+    ({ id }) => `${id}: ${app.nodes.whyNot(id) ?? "its settings do not name the region any more"}`,
+  );
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `Cannot make anything in region ${shown}: none of its nodes can be reached (${reasons.join("; ")}). Try again when "caisson nodes list" shows one connected`,
+  );
+}
