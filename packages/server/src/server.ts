@@ -15,6 +15,7 @@ import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
 import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
+import { Replicator } from "./app/replication/replicator.ts";
 import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
@@ -37,6 +38,7 @@ import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
+import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
@@ -105,6 +107,8 @@ export async function startServer(
   nodes.add(own);
   undo.defer(new NodeLease({ store, metrics, logger }, own, onDisplaced).start());
 
+  const snapshotStore =
+    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
   const app: AppContext = {
     config,
     store,
@@ -117,6 +121,8 @@ export async function startServer(
     previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     transfers: new TransferPlaces(config.transfers),
+    snapshotStore,
+    replicator: new Replicator(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,
@@ -134,6 +140,7 @@ export async function startServer(
   const credentials = () => app.authority.controlCredentials();
   const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
   await remote.start(REMOTE_WAIT_MS);
+  if (snapshotStore !== null) undo.defer(app.replicator.start(app, snapshotStore));
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)
