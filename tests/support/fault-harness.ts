@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TestDisk } from "@caisson/storage/testing";
@@ -32,7 +32,10 @@ export class FaultHarness implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "caisson-faults-"));
     const plan = new FaultPlan(directory);
     await plan.reset();
-    const server = await TestServer.start({ env: plan.env });
+    const far = join(directory, "far");
+    await mkdir(far);
+    const settings = `[snapshot_store]\nurl = "file://${far}"\nreplication = "none"\n`;
+    const server = await TestServer.start({ env: plan.env, settings });
     this.#parts = { directory, plan, server, client: new TestClient(server) };
     this.useServer();
     await this.client.createVolume("witness");
@@ -96,6 +99,29 @@ export class FaultHarness implements AsyncDisposable {
     return (await this.server.request(`/api/v2/${kind}/${slug}`)).status === 200;
   }
 
+  /** Brings a snapshot into the snapshot store; rejects when the try fails. */
+  async replicate(slug: string): Promise<void> {
+    await this.rest("POST", `/api/v2/snapshots/${slug}/replicate`, {});
+    const state = await eventually(
+      `an end of the upload of ${slug}`,
+      async () => {
+        const { replication } = await this.client.extended<{ replication: { state: string } }>(
+          "GET",
+          `/api/v2/snapshots/${slug}`,
+        );
+        return replication.state === "uploading" ? null : replication.state;
+      },
+      60_000,
+    );
+    assert.equal(state, "replicated");
+  }
+
+  /** Whether the store shows the snapshot. */
+  async isInStore(snapshotId: string): Promise<boolean> {
+    const files = await readdir(join(this.#started().directory, "far"), { recursive: true });
+    return files.some((path) => path.startsWith("manifests/") && path.endsWith(snapshotId));
+  }
+
   /** A sandbox that stays until `closeClients`. */
   async openSandbox(options: SandboxOptions): Promise<Sandbox> {
     const sandbox = await Sandbox.create(options);
@@ -142,6 +168,15 @@ export class FaultHarness implements AsyncDisposable {
     this.useServer();
     await operation.verify(id, true);
     return points;
+  }
+
+  /** What follows an answer in the background has come to this point since the plan was last written. */
+  async untilPassed(tag: string): Promise<void> {
+    await eventually(
+      `that ${tag} is passed`,
+      async () => ((await this.plan.passed()).some((point) => point.tag === tag) ? true : null),
+      30_000,
+    );
   }
 
   /** What was on a volume before the fault, and had nothing to do with it, is there. */

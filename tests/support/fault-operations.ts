@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sandbox } from "@deno/sandbox";
+import { eventually } from "./eventually.ts";
 import type { FaultHarness } from "./fault-harness.ts";
 import { PreviewClient } from "./preview-client.ts";
 
@@ -263,6 +264,36 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       assertSnapshotUsable,
       "snapshot-import",
     ),
+    {
+      name: "snapshot replicate",
+      async prepare(id) {
+        await prepareFilled(`${id}-src`, id);
+        diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
+      },
+      run: (id) => harness.replicate(id),
+      async verify(id, isAcknowledged) {
+        const { replication } = await harness.client.extended<{ replication: { state: string } }>(
+          "GET",
+          `/api/v2/snapshots/${id}`,
+        );
+        const isReplicated = replication.state === "replicated";
+        assert.ok(isReplicated || !isAcknowledged, "a snapshot that was replicated is not");
+        // The store may show one that is whole there before its row does, never the other way round.
+        assert.ok(!isReplicated || (await harness.isInStore(diskIds.get(id) ?? "")), "the store does not have it");
+        await eventually(
+          "the snapshot in the store",
+          async () =>
+            await harness.replicate(id).then(
+              () => true,
+              () => null,
+            ),
+          60_000,
+        );
+        await harness.assertRecorded(diskIds.get(id) ?? "", "snapshot-replicated");
+        await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
+        assert.equal(await harness.isInStore(diskIds.get(id) ?? ""), false, "its copy outlives it");
+      },
+    },
     liveSnapshot("snapshot of a volume that is being written to", (sandbox) => sandbox.sh`sync`),
     liveSnapshot("snapshot of a fragmented volume that is being written to", (sandbox, id) =>
       scatter(sandbox, () => harness.client.snapshot(`${id}-src`, `${id}-before`)),
@@ -380,7 +411,10 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await sandbox.fs.writeTextFile("/v/file", id);
         await sandbox.sh`sync`;
       },
-      run: async () => void (await harness.lastSandbox?.kill()),
+      async run() {
+        await harness.lastSandbox?.kill();
+        await harness.untilPassed("sandbox-give-back.place:after");
+      },
       verify: (id) => harness.assertUsable(id, id),
     },
     {

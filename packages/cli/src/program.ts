@@ -11,6 +11,7 @@ import { addDoctorCommand } from "./commands/doctor.ts";
 import { addEnvCommand } from "./commands/env.ts";
 import { addExecCommand } from "./commands/exec.ts";
 import { addExtendCommand } from "./commands/extend.ts";
+import { addKeysCommands } from "./commands/keys.ts";
 import { addKillCommand } from "./commands/kill.ts";
 import { addLinkCommand } from "./commands/link.ts";
 import { addListCommand } from "./commands/list.ts";
@@ -76,6 +77,7 @@ export function buildProgram(): Command {
   addDoctorCommand(program);
   addDatabaseCommands(program);
   addNodesCommands(program);
+  addKeysCommands(program);
   addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);

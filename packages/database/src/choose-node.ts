@@ -46,17 +46,24 @@ export function nodeOfDisks(disks: readonly DiskPlace[]): string | null | Reserv
   return disks.every((disk) => disk.nodeId === nodeId) ? nodeId : { kind: "scattered", disks };
 }
 
-function obstacleOf(
-  node: NodeRecord,
-  { sandbox, places, own, unreachable, live, organizations }: Wish,
-): Obstacle | null {
+/** How many places of the node must be free for the organization to get one. */
+export function leastFreePlaces(
+  { capacity }: NodeRecord,
+  { places, live, organizations }: Pick<Wish, "places" | "live" | "organizations">,
+): number {
+  const areKept = live >= places.keptEach && organizations > 1;
+  return 1 + (areKept ? keptPlaces(capacity, places.kept) : 0);
+}
+
+function obstacleOf(node: NodeRecord, wish: Wish): Obstacle | null {
+  const { sandbox, own, unreachable } = wish;
   if (node.id === own?.nodeId && node.generation !== own.generation) throw notLatest(own, node.generation);
   if (!node.isLive && node.id !== own?.nodeId) return "unavailable";
   if (unreachable.includes(node.id)) return "unavailable";
   if (node.isDraining) return "draining";
   const free = node.capacity.places - node.reserved.places;
   if (free <= 0) return "full";
-  if (free <= keptPlaces(node.capacity, places.kept) && live >= places.keptEach && organizations > 1) return "kept";
+  if (free < leastFreePlaces(node, wish)) return "kept";
   return sandbox.memoryMib > freeMemoryMib(node) ? "memory" : null;
 }
 

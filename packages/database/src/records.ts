@@ -14,6 +14,8 @@ import type {
   Organization,
   Owner,
   ParentReference,
+  Replication,
+  ReplicationState,
   SandboxRecord,
   SandboxStatus,
   SshKey,
@@ -129,7 +131,21 @@ export function toDisk(row: Row): Disk {
     createdAtMs: Number(row.created_at_ms),
     deletedAtMs: row.deleted_at_ms as number | null,
     purgeAtMs: row.purge_at_ms as number | null,
+    replication: toReplication(row),
     lastError: row.last_error === null ? null : { message: String(row.last_error), atMs: Number(row.last_error_at_ms) },
+  };
+}
+
+/** What the column `replication_detail` has. */
+type ReplicationDetail = Partial<Pick<Replication, "result" | "error" | "attempts">>;
+
+function toReplication(row: Row): Replication {
+  const { result = null, error = null, attempts = 0 } = JSON.parse(String(row.replication_detail)) as ReplicationDetail;
+  return {
+    state: row.replication_state as ReplicationState,
+    atMs: row.replication_at_ms as number | null,
+    retryAtMs: row.replication_retry_at_ms as number | null,
+    ...{ result, error, attempts },
   };
 }
 
@@ -166,6 +182,7 @@ export function toSandbox(row: Row): SandboxRecord {
     createdAtMs: Number(row.created_at_ms),
     stopAtMs: row.stop_at_ms as number | null,
     stoppedAtMs: row.stopped_at_ms as number | null,
+    keepUntilMs: row.keep_until_ms as number | null,
   };
 }
 

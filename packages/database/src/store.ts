@@ -272,6 +272,38 @@ export interface Disk extends NewDisk, DiskUsage {
   readonly purgeAtMs: number | null;
   /** What went wrong with it, until it is acknowledged. */
   readonly lastError: DiskError | null;
+  /** Of a snapshot; a volume is `local`. */
+  readonly replication: Replication;
+}
+
+/**
+ * Whether a snapshot is in the snapshot store: `local`, nobody asked for that; `uploading`, it is to be, or under way; `failed`, so was the last try, and there will be another; `replicated`, all of it
+ * is there and was confirmed.
+ */
+export type ReplicationState = "local" | "uploading" | "failed" | "replicated";
+
+/** What an upload has brought into the store. */
+export interface ReplicationResult {
+  /** Key of its manifest's object. */
+  readonly manifest: string;
+  /** What it takes in the store, chunks included that it shares with others. */
+  readonly storedBytes: number;
+  /** What was read of the image, and what was sent of that. */
+  readonly readBytes: number;
+  readonly sentBytes: number;
+}
+
+export interface Replication {
+  readonly state: ReplicationState;
+  /** When it was `replicated`; null in other states. */
+  readonly atMs: number | null;
+  /** Of `replicated` only. */
+  readonly result: ReplicationResult | null;
+  /** Of `failed` only: for people, and how many tries have failed. */
+  readonly error: string | null;
+  readonly attempts: number;
+  /** Of `uploading` and `failed`: not tried before. */
+  readonly retryAtMs: number | null;
 }
 
 /** For people: what was lost or broken, and when that was found. */
@@ -382,6 +414,23 @@ export interface DiskStore {
   listUnsettled(owner: Owner): Promise<readonly Disk[]>;
   /** Ids of all disks of the node in any state, with their region, for reconciliation with the pool. */
   listIds(nodeId: string): Promise<readonly { readonly id: string; readonly region: string }[]>;
+  /**
+   * Asks for a ready snapshot to be replicated, at once; under way or `replicated` already changes nothing. Throws `SNAPSHOT_NOT_FOUND`. The event is written when it changes something.
+   */
+  requestReplication(id: string, nowMs: number, event: AuditEvent | null): Promise<Disk>;
+  /** Asks for every `local` ready snapshot of the region of the node to be replicated, or for those labelled `replicate=true`. Returns how many. */
+  requestReplications(nodeId: string, region: string, which: "all" | "labelled", nowMs: number): Promise<number>;
+  /** Ready snapshots of these regions of the node that are to be replicated and whose time has come, those first that have waited longest. */
+  listDueReplications(
+    nodeId: string,
+    regions: readonly string[],
+    nowMs: number,
+    limit: number,
+  ): Promise<readonly Disk[]>;
+  /** `replicated`; that already changes nothing. Throws `SNAPSHOT_NOT_FOUND` when it is being purged or gone; a deleted one can be restored. */
+  finishReplication(id: string, result: ReplicationResult, nowMs: number, event: AuditEvent): Promise<void>;
+  /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. */
+  failReplication(id: string, error: string, retryAtMs: number): Promise<void>;
   /** Drops idempotency keys older than this. */
   expireIdempotencyKeys(beforeMs: number): Promise<void>;
 }
@@ -407,6 +456,8 @@ export interface SandboxRecord extends NewSandbox {
   /** For example `killed`, `timeout`, `primary-left`, `server-restart`, `exited`, `out-of-memory`. */
   readonly stopReason: string | null;
   readonly stoppedAtMs: number | null;
+  /** Until when a session outlives its creator's connection; null: it was not extended. */
+  readonly keepUntilMs: number | null;
   /** What went wrong with its volumes, found at its end: sentences for people. */
   readonly damages: readonly string[];
 }
@@ -483,6 +534,8 @@ export interface SandboxStore {
   /** To `stopping`, with the first reason that is given. Stopped already changes nothing. */
   beginEnd(id: string, stopReason: StopReason): Promise<void>;
   setStopAt(id: string, stopAtMs: number): Promise<void>;
+  /** Extends a session. An earlier time than it has changes nothing. */
+  setKeepUntil(id: string, keepUntilMs: number): Promise<void>;
   /** `stopped`, and its holds and its part of the node's capacity are free. Repeating it changes nothing. */
   finish(
     id: string,

@@ -7,6 +7,7 @@ import type { Disk, NewDisk, Store } from "../src/store.ts";
 import { joiningConformance } from "./joining-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { placementConformance } from "./placement-conformance.ts";
+import { replicationConformance } from "./replication-conformance.ts";
 import {
   SAMPLE_ORGANIZATION,
   SAMPLE_OWNER,
@@ -30,6 +31,7 @@ export interface StoreHarness {
 /** The shared test suite of the database seam. */
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
+  replicationConformance(name, open);
   joiningConformance(name, open);
   placementConformance(name, open);
   suite(`store: ${name}`, () => {
@@ -528,6 +530,21 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.equal((await store.sandboxes.list(organizationId, 10, { job: "x" })).length, 1);
       await store.sandboxes.expire(2500);
       assert.deepEqual(await store.sandboxes.list(organizationId, 10), []);
+    });
+
+    test("a session that is extended has the latest end that it was promised, until it has ended", async () => {
+      const session = sandbox();
+      await store.sandboxes.reserve(session, [], places(10));
+      const keepUntil = async () => (await store.sandboxes.get(organizationId, session.id))?.keepUntilMs;
+      assert.equal(await keepUntil(), null);
+      const laterMs = Date.now() + 60_000;
+      await store.sandboxes.setKeepUntil(session.id, laterMs);
+      await store.sandboxes.setKeepUntil(session.id, laterMs - 1);
+      store = await harness.reopen();
+      assert.equal(await keepUntil(), laterMs);
+      await store.sandboxes.finish(session.id, "killed", 5, event(session.id));
+      await store.sandboxes.setKeepUntil(session.id, laterMs + 1);
+      assert.equal(await keepUntil(), laterMs);
     });
 
     test("a token is found by its hash until it is revoked, and only its organization may revoke it", async () => {

@@ -79,6 +79,11 @@ export const ERRORS = {
     recovery: "Try again when the server's database runs; `caisson doctor` says what is wrong with it.",
     retryAfterSeconds: 5,
   },
+  SNAPSHOT_STORE_UNAVAILABLE: {
+    status: 503,
+    recovery: "Do what the message says of the snapshot store; what is not replicated yet is tried again by itself.",
+    retryAfterSeconds: 60,
+  },
   SHUTTING_DOWN: { status: 503, recovery: "Try again when the server is up.", retryAfterSeconds: 5 },
   STORAGE_FULL: {
     status: 507,

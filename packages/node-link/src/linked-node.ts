@@ -193,7 +193,8 @@ export class LinkedNode implements Node, AsyncDisposable {
     }
   }
 
-  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>): Promise<void> {
+  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     const stream = this.#request("importDisk", [disk]);
     const deadline = this.#watchDeadline(stream, "importDisk");
     const answer = this.#answer(stream, "importDisk", deadline);
@@ -211,12 +212,17 @@ export class LinkedNode implements Node, AsyncDisposable {
       // A node that has refused it reads no more.
       () => stream.close(NGHTTP2_CANCEL),
     );
+    // The node hears of an abort by the stream's end, and what undoes the import waits there until it is over.
+    const onAbort = () => stream.close(NGHTTP2_CANCEL);
+    signal.addEventListener("abort", onAbort, { once: true });
     try {
       await answer;
     } catch (error) {
+      signal.throwIfAborted();
       if (sourceError !== null) throw (sourceError as { readonly error: unknown }).error;
       throw error;
     } finally {
+      signal.removeEventListener("abort", onAbort);
       if (!stream.writableEnded) stream.close(NGHTTP2_CANCEL);
     }
   }

@@ -107,6 +107,26 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   parent: nullable(ParentSchema),
 });
 
+export const ReplicationSchema = Type.Object(
+  {
+    state: Type.Union(
+      [Type.Literal("local"), Type.Literal("uploading"), Type.Literal("failed"), Type.Literal("replicated")],
+      {
+        description:
+          "local: not in the snapshot store; uploading: to be, or under way; failed: so was the last try, and there will be another; replicated: all of it is there, and the store has confirmed it",
+      },
+    ),
+    at: nullable(Type.String({ format: "date-time", description: "When it was replicated" })),
+    bytes: nullable(Type.Integer({ description: "What it takes in the store, also what it shares there with others" })),
+    read: nullable(Type.Integer({ description: "Bytes of it that were read" })),
+    sent: nullable(Type.Integer({ description: "Bytes that were sent: compressed, and without what the store had" })),
+    manifest: nullable(Type.String({ description: "Key of the object that names its parts" })),
+    error: nullable(Type.String({ description: "Why the last try failed" })),
+    retry_at: nullable(Type.String({ format: "date-time", description: "When it is tried again, of what has failed" })),
+  },
+  closed,
+);
+
 export const SnapshotSchema = Type.Object(
   {
     id: Type.String(),
@@ -133,6 +153,7 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
   unavailable: UnavailableSchema,
+  replication: ReplicationSchema,
 });
 
 export const SandboxSchema = Type.Object(

@@ -91,7 +91,7 @@ export {
   Previews,
 } from "./resources/previews.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
-export { Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
+export { type Replication, Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
 export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
 export { Ssh, type SshEndpoint } from "./resources/ssh.ts";
 export { type SshKey, type SshKeyInit, SshKeys } from "./resources/ssh-keys.ts";

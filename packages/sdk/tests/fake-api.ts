@@ -118,4 +118,9 @@ export const EXTENDED_SNAPSHOT = {
   node: "nod_0123456789abcdefghjk",
   consistency: "frozen",
   base_snapshot: null,
+  replication: {
+    state: "replicated",
+    at: "2026-01-30T19:00:00.000Z",
+    ...{ bytes: 30, read: 100, sent: 20, manifest: "manifests/org/snp", error: null, retry_at: null },
+  },
 };

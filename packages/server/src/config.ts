@@ -8,6 +8,11 @@ import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import type { TransferLimits } from "./app/transfers/transfer-places.ts";
 import { describeProblem } from "./config-problem.ts";
+import {
+  parseSnapshotStore,
+  type SnapshotStoreConfig,
+  SnapshotStoreSchema,
+} from "./snapshot-store/snapshot-store-config.ts";
 
 /** Every setting with its default; `caisson.example.toml` documents each one. */
 export interface Config {
@@ -38,6 +43,8 @@ export interface Config {
   readonly expose: ExposeConfig;
   /** Null: switched off. */
   readonly ssh: SshConfig | null;
+  /** Null: snapshots stay where they are. */
+  readonly snapshotStore: SnapshotStoreConfig | null;
 }
 
 /** What this machine is among several. */
@@ -267,6 +274,7 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
+    snapshot_store: Type.Optional(SnapshotStoreSchema),
     network: Type.Optional(
       Type.Object(
         {
@@ -351,6 +359,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     },
     expose: parseExpose(file),
     ssh: parseSsh(file),
+    snapshotStore: parseSnapshotStore(file.snapshot_store),
   };
 }
 

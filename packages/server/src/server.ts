@@ -19,6 +19,7 @@ import { beginNode } from "./app/nodes/node-begin.ts";
 import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { DEFAULT_BASE_IMAGE } from "./app/region.ts";
+import { Replicator } from "./app/replication/replicator.ts";
 import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
@@ -40,6 +41,7 @@ import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
 import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
 import { recover } from "./reconcilers/recover.ts";
 import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
+import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
@@ -107,6 +109,8 @@ export async function startServer(
   nodes.add(own);
   undo.defer(new NodeLease({ store, metrics, logger }, own, onDisplaced).start());
 
+  const snapshotStore =
+    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
   const app: AppContext = {
     config,
     store,
@@ -118,6 +122,8 @@ export async function startServer(
     previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
     ssh: new SshAccesses(config.ssh?.connectionsPerSandbox ?? 0),
     transfers: new TransferPlaces(config.transfers),
+    snapshotStore,
+    replicator: new Replicator(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,
@@ -135,6 +141,7 @@ export async function startServer(
   const credentials = controlCredentials(store);
   const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
   await remote.start(REMOTE_WAIT_MS);
+  if (snapshotStore !== null) undo.defer(app.replicator.start(app, snapshotStore));
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)

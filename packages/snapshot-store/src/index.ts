@@ -19,3 +19,4 @@ export { readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";
+export { SnapshotStore, type SnapshotStoreOptions, type StoredSnapshot, type Upload } from "./store/snapshot-store.ts";

@@ -96,6 +96,27 @@ class Volume(Record):
         return volume
 
 
+class Replication(Record):
+    """Whether a snapshot is in the server's snapshot store."""
+
+    state: Literal["local", "uploading", "failed", "replicated"]
+    """`local`: it is not. `uploading`: it is to be, or under way. `failed`: so was the last try, and there will be another. `replicated`: all of it is there, and the store has confirmed it."""
+    at: str | None
+    """When it was replicated."""
+    bytes: int | None
+    """What it takes in the store, also what it shares there with others."""
+    read: int | None
+    """Bytes of it that were read."""
+    sent: int | None
+    """Bytes that were sent: compressed, and without what the store had."""
+    manifest: str | None
+    """Key of the object in the store that names its parts."""
+    error: str | None
+    """Why the last try failed."""
+    retry_at: str | None
+    """When it is tried again, of what has failed."""
+
+
 class Snapshot(Record):
     """An unchangeable image of a volume at one instant. Sizes are in bytes, times are ISO 8601 texts."""
 
@@ -126,10 +147,14 @@ class Snapshot(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    replication: Replication | None
+    """Whether it is in the server's snapshot store, if the server says so."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
         snapshot = cls(wire)
+        snapshot.setdefault("replication", None)
+        _wrap(snapshot, "replication", Replication)
         snapshot.setdefault("unavailable", None)
         snapshot.setdefault("node", None)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
@@ -362,6 +387,32 @@ class SshAccess(Record):
     hostname: str
     username: str
     port: int
+
+
+class SshEndpoint(Record):
+    """Where SSH clients connect, and by which key they know the server."""
+
+    hostname: str
+    port: int
+    host_key: str
+    """Type and key, as a line of `known_hosts` has them."""
+    fingerprint: str
+    """As `ssh-keygen -l` shows it."""
+
+
+class SshKey(Record):
+    """A public key that may log in to every sandbox of the organization by SSH."""
+
+    id: str
+    name: str
+    type: str
+    """For example `ssh-ed25519`."""
+    public_key: str
+    """Type and key, as in a `.pub` file."""
+    fingerprint: str
+    """As `ssh-keygen -l` shows it."""
+    created_at: str
+    """ISO 8601."""
 
 
 class Mount(TypedDict, total=False):

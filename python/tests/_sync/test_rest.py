@@ -223,6 +223,14 @@ def test_the_additions_have_their_own_paths(fake: FakeServer, fake_client: Caiss
     assert fake.requests[-1].path.endswith("?deleted=true")
 
 
+def test_a_snapshot_is_replicated_by_a_call(fake: FakeServer, fake_client: Caisson) -> None:
+    replication = {"state": "uploading", "at": None, "retry_at": None}
+    fake.rest["POST", "/api/v2/snapshots/s/replicate"] = [Drop, Answer(200, {"id": "snp_1", "replication": replication})]
+    snapshot = fake_client.snapshots.replicate("s")
+    assert snapshot.replication is not None
+    assert snapshot.replication.state == "uploading"
+
+
 def test_sandboxes_are_listed_with_labels_as_they_are(fake: FakeServer, fake_client: Caisson) -> None:
     wire = {"id": "sbx_ord_1", "createdAt": "t0", "stoppedAt": None, "status": "running", "labels": {"myLabel": "1"}}
     fake.rest["GET", "/api/v2/sandboxes"] = [Answer(200, [wire])]

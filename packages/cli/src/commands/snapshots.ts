@@ -6,6 +6,7 @@ import { formatBoolean, formatInodes, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { requireFound } from "../with-suggestion.ts";
 import { addSnapshotAction } from "./snapshot-create.ts";
+import { addReplicateCommand, describeReplication } from "./snapshot-replicate.ts";
 import { addExportCommand, addImportCommand } from "./snapshot-transfer.ts";
 import { addTreeCommand } from "./snapshot-tree.ts";
 
@@ -50,6 +51,7 @@ export function addSnapshotsCommands(program: Command): void {
   addPurge(snapshots);
   addExportCommand(snapshots);
   addImportCommand(snapshots);
+  addReplicateCommand(snapshots);
 }
 
 function addList(snapshots: Command): void {
@@ -175,6 +177,7 @@ function snapshotFields(snapshot: Snapshot): (readonly [string, string])[] {
     ["VOLUME", snapshot.volume.id === "" ? "-" : `${snapshot.volume.slug} (${snapshot.volume.id})`],
     ["CONSISTENCY", snapshot.consistency ?? "-"],
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
+    ["REPLICATION", describeReplication(snapshot)],
     ["CREATED", snapshot.createdAt === null ? "-" : formatTime(snapshot.createdAt)],
   ];
 }

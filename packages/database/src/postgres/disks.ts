@@ -8,6 +8,7 @@ import { isViolation } from "./failures.ts";
 import { labelWords } from "./label-words.ts";
 import { listStatement } from "./list-statement.ts";
 import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
+import { createReplicationStore } from "./replication.ts";
 
 const SET_USAGE =
   "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
@@ -396,6 +397,8 @@ export function createDiskStore(database: Database): DiskStore {
       const rows = await database.read((queries) => queries.all(sql, nodeId));
       return rows.map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
+
+    ...createReplicationStore(database),
 
     async expireIdempotencyKeys(beforeMs) {
       await database.deleteAll("idempotency_keys", "created_at_ms < $1", beforeMs);

@@ -1,16 +1,7 @@
-import { fittingNodes, nodeOfDisks, refuseSandbox, type Wish } from "../choose-node.ts";
+import { fittingNodes, leastFreePlaces, nodeOfDisks, refuseSandbox, type Wish } from "../choose-node.ts";
 import { ownerOf, type Row, toNode, toSandbox } from "../records.ts";
 import { diskNotFound, notStarting } from "../refusals.ts";
-import type {
-  DiskKind,
-  DiskPlace,
-  Hold,
-  NewSandbox,
-  NodeRecord,
-  Owner,
-  ReserveOutcome,
-  SandboxStore,
-} from "../store.ts";
+import type { DiskKind, DiskPlace, Hold, NewSandbox, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
@@ -97,57 +88,39 @@ export function createSandboxStore(database: Database): SandboxStore {
     return { live: Number(first?.live), organizations: Number(first?.organizations), nodes };
   };
 
-  /** The first of the nodes that nobody else reserves on just now; the first one of all, waited for, when there is none. Its row stays as it is until the transaction ends. */
-  const lockOneOf = async (queries: Queries, nodes: readonly NodeRecord[]): Promise<NodeRecord | null> => {
-    const ids = nodes.map(({ id }) => id);
-    const free =
-      ids.length > 1
-        ? await queries.get(
-            `SELECT ${NODE_COLUMNS} FROM nodes WHERE id = ANY ($1) ORDER BY array_position($1, id) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`,
-            ids,
-          )
-        : undefined;
-    const row =
-      free ?? (await queries.get(`SELECT ${NODE_COLUMNS} FROM nodes WHERE id = $1 FOR NO KEY UPDATE`, ids[0] ?? ""));
-    return row === undefined ? null : toNode(row);
+  /** Locks the first of the nodes that nobody else reserves on just now. Absent: others are at each. */
+  const lockOneOf = async (queries: Queries, nodes: readonly NodeRecord[]): Promise<NodeRecord | undefined> => {
+    const row = await queries.get(
+      "SELECT id FROM nodes WHERE id = ANY ($1) ORDER BY array_position($1, id) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+      nodes.map(({ id }) => id),
+    );
+    return nodes.find(({ id }) => id === row?.id);
   };
 
   /**
-   * Chooses a node and locks it. What was read before it was locked may have changed since, so it is judged once more; when it does not fit any more, all are
-   * looked at again.
+   * Takes the sandbox's part of the node, waiting for others that do just then, and inserts its row and holds. False, with nothing done: since it was looked at, the node has begun
+   * again, drains, or has no room any more.
    */
-  const chooseNode = async (
+  const insert = async (
     queries: Queries,
-    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable">,
-    disks: readonly DiskPlace[],
-  ): Promise<NodeRecord | ReserveOutcome> => {
-    const nodeId = nodeOfDisks(disks);
-    if (nodeId !== null && typeof nodeId !== "string") return nodeId;
-    for (let limit: number | null = LIKELY; ; ) {
-      const { live, organizations, nodes } = await lookAround(queries, ask.sandbox, nodeId, limit);
-      if (live >= ask.places.perOrganization) return { kind: "limit", live };
-      const wish = { ...ask, live, organizations };
-      const fitting = fittingNodes(nodes, wish);
-      if (fitting.length === 0) {
-        if (nodes.length !== limit) return refuseSandbox(nodes, wish);
-        limit = null;
-        continue;
-      }
-      const locked = await lockOneOf(queries, fitting);
-      if (locked !== null && fittingNodes([locked], wish).length > 0) return locked;
-    }
-  };
-
-  const insert = (queries: Queries, sandbox: NewSandbox, owner: Owner, volumes: readonly Hold[]): Promise<unknown> =>
-    queries.run(
-      `WITH sandbox AS (
+    { sandbox, ...wish }: Wish,
+    node: NodeRecord,
+    volumes: readonly Hold[],
+  ): Promise<boolean> => {
+    const row = await queries.get(
+      `WITH node AS (
+         UPDATE nodes SET reserved_places = reserved_places + 1, reserved_memory_mib = reserved_memory_mib + $6
+         WHERE id = $11 AND generation = $12 AND NOT is_draining AND places - reserved_places >= $13
+           AND (memory_mib IS NULL OR memory_mib - reserved_memory_mib >= $6)
+         RETURNING id
+       ), sandbox AS (
          INSERT INTO sandboxes (id, organization_id, region, status, labels, label_words, memory_mib, created_at_ms, stop_at_ms, node_id, node_generation)
-         VALUES ($1, $2, $3, 'starting', $4, $5, $6, $7, $8, $11, $12)
-       ), node AS (
-         UPDATE nodes SET reserved_places = reserved_places + 1, reserved_memory_mib = reserved_memory_mib + $6 WHERE id = $11
+         SELECT $1, $2, $3, 'starting', $4, $5, $6, $7, $8, $11, $12 FROM node
+       ), held AS (
+         INSERT INTO holds (volume_id, sandbox_id, is_read_only) SELECT volume_id, $1, is_read_only
+           FROM node, unnest($9::text[], $10::boolean[]) AS wanted (volume_id, is_read_only)
        )
-       INSERT INTO holds (volume_id, sandbox_id, is_read_only) SELECT volume_id, $1, is_read_only
-         FROM unnest($9::text[], $10::boolean[]) AS wanted (volume_id, is_read_only)`,
+       SELECT id FROM node`,
       sandbox.id,
       sandbox.organizationId,
       sandbox.region,
@@ -158,9 +131,37 @@ export function createSandboxStore(database: Database): SandboxStore {
       sandbox.stopAtMs,
       volumes.map(({ volumeId }) => volumeId),
       volumes.map(({ isReadOnly }) => isReadOnly),
-      owner.nodeId,
-      owner.generation,
+      node.id,
+      node.generation,
+      leastFreePlaces(node, wish),
     );
+    return row !== undefined;
+  };
+
+  /** Reserves on one of the nodes that can run the sandbox. What was read before a node was taken may have changed by then; then all are looked at again. */
+  const take = async (
+    queries: Queries,
+    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable">,
+    volumes: readonly Hold[],
+    disks: readonly DiskPlace[],
+  ): Promise<ReserveOutcome> => {
+    const nodeId = nodeOfDisks(disks);
+    if (nodeId !== null && typeof nodeId !== "string") return nodeId;
+    for (let limit: number | null = LIKELY; ; ) {
+      const { live, organizations, nodes } = await lookAround(queries, ask.sandbox, nodeId, limit);
+      if (live >= ask.places.perOrganization) return { kind: "limit", live };
+      const wish = { ...ask, live, organizations };
+      const fitting = fittingNodes(nodes, wish);
+      const [best, second] = fitting;
+      if (best === undefined) {
+        if (nodes.length !== limit) return refuseSandbox(nodes, wish);
+        limit = null;
+        continue;
+      }
+      const node = second === undefined ? best : ((await lockOneOf(queries, fitting)) ?? best);
+      if (await insert(queries, wish, node, volumes)) return { kind: "reserved", owner: ownerOf(node) };
+    }
+  };
 
   return {
     reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
@@ -170,11 +171,7 @@ export function createSandboxStore(database: Database): SandboxStore {
         if (conflict !== null) return conflict;
         // From here on one reservation of the organization at a time, and one on each node, so that each counts the one before it.
         await queries.run("SELECT 1 FROM organizations WHERE id = $1 FOR NO KEY UPDATE", sandbox.organizationId);
-        const node = await chooseNode(queries, { sandbox, places, own, unreachable }, disks);
-        if ("kind" in node) return node;
-        const owner = ownerOf(node);
-        await insert(queries, sandbox, owner, volumes);
-        return { kind: "reserved", owner };
+        return take(queries, { sandbox, places, own, unreachable }, volumes, disks);
       });
     },
 
@@ -200,6 +197,16 @@ export function createSandboxStore(database: Database): SandboxStore {
     async setStopAt(id, stopAtMs) {
       await database.transaction((queries) =>
         queries.run("UPDATE sandboxes SET stop_at_ms = $1 WHERE id = $2 AND status <> 'stopped'", stopAtMs, id),
+      );
+    },
+
+    async setKeepUntil(id, keepUntilMs) {
+      await database.transaction((queries) =>
+        queries.run(
+          "UPDATE sandboxes SET keep_until_ms = greatest(keep_until_ms, $1) WHERE id = $2 AND status <> 'stopped'",
+          keepUntilMs,
+          id,
+        ),
       );
     },
 

@@ -7,6 +7,7 @@ import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
 import { requireLatest, SELECT_NODES } from "./nodes.ts";
+import { createReplicationStore } from "./replication.ts";
 
 /** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
 const UNSETTLED = "state <> 'ready'";
@@ -383,6 +384,8 @@ export function createDiskStore(connection: Connection): DiskStore {
         .all("SELECT id, region FROM disks WHERE node_id = ?", nodeId)
         .map((row) => ({ id: String(row.id), region: String(row.region) }));
     },
+
+    ...createReplicationStore(connection),
 
     async expireIdempotencyKeys(beforeMs) {
       connection.run("DELETE FROM idempotency_keys WHERE created_at_ms < ?", beforeMs);

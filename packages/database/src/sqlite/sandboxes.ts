@@ -129,6 +129,14 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       connection.run("UPDATE sandboxes SET stop_at_ms = ? WHERE id = ? AND status <> 'stopped'", stopAtMs, id);
     },
 
+    async setKeepUntil(id, keepUntilMs) {
+      connection.run(
+        "UPDATE sandboxes SET keep_until_ms = max(coalesce(keep_until_ms, 0), ?) WHERE id = ? AND status <> 'stopped'",
+        keepUntilMs,
+        id,
+      );
+    },
+
     async finish(id, stopReason, nowMs, event, damages = []) {
       connection.transaction(() => {
         connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);

@@ -51,6 +51,21 @@ test("a snapshot has the short and the official names and says how consistent it
   assert.equal(snapshot?.purgeAt?.toISOString(), "2026-02-01T00:00:00.000Z");
 });
 
+test("a snapshot says how it stands with the snapshot store, and is replicated by a call", async () => {
+  const requests: string[] = [];
+  await using api = await FakeApi.start(({ method, url }) => {
+    requests.push(`${method} ${url.pathname}`);
+    return { body: EXTENDED_SNAPSHOT };
+  });
+  const { replication } = await new Client(api.options).snapshots.replicate("cache-1");
+  assert.deepEqual(requests, ["POST /api/v2/snapshots/cache-1/replicate"]);
+  assert.deepEqual(replication, {
+    state: "replicated",
+    at: new Date("2026-01-30T19:00:00.000Z"),
+    ...{ bytes: 30, read: 100, sent: 20, manifest: "manifests/org/snp", error: null, retryAt: null },
+  });
+});
+
 test("creating sends the options and nothing else of what the caller passed", async () => {
   await using api = await FakeApi.start(() => ({ body: EXTENDED_VOLUME }));
   await Volume.create({

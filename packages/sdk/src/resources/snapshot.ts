@@ -11,6 +11,26 @@ export interface SnapshotInit {
   labels?: Record<string, string>;
 }
 
+/** Whether a snapshot is in the server's snapshot store. */
+export interface Replication {
+  /** `"local"`: it is not; `"uploading"`: it is to be, or under way; `"failed"`: so was the last try, and there will be another; `"replicated"`: all of it is there, and the store has confirmed it. */
+  readonly state: "local" | "uploading" | "failed" | "replicated";
+  /** When it was replicated. */
+  readonly at: Date | null;
+  /** Bytes that it takes in the store, also those that it shares there with others. */
+  readonly bytes: number | null;
+  /** Bytes of it that were read. */
+  readonly read: number | null;
+  /** Bytes that were sent: compressed, and without what the store had. */
+  readonly sent: number | null;
+  /** Key of the object in the store that names its parts. */
+  readonly manifest: string | null;
+  /** Why the last try failed. */
+  readonly error: string | null;
+  /** When it is tried again, of what has failed. */
+  readonly retryAt: Date | null;
+}
+
 /** A snapshot as it was when the server answered. Its content never changes. */
 export class Snapshot {
   /** The id, `snp_<region>_<20 characters>`. */
@@ -50,6 +70,8 @@ export class Snapshot {
   readonly unavailable: string | null;
   /** The id of the node that has it, if the server says so. */
   readonly node: string | null;
+  /** Whether it is in the server's snapshot store, if the server says so. */
+  readonly replication: Replication | null;
 
   /** @internal */
   constructor(data: WireSnapshot & Partial<ExtendedSnapshot>) {
@@ -70,6 +92,7 @@ export class Snapshot {
     this.purgeAt = toDate(data.purge_at);
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
+    this.replication = data.replication === undefined ? null : toReplication(data.replication);
   }
 
   /** Makes a snapshot of a volume; the same as `new Client(options).volumes.snapshot(idOrSlug, options)`. */
@@ -96,6 +119,10 @@ export class Snapshot {
   get isBootable(): boolean {
     return this.bootable;
   }
+}
+
+function toReplication({ retry_at, at, ...values }: ExtendedSnapshot["replication"]): Replication {
+  return { ...values, at: toDate(at), retryAt: toDate(retry_at) };
 }
 
 /** Reads the form of the wire, with or without what Caisson adds to it. */

@@ -95,6 +95,23 @@ export class Snapshots {
     return await importSnapshot(this.#http, source, init, options);
   }
 
+  /**
+   * Asks for a snapshot to be brought into the server's snapshot store, whatever its policy, in the background: it is tried until it succeeds. `replication.state` of {@linkcode get} becomes `"replicated"` when all of it
+   * is there. One that failed is tried at once; one that is there already stays as it is.
+   */
+  async replicate(idOrSlug: string, options?: RequestOptions): Promise<Snapshot> {
+    return toSnapshot(
+      (
+        await this.#http.send({
+          method: "POST",
+          path: path`/api/v2/snapshots/${idOrSlug}/replicate`,
+          body: {},
+          options,
+        })
+      ).body,
+    );
+  }
+
   /** Lists everything that was made from the snapshot: volumes, their snapshots, and so on. */
   async descendants(idOrSlug: string, options?: RequestOptions): Promise<Descendant[]> {
     const response = await this.#http.send({

@@ -1,6 +1,7 @@
 import type { Disk, DiskKind, Organization, Store, Token } from "@caisson/database";
 import type { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import type { SnapshotStore } from "@caisson/snapshot-store";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
@@ -9,6 +10,7 @@ import type { LiveConnections } from "./access/live-connections.ts";
 import type { RoomMaker } from "./disks/room.ts";
 import type { NodeDirectory } from "./nodes/node-directory.ts";
 import type { Previews } from "./previews/previews.ts";
+import type { Replicator } from "./replication/replicator.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 import type { TransferPlaces } from "./transfers/transfer-places.ts";
@@ -28,6 +30,9 @@ export interface AppContext {
   readonly previews: Previews;
   readonly ssh: SshAccesses;
   readonly transfers: TransferPlaces;
+  /** Null: the settings name none. */
+  readonly snapshotStore: SnapshotStore | null;
+  readonly replicator: Replicator;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

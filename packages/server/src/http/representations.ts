@@ -63,6 +63,21 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
     unavailable,
+    replication: replicationOf(snapshot),
+  };
+}
+
+function replicationOf({ replication }: Disk): ExtendedSnapshot["replication"] {
+  const { state, atMs, result, error, retryAtMs } = replication;
+  return {
+    state,
+    at: isoOrNull(atMs),
+    bytes: result?.storedBytes ?? null,
+    read: result?.readBytes ?? null,
+    sent: result?.sentBytes ?? null,
+    manifest: result?.manifest ?? null,
+    error,
+    retry_at: state === "failed" ? isoOrNull(retryAtMs) : null,
   };
 }
 

@@ -4,6 +4,7 @@ import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
+import { replicateSnapshot } from "../app/replication/snapshot-replicate.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
@@ -29,6 +30,19 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
     deletion: "Delete a snapshot; what came from it stays whole. It can be restored as a volume can",
   });
   transferRoutes(app, http, showOne);
+  http.post(
+    "/api/v2/snapshots/:id/replicate",
+    {
+      schema: {
+        tags,
+        summary:
+          "Bring a snapshot into the snapshot store, in the background; `replication` of its extended form tells when it is there",
+        params: IdParams,
+        response: { 200: Snapshot, ...errors },
+      },
+    },
+    async (request) => showOne(request, await replicateSnapshot(app, request.actor, request.params.id)),
+  );
   http.post(
     "/api/v2/volumes/:id/snapshot",
     {

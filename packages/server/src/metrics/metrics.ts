@@ -8,7 +8,17 @@ import { DELAY_QUANTILES, EventLoopWatch } from "./event-loop.ts";
 const CREATE_BUCKETS = [0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /** Work that no request waits for. `retry`: undoing and ending, which is tried again until it succeeds. */
-const BACKGROUND_WORK = ["pool", "purge", "usage", "storage", "space-guard", "node-lease", "node", "retry"] as const;
+const BACKGROUND_WORK = [
+  "pool",
+  "purge",
+  "usage",
+  "storage",
+  "space-guard",
+  "node-lease",
+  "node",
+  "replication",
+  "retry",
+] as const;
 export type BackgroundWork = (typeof BACKGROUND_WORK)[number];
 
 /**

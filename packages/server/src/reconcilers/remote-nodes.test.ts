@@ -19,9 +19,11 @@ import { NodeDirectory } from "../app/nodes/node-directory.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
 import { Previews } from "../app/previews/previews.ts";
+import { Replicator } from "../app/replication/replicator.ts";
 import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
+import { extendSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { killSandbox } from "../app/sandboxes/sandbox-kill.ts";
 import { SshAccesses } from "../app/ssh/ssh-accesses.ts";
@@ -56,6 +58,8 @@ class Control implements AsyncDisposable {
       previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
       ssh: new SshAccesses(0),
       transfers: new TransferPlaces(config.transfers),
+      snapshotStore: null,
+      replicator: new Replicator(),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),
       metrics,
@@ -239,6 +243,8 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     const session = await start("session", null);
     const vanished = await start("vanished", 60_000);
     const exited = await start(null, 60_000);
+    const extended = await start(null, null);
+    const keepUntilMs = await extendSandbox(control.app, extended, Date.now() + 120_000);
     const ids = [goesOn, session, vanished, exited].map(({ record }) => record.id);
     const host = (live: LiveSandbox) => machineOf(live.record).host;
     await control[Symbol.asyncDispose]();
@@ -270,6 +276,10 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     const again = await requireLiveSandbox(control.app, actor, goesOn.record.id);
     assert.notEqual(again, goesOn);
     assert.ok(again.timer, "its time is watched again");
+    const kept = await requireLiveSandbox(control.app, actor, extended.record.id);
+    assert.equal(kept.keepUntilMs, keepUntilMs, "a session that was extended outlives its creator, and the server");
+    assert.ok(kept.timer, "its end is watched again");
+    assert.equal(await killSandbox(control.app, actor, extended.record.id), "stopped");
     const agent = openAgent(control.app, again);
     agent.write("hello");
     const [answer] = (await Array.fromAsync(agent.take(1))) as Buffer[];

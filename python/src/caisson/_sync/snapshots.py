@@ -65,6 +65,13 @@ class Snapshots:
         """
         self._http.request("POST", f"{self._of(snapshot_id)}/purge", body={}, repeatable=False)
 
+    def replicate(self, id_or_slug: str | Snapshot) -> Snapshot:
+        """Asks for a snapshot to be brought into the server's snapshot store, whatever its policy, in the background.
+
+        `replication.state` of `get` becomes `replicated` when all of it is there. One that failed is tried at once.
+        """
+        return Snapshot.from_wire(self._http.post(f"{self._of(id_or_slug)}/replicate", {}, repeatable=True))
+
     def restore(self, snapshot_id: str | Snapshot, *, slug: str | None = None) -> Snapshot:
         """Brings a deleted snapshot back, under the slug it had or a new one.
 

@@ -3,6 +3,7 @@ import { step } from "@caisson/linux";
 import { type Labels, requireLabels } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { replicateByPolicy } from "../replication/replication-policy.ts";
 
 /** Replaces the labels of a volume or snapshot. */
 export async function labelDisk(
@@ -15,5 +16,6 @@ export async function labelDisk(
   const disk = await requireDisk(app, actor, kind, idOrSlug);
   const checked = requireLabels(labels);
   const event = auditEvent(actor, `${kind}-label`, disk, { labels: checked });
-  return step(`${kind}-label.commit`, () => app.store.disks.setLabels(disk.id, checked, event));
+  const labelled = await step(`${kind}-label.commit`, () => app.store.disks.setLabels(disk.id, checked, event));
+  return replicateByPolicy(app, labelled);
 }

@@ -49,7 +49,9 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
   live.markEnded();
   app.metrics.countEnd(reason);
   app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
-  await measureUsage(app, live.volumeIds);
+  void app.persistent.untilDone({ work: "sandbox-end: measure its volumes", objectId: id }, () =>
+    measureUsage(app, live.volumeIds),
+  );
   return true;
 }
 
@@ -82,8 +84,12 @@ export async function extendSandbox(app: AppContext, live: LiveSandbox, requeste
   const nowMs = Date.now();
   const requested = Math.min(requestedMs, nowMs + MAX_LIFETIME_MS);
   if (live.mode === "session") {
-    live.keepUntilMs = Math.max(live.keepUntilMs, requested, nowMs + 1);
-    return live.keepUntilMs;
+    const keepUntilMs = Math.max(live.keepUntilMs, requested, nowMs + 1);
+    // Kept from here on, also when the creator leaves while it is recorded.
+    live.keepUntilMs = keepUntilMs;
+    if (live.timer !== null) endAt(app, live, keepUntilMs, "primary-left");
+    await step("sandbox-extend.commit", () => app.store.sandboxes.setKeepUntil(live.record.id, keepUntilMs));
+    return keepUntilMs;
   }
   const stopAtMs = Math.max(live.record.stopAtMs ?? 0, requested);
   await step("sandbox-extend.commit", () => app.store.sandboxes.setStopAt(live.record.id, stopAtMs));

@@ -26,7 +26,7 @@ export function goLive(app: AppContext, { record, volumeIds, release }: RunningS
     },
     damages: [],
     mode: record.stopAtMs === null ? "session" : "duration",
-    keepUntilMs: 0,
+    keepUntilMs: record.keepUntilMs ?? 0,
     timer: null,
     ending: null,
     ended,

@@ -1,7 +1,7 @@
-import { CHUNK_BYTES, readChunks, type SnapshotHeader, writeRaw, writeSnapshotFile } from "@caisson/snapshot-store";
+import { CHUNK_BYTES, readChunks, writeRaw, writeSnapshotFile } from "@caisson/snapshot-store";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
-import type { Disk } from "../records.ts";
+import { headerOf } from "./snapshot-header.ts";
 
 export interface SnapshotExport {
   readonly slug: string;
@@ -32,30 +32,12 @@ export async function exportSnapshot(
   );
   const pieces = isRaw
     ? writeRaw(image)
-    : writeSnapshotFile(headerOf(snapshot, image.sizeBytes, image.fileSystem), readChunks(image, CHUNK_BYTES));
+    : writeSnapshotFile(
+        { ...headerOf(snapshot, image.sizeBytes, image.fileSystem), chunkBytes: CHUNK_BYTES },
+        readChunks(image, CHUNK_BYTES),
+      );
   const sizeBytes = isRaw ? image.sizeBytes : null;
   return { slug, sizeBytes, contents: withResources(pieces, resources.move()) };
-}
-
-function headerOf(snapshot: Disk, sizeBytes: number, fileSystem: SnapshotHeader["fileSystem"]): SnapshotHeader {
-  return {
-    sizeBytes,
-    chunkBytes: CHUNK_BYTES,
-    dataBytes: snapshot.flattenedBytes,
-    fileSystem,
-    slug: snapshot.slug,
-    labels: snapshot.labels,
-    isBootable: snapshot.isBootable,
-    consistency: snapshot.consistency ?? "clean",
-    createdAt: new Date(snapshot.createdAtMs).toISOString(),
-    origin: {
-      snapshotId: snapshot.id,
-      region: snapshot.region,
-      volume: snapshot.parent?.slug ?? null,
-      baseSnapshot: snapshot.baseSnapshot?.slug ?? null,
-    },
-    parent: null,
-  };
 }
 
 /** A generator that never began is ended without running: hence an object that disposes in any case. */

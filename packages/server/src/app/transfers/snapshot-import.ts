@@ -9,6 +9,7 @@ import { makeRoom } from "../disks/room.ts";
 import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { replicateByPolicy } from "../replication/replication-policy.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
 
 export interface ImportSnapshotInput {
@@ -61,8 +62,7 @@ export async function importSnapshot(
     owner: at.owner,
   };
   const { id } = snapshot;
-  // Awaited here, because the source and the place are given back with the return.
-  return await runOperation(app, {
+  const record = await runOperation(app, {
     name: "snapshot-import",
     objectId: id,
     lock: id,
@@ -76,7 +76,8 @@ export async function importSnapshot(
     },
     steps: [
       new Step("image", {
-        run: () => at.node.importDisk({ region, id, sizeBytes: source.sizeBytes }, piecesOf(app, at, region, source)),
+        run: () =>
+          at.node.importDisk({ region, id, sizeBytes: source.sizeBytes }, piecesOf(app, at, region, source), signal),
         async undo() {
           await at.node.deleteDisk({ region, id });
         },
@@ -92,6 +93,7 @@ export async function importSnapshot(
       withdraw: () => app.store.disks.withdraw(id),
     },
   });
+  return replicateByPolicy(app, record);
 }
 
 /** So much is written between two looks at whether the pool needs room. */

@@ -7,6 +7,7 @@ import { measureDisk } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { replicateByPolicy } from "../replication/replication-policy.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -86,7 +87,7 @@ export async function createSnapshot(
       },
     });
     await measureUsage(app, [volumeId]);
-    return record;
+    return replicateByPolicy(app, record);
   });
 }
 

@@ -1,0 +1,83 @@
+import { toDisk } from "../records.ts";
+import { diskNotFound } from "../refusals.ts";
+import type { DiskStore } from "../store.ts";
+import type { Database } from "./database.ts";
+import { changeWithEvent, writeEvent } from "./events.ts";
+
+type ReplicationStore = Pick<
+  DiskStore,
+  "requestReplication" | "requestReplications" | "listDueReplications" | "finishReplication" | "failReplication"
+>;
+
+/** The condition of the partial index `disks_replicating`. */
+const REPLICATING = "replication_state IN ('uploading', 'failed')";
+
+/** What the rows of snapshots say of the snapshot store. */
+export function createReplicationStore(database: Database): ReplicationStore {
+  return {
+    requestReplication(id, nowMs, event) {
+      return database.transaction(async (queries) => {
+        const sql = `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = $1, replication_detail = '{}'
+          WHERE id = $2 AND kind = 'snapshot' AND state = 'ready' AND replication_state IN ('local', 'failed')`;
+        const changed = await queries.run(sql, nowMs, id);
+        const found = "SELECT * FROM disks WHERE id = $1 AND kind = 'snapshot' AND state = 'ready'";
+        const row = await queries.get(found, id);
+        if (row === undefined) throw diskNotFound("snapshot", id);
+        if (changed > 0 && event !== null) await writeEvent(queries, event);
+        return toDisk(row);
+      });
+    },
+
+    requestReplications(nodeId, region, which, nowMs) {
+      return database.transaction((queries) =>
+        queries.run(
+          `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = $1
+           WHERE replication_state = 'local' AND kind = 'snapshot' AND node_id = $2 AND region = $3 AND state = 'ready'
+             AND ($4 OR labels ->> 'replicate' = 'true')`,
+          nowMs,
+          nodeId,
+          region,
+          which === "all",
+        ),
+      );
+    },
+
+    async listDueReplications(nodeId, regions, nowMs, limit) {
+      const rows = await database.read((queries) =>
+        queries.all(
+          `SELECT * FROM disks WHERE ${REPLICATING} AND node_id = $1 AND replication_retry_at_ms <= $2 AND state = 'ready' AND region = ANY ($3)
+           ORDER BY replication_retry_at_ms LIMIT $4`,
+          nodeId,
+          nowMs,
+          regions,
+          limit,
+        ),
+      );
+      return rows.map(toDisk);
+    },
+
+    async finishReplication(id, result, nowMs, event) {
+      await database.transaction(async (queries) => {
+        const sql = `UPDATE disks SET replication_state = 'replicated', replication_at_ms = $1, replication_retry_at_ms = NULL, replication_detail = $2
+          WHERE id = $3 AND state IN ('ready', 'deleted') AND ${REPLICATING}`;
+        if ((await changeWithEvent(queries, sql, [nowMs, JSON.stringify({ result }), id], event)) !== undefined) return;
+        const found =
+          "SELECT id FROM disks WHERE id = $1 AND state IN ('ready', 'deleted') AND replication_state = 'replicated'";
+        if ((await queries.get(found, id)) === undefined) throw diskNotFound("snapshot", id);
+      });
+    },
+
+    async failReplication(id, error, retryAtMs) {
+      await database.transaction((queries) =>
+        queries.run(
+          `UPDATE disks SET replication_state = 'failed', replication_retry_at_ms = $1,
+             replication_detail = json_build_object('error', $2::text, 'attempts', coalesce((replication_detail ->> 'attempts')::integer, 0) + 1)
+           WHERE id = $3 AND ${REPLICATING}`,
+          retryAtMs,
+          error,
+          id,
+        ),
+      );
+    },
+  };
+}

@@ -1,0 +1,85 @@
+import { toDisk } from "../records.ts";
+import { diskNotFound } from "../refusals.ts";
+import type { DiskStore } from "../store.ts";
+import type { Connection } from "./connection.ts";
+import { writeEvent } from "./events.ts";
+
+type ReplicationStore = Pick<
+  DiskStore,
+  "requestReplication" | "requestReplications" | "listDueReplications" | "finishReplication" | "failReplication"
+>;
+
+/** The condition of the partial index `disks_replicating`. */
+const REPLICATING = "replication_state IN ('uploading', 'failed')";
+
+/** What the rows of snapshots say of the snapshot store. */
+export function createReplicationStore(connection: Connection): ReplicationStore {
+  return {
+    async requestReplication(id, nowMs, event) {
+      return connection.transaction(() => {
+        const changed = connection.run(
+          `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = ?, replication_detail = '{}'
+           WHERE id = ? AND kind = 'snapshot' AND state = 'ready' AND replication_state IN ('local', 'failed')`,
+          nowMs,
+          id,
+        );
+        const row = connection.get("SELECT * FROM disks WHERE id = ? AND kind = 'snapshot' AND state = 'ready'", id);
+        if (row === undefined) throw diskNotFound("snapshot", id);
+        if (changed > 0 && event !== null) writeEvent(connection, event);
+        return toDisk(row);
+      });
+    },
+
+    async requestReplications(nodeId, region, which, nowMs) {
+      return connection.run(
+        `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = ?
+         WHERE replication_state = 'local' AND kind = 'snapshot' AND node_id = ? AND region = ? AND state = 'ready'
+           AND (? = 'all' OR json_extract(labels, '$.replicate') = 'true')`,
+        nowMs,
+        nodeId,
+        region,
+        which,
+      );
+    },
+
+    async listDueReplications(nodeId, regions, nowMs, limit) {
+      return connection
+        .all(
+          `SELECT * FROM disks WHERE ${REPLICATING} AND node_id = ? AND replication_retry_at_ms <= ? AND state = 'ready'
+             AND region IN (SELECT value FROM json_each(?)) ORDER BY replication_retry_at_ms LIMIT ?`,
+          nodeId,
+          nowMs,
+          JSON.stringify(regions),
+          limit,
+        )
+        .map(toDisk);
+    },
+
+    async finishReplication(id, result, nowMs, event) {
+      connection.transaction(() => {
+        const changed = connection.run(
+          `UPDATE disks SET replication_state = 'replicated', replication_at_ms = ?, replication_retry_at_ms = NULL, replication_detail = ?
+           WHERE id = ? AND state IN ('ready', 'deleted') AND ${REPLICATING}`,
+          nowMs,
+          JSON.stringify({ result }),
+          id,
+        );
+        if (changed > 0) return writeEvent(connection, event);
+        const sql =
+          "SELECT id FROM disks WHERE id = ? AND state IN ('ready', 'deleted') AND replication_state = 'replicated'";
+        if (connection.get(sql, id) === undefined) throw diskNotFound("snapshot", id);
+      });
+    },
+
+    async failReplication(id, error, retryAtMs) {
+      connection.run(
+        `UPDATE disks SET replication_state = 'failed', replication_retry_at_ms = ?,
+           replication_detail = json_object('error', ?, 'attempts', coalesce(json_extract(replication_detail, '$.attempts'), 0) + 1)
+         WHERE id = ? AND ${REPLICATING}`,
+        retryAtMs,
+        error,
+        id,
+      );
+    },
+  };
+}

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { objectStoreConformance } from "../testing/index.ts";
+import { openObjectStore } from "./index.ts";
+
+const S3_ONLY = { endpoint: null, region: null, isPathStyle: false, authorityPath: null };
+const open = (directory: string) => openObjectStore({ url: pathToFileURL(directory).href, ...S3_ONLY });
+
+objectStoreConformance("a directory", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-objects-"));
+  return { open: () => open(directory), [Symbol.asyncDispose]: () => rm(directory, { recursive: true }) };
+});
+
+test("a directory that is not there is an error that says so, and is never made", async () => {
+  const parent = await mkdtemp(join(tmpdir(), "caisson-objects-"));
+  try {
+    await using objects = await open(join(parent, "disk"));
+    const refusal = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /directory is not there/ };
+    await assert.rejects(objects.put("a/b", Buffer.of(1)), refusal);
+    await assert.rejects(objects.get("a/b", 1), refusal);
+    await assert.rejects(Array.fromAsync(objects.list("a/")), refusal);
+    await assert.rejects(objects.delete("a/b"), refusal);
+    assert.deepEqual(await readdir(parent), []);
+  } finally {
+    await rm(parent, { recursive: true });
+  }
+});
+
+test("what a crash left half written is no object, and goes when no server can be writing it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-objects-"));
+  try {
+    await using objects = await open(directory);
+    await objects.put("a/b", Buffer.from("whole"));
+    for (const name of ["old", "new"]) await writeFile(join(directory, ".partial", name), "hal");
+    await utimes(join(directory, ".partial", "old"), 1, 1);
+    await using later = await open(directory);
+    assert.deepEqual(await Array.fromAsync(later.list("a/"), ({ key }) => key), ["a/b"]);
+    await later.put("a/c", Buffer.from("whole"));
+    assert.deepEqual(await readdir(join(directory, ".partial")), ["new"]);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});

@@ -1,0 +1,2 @@
+export type { ObjectStore, StoredObject } from "./object-store.ts";
+export { type ObjectStoreAddress, openObjectStore } from "./open-object-store.ts";

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { after, before, suite, test } from "node:test";
+import { type Fault, FaultProxy, objectStoreConformance, SeaweedServer } from "../testing/index.ts";
+import { type ObjectStore, openObjectStore } from "./index.ts";
+
+const open = (endpoint: string, bucket: string, prefix: string): Promise<ObjectStore> =>
+  openObjectStore({ url: `s3://${bucket}/${prefix}`, endpoint, region: null, isPathStyle: true, authorityPath: null });
+
+objectStoreConformance("an S3 service", async () => {
+  const server = await SeaweedServer.start();
+  Object.assign(process.env, server.env);
+  return {
+    open: () => open(server.endpoint, server.bucket, "conformance/here"),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+});
+
+suite("a network between us and an S3 service", { timeout: 300_000 }, () => {
+  let server: SeaweedServer;
+  let proxy: FaultProxy;
+  let objects: ObjectStore;
+  before(async () => {
+    server = await SeaweedServer.start();
+    Object.assign(process.env, server.env);
+    proxy = await FaultProxy.start(server.endpoint);
+    objects = await open(proxy.endpoint, server.bucket, "");
+  });
+  after(async () => {
+    await objects[Symbol.asyncDispose]();
+    await proxy[Symbol.asyncDispose]();
+    await server[Symbol.asyncDispose]();
+  });
+
+  const faults: readonly Fault[] = [
+    { kind: "delay", ms: 300 },
+    { kind: "cut" },
+    { kind: "answer", status: 500, code: "InternalError" },
+    { kind: "answer", status: 503, code: "SlowDown" },
+    { kind: "answer", status: 429, code: "TooManyRequests" },
+    { kind: "truncate", bytes: 40 },
+    { kind: "repeat" },
+    { kind: "lose-answer" },
+  ];
+  for (const fault of faults) {
+    const name = fault.kind === "answer" ? `answer ${fault.status}` : fault.kind;
+    test(`${name}: what passes by itself is not noticed`, async () => {
+      const key = `faults/${name.replace(" ", "-")}`;
+      const bytes = randomBytes(100_000);
+      const once = () => proxy.set(({ count }) => (count === 1 ? fault : null));
+      once();
+      await objects.put(key, bytes);
+      assert.ok(proxy.count > (fault.kind === "delay" || fault.kind === "repeat" || fault.kind === "truncate" ? 0 : 1));
+      once();
+      assert.ok((await objects.get(key, 1e6))?.equals(bytes));
+      once();
+      assert.deepEqual(
+        await Array.fromAsync(objects.list("faults/"), (object) => object.key).then((keys) => keys.includes(key)),
+        true,
+      );
+      once();
+      await objects.delete(key);
+      proxy.set(() => null);
+      assert.equal(await objects.get(key, 1e6), null);
+    });
+  }
+
+  for (const [status, code, advice] of [
+    [403, "ExpiredToken", /credentials have expired/],
+    [403, "AccessDenied", /credentials may not do this/],
+    [507, "XMinioStorageFull", /it is full/],
+    [404, "NoSuchBucket", /no such bucket/],
+  ] as const)
+    test(`${code} is an error that says what to do`, async () => {
+      proxy.set(() => ({ kind: "answer", status, code }));
+      const refusal = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: advice };
+      await assert.rejects(objects.put("refused/one", Buffer.of(1)), refusal);
+      await assert.rejects(objects.get("refused/one", 1), refusal);
+      proxy.set(() => null);
+      assert.equal(await objects.get("refused/one", 1), null);
+    });
+
+  test("wrong credentials are refused by the service, and the error says what to do", async () => {
+    proxy.set(() => null);
+    process.env.AWS_SECRET_ACCESS_KEY = "wrong";
+    try {
+      await using other = await open(proxy.endpoint, server.bucket, "");
+      await assert.rejects(other.put("refused/two", Buffer.of(1)), { message: /secret key is wrong/ });
+    } finally {
+      Object.assign(process.env, server.env);
+    }
+    assert.equal(await objects.get("refused/two", 1), null);
+  });
+
+  test("bytes that change on their way are refused by the service", async () => {
+    proxy.set(({ method, count }) => (method === "PUT" && count === 1 ? { kind: "corrupt" } : null));
+    await assert.rejects(objects.put("changed/one", Buffer.from("text")), { code: "SNAPSHOT_STORE_UNAVAILABLE" });
+    assert.equal(await objects.get("changed/one", 10), null);
+  });
+});

@@ -1,0 +1,22 @@
+import { step } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { AppContext } from "../context.ts";
+import type { Disk } from "../records.ts";
+
+/**
+ * Takes a snapshot that is being purged out of the snapshot store, where it is, or may be on its way. Returns false while the store is away: the next purge tries again. What lies in a store that the settings do not
+ * name any more stays there.
+ */
+export async function deleteReplica(app: AppContext, disk: Disk): Promise<boolean> {
+  const { id, organizationId, replication } = disk;
+  const { snapshotStore } = app;
+  if (replication.state === "local" || snapshotStore === null) return true;
+  try {
+    await step("disk-purge.replica", () => snapshotStore.delete({ organizationId, id }));
+    return true;
+  } catch (error) {
+    if (!(error instanceof CaissonError && error.code === "SNAPSHOT_STORE_UNAVAILABLE")) throw error;
+    app.logger.warn({ err: error, id }, "cannot delete a snapshot from the snapshot store; the next purge tries again");
+    return false;
+  }
+}

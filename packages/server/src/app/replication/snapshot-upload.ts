@@ -1,0 +1,36 @@
+import { step } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { SnapshotStore } from "@caisson/snapshot-store";
+import type { AppContext } from "../context.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import type { Disk } from "../records.ts";
+import { headerOf } from "../transfers/snapshot-header.ts";
+
+/**
+ * Brings a snapshot into the snapshot store.
+ *
+ * The row is the intent: it is `uploading`, or `failed`, until this succeeds. Then come the chunks, the manifest, and the commit: the row is `replicated`, with its event, which says nothing before the store has confirmed
+ * every part. Whatever cuts it off, the next try counts on what is there. When the snapshot was purged meanwhile, the manifest is deleted again.
+ */
+export async function uploadSnapshot(
+  app: AppContext,
+  snapshotStore: SnapshotStore,
+  snapshot: Disk,
+  signal: AbortSignal,
+): Promise<void> {
+  const { id, slug, organizationId, region } = snapshot;
+  await using image = await app.nodes.of(snapshot).node.exportDisk({ region, id });
+  const header = headerOf(snapshot, image.sizeBytes, image.fileSystem);
+  const { imageDigest, ...result } = await snapshotStore.upload({ organizationId, id }, header, image, signal);
+  await app.locks.run(id, async () => {
+    const event = auditEvent(null, "snapshot-replicated", snapshot, { slug, imageDigest, ...result });
+    try {
+      await step("snapshot-upload.commit", () => app.store.disks.finishReplication(id, result, Date.now(), event));
+    } catch (error) {
+      if (error instanceof CaissonError && error.code === "SNAPSHOT_NOT_FOUND")
+        await snapshotStore.delete({ organizationId, id });
+      throw error;
+    }
+  });
+  app.logger.info({ id, slug, ...result }, "a snapshot is in the snapshot store");
+}

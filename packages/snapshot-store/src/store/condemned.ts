@@ -1,0 +1,38 @@
+import { promisify } from "node:util";
+import { zstdCompress, zstdDecompress } from "node:zlib";
+import type { ObjectStore } from "@caisson/objects";
+
+const BYTES_MAX = 2 ** 28;
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+/** The chunks of an organization that no snapshot had when a sweep looked: uploads that begin later count on none of them, and they are deleted when those that had begun before are over. */
+export class Condemned {
+  readonly keys: ReadonlySet<string>;
+  /** When, by the clock of the sweep. */
+  readonly atMs: number;
+
+  constructor(keys: ReadonlySet<string>, atMs: number) {
+    this.keys = keys;
+    this.atMs = atMs;
+  }
+
+  static async read(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<Condemned> {
+    const packed = await objects.get(keyOf(organizationId), BYTES_MAX, signal);
+    if (packed === null) return new Condemned(new Set(), 0);
+    const { keys, atMs } = JSON.parse((await decompress(packed, { maxOutputLength: BYTES_MAX })).toString()) as {
+      keys: string[];
+      atMs: number;
+    };
+    return new Condemned(new Set(keys), atMs);
+  }
+
+  async write(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<void> {
+    const packed = await compress(JSON.stringify({ keys: [...this.keys], atMs: this.atMs }));
+    await objects.put(keyOf(organizationId), packed, signal);
+  }
+}
+
+function keyOf(organizationId: string): string {
+  return `condemned/${organizationId}`;
+}

@@ -1,0 +1,252 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { promisify } from "node:util";
+import { FaultProxy, SeaweedServer } from "@caisson/objects/testing";
+import type { Sandbox } from "@deno/sandbox";
+import { shell, TestClient } from "./support/client.ts";
+import { eventually } from "./support/eventually.ts";
+import { TestServer } from "./support/server.ts";
+
+const MIB = 2 ** 20;
+const TIMEOUT_MS = 60_000;
+const CLI = join(import.meta.dirname, "../packages/cli/src/main.ts");
+
+interface Replication {
+  readonly state: string;
+  readonly at: string | null;
+  readonly bytes: number | null;
+  readonly read: number | null;
+  readonly sent: number | null;
+  readonly manifest: string | null;
+  readonly error: string | null;
+}
+
+/** Shorthands for snapshots that go to a store. */
+class Replicating {
+  readonly server: TestServer;
+  readonly client: TestClient;
+
+  constructor(server: TestServer) {
+    this.server = server;
+    this.client = new TestClient(server);
+  }
+
+  async replicationOf(slug: string): Promise<Replication> {
+    const path = `/api/v2/snapshots/${slug}`;
+    return (await this.client.extended<{ replication: Replication }>("GET", path)).replication;
+  }
+
+  until(slug: string, state: string): Promise<Replication> {
+    return eventually(
+      `${slug} is ${state}`,
+      async () => {
+        const found = await this.replicationOf(slug);
+        return found.state === state ? found : null;
+      },
+      TIMEOUT_MS,
+    );
+  }
+
+  /** Writes so much noise to a file of the volume, and takes a snapshot. */
+  async snapshot(
+    volume: string,
+    slug: string,
+    { mib, file = "noise" }: { readonly mib: number; readonly file?: string },
+  ) {
+    Object.assign(process.env, this.server.clientEnv());
+    await this.client.with({ volumes: { "/v": volume } }, (sandbox: Sandbox) =>
+      shell(sandbox, `head -c ${mib}M /dev/urandom > /v/${file}; echo 'a mark that must not leak' > /v/mark; sync`),
+    );
+    return this.client.snapshot(volume, slug);
+  }
+
+  async caisson(...args: readonly string[]): Promise<string> {
+    const env = { ...process.env, CAISSON_TOKEN: this.server.token, CAISSON_ENDPOINT: this.server.endpoint };
+    return (await promisify(execFile)(process.execPath, [CLI, ...args], { env })).stdout;
+  }
+}
+
+suite("snapshots go to a directory", { timeout: 900_000 }, () => {
+  let directory: string;
+  let far: Replicating;
+  let settings: string;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "caisson-far-"));
+    settings = `[snapshot_store]\nurl = "file://${directory}"\n`;
+    far = new Replicating(await TestServer.start());
+    await far.server.stop();
+    await far.server.writeSettings(settings);
+    await far.server.start();
+  });
+  after(async () => {
+    await far.server[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true });
+  });
+  const manifests = async (): Promise<number> =>
+    (await readdir(join(directory, "manifests"), { recursive: true, withFileTypes: true })).filter((entry) =>
+      entry.isFile(),
+    ).length;
+
+  test("a snapshot is replicated by itself, the next one sends only what is new, and the command says how much", async () => {
+    await far.client.createVolume("data");
+    await far.snapshot("data", "first", { mib: 20 });
+    const first = await far.until("first", "replicated");
+    assert.ok((first.sent ?? 0) > 20 * MIB && (first.sent ?? 0) < 24 * MIB, `sent ${first.sent}`);
+    assert.ok(first.at !== null && first.manifest?.startsWith("manifests/") && first.error === null);
+    await far.snapshot("data", "second", { mib: 2, file: "more" });
+    const second = await far.until("second", "replicated");
+    assert.ok((second.sent ?? 0) < 8 * MIB, `sent ${second.sent} for 2 MiB that are new`);
+    assert.ok((second.bytes ?? 0) > 22 * MIB && (second.read ?? 0) > 22 * MIB);
+    assert.match(
+      await far.caisson("snapshots", "replicate", "second"),
+      /^Replicated snapshot second: read [\d.]+ MiB, sent [\d.]+ MiB, saved [\d.]+ MiB\n$/,
+    );
+    assert.match(await far.caisson("snapshots", "get", "second"), /REPLICATION\s+replicated .* in the store/);
+  });
+
+  test("nothing in the store is in the clear, and the key is the server's alone", async () => {
+    for (const entry of await readdir(directory, { recursive: true, withFileTypes: true }))
+      if (entry.isFile())
+        assert.ok(!(await readFile(join(entry.parentPath, entry.name))).includes("a mark that must not leak"));
+    const path = join(far.server.dataDirectory, "keys/installation.key");
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
+    const printed = await far.caisson("keys", "export", "--data", far.server.dataDirectory);
+    assert.match(printed, /^caisson-key-1:[0-9a-f]{64}\n$/);
+    assert.equal(printed, await readFile(path, "utf8"));
+  });
+
+  test("purging takes it out of the store, deleting does not", async () => {
+    await far.snapshot("data", "leaves", { mib: 1 });
+    await far.until("leaves", "replicated");
+    const count = await manifests();
+    await far.client.rest("DELETE", "/api/v2/snapshots/leaves");
+    assert.equal(await manifests(), count);
+    const [deleted] = await far.client.rest<{ id: string }[]>("GET", "/api/v2/snapshots?deleted=true&search=leaves");
+    await far.client.rest("POST", `/api/v2/snapshots/${deleted?.id}/purge`, {});
+    assert.equal(await manifests(), count - 1);
+  });
+
+  test("while the store is away snapshots are taken and say why they are not replicated, a purge waits, and all is made up for", async () => {
+    const away = `${directory}-away`;
+    await rename(directory, away);
+    await far.snapshot("data", "waits", { mib: 1 });
+    const failed = await far.until("waits", "failed");
+    assert.match(failed.error ?? "", /directory is not there/);
+    assert.deepEqual([failed.at, failed.manifest, failed.bytes], [null, null, null]);
+    const response = await far.server.request("/api/v2/snapshots/first?now=true", { method: "DELETE" });
+    assert.equal(response.status, 202, "its space is free, and its copy is not gone");
+    await rename(away, directory);
+    assert.equal(
+      (await far.client.rest<{ id: string }>("POST", "/api/v2/snapshots/waits/replicate", {})).id.slice(0, 4),
+      "snp_",
+    );
+    await far.until("waits", "replicated");
+    const [first] = await far.client
+      .rest<{ id: string }[]>("GET", "/api/v2/snapshots?deleted=true&search=first")
+      .catch(() => []);
+    assert.equal(first, undefined);
+  });
+
+  test("by policy only what is labelled goes, and what is asked for", async () => {
+    await far.server.stop();
+    await far.server.writeSettings(`${settings}replication = "labelled"\n`);
+    await far.server.start();
+    await far.snapshot("data", "plain", { mib: 1 });
+    await far.snapshot("data", "labelled", { mib: 1 });
+    await far.client.rest("PATCH", "/api/v2/snapshots/labelled", { labels: { replicate: "true" } });
+    await far.until("labelled", "replicated");
+    assert.equal((await far.replicationOf("plain")).state, "local");
+    await far.caisson("snapshots", "replicate", "plain");
+    assert.equal((await far.replicationOf("plain")).state, "replicated");
+  });
+
+  test("what was made while the settings were others goes when the server starts", async () => {
+    await far.server.stop();
+    await far.server.writeSettings();
+    await far.server.start();
+    await far.snapshot("data", "before", { mib: 1 });
+    const [code, message] = await far.client.refused("POST", "/api/v2/snapshots/before/replicate", {});
+    assert.equal(code, "501 NOT_SUPPORTED");
+    assert.match(message, /snapshot_store\.url/);
+    await far.server.stop();
+    await far.server.writeSettings(settings);
+    await far.server.start();
+    await far.until("before", "replicated");
+  });
+});
+
+suite("snapshots go to an S3 service", { timeout: 900_000 }, () => {
+  let service: SeaweedServer;
+  let proxy: FaultProxy;
+  let far: Replicating;
+
+  before(async () => {
+    service = await SeaweedServer.start();
+    proxy = await FaultProxy.start(service.endpoint);
+    const settings = `[snapshot_store]\nurl = "s3://${service.bucket}/far"\nendpoint = "${proxy.endpoint}"\n`;
+    const server = await TestServer.start({ env: service.env });
+    far = new Replicating(server);
+    await server.stop();
+    await server.writeSettings(settings);
+    await server.start();
+    await far.client.createVolume("data");
+  });
+  after(async () => {
+    await far.server[Symbol.asyncDispose]();
+    await proxy[Symbol.asyncDispose]();
+    await service[Symbol.asyncDispose]();
+  });
+
+  test("a server that is killed in the middle of an upload goes on where it was", async () => {
+    let chunks = 0;
+    const isChunk = (method: string, path: string) => method === "PUT" && path.includes("/chunks/");
+    const half = Promise.withResolvers<void>();
+    proxy.set(({ method, path }) => {
+      if (isChunk(method, path) && ++chunks === 20) half.resolve();
+      return chunks > 20 ? { kind: "delay", ms: 60_000 } : null;
+    });
+    await far.snapshot("data", "killed", { mib: 40 });
+    await half.promise;
+    await far.server.kill();
+    let rest = 0;
+    proxy.set(({ method, path }) => {
+      if (isChunk(method, path)) rest += 1;
+      return null;
+    });
+    await far.server.start();
+    await far.until("killed", "replicated");
+    assert.ok(rest > 10 && rest < 36, `${rest} of about 43 chunks were sent after the kill`);
+  });
+
+  test("what the network does to an upload harms nothing", async () => {
+    const faults = [
+      { kind: "answer", status: 503, code: "SlowDown" },
+      { kind: "lose-answer" },
+      { kind: "cut" },
+      { kind: "truncate", bytes: 20 },
+      { kind: "repeat" },
+      { kind: "answer", status: 429, code: "TooManyRequests" },
+    ] as const;
+    proxy.set(({ count }) => (count % 3 === 0 ? (faults[(count / 3) % faults.length] ?? null) : null));
+    await far.snapshot("data", "shaken", { mib: 8 });
+    await far.until("shaken", "replicated");
+    proxy.set(() => null);
+  });
+
+  test("a service that only fails, then refuses the credentials, replicates nothing until it works again", async () => {
+    proxy.set(({ method }) => (method === "PUT" ? { kind: "answer", status: 507, code: "QuotaExceeded" } : null));
+    await far.snapshot("data", "refused", { mib: 1 });
+    assert.match((await far.until("refused", "failed")).error ?? "", /it is full/);
+    proxy.set(() => ({ kind: "answer", status: 403, code: "ExpiredToken" }));
+    await far.client.rest("POST", "/api/v2/snapshots/refused/replicate", {});
+    assert.match((await far.until("refused", "failed")).error ?? "", /credentials have expired/);
+    proxy.set(() => null);
+    await far.client.rest("POST", "/api/v2/snapshots/refused/replicate", {});
+    await far.until("refused", "replicated");
+  });
+});
