@@ -24,6 +24,8 @@ export interface TestServerOptions {
   readonly listen?: string;
   /** `control`: without a node of its own, and without what that needs. Default: `all`. */
   readonly role?: "all" | "control";
+  /** Another working tree, whose server it is. Default: this one. */
+  readonly tree?: string;
 }
 
 /** A real server in namespaces of its own, with a data directory of its own. */
@@ -32,17 +34,22 @@ export class TestServer implements AsyncDisposable {
   readonly #env: Readonly<Record<string, string>>;
   readonly #listen: string;
   readonly #role: "all" | "control";
+  readonly #tree: string;
   #settings = "";
   #process: ChildProcess | null = null;
   #output: string[] = [];
   endpoint = "";
   token = "";
 
-  private constructor(dataDirectory: string, { env = {}, listen = "127.0.0.1:0", role = "all" }: TestServerOptions) {
+  private constructor(
+    dataDirectory: string,
+    { env = {}, listen = "127.0.0.1:0", role = "all", tree = root }: TestServerOptions,
+  ) {
     this.dataDirectory = dataDirectory;
     this.#listen = listen;
     this.#role = role;
     this.#env = env;
+    this.#tree = tree;
   }
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
@@ -68,13 +75,13 @@ export class TestServer implements AsyncDisposable {
 
   /** Starts the process again after `stop` or `kill`, on the same data. */
   async start(): Promise<void> {
-    const isolate = this.#role === "control" ? [] : [join(root, "scripts/isolate.sh")];
+    const isolate = this.#role === "control" ? [] : [join(this.#tree, "scripts/isolate.sh")];
     const [program = "", ...command] = [...isolate, process.execPath];
     const child = spawn(
       program,
       [
         ...command,
-        join(root, "packages/server/src/main.ts"),
+        join(this.#tree, "packages/server/src/main.ts"),
         "serve",
         "--role",
         this.#role,

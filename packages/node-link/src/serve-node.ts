@@ -60,11 +60,16 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     unknownProtocolTimeout: UNKNOWN_PROTOCOL_MS,
   });
-  const sessions = new Set<ServerHttp2Session>();
+  const sessions = new Map<ServerHttp2Session, TLSSocket>();
   const strangers = new Strangers(server);
+  // A session shows a stand-in of its socket, and only as long as it lasts.
+  let accepted: TLSSocket | null = null;
+  server.prependListener("secureConnection", (socket) => {
+    accepted = socket;
+  });
   server.on("session", (session) => {
     session.on("error", () => {});
-    const socket = session.socket as TLSSocket;
+    const socket = accepted ?? (session.socket as TLSSocket);
     const peer = peerOf(socket);
     // Every certificate here is the authority's; that of another node is not a control's.
     if (socket.getPeerX509Certificate()?.checkHost(CONTROL_NAME) === undefined) {
@@ -73,15 +78,15 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
       return;
     }
     logger.info({ peer }, "a control has connected");
-    sessions.add(session);
+    sessions.set(session, socket);
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.once("close", () => {
       sessions.delete(session);
       logger.info({ peer }, "the connection of a control has ended");
     });
-    watchPeer(session, () => {
+    watchPeer(session, socket, () => {
       logger.warn({ peer }, "a control does not answer any more: its connection is ended");
-      breakOff(session);
+      breakOff(session, socket);
     });
     session.on("stream", (stream, headers) => answerStream(calls, stream, headers));
   });
@@ -97,7 +102,7 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
       const closed = once(server, "close");
       server.close();
       strangers.destroy();
-      for (const session of sessions) breakOff(session);
+      for (const [session, socket] of sessions) breakOff(session, socket);
       await closed;
     },
   };
