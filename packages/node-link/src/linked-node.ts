@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
@@ -61,6 +62,7 @@ export interface LinkedNodeOptions {
 
 interface Link {
   readonly session: ClientHttp2Session;
+  readonly socket: Socket;
   readonly description: NodeDescription;
   isReceivingEvents: boolean;
 }
@@ -405,14 +407,14 @@ export class LinkedNode implements Node, AsyncDisposable {
         );
       if (answer.error !== undefined)
         throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
-      const onClosing = () => breakOff(session);
+      const onClosing = () => breakOff(session, socket);
       this.#closing.signal.addEventListener("abort", onClosing, { once: true });
       session.once("close", () => this.#closing.signal.removeEventListener("abort", onClosing));
-      watchPeer(session, () => {
+      watchPeer(session, socket, () => {
         this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
-        breakOff(session);
+        breakOff(session, socket);
       });
-      return { session, description: answer.value as NodeDescription, isReceivingEvents: false };
+      return { session, socket, description: answer.value as NodeDescription, isReceivingEvents: false };
     } catch (error) {
       session.on("error", () => {});
       session.destroy();
@@ -445,7 +447,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       logger.warn({ err: error, nodeId }, "the events of the node were cut off");
     }
     // What is told then would be missed.
-    breakOff(link.session);
+    breakOff(link.session, link.socket);
   }
 
   #takeEvent(stream: ClientHttp2Stream, body: Buffer): void {
