@@ -26,7 +26,8 @@ export interface ServeNodeOptions {
   /** What the node was opened with; it goes to the control that is connected. */
   readonly events: NodeEvents;
   readonly credentials: LinkCredentials;
-  readonly host: string;
+  /** Null: every address of this machine. */
+  readonly host: string | null;
   /** 0: any that is free. */
   readonly port: number;
   readonly logger: LinkLogger;
@@ -34,6 +35,8 @@ export interface ServeNodeOptions {
 
 export interface ServedNode extends AsyncDisposable {
   readonly port: number;
+  /** Whether a control is connected. */
+  hasControl(): boolean;
 }
 
 /**
@@ -90,10 +93,11 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
   // One bad connection is not the server's failure.
   server.on("sessionError", () => {});
   server.on("tlsClientError", () => {});
-  server.listen({ host, port });
+  server.listen({ port, ...(host === null ? {} : { host }) });
   await once(server, "listening");
   return {
     port: (server.address() as AddressInfo).port,
+    hasControl: () => sessions.size > 0,
     async [Symbol.asyncDispose]() {
       const closed = once(server, "close");
       server.close();

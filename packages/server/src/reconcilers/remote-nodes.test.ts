@@ -15,6 +15,7 @@ import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
 import { LiveConnections } from "../app/access/live-connections.ts";
 import type { Actor, AppContext } from "../app/context.ts";
 import { RoomMaker } from "../app/disks/room.ts";
+import { InstallationAuthority } from "../app/nodes/installation-authority.ts";
 import { NodeDirectory } from "../app/nodes/node-directory.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
@@ -51,6 +52,7 @@ class Control implements AsyncDisposable {
       config,
       store,
       nodes,
+      authority: new InstallationAuthority(store),
       locks: new KeyedLock(),
       room: new RoomMaker(),
       live: new LiveSandboxes(),
