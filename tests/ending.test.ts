@@ -100,6 +100,23 @@ suite("the end of a sandbox", { timeout: 900_000 }, () => {
     });
   }
 
+  test("does not make its caller wait for the scratch disk and the place, which are given back all the same", async () => {
+    await plan.at([{ tag: "sandbox-give-back.scratch:before", occurrence: 1 }], "wait");
+    assert.equal((await kill()).status, 204);
+    assert.equal((await get()).status, "stopped");
+    await assertFree();
+    const passed = (await plan.passed()).filter(({ tag }) => tag.startsWith("sandbox-give-back."));
+    assert.equal(passed[0]?.tag, "sandbox-give-back.scratch:before");
+    await plan.reset();
+    await eventually("the scratch disk and the place", async () => {
+      const tags = (await plan.passed()).map(({ tag }) => tag);
+      return tags.includes("sandbox-give-back.scratch:after") && tags.includes("sandbox-give-back.place:after")
+        ? true
+        : null;
+    });
+    await assertEndedOnce();
+  });
+
   test("that takes longer than a kill waits is answered with 202, holds its volume, and comes to its end by itself", async () => {
     // Pauses of 50 ms that double: the ninth try comes after more than 12 s.
     await plan.at(tries("volume-mount.unmount:before", 9), "fail:EBUSY");

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { testTimeoutMs } from "@caisson/linux/testing";
@@ -21,7 +21,7 @@ suite("a pool on two disks", { timeout: testTimeoutMs(600_000) }, () => {
   test("what lies on the second one works, is told of as unavailable while that is missing, and is back with it", async () => {
     const disk = await TestDisk.create("ext4", 6 * 2 ** 30);
     try {
-      const settings = `[pool]\nsize = "1500MiB"\n[[pool.disks]]\ndirectory = "${disk.mountPath}"\n`;
+      const settings = `[pool]\nsize = "1500MiB"\n[[pool.disks]]\ndirectory = "${disk.mountPath}"\nsize = "3GiB"\n`;
       await using server = await TestServer.start({ settings });
       const client = new TestClient(server);
       const start = async (): Promise<void> => {
@@ -52,6 +52,19 @@ suite("a pool on two disks", { timeout: testTimeoutMs(600_000) }, () => {
       assert.equal(
         both.total,
         both.disks.reduce((sum, { total }) => sum + total, 0),
+      );
+
+      const settingsPath = join(server.dataDirectory, "caisson.toml");
+      await writeFile(settingsPath, (await readFile(settingsPath, "utf8")).replace('"3GiB"', '"4GiB"'));
+      await client.rest("POST", "/api/v1/pools/grow", {});
+      const events = await client.rest<{ verb: string; detail: { directory?: string } }[]>(
+        "GET",
+        "/api/v1/events?object=ord",
+      );
+      assert.deepEqual(
+        events.filter(({ verb }) => verb === "pool-grow").map(({ detail }) => detail.directory),
+        [join(disk.mountPath, "ord"), undefined],
+        "the disks go by the names that they have everywhere",
       );
 
       await server.stop();

@@ -170,6 +170,15 @@ export class FaultHarness implements AsyncDisposable {
     return points;
   }
 
+  /** What follows an answer in the background has come to this point since the plan was last written. */
+  async untilPassed(tag: string): Promise<void> {
+    await eventually(
+      `that ${tag} is passed`,
+      async () => ((await this.plan.passed()).some((point) => point.tag === tag) ? true : null),
+      30_000,
+    );
+  }
+
   /** What was on a volume before the fault, and had nothing to do with it, is there. */
   async assertWitness(): Promise<void> {
     const found = await this.inSandbox({ volumes: { "/w": "witness" } }, (sandbox) => sandbox.fs.readFile("/w/data"));

@@ -110,7 +110,9 @@ async function answerExport(node: Node, stream: ServerHttp2Stream, [disk]: reado
 
 async function answerImport(node: Node, stream: ServerHttp2Stream, [disk]: readonly unknown[]): Promise<void> {
   const brokenOff = () => new Error("the caller has broken off the import");
-  await node.importDisk(disk as ImportSpec, readPieces(readFrames(stream), brokenOff));
+  const leaving = new AbortController();
+  stream.once("close", () => leaving.abort(brokenOff()));
+  await node.importDisk(disk as ImportSpec, readPieces(readFrames(stream), brokenOff), leaving.signal);
   sendValue(stream, undefined);
 }
 

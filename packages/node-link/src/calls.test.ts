@@ -193,14 +193,43 @@ suite("calls of a linked node", () => {
       for (let index = 0; index < count; index += 1) yield { offset: index * MIB, bytes: Buffer.alloc(MIB) };
       if (failure !== undefined) throw failure;
     }
-    await opened.link.importDisk(target, source(40));
+    await opened.link.importDisk(target, source(40), never);
     assert.deepEqual(sum, { bytes: 40 * MIB, last: 39 * MIB });
-    await opened.link.importDisk(target, source(0));
+    await opened.link.importDisk(target, source(0), never);
     assert.equal(sum.bytes, 0);
-    await assert.rejects(opened.link.importDisk(target, source(3, new Error("the client left"))), /the client left/);
+    await assert.rejects(
+      opened.link.importDisk(target, source(3, new Error("the client left")), never),
+      /the client left/,
+    );
     refusal = new CaissonError("STORAGE_FULL", "no room");
-    await assert.rejects(opened.link.importDisk(target, source(1000)), { code: "STORAGE_FULL" });
+    await assert.rejects(opened.link.importDisk(target, source(1000), never), { code: "STORAGE_FULL" });
     assert.equal((await opened.link.describe()).runId, "run-1");
+  });
+
+  test("an import whose caller leaves ends on the node too, also when all has been sent", async () => {
+    const checking = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    await using opened = await openLink(
+      partialNode({
+        async importDisk(_disk, pieces, signal) {
+          for await (const _piece of pieces);
+          signal.addEventListener("abort", () => ended.resolve());
+          checking.resolve();
+          await ended.promise;
+          signal.throwIfAborted();
+        },
+      }),
+    );
+    async function* source(): AsyncGenerator<DiskPiece, void> {
+      yield { offset: 0, bytes: Buffer.from("x") };
+    }
+    const caller = new AbortController();
+    const importing = opened.link.importDisk({ ...disk, sizeBytes: 1 }, source(), caller.signal);
+    const rejected = assert.rejects(importing, /the caller has left/);
+    await checking.promise;
+    caller.abort(new Error("the caller has left"));
+    await rejected;
+    await ended.promise;
   });
 
   test("an import whose source fails is an error on the node, not an end", async () => {
@@ -221,7 +250,7 @@ suite("calls of a linked node", () => {
       yield { offset: 0, bytes: Buffer.from("x") };
       throw new Error("no more");
     }
-    await assert.rejects(opened.link.importDisk({ ...disk, sizeBytes: 1 }, source()), /no more/);
+    await assert.rejects(opened.link.importDisk({ ...disk, sizeBytes: 1 }, source(), never), /no more/);
     assert.equal(await ended.promise, "broken off");
   });
 

@@ -54,7 +54,7 @@ export class HostNode implements OpenNode {
   constructor(parts: NodeParts, resources: AsyncDisposableStack) {
     this.#parts = parts;
     this.#resources = resources;
-    this.#sandboxes = new HostSandboxes(parts.runtime, parts.takeEvent, parts.logger);
+    this.#sandboxes = new HostSandboxes(parts);
   }
 
   async describe(): Promise<NodeDescription> {
@@ -109,8 +109,8 @@ export class HostNode implements OpenNode {
     return exportDisk(this.#pool(region), id);
   }
 
-  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>): Promise<void> {
-    await importDisk(this.#pool(disk.region), disk, pieces);
+  async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void> {
+    await importDisk(this.#pool(disk.region), disk, pieces, signal);
   }
 
   async growDisk({ region, id }: DiskReference, sizeBytes: number): Promise<void> {

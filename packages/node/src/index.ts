@@ -25,4 +25,5 @@ export type {
   TakeNodeEvent,
 } from "./node.ts";
 export { type NodeOptions, type OpenNode, openNode } from "./open-node.ts";
+export { poolDirectory } from "./pools/pool-directory.ts";
 export { diskNeedsRoom, needsRoom } from "./pools/pool-room.ts";

@@ -47,8 +47,9 @@ export interface Node {
   /**
    * Makes a snapshot of pieces that come in order of their offset, durably; what is between them is zeros. Its file system is checked as that of a stranger before anything mounts it
    * (`INVALID_SNAPSHOT_FILE`). `STORAGE_FULL` when there is no room. Only a whole and sound one becomes visible. Undone by `deleteDisk`.
+   * When `signal` aborts, the writing and the check end at once, and it rejects with the reason.
    */
-  importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>): Promise<void>;
+  importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void>;
   /** Makes a volume that is not mounted that large, with its file system. There is no way back: it is repeated until it succeeds. */
   growDisk(disk: DiskReference, sizeBytes: number): Promise<void>;
   /** Frees the storage of a volume or snapshot. `in-use`: a sandbox runs from it, and nothing has happened. */

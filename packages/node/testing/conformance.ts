@@ -3,11 +3,21 @@ import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Node, SandboxSpec } from "../src/node.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { testTimeoutMs } from "@caisson/linux/testing";
+import type { DiskPiece, Node, SandboxSpec } from "../src/node.ts";
 import { TEST_REGION as region, TEST_BASE_IMAGE, type TestNode } from "./test-node.ts";
 
 const MIB = 2 ** 20;
 const never = new AbortController().signal;
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + testTimeoutMs(10_000);
+  while (!(await isSo())) {
+    assert.ok(performance.now() < deadlineMs, "it did not come about");
+    await delay(5);
+  }
+}
 
 /** The promises of `Node`, checked on one. `reach`: how the suite gets at the node under test, for example through text. */
 export function describeNodeConformance(
@@ -191,6 +201,41 @@ export function describeNodeConformance(
       await rejected;
       assert.deepEqual(await node.listMountedDisks(region), []);
       await node.deleteDisk({ region, id: volumeId });
+    });
+
+    test("an end answers before what only the host misses is given back, which is tried until it succeeds", async () => {
+      const volumeId = "vol_ord_followed";
+      const id = "sbx_ord_followed";
+      await createBlank(volumeId);
+      await node.startSandbox(await specOf(id, volumeId), never);
+      host.runtime.releaseFailures.push(new Error("not yet"), new Error("not yet"));
+      assert.deepEqual(await node.stopSandbox(id), { damages: [] });
+      assert.deepEqual(await node.listMountedDisks(region), []);
+      await until(async () => host.runtime.releaseFailures.length === 0);
+      assert.equal((await node.describe()).retriedWorkCount, 1);
+      await until(async () => (await node.describe()).retriedWorkCount === 0);
+      assert.deepEqual(
+        host.runtime.released.filter((released) => released === id),
+        [id],
+      );
+      await node.deleteDisk({ region, id: volumeId });
+    });
+
+    test("an import whose caller leaves ends before its check, with the caller's reason, and leaves nothing", async () => {
+      const source = "vol_ord_source";
+      await createBlank(source);
+      await node.sealDisk({ region, volumeId: source, snapshotId: "snp_ord_source" });
+      const id = "snp_ord_left";
+      const caller = new AbortController();
+      async function* pieces(): AsyncGenerator<DiskPiece, void> {
+        await using exported = await node.exportDisk({ region, id: "snp_ord_source" });
+        yield* exported.pieces();
+        caller.abort(new Error("the caller has left"));
+      }
+      await assert.rejects(node.importDisk({ region, id, sizeBytes: 64 * MIB }, pieces(), caller.signal), /has left/);
+      assert.equal(await node.getDisk({ region, id }), null);
+      await node.importDisk({ region, id, sizeBytes: 64 * MIB }, pieces(), never);
+      for (const made of [source, id, "snp_ord_source"]) await node.deleteDisk({ region, id: made });
     });
 
     test("the root of a sandbox is not deleted under it", async () => {

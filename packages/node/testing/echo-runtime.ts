@@ -22,6 +22,10 @@ export class EchoRuntime implements SandboxRuntime {
   readonly #echoes = new Map<string, Echo>();
   /** The next starts fail with these, one after the other. */
   readonly failures: Error[] = [];
+  /** And these releases. */
+  readonly releaseFailures: Error[] = [];
+  /** Ids of the sandboxes whose release has succeeded. */
+  readonly released: string[] = [];
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -80,6 +84,14 @@ export class EchoRuntime implements SandboxRuntime {
     this.#echoes.delete(id);
     await rm(join(this.#directory, `${id}.sock`), { force: true });
     echo.exit("exited");
+  }
+
+  /** It has no places that could run out. */
+  async release(id: string): Promise<void> {
+    await this.stop(id);
+    const failure = this.releaseFailures.shift();
+    if (failure !== undefined) throw failure;
+    this.released.push(id);
   }
 
   async list(): Promise<readonly string[]> {

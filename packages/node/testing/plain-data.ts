@@ -17,8 +17,14 @@ export function throughText(node: Node): Node {
   });
 }
 
+/** A connection, pieces that come, or what gives them. */
+function isStream(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return value instanceof Duplex || Symbol.asyncIterator in value || Symbol.asyncDispose in value;
+}
+
 function passAsText(value: unknown): unknown {
-  if (value === undefined || value instanceof Duplex) return value;
+  if (value === undefined || isStream(value)) return value;
   const passed: unknown = JSON.parse(JSON.stringify(value));
   assert.deepEqual(passed, value, "only plain data passes between a node and its callers");
   return passed;

@@ -6,26 +6,32 @@ import type { Socket } from "node:net";
  * The runtime translates ownership (idmapped mounts), stacks the ephemeral root, makes the network, cgroup and namespaces, starts the
  * agent and waits until it answers. It knows nothing of volumes, tenants or lifetimes.
  *
- * `stop` undoes everything that `start` made, whatever part of it exists, and is success when there is nothing.
+ * `release` undoes everything that `start` made, whatever part of it exists, and is success when there is nothing; `stop` is the part of it that others
+ * wait for.
  */
 export interface SandboxRuntime {
   readonly name: string;
-  /** Sandboxes that this host has room for at a time. One more is `SERVER_FULL`. */
+  /** Sandboxes that this host has room for at a time. One more is `SERVER_FULL`; it waits where one of them has stopped and is about to be released. */
   readonly placeCount: number;
   /** Why there are fewer places than were asked for, and what to do, as the end of a sentence; null: there are as many. */
   readonly placeBound: string | null;
   /**
-   * Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first; the caller calls `stop`
+   * Starts the sandbox and resolves when its agent accepts connections. On failure or abort everything is undone first; the caller calls `release`
    * all the same, which goes on where that failed.
    */
   start(spec: SandboxSpec, signal?: AbortSignal): Promise<RunningSandbox>;
   /**
-   * Ends the sandbox: lets the agent close its sockets (bounded), kills every process, removes mounts, network and cgroup.
-   * When it resolves, nothing holds the directories of the spec any more. Never started, or stopped already, is success.
+   * Ends the sandbox: lets the agent close its sockets (bounded) and kills every process. When it resolves, none of them lives and nothing holds the
+   * directories of the spec any more. It keeps its place until `release`. Never started, or stopped already, is success.
    */
   stop(id: string): Promise<void>;
   /**
-   * Ids of the sandboxes that were started and whose end has not succeeded yet. Nothing of an earlier run is among them: opening a runtime
+   * Gives back what only this host misses: the sandbox's place, network, cgroup and files. Stops it first where that has not happened. Nothing there is
+   * success.
+   */
+  release(id: string): Promise<void>;
+  /**
+   * Ids of the sandboxes that were started and are not released yet. Nothing of an earlier run is among them: opening a runtime
    * removes what such a run left.
    */
   list(): Promise<readonly string[]>;

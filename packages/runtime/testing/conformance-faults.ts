@@ -54,8 +54,8 @@ export function describeFaultConformance(harness: () => Harness): void {
         if (isWarm && WARM_POINT.test(point)) assert.equal(error, null, `${point} fails, and the sandbox starts cold`);
         // A stop that fails is tried again, as the server does.
         await harness()
-          .runtime.stop(spec.id)
-          .catch(() => harness().runtime.stop(spec.id));
+          .runtime.release(spec.id)
+          .catch(() => harness().runtime.release(spec.id));
         await writeFile(planPath, "");
         assert.deepEqual(await harness().host.findDebris(), [], `after ${point}`);
         // Three warm starts that fail in a row would be the last.

@@ -74,7 +74,7 @@ export function describeLimitConformance(harness: () => Harness): void {
           await Promise.race([bomb, new Promise((resolve) => setTimeout(resolve, 500))]);
           assert.equal(await readScript(neighbour, "echo alive"), "alive");
         } finally {
-          await harness().runtime.stop(sandbox.id);
+          await harness().runtime.release(sandbox.id);
         }
       });
       assert.deepEqual(await harness().host.findDebris(), []);

@@ -23,7 +23,7 @@ export function describeNetworkConformance(harness: () => Harness): void {
     });
 
     after(async () => {
-      await Promise.all([sandbox, neighbour].map(({ id }) => harness().runtime.stop(id)));
+      await Promise.all([sandbox, neighbour].map(({ id }) => harness().runtime.release(id)));
     });
 
     const assertUnreachable = async (from: RunningSandbox, url: string): Promise<void> => {

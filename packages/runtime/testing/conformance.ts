@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { lstat, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { runTool } from "@caisson/linux";
 import { CaissonError, newId } from "@caisson/model";
 import type { MountSpec } from "../src/runtime.ts";
 import { describeFaultConformance } from "./conformance-faults.ts";
@@ -74,7 +75,7 @@ function describeLifeConformance(harness: () => Harness): void {
       await readScript(sandbox, "setsid sleep 1000 >/dev/null 2>&1 &");
       assert.deepEqual(await harness().runtime.list(), [sandbox.id]);
       const { agentSocketPath } = sandbox;
-      await harness().runtime.stop(sandbox.id);
+      await harness().runtime.release(sandbox.id);
       await sandbox.exited;
       assert.notEqual(sandbox.agentSocketPath, agentSocketPath, "where it was may be the agent of another by now");
       assert.ok(root.kind === "ephemeral");
@@ -85,9 +86,9 @@ function describeLifeConformance(harness: () => Harness): void {
 
     test("stopping twice, at the same time, or what never started, is success", async () => {
       const sandbox = await harness().start();
-      await Promise.all([harness().runtime.stop(sandbox.id), harness().runtime.stop(sandbox.id)]);
-      await harness().runtime.stop(sandbox.id);
-      await harness().runtime.stop(newId("sbx", "ord"));
+      await Promise.all([harness().runtime.release(sandbox.id), harness().runtime.release(sandbox.id)]);
+      await harness().runtime.release(sandbox.id);
+      await harness().runtime.release(newId("sbx", "ord"));
       assert.deepEqual(await harness().host.findDebris(), []);
     });
 
@@ -121,7 +122,7 @@ function describeLifeConformance(harness: () => Harness): void {
       const starting = harness().runtime.start(spec);
       const outcome = assert.rejects(starting, { code: "SANDBOX_START_FAILED" });
       await new Promise((resolve) => setImmediate(resolve));
-      await harness().runtime.stop(spec.id);
+      await harness().runtime.release(spec.id);
       await outcome;
       assert.deepEqual(await harness().host.findDebris(), []);
     });
@@ -132,7 +133,7 @@ function describeLifeConformance(harness: () => Harness): void {
       const sandboxes = await Promise.all(specs.map((spec) => runtime.start(spec)));
       const maps = await Promise.all(sandboxes.map((sandbox) => readScript(sandbox, "cat /proc/self/uid_map")));
       assert.equal(new Set(maps).size, 10, "every sandbox has ids of its own");
-      await Promise.all(sandboxes.map(({ id }) => harness().runtime.stop(id)));
+      await Promise.all(sandboxes.map(({ id }) => harness().runtime.release(id)));
       assert.deepEqual(await harness().host.findDebris(), []);
     });
   });
@@ -240,6 +241,19 @@ function describeRootConformance(harness: () => Harness): void {
       await harness().with({ root, mounts: inside }, async (sandbox) => {
         assert.equal(await readScript(sandbox, "ls /srv/inside"), "mine");
       });
+    });
+
+    test("a device node that a root brings cannot be opened, in a lasting root and below an ephemeral one", async () => {
+      const persistent = await harness().host.newRoot("persistent");
+      assert.ok(persistent.kind === "persistent");
+      await runTool("mknod", ["-m", "666", join(persistent.path, "brought"), "c", "1", "3"]);
+      const scratchPath = await harness().host.newDirectory();
+      for (const root of [persistent, { kind: "ephemeral", lowerPath: persistent.path, scratchPath } as const]) {
+        await harness().with({ root }, async (sandbox) => {
+          assert.match((await runScript(sandbox, "cat /brought")).stderr, /Permission denied/);
+          assert.equal(await readScript(sandbox, "cat /dev/null && echo works"), "works");
+        });
+      }
     });
 
     test("a root that has lost its C library still boots", async () => {

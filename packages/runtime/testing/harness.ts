@@ -54,7 +54,7 @@ export function makeHarness(host: TestHost, runtime: SandboxRuntime): Harness {
     await host.settle();
     const sandbox = await runtime.start(await newSpec(overrides));
     const isWarm = sandbox.trace.some(({ step }) => step === "adopt");
-    if (isWarm !== host.isWarm) await runtime.stop(sandbox.id);
+    if (isWarm !== host.isWarm) await runtime.release(sandbox.id);
     assert.equal(isWarm, host.isWarm, `the start was ${isWarm ? "warm" : "cold"}: ${host.warnings.join("\n")}`);
     return sandbox;
   };
@@ -68,7 +68,7 @@ export function makeHarness(host: TestHost, runtime: SandboxRuntime): Harness {
       try {
         return await work(sandbox);
       } finally {
-        await runtime.stop(sandbox.id);
+        await runtime.release(sandbox.id);
       }
     },
   };

@@ -262,6 +262,19 @@ test("servers, SSH and editors are exposed in two steps", async () => {
   ]);
 });
 
+test("a name that cannot be bound is given back, and the error is that of the binding", async () => {
+  await using fake = await FakeSandbox.start({
+    exposeHttp(_params, sandbox) {
+      const { id } = sandbox.received.at(-1) ?? {};
+      sandbox.send({ jsonrpc: "2.0", id, result: { error: { constructorName: "NotFound", message: "no process 5" } } });
+      return new Promise(() => undefined);
+    },
+  });
+  await using sandbox = await Sandbox.create({ ...fake.options, timeout: "1m" });
+  await assert.rejects(sandbox.exposeHttp({ pid: 5 }), /no process 5/);
+  assert.deepEqual(fake.questions, [`DELETE /api/v3/sandbox/${sandbox.id}/expose/http/random.example`]);
+});
+
 test("a creation whose preparation fails leaves no connection", async () => {
   await using fake = await FakeSandbox.start({ exposeHttp: () => new Promise(() => undefined) });
   const closed = new Promise<void>((resolve) => {

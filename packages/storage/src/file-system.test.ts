@@ -124,6 +124,21 @@ describe("file systems on images", () => {
     assert.ok(allocatedBytes > 0 && allocatedBytes < 20 * MIB, `${allocatedBytes} bytes`);
   });
 
+  test("device nodes cannot be opened, whatever is mounted", async () => {
+    await withVolume(256 * MIB, async (device) => {
+      for (const kind of ["root", "data", "scratch"] as const) {
+        await mountVolume({ device, target, kind, isReadOnly: false });
+        try {
+          const node = join(target, `${kind}-null`);
+          await runTool("mknod", [node, "c", "1", "3"]);
+          await assert.rejects(readFile(node), { code: "EACCES" });
+        } finally {
+          await unmountVolume(target);
+        }
+      }
+    });
+  });
+
   test("volumes of the smallest and of odd sizes can be made and checked", async () => {
     for (const sizeBytes of [300_000_000, 300_000_001, 512 * MIB - 1]) {
       await withVolume(sizeBytes, async (device) => {

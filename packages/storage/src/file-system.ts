@@ -1,5 +1,5 @@
-import { rmdir } from "node:fs/promises";
-import { join } from "node:path";
+import { rmdir, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import {
   findMount,
   hasErrorCode,
@@ -115,14 +115,14 @@ export interface VolumeMount {
 
 /**
  * Mounts the file system. A fresh data volume is empty: the directory for what a repair finds, which the formatting tool and every repair make,
- * would be in the way of programs that want an empty one. What a repair found in it stays. Device nodes and set-user-id programs work on roots
- * only: an unprivileged guest cannot make use of either there.
+ * would be in the way of programs that want an empty one. What a repair found in it stays. Set-user-id programs work on roots only; an unprivileged guest
+ * gains ids of its own by them. Device nodes work nowhere: a sandbox has a /dev of its own, and a root that was imported may hold any.
  */
 export async function mountVolume({ device, target, kind, isReadOnly }: VolumeMount): Promise<void> {
   const isData = kind === "data";
   await mountFileSystem(
     { type: "ext4", source: device, target, ...(kind === "scratch" ? { options: "nobarrier" } : {}) },
-    { isReadOnly, noAtime: true, noDev: isData, noSuid: isData },
+    { isReadOnly, noAtime: true, noDev: true, noSuid: isData },
   );
   if (!isReadOnly) await removeIfEmpty(join(target, "lost+found"));
 }
@@ -141,14 +141,31 @@ async function removeIfEmpty(directory: string): Promise<void> {
  * the same and an `UnwrittenDataError` says so. With the `witness` of the mount it says so too when an earlier writing back failed.
  */
 export async function unmountVolume(target: string, witness?: WriteWitness | null): Promise<void> {
-  const mount = await findMount(target);
-  if (mount === null) {
+  if (!(await isMounted(target))) {
     await witness?.close();
     return;
   }
-  const failure = await (witness ?? (await WriteWitness.open(mount.source, target))).settle();
+  const failure = await (witness ?? (await openWitness(target))).settle();
   await step("storage.unmount", () => unmount(target));
   if (failure !== null) throw new UnwrittenDataError(target, failure);
+}
+
+/** Whether a file system of a device is mounted there. The kernel's list of all mounts would tell it too, but grows with the sandboxes of a host. */
+async function isMounted(target: string): Promise<boolean> {
+  try {
+    const [inside, outside] = await Promise.all([stat(target), stat(dirname(target))]);
+    return inside.dev !== outside.dev;
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return false;
+    throw error;
+  }
+}
+
+/** For a mount of which nobody has one. */
+async function openWitness(target: string): Promise<WriteWitness> {
+  const mount = await findMount(target);
+  if (mount === null) throw new Error(`Nothing is mounted at ${target} any more`);
+  return WriteWitness.open(mount.source, target);
 }
 
 /** Writes that nobody had synced are lost, because the device took no more. What was synced before is whole. */
@@ -164,7 +181,7 @@ export class UnwrittenDataError extends Error {
 
 /** Unmounts a scratch disk without writing what nobody will read. Nothing mounted there is success. */
 export async function abandonScratch(target: string): Promise<void> {
-  if ((await findMount(target)) === null) return;
+  if (!(await isMounted(target))) return;
   await using directory = await openFile(target, "r");
   await shutDown(directory, target);
   await directory.close();

@@ -87,11 +87,15 @@ function uuidOf(block: Buffer): string {
  * settled on the image first.
  *
  * e2fsck runs as nobody and without capabilities, on the file that it is given as its input, with bounded memory, output and time, behind everything else and one at a time.
- * Throws `INVALID_SNAPSHOT_FILE`.
+ * Throws `INVALID_SNAPSHOT_FILE`, and the reason of `signal`, which ends a check that runs and one that waits for its turn.
  */
-export async function settleForeignFileSystem(path: string, imageBytes: number): Promise<ForeignFileSystem> {
+export async function settleForeignFileSystem(
+  path: string,
+  imageBytes: number,
+  signal: AbortSignal,
+): Promise<ForeignFileSystem> {
   const found = await requireHarmless(path, imageBytes);
-  const look = (mode: "-n" | "-p"): Promise<void> => CHECKS.run("e2fsck", () => check(path, mode, imageBytes));
+  const look = (mode: "-n" | "-p"): Promise<void> => inTurn(signal, () => check(path, mode, imageBytes, signal));
   if (!found.isUnsettled) {
     await look("-n");
     return found;
@@ -146,8 +150,23 @@ const DESCRIPTIONS = {
   defaultOptions: "default mount options",
 } as const;
 
+/** Runs the check when those before it are over. Who stops waiting for that waits for nothing. */
+async function inTurn(signal: AbortSignal, run: () => Promise<void>): Promise<void> {
+  signal.throwIfAborted();
+  const { promise: abandoned, reject } = Promise.withResolvers<never>();
+  const abandon = () => reject(signal.reason);
+  signal.addEventListener("abort", abandon, { once: true });
+  const checked = CHECKS.run("e2fsck", async () => {
+    // From here on the check itself ends by the signal, and what it has begun is waited for.
+    signal.removeEventListener("abort", abandon);
+    signal.throwIfAborted();
+    await run();
+  });
+  await Promise.race([checked, abandoned]);
+}
+
 /** Runs e2fsck with nobody's rights. `-n`: finds what is wrong. `-p`: mends what can be mended without losing files. */
-async function check(path: string, mode: "-n" | "-p", imageBytes: number): Promise<void> {
+async function check(path: string, mode: "-n" | "-p", imageBytes: number, signal: AbortSignal): Promise<void> {
   // Only for the time of the check; nobody but root can reach the file by its path.
   await changeMode(path, mode === "-p" ? 0o666 : 0o444);
   try {
@@ -164,10 +183,14 @@ async function check(path: string, mode: "-n" | "-p", imageBytes: number): Promi
       ...["e2fsck", "-f", "-b", "0", mode, "/dev/stdin"],
     ];
     const found = await step("storage.check-foreign", () =>
-      runTool("choom", command, { input: file, signal: AbortSignal.timeout(CHECK_DEADLINE_MS) }),
+      runTool("choom", command, {
+        input: file,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(CHECK_DEADLINE_MS)]),
+      }),
     );
     if (mode === "-n" && hasEarlyFinding(found)) throw refused(REPAIR);
   } catch (error) {
+    signal.throwIfAborted();
     if (error instanceof ToolError && mode === "-p" && error.exitCode === EXIT_REPAIRED) return;
     if (error instanceof ToolError && error.exitCode !== null && error.exitCode >= EXIT_CANNOT_RUN) throw error;
     if (error instanceof ToolError || (error instanceof Error && error.name === "TimeoutError"))

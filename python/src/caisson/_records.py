@@ -389,6 +389,32 @@ class SshAccess(Record):
     port: int
 
 
+class SshEndpoint(Record):
+    """Where SSH clients connect, and by which key they know the server."""
+
+    hostname: str
+    port: int
+    host_key: str
+    """Type and key, as a line of `known_hosts` has them."""
+    fingerprint: str
+    """As `ssh-keygen -l` shows it."""
+
+
+class SshKey(Record):
+    """A public key that may log in to every sandbox of the organization by SSH."""
+
+    id: str
+    name: str
+    type: str
+    """For example `ssh-ed25519`."""
+    public_key: str
+    """Type and key, as in a `.pub` file."""
+    fingerprint: str
+    """As `ssh-keygen -l` shows it."""
+    created_at: str
+    """ISO 8601."""
+
+
 class Mount(TypedDict, total=False):
     """A mount with options, as a value in `volumes=`."""
 

@@ -130,3 +130,43 @@ async def test_environment_variables_reach_programs_as_they_are(client: AsyncCai
         assert await sandbox.env.get("MY_VAR") is None
         result = await sandbox.sh("echo $MY_VAR,$EXTRA_VAR", env={"EXTRA_VAR": "x"})
         assert result.stdout_text == ",x\n"
+
+
+async def test_ssh_user_names_are_made_and_revoked(client: AsyncCaisson) -> None:
+    endpoint = await client.ssh.endpoint()
+    assert endpoint.host_key.startswith("ssh-")
+    assert endpoint.fingerprint.startswith("SHA256:")
+    async with client.sandbox.create() as sandbox:
+        first = await client.ssh.create(sandbox.id)
+        second = await sandbox.expose_ssh()
+        assert (first.hostname, first.port) == (endpoint.hostname, endpoint.port)
+        assert first.username != second.username
+        await client.ssh.revoke(sandbox.id, first.username)
+        with pytest.raises(errors.NotFoundError):
+            await client.ssh.revoke(sandbox.id, first.username)
+        await client.ssh.revoke(sandbox.id)
+        with pytest.raises(errors.NotFoundError):
+            await client.ssh.revoke(sandbox.id, second.username)
+
+
+async def test_ssh_keys_are_added_listed_and_removed(client: AsyncCaisson) -> None:
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUTyz1HwHReFVvD5obVsALAgJRNarH4TRpNePnAS someone@home"
+    key = await client.ssh_keys.add(line)
+    try:
+        assert (key.name, key.type, key.public_key) == ("someone@home", "ssh-ed25519", line.rpartition(" ")[0])
+        assert key.id in [one.id for one in await client.ssh_keys.list()]
+    finally:
+        await client.ssh_keys.remove(key.id)
+    assert key.id not in [one.id for one in await client.ssh_keys.list()]
+    with pytest.raises(errors.NotFoundError):
+        await client.ssh_keys.remove(key.id)
+    named = await client.ssh_keys.add(line, name="laptop")
+    assert named.name == "laptop"
+    await client.ssh_keys.remove(named.id)
+
+
+async def test_a_name_that_cannot_be_bound_is_given_back(client: AsyncCaisson) -> None:
+    async with client.sandbox.create() as sandbox:
+        with pytest.raises(errors.SandboxError):
+            await sandbox.expose_http(pid=4_000_000)
+        assert await client.previews.list(sandbox.id) == []

@@ -131,3 +131,43 @@ def test_environment_variables_reach_programs_as_they_are(client: Caisson) -> No
         assert sandbox.env.get("MY_VAR") is None
         result = sandbox.sh("echo $MY_VAR,$EXTRA_VAR", env={"EXTRA_VAR": "x"})
         assert result.stdout_text == ",x\n"
+
+
+def test_ssh_user_names_are_made_and_revoked(client: Caisson) -> None:
+    endpoint = client.ssh.endpoint()
+    assert endpoint.host_key.startswith("ssh-")
+    assert endpoint.fingerprint.startswith("SHA256:")
+    with client.sandbox.create() as sandbox:
+        first = client.ssh.create(sandbox.id)
+        second = sandbox.expose_ssh()
+        assert (first.hostname, first.port) == (endpoint.hostname, endpoint.port)
+        assert first.username != second.username
+        client.ssh.revoke(sandbox.id, first.username)
+        with pytest.raises(errors.NotFoundError):
+            client.ssh.revoke(sandbox.id, first.username)
+        client.ssh.revoke(sandbox.id)
+        with pytest.raises(errors.NotFoundError):
+            client.ssh.revoke(sandbox.id, second.username)
+
+
+def test_ssh_keys_are_added_listed_and_removed(client: Caisson) -> None:
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUTyz1HwHReFVvD5obVsALAgJRNarH4TRpNePnAS someone@home"
+    key = client.ssh_keys.add(line)
+    try:
+        assert (key.name, key.type, key.public_key) == ("someone@home", "ssh-ed25519", line.rpartition(" ")[0])
+        assert key.id in [one.id for one in client.ssh_keys.list()]
+    finally:
+        client.ssh_keys.remove(key.id)
+    assert key.id not in [one.id for one in client.ssh_keys.list()]
+    with pytest.raises(errors.NotFoundError):
+        client.ssh_keys.remove(key.id)
+    named = client.ssh_keys.add(line, name="laptop")
+    assert named.name == "laptop"
+    client.ssh_keys.remove(named.id)
+
+
+def test_a_name_that_cannot_be_bound_is_given_back(client: Caisson) -> None:
+    with client.sandbox.create() as sandbox:
+        with pytest.raises(errors.SandboxError):
+            sandbox.expose_http(pid=4_000_000)
+        assert client.previews.list(sandbox.id) == []

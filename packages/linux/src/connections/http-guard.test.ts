@@ -170,7 +170,7 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     client.destroy();
   });
 
-  test("lets a body that is passed on take its time and its size, unless the client sends nothing for too long", async () => {
+  test("lets a body that is passed on take its time and its size, unless the client sends nothing, or next to nothing, for too long", async () => {
     let received = 0;
     await using server = await serve({ bodyMs: 400, bufferedBytesMax: 2 ** 20 }, (request, response) => {
       passBodyOn(request);
@@ -188,14 +188,20 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     const trickle = setInterval(() => {
       // Longer than a body may take that is not passed on.
       const isLong = performance.now() - startedMs > 1_200;
-      client.write(Buffer.alloc(isLong ? left : 1000, "x"));
-      left -= isLong ? left : 1000;
+      const length = isLong ? left : Math.min(left, 70_000);
+      client.write(Buffer.alloc(length, "x"));
+      left -= length;
       if (left === 0) clearInterval(trickle);
-    }, 20);
+    }, 100);
     assert.match(await rest(client), /^HTTP\/1\.1 200/);
     assert.equal(received, 4 * 10 ** 6);
     const silent = await open(server);
     silent.write(`${POST}12345`);
     assert.match(await rest(silent), /^HTTP\/1\.1 408 late-body/);
+    const dripping = await open(server);
+    dripping.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    const drip = setInterval(() => dripping.write("x"), 50);
+    assert.match(await rest(dripping), /^HTTP\/1\.1 408 late-body/);
+    clearInterval(drip);
   });
 });

@@ -38,6 +38,8 @@ interface Guarded {
   /** When it began to do what it does: to wait, to send headers, a body, the rest of one, or to take an answer. Milliseconds of `performance`. */
   phase: Phase;
   sinceMs: number;
+  /** What has come since then of a body that is passed on. */
+  pacedBytes: number;
   /** `bytesRead` when the last request was there. */
   bytesBefore: number;
   /** What it keeps in memory, as it was last looked at. */
@@ -62,13 +64,15 @@ const RESUMED_MIN = 64;
 const LONG_BYTES = 64 * 1024;
 const TINY_BYTES = 512;
 const TINY_PIECES_MAX = 256;
+/** What must come of a body that is passed on in each `bodyMs`: a client that sends less has what it holds for nothing. */
+const PACE_BYTES = 64 * 1024;
 
 /** Requests whose bodies are passed on as they come. */
 const passedOn = new WeakSet<IncomingMessage>();
 
 /**
- * For a request whose client is known, and whose body is worked on as it comes: it takes as long as it takes, and `bodyMs` becomes the longest that the client may send nothing while it is
- * waited for, and the time for the rest of a body whose request is answered, since clients send much before they look for an answer. Nothing of the body counts as kept.
+ * For a request whose client is known, and whose body is worked on as it comes: it takes as long as it takes, and `bodyMs` becomes the longest that the client may take for the next 64 KiB while
+ * it is waited for, and the time for the rest of a body whose request is answered, since clients send much before they look for an answer. Nothing of the body counts as kept.
  */
 export function passBodyOn(request: IncomingMessage): void {
   passedOn.add(request);
@@ -123,6 +127,7 @@ export class HttpGuard {
       waiting: [],
       phase: "idle",
       sinceMs: performance.now(),
+      pacedBytes: 0,
       bytesBefore: socket.bytesRead,
       bytes: 0,
       tinyPieces: 0,
@@ -178,6 +183,11 @@ export class HttpGuard {
   #enter(guarded: Guarded, phase: Phase): void {
     if (guarded.phase === phase) return;
     guarded.phase = phase;
+    this.#paceAnew(guarded);
+  }
+
+  #paceAnew(guarded: Guarded): void {
+    guarded.pacedBytes = 0;
     guarded.sinceMs = performance.now();
   }
 
@@ -216,7 +226,10 @@ export class HttpGuard {
    */
   #receiveChunk(guarded: Guarded, length: number): void {
     this.#follow(guarded);
-    if (guarded.phase === "body" && isPassedOn(guarded.current?.request)) guarded.sinceMs = performance.now();
+    if (guarded.phase === "body" && isPassedOn(guarded.current?.request)) {
+      guarded.pacedBytes += length;
+      if (guarded.pacedBytes >= PACE_BYTES) this.#paceAnew(guarded);
+    }
     this.#measure(guarded, this.#bufferedBytes(guarded));
     if (guarded.phase !== "headers") guarded.tinyPieces = 0;
     else if (length < TINY_BYTES && guarded.bytes > LONG_BYTES) guarded.tinyPieces += 1;
@@ -282,7 +295,7 @@ export class HttpGuard {
       case "body":
         // What has come and is not read yet is not the client's delay.
         if (isPassedOn(guarded.current?.request) && (guarded.current?.request.readableLength ?? 0) > 0)
-          guarded.sinceMs = performance.now();
+          this.#paceAnew(guarded);
         else if (bodyMs !== null && forMs > bodyMs) this.#end(guarded, "late-body");
         break;
       case "rest":

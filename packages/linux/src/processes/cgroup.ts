@@ -257,16 +257,19 @@ async function writeSetting(path: string, value: string): Promise<void> {
   }
 }
 
-/** Process ids in the cgroup `path` and below it, in any hierarchy, as this PID namespace numbers them. */
+/**
+ * Process ids in the cgroup `path` and below it, as this PID namespace numbers them. One hierarchy says it all, the first: `joinCgroup` begins with that, and
+ * a child is where its parent is.
+ */
 export async function cgroupProcesses(cgroups: Cgroups, path: string): Promise<readonly number[]> {
+  const [first] = usedHierarchies(cgroups);
+  if (first === undefined) return [];
   const pids = new Set<number>();
-  for (const { mountPath } of cgroups.hierarchies) {
-    for (const directory of await cgroupTree(join(mountPath, path))) {
-      const text = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
-      for (const line of text.split("\n")) {
-        // Processes outside this PID namespace read as 0, and nobody here can signal them.
-        if (Number(line) > 0) pids.add(Number(line));
-      }
+  for (const directory of await cgroupTree(join(first.mountPath, path))) {
+    const text = await readFile(join(directory, "cgroup.procs"), "utf8").catch(() => "");
+    for (const line of text.split("\n")) {
+      // Processes outside this PID namespace read as 0, and nobody here can signal them.
+      if (Number(line) > 0) pids.add(Number(line));
     }
   }
   return [...pids];

@@ -35,12 +35,16 @@ export async function importDisk(
   { storage, locks }: Pick<Pool, "storage" | "locks">,
   { id, sizeBytes }: ImportSpec,
   pieces: AsyncIterable<DiskPiece>,
+  signal: AbortSignal,
 ): Promise<void> {
   await locks.run(id, () =>
     storage.createSealed(id, async (image) => {
       await image.setSize(sizeBytes);
-      for await (const { offset, bytes } of pieces) await image.write(offset, bytes);
-      await settleForeignFileSystem(image.path, sizeBytes);
+      for await (const { offset, bytes } of pieces) {
+        signal.throwIfAborted();
+        await image.write(offset, bytes);
+      }
+      await settleForeignFileSystem(image.path, sizeBytes, signal);
     }),
   );
 }

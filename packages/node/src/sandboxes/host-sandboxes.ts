@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { Duplex } from "node:stream";
-import { KeyedLock, step, UndoStack } from "@caisson/linux";
+import { completeSteps, KeyedLock, type PersistentWork, settleAll, step, UndoStack } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ExitCause, RunningSandbox, SandboxRuntime } from "@caisson/runtime";
 import type { PresentSandbox, SandboxEnd, SandboxSpec, StartedSandbox, TakeNodeEvent } from "../node.ts";
@@ -20,17 +20,26 @@ interface HeldSandbox {
   running: RunningSandbox | null;
 }
 
+export interface HostSandboxesParts {
+  readonly runtime: SandboxRuntime;
+  readonly persistent: PersistentWork;
+  readonly takeEvent: TakeNodeEvent;
+  readonly logger: NodeLogger;
+}
+
 /** The sandboxes of this host, from the first mount to the last unmount. */
 export class HostSandboxes {
   readonly #runtime: SandboxRuntime;
+  readonly #persistent: PersistentWork;
   readonly #takeEvent: TakeNodeEvent;
   readonly #logger: NodeLogger;
   readonly #byId = new Map<string, HeldSandbox>();
   readonly #ends = new Map<string, SandboxEnd>();
   readonly #ending = new KeyedLock();
 
-  constructor(runtime: SandboxRuntime, takeEvent: TakeNodeEvent, logger: NodeLogger) {
+  constructor({ runtime, persistent, takeEvent, logger }: HostSandboxesParts) {
     this.#runtime = runtime;
+    this.#persistent = persistent;
     this.#takeEvent = takeEvent;
     this.#logger = logger;
   }
@@ -48,7 +57,12 @@ export class HostSandboxes {
     return started;
   }
 
-  /** As `Node.stopSandbox`. A start that is under way is broken off. */
+  /**
+   * As `Node.stopSandbox`. A start that is under way is broken off.
+   *
+   * What nobody but this host misses follows the answer, in the background: scratch disk, network, cgroup, files. The place comes last, so that what is not
+   * given back yet takes the room of a further sandbox. A crash leaves all of it to the kernel and to the next opening.
+   */
   stop(id: string): Promise<SandboxEnd> {
     return this.#ending.run(id, async () => {
       const held = this.#byId.get(id);
@@ -59,6 +73,10 @@ export class HostSandboxes {
       const end = { damages: [...held.mounts.damages] };
       this.#remember(id, end);
       this.#byId.delete(id);
+      void completeSteps({ persistent: this.#persistent }, "sandbox-give-back", id, {
+        scratch: () => held.mounts.discardScratch(),
+        place: () => this.#runtime.release(id),
+      });
       return end;
     });
   }
@@ -94,9 +112,9 @@ export class HostSandboxes {
     const mountMs = performance.now() - startedMs;
     signal.throwIfAborted();
     made.defer(() =>
-      step("sandbox-start.run.undo", () => {
+      step("sandbox-start.run.undo", async () => {
         mounts.letEnd();
-        return this.#runtime.stop(id);
+        await settleAll([this.#runtime.stop(id), mounts.trim()]);
       }),
     );
     const running = await step("sandbox-start.run", () =>

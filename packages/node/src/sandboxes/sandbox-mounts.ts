@@ -4,11 +4,12 @@ import type { VolumeMountOptions } from "../mounts/volume-mounts.ts";
 import type { SandboxMount, SandboxSpec } from "../node.ts";
 import type { Pool } from "../pools/pool.ts";
 
-/** What one sandbox has mounted: made side by side, and given back side by side. */
+/** What one sandbox has mounted: made side by side, and given back side by side, its scratch disk apart from what others may wait for. */
 export class SandboxMounts {
   readonly #spec: SandboxSpec;
   readonly #pool: Pool;
   readonly #releases = new Set<() => Promise<void>>();
+  #scratch: AsyncDisposable | null = null;
   /** What went wrong with volumes, known when they are given back: sentences for people. */
   readonly damages: string[] = [];
 
@@ -17,7 +18,7 @@ export class SandboxMounts {
     this.#pool = pool;
   }
 
-  /** Resolves, or fails, when nothing is under way any more. Needs a `release` in either case. */
+  /** Resolves, or fails, when nothing is under way any more. Needs `release` and `discardScratch` in either case. */
   async mount(): Promise<{ readonly root: RootSpec; readonly mounts: readonly MountSpec[] }> {
     const [root, mounts] = await settleAll([
       this.#mountRoot(),
@@ -33,7 +34,15 @@ export class SandboxMounts {
     for (const { volumeId, isReadOnly } of mounts) if (!isReadOnly) this.#pool.volumes.letEnd(volumeId);
   }
 
-  /** Gives back each part that was not given back yet, so it can be repeated after a failure. */
+  /** Gives the space of deleted files back while the sandbox ends, so that the unmount finds little left to do. */
+  async trim(): Promise<void> {
+    const { root, mounts } = this.#spec;
+    const writable = mounts.filter(({ isReadOnly }) => !isReadOnly).map(({ volumeId }) => volumeId);
+    const volumeIds = root.kind === "volume" ? [root.volumeId, ...writable] : writable;
+    await settleAll(volumeIds.map((volumeId) => this.#pool.volumes.trim(volumeId)));
+  }
+
+  /** Gives back each volume and root that was not given back yet, so it can be repeated after a failure. */
   async release(): Promise<void> {
     await settleAll(
       [...this.#releases].map(async (release) => {
@@ -41,6 +50,12 @@ export class SandboxMounts {
         this.#releases.delete(release);
       }),
     );
+  }
+
+  /** Ends the scratch disk, of which nobody wants anything any more. Again, or without one, is success. */
+  async discardScratch(): Promise<void> {
+    await this.#scratch?.[Symbol.asyncDispose]();
+    this.#scratch = null;
   }
 
   async #mountRoot(): Promise<RootSpec> {
@@ -75,7 +90,7 @@ export class SandboxMounts {
 
   async #takeScratch(): Promise<string> {
     const disk = await this.#pool.scratch.take();
-    this.#releases.add(async () => disk[Symbol.asyncDispose]());
+    this.#scratch = disk;
     return disk.path;
   }
 }

@@ -185,6 +185,7 @@ export class OciRuntime implements SandboxRuntime {
       diskLimits: diskLimits ?? null,
       startTimeoutMs: options.startTimeoutMs ?? 45_000,
       stopGraceMs: options.stopGraceMs ?? 2_000,
+      untilPlaceIsFree: (signal: AbortSignal) => untilOneIsReleased([...sandboxes.values()], signal),
       warn: (error: unknown, message: string) => options.logger?.warn({ err: error }, message),
     };
     const warm =
@@ -206,8 +207,8 @@ export class OciRuntime implements SandboxRuntime {
       this.#logger?.debug({ sandbox: spec.id, trace: running.trace }, "Sandbox started");
       return running;
     } catch (error) {
-      // Where that fails too, the sandbox stays known, and the caller's own `stop` goes on with it.
-      await this.stop(spec.id).catch((stopError: unknown) =>
+      // Where that fails too, the sandbox stays known, and the caller's own `release` goes on with it.
+      await this.release(spec.id).catch((stopError: unknown) =>
         this.#logger?.warn({ err: stopError, sandbox: spec.id }, "Cannot undo the start of a sandbox yet"),
       );
       throw error;
@@ -215,10 +216,14 @@ export class OciRuntime implements SandboxRuntime {
   }
 
   async stop(id: string): Promise<void> {
-    const sandbox = this.#sandboxes.get(id);
     // Opening the runtime removed what an earlier run left of it.
+    await this.#sandboxes.get(id)?.stop();
+  }
+
+  async release(id: string): Promise<void> {
+    const sandbox = this.#sandboxes.get(id);
     if (sandbox === undefined) return;
-    await sandbox.stop();
+    await sandbox.release();
     if (this.#sandboxes.get(id) === sandbox) this.#sandboxes.delete(id);
   }
 
@@ -235,11 +240,27 @@ export class OciRuntime implements SandboxRuntime {
   async close(): Promise<void> {
     this.#isClosed = true;
     try {
-      await settleAll([...this.#sandboxes.keys()].map((id) => this.stop(id)));
+      await settleAll([...this.#sandboxes.keys()].map((id) => this.release(id)));
     } finally {
       await this.#resources[Symbol.asyncDispose]();
     }
   }
+}
+
+/** Waits for the place of a sandbox that has stopped already. False: there is none to wait for. */
+async function untilOneIsReleased(sandboxes: readonly Sandbox[], signal: AbortSignal): Promise<boolean> {
+  const released = sandboxes.filter(({ isStopped }) => isStopped).map((sandbox) => sandbox.released);
+  if (released.length === 0) return false;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    signal.throwIfAborted();
+    await Promise.race([...released, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+  return true;
 }
 
 interface Directories {

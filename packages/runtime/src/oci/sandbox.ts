@@ -8,6 +8,7 @@ import type { Slot } from "../network/places.ts";
 import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../runtime.ts";
 import type { AgentSocket } from "./agent/agent-socket.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
+import { killContainer } from "./container.ts";
 import { limitSandbox, restrictEgress, shareOfHost, watchForThrashing } from "./limits/limit-sandbox.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
@@ -27,6 +28,8 @@ interface Started {
   readonly agent: AgentSocket;
   /** Where the OCI runtime has written the number of the first process. */
   readonly pidPath: string;
+  /** Kills every process and lets go of the directories of the spec. After a failure, calling it again continues. */
+  readonly letGo: () => Promise<void>;
 }
 
 /** What the parts of one start share. */
@@ -47,6 +50,9 @@ export class Sandbox {
   #started: Started | null = null;
   #starting: Promise<RunningSandbox> | null = null;
   #stopping: Promise<void> | null = null;
+  #releasing: Promise<void> | null = null;
+  #isStopped = false;
+  readonly #released = Promise.withResolvers<void>();
 
   /** `warm`: null where every sandbox starts cold. */
   constructor(shared: SharedParts, warm: WarmParts | null, spec: SandboxSpec) {
@@ -82,12 +88,37 @@ export class Sandbox {
     if (pid > 0) await unmountElsewhere(pid, LXCFS_TYPE);
   }
 
+  /** None of its processes lives any more; it still has its place. */
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  /** Resolves when everything is given back. */
+  get released(): Promise<void> {
+    return this.#released.promise;
+  }
+
   /** Ends a start that is under way, or the running sandbox. After a failure, calling it again continues. */
   async stop(): Promise<void> {
+    if (this.#isStopped) return;
     this.#stopping ??= this.#stop().finally(() => {
       this.#stopping = null;
     });
     return this.#stopping;
+  }
+
+  /** Stops it where that has not happened, and gives back all that was made. After a failure, calling it again continues. */
+  async release(): Promise<void> {
+    this.#releasing ??= this.#release().finally(() => {
+      this.#releasing = null;
+    });
+    return this.#releasing;
+  }
+
+  async #release(): Promise<void> {
+    await this.stop();
+    await this.#undo[Symbol.asyncDispose]();
+    this.#released.resolve();
   }
 
   async #stop(): Promise<void> {
@@ -95,8 +126,17 @@ export class Sandbox {
       new CaissonError("SANDBOX_START_FAILED", `Sandbox ${this.#spec.id} was stopped while it started`),
     );
     await this.#starting?.catch(() => undefined);
-    await this.#started?.agent.stop(this.#shared.stopGraceMs);
-    await this.#undo[Symbol.asyncDispose]();
+    if (this.#started === null) {
+      // What a start has left that failed is not worth being told apart.
+      await this.#undo[Symbol.asyncDispose]();
+    } else {
+      await this.#started.agent.stop(this.#shared.stopGraceMs);
+      await this.#started.agent[Symbol.asyncDispose]();
+      await this.#started.letGo();
+      // The number of its first process may be that of another by now.
+      this.#started = null;
+    }
+    this.#isStopped = true;
   }
 
   async #start(signal: AbortSignal): Promise<RunningSandbox> {
@@ -139,9 +179,9 @@ export class Sandbox {
     const undo = this.#undo.use(new UndoStack());
     try {
       const start = { spec: this.#spec, limits, hostname, container, mounts };
-      const started = await startWarm(this.#shared, warm, start, { undo, trace, signal });
+      const parts = await startWarm(this.#shared, warm, start, { undo, trace, signal });
       warm.pool.succeeded();
-      return started;
+      return { ...parts, letGo: () => container.letGo() };
     } catch (error) {
       signal.throwIfAborted();
       // With its last process it lets go of the directories; the rest of its undoing is nothing to wait for.
@@ -201,17 +241,24 @@ export class Sandbox {
     await trace.run("config", () => writeConfig(shared, start));
     signal.throwIfAborted();
     const agent = await trace.run("container", () => startContainer(shared, start, undo, signal));
-    return { agent, environment, pidPath: pidPathOf(directory) };
+    const pidPath = pidPathOf(directory);
+    const { containerProcess } = environment;
+    const letGo = async (): Promise<void> => {
+      await killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath });
+      await directory.unmount();
+    };
+    return { agent, environment, pidPath, letGo };
   }
 
-  /** Containers that wait have places too, which sandboxes get when there are no others. */
+  /** Containers that wait have places too, which sandboxes get when there are no others, and so have sandboxes that have stopped just now. */
   async #takeEnvironment(signal: AbortSignal): Promise<PreparedEnvironment> {
     for (;;) {
       try {
         return await this.#shared.environments.take(signal);
       } catch (error) {
         const isFull = error instanceof CaissonError && error.code === "SERVER_FULL";
-        if (!isFull || (await this.#warm?.pool.evict()) !== true) throw error;
+        if (!isFull) throw error;
+        if ((await this.#warm?.pool.evict()) !== true && !(await this.#shared.untilPlaceIsFree(signal))) throw error;
       }
     }
   }

@@ -33,6 +33,8 @@ export interface SharedParts {
   readonly placeCount: number;
   readonly startTimeoutMs: number;
   readonly stopGraceMs: number;
+  /** Resolves when a sandbox that has stopped has given its place back; to false, at once, when there is none. Rejects when the signal aborts. */
+  readonly untilPlaceIsFree: (signal: AbortSignal) => Promise<boolean>;
   /** Tells the server's log of what has failed beside the sandboxes. */
   readonly warn: (error: unknown, message: string) => void;
 }

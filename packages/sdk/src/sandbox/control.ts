@@ -51,6 +51,16 @@ export async function reserveExposure(
   return requireRecord(response.body);
 }
 
+/** How long a failed exposure waits for its name to be given back, in milliseconds. */
+const REVOKE_MS = 5_000;
+
+/** Gives back a name that could not be bound: it would count as one of the sandbox's until that ends. Where that fails too, it does. */
+export async function revokeExposure(http: HttpClient, origin: string, id: string, domain: string): Promise<void> {
+  const options = { timeoutMs: REVOKE_MS, maxRetries: 0 };
+  const fullPath = path`/api/v3/sandbox/${id}/expose/http/${domain}`;
+  await http.send({ method: "DELETE", origin, path: fullPath, options }).catch(() => undefined);
+}
+
 /** How long an error waits for what the server says about it, in milliseconds. */
 const EXPLAIN_MS = 5_000;
 

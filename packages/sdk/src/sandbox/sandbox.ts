@@ -14,7 +14,15 @@ import { fetchInside, type RequestInit } from "../process/fetch.ts";
 import { type SpawnOptions, startProcess } from "../process/spawn.ts";
 import { openTerminal, type Terminal, type TerminalOptions } from "../process/terminal.ts";
 import { type Connected, connectSandbox } from "./connect.ts";
-import { dataLost, explainEnd, extendSandbox, killSandbox, reserveExposure, waitUntilStopped } from "./control.ts";
+import {
+  dataLost,
+  explainEnd,
+  extendSandbox,
+  killSandbox,
+  reserveExposure,
+  revokeExposure,
+  waitUntilStopped,
+} from "./control.ts";
 import { createConfig } from "./create-config.ts";
 import { SandboxEnv } from "./environment.ts";
 import { parseSandboxId } from "./id.ts";
@@ -320,7 +328,13 @@ export class Sandbox implements AsyncDisposable {
   ): Promise<string> {
     const { http, origin } = this.#init;
     const domain = String((await reserveExposure(http, origin, this.id, kind, options)).domain);
-    await this.#connection.call("exposeHttp", { domain, ...target }, options);
+    try {
+      await this.#connection.call("exposeHttp", { domain, ...target }, options);
+    } catch (error) {
+      // Who gives up waits for nothing more.
+      if (options?.signal?.aborted !== true) await revokeExposure(http, origin, this.id, domain);
+      throw error;
+    }
     return `https://${domain}`;
   }
 }

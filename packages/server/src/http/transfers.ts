@@ -90,7 +90,7 @@ export function transferRoutes(
       async (request, reply) => {
         endWithToken(app, request, reply);
         const left = new AbortController();
-        reply.raw.once("close", () => left.abort(new Error("The client of an import left")));
+        reply.raw.once("close", () => left.abort(new CaissonError("INVALID_SNAPSHOT_FILE", "The upload was cut off")));
         passBodyOn(request.raw);
         const query = request.query as Readonly<Record<string, unknown>>;
         const labels = parseLabelFilter(query);

@@ -16,6 +16,7 @@ import { LiveConnections } from "../app/access/live-connections.ts";
 import type { Actor, AppContext } from "../app/context.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
 import { RoomMaker } from "../app/disks/room.ts";
+import { InstallationAuthority } from "../app/nodes/installation-authority.ts";
 import { NodeDirectory } from "../app/nodes/node-directory.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
@@ -52,6 +53,7 @@ class Control implements AsyncDisposable {
       config,
       store,
       nodes,
+      authority: new InstallationAuthority(store),
       locks: new KeyedLock(),
       room: new RoomMaker(),
       live: new LiveSandboxes(),

@@ -14,6 +14,7 @@ from .pools import AsyncPools
 from .previews import AsyncPreviews
 from .sandboxes import AsyncSandboxApi
 from .snapshots import AsyncSnapshots
+from .ssh import AsyncSsh, AsyncSshKeys
 from .volumes import AsyncVolumes
 
 
@@ -54,6 +55,8 @@ class AsyncCaisson:
         snapshots: Unchangeable images of volumes.
         sandbox: Sandboxes.
         previews: Addresses of servers inside sandboxes.
+        ssh: User names with which SSH clients log in to sandboxes.
+        ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
         nodes: The machines that hold volumes and run sandboxes.
     """
@@ -96,6 +99,8 @@ class AsyncCaisson:
         self.snapshots = AsyncSnapshots(self._http, resolved.endpoint)
         self.sandbox = AsyncSandboxApi(self._http, resolved)
         self.previews = AsyncPreviews(self._http, resolved)
+        self.ssh = AsyncSsh(self._http, resolved)
+        self.ssh_keys = AsyncSshKeys(self._http, resolved.endpoint)
         self.pools = AsyncPools(self._http, resolved.endpoint)
         self.nodes = AsyncNodes(self._http, resolved.endpoint)
 

@@ -71,8 +71,8 @@ class AsyncHttp:
     async def patch(self, url: str, body: Mapping[str, Any]) -> Any:
         return _json(await self.request("PATCH", url, body=body, repeatable=True))
 
-    async def delete(self, url: str) -> None:
-        await self.request("DELETE", url, repeatable=True)
+    async def delete(self, url: str, body: Mapping[str, Any] | None = None) -> None:
+        await self.request("DELETE", url, body=body, repeatable=True)
 
     async def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards."""

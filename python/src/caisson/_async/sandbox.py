@@ -249,7 +249,11 @@ class AsyncSandbox:
             raise ValueError("Give either port or pid")
         target = {"port": port} if port is not None else {"pid": pid}
         domain = await self._control.expose_http(self.id, target)
-        await self._connection.call("exposeHttp", {"domain": domain, **target})
+        try:
+            await self._connection.call("exposeHttp", {"domain": domain, **target})
+        except Exception:
+            await self._control.revoke_http(self.id, domain)
+            raise
         return f"https://{domain}"
 
     def expose_vscode(

@@ -44,7 +44,11 @@ async def start_editor(
         # The sandbox gives up by itself.
         answer = await connection.finish_call(reply, timeout=None, gives_up=False)
         domain = await control.expose_vscode(sandbox_id)
-        await connection.call("exposeHttp", {"domain": domain, "port": answer["port"]})
+        try:
+            await connection.call("exposeHttp", {"domain": domain, "port": answer["port"]})
+        except Exception:
+            await control.revoke_http(sandbox_id, domain)
+            raise
         exit_reply = await connection.start_call("processWait", {"pid": answer["pid"], **_EDITOR})
     except BaseException:
         await end_unwanted(connection, reply, _EDITOR)

@@ -15,6 +15,7 @@ from .pools import Pools
 from .previews import Previews
 from .sandboxes import SandboxApi
 from .snapshots import Snapshots
+from .ssh import Ssh, SshKeys
 from .volumes import Volumes
 
 
@@ -55,6 +56,8 @@ class Caisson:
         snapshots: Unchangeable images of volumes.
         sandbox: Sandboxes.
         previews: Addresses of servers inside sandboxes.
+        ssh: User names with which SSH clients log in to sandboxes.
+        ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
         nodes: The machines that hold volumes and run sandboxes.
     """
@@ -97,6 +100,8 @@ class Caisson:
         self.snapshots = Snapshots(self._http, resolved.endpoint)
         self.sandbox = SandboxApi(self._http, resolved)
         self.previews = Previews(self._http, resolved)
+        self.ssh = Ssh(self._http, resolved)
+        self.ssh_keys = SshKeys(self._http, resolved.endpoint)
         self.pools = Pools(self._http, resolved.endpoint)
         self.nodes = Nodes(self._http, resolved.endpoint)
 

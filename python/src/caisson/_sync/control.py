@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -40,6 +41,14 @@ class SandboxControl:
 
     def expose_http(self, sandbox_id: str, target: Mapping[str, Any]) -> str:
         return (self._http.post(f"{self._url(sandbox_id)}/expose/http", target))["domain"]
+
+    def revoke_http(self, sandbox_id: str, domain: str) -> None:
+        """Gives back a name that could not be bound: it would count as one of the sandbox's until that ends.
+
+        Where that fails too, it does.
+        """
+        with suppress(CaissonError):
+            self._http.delete(f"{self._url(sandbox_id)}/expose/http/{path_part(domain)}")
 
     def expose_vscode(self, sandbox_id: str) -> str:
         return (self._http.post(f"{self._url(sandbox_id)}/expose/vscode", {}))["domain"]

@@ -72,8 +72,8 @@ class Http:
     def patch(self, url: str, body: Mapping[str, Any]) -> Any:
         return _json(self.request("PATCH", url, body=body, repeatable=True))
 
-    def delete(self, url: str) -> None:
-        self.request("DELETE", url, repeatable=True)
+    def delete(self, url: str, body: Mapping[str, Any] | None = None) -> None:
+        self.request("DELETE", url, body=body, repeatable=True)
 
     def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards."""

@@ -250,7 +250,11 @@ class Sandbox:
             raise ValueError("Give either port or pid")
         target = {"port": port} if port is not None else {"pid": pid}
         domain = self._control.expose_http(self.id, target)
-        self._connection.call("exposeHttp", {"domain": domain, **target})
+        try:
+            self._connection.call("exposeHttp", {"domain": domain, **target})
+        except Exception:
+            self._control.revoke_http(self.id, domain)
+            raise
         return f"https://{domain}"
 
     def expose_vscode(

@@ -41,7 +41,11 @@ def start_editor(connection: Connection, control: SandboxControl, sandbox_id: st
         # The sandbox gives up by itself.
         answer = connection.finish_call(reply, timeout=None, gives_up=False)
         domain = control.expose_vscode(sandbox_id)
-        connection.call("exposeHttp", {"domain": domain, "port": answer["port"]})
+        try:
+            connection.call("exposeHttp", {"domain": domain, "port": answer["port"]})
+        except Exception:
+            control.revoke_http(sandbox_id, domain)
+            raise
         exit_reply = connection.start_call("processWait", {"pid": answer["pid"], **_EDITOR})
     except BaseException:
         end_unwanted(connection, reply, _EDITOR)

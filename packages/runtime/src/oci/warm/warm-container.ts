@@ -143,6 +143,12 @@ export class WarmContainer implements AsyncDisposable {
     await this.#kill();
   }
 
+  /** Ends them, and lets go of what it was given as a sandbox: its mounts go with the last who holds their namespace. */
+  async letGo(): Promise<void> {
+    await this.#kill();
+    await this.#parts?.mountNamespace.close();
+  }
+
   /** Ends it, whatever part of it there is. After a failure, doing it again continues. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end();

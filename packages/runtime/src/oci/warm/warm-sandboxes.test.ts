@@ -88,7 +88,7 @@ suite("warm sandboxes", () => {
           assert.match(roots[0] ?? "", /^\d+ \d+ \d+:\d+ \/ \/ /);
         }
       } finally {
-        await harness.runtime.stop(sandbox.id);
+        await harness.runtime.release(sandbox.id);
       }
     });
 
@@ -117,7 +117,7 @@ suite("warm sandboxes", () => {
         const sandbox = await startAnyhow(root);
         assert.ok(!isWarm(sandbox), "an OCI runtime follows it inside");
         await readScript(sandbox, `echo inside >>/${path} || true`);
-        await harness.runtime.stop(sandbox.id);
+        await harness.runtime.release(sandbox.id);
         assert.equal(await readFile(join(outside, "file"), "utf8"), "the host's");
         await rm(join(root.path, path));
       }
@@ -133,7 +133,7 @@ suite("warm sandboxes", () => {
       const sandbox = await startAnyhow(root, "/short/data");
       assert.ok(isWarm(sandbox));
       assert.match(await readScript(sandbox, "cut -d' ' -f5 /proc/self/mountinfo"), /^\/srv\/data$/m);
-      await harness.runtime.stop(sandbox.id);
+      await harness.runtime.release(sandbox.id);
       await assert.rejects(startAnyhow(root, "/trap/data"), { code: "INVALID_CONFIG" });
       assert.deepEqual(await readdir(outside), []);
     });
@@ -174,7 +174,7 @@ suite("warm sandboxes", () => {
           const sandbox = await startAnyhow(root);
           assert.ok(!isWarm(sandbox), step);
           assert.equal(await readScript(sandbox, "echo fine; test -d /data"), "fine");
-          await harness.runtime.stop(sandbox.id);
+          await harness.runtime.release(sandbox.id);
           await writeFile(planPath, "");
           assert.deepEqual(await harness.host.findDebris(), [], step);
           // Another thread serves the next one, and three failures in a row would be the last.
@@ -190,7 +190,7 @@ suite("warm sandboxes", () => {
         await harness.host.settle();
         await writeFile(planPath, `runtime.adopt.attach 1 fail:EIO\n#${round}\n`);
         const sandbox = await startAnyhow(await harness.host.newRoot("ephemeral"));
-        await harness.runtime.stop(sandbox.id);
+        await harness.runtime.release(sandbox.id);
       }
       await writeFile(planPath, "");
       assert.match(
@@ -199,7 +199,7 @@ suite("warm sandboxes", () => {
       );
       const sandbox = await startAnyhow(await harness.host.newRoot("ephemeral"));
       assert.ok(!isWarm(sandbox));
-      await harness.runtime.stop(sandbox.id);
+      await harness.runtime.release(sandbox.id);
       assert.deepEqual(await harness.host.findDebris(), []);
       // Those that waited are ended in the background.
       while ((await waitingProcesses(harness.host)).length > 0) await new Promise((go) => setTimeout(go, 20));
@@ -253,7 +253,7 @@ async function describeSandbox(harness: Harness, kind: RootSpec["kind"]): Promis
       references: [...new Set((await Promise.all(pids.map(referencesOf))).flat().map(normal))].filter(isSteady).sort(),
     };
   } finally {
-    await harness.runtime.stop(sandbox.id);
+    await harness.runtime.release(sandbox.id);
   }
 }
 

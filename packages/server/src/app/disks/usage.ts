@@ -18,6 +18,8 @@ export async function measureUsage(app: AppContext, volumeIds: readonly string[]
       const volume = await app.store.disks.get(volumeId);
       if (volume !== null) await refreshUsage(app, volume);
     } catch (error) {
+      // Deleted for good meanwhile.
+      if ((await app.store.disks.get(volumeId).catch(() => null))?.state !== "ready") continue;
       app.logger.warn({ err: error, volumeId }, "cannot measure a volume");
     }
   }

@@ -1,5 +1,5 @@
 import { CaissonError } from "@caisson/model";
-import type { PoolCapacity } from "@caisson/node";
+import { type PoolCapacity, poolDirectory } from "@caisson/node";
 import { readPoolSizes } from "../../config.ts";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
@@ -32,7 +32,7 @@ export async function growPools(app: AppContext, actor: Actor): Promise<readonly
     }
     for (const { sizeBytes, disk } of wanted) {
       await node.growPool(region, { sizeBytes, disk });
-      const place = disk === null ? {} : { directory: disk };
+      const place = disk === null ? {} : { directory: poolDirectory(disk, region) };
       await recordPoolEvent(app.store, region, "pool-grow", "ok", { sizeBytes, ...place, actor: actor.token.id });
     }
     const capacity = await node.poolCapacity(region);

@@ -49,7 +49,9 @@ async function end(app: AppContext, live: LiveSandbox, reason: StopReason): Prom
   live.markEnded();
   app.metrics.countEnd(reason);
   app.logger.debug({ sandboxId: id, reason }, "sandbox ended");
-  await measureUsage(app, live.volumeIds);
+  void app.persistent.untilDone({ work: "sandbox-end: measure its volumes", objectId: id }, () =>
+    measureUsage(app, live.volumeIds),
+  );
   return true;
 }
 

@@ -76,7 +76,8 @@ export async function importSnapshot(
     },
     steps: [
       new Step("image", {
-        run: () => at.node.importDisk({ region, id, sizeBytes: source.sizeBytes }, piecesOf(app, at, region, source)),
+        run: () =>
+          at.node.importDisk({ region, id, sizeBytes: source.sizeBytes }, piecesOf(app, at, region, source), signal),
         async undo() {
           await at.node.deleteDisk({ region, id });
         },
