@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "../tests/support/client.ts";
+import { TestServer } from "../tests/support/server.ts";
 import { median, printTable, quantile, timed, writeResults } from "./support/report.ts";
 import { run } from "./support/run.ts";
 
@@ -17,7 +18,6 @@ const CREATES_AT_ONCE = 8;
 /** Longer than a refill takes that begins after the latest create. */
 const PAUSE_MS = 500;
 
-type Server = Awaited<ReturnType<typeof startServer>>;
 type Options = NonNullable<Parameters<typeof Sandbox.create>[0]>;
 
 const KINDS: readonly (readonly [name: string, options: Options])[] = [
@@ -28,7 +28,7 @@ const KINDS: readonly (readonly [name: string, options: Options])[] = [
 
 const here = join(import.meta.dirname, "..");
 const trees = process.env.BEFORE === undefined ? { now: here } : { before: process.env.BEFORE, now: here };
-const servers = new Map<string, Server>();
+const servers = new Map<string, TestServer>();
 const samples = new Map<string, number[]>();
 const failures = new Map<string, number>();
 const note = (name: string, durationMs: number) => void samples.set(name, [...(samples.get(name) ?? []), durationMs]);
@@ -60,12 +60,9 @@ try {
   for (const server of servers.values()) await server[Symbol.asyncDispose]();
 }
 
-async function startServer(directory: string, warmCount: number) {
-  const { TestServer } = (await import(
-    join(directory, "tests/support/server.ts")
-  )) as typeof import("../tests/support/server.ts");
+async function startServer(tree: string, warmCount: number): Promise<TestServer> {
   const max = `max = ${AT_ONCE + 20}\nmax_per_organization = ${AT_ONCE + 20}\nkept_places = 0\n`;
-  const server = await TestServer.start({ settings: `[sandboxes]\nwarm_sandboxes = ${warmCount}\n${max}` });
+  const server = await TestServer.start({ tree, settings: `[sandboxes]\nwarm_sandboxes = ${warmCount}\n${max}` });
   Object.assign(process.env, server.clientEnv());
   const client = new TestClient(server);
   await client.createVolume("bench-data", { capacity: "1GB" });
@@ -73,7 +70,7 @@ async function startServer(directory: string, warmCount: number) {
   return server;
 }
 
-async function measureAtOnce(name: string, server: Server): Promise<void> {
+async function measureAtOnce(name: string, server: TestServer): Promise<void> {
   Object.assign(process.env, server.clientEnv());
   const sandboxes: Sandbox[] = [];
   let wanted = AT_ONCE;
@@ -111,12 +108,12 @@ async function report(): Promise<void> {
     });
   if (ratios.length > 0) printTable("Now, as a part of before", ["what", "median"], ratios);
   for (const [message, times] of failures) console.log(`${times} times: ${message}`);
-  const machine = `${availableParallelism()} processors, ${cpus()[0]?.model ?? "unknown"}`;
-  console.log(`\n${machine}`);
+  const processors = `${availableParallelism()} processors, ${cpus()[0]?.model ?? "unknown"}`;
+  console.log(`\n${processors}`);
   await writeResults("ends", {
     rounds: ROUNDS,
     atOnce: AT_ONCE,
-    machine,
+    processors,
     medianMs: Object.fromEntries(rows.map(([name, value]) => [name, value])),
     p95Ms: Object.fromEntries(rows.map(([name, , value]) => [name, value])),
     partOfBefore: Object.fromEntries(ratios),

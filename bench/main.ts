@@ -1,6 +1,7 @@
 /** All benchmarks, one after the other; each can be run alone. Figures of the last run are in bench/results. */
 await import("./sandboxes.ts");
 await import("./warm.ts");
+await import("./ends.ts");
 await import("./transfers.ts");
 await import("./copies.ts");
 await import("./snapshot-files.ts");

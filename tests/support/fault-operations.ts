@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readlink, stat } from "node:fs/promises";
+import { readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sandbox } from "@deno/sandbox";
 import { eventually } from "./eventually.ts";
@@ -154,6 +154,10 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
   const tokenIds = new Map<string, string>();
   const revoke = async (id: string) => void (await harness.rest("DELETE", `/api/v1/tokens/${tokenIds.get(id)}`));
   const diskIds = new Map<string, string>();
+  const nodeIds = new Map<string, string>();
+  const readNodeId = async (): Promise<string> =>
+    JSON.parse(await readFile(join(harness.server.dataDirectory, "node.json"), "utf8")).id;
+
   const exported = new Map<string, Uint8Array<ArrayBuffer>>();
   const importSnapshot = async (id: string): Promise<void> => {
     const path = `/api/v2/snapshots/import?slug=${id}`;
@@ -471,6 +475,23 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await growPool();
         if (isAcknowledged) assert.equal((await stat(poolFile())).size, size, "a growth that was acknowledged is gone");
         await harness.server.writeSettings();
+      },
+    },
+    {
+      name: "start of a directory that has lost which node it is",
+      isStart: true,
+      async prepare(id) {
+        await harness.client.createVolume(id);
+        await harness.fill(id, id);
+        nodeIds.set(id, await readNodeId());
+        await harness.server.stop();
+        await rm(join(harness.server.dataDirectory, "node.json"));
+      },
+      run: () => harness.server.start(),
+      async verify(id) {
+        assert.equal(await readNodeId(), nodeIds.get(id));
+        assert.equal((await harness.rest<unknown[]>("GET", "/api/v1/nodes")).length, 1, "it is no second node");
+        await harness.assertUsable(id, id);
       },
     },
     {

@@ -22,6 +22,10 @@ export interface TestServerOptions {
   readonly dataDirectory?: string;
   /** Default: any free port of 127.0.0.1. */
   readonly listen?: string;
+  /** `control`: without a node of its own, and without what that needs. Default: `all`. */
+  readonly role?: "all" | "control";
+  /** Another working tree, whose server it is. Default: this one. */
+  readonly tree?: string;
 }
 
 /** A real server in namespaces of its own, with a data directory of its own. */
@@ -29,21 +33,28 @@ export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
   readonly #env: Readonly<Record<string, string>>;
   readonly #listen: string;
+  readonly #role: "all" | "control";
+  readonly #tree: string;
   #settings = "";
   #process: ChildProcess | null = null;
   #output: string[] = [];
   endpoint = "";
   token = "";
 
-  private constructor(dataDirectory: string, env: Readonly<Record<string, string>>, listen: string) {
+  private constructor(
+    dataDirectory: string,
+    { env = {}, listen = "127.0.0.1:0", role = "all", tree = root }: TestServerOptions,
+  ) {
     this.dataDirectory = dataDirectory;
     this.#listen = listen;
+    this.#role = role;
     this.#env = env;
+    this.#tree = tree;
   }
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    const server = new TestServer(dataDirectory, options.env ?? {}, options.listen ?? "127.0.0.1:0");
+    const server = new TestServer(dataDirectory, options);
     server.#settings = (await databaseSetting()) + withWarmCount(withStartTimeout(options.settings ?? ""));
     await server.writeSettings();
     try {
@@ -64,12 +75,15 @@ export class TestServer implements AsyncDisposable {
 
   /** Starts the process again after `stop` or `kill`, on the same data. */
   async start(): Promise<void> {
+    const isolate = this.#role === "control" ? [] : [join(this.#tree, "scripts/isolate.sh")];
+    const [program = "", ...command] = [...isolate, process.execPath];
     const child = spawn(
-      join(root, "scripts/isolate.sh"),
+      program,
       [
-        process.execPath,
-        join(root, "packages/server/src/main.ts"),
+        ...command,
+        join(this.#tree, "packages/server/src/main.ts"),
         "serve",
+        ...(this.#role === "all" ? [] : ["--role", this.#role]),
         "--data",
         this.dataDirectory,
         "--listen",

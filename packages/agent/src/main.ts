@@ -48,8 +48,12 @@ if (sandbox.settings.rehearsedProgram === null) void startNow();
 else void startAhead(sandbox.settings.rehearsedProgram);
 
 async function startNow(): Promise<void> {
-  await clearOld();
-  await listen();
+  try {
+    await clearOld();
+    await listen();
+  } catch (error) {
+    endFailed("The start failed:", error);
+  }
 }
 
 /** The socket appears when the rehearsal is over, which is how the server knows. An agent that cannot even rehearse ends. */
@@ -57,11 +61,16 @@ async function startAhead(program: string): Promise<void> {
   try {
     await rehearse(program, `${sandbox.settings.socketPath}.rehearsal`, serve);
     phase = "waiting";
-    void listen();
+    await listen();
   } catch (error) {
-    console.error("The rehearsal failed:", error);
-    Deno.exit(1);
+    endFailed("The rehearsal failed:", error);
   }
+}
+
+/** An agent that can never serve must not stay: the server waits for it, or for its end. */
+function endFailed(what: string, error: unknown): never {
+  console.error(what, error);
+  Deno.exit(1);
 }
 
 /** Everything of one sandbox, which remembers nothing of what was before. */

@@ -1,7 +1,15 @@
 // The certificate library's dependency injection needs it, and needs it first.
 import "reflect-metadata";
 
-import { createPrivateKey, X509Certificate as NodeCertificate, randomBytes, webcrypto } from "node:crypto";
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  X509Certificate as NodeCertificate,
+  randomBytes,
+  webcrypto,
+} from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { AsnConvert } from "@peculiar/asn1-schema";
 import {
@@ -47,12 +55,6 @@ interface Leaf {
 export interface CertificateAndKey {
   readonly cert: string;
   readonly key: string;
-}
-
-/** A key that was made here, and what an authority needs to sign for it, both in PEM form. The key stays with who made it. */
-export interface SigningRequest {
-  readonly key: string;
-  readonly request: string;
 }
 
 export interface IssueOptions {
@@ -137,9 +139,8 @@ export class CertificateAuthority {
    * request on P-256 that was signed with its own key.
    */
   async sign(request: string, names: readonly string[], options: IssueOptions = {}): Promise<string> {
-    const parsed = new Pkcs10CertificateRequest(request);
-    if (!(await parsed.verify())) throw new Error("The request was not signed with its own key");
-    return this.#certify(await parsed.publicKey.export(ALGORITHM, ["verify"]), names, options);
+    const { publicKey } = await verifyRequest(request);
+    return this.#certify(await publicKey.export(ALGORITHM, ["verify"]), names, options);
   }
 
   async #certify(
@@ -172,15 +173,38 @@ export class CertificateAuthority {
   }
 }
 
-/** A new key, and the request to sign for it. */
-export async function createSigningRequest(commonName: string): Promise<SigningRequest> {
-  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-  const request = await Pkcs10CertificateRequestGenerator.create({
-    name: `CN=${commonName}`,
-    keys,
-    signingAlgorithm: ALGORITHM,
-  });
-  return { key: await exportKey(keys.privateKey), request: request.toString("pem") };
+/** A new key that an authority can sign for, in PEM form. */
+export function createKey(): string {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: ALGORITHM.namedCurve });
+  return privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+}
+
+/** What an authority needs to sign for a key, in PEM form. */
+export async function createSigningRequest(key: string, commonName: string): Promise<string> {
+  const { subtle } = webcrypto;
+  const [bytes] = PemConverter.decode(key);
+  if (bytes === undefined) throw new Error("There is no key");
+  const spki = createPublicKey(key).export({ type: "spki", format: "der" });
+  const keys = {
+    privateKey: await subtle.importKey("pkcs8", bytes, ALGORITHM, false, ["sign"]),
+    publicKey: await subtle.importKey("spki", spki, ALGORITHM, true, ["verify"]),
+  };
+  const name = `CN=${commonName}`;
+  const request = await Pkcs10CertificateRequestGenerator.create({ name, keys, signingAlgorithm: ALGORITHM });
+  return request.toString("pem");
+}
+
+/** SHA-256 of the public key in a signing request, in hex. Rejects as `sign` does. */
+export async function fingerprintOfRequest(request: string): Promise<string> {
+  const { publicKey } = await verifyRequest(request);
+  return createHash("sha256").update(Buffer.from(publicKey.rawData)).digest("hex");
+}
+
+async function verifyRequest(request: string): Promise<Pkcs10CertificateRequest> {
+  const parsed = new Pkcs10CertificateRequest(request);
+  if (!(await parsed.verify())) throw new Error("The request was not signed with its own key");
+  await parsed.publicKey.export(ALGORITHM, ["verify"]);
+  return parsed;
 }
 
 async function exportKey(key: webcrypto.CryptoKey): Promise<string> {

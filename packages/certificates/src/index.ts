@@ -2,7 +2,8 @@ export {
   type AuthorityOptions,
   type CertificateAndKey,
   CertificateAuthority,
+  createKey,
   createSigningRequest,
+  fingerprintOfRequest,
   type IssueOptions,
-  type SigningRequest,
 } from "./certificate-authority.ts";

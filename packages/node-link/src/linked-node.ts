@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
@@ -37,6 +38,8 @@ const LONGEST_PAUSE_MS = 10_000;
 const GOOD_CONNECTION_MS = 10_000;
 /** How long a start that was aborted is waited for; ending the sandbox waits for the rest. */
 const ABORT_WAIT_MS = 30_000;
+/** Events that are being taken; a node that tells faster waits. */
+const MAX_EVENTS_AT_ONCE = 64;
 
 export interface NodeAddress {
   readonly host: string;
@@ -61,6 +64,7 @@ export interface LinkedNodeOptions {
 
 interface Link {
   readonly session: ClientHttp2Session;
+  readonly socket: Socket;
   readonly description: NodeDescription;
   isReceivingEvents: boolean;
 }
@@ -158,6 +162,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       const { value: head } = await frames.next().catch(() => ({ value: undefined }));
       if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
       const { sizeBytes, fileSystem } = JSON.parse(head.body.toString()) as DiskExport;
+      if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw this.#lost("exportDisk");
       deadline.pause();
       const lost = () => this.#lost("exportDisk");
       return {
@@ -170,6 +175,7 @@ export class LinkedNode implements Node, AsyncDisposable {
             return told;
           };
           const pieces = readPieces(frames, decode);
+          let endOffset = 0;
           for (;;) {
             deadline.restart();
             const next = await pieces.next().catch(() => {
@@ -177,6 +183,11 @@ export class LinkedNode implements Node, AsyncDisposable {
             });
             deadline.pause();
             if (next.done) return;
+            const { offset, bytes } = next.value;
+            // Who reads them relies on their order and bounds, and a node may be in foreign hands.
+            if (bytes.length === 0 || offset < endOffset || offset + bytes.length > sizeBytes)
+              throw new Error("the node sends pieces that are not of the snapshot: look at its log");
+            endOffset = offset + bytes.length;
             yield next.value;
           }
         },
@@ -405,14 +416,17 @@ export class LinkedNode implements Node, AsyncDisposable {
         );
       if (answer.error !== undefined)
         throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
-      const onClosing = () => breakOff(session);
+      const { value } = answer;
+      if (!isDescription(value))
+        throw new LinkProblem("it describes itself in a way that is not known here: give it the version of the server");
+      const onClosing = () => breakOff(session, socket);
       this.#closing.signal.addEventListener("abort", onClosing, { once: true });
       session.once("close", () => this.#closing.signal.removeEventListener("abort", onClosing));
-      watchPeer(session, () => {
+      watchPeer(session, socket, () => {
         this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
-        breakOff(session);
+        breakOff(session, socket);
       });
-      return { session, description: answer.value as NodeDescription, isReceivingEvents: false };
+      return { session, socket, description: value, isReceivingEvents: false };
     } catch (error) {
       session.on("error", () => {});
       session.destroy();
@@ -440,30 +454,43 @@ export class LinkedNode implements Node, AsyncDisposable {
       return;
     }
     try {
-      for await (const { body } of readFrames(stream)) this.#takeEvent(stream, body);
+      const taking = new Set<Promise<void>>();
+      for await (const { body } of readFrames(stream)) {
+        const taken = this.#takeEvent(stream, body).finally(() => taking.delete(taken));
+        taking.add(taken);
+        if (taking.size >= MAX_EVENTS_AT_ONCE) await Promise.race(taking);
+      }
     } catch (error) {
       logger.warn({ err: error, nodeId }, "the events of the node were cut off");
     }
     // What is told then would be missed.
-    breakOff(link.session);
+    breakOff(link.session, link.socket);
   }
 
-  #takeEvent(stream: ClientHttp2Stream, body: Buffer): void {
+  #takeEvent(stream: ClientHttp2Stream, body: Buffer): Promise<void> {
     const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: NodeEvent };
-    this.#options
-      .takeEvent(event)
-      .then(
-        () => null,
-        (error: unknown) => String(error),
-      )
-      .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
-      // The node tells it again on the next connection.
-      .catch(() => {});
+    return (
+      this.#options
+        .takeEvent(event)
+        .then(
+          () => null,
+          (error: unknown) => String(error),
+        )
+        .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
+        // The node tells it again on the next connection.
+        .catch(() => {})
+    );
   }
 }
 
 /** Its message is the end of a sentence. */
 class LinkProblem extends Error {}
+
+/** As far as this object and whoever is told of the connection look at it at once. */
+function isDescription(value: unknown): value is NodeDescription {
+  const { runId, regions } = (value ?? {}) as Partial<Record<keyof NodeDescription, unknown>>;
+  return typeof runId === "string" && runId.length > 0 && runId.length <= 100 && Array.isArray(regions);
+}
 
 interface Deadline {
   restart(): void;

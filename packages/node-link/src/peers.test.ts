@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { connect as connectHttp2 } from "node:http2";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect as connectHttp2, createSecureServer } from "node:http2";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { suite, test } from "node:test";
-import { connect as connectTls } from "node:tls";
-import type { Node } from "@caisson/node";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import type { Node, NodeDescription } from "@caisson/node";
 import { type Installation, makeInstallation, openLink, partialNode, TEST_NODE_ID } from "../testing/index.ts";
-import { CONTROL_NAME, type LinkCredentials, nodeName } from "./credentials.ts";
+import { CONTROL_NAME, type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { LinkedNode } from "./linked-node.ts";
 import { NodeEvents } from "./node-events.ts";
 import { serveNode } from "./serve-node.ts";
@@ -157,6 +157,136 @@ suite("peers of a link", () => {
     assert.match(String(await problemOf(port, control)), /nothing listens at 127\.0\.0\.1:\d+/);
   });
 });
+
+suite("a peer that says farewell and stays", () => {
+  test("a node that does is left and connected to again, and this process goes on", async () => {
+    const { control, node } = await makeInstallation();
+    const description = { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    const server = createSecureServer({ ...TLS_OPTIONS, cert: node.cert, key: node.key, allowHTTP1: false });
+    const sockets = new Set<Socket>();
+    for (const event of ["connection", "secureConnection"])
+      server.on(event, (socket: Socket) => {
+        socket.allowHalfOpen = true;
+        sockets.add(socket.on("error", () => {}));
+      });
+    server.on("session", (session) => {
+      session
+        .on("error", () => {})
+        .on("stream", (stream) => {
+          stream.on("error", () => {}).once("close", () => session.goaway(0));
+          stream.respond({ ":status": 200 });
+          stream.end(JSON.stringify({ value: description }));
+        });
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const lost = Promise.withResolvers<void>();
+    const again = Promise.withResolvers<void>();
+    let count = 0;
+    await using _link = new LinkedNode({
+      nodeId: TEST_NODE_ID,
+      address: async () => ({ host: "127.0.0.1", port }),
+      credentials: async () => control,
+      takeEvent: async () => {},
+      onConnected: () => {
+        count++;
+        if (count === 2) again.resolve();
+      },
+      onLost: () => lost.resolve(),
+      logger: { info() {}, warn() {} },
+    });
+    await lost.promise;
+    await again.promise;
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+
+  test("a control that does keeps a node from ending no longer than one that is gone", async () => {
+    const { control, node } = await makeInstallation();
+    const served = await serve(node);
+    const socket = connectTls({
+      port: served.port,
+      ...control,
+      ca: control.authority,
+      servername: nodeName(TEST_NODE_ID),
+      ALPNProtocols: ["h2"],
+      allowHalfOpen: true,
+    } as ConnectionOptions);
+    socket.on("error", () => {});
+    // The preface, and empty settings.
+    socket.write(
+      Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Buffer.from("000000040000000000", "hex")]),
+    );
+    // Its settings say that the session stands.
+    await once(socket, "data");
+    await served[Symbol.asyncDispose]();
+    socket.destroy();
+  });
+});
+
+suite("a node in foreign hands", () => {
+  test("cannot give pieces that are out of order or beyond the end of its snapshot", async () => {
+    const piecesOf = async (...offsets: number[]): Promise<number> => {
+      const node = partialNode({
+        exportDisk: async () => ({
+          sizeBytes: 8192,
+          fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: 8192 },
+          async *pieces() {
+            for (const offset of offsets) yield { offset, bytes: Buffer.alloc(4096, 1) };
+          },
+          async [Symbol.asyncDispose]() {},
+        }),
+      });
+      await using opened = await openLink(node);
+      await using exported = await opened.link.exportDisk({ region: "ord", id: "snp_ord_a" });
+      return (await Array.fromAsync(exported.pieces())).length;
+    };
+    assert.equal(await piecesOf(0, 4096), 2);
+    for (const offsets of [[4096, 0], [0, 0], [8192], [2 ** 60]])
+      await assert.rejects(piecesOf(...offsets), /pieces that are not of the snapshot/);
+  });
+
+  test("waits when it tells more than is taken", async () => {
+    const events = new NodeEvents();
+    let asked = 0;
+    const all = Promise.withResolvers<void>();
+    const release = Promise.withResolvers<void>();
+    await using opened = await openLink(partialNode({ prepare: async () => {} }), {
+      events,
+      async takeEvent() {
+        asked++;
+        if (asked === 64) all.resolve();
+        await release.promise;
+      },
+    });
+    const told = Array.from({ length: 500 }, () => events.take({ kind: "background-error", work: "storage" }));
+    await all.promise;
+    await opened.link.prepare();
+    assert.equal(asked, 64);
+    release.resolve();
+    await Promise.all(told);
+    assert.equal(asked, 500);
+  });
+
+  test("that describes itself as nothing is not connected to", async () => {
+    const { control, node } = await makeInstallation();
+    for (const value of [null, { runId: 7, regions: [] }, { runId: "run-1" }]) {
+      await using served = await serve(node, partialNode({ describe: describer(value) }));
+      assert.match(String(await problemOf(served.port, control)), /describes itself/);
+    }
+  });
+});
+
+/** The node itself asks first, and gets what is right. */
+function describer(value: unknown): Node["describe"] {
+  let count = 0;
+  return async () => {
+    count++;
+    if (count > 1) return value as NodeDescription;
+    return { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+  };
+}
 
 suite("a node whose process is stopped or killed", () => {
   /** A node in another process, and a link to it. */

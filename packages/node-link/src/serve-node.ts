@@ -26,7 +26,8 @@ export interface ServeNodeOptions {
   /** What the node was opened with; it goes to the control that is connected. */
   readonly events: NodeEvents;
   readonly credentials: LinkCredentials;
-  readonly host: string;
+  /** Null: every address of this machine. */
+  readonly host: string | null;
   /** 0: any that is free. */
   readonly port: number;
   readonly logger: LinkLogger;
@@ -34,6 +35,8 @@ export interface ServeNodeOptions {
 
 export interface ServedNode extends AsyncDisposable {
   readonly port: number;
+  /** Whether a control is connected. */
+  hasControl(): boolean;
 }
 
 /**
@@ -57,11 +60,16 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     unknownProtocolTimeout: UNKNOWN_PROTOCOL_MS,
   });
-  const sessions = new Set<ServerHttp2Session>();
+  const sessions = new Map<ServerHttp2Session, TLSSocket>();
   const strangers = new Strangers(server);
+  // A session shows a stand-in of its socket, and only as long as it lasts.
+  let accepted: TLSSocket | null = null;
+  server.prependListener("secureConnection", (socket) => {
+    accepted = socket;
+  });
   server.on("session", (session) => {
     session.on("error", () => {});
-    const socket = session.socket as TLSSocket;
+    const socket = accepted ?? (session.socket as TLSSocket);
     const peer = peerOf(socket);
     // Every certificate here is the authority's; that of another node is not a control's.
     if (socket.getPeerX509Certificate()?.checkHost(CONTROL_NAME) === undefined) {
@@ -70,30 +78,31 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
       return;
     }
     logger.info({ peer }, "a control has connected");
-    sessions.add(session);
+    sessions.set(session, socket);
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.once("close", () => {
       sessions.delete(session);
       logger.info({ peer }, "the connection of a control has ended");
     });
-    watchPeer(session, () => {
+    watchPeer(session, socket, () => {
       logger.warn({ peer }, "a control does not answer any more: its connection is ended");
-      breakOff(session);
+      breakOff(session, socket);
     });
     session.on("stream", (stream, headers) => answerStream(calls, stream, headers));
   });
   // One bad connection is not the server's failure.
   server.on("sessionError", () => {});
   server.on("tlsClientError", () => {});
-  server.listen({ host, port });
+  server.listen({ port, ...(host === null ? {} : { host }) });
   await once(server, "listening");
   return {
     port: (server.address() as AddressInfo).port,
+    hasControl: () => sessions.size > 0,
     async [Symbol.asyncDispose]() {
       const closed = once(server, "close");
       server.close();
       strangers.destroy();
-      for (const session of sessions) breakOff(session);
+      for (const [session, socket] of sessions) breakOff(session, socket);
       await closed;
     },
   };

@@ -1,12 +1,14 @@
 import { parseArgs } from "node:util";
 import { CaissonError } from "@caisson/model";
 import pino, { type Logger } from "pino";
-import { loadConfig } from "./config.ts";
+import { type Config, loadConfig } from "./config.ts";
 import { runDatabaseCommand } from "./database/database-commands.ts";
 import { runDoctor } from "./doctor/index.ts";
-import { startServer } from "./server.ts";
+import { startNode } from "./node-process/start-node.ts";
+import { type ServerRole, startServer } from "./server.ts";
 
-const USAGE = `usage: main.ts serve [--data DIR] [--listen HOST:PORT] [--config FILE]
+const USAGE = `usage: main.ts serve [--role all|control] [--data DIR] [--listen HOST:PORT] [--config FILE]
+       main.ts serve --role node [--data DIR] [--config FILE] [--join TOKEN] [--address HOST:PORT]
        main.ts doctor [--data DIR] [--config FILE]
        main.ts database migrate|copy [--data DIR] [--config FILE]`;
 
@@ -14,7 +16,14 @@ const USAGE = `usage: main.ts serve [--data DIR] [--listen HOST:PORT] [--config 
 async function main(): Promise<void> {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { data: { type: "string" }, listen: { type: "string" }, config: { type: "string" } },
+    options: {
+      data: { type: "string" },
+      listen: { type: "string" },
+      config: { type: "string" },
+      role: { type: "string", default: "all" },
+      join: { type: "string" },
+      address: { type: "string" },
+    },
   });
   const config = loadConfig(
     { dataDirectory: values.data, listen: values.listen, configPath: values.config },
@@ -22,28 +31,17 @@ async function main(): Promise<void> {
   );
   switch (positionals[0]) {
     case "serve": {
-      const logger = createLogger(config.logLevel);
-      const server = await startServer(config, logger, (error) => {
-        logger.fatal({ err: error }, "the server ends, and its sandboxes with it");
-        process.exit(1);
-      });
-      let isStopping = false;
-      const stop = (): void => {
-        // A terminal or a service manager signals every process of a group, and those around this one pass it on: it comes more than once.
-        if (isStopping) return;
-        isStopping = true;
-        void server.close().then(() => process.exit(0), fail);
-      };
-      for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
-      const { endpoint } = server.credentials;
-      console.log(
-        `Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`,
-      );
-      console.log(
-        `Use it from another shell:  eval "$(${process.env.CAISSON_COMMAND || "caisson"} env --data ${config.dataDirectory})"`,
-      );
-      if (server.ssh !== null)
-        console.log(`SSH at ${server.ssh.hostname} port ${server.ssh.port}; host key ${server.ssh.fingerprint}`);
+      if (values.role === "node") {
+        await runNode(config, values.join ?? null, values.address ?? null);
+        break;
+      }
+      if (
+        (values.role !== "all" && values.role !== "control") ||
+        values.join !== undefined ||
+        values.address !== undefined
+      )
+        return failUsage();
+      await runServer(config, values.role);
       break;
     }
     case "doctor":
@@ -59,6 +57,42 @@ async function main(): Promise<void> {
     default:
       failUsage();
   }
+}
+
+async function runServer(config: Config, role: ServerRole): Promise<void> {
+  const logger = createLogger(config.logLevel);
+  const server = await startServer(config, role, logger, (error) => {
+    logger.fatal({ err: error }, "the server ends, and its sandboxes with it");
+    process.exit(1);
+  });
+  closeAtSignal(server);
+  const { endpoint } = server.credentials;
+  const place = role === "all" ? `region ${config.regions.join(", ")}` : "without a node of its own";
+  console.log(`Caisson is ready at ${endpoint} (${place}; data in ${config.dataDirectory})`);
+  console.log(
+    `Use it from another shell:  eval "$(${process.env.CAISSON_COMMAND || "caisson"} env --data ${config.dataDirectory})"`,
+  );
+  if (server.ssh !== null)
+    console.log(`SSH at ${server.ssh.hostname} port ${server.ssh.port}; host key ${server.ssh.fingerprint}`);
+}
+
+async function runNode(config: Config, joinToken: string | null, address: string | null): Promise<void> {
+  const node = await startNode(config, { joinToken, address }, createLogger(config.logLevel));
+  closeAtSignal(node);
+  console.log(
+    `Node ${node.nodeId} is ready at ${node.address} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`,
+  );
+}
+
+function closeAtSignal(running: { close(): Promise<void> }): void {
+  let isStopping = false;
+  const stop = (): void => {
+    // A terminal or a service manager signals every process of a group, and those around this one pass it on: it comes more than once.
+    if (isStopping) return;
+    isStopping = true;
+    void running.close().then(() => process.exit(0), fail);
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
 }
 
 function failUsage(): void {

@@ -1,6 +1,7 @@
 import { formatSize } from "@caisson/model";
-import type { Node } from "@caisson/sdk";
+import type { JoinToken, Node } from "@caisson/sdk";
 import type { Command } from "commander";
+import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { formatSpan, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
@@ -18,6 +19,13 @@ const COLUMNS: readonly Column<Node>[] = [
     isNumeric: true,
     dropRank: 4,
   },
+];
+
+const TOKEN_COLUMNS: readonly Column<JoinToken>[] = [
+  { title: "ID", value: ({ id }) => id },
+  { title: "REGION", value: ({ region }) => region ?? "any", dropRank: 2 },
+  { title: "EXPIRES", value: ({ expiresAt }) => formatTime(expiresAt), dropRank: 1 },
+  { title: "NODE", value: ({ nodeId }) => nodeId ?? "-" },
 ];
 
 /** `caisson nodes ...`. */
@@ -96,6 +104,72 @@ export function addNodesCommands(program: Command): void {
     );
   addCommonOptions(forget);
   addExamples(forget, [["caisson nodes forget nod_…", "After its server was stopped for ever"]]);
+  addTokensCommands(nodes);
+}
+
+/** `caisson nodes tokens ...`. */
+function addTokensCommands(nodes: Command): void {
+  const tokens = nodes.command("tokens").alias("token").description("Tokens with which machines join as nodes");
+  const create = tokens
+    .command("create")
+    .alias("new")
+    .description("Make a token with which one machine joins, once, and print it; it cannot be shown again")
+    .option("--expires <duration>", "how long it can be used, as 90s, 15m or 2h (default: 1h)")
+    .option("--region <region>", "the only region that the node may have (default: those in its settings)")
+    .action(
+      run(async (context, options: { readonly expires?: string; readonly region?: string }) => {
+        const { client } = await context.connect();
+        const token = await client.nodes.createToken({
+          ...(options.expires === undefined ? {} : { expiresSeconds: parseSpanSeconds(options.expires) }),
+          ...(options.region === undefined ? {} : { region: options.region }),
+        });
+        context.output.value(token.token, token);
+        context.output.note(`On the machine that joins, as root: caisson up --role node --join TOKEN`);
+      }),
+    );
+  addCommonOptions(create);
+  addExamples(create, [["caisson nodes tokens create --expires 15m", "For a machine that joins now"]]);
+
+  const list = tokens
+    .command("list")
+    .alias("ls")
+    .description("List the tokens that have not expired, without their text")
+    .action(
+      run(async (context) => {
+        const { client, settings } = await context.connect();
+        const items = await client.nodes.listTokens();
+        context.output.list({
+          items,
+          columns: TOKEN_COLUMNS,
+          id: ({ id }) => id,
+          org: settings.org,
+          empty: "No tokens.",
+        });
+      }),
+    );
+  addCommonOptions(list);
+  addExamples(list, [["caisson nodes tokens list", "See which were used"]]);
+
+  const revoke = tokens
+    .command("revoke")
+    .description("Revoke a token before it expires; a node that has joined with it stays")
+    .argument("<id>")
+    .action(
+      run(async (context, id: string) => {
+        const { client } = await context.connect();
+        await client.nodes.revokeToken(id);
+        context.output.confirm(`Revoked token ${id}`, { id });
+      }),
+    );
+  addCommonOptions(revoke);
+  addExamples(revoke, [["caisson nodes tokens revoke jtk_…", "When it went to the wrong place"]]);
+}
+
+function parseSpanSeconds(text: string): number {
+  const match = /^(\d{1,6})([smhd])$/.exec(text);
+  const unit = { s: 1, m: 60, h: 3600, d: 86_400 }[match?.[2] ?? ""];
+  if (match !== null && unit !== undefined) return Number(match[1]) * unit;
+  throw usageError(`${JSON.stringify(text)} is no duration: give a number and a unit, as 90s, 15m or 2h`);
 }
 
 function fieldsOf(node: Node): readonly (readonly [name: string, value: string])[] {
@@ -103,8 +177,8 @@ function fieldsOf(node: Node): readonly (readonly [name: string, value: string])
   return [
     ["ID", node.id],
     ["STATE", node.state],
-    ["CONNECTED", node.problem ?? "yes"],
     ["DRAINING", node.draining ? "yes" : "no"],
+    ["CONNECTED", node.problem ?? "yes"],
     ["SANDBOXES", formatPlaces(node)],
     ["MEMORY", formatMemory(node)],
     ["REGIONS", node.regions.join(" ")],

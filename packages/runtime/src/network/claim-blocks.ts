@@ -1,5 +1,5 @@
 import { networkInterfaces } from "node:os";
-import { runTool, UndoStack } from "@caisson/linux";
+import { runTool, step, UndoStack } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { formatAddress, formatSubnet, overlaps, parseSubnet, type Subnet } from "./address.ts";
 import { tryHostClaim } from "./host-claim.ts";
@@ -49,11 +49,11 @@ export async function countPlaces(subnet?: string): Promise<number> {
 async function tryBlock(number: number, networks: readonly Subnet[], undo: UndoStack): Promise<Block | null> {
   if (networks.length === 0) return null;
   await using attempt = new UndoStack();
-  const ids = await tryHostClaim(`block-${number}`);
+  const ids = await step("network.claim-block", () => tryHostClaim(`block-${number}`));
   if (ids === null) return null;
   attempt.use(ids);
   for (const network of networks) {
-    const claim = await tryHostClaim(`network-${formatAddress(network.base)}`);
+    const claim = await step("network.claim-network", () => tryHostClaim(`network-${formatAddress(network.base)}`));
     if (claim === null) continue;
     attempt.use(claim);
     undo.use(attempt.move());

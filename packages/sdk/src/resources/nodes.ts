@@ -41,6 +41,34 @@ export interface Node {
   memoryTakenMib: number;
 }
 
+/** With it one machine joins as a node, once, until it expires. */
+export interface JoinToken {
+  /** The id, `jtk_<20 characters>`. */
+  id: string;
+  /** The only region that the node may have; `null`: those in its settings. */
+  region: string | null;
+  /** When it was made. */
+  createdAt: Date;
+  /** Until when it can be used. */
+  expiresAt: Date;
+  /** The node that has joined with it; `null`: nobody yet. */
+  nodeId: string | null;
+}
+
+/** A token for joining with its text, which is not shown again. */
+export interface CreatedJoinToken extends JoinToken {
+  /** For `caisson up --role node --join`. */
+  token: string;
+}
+
+/** How {@linkcode Nodes.createToken} makes one. */
+export interface JoinTokenInit {
+  /** How long it can be used, in seconds. Default: 3600; at most 30 days. */
+  expiresSeconds?: number;
+  /** The only region that the node may have. Default: those in its settings. */
+  region?: string;
+}
+
 /** The server's nodes: for tokens of the server's first organization; others get {@linkcode PermissionDeniedError}. */
 export class Nodes {
   readonly #http: HttpClient;
@@ -76,6 +104,27 @@ export class Nodes {
     await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/${id}`, options });
   }
 
+  /** Makes a token with which one machine joins as a node, once. The machine reaches the server as this client does, or by its setting `public_url`. */
+  async createToken(init: JoinTokenInit = {}, options?: RequestOptions): Promise<CreatedJoinToken> {
+    const wire = {
+      ...(init.expiresSeconds === undefined ? {} : { expires_seconds: init.expiresSeconds }),
+      ...(init.region === undefined ? {} : { region: init.region }),
+    };
+    const { body } = await this.#http.send({ method: "POST", path: "/api/v1/nodes/tokens", body: wire, options });
+    return { ...toJoinToken(body), token: String(requireRecord(body).token) };
+  }
+
+  /** The tokens for joining that have not expired, the newest first. */
+  async listTokens(options?: RequestOptions): Promise<JoinToken[]> {
+    const response = await this.#http.send({ method: "GET", path: "/api/v1/nodes/tokens", options });
+    return requireArray(response.body).map(toJoinToken);
+  }
+
+  /** Revokes a token for joining; a node that has joined with it stays. Throws {@linkcode NotFoundError}. */
+  async revokeToken(id: string, options?: RequestOptions): Promise<void> {
+    await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/tokens/${id}`, options });
+  }
+
   async #change(url: string, options: RequestOptions | undefined): Promise<Node> {
     return toNode((await this.#http.send({ method: "POST", path: url, isRepeatable: true, options })).body);
   }
@@ -103,5 +152,17 @@ function toNode(value: unknown): Node {
     placesTaken: Number(wire.places_taken),
     memoryMib: typeof wire.memory_mib === "number" ? wire.memory_mib : null,
     memoryTakenMib: Number(wire.memory_taken_mib),
+  };
+}
+
+function toJoinToken(value: unknown): JoinToken {
+  const wire = requireRecord(value);
+  const text = (name: string) => (typeof wire[name] === "string" ? wire[name] : null);
+  return {
+    id: String(wire.id),
+    region: text("region"),
+    createdAt: new Date(String(wire.created_at)),
+    expiresAt: new Date(String(wire.expires_at)),
+    nodeId: text("node_id"),
   };
 }

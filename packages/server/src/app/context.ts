@@ -8,6 +8,7 @@ import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
 import type { RoomMaker } from "./disks/room.ts";
+import type { InstallationAuthority } from "./nodes/installation-authority.ts";
 import type { NodeDirectory } from "./nodes/node-directory.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Replicator } from "./replication/replicator.ts";
@@ -21,6 +22,7 @@ export interface AppContext {
   readonly store: Store;
   /** The hosts: everything that is not in the rows. */
   readonly nodes: NodeDirectory;
+  readonly authority: InstallationAuthority;
   /** Serialises what happens to one volume or snapshot, by id. */
   readonly locks: KeyedLock;
   /** Frees what can be freed when a pool needs room. */

@@ -3,6 +3,7 @@ export type {
   AuditEvent,
   Disk,
   DiskKind,
+  JoinToken,
   NodeRecord,
   Organization,
   SandboxRecord,

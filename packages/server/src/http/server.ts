@@ -12,6 +12,7 @@ import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
 import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
+import { joiningRoutes } from "./joining.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { nodeRoutes } from "./nodes.ts";
 import { poolRoutes } from "./pools.ts";
@@ -120,6 +121,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
     nodeRoutes(app, routes as Http);
+    joiningRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
     metricsRoutes(app, routes as Http);
   });

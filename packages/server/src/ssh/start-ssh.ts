@@ -3,6 +3,7 @@ import { hasErrorCode } from "@caisson/linux";
 import type { AppContext } from "../app/context.ts";
 import type { SshConfig } from "../config.ts";
 import { explainListening } from "../listen-address.ts";
+import { readChosenPort, writeChosenPort } from "./chosen-port.ts";
 import { openHostKey } from "./host-key.ts";
 import { SshServer } from "./ssh-server.ts";
 
@@ -11,9 +12,10 @@ export async function startSsh(app: AppContext): Promise<AsyncDisposable> {
   await using undo = new AsyncDisposableStack();
   const { ssh, dataDirectory } = app.config;
   if (ssh !== null) {
-    const hostKey = await openHostKey(join(resolve(dataDirectory), "ssh"));
+    const directory = join(resolve(dataDirectory), "ssh");
+    const hostKey = await openHostKey(directory);
     const server = undo.use(new SshServer(app, hostKey));
-    const listened = await listen(server, ssh);
+    const listened = await listen(server, ssh, directory);
     const { hostname } = ssh;
     const port = ssh.publicPort ?? listened;
     app.ssh.setEndpoint({ hostname, port, hostKey: hostKey.publicKey, fingerprint: hostKey.fingerprint });
@@ -22,11 +24,23 @@ export async function startSsh(app: AppContext): Promise<AsyncDisposable> {
   return undo.move();
 }
 
-async function listen(server: SshServer, { listenHost, listenPort, isPortFree }: SshConfig): Promise<number> {
+async function listen(server: SshServer, { listenHost, listenPort, isPortFree }: SshConfig, directory: string) {
+  const ports = isPortFree ? [await readChosenPort(directory), listenPort].filter((port) => port !== null) : [];
+  for (const port of ports) {
+    const listened = await server.listen(listenHost, port).catch((error: unknown) => {
+      if (!hasErrorCode(error, "EADDRINUSE")) throw error;
+      return null;
+    });
+    if (listened !== null) return listened;
+  }
+  if (isPortFree) {
+    const chosen = await server.listen(listenHost, 0);
+    await writeChosenPort(directory, chosen);
+    return chosen;
+  }
   try {
     return await server.listen(listenHost, listenPort);
   } catch (error) {
-    if (isPortFree && hasErrorCode(error, "EADDRINUSE")) return server.listen(listenHost, 0);
     return explainListening(
       listenHost,
       listenPort,

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer, type IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite, test } from "node:test";
+import { CertificateAuthority } from "@caisson/certificates";
+import { LINK_DOMAIN, nodeName } from "@caisson/node-link";
+import { pinOf, printJoinToken } from "../app/nodes/join-token.ts";
+import { ensureMembership } from "./membership.ts";
+import { ownAddress } from "./node-address.ts";
+
+interface Asked {
+  readonly authorization: string | undefined;
+  readonly body: { readonly signing_request: string; readonly address: string };
+}
+
+/** A server that signs, unless a test says otherwise. */
+async function openServer(answer?: (signed: object) => { readonly status?: number; readonly body: unknown }) {
+  const authority = await CertificateAuthority.create({ commonName: "Test", domain: LINK_DOMAIN });
+  const directory = await mkdtemp(join(tmpdir(), "caisson-membership-"));
+  const asked: Asked[] = [];
+  const lifetime = { ms: 60_000 };
+  const server = createServer(async (request: IncomingMessage, response) => {
+    const body = JSON.parse(Buffer.concat(await Array.fromAsync(request)).toString());
+    asked.push({ authorization: request.headers.authorization, body });
+    const certificate = await authority.sign(body.signing_request, [nodeName("nod_a")], { lifetimeMs: lifetime.ms });
+    const signed = { node_id: "nod_a", certificate, authority: authority.certificatePem, region: null };
+    const made = answer?.(signed) ?? { body: signed };
+    response.writeHead(made.status ?? 200, { "content-type": "application/json" });
+    response.end(typeof made.body === "string" ? made.body : JSON.stringify(made.body));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const pin = pinOf(authority.certificatePem);
+  const wish = { token: printJoinToken({ url, pin, secret: "secret" }), address: "10.0.0.2:8485", regions: ["ord"] };
+  return {
+    authority,
+    directory,
+    asked,
+    lifetime,
+    url,
+    pin,
+    wish,
+    join: (changes: Partial<typeof wish | { readonly token: null }> = {}) =>
+      ensureMembership(directory, { ...wish, ...changes }),
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+suite("the membership of a node", () => {
+  test("is made once with a token, and stands without it", async () => {
+    await using server = await openServer();
+    const { directory, join: joinNode } = server;
+    const made = await joinNode();
+    assert.equal(made.nodeId, "nod_a");
+    assert.equal(server.asked[0]?.authorization, "Bearer secret");
+    assert.equal(server.asked[0]?.body.address, "10.0.0.2:8485");
+    for (const name of ["membership.json", "membership-key.pem"])
+      assert.equal((await stat(join(directory, name))).mode & 0o777, 0o600);
+    assert.doesNotMatch(JSON.stringify(server.asked), /PRIVATE/);
+    assert.deepEqual(await joinNode({ token: null }), made);
+    // The command may stay in a service's file.
+    assert.deepEqual(await joinNode(), made);
+    assert.equal(server.asked.length, 1);
+  });
+
+  test("is finished with the same key by the same command, wherever it was cut off", async () => {
+    let isCut = true;
+    await using server = await openServer((signed) => (isCut ? { status: 502, body: "" } : { body: signed }));
+    await assert.rejects(server.join(), { code: "INVALID_CONFIG", message: /it answers 502/ });
+    const key = await readFile(join(server.directory, "membership-key.pem"), "utf8");
+    isCut = false;
+    assert.equal((await server.join()).key, key);
+    await rm(join(server.directory, "membership.json"));
+    assert.equal((await server.join()).key, key);
+  });
+
+  test("is refused for a server of another authority than the token's, and nothing is kept", async () => {
+    await using server = await openServer();
+    const other = printJoinToken({ url: server.url, pin: "00".repeat(32), secret: "secret" });
+    await assert.rejects(server.join({ token: other }), {
+      code: "INVALID_CONFIG",
+      message: /is not the server that made the token/,
+    });
+    await assert.rejects(server.join({ token: null }), {
+      message: /is no node yet. Run "caisson nodes tokens create"/,
+    });
+  });
+
+  test("is refused where this directory is a node of another installation, or a server", async () => {
+    await using server = await openServer();
+    await server.join();
+    const other = printJoinToken({ url: server.url, pin: "00".repeat(32), secret: "secret" });
+    await assert.rejects(server.join({ token: other }), { message: /is node nod_a of another installation/ });
+    await rm(join(server.directory, "membership.json"));
+    await writeFile(join(server.directory, "node.json"), "{}");
+    await assert.rejects(server.join(), { message: /belongs to a server with a database of its own/ });
+  });
+
+  test("says what the server says, and what is wrong with a clock, a region, an address and a token", async () => {
+    await using refusing = await openServer(() => ({
+      status: 401,
+      body: { code: "INVALID_TOKEN", message: "The token has expired" },
+    }));
+    await assert.rejects(refusing.join(), { message: /^Cannot join at http:.*: The token has expired/ });
+    await using server = await openServer();
+    server.lifetime.ms = -3_600_000;
+    await assert.rejects(server.join(), { message: /By the clock of this machine it is .*set the clocks/ });
+    server.lifetime.ms = 60_000;
+    await server.join();
+    await assert.rejects(server.join({ address: "10.0.0.3:8485" }), {
+      message: /has joined with the address 10\.0\.0\.2:8485/,
+    });
+    await using bound = await openServer((signed) => ({ body: { ...signed, region: "ams" } }));
+    await assert.rejects(bound.join(), { message: /may have region ams alone.*set regions = \["ams"\]/ });
+    await bound.join({ regions: ["ams"] });
+    await assert.rejects(server.join({ token: "ddo_x" }), { message: /no token for joining/ });
+    const gone = await openServer();
+    await gone[Symbol.asyncDispose]();
+    const nobody = printJoinToken({ url: gone.url, pin: server.pin, secret: "x" });
+    await assert.rejects(refusing.join({ token: nobody }), {
+      message: /does not answer there \(ECONNREFUSED\).*"public_url"/,
+    });
+  });
+
+  test("is refused for a certificate of another key, and for what is no answer", async () => {
+    let answer: unknown = "no json";
+    await using server = await openServer(() => ({ body: answer }));
+    await assert.rejects(server.join(), { message: /is no Caisson server of this version/ });
+    answer = { node_id: "../x", certificate: "", authority: "", region: null };
+    await assert.rejects(server.join(), { message: /is no Caisson server of this version/ });
+    const { cert: certificate } = await server.authority.issue([nodeName("nod_a")]);
+    answer = { node_id: "nod_a", certificate, authority: server.authority.certificatePem, region: null };
+    await assert.rejects(server.join(), { message: /signed for another key/ });
+  });
+});
+
+test("the address of a node is what was given, with a port, or this machine's", () => {
+  assert.deepEqual(ownAddress("node1.example.com:99"), {
+    host: "node1.example.com",
+    port: 99,
+    text: "node1.example.com:99",
+    listenHost: null,
+  });
+  assert.deepEqual(ownAddress("127.0.0.1"), {
+    host: "127.0.0.1",
+    port: 8485,
+    text: "127.0.0.1:8485",
+    listenHost: "127.0.0.1",
+  });
+  assert.deepEqual(ownAddress("::1"), {
+    host: "::1",
+    port: 8485,
+    text: "[::1]:8485",
+    listenHost: ownAddress("[::1]:5").listenHost,
+  });
+  for (const bad of ["", "a b", "x:99999", "http://x"])
+    assert.throws(() => ownAddress(bad), { code: "INVALID_CONFIG" });
+});

@@ -1,0 +1,78 @@
+import { join, resolve } from "node:path";
+import { CaissonError } from "@caisson/model";
+import { openNode } from "@caisson/node";
+import { NodeEvents, serveNode } from "@caisson/node-link";
+import type { Logger } from "pino";
+import { ensureBaseImage } from "../base-image/index.ts";
+import type { Config } from "../config.ts";
+import { lockDataDirectory, makeDataDirectory } from "../data-directory.ts";
+import { explainListening, requireFreeAddress } from "../listen-address.ts";
+import { nodeOptions } from "../node-options.ts";
+import { ensureMembership } from "./membership.ts";
+import { ownAddress } from "./node-address.ts";
+
+/** When no server has connected by then, the log says where it is looked for. */
+const LONELY_MS = 30_000;
+const ADDRESS_SETTING = "--address HOST:PORT (`node.address` in caisson.toml)";
+
+export interface NodeProcess {
+  readonly nodeId: string;
+  /** `HOST:PORT`, where the server reaches it. */
+  readonly address: string;
+  /** Ends every sandbox, releases everything. */
+  close(): Promise<void>;
+}
+
+export interface NodeProcessOptions {
+  /** Null: it has joined before. */
+  readonly joinToken: string | null;
+  /** `HOST` or `HOST:PORT`; null: as the settings say. */
+  readonly address: string | null;
+}
+
+/**
+ * The process of a node on a machine of its own: the node of this host, served to the servers of the installation that it belongs to. It has no database, and decides nothing. What is acquired first is
+ * released last, also when a later part fails.
+ */
+export async function startNode(config: Config, options: NodeProcessOptions, logger: Logger): Promise<NodeProcess> {
+  await using undo = new AsyncDisposableStack();
+  if (config.databaseUrl !== null)
+    throw new CaissonError("INVALID_CONFIG", `A node has no database: remove "database" from ${config.configPath}`);
+  const directory = resolve(config.dataDirectory);
+  await makeDataDirectory(directory);
+  undo.use(await lockDataDirectory(directory));
+  const { text: address, listenHost, port } = ownAddress(options.address ?? config.node.address);
+  await explainAddress(() => requireFreeAddress(listenHost ?? "0.0.0.0", port));
+  const { regions } = config;
+  const { nodeId, certificate, key, authority } = await ensureMembership(directory, {
+    token: options.joinToken,
+    address,
+    regions,
+  });
+  const baseImageFile = await ensureBaseImage({
+    cacheDirectory: join(config.cacheDirectory, "images"),
+    onProgress: (progress) => logger.info({ progress }, progress.message),
+  });
+  const events = new NodeEvents();
+  const node = undo.use(
+    await openNode({ ...nodeOptions(config, directory, baseImageFile), logger, takeEvent: events.take }),
+  );
+  const credentials = { cert: certificate, key, authority };
+  const served = undo.use(
+    await explainAddress(() => serveNode({ node, events, credentials, host: listenHost, port, logger })),
+  );
+  const lonely = setTimeout(() => {
+    if (served.hasControl()) return;
+    logger.warn(
+      { nodeId, address },
+      `no server has connected for ${LONELY_MS / 1000} s: it looks for this node at ${address}. Is a firewall in between? On the server, see: caisson nodes show ${nodeId}`,
+    );
+  }, LONELY_MS);
+  undo.defer(() => clearTimeout(lonely));
+  const resources = undo.move();
+  return { nodeId, address, close: () => resources.disposeAsync() };
+
+  function explainAddress<T>(listen: () => Promise<T>): Promise<T> {
+    return explainListening(listenHost ?? "0.0.0.0", port, listen, ADDRESS_SETTING);
+  }
+}

@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { after, before, suite, test } from "node:test";
+import { Client, Sandbox } from "@deno/sandbox";
+import { TestClient } from "./support/client.ts";
+import { eventually } from "./support/eventually.ts";
+import { freePort } from "./support/free-port.ts";
+import { TestNodeProcess } from "./support/node-process.ts";
+import { TestServer } from "./support/server.ts";
+
+interface NodeShown {
+  readonly id: string;
+  readonly state: string;
+  readonly regions: readonly string[];
+  readonly generation: number;
+  readonly address: string;
+}
+
+interface SandboxShown {
+  readonly status: string;
+  readonly stopReason: string | null;
+}
+
+const NODES = "/api/v1/nodes";
+const TOKENS = `${NODES}/tokens`;
+/** The server's own node has `ord`, the other machine `ams`. */
+const REGION = "ams";
+
+/** A server with a node of its own, and a node in another process, which is to the server as another machine. */
+suite("a server and a node on another machine", { timeout: 600_000 }, () => {
+  let server: TestServer;
+  let client: TestClient;
+  let node: TestNodeProcess;
+
+  before(async () => {
+    server = await TestServer.start({ settings: "[sandboxes]\nwarm_sandboxes = 0\n" });
+    Object.assign(process.env, server.clientEnv());
+    client = new TestClient(server);
+    node = await TestNodeProcess.create({
+      address: `127.0.0.1:${await freePort()}`,
+      settings: `regions = ["${REGION}"]\n[sandboxes]\nwarm_sandboxes = 0\n`,
+    });
+  });
+  after(async () => {
+    await node?.[Symbol.asyncDispose]();
+    await server?.[Symbol.asyncDispose]();
+  });
+
+  const isLive = (generation: number) =>
+    eventually(
+      `generation ${generation} of the node`,
+      async () => {
+        const shown = (await client.rest<NodeShown[]>("GET", NODES)).find(({ id }) => id === node.nodeId);
+        return shown?.state === "live" && shown.generation === generation ? shown : null;
+      },
+      60_000,
+    );
+  const show = (id: string) => client.extended<SandboxShown>("GET", `/api/v3/sandbox/${id}`);
+  /** Until the node takes sandboxes again: what ran there before is settled then. */
+  const create = (options: Parameters<typeof Sandbox.create>[0]) =>
+    eventually(
+      "a sandbox on the node",
+      () => Sandbox.create({ region: REGION as never, ...options }).catch(() => null),
+      60_000,
+    );
+
+  test("a machine joins with a token, which no second one can use", async () => {
+    const { token, id } = await client.rest<{ token: string; id: string }>("POST", TOKENS, { expires_seconds: 600 });
+    await assert.rejects(node.start(), /is no node yet\. Run \\?"caisson nodes tokens create/);
+    await node.start(token);
+    const shown = await isLive(1);
+    assert.deepEqual(shown.regions, [REGION]);
+    await using second = await TestNodeProcess.create({ address: `127.0.0.1:${await freePort()}` });
+    await assert.rejects(second.start(token), /The token was used by another machine/);
+    const [listed] = await client.rest<{ id: string; node_id: string }[]>("GET", TOKENS);
+    assert.deepEqual([listed?.id, listed?.node_id], [id, node.nodeId]);
+    const revoked = await client.rest<{ token: string; id: string }>("POST", TOKENS, {});
+    await client.rest("DELETE", `${TOKENS}/${revoked.id}`);
+    await assert.rejects(second.start(revoked.token), /This server has no such token/);
+    const [code] = await client.refused("POST", "/v3/nodes/join", { signing_request: "x", address: "a:1" });
+    assert.equal(code, "400 INVALID_REQUEST");
+  });
+
+  test("a volume and a sandbox are made there, and used as any", async () => {
+    const volume = await client.createVolume("remote", { region: REGION });
+    const sandbox = await create({ timeout: "10m", volumes: { "/data": volume.slug } });
+    await sandbox.fs.writeTextFile("/data/file", "over the network");
+    const child = await sandbox.spawn("sh", {
+      args: ["-c", "cat /data/file; head -c 3000000 /dev/zero"],
+      stdout: "piped",
+    });
+    const { stdout } = await child.output();
+    assert.equal(stdout?.length, "over the network".length + 3_000_000);
+    await client.snapshot(volume.slug, "remote-snapshot");
+    await sandbox.kill();
+    const copy = await client.createVolume("remote-copy", { region: REGION, from: "remote-snapshot" });
+    const reader = await create({ timeout: "10m", volumes: { "/data": copy.slug } });
+    assert.equal(await reader.fs.readTextFile("/data/file"), "over the network");
+    await reader.kill();
+  });
+
+  test("a server that starts again takes up the sandboxes that the node has", async () => {
+    const sandbox = await create({ timeout: "30m", volumes: { "/data": "remote" } });
+    await sandbox.fs.writeTextFile("/data/counted", "0");
+    const { id } = sandbox;
+    await sandbox.spawn("sh", { args: ["-c", "while :; do date +%s%N >/data/counted; sleep 0.1; done"] });
+    await server.kill();
+    await server.start();
+    Object.assign(process.env, server.clientEnv());
+    await isLive(1);
+    const again = await eventually("the sandbox", () => Sandbox.connect({ id }).catch(() => null), 60_000);
+    const counted = await again.fs.readTextFile("/data/counted");
+    await eventually("its process", async () =>
+      (await again.fs.readTextFile("/data/counted")) === counted ? null : true,
+    );
+    assert.equal((await show(id)).status, "running");
+    await again.kill();
+    await eventually("its end", async () => ((await show(id)).status === "stopped" ? true : null));
+  });
+
+  test("a node that is killed comes back with its volumes, and its sandboxes end as lost", async () => {
+    const sandbox = await create({ timeout: "30m", volumes: { "/data": "remote" } });
+    await sandbox.fs.writeTextFile("/data/kept", "kept");
+    const flushed = await sandbox.spawn("sync", {});
+    await flushed.status;
+    await node.kill();
+    const [code, message] = await eventually(
+      "the refusal",
+      async () => {
+        const refused = await client.refused("POST", "/api/v2/volumes", {
+          slug: "none",
+          region: REGION,
+          capacity: "300MB",
+        });
+        return refused[0] === "503 NODE_UNAVAILABLE" ? refused : null;
+      },
+      60_000,
+    );
+    assert.equal(code, "503 NODE_UNAVAILABLE", message);
+    await node.start();
+    await isLive(2);
+    await eventually(
+      "the end of the lost sandbox",
+      async () => ((await show(sandbox.id)).stopReason === "node-lost" ? true : null),
+      60_000,
+    );
+    const reader = await create({ timeout: "10m", volumes: { "/data": "remote" } });
+    assert.equal(await reader.fs.readTextFile("/data/kept"), "kept");
+    await reader.kill();
+  });
+
+  test("what the server's own node has goes on while the other one is gone", async () => {
+    await node.stop();
+    await using sandbox = await new Client().volumes.list().then(() => Sandbox.create());
+    const child = await sandbox.spawn("true", {});
+    assert.equal((await child.status).code, 0);
+    await node.start();
+    await isLive(3);
+  });
+});

@@ -1,0 +1,110 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { openServerLog } from "./server-log.ts";
+
+const root = join(import.meta.dirname, "../..");
+const START_TIMEOUT_MS = testTimeoutMs(300_000);
+
+export interface TestNodeOptions {
+  /** `HOST:PORT`, where the server reaches it. */
+  readonly address: string;
+  /** Contents of caisson.toml. */
+  readonly settings?: string;
+}
+
+/** The process of a node in namespaces and with a data directory of its own, as on another machine. */
+export class TestNodeProcess implements AsyncDisposable {
+  readonly dataDirectory: string;
+  readonly #address: string;
+  #process: ChildProcess | null = null;
+  #output: string[] = [];
+  /** What it was ready with last. */
+  nodeId = "";
+
+  private constructor(dataDirectory: string, address: string) {
+    this.dataDirectory = dataDirectory;
+    this.#address = address;
+  }
+
+  static async create({ address, settings = "" }: TestNodeOptions): Promise<TestNodeProcess> {
+    const node = new TestNodeProcess(await mkdtemp(join(tmpdir(), "caisson-node-")), address);
+    await writeFile(join(node.dataDirectory, "caisson.toml"), settings);
+    return node;
+  }
+
+  /** Rejects with what it said when it ends before it is ready. */
+  async start(joinToken?: string): Promise<void> {
+    const joining = joinToken === undefined ? [] : ["--join", joinToken];
+    const child = spawn(
+      join(root, "scripts/isolate.sh"),
+      [
+        process.execPath,
+        join(root, "packages/server/src/main.ts"),
+        ...["serve", "--role", "node", "--data", this.dataDirectory, "--address", this.#address],
+        ...joining,
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], env: process.env },
+    );
+    this.#process = child;
+    this.#output = [];
+    const keep = openServerLog();
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      this.#output.push(line);
+      keep(line);
+    });
+    const ready = Promise.withResolvers<string>();
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const id = /^Node (\S+) is ready at/.exec(line)?.[1];
+      if (id !== undefined) ready.resolve(id);
+    });
+    child.once("close", (code) => ready.reject(new Error(`The node exited with ${code}:\n${this.logText()}`)));
+    const timer = setTimeout(
+      () => ready.reject(new Error(`The node is not ready:\n${this.logText()}`)),
+      START_TIMEOUT_MS,
+    );
+    try {
+      this.nodeId = await ready.promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  logText(): string {
+    return this.#output.join("\n");
+  }
+
+  stop(): Promise<number | null> {
+    return this.#end("SIGTERM");
+  }
+
+  kill(): Promise<number | null> {
+    return this.#end("SIGKILL");
+  }
+
+  /** Ends it, removes its data, and fails when anything of it is left on the host. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    await rm(this.dataDirectory, { recursive: true, force: true });
+    await assertNoLeaks({
+      directory: this.dataDirectory,
+      instance: createHash("sha256").update(join(this.dataDirectory, "run")).digest("hex").slice(0, 10),
+    });
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.#process;
+    this.#process = null;
+    if (child === null) return null;
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill(signal);
+      await once(child, "exit");
+    }
+    return child.exitCode;
+  }
+}
