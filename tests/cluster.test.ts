@@ -148,8 +148,10 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     await reader.kill();
   });
 
-  test("what the server's own node has goes on while the other one is gone", async () => {
+  test("a node that is stopped has its sandboxes ended first, and what the server's own node has goes on", async () => {
+    const ended = await create({ timeout: "30m" });
     await node.stop();
+    assert.equal((await show(ended.id)).stopReason, "server-stopped");
     await using sandbox = await new Client().volumes.list().then(() => Sandbox.create());
     const child = await sandbox.spawn("true", {});
     assert.equal((await child.status).code, 0);

@@ -11,7 +11,6 @@ import type {
   ImportSpec,
   Node,
   NodeDescription,
-  NodeEvent,
   SandboxSpec,
   StartedSandbox,
   TakeNodeEvent,
@@ -24,6 +23,7 @@ import { CONNECTION_WINDOW_BYTES, MAX_JSON_BYTES, SESSION_OPTIONS } from "./limi
 import { decodeError, explainConnectionError } from "./link-error.ts";
 import { LinkStream } from "./link-stream.ts";
 import { DEADLINES_MS, type PlainMethod } from "./methods.ts";
+import type { LinkEvent } from "./node-events.ts";
 import { readPieces, writePieces } from "./pieces.ts";
 import type { LinkLogger } from "./serve-node.ts";
 import { breakOff, watchPeer } from "./watch-peer.ts";
@@ -50,6 +50,8 @@ export interface LinkedNodeOptions {
   /** Asked before each try to connect, so that a certificate may be renewed. */
   readonly credentials: () => Promise<LinkCredentials>;
   readonly takeEvent: TakeNodeEvent;
+  /** The node's process ends: its sandboxes are to be ended now. Resolves when they are. */
+  readonly onStopping: () => Promise<void>;
   /**
    * A connection stands. A run that is new to this object takes no call but `describe` until `begin` has been called; one that it knows goes on at once. Events come from then on.
    */
@@ -449,9 +451,10 @@ export class LinkedNode implements Node, AsyncDisposable {
   }
 
   #takeEvent(stream: ClientHttp2Stream, body: Buffer): void {
-    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: NodeEvent };
-    this.#options
-      .takeEvent(event)
+    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: LinkEvent };
+    const { takeEvent, onStopping } = this.#options;
+    const taken = event.kind === "node-stopping" ? onStopping() : takeEvent(event);
+    taken
       .then(
         () => null,
         (error: unknown) => String(error),

@@ -12,6 +12,8 @@ export function watchPeer(session: Http2Session, onSilent: () => void): void {
   let heardBytes = -1;
   let silentTicks = 0;
   const timer = setInterval(() => {
+    // Between its end and the event of that a session has no socket.
+    if (session.destroyed) return clearInterval(timer);
     const { bytesRead } = session.socket;
     silentTicks = bytesRead === heardBytes ? silentTicks + 1 : 0;
     heardBytes = bytesRead;
