@@ -55,11 +55,11 @@ const record = (name: string, value: number) => samples.set(name, [...(samples.g
 for (let round = 0; round < ROUNDS; round += 1)
   for (const [way, open] of Object.entries(ways)) {
     record(`${way}, MiB/s`, TOTAL_BYTES / MIB / ((await timed(() => stream(open()))) / 1000));
-    record(`${way}, message and answer, ms`, await pingPong(open()));
+    record(`${way}, message and answer, µs`, 1000 * (await pingPong(open())));
     if (way === "linked") {
       const times: number[] = [];
       for (let index = 0; index < MESSAGES; index += 1) times.push(await timed(() => opened.link.ownEnd("sbx_ord_a")));
-      record("a call, ms", median(times));
+      record("a call, µs", 1000 * median(times));
     }
   }
 const medians = Object.fromEntries([...samples].map(([name, values]) => [name, median(values)]));

@@ -358,7 +358,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         this.#link = link;
         told = "";
         logger.info({ nodeId }, "connected to the node");
-        const closed = once(link.session, "close");
+        const closed = new Promise<void>((resolve) => link.session.once("close", () => resolve()));
         if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
         onConnected(link.description);
         await closed;
