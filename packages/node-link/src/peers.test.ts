@@ -190,6 +190,7 @@ suite("a peer that says farewell and stays", () => {
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => control,
       takeEvent: async () => {},
+      onStopping: async () => {},
       onConnected: () => {
         count++;
         if (count === 2) again.resolve();
