@@ -10,6 +10,7 @@ import { beginNode } from "../app/nodes/node-begin.ts";
 import { type ConnectedNode, connectedNode } from "../app/nodes/node-directory.ts";
 import type { OpenRemoteNode, RemoteNode } from "../app/nodes/remote-node.ts";
 import { adoptSandboxes } from "../app/sandboxes/sandbox-adopt.ts";
+import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { LEASE_MS, NodeLease } from "./node-lease.ts";
 import { startNodeJobs } from "./periodic.ts";
 import { recover } from "./recover.ts";
@@ -45,6 +46,7 @@ export class LedNode implements AsyncDisposable {
       nodeId,
       address: async () => requireNodeAddress((await this.#row()).address),
       takeEvent: (event) => takeNodeEvent(app, nodeId, event),
+      onStopping: () => this.#endSandboxes(),
       onConnected: (description) => this.#onConnected(description),
       onLost: () => this.#connection.abort(),
     });
@@ -62,6 +64,11 @@ export class LedNode implements AsyncDisposable {
     // Calls that are under way fail, so that nothing waits for them.
     await this.#remote[Symbol.asyncDispose]();
     await this.#work;
+  }
+
+  async #endSandboxes(): Promise<void> {
+    const all = this.#app.live.all().filter(({ record }) => record.owner.nodeId === this.#nodeId);
+    await Promise.all(all.map((live) => endSandbox(this.#app, live, "server-stopped")));
   }
 
   #onConnected(description: NodeDescription): void {
