@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { openPostgresStore, openSqliteStore, type Store } from "@caisson/database";
 import { PostgresServer, SAMPLE_OWNER, sampleNode } from "@caisson/database/testing";
 import { median, printTable, quantile, timed, writeResults } from "./support/report.ts";
-import { storeCalls } from "./support/store-calls.ts";
+import { MANY_NODES, MANY_NODES_REGION, storeCalls } from "./support/store-calls.ts";
 
 /**
  * Every call of the store on SQLite and on PostgreSQL, among a million disks of one organization, a million lines of the trail and 100,000 ended
@@ -62,6 +62,8 @@ function show(milliseconds: number | undefined): string {
 async function measure(store: Store): Promise<Readonly<Record<string, Figures>>> {
   const figures: Record<string, Figures> = {};
   const { id: nodeId, generation } = await store.nodes.begin(sampleNode(), 3_600_000);
+  for (let index = 0; index < MANY_NODES; index += 1)
+    await store.nodes.begin(sampleNode({ id: `nod_many_${index}`, regions: [MANY_NODES_REGION] }), 3_600_000);
   for (const [name, run] of Object.entries(storeCalls(store, COUNT, { nodeId, generation }))) {
     const samples: number[] = [];
     for (let round = 0; round < ROUNDS; round += 1) {

@@ -1,8 +1,12 @@
 import type { AuditEvent, NewDisk, Owner, Store } from "@caisson/database";
-import { sampleDisk, sampleSandbox } from "@caisson/database/testing";
+import { sampleDisk, sampleNode, sampleSandbox } from "@caisson/database/testing";
 
 /** Prepares a call, of a round, and returns it; only the call itself is measured. */
 export type StoreCall = (round: number) => Promise<() => Promise<unknown>>;
+
+/** Nodes of a region of their own, for the choice among many. */
+export const MANY_NODES = 500;
+export const MANY_NODES_REGION = "many";
 
 const PLACES = { perOrganization: 1e6, kept: 0, keptEach: 1 };
 const USAGE = {
@@ -18,7 +22,7 @@ const USAGE = {
 export function storeCalls(store: Store, count: number, owner: Owner): Readonly<Record<string, StoreCall>> {
   /** The next run of the node: what a start reads. */
   const later = { ...owner, generation: owner.generation + 1 };
-  const { nodes, disks, sandboxes, organizations, events } = store;
+  const { nodes, joining, disks, sandboxes, organizations, events } = store;
   const run = `${Date.now().toString(36)}`;
   let made = 0;
 
@@ -112,6 +116,10 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
       const disk = newDisk();
       return () => disks.reserve(disk);
     },
+    "disks.reserve anywhere": async () => {
+      const disk = { ...newDisk(), owner: null };
+      return () => disks.reserve(disk);
+    },
     "disks.reserve with a key": async () => {
       const disk = newDisk();
       return () => disks.reserve(disk, { key: disk.id, requestHash: hash });
@@ -145,18 +153,39 @@ export function storeCalls(store: Store, count: number, owner: Owner): Readonly<
     "disks.listIds (a start of the server)": plain(() => disks.listIds(owner.nodeId)),
     "disks.expireIdempotencyKeys": plain(() => disks.expireIdempotencyKeys(0)),
     "nodes.renew": plain(() => nodes.renew(owner, 3_600_000, { ord: 1e12 })),
+    "nodes.begin, of the run that began last": async () => {
+      const node = sampleNode({ id: "nod_bench", regions: ["elsewhere"] });
+      await nodes.begin(node, 3_600_000);
+      return () => nodes.begin(node, 3_600_000);
+    },
     "nodes.list": plain(() => nodes.list()),
+    "joining.join": async () => {
+      made += 1;
+      const [token, nodeId] = [Buffer.from(`${run}${made}`), `nod_${run}${made}`];
+      await joining.createToken({ id: `jtk_${run}${made}`, region: "elsewhere" }, token, 60_000, event("jtk"));
+      return () => joining.join(token, { nodeId, keyFingerprint: "SHA256:x", address: "127.0.0.1:1" }, event(nodeId));
+    },
     "sandboxes.reserve with a volume": async () => {
       const [sandbox, volumeId] = [newSandbox(), await ready()];
       return () => sandboxes.reserve(sandbox, [{ volumeId, isReadOnly: false }], PLACES);
     },
+    "sandboxes.reserve without disks": async () => {
+      const sandbox = newSandbox();
+      return () => sandboxes.reserve(sandbox, [], PLACES);
+    },
+    [`sandboxes.reserve on one of ${MANY_NODES} nodes`]: async () => {
+      const sandbox = { ...newSandbox(), region: MANY_NODES_REGION };
+      return () => sandboxes.reserve(sandbox, [], PLACES);
+    },
     "sandboxes.commit": on(starting, (id) => sandboxes.commit(id, event(id))),
     "sandboxes.setStopAt": on(starting, (id) => sandboxes.setStopAt(id, Date.now())),
+    "sandboxes.setKeepUntil": on(starting, (id) => sandboxes.setKeepUntil(id, Date.now())),
     "sandboxes.beginEnd": on(starting, (id) => sandboxes.beginEnd(id, "killed")),
     "sandboxes.finish": on(starting, (id) => sandboxes.finish(id, "killed", Date.now(), event(id))),
     "sandboxes.get": plain(() => sandboxes.get("org", `sbx_ord_${count / 2}`)),
     "sandboxes.list": plain(() => sandboxes.list("org", 100)),
     "sandboxes.listLeft": plain(() => sandboxes.listLeft(later)),
+    "sandboxes.listRunning": plain(() => sandboxes.listRunning(owner)),
     "sandboxes.holds": plain(() => sandboxes.holds(`sbx_ord_${count / 2}`)),
     "sandboxes.holders": plain(() => sandboxes.holders(`vol_ord_${count / 2}`)),
     "sandboxes.writers of 31": plain(() =>

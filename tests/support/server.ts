@@ -22,6 +22,8 @@ export interface TestServerOptions {
   readonly dataDirectory?: string;
   /** Default: any free port of 127.0.0.1. */
   readonly listen?: string;
+  /** `control`: without a node of its own, and without what that needs. Default: `all`. */
+  readonly role?: "all" | "control";
   /** Another working tree, whose server it is. Default: this one. */
   readonly tree?: string;
 }
@@ -31,6 +33,7 @@ export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
   readonly #env: Readonly<Record<string, string>>;
   readonly #listen: string;
+  readonly #role: "all" | "control";
   readonly #tree: string;
   #settings = "";
   #process: ChildProcess | null = null;
@@ -38,9 +41,13 @@ export class TestServer implements AsyncDisposable {
   endpoint = "";
   token = "";
 
-  private constructor(dataDirectory: string, { env = {}, listen = "127.0.0.1:0", tree = root }: TestServerOptions) {
+  private constructor(
+    dataDirectory: string,
+    { env = {}, listen = "127.0.0.1:0", role = "all", tree = root }: TestServerOptions,
+  ) {
     this.dataDirectory = dataDirectory;
     this.#listen = listen;
+    this.#role = role;
     this.#env = env;
     this.#tree = tree;
   }
@@ -68,12 +75,15 @@ export class TestServer implements AsyncDisposable {
 
   /** Starts the process again after `stop` or `kill`, on the same data. */
   async start(): Promise<void> {
+    const isolate = this.#role === "control" ? [] : [join(this.#tree, "scripts/isolate.sh")];
+    const [program = "", ...command] = [...isolate, process.execPath];
     const child = spawn(
-      join(this.#tree, "scripts/isolate.sh"),
+      program,
       [
-        process.execPath,
+        ...command,
         join(this.#tree, "packages/server/src/main.ts"),
         "serve",
+        ...(this.#role === "all" ? [] : ["--role", this.#role]),
         "--data",
         this.dataDirectory,
         "--listen",

@@ -532,6 +532,23 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
       assert.deepEqual(await store.sandboxes.list(organizationId, 10), []);
     });
 
+    test("sandboxes are listed live ones first, and the newest first of each, as many as are asked for", async () => {
+      const made = Array.from({ length: 6 }, (_, index) => sandbox({ labels: { part: String(index % 2) } }));
+      for (const one of made) await store.sandboxes.reserve(one, [], places(10));
+      await store.sandboxes.reserve(sandbox({ organizationId: "org_b" }), [], places(10));
+      for (const index of [1, 2, 5])
+        await store.sandboxes.finish(made[index]?.id ?? "", "killed", 10 - index, event(made[index]?.id ?? ""));
+      const listed = async (limit: number, labels?: Record<string, string>) =>
+        (await store.sandboxes.list(organizationId, limit, labels)).map(({ id }) =>
+          made.findIndex((one) => one.id === id),
+        );
+      assert.deepEqual(await listed(10), [4, 3, 0, 5, 2, 1]);
+      assert.deepEqual(await listed(4), [4, 3, 0, 5]);
+      assert.deepEqual(await listed(2), [4, 3]);
+      assert.deepEqual(await listed(10, { part: "1" }), [3, 5, 1]);
+      assert.deepEqual(await listed(10, { part: "2" }), []);
+    });
+
     test("a session that is extended has the latest end that it was promised, until it has ended", async () => {
       const session = sandbox();
       await store.sandboxes.reserve(session, [], places(10));

@@ -61,7 +61,8 @@ export const ERRORS = {
   NODE_UNAVAILABLE: {
     status: 503,
     recovery:
-      "Do what the message says of the node: `caisson nodes undrain` ends draining, and `caisson nodes list` shows which are live.",
+      "Do what the message says of the node: `caisson nodes list` shows which are live and connected, and `caisson nodes undrain` ends draining.",
+    retryAfterSeconds: 5,
   },
   SERVER_FULL: {
     status: 503,

@@ -48,12 +48,12 @@ export class LinkStream extends Duplex {
       else if (!isRefused) this.destroy(lost());
     });
     stream.once("response", ({ ":status": status }) => {
-      clearTimeout(timer);
       if (status !== 200) {
         isRefused = true;
         void readError(stream).then((error) => this.destroy(error));
         return;
       }
+      clearTimeout(timer);
       resolve();
       stream.on("data", (bytes: Buffer) => {
         if (!this.push(bytes)) stream.pause();

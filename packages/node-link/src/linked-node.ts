@@ -12,7 +12,6 @@ import type {
   ImportSpec,
   Node,
   NodeDescription,
-  NodeEvent,
   SandboxSpec,
   StartedSandbox,
   TakeNodeEvent,
@@ -25,6 +24,7 @@ import { CONNECTION_WINDOW_BYTES, MAX_JSON_BYTES, SESSION_OPTIONS } from "./limi
 import { decodeError, explainConnectionError } from "./link-error.ts";
 import { LinkStream } from "./link-stream.ts";
 import { DEADLINES_MS, type PlainMethod } from "./methods.ts";
+import type { LinkEvent } from "./node-events.ts";
 import { readPieces, writePieces } from "./pieces.ts";
 import type { LinkLogger } from "./serve-node.ts";
 import { breakOff, watchPeer } from "./watch-peer.ts";
@@ -38,6 +38,8 @@ const LONGEST_PAUSE_MS = 10_000;
 const GOOD_CONNECTION_MS = 10_000;
 /** How long a start that was aborted is waited for; ending the sandbox waits for the rest. */
 const ABORT_WAIT_MS = 30_000;
+/** Events that are being taken; a node that tells faster waits. */
+const MAX_EVENTS_AT_ONCE = 64;
 
 export interface NodeAddress {
   readonly host: string;
@@ -51,6 +53,8 @@ export interface LinkedNodeOptions {
   /** Asked before each try to connect, so that a certificate may be renewed. */
   readonly credentials: () => Promise<LinkCredentials>;
   readonly takeEvent: TakeNodeEvent;
+  /** The node's process ends: its sandboxes are to be ended now. Resolves when they are. */
+  readonly onStopping: () => Promise<void>;
   /**
    * A connection stands. A run that is new to this object takes no call but `describe` until `begin` has been called; one that it knows goes on at once. Events come from then on.
    */
@@ -160,6 +164,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       const { value: head } = await frames.next().catch(() => ({ value: undefined }));
       if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
       const { sizeBytes, fileSystem } = JSON.parse(head.body.toString()) as DiskExport;
+      if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw this.#lost("exportDisk");
       deadline.pause();
       const lost = () => this.#lost("exportDisk");
       return {
@@ -172,6 +177,7 @@ export class LinkedNode implements Node, AsyncDisposable {
             return told;
           };
           const pieces = readPieces(frames, decode);
+          let endOffset = 0;
           for (;;) {
             deadline.restart();
             const next = await pieces.next().catch(() => {
@@ -179,6 +185,11 @@ export class LinkedNode implements Node, AsyncDisposable {
             });
             deadline.pause();
             if (next.done) return;
+            const { offset, bytes } = next.value;
+            // Who reads them relies on their order and bounds, and a node may be in foreign hands.
+            if (bytes.length === 0 || offset < endOffset || offset + bytes.length > sizeBytes)
+              throw new Error("the node sends pieces that are not of the snapshot: look at its log");
+            endOffset = offset + bytes.length;
             yield next.value;
           }
         },
@@ -358,7 +369,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         this.#link = link;
         told = "";
         logger.info({ nodeId }, "connected to the node");
-        const closed = once(link.session, "close");
+        const closed = new Promise<void>((resolve) => link.session.once("close", () => resolve()));
         if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
         onConnected(link.description);
         await closed;
@@ -407,6 +418,9 @@ export class LinkedNode implements Node, AsyncDisposable {
         );
       if (answer.error !== undefined)
         throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
+      const { value } = answer;
+      if (!isDescription(value))
+        throw new LinkProblem("it describes itself in a way that is not known here: give it the version of the server");
       const onClosing = () => breakOff(session, socket);
       this.#closing.signal.addEventListener("abort", onClosing, { once: true });
       session.once("close", () => this.#closing.signal.removeEventListener("abort", onClosing));
@@ -414,7 +428,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
         breakOff(session, socket);
       });
-      return { session, socket, description: answer.value as NodeDescription, isReceivingEvents: false };
+      return { session, socket, description: value, isReceivingEvents: false };
     } catch (error) {
       session.on("error", () => {});
       session.destroy();
@@ -442,7 +456,12 @@ export class LinkedNode implements Node, AsyncDisposable {
       return;
     }
     try {
-      for await (const { body } of readFrames(stream)) this.#takeEvent(stream, body);
+      const taking = new Set<Promise<void>>();
+      for await (const { body } of readFrames(stream)) {
+        const taken = this.#takeEvent(stream, body).finally(() => taking.delete(taken));
+        taking.add(taken);
+        if (taking.size >= MAX_EVENTS_AT_ONCE) await Promise.race(taking);
+      }
     } catch (error) {
       logger.warn({ err: error, nodeId }, "the events of the node were cut off");
     }
@@ -450,22 +469,31 @@ export class LinkedNode implements Node, AsyncDisposable {
     breakOff(link.session, link.socket);
   }
 
-  #takeEvent(stream: ClientHttp2Stream, body: Buffer): void {
-    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: NodeEvent };
-    this.#options
-      .takeEvent(event)
-      .then(
-        () => null,
-        (error: unknown) => String(error),
-      )
-      .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
-      // The node tells it again on the next connection.
-      .catch(() => {});
+  #takeEvent(stream: ClientHttp2Stream, body: Buffer): Promise<void> {
+    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: LinkEvent };
+    const { takeEvent, onStopping } = this.#options;
+    const taken = event.kind === "node-stopping" ? onStopping() : takeEvent(event);
+    return (
+      taken
+        .then(
+          () => null,
+          (error: unknown) => String(error),
+        )
+        .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
+        // The node tells it again on the next connection.
+        .catch(() => {})
+    );
   }
 }
 
 /** Its message is the end of a sentence. */
 class LinkProblem extends Error {}
+
+/** As far as this object and whoever is told of the connection look at it at once. */
+function isDescription(value: unknown): value is NodeDescription {
+  const { runId, regions } = (value ?? {}) as Partial<Record<keyof NodeDescription, unknown>>;
+  return typeof runId === "string" && runId.length > 0 && runId.length <= 100 && Array.isArray(regions);
+}
 
 interface Deadline {
   restart(): void;

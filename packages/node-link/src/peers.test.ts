@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { suite, test } from "node:test";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
-import type { Node } from "@caisson/node";
+import type { Node, NodeDescription } from "@caisson/node";
 import { type Installation, makeInstallation, openLink, partialNode, TEST_NODE_ID } from "../testing/index.ts";
 import { CONTROL_NAME, type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { LinkedNode } from "./linked-node.ts";
@@ -24,6 +24,7 @@ async function problemOf(port: number, credentials: LinkCredentials, nodeId = TE
     address: async () => ({ host: "127.0.0.1", port }),
     credentials: async () => credentials,
     takeEvent: async () => {},
+    onStopping: async () => {},
     onConnected: () => told.resolve(null),
     onLost: () => {},
     logger: { info() {}, warn: (details) => told.resolve(String((details as { reason?: string }).reason)) },
@@ -189,6 +190,7 @@ suite("a peer that says farewell and stays", () => {
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => control,
       takeEvent: async () => {},
+      onStopping: async () => {},
       onConnected: () => {
         count++;
         if (count === 2) again.resolve();
@@ -225,6 +227,69 @@ suite("a peer that says farewell and stays", () => {
   });
 });
 
+suite("a node in foreign hands", () => {
+  test("cannot give pieces that are out of order or beyond the end of its snapshot", async () => {
+    const piecesOf = async (...offsets: number[]): Promise<number> => {
+      const node = partialNode({
+        exportDisk: async () => ({
+          sizeBytes: 8192,
+          fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: 8192 },
+          async *pieces() {
+            for (const offset of offsets) yield { offset, bytes: Buffer.alloc(4096, 1) };
+          },
+          async [Symbol.asyncDispose]() {},
+        }),
+      });
+      await using opened = await openLink(node);
+      await using exported = await opened.link.exportDisk({ region: "ord", id: "snp_ord_a" });
+      return (await Array.fromAsync(exported.pieces())).length;
+    };
+    assert.equal(await piecesOf(0, 4096), 2);
+    for (const offsets of [[4096, 0], [0, 0], [8192], [2 ** 60]])
+      await assert.rejects(piecesOf(...offsets), /pieces that are not of the snapshot/);
+  });
+
+  test("waits when it tells more than is taken", async () => {
+    const events = new NodeEvents();
+    let asked = 0;
+    const all = Promise.withResolvers<void>();
+    const release = Promise.withResolvers<void>();
+    await using opened = await openLink(partialNode({ prepare: async () => {} }), {
+      events,
+      async takeEvent() {
+        asked++;
+        if (asked === 64) all.resolve();
+        await release.promise;
+      },
+    });
+    const told = Array.from({ length: 500 }, () => events.take({ kind: "background-error", work: "storage" }));
+    await all.promise;
+    await opened.link.prepare();
+    assert.equal(asked, 64);
+    release.resolve();
+    await Promise.all(told);
+    assert.equal(asked, 500);
+  });
+
+  test("that describes itself as nothing is not connected to", async () => {
+    const { control, node } = await makeInstallation();
+    for (const value of [null, { runId: 7, regions: [] }, { runId: "run-1" }]) {
+      await using served = await serve(node, partialNode({ describe: describer(value) }));
+      assert.match(String(await problemOf(served.port, control)), /describes itself/);
+    }
+  });
+});
+
+/** The node itself asks first, and gets what is right. */
+function describer(value: unknown): Node["describe"] {
+  let count = 0;
+  return async () => {
+    count++;
+    if (count > 1) return value as NodeDescription;
+    return { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+  };
+}
+
 suite("a node whose process is stopped or killed", () => {
   /** A node in another process, and a link to it. */
   async function openChild(installation: Installation) {
@@ -249,6 +314,7 @@ suite("a node whose process is stopped or killed", () => {
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => installation.control,
       takeEvent: async () => {},
+      onStopping: async () => {},
       onConnected: ({ runId }) => next(connected)(runId),
       onLost: () => next(lost)(),
       logger: { info() {}, warn() {} },

@@ -5,9 +5,9 @@ import { type Config, loadConfig } from "./config.ts";
 import { runDatabaseCommand } from "./database/database-commands.ts";
 import { runDoctor } from "./doctor/index.ts";
 import { startNode } from "./node-process/start-node.ts";
-import { startServer } from "./server.ts";
+import { type ServerRole, startServer } from "./server.ts";
 
-const USAGE = `usage: main.ts serve [--data DIR] [--listen HOST:PORT] [--config FILE]
+const USAGE = `usage: main.ts serve [--role all|control] [--data DIR] [--listen HOST:PORT] [--config FILE]
        main.ts serve --role node [--data DIR] [--config FILE] [--join TOKEN] [--address HOST:PORT]
        main.ts doctor [--data DIR] [--config FILE]
        main.ts database migrate|copy [--data DIR] [--config FILE]`;
@@ -35,8 +35,13 @@ async function main(): Promise<void> {
         await runNode(config, values.join ?? null, values.address ?? null);
         break;
       }
-      if (values.role !== "all" || values.join !== undefined || values.address !== undefined) return failUsage();
-      await runServer(config);
+      if (
+        (values.role !== "all" && values.role !== "control") ||
+        values.join !== undefined ||
+        values.address !== undefined
+      )
+        return failUsage();
+      await runServer(config, values.role);
       break;
     }
     case "doctor":
@@ -54,15 +59,16 @@ async function main(): Promise<void> {
   }
 }
 
-async function runServer(config: Config): Promise<void> {
+async function runServer(config: Config, role: ServerRole): Promise<void> {
   const logger = createLogger(config.logLevel);
-  const server = await startServer(config, logger, (error) => {
+  const server = await startServer(config, role, logger, (error) => {
     logger.fatal({ err: error }, "the server ends, and its sandboxes with it");
     process.exit(1);
   });
   closeAtSignal(server);
   const { endpoint } = server.credentials;
-  console.log(`Caisson is ready at ${endpoint} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`);
+  const place = role === "all" ? `region ${config.regions.join(", ")}` : "without a node of its own";
+  console.log(`Caisson is ready at ${endpoint} (${place}; data in ${config.dataDirectory})`);
   console.log(
     `Use it from another shell:  eval "$(${process.env.CAISSON_COMMAND || "caisson"} env --data ${config.dataDirectory})"`,
   );

@@ -4,6 +4,7 @@ import type { Store } from "@caisson/database";
 import { CaissonError, randomCharacters } from "@caisson/model";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
+import { parseNodeAddress } from "./app/nodes/node-address.ts";
 import { writeDurably } from "./write-durably.ts";
 
 const NAME = "node.json";
@@ -17,7 +18,8 @@ const NodeFileSchema = Type.Object({ id: Type.String({ minLength: 1 }) });
 export async function ensureNodeId(dataDirectory: string, store: Store): Promise<string> {
   const path = join(dataDirectory, NAME);
   const existing = await read(path);
-  const known = await store.nodes.list();
+  // Those that joined from other machines have their ids in directories of their own.
+  const known = (await store.nodes.list()).filter(({ address }) => parseNodeAddress(address) === null);
   const ids = known.map((node) => node.id).join(", ");
   // A start that was cut off has written the file and begun no node.
   if (existing !== null && (known.length === 0 || known.some((node) => node.id === existing))) return existing;

@@ -1,27 +1,22 @@
 import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
-import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
-import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
-import { openNode } from "@caisson/node";
+import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { LinkedNode } from "@caisson/node-link";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
-import { takeNodeEvent } from "./app/node-event.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
-import { beginNode } from "./app/nodes/node-begin.ts";
-import { connectedNode, NodeDirectory } from "./app/nodes/node-directory.ts";
+import { NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { Replicator } from "./app/replication/replicator.ts";
-import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
+import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
-import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
+import { endAllSandboxes } from "./app/sandboxes/sandbox-end-all.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
 import { TransferPlaces } from "./app/transfers/transfer-places.ts";
-import { ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { type Credentials, CredentialsFile } from "./credentials.ts";
 import { lockDataDirectory, makeDataDirectory } from "./data-directory.ts";
@@ -31,12 +26,9 @@ import { UpgradedConnections } from "./gateway/upgraded-connections.ts";
 import { buildHttp } from "./http/server.ts";
 import { clearTextWarning, explainListening, requireFreeAddress } from "./listen-address.ts";
 import { Metrics } from "./metrics/metrics.ts";
-import { ensureNodeId } from "./node-file.ts";
-import { nodeOptions } from "./node-options.ts";
+import { openOwnNode, takeUpOwnNode } from "./own-node.ts";
 import { startPreviews } from "./previews/start-previews.ts";
-import { LEASE_MS, NodeLease } from "./reconcilers/node-lease.ts";
-import { expireRows, purgeExpired, startNodeJobs, startRowJobs } from "./reconcilers/periodic.ts";
-import { recover } from "./reconcilers/recover.ts";
+import { expireRows, startRowJobs } from "./reconcilers/periodic.ts";
 import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
 import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
@@ -44,8 +36,9 @@ import { readTls, reloadTls } from "./tls.ts";
 
 /** How long a start waits for nodes on other machines; it goes on without those that take longer. */
 const REMOTE_WAIT_MS = 2_000;
-/** How long the ends of sandboxes may take when the server ends. */
-const SHUTDOWN_WAIT_MS = 15_000;
+
+/** `control`: without a node of its own, so that everything happens on other machines. */
+export type ServerRole = "all" | "control";
 
 export interface Server {
   readonly credentials: Credentials;
@@ -56,12 +49,13 @@ export interface Server {
 }
 
 /**
- * Composes the server, with the node of this host in the same process. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, a pool for each region, the credentials and the places to mount at. When another server has taken the database, or
+ * Composes the server, with the node of this host in the same process unless its role is `control`. What is acquired first is released last, also when a later part fails. The data
+ * directory holds the database, the credentials, and for that node a pool for each region and the places to mount at. When another server has taken the database, or
  * is this node now, `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
  */
 export async function startServer(
   config: Config,
+  role: ServerRole,
   logger: Logger,
   onDisplaced: (error: Error) => void,
 ): Promise<Server> {
@@ -79,33 +73,10 @@ export async function startServer(
 
   const metrics = undo.use(new Metrics());
   const live = new LiveSandboxes();
-  const baseImageFile = await ensureBaseImage({
-    cacheDirectory: join(config.cacheDirectory, "images"),
-    onProgress: (progress) => logger.info({ progress }, progress.message),
-  });
-  const nodeId = await ensureNodeId(directory, store);
-  const node = undo.use(
-    await openNode({
-      ...nodeOptions(config, directory, baseImageFile),
-      logger,
-      takeEvent: (event) => takeNodeEvent({ store, metrics, live }, nodeId, event),
-    }),
-  );
-  const description = await node.describe();
-  const { isDraining, generation } = await beginNode(
-    { config, store },
-    { id: nodeId, address: config.node.address ?? hostname(), labels: config.node.labels, description },
-    LEASE_MS,
-  );
-  if (isDraining)
-    logger.warn(
-      { nodeId },
-      `this node is being drained and takes no new sandboxes: end that with "caisson nodes undrain ${nodeId}"`,
-    );
-  const nodes = new NodeDirectory(nodeId);
-  const own = connectedNode({ nodeId, generation }, node, description);
-  nodes.add(own);
-  undo.defer(new NodeLease({ store, metrics, logger }, own, onDisplaced).start());
+  const parts = { config, directory, store, metrics, live, logger };
+  const own = role === "control" ? null : await openOwnNode(parts, undo, onDisplaced);
+  const nodes = new NodeDirectory(own?.owner.nodeId ?? null);
+  if (own !== null) nodes.add(own);
 
   const snapshotStore =
     config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
@@ -130,12 +101,8 @@ export async function startServer(
   };
   // What is tried again needs the node.
   undo.defer(() => app.persistent.close());
-  await recover(app, own, "server-restart");
-  await Promise.all([purgeExpired(app, own), expireRows(app)]).catch((error: unknown) =>
-    logger.error({ err: error }, "cannot purge; it is tried again"),
-  );
-  await node.prepare();
-  undo.defer(startNodeJobs(app, own));
+  if (own !== null) undo.defer(await takeUpOwnNode(app, own));
+  await expireRows(app).catch((error: unknown) => logger.error({ err: error }, "cannot forget old rows yet"));
   undo.defer(startRowJobs(app));
   const credentials = () => app.authority.controlCredentials();
   const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
@@ -169,24 +136,6 @@ export async function startServer(
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
   return { credentials: shown, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
-}
-
-/**
- * Ends what ends with the server: what is being created, what runs on its own host, and sessions, whose creators are cut off. What runs for a time on another machine goes on, and is taken up by
- * the next start. Waits for every end, but not for one that keeps failing: the next start closes the row.
- */
-async function endAllSandboxes(app: AppContext): Promise<void> {
-  await app.live.refuseMore();
-  const endsHere = ({ record, mode, ending }: LiveSandbox): boolean =>
-    record.owner.nodeId === app.nodes.ownId ||
-    ((mode === "session" || ending !== null) && app.nodes.find(record) !== null);
-  const [ending, staying] = [app.live.all().filter(endsHere), app.live.all().filter((live) => !endsHere(live))];
-  for (const { timer } of staying) if (timer !== null) clearTimeout(timer);
-  const ends = ending.map((live) => endSandbox(app, live, "server-stopped"));
-  await isDoneWithin(
-    Promise.all(ends).then((all) => all.every(Boolean)),
-    SHUTDOWN_WAIT_MS,
-  );
 }
 
 /** Where clients on this machine reach the server. */

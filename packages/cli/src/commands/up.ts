@@ -24,19 +24,25 @@ export function addUpCommand(program: Command): void {
     .option("--listen <host:port>", "where it listens (default: 127.0.0.1:8484, for this machine only)")
     .option("--config <file>", "its settings (default: caisson.toml in the data directory)")
     .addOption(
-      new Option("--role <role>", "all: the server, with this machine as its node; node: a node of another server")
-        .choices(["all", "node"])
+      new Option(
+        "--role <role>",
+        "all: the server, with this machine as its node; control: the server alone; node: a node of another server",
+      )
+        .choices(["all", "control", "node"])
         .default("all"),
     )
     .option("--join <token>", "a node's first start: what `caisson nodes tokens create` printed on the server")
     .option("--address <host:port>", "where the server reaches a node (default: its first address, port 8485)")
     .action(async (flags: UpFlags) => {
       requireFitting(flags);
-      await prepareHost();
+      // What decides and runs nothing needs neither root nor what sandboxes need.
+      const isAlone = flags.role === "control";
+      if (!isAlone) await prepareHost();
       // Standard output is the server's own.
       if (!isOnPath()) process.stderr.write(`${LINK_OFFER}\n`);
       // The shell's job becomes the server itself: signals, terminal and exit code need no middleman.
-      const [file, ...args] = [PATHS.isolate, process.execPath, PATHS.server, "serve", ...serverFlags(flags)];
+      const serve = [process.execPath, PATHS.server, "serve", ...serverFlags(flags)] as const;
+      const [file, ...args] = isAlone ? serve : [PATHS.isolate, ...serve];
       if (process.execve === undefined) throw new TypeError("The server runs on Linux only");
       process.execve(file, [file, ...args], process.env);
     });
@@ -44,6 +50,7 @@ export function addUpCommand(program: Command): void {
     ["caisson up", "Serve from /var/lib/caisson at 127.0.0.1:8484"],
     ["caisson up --data ./data --listen 127.0.0.1:9000", "Another directory and port"],
     ["caisson up --role node --join cjt_…", "On another machine: a node of the server that made the token"],
+    ["caisson up --role control", "The server alone: machines join it as nodes"],
     ["caisson up --config tls.toml", "For other machines: with tls.cert, tls.key and public_url in the settings"],
   ]);
 }

@@ -165,12 +165,16 @@ export function createSandboxStore(connection: Connection): SandboxStore {
 
     async list(organizationId, limit, labels) {
       const { conditions, values } = labelConditions("labels", labels);
+      // Left to itself, SQLite looks for the live ones among all that ended.
+      const part = (status: string, index: string): string =>
+        `SELECT * FROM (SELECT * FROM sandboxes INDEXED BY ${index} WHERE ${["organization_id = ?", status, ...conditions].join(" AND ")} ORDER BY sequence DESC LIMIT ?)`;
+      const partValues = [organizationId, ...values, limit];
       return connection
         .all(
-          `SELECT * FROM sandboxes WHERE ${["organization_id = ?", ...conditions].join(" AND ")}
+          `SELECT * FROM (${part("status <> 'stopped'", "sandboxes_live")} UNION ALL ${part("status = 'stopped'", "sandboxes_list")})
            ORDER BY status = 'stopped', sequence DESC LIMIT ?`,
-          organizationId,
-          ...values,
+          ...partValues,
+          ...partValues,
           limit,
         )
         .map(toSandbox);

@@ -1,10 +1,12 @@
 import { request as httpRequest } from "node:http";
 import type { Duplex } from "node:stream";
+import { CaissonError } from "@caisson/model";
 import { Type } from "typebox";
 import { Value } from "typebox/value";
 import type { AppContext } from "../app/context.ts";
 import type { Preview, PreviewTarget } from "../app/previews/preview.ts";
-import { connectInside, openAgent } from "../app/sandboxes/sandbox-connect.ts";
+import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
+import { connectInside, requireAgent } from "../app/sandboxes/sandbox-connect.ts";
 
 const LOOK_TIMEOUT_MS = 2_000;
 const ANSWER_BYTES_MAX = 1024;
@@ -14,14 +16,24 @@ const AddressSchema = Type.Object({
   port: Type.Integer({ minimum: 1, maximum: 65_535 }),
 });
 
-/** Connects to what a preview is bound to; null when nothing listens there. */
+/** Connects to what a preview is bound to. `not-listening`: nothing listens there. `unreachable`: the sandbox's node cannot be reached. */
 export async function openConnection(
   app: AppContext,
   { sandbox }: Preview,
   target: PreviewTarget,
-): Promise<Duplex | null> {
+): Promise<Duplex | "not-listening" | "unreachable"> {
+  try {
+    return (await connect(app, sandbox, target)) ?? "not-listening";
+  } catch (error) {
+    if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") return "unreachable";
+    throw error;
+  }
+}
+
+/** Null: nothing listens there. */
+async function connect(app: AppContext, sandbox: LiveSandbox, target: PreviewTarget): Promise<Duplex | null> {
   if ("port" in target) return connectInside(app, sandbox, target.port);
-  const address = await findListener(openAgent(app, sandbox), target.pid);
+  const address = await findListener(requireAgent(app, sandbox), target.pid);
   return address === null ? null : connectInside(app, sandbox, address.port, address.hostname);
 }
 

@@ -155,7 +155,7 @@ export class PreviewServer implements AsyncDisposable {
       const { target } = preview;
       if (target === null) return refuse(response, "not-bound");
       const connection = await openConnection(this.#app, preview, target);
-      if (connection === null) return refuse(response, "not-listening");
+      if (typeof connection === "string") return refuse(response, connection);
       // The client may have left meanwhile.
       if (isGone(response)) connection.destroy();
       else forwardRequest(preview, origin, connection, request, response);
@@ -177,7 +177,7 @@ export class PreviewServer implements AsyncDisposable {
       const { target } = preview;
       if (target === null) return refuseUpgrade(socket, "not-bound");
       const connection = await openConnection(this.#app, preview, target);
-      if (connection === null) return refuseUpgrade(socket, "not-listening");
+      if (typeof connection === "string") return refuseUpgrade(socket, connection);
       if (socket.destroyed) connection.destroy();
       else forwardUpgrade(preview, origin, connection, request, { socket, head });
     } catch (error) {

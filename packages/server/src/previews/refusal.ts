@@ -9,6 +9,7 @@ export type Refusal =
   | "too-many-connections"
   | "not-bound"
   | "not-listening"
+  | "unreachable"
   | "bad-answer";
 
 interface RefusalText {
@@ -30,6 +31,7 @@ const REFUSALS: Readonly<Record<Refusal, RefusalText>> = {
   "too-many-connections": { status: 503, text: "Too many connections to this sandbox at a time: try again later." },
   "not-bound": { status: 502, text: "No port is bound to this preview yet." },
   "not-listening": { status: 502, text: "Nothing in the sandbox listens on the port of this preview yet." },
+  unreachable: { status: 503, text: "The machine that this sandbox runs on cannot be reached now: try again later." },
   "bad-answer": { status: 502, text: "The server in the sandbox broke off, or its answer is not valid HTTP." },
 };
 

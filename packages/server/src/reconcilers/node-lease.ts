@@ -63,7 +63,8 @@ export class NodeLease {
     const found = await Promise.all(
       [...regions.keys()].map(async (region): Promise<[string, number][]> => {
         const capacity = await within(LOOK_MS, node.poolCapacity(region)).catch(() => null);
-        return capacity === null ? [] : [[region, capacity.freeBytes]];
+        // The store compares the nodes by it: a number that is none would keep new volumes from all of them.
+        return Number.isSafeInteger(capacity?.freeBytes) ? [[region, capacity?.freeBytes ?? 0]] : [];
       }),
     );
     return Object.fromEntries(found.flat());
