@@ -26,6 +26,7 @@ import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { extendSandbox } from "../app/sandboxes/sandbox-end.ts";
+import { endAllSandboxes } from "../app/sandboxes/sandbox-end-all.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { killSandbox } from "../app/sandboxes/sandbox-kill.ts";
 import { SshAccesses } from "../app/ssh/ssh-accesses.ts";
@@ -364,6 +365,20 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     const present = new Set(await machine.host.node.listDisks(TEST_REGION));
     assert.deepEqual([present.has(half.id), present.has(whole.id)], [false, true]);
     assert.equal((await store.disks.get(whole.id))?.state, "ready");
+  });
+
+  test("ends sessions when it stops, but none that was extended, and nothing that runs for a time", async () => {
+    const session = await start(null, null);
+    const [extended, timed] = [await start(null, null), await start(null, 60_000)];
+    await extendSandbox(control.app, extended, Date.now() + 120_000);
+    await endAllSandboxes(control.app);
+    const ids = [session, extended, timed].map(({ record }) => record.id);
+    assert.deepEqual(await Promise.all(ids.map(reasonOf)), ["server-stopped", null, null]);
+    await restartControl();
+    for (const { record } of [extended, timed]) {
+      await requireLiveSandbox(control.app, actor, record.id);
+      assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+    }
   });
 
   test("lets sandboxes be that begin while those of the node are compared with the rows", async (t) => {
