@@ -128,7 +128,8 @@ class Replication(Record):
     """Whether a snapshot is in the server's snapshot store."""
 
     state: Literal["local", "uploading", "failed", "replicated"]
-    """`local`: it is not. `uploading`: it is to be, or under way. `failed`: so was the last try, and there will be another. `replicated`: all of it is there, and the store has confirmed it."""
+    """`local`: it is not. `uploading`: it is to be, or under way. `failed`: so was the last try, and there will be
+    another. `replicated`: all of it is there, and the store has confirmed it."""
     at: str | None
     """When it was replicated."""
     bytes: int | None

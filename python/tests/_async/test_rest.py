@@ -237,7 +237,10 @@ async def test_a_verification_tells_what_it_found(fake: FakeServer, fake_client:
 
 async def test_a_snapshot_is_replicated_by_a_call(fake: FakeServer, fake_client: AsyncCaisson) -> None:
     replication = {"state": "uploading", "at": None, "retry_at": None}
-    fake.rest["POST", "/api/v2/snapshots/s/replicate"] = [Drop, Answer(200, {"id": "snp_1", "replication": replication})]
+    fake.rest["POST", "/api/v2/snapshots/s/replicate"] = [
+        Drop,
+        Answer(200, {"id": "snp_1", "replication": replication}),
+    ]
     snapshot = await fake_client.snapshots.replicate("s")
     assert snapshot.replication is not None
     assert snapshot.replication.state == "uploading"

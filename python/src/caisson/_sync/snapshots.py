@@ -10,7 +10,6 @@ from .._records import Descendant, Snapshot, SnapshotVerification, id_of
 from .http import Http, path_part
 from .pages import PaginatedList, fetch_page, list_params
 
-
 # A day: reading a snapshot takes as long as it does.
 _VERIFIED_S = 86_400.0
 
@@ -77,7 +76,7 @@ class Snapshots:
         return Snapshot.from_wire(self._http.post(f"{self._of(id_or_slug)}/replicate", {}, repeatable=True))
 
     def verify(self, id_or_slug: str | Snapshot) -> SnapshotVerification:
-        """Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells whether each is what was replicated.
+        """Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells what is damaged.
 
         Nothing is mended. It takes as long as the reading does.
         """
