@@ -381,6 +381,20 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     }
   });
 
+  test("remembers a kill of a sandbox that it has not taken up yet", async () => {
+    const { id, owner } = (await start(null, 60_000)).record;
+    const machine = machines.get(owner.nodeId);
+    assert.ok(machine);
+    machine.hanging.add("listSandboxes");
+    await restartControl(200);
+    await eventually("it is connected", () => control.app.nodes.get(machine.id) !== null);
+    assert.equal(await killSandbox(control.app, actor, id), "stopping");
+    machine.hanging.clear();
+    machine.cut();
+    await machine.mend();
+    await eventually("it ends", async () => (await reasonOf(id)) === "killed");
+  });
+
   test("lets sandboxes be that begin while those of the node are compared with the rows", async (t) => {
     const volumes = [await makeVolume("begun-before"), await makeVolume("begun-after")] as const;
     for (const [index, volume] of volumes.entries()) {
