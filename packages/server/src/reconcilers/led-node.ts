@@ -87,7 +87,7 @@ export class LedNode implements AsyncDisposable {
     app.nodes.add(connected);
     undo.defer(() => app.nodes.remove(connected));
     const isTaken = await this.#untilDone(signal, async () => {
-      await recover(app, connected, "node-lost");
+      await recover(app, connected, "node-lost", signal);
       await adoptSandboxes(app, connected);
       await connected.node.prepare();
       return true;
