@@ -11,3 +11,4 @@ await import("./stores.ts");
 await import("./many.ts");
 await import("./command-line.ts");
 await import("./previews.ts");
+await import("./link.ts");

@@ -55,13 +55,9 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
       60_000,
     );
   const show = (id: string) => client.extended<SandboxShown>("GET", `/api/v3/sandbox/${id}`);
-  /** Until the node takes sandboxes again: what ran there before is settled then. */
+  /** A sandbox goes where its volumes are. Until the node takes sandboxes again: what ran there before is settled then. */
   const create = (options: Parameters<typeof Sandbox.create>[0]) =>
-    eventually(
-      "a sandbox on the node",
-      () => Sandbox.create({ region: REGION as never, ...options }).catch(() => null),
-      60_000,
-    );
+    eventually("a sandbox on the node", () => Sandbox.create(options).catch(() => null), 60_000);
 
   test("a machine joins with a token, which no second one can use", async () => {
     const { token, id } = await client.rest<{ token: string; id: string }>("POST", TOKENS, { expires_seconds: 600 });
@@ -148,8 +144,10 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     await reader.kill();
   });
 
-  test("what the server's own node has goes on while the other one is gone", async () => {
+  test("a node that is stopped has its sandboxes ended first, and what the server's own node has goes on", async () => {
+    const ended = await create({ timeout: "30m", volumes: { "/data": "remote" } });
     await node.stop();
+    assert.equal((await show(ended.id)).stopReason, "server-stopped");
     await using sandbox = await new Client().volumes.list().then(() => Sandbox.create());
     const child = await sandbox.spawn("true", {});
     assert.equal((await child.status).code, 0);

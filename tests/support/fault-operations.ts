@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { createKey, createSigningRequest } from "@caisson/certificates";
 import type { Sandbox } from "@deno/sandbox";
 import { eventually } from "./eventually.ts";
 import type { FaultHarness } from "./fault-harness.ts";
@@ -36,6 +37,19 @@ os.fsync(file)`;
 
 /** Every operation of the server, on a harness. */
 export function faultOperations(harness: FaultHarness): readonly FaultOperation[] {
+  const joining = new Map<string, { readonly secret: string; readonly request: string }>();
+  const addressOf = (id: string): string => `${id}.invalid:1`;
+  const joinAs = async (id: string): Promise<string> => {
+    const { secret, request } = joining.get(id) ?? { secret: "", request: "" };
+    const response = await harness.server.request("/v3/nodes/join", {
+      method: "POST",
+      json: { signing_request: request, address: addressOf(id) },
+      headers: { authorization: `Bearer ${secret}` },
+    });
+    const { node_id: nodeId } = (await response.json()) as { node_id?: string };
+    assert.ok(nodeId !== undefined, `joining: ${response.status}`);
+    return nodeId;
+  };
   const creation = (
     name: string,
     kind: "volumes" | "snapshots",
@@ -443,6 +457,31 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         assert.deepEqual(await harness.rest("GET", `/api/v2/volumes?deleted=true&search=${id}`), []);
         await harness.assertRecorded(diskId, "volume-purge");
         await harness.client.createVolume(id);
+      },
+    },
+    {
+      name: "node join",
+      async prepare(id) {
+        const { token } = await harness.rest<{ token: string }>("POST", "/api/v1/nodes/tokens", {});
+        const [, , secret] = JSON.parse(Buffer.from(token.slice(4), "base64url").toString());
+        joining.set(id, { secret, request: await createSigningRequest(createKey(), "test") });
+      },
+      run: async (id) => void (await joinAs(id)),
+      async verify(id, isAcknowledged) {
+        const address = addressOf(id);
+        const nodes = async () =>
+          (await harness.rest<{ id: string; address: string }[]>("GET", "/api/v1/nodes")).filter(
+            (node) => node.address === address,
+          );
+        const [before] = await nodes();
+        assert.ok(before !== undefined || !isAcknowledged, "a node that was acknowledged is gone");
+        const nodeId = await joinAs(id);
+        if (before !== undefined) assert.equal(nodeId, before.id, "the same machine is another node");
+        assert.deepEqual(
+          (await nodes()).map((node) => node.id),
+          [nodeId],
+        );
+        await harness.rest("DELETE", `/api/v1/nodes/${nodeId}`);
       },
     },
     {

@@ -259,7 +259,12 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   );
   const id = await server.succeed("nodes", "list", "--quiet");
   const shown = await server.succeed("nodes", "show", id);
-  assert.match(shown, new RegExp(`^ID +${id}\\nSTATE +live\\nDRAINING +no\\n[\\s\\S]*GENERATION +1\\n`));
+  assert.match(
+    shown,
+    new RegExp(
+      `^ID +${id}\\nSTATE +live\\nDRAINING +no\\nCONNECTED +yes\\n[\\s\\S]*FREE +ord [\\d.]+ \\w+\\n[\\s\\S]*GENERATION +1\\n`,
+    ),
+  );
   const { id: found, draining, memoryMib } = JSON.parse(await server.succeed("nodes", "get", id, "--json"));
   assert.deepEqual([found, draining, memoryMib], [id, false, null]);
   assert.deepEqual(await server.run(["nodes", "drain", id]), {
@@ -277,7 +282,7 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   await server.succeed("kill", sandbox);
   const forget = await server.run(["nodes", "forget", id]);
   assert.deepEqual([forget.stdout, forget.code], ["", 5]);
-  assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: it is live\. Stop its server/);
+  assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: this server is that node\./);
   assert.equal((await server.run(["nodes", "show", "nod_absent"])).code, 4);
 });
 

@@ -288,4 +288,18 @@ suite("calls of a linked node", () => {
     await third;
     assert.deepEqual(told, [exited, damaged, damaged, damaged]);
   });
+
+  test("a node that stops waits until the control has ended its sandboxes, and not where there is none", async () => {
+    const events = new NodeEvents();
+    const ended = Promise.withResolvers<void>();
+    await using opened = await openLink(partialNode({}), { events, onStopping: () => ended.promise });
+    let isTaken = false;
+    const told = events.tellOfStopping().then(() => {
+      isTaken = true;
+    });
+    await opened.link.describe();
+    assert.equal(isTaken, false);
+    ended.resolve();
+    await told;
+  });
 });

@@ -12,7 +12,6 @@ import type {
   ImportSpec,
   Node,
   NodeDescription,
-  NodeEvent,
   SandboxSpec,
   StartedSandbox,
   TakeNodeEvent,
@@ -25,6 +24,7 @@ import { CONNECTION_WINDOW_BYTES, MAX_JSON_BYTES, SESSION_OPTIONS } from "./limi
 import { decodeError, explainConnectionError } from "./link-error.ts";
 import { LinkStream } from "./link-stream.ts";
 import { DEADLINES_MS, type PlainMethod } from "./methods.ts";
+import type { LinkEvent } from "./node-events.ts";
 import { readPieces, writePieces } from "./pieces.ts";
 import type { LinkLogger } from "./serve-node.ts";
 import { breakOff, watchPeer } from "./watch-peer.ts";
@@ -53,6 +53,8 @@ export interface LinkedNodeOptions {
   /** Asked before each try to connect, so that a certificate may be renewed. */
   readonly credentials: () => Promise<LinkCredentials>;
   readonly takeEvent: TakeNodeEvent;
+  /** The node's process ends: its sandboxes are to be ended now. Resolves when they are. */
+  readonly onStopping: () => Promise<void>;
   /**
    * A connection stands. A run that is new to this object takes no call but `describe` until `begin` has been called; one that it knows goes on at once. Events come from then on.
    */
@@ -367,7 +369,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         this.#link = link;
         told = "";
         logger.info({ nodeId }, "connected to the node");
-        const closed = once(link.session, "close");
+        const closed = new Promise<void>((resolve) => link.session.once("close", () => resolve()));
         if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
         onConnected(link.description);
         await closed;
@@ -468,10 +470,11 @@ export class LinkedNode implements Node, AsyncDisposable {
   }
 
   #takeEvent(stream: ClientHttp2Stream, body: Buffer): Promise<void> {
-    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: NodeEvent };
+    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: LinkEvent };
+    const { takeEvent, onStopping } = this.#options;
+    const taken = event.kind === "node-stopping" ? onStopping() : takeEvent(event);
     return (
-      this.#options
-        .takeEvent(event)
+      taken
         .then(
           () => null,
           (error: unknown) => String(error),

@@ -6,20 +6,39 @@ const WAIT_MS = 10_000;
 /** An exit is told once, so it waits for long; the oldest goes when there are more. A control that comes back asks for the sandboxes too. */
 const MAX_WAITING = 10_000;
 
+/** What a node's process tells its control: what happens on the node, and that it ends, so that its sandboxes are ended before. */
+export type LinkEvent = NodeEvent | { readonly kind: "node-stopping" };
+
 interface Waiting {
-  readonly event: NodeEvent;
+  readonly event: LinkEvent;
   readonly taken: PromiseWithResolvers<void>;
 }
 
 /** Gets an event to the control, and resolves when it has been taken. */
-export type SendEvent = (event: NodeEvent) => Promise<void>;
+export type SendEvent = (event: LinkEvent) => Promise<void>;
 
 /** What has happened on a node, until a control has taken it. `take` is what the node is opened with. */
 export class NodeEvents {
   readonly #waiting = new Set<Waiting>();
   #send: SendEvent | null = null;
 
-  readonly take: TakeNodeEvent = async (event) => {
+  readonly take: TakeNodeEvent = (event) => this.#tell(event);
+
+  /** Resolves when a control has ended the sandboxes of this node; rejects when there is none, or it takes longer than 10 s. */
+  tellOfStopping(): Promise<void> {
+    return this.#tell({ kind: "node-stopping" });
+  }
+
+  /** From here on, events go there, and first those that wait. The returned function ends that, unless another has come since. */
+  attach(send: SendEvent): () => void {
+    this.#send = send;
+    for (const entry of this.#waiting) this.#deliver(entry, send);
+    return () => {
+      if (this.#send === send) this.#send = null;
+    };
+  }
+
+  async #tell(event: LinkEvent): Promise<void> {
     const entry: Waiting = { event, taken: Promise.withResolvers<void>() };
     this.#waiting.add(entry);
     const [oldest] = this.#waiting;
@@ -32,15 +51,6 @@ export class NodeEvents {
       clearTimeout(timer);
       this.#waiting.delete(entry);
     }
-  };
-
-  /** From here on, events go there, and first those that wait. The returned function ends that, unless another has come since. */
-  attach(send: SendEvent): () => void {
-    this.#send = send;
-    for (const entry of this.#waiting) this.#deliver(entry, send);
-    return () => {
-      if (this.#send === send) this.#send = null;
-    };
   }
 
   #deliver(entry: Waiting, send: SendEvent): void {

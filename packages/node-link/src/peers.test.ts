@@ -24,6 +24,7 @@ async function problemOf(port: number, credentials: LinkCredentials, nodeId = TE
     address: async () => ({ host: "127.0.0.1", port }),
     credentials: async () => credentials,
     takeEvent: async () => {},
+    onStopping: async () => {},
     onConnected: () => told.resolve(null),
     onLost: () => {},
     logger: { info() {}, warn: (details) => told.resolve(String((details as { reason?: string }).reason)) },
@@ -189,6 +190,7 @@ suite("a peer that says farewell and stays", () => {
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => control,
       takeEvent: async () => {},
+      onStopping: async () => {},
       onConnected: () => {
         count++;
         if (count === 2) again.resolve();
@@ -312,6 +314,7 @@ suite("a node whose process is stopped or killed", () => {
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => installation.control,
       takeEvent: async () => {},
+      onStopping: async () => {},
       onConnected: ({ runId }) => next(connected)(runId),
       onLost: () => next(lost)(),
       logger: { info() {}, warn() {} },

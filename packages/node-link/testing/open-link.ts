@@ -34,6 +34,7 @@ export interface TestLinkOptions {
   readonly installation?: Installation;
   readonly takeEvent?: (event: NodeEvent) => Promise<void>;
   readonly events?: NodeEvents;
+  readonly onStopping?: () => Promise<void>;
   /** Of the node's row. Null: `begin` is left to the test. Default: 1. */
   readonly generation?: number | null;
 }
@@ -86,6 +87,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
     address: async () => ({ host: "127.0.0.1", port }),
     credentials: async () => installation.control,
     takeEvent: options.takeEvent ?? (async (event) => void told.push(event)),
+    onStopping: options.onStopping ?? (async () => {}),
     onConnected(description) {
       connected.resolve(description);
       connected = Promise.withResolvers();

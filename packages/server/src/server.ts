@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
-import { isDoneWithin, KeyedLock, PersistentWork } from "@caisson/linux";
+import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { LinkedNode } from "@caisson/node-link";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
@@ -12,9 +12,9 @@ import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { Replicator } from "./app/replication/replicator.ts";
-import { type LiveSandbox, LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
+import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
-import { endSandbox } from "./app/sandboxes/sandbox-end.ts";
+import { endAllSandboxes } from "./app/sandboxes/sandbox-end-all.ts";
 import { SshAccesses, type SshEndpoint } from "./app/ssh/ssh-accesses.ts";
 import { TransferPlaces } from "./app/transfers/transfer-places.ts";
 import type { Config } from "./config.ts";
@@ -36,8 +36,6 @@ import { readTls, reloadTls } from "./tls.ts";
 
 /** How long a start waits for nodes on other machines; it goes on without those that take longer. */
 const REMOTE_WAIT_MS = 2_000;
-/** How long the ends of sandboxes may take when the server ends. */
-const SHUTDOWN_WAIT_MS = 15_000;
 
 /** `control`: without a node of its own, so that everything happens on other machines. */
 export type ServerRole = "all" | "control";
@@ -138,24 +136,6 @@ export async function startServer(
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");
   const resources = undo.move();
   return { credentials: shown, ssh: app.ssh.endpoint, close: () => resources.disposeAsync() };
-}
-
-/**
- * Ends what ends with the server: what is being created, what runs on its own host, and sessions, whose creators are cut off. What runs for a time on another machine goes on, and is taken up by
- * the next start. Waits for every end, but not for one that keeps failing: the next start closes the row.
- */
-async function endAllSandboxes(app: AppContext): Promise<void> {
-  await app.live.refuseMore();
-  const endsHere = ({ record, mode, ending }: LiveSandbox): boolean =>
-    record.owner.nodeId === app.nodes.ownId ||
-    ((mode === "session" || ending !== null) && app.nodes.find(record) !== null);
-  const [ending, staying] = [app.live.all().filter(endsHere), app.live.all().filter((live) => !endsHere(live))];
-  for (const { timer } of staying) if (timer !== null) clearTimeout(timer);
-  const ends = ending.map((live) => endSandbox(app, live, "server-stopped"));
-  await isDoneWithin(
-    Promise.all(ends).then((all) => all.every(Boolean)),
-    SHUTDOWN_WAIT_MS,
-  );
 }
 
 /** Where clients on this machine reach the server. */

@@ -13,8 +13,8 @@ interface Line {
   readonly note: string;
 }
 
+const NODE_COLUMN: Column<Line> = { title: "NODE", value: ({ node }) => node, dropRank: 2 };
 const COLUMNS: readonly Column<Line>[] = [
-  { title: "NODE", value: ({ node }) => node, dropRank: 2 },
   { title: "REGION", value: ({ region }) => region },
   { title: "WHAT", value: ({ what }) => what },
   { title: "SIZE", value: ({ bytes }) => formatSize(bytes), isNumeric: true },
@@ -34,7 +34,11 @@ export function addDfCommand(program: Command): void {
         const listing = { org: settings.org, empty: "No pools." };
         if (output.isJson || output.isQuiet)
           output.list({ ...listing, items: pools, columns: [], id: ({ region }) => region });
-        else output.list({ ...listing, items: pools.flatMap(linesOf), columns: COLUMNS, id: ({ what }) => what });
+        else {
+          const isOneNode = new Set(pools.map(({ node }) => node)).size === 1;
+          const columns = isOneNode ? COLUMNS : [NODE_COLUMN, ...COLUMNS];
+          output.list({ ...listing, items: pools.flatMap(linesOf), columns, id: ({ what }) => what });
+        }
       }),
     );
   addCommonOptions(command);

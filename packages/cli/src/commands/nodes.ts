@@ -177,8 +177,8 @@ function fieldsOf(node: Node): readonly (readonly [name: string, value: string])
   return [
     ["ID", node.id],
     ["STATE", node.state],
-    ["CONNECTED", node.problem ?? "yes"],
     ["DRAINING", node.draining ? "yes" : "no"],
+    ["CONNECTED", node.problem ?? "yes"],
     ["SANDBOXES", formatPlaces(node)],
     ["MEMORY", formatMemory(node)],
     ["REGIONS", node.regions.join(" ")],

@@ -208,6 +208,37 @@ test("pools tell what they hold, and grow", async () => {
   );
 });
 
+test("tokens for joining are made, listed and revoked", async () => {
+  const token = {
+    id: "jtk_a",
+    region: null,
+    created_at: "2026-01-30T18:33:40.790Z",
+    expires_at: "2026-01-30T19:33:40.790Z",
+    node_id: "nod_a",
+  };
+  await using api = await FakeApi.start(({ method }) => {
+    if (method === "DELETE") return { status: 204 };
+    return { body: method === "GET" ? [token] : { ...token, token: "cjt_x" } };
+  });
+  const { nodes } = new Client(api.options);
+  const made = await nodes.createToken({ expiresSeconds: 60, region: "ord" });
+  const { token: text, ...rest } = made;
+  assert.equal(text, "cjt_x");
+  assert.deepEqual(rest, {
+    id: "jtk_a",
+    region: null,
+    createdAt: new Date(token.created_at),
+    expiresAt: new Date(token.expires_at),
+    nodeId: "nod_a",
+  });
+  assert.deepEqual(await nodes.listTokens(), [rest]);
+  await nodes.revokeToken("jtk_a");
+  assert.deepEqual(
+    api.requests.map(({ method, url }) => `${method} ${url.pathname}`),
+    ["POST /api/v1/nodes/tokens", "GET /api/v1/nodes/tokens", "DELETE /api/v1/nodes/tokens/jtk_a"],
+  );
+});
+
 test("nodes are listed, drained and forgotten", async () => {
   const node = {
     id: "nod_a",

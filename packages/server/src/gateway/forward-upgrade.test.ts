@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { openLink, partialNode } from "@caisson/node-link/testing";
 import { forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
@@ -195,4 +196,38 @@ test("when the agent goes while it holds a client back, the client's connection 
   agent.destroy();
   if (!socket.destroyed) await once(socket, "close");
   client.destroy();
+});
+
+test("a client and an agent on another machine are joined as here: whole, at the pace of both, each half by itself", async () => {
+  const agents = createServer({ allowHalfOpen: true });
+  const servers = createServer({ allowHalfOpen: true });
+  agents.listen(0, "127.0.0.1");
+  servers.listen(0, "127.0.0.1");
+  await Promise.all([once(agents, "listening"), once(servers, "listening")]);
+  const { port } = agents.address() as AddressInfo;
+  const openAgent = () => connect({ port, host: "127.0.0.1", allowHalfOpen: true }).on("error", () => {});
+  await using opened = await openLink(partialNode({ openAgent }));
+  const accepted = once(servers, "connection") as Promise<[Socket]>;
+  const client = connect({ port: (servers.address() as AddressInfo).port, host: "127.0.0.1", allowHalfOpen: true });
+  client.write("sent ahead");
+  const [socket] = await accepted;
+  const connected = once(agents, "connection") as Promise<[Socket]>;
+  const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
+  const target = { agent: opened.link.openAgent("sbx_ord_a"), addedHeaders: {} };
+  const forwarding = forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), target);
+  const [agent] = await connected;
+  await readUntil(agent, "\r\n\r\n");
+  agent.write("HTTP/1.1 101 Switching Protocols\r\n\r\n");
+  await forwarding;
+  const sent = randomBytes(16 * 2 ** 20);
+  client.end(sent);
+  // The agent reads nothing for a while, and answers when it has read all.
+  await delay(200);
+  const received = await buffer(agent);
+  assert.ok(received.equals(Buffer.concat([Buffer.from("sent ahead"), sent])));
+  agent.end(sent);
+  await readUntil(client, "\r\n\r\n");
+  assert.ok((await buffer(client)).equals(sent));
+  agents.close();
+  servers.close();
 });

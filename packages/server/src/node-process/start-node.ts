@@ -69,6 +69,13 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
     );
   }, LONELY_MS);
   undo.defer(() => clearTimeout(lonely));
+  // While the node is served still. Where no server does it, the kernel ends them, and the server learns of it at the next start.
+  undo.defer(async () => {
+    if (served.hasControl())
+      await events
+        .tellOfStopping()
+        .catch((error: unknown) => logger.warn({ err: error }, "no server has ended the sandboxes of this node"));
+  });
   const resources = undo.move();
   return { nodeId, address, close: () => resources.disposeAsync() };
 

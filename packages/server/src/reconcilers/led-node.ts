@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import type { NodeRecord } from "@caisson/database";
+import type { Disk, NodeRecord } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { NodeDescription } from "@caisson/node";
 import type { AppContext } from "../app/context.ts";
@@ -10,6 +10,7 @@ import { beginNode } from "../app/nodes/node-begin.ts";
 import { type ConnectedNode, connectedNode } from "../app/nodes/node-directory.ts";
 import type { OpenRemoteNode, RemoteNode } from "../app/nodes/remote-node.ts";
 import { adoptSandboxes } from "../app/sandboxes/sandbox-adopt.ts";
+import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { LEASE_MS, NodeLease } from "./node-lease.ts";
 import { startNodeJobs } from "./periodic.ts";
 import { recover } from "./recover.ts";
@@ -18,7 +19,7 @@ const RETRY_MS = 1_000;
 
 /**
  * What this server does with a node on another machine. Each time that a connection stands: its run begins, which is its next generation unless it has begun already; then it can be used, its lease
- * is renewed and its jobs run; what earlier runs left is settled, and its sandboxes are taken up. When the connection is lost, all that stops until the next one.
+ * is renewed and its jobs run; what earlier runs and servers left is settled, and its sandboxes are taken up. When the connection is lost, all that stops until the next one.
  *
  * All of it waits for this node alone, and what fails is tried again while the connection stands.
  */
@@ -32,6 +33,8 @@ export class LedNode implements AsyncDisposable {
   /** Of the connection that stands. */
   #connection = new AbortController();
   #begunRunId: string | null = null;
+  /** Disks that a server before this one was at, maybe in a run of the node that goes on. Null: not known yet. */
+  #left: readonly Disk[] | null = null;
   #work: Promise<void> = Promise.resolve();
 
   /** `onReplaced`: a later run of the node has begun, or it was forgotten. */
@@ -43,6 +46,7 @@ export class LedNode implements AsyncDisposable {
       nodeId,
       address: async () => requireNodeAddress((await this.#row()).address),
       takeEvent: (event) => takeNodeEvent(app, nodeId, event),
+      onStopping: () => this.#endSandboxes(),
       onConnected: (description) => this.#onConnected(description),
       onLost: () => this.#connection.abort(),
     });
@@ -60,6 +64,11 @@ export class LedNode implements AsyncDisposable {
     // Calls that are under way fail, so that nothing waits for them.
     await this.#remote[Symbol.asyncDispose]();
     await this.#work;
+  }
+
+  async #endSandboxes(): Promise<void> {
+    const all = this.#app.live.all().filter(({ record }) => record.owner.nodeId === this.#nodeId);
+    await Promise.all(all.map((live) => endSandbox(this.#app, live, "server-stopped")));
   }
 
   #onConnected(description: NodeDescription): void {
@@ -82,12 +91,16 @@ export class LedNode implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     const connected = await this.#untilDone(signal, () => this.#begin(description));
     if (connected === null) return;
+    // Before this server can begin anything there itself.
+    this.#left ??= await this.#untilDone(signal, () => this.#unsettled(connected));
+    const left = this.#left;
+    if (left === null || signal.aborted) return;
     undo.defer(new NodeLease(app, connected, this.#onReplaced).start());
     undo.defer(startNodeJobs(app, connected));
     app.nodes.add(connected);
     undo.defer(() => app.nodes.remove(connected));
     const isTaken = await this.#untilDone(signal, async () => {
-      await recover(app, connected, "node-lost", signal);
+      await recover(app, connected, "node-lost", signal, left);
       await adoptSandboxes(app, connected);
       await connected.node.prepare();
       return true;
@@ -103,6 +116,11 @@ export class LedNode implements AsyncDisposable {
     if (this.#begunRunId !== description.runId) this.#remote.begin(description.runId, generation);
     this.#begunRunId = description.runId;
     return connectedNode({ nodeId: this.#nodeId, generation }, this.#remote, description);
+  }
+
+  /** Those of the run that has begun too. */
+  #unsettled({ owner: { nodeId, generation } }: ConnectedNode): Promise<readonly Disk[]> {
+    return this.#app.store.disks.listUnsettled({ nodeId, generation: generation + 1 });
   }
 
   /** Null: the connection was lost before. */

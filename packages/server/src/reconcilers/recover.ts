@@ -14,7 +14,7 @@ import { settleGrow } from "../app/volumes/volume-grow.ts";
  * which are undone (creations) or finished (purges, grows); then each pool is compared with the rows. The kernel has already dropped the earlier
  * run's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
- * Sandboxes end with `reason`. What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
+ * Sandboxes end with `reason`. `left`: further disks whose change nobody is at any more. What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
  * region that the settings do not name any more stays as it is until they do. `lost`: the connection to the node is gone, and no end that needs it is waited for any more.
  */
 export async function recover(
@@ -22,13 +22,15 @@ export async function recover(
   connected: ConnectedNode,
   reason: StopReason,
   lost: AbortSignal,
+  left: readonly Disk[] = [],
 ): Promise<void> {
   const { owner, regions } = connected;
   for (const sandbox of await app.store.sandboxes.listLeft(owner))
     await settle(app, connected, "end a sandbox of the last run", sandbox, () =>
       endSandboxOfLastRun(app, sandbox, reason, lost),
     );
-  for (const disk of await app.store.disks.listUnsettled(owner))
+  const unsettled = [...(await app.store.disks.listUnsettled(owner)), ...left];
+  for (const disk of new Map(unsettled.map((disk) => [disk.id, disk])).values())
     await settle(app, connected, "settle an unfinished change", disk, () => settleDisk(app, disk));
   for (const region of regions.keys()) {
     await comparePool(app, connected, region).catch((error: unknown) =>
@@ -37,15 +39,16 @@ export async function recover(
   }
 }
 
-/** Tries once, and goes on trying in the background after a failure. */
+/** Tries once, and goes on trying in the background after a failure, as long as the connection stands: the next one finds what is left. */
 async function settle(
   app: AppContext,
-  { regions }: ConnectedNode,
+  connected: ConnectedNode,
   work: string,
   thing: Disk | SandboxRecord,
   attempt: () => Promise<void>,
 ): Promise<void> {
   const { id, region } = thing;
+  const { owner, regions } = connected;
   if (!regions.has(region)) {
     app.logger.error({ id, region }, "left as it is: the settings do not name its region any more");
     return;
@@ -54,7 +57,9 @@ async function settle(
     await attempt();
   } catch (error) {
     app.logger.error({ err: error, id, region }, `cannot ${work}: it is tried again while the server runs`);
-    void app.persistent.untilDone({ work, objectId: id }, attempt);
+    void app.persistent.untilDone({ work, objectId: id }, async () => {
+      if (app.nodes.get(owner.nodeId) === connected) await attempt();
+    });
   }
 }
 
@@ -97,8 +102,8 @@ async function orAborted(signal: AbortSignal, work: Promise<unknown>): Promise<v
 async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
   const { id, slug, growToBytes } = disk;
   if (disk.state === "creating") {
-    // The same order as where a creation fails while the server runs.
-    await app.store.disks.withdraw(id);
+    // The same order as where a creation fails while the server runs: what was committed meanwhile stands.
+    if ((await app.store.disks.withdraw(id)) !== null) return;
     await purgeDisk(app, disk);
     app.logger.info({ id, slug }, "undid an unfinished creation");
   } else if (disk.state === "purging") {

@@ -14,6 +14,7 @@ import { Machine } from "../../testing/machine.ts";
 import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
 import { LiveConnections } from "../app/access/live-connections.ts";
 import type { Actor, AppContext } from "../app/context.ts";
+import { findProblems } from "../app/disks/disk-problem.ts";
 import { RoomMaker } from "../app/disks/room.ts";
 import { InstallationAuthority } from "../app/nodes/installation-authority.ts";
 import { NodeDirectory } from "../app/nodes/node-directory.ts";
@@ -25,6 +26,7 @@ import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { extendSandbox } from "../app/sandboxes/sandbox-end.ts";
+import { endAllSandboxes } from "../app/sandboxes/sandbox-end-all.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { killSandbox } from "../app/sandboxes/sandbox-kill.ts";
 import { SshAccesses } from "../app/ssh/ssh-accesses.ts";
@@ -350,6 +352,101 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     assert.equal(await killSandbox(control.app, actor, next.record.id), "stopped");
   });
 
+  test("settles, after its own restart, what the server before it was at on a node whose run goes on", async (t) => {
+    const growing = await makeVolume("growing");
+    const machine = machineOf(growing);
+    const { owner, sequence: _, ...like } = growing;
+    const generation = await generationOf(machine);
+    await control[Symbol.asyncDispose]();
+    const growToBytes = 2 * growing.capacityBytes;
+    await store.disks.beginGrow(owner, growing.id, growToBytes);
+    await machine.host.node.growDisk({ region: TEST_REGION, id: growing.id }, growToBytes);
+    const [half, whole] = ["half", "whole"].map((slug) => ({ ...like, owner, slug, id: newId("vol", TEST_REGION) }));
+    assert.ok(half && whole);
+    for (const { id, slug } of [half, whole]) {
+      await store.disks.reserve({ ...like, owner, id, slug });
+      const spec = { region: TEST_REGION, id, sizeBytes: growing.capacityBytes, source: null, inodes: null };
+      await machine.host.node.createDisk(spec);
+    }
+    // The answer to its commit comes when it is already being settled.
+    const { withdraw } = store.disks;
+    t.mock.method(store.disks, "withdraw", async (id: string) => {
+      const event = auditEvent(actor, "volume-create", whole);
+      if (id === whole.id) await store.disks.commit(id, { ...growing, consistency: null }, event);
+      return withdraw(id);
+    });
+    control = new Control(directory, store, machines);
+    await control.remote.start(WAIT_MS);
+    await eventually("all is settled", async () => (await store.disks.get(half.id)) === null);
+    assert.equal(await generationOf(machine), generation, "its run goes on");
+    const grown = await store.disks.get(growing.id);
+    assert.deepEqual([grown?.capacityBytes, grown?.growToBytes], [growToBytes, null]);
+    const present = new Set(await machine.host.node.listDisks(TEST_REGION));
+    assert.deepEqual([present.has(half.id), present.has(whole.id)], [false, true]);
+    assert.equal((await store.disks.get(whole.id))?.state, "ready");
+  });
+
+  test("ends sessions when it stops, but none that was extended, and nothing that runs for a time", async () => {
+    const session = await start(null, null);
+    const [extended, timed] = [await start(null, null), await start(null, 60_000)];
+    await extendSandbox(control.app, extended, Date.now() + 120_000);
+    await endAllSandboxes(control.app);
+    const ids = [session, extended, timed].map(({ record }) => record.id);
+    assert.deepEqual(await Promise.all(ids.map(reasonOf)), ["server-stopped", null, null]);
+    await restartControl();
+    for (const { record } of [extended, timed]) {
+      await requireLiveSandbox(control.app, actor, record.id);
+      assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+    }
+  });
+
+  test("lets sandboxes be that begin while those of the node are compared with the rows", async (t) => {
+    const volumes = [await makeVolume("begun-before"), await makeVolume("begun-after")] as const;
+    for (const [index, volume] of volumes.entries()) {
+      const machine = machineOf(volume);
+      let begun: LiveSandbox | null = null;
+      const { listRunning } = store.sandboxes;
+      const mocked = t.mock.method(store.sandboxes, "listRunning", async (owner: Disk["owner"]) => {
+        if (owner.nodeId !== machine.id || begun !== null) return listRunning(owner);
+        const starting = start(volume.slug, 60_000);
+        // The look at the node is over: in the row it is either running, or starting still.
+        if (index === 0) begun = await starting;
+        else await eventually("it is reserved", async () => (await store.sandboxes.holders(volume.id)).length > 0);
+        const rows = await listRunning(owner);
+        begun ??= await starting;
+        return rows;
+      });
+      machine.calls.length = 0;
+      machine.cut();
+      await machine.mend();
+      await eventually("it has been taken up", () => machine.calls.includes("prepare"));
+      mocked.mock.restore();
+      const live = begun as LiveSandbox | null;
+      assert.ok(live);
+      assert.equal(live.ending, null, String((await rowOf(live.record.id)).stopReason));
+      assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
+    }
+  });
+
+  test("learns of an end that was told before it knew the sandbox again", async (t) => {
+    await makeVolume("early-end");
+    const { id, owner } = (await start("early-end", 60_000)).record;
+    const machine = machines.get(owner.nodeId);
+    assert.ok(machine);
+    await control[Symbol.asyncDispose]();
+    control = new Control(directory, store, machines);
+    const { holds } = store.sandboxes;
+    t.mock.method(store.sandboxes, "holds", async (sandboxId: string) => {
+      const told = t.mock.method(control.app.live, "markExited");
+      if (sandboxId === id) machine.host.runtime.exit(id, "out-of-memory");
+      await eventually("it is told", () => sandboxId !== id || told.mock.callCount() > 0);
+      told.mock.restore();
+      return holds(sandboxId);
+    });
+    await control.remote.start(WAIT_MS);
+    await eventually("it ends", async () => (await reasonOf(id)) === "out-of-memory");
+  });
+
   test("a node that does not answer keeps neither the server from starting nor the others from working", async () => {
     const volume = await makeVolume("quick");
     const other = machineOf(volume);
@@ -357,6 +454,11 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     for (const method of ["listSandboxes", "poolCapacity", "placesOf"] as const) machine.hanging.add(method);
     await restartControl(2_000);
     assert.ok(control.app.nodes.get(other.id));
+    const held = await store.disks.find(actor.organization.id, "volume", machine.id === "nod_a" ? "here" : "there");
+    assert.ok(held);
+    const problems = await findProblems(control.app, [held, volume]);
+    assert.deepEqual([...problems.keys()], [held.id]);
+    assert.match(problems.get(held.id) ?? "", new RegExp(`node ${machine.id} does not say`));
     await createSnapshot(control.app, actor, "quick", { slug: "quick-copy" });
     const { seenAtMs = 0 } = (await store.nodes.get(machine.id)) ?? {};
     await eventually(

@@ -13,6 +13,8 @@ export interface RemoteNodeOptions {
   /** Asked before each try to connect. */
   readonly address: () => Promise<{ readonly host: string; readonly port: number }>;
   readonly takeEvent: TakeNodeEvent;
+  /** Its process ends: its sandboxes are to be ended now. Resolves when they are. */
+  readonly onStopping: () => Promise<void>;
   /** A connection stands. */
   readonly onConnected: (description: NodeDescription) => void;
   /** It was lost. */

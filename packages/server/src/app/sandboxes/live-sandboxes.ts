@@ -80,6 +80,11 @@ export class LiveSandboxes {
     return this.#creations.has(id) || this.#byId.has(id) || this.#endings.has(id);
   }
 
+  /** Those that are being created, run, or end. */
+  knownIds(): ReadonlySet<string> {
+    return new Set([...this.#creations.keys(), ...this.#byId.keys(), ...this.#endings.keys()]);
+  }
+
   /** Ends the creation of a sandbox, and resolves when it is undone, or has become a live sandbox all the same. */
   async cancel(id: string, reason: StopReason): Promise<void> {
     const creation = this.#creations.get(id);
