@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -87,6 +87,13 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     await far.server[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });
   });
+  /** Starts again with these settings, which the official client then finds. */
+  const restart = async (more = ""): Promise<void> => {
+    await far.server.stop();
+    await far.server.writeSettings(more);
+    await far.server.start();
+    Object.assign(process.env, far.server.clientEnv());
+  };
   const manifests = async (): Promise<number> =>
     (await readdir(join(directory, "manifests"), { recursive: true, withFileTypes: true })).filter((entry) =>
       entry.isFile(),
@@ -152,12 +159,100 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     assert.equal(first, undefined);
   });
 
-  test("by policy only what is labelled goes, and what is asked for", async () => {
+  test("what no snapshot has any more leaves the store, and what others have stays", async () => {
+    await restart(`${settings}grace_hours = 0.002\n`);
+    const chunks = async (): Promise<number> =>
+      (await readdir(join(directory, "chunks"), { recursive: true, withFileTypes: true })).filter((entry) =>
+        entry.isFile(),
+      ).length;
+    await far.client.createVolume("swept");
+    await far.snapshot("swept", "swept-1", { mib: 12 });
+    await far.until("swept-1", "replicated");
+    const before = await chunks();
+    await far.client.rest("DELETE", "/api/v2/snapshots/swept-1?now=true");
+    await eventually(
+      "the chunks of a snapshot that is gone",
+      async () => ((await chunks()) <= before - 12 ? true : null),
+      TIMEOUT_MS,
+    );
+    await restart(settings);
+  });
+
+  test("snapshots whose pool is lost come back when they are used, to clone and to boot, and those that were not replicated do not", async () => {
+    await far.client.createVolume("system", { from: "builtin:debian-13", capacity: "5GB" });
+    await far.client.with({ root: "system" }, (sandbox) => shell(sandbox, "echo kept > /root/mark; sync"));
+    await far.client.snapshot("system", "system-1");
+    await far.until("system-1", "replicated");
+    const sum = await far.client.with({ volumes: { "/v": "data" } }, (sandbox) =>
+      shell(sandbox, "sha256sum < /v/noise"),
+    );
+    await far.client.snapshot("data", "data-1");
+    await far.until("data-1", "replicated");
+    await restart(settings.replace("[snapshot_store]", '[snapshot_store]\nreplication = "none"'));
+    await far.client.snapshot("data", "only-here");
     await far.server.stop();
-    await far.server.writeSettings(`${settings}replication = "labelled"\n`);
+    await rm(join(far.server.dataDirectory, "regions"), { recursive: true });
     await far.server.start();
-    await far.snapshot("data", "plain", { mib: 1 });
-    await far.snapshot("data", "labelled", { mib: 1 });
+    Object.assign(process.env, far.server.clientEnv());
+
+    // Twice at once: one fetch.
+    await Promise.all(["one", "two"].map((slug) => far.client.createVolume(slug, { from: "data-1" })));
+    for (const slug of ["one", "two"])
+      assert.equal(
+        await far.client.with({ volumes: { "/v": slug } }, (sandbox) => shell(sandbox, "sha256sum < /v/noise")),
+        sum,
+      );
+    const mark = await far.client.with({ root: "system-1" }, (sandbox) => shell(sandbox, "cat /root/mark"));
+    assert.equal(mark, "kept");
+    const { id } = await far.client.rest<{ id: string }>("GET", "/api/v2/snapshots/data-1");
+    const events = await far.client.rest<{ verb: string }[]>("GET", `/api/v1/events?object=${id}`);
+    assert.equal(events.filter(({ verb }) => verb === "snapshot-fetch").length, 1);
+    await assert.rejects(far.client.createVolume("three", { from: "only-here" }));
+    await rename(directory, `${directory}-away`);
+    const [code, message] = await far.client.refused("POST", "/api/v2/volumes", {
+      slug: "four",
+      region: "ord",
+      capacity: "300MB",
+      from: "second",
+    });
+    assert.equal(code, "503 SNAPSHOT_STORE_UNAVAILABLE");
+    assert.match(message, /directory is not there/);
+    await rename(`${directory}-away`, directory);
+    await far.client.createVolume("four", { from: "second" });
+    await far.client.createVolume("data-again", { from: "data-1" });
+  });
+
+  test("a verification reads everything, and says what is damaged and where", async () => {
+    const whole = await far.caisson("verify", "second");
+    assert.match(whole, /second +whole +(whole|missing) /);
+    const { id } = await far.client.rest<{ id: string }>("GET", "/api/v2/snapshots/data-1");
+    const all = join(directory, "manifests");
+    const [path] = (await readdir(all, { recursive: true })).filter((name) => name.endsWith(id));
+    assert.ok(path);
+    const bytes = await readFile(join(all, path));
+    await writeFile(join(all, path), bytes.subarray(0, -1));
+    const found = await far.client.rest<{ store: { state: string }; pool: { state: string } }>(
+      "POST",
+      "/api/v2/snapshots/data-1/verify",
+      {},
+    );
+    assert.deepEqual([found.store.state, found.pool.state], ["damaged", "unknown"]);
+    await assert.rejects(far.caisson("verify", "data-1"), /manifest is damaged/);
+    await writeFile(join(all, path), bytes);
+    const again = await far.client.rest<{ store: { state: string }; pool: { state: string } }>(
+      "POST",
+      "/api/v2/snapshots/data-1/verify",
+      {},
+    );
+    assert.deepEqual([again.store.state, again.pool.state], ["whole", "whole"], "also what came back from the store");
+    const [code] = await far.client.refused("POST", "/api/v2/snapshots/only-here/verify", {});
+    assert.equal(code, "501 NOT_SUPPORTED");
+  });
+
+  test("by policy only what is labelled goes, and what is asked for", async () => {
+    await restart(`${settings}replication = "labelled"\n`);
+    await far.snapshot("data-again", "plain", { mib: 1 });
+    await far.snapshot("data-again", "labelled", { mib: 1 });
     await far.client.rest("PATCH", "/api/v2/snapshots/labelled", { labels: { replicate: "true" } });
     await far.until("labelled", "replicated");
     assert.equal((await far.replicationOf("plain")).state, "local");
@@ -166,41 +261,34 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
   });
 
   test("what was made while the settings were others goes when the server starts", async () => {
-    await far.server.stop();
-    await far.server.writeSettings();
-    await far.server.start();
-    await far.snapshot("data", "before", { mib: 1 });
+    await restart();
+    await far.snapshot("data-again", "before", { mib: 1 });
     const [code, message] = await far.client.refused("POST", "/api/v2/snapshots/before/replicate", {});
     assert.equal(code, "501 NOT_SUPPORTED");
     assert.match(message, /snapshot_store\.url/);
-    await far.server.stop();
-    await far.server.writeSettings(settings);
-    await far.server.start();
+    await restart(settings);
     await far.until("before", "replicated");
   });
 });
 
 suite("snapshots go to an S3 service", { timeout: 900_000 }, () => {
+  const resources = new AsyncDisposableStack();
   let service: SeaweedServer;
   let proxy: FaultProxy;
   let far: Replicating;
 
   before(async () => {
-    service = await SeaweedServer.start();
-    proxy = await FaultProxy.start(service.endpoint);
+    service = resources.use(await SeaweedServer.start());
+    proxy = resources.use(await FaultProxy.start(service.endpoint));
     const settings = `[snapshot_store]\nurl = "s3://${service.bucket}/far"\nendpoint = "${proxy.endpoint}"\n`;
-    const server = await TestServer.start({ env: service.env });
+    const server = resources.use(await TestServer.start({ env: service.env }));
     far = new Replicating(server);
     await server.stop();
     await server.writeSettings(settings);
     await server.start();
     await far.client.createVolume("data");
   });
-  after(async () => {
-    await far.server[Symbol.asyncDispose]();
-    await proxy[Symbol.asyncDispose]();
-    await service[Symbol.asyncDispose]();
-  });
+  after(() => resources.disposeAsync());
 
   test("a server that is killed in the middle of an upload goes on where it was", async () => {
     let chunks = 0;

@@ -460,6 +460,25 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       },
     },
     {
+      name: "replicated snapshot, deleted for good",
+      async prepare(id) {
+        await prepareFilled(`${id}-src`, id);
+        diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
+        await harness.replicate(id);
+      },
+      run: async (id) => void (await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`)),
+      async verify(id) {
+        const diskId = diskIds.get(id) ?? "";
+        // `202`: its copy is still in the store, and the next purge takes it out.
+        if (await harness.exists("snapshots", id)) await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
+        else await harness.server.request(`/api/v2/snapshots/${diskId}/purge`, { method: "POST", json: {} });
+        assert.deepEqual(await harness.rest("GET", `/api/v2/snapshots?deleted=true&search=${id}`), []);
+        assert.equal(await harness.isInStore(diskId), false, "its copy outlives it");
+        await harness.assertRecorded(diskId, "snapshot-purge");
+        await harness.client.snapshot(`${id}-src`, id);
+      },
+    },
+    {
       name: "node join",
       async prepare(id) {
         const { token } = await harness.rest<{ token: string }>("POST", "/api/v1/nodes/tokens", {});

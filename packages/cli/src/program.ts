@@ -29,6 +29,7 @@ import { addSshKeysCommands } from "./commands/ssh-keys.ts";
 import { addSwitchCommand } from "./commands/switch.ts";
 import { addOrgsCommands, addTokensCommands } from "./commands/tokens.ts";
 import { addUpCommand } from "./commands/up.ts";
+import { addVerifyCommand } from "./commands/verify.ts";
 import { addVolumesCommands } from "./commands/volumes.ts";
 import { addCommonOptions, addExamples } from "./define.ts";
 
@@ -70,6 +71,7 @@ export function buildProgram(): Command {
   addPurgeCommand(program);
   addDfCommand(program);
   addPoolCommands(program);
+  addVerifyCommand(program);
   program.commandsGroup("Server:");
   addQuickstartCommand(program);
   addUpCommand(program);

@@ -46,7 +46,7 @@ export interface Node {
   exportDisk(disk: DiskReference): Promise<DiskExport>;
   /**
    * Makes a snapshot of pieces that come in order of their offset, durably; what is between them is zeros. Its file system is checked as that of a stranger before anything mounts it
-   * (`INVALID_SNAPSHOT_FILE`). `STORAGE_FULL` when there is no room. Only a whole and sound one becomes visible. Undone by `deleteDisk`.
+   * (`INVALID_SNAPSHOT_FILE`), unless it is the installation's own. `STORAGE_FULL` when there is no room. Only a whole and sound one becomes visible. Undone by `deleteDisk`.
    * When `signal` aborts, the writing and the check end at once, and it rejects with the reason.
    */
   importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void>;
@@ -173,6 +173,8 @@ export interface DiskExport extends AsyncDisposable {
 
 export interface ImportSpec extends DiskReference {
   readonly sizeBytes: number;
+  /** It is verified to be an image that this installation made: it is taken as it is, unchecked and unchanged. Default: it may be a stranger's. */
+  readonly isOwn?: boolean;
 }
 
 export interface MeasureOptions {

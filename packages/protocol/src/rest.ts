@@ -127,6 +127,26 @@ export const ReplicationSchema = Type.Object(
   closed,
 );
 
+/** What a reading of everything has found in one place. */
+const verifiedProperties = {
+  state: Type.Union([Type.Literal("whole"), Type.Literal("damaged"), Type.Literal("missing"), Type.Literal("unknown")]),
+  problem: nullable(Type.String({ description: "For people" })),
+};
+
+export const VerificationSchema = Type.Object(
+  {
+    id: Type.String(),
+    slug: Type.String(),
+    store: Type.Object(verifiedProperties, { ...closed, description: "Its copy in the snapshot store" }),
+    pool: Type.Object(verifiedProperties, {
+      ...closed,
+      description: "Its image in the pool; missing: it comes back from the store when it is used",
+    }),
+    read: Type.Integer({ description: "Bytes that were read" }),
+  },
+  closed,
+);
+
 export const SnapshotSchema = Type.Object(
   {
     id: Type.String(),
@@ -290,6 +310,7 @@ export type WireError = Static<typeof ErrorSchema>;
 export type ExtendedError = Static<typeof ExtendedErrorSchema>;
 export type WireVolume = Static<typeof VolumeSchema>;
 export type ExtendedVolume = Static<typeof ExtendedVolumeSchema>;
+export type WireVerification = Static<typeof VerificationSchema>;
 export type WireSnapshot = Static<typeof SnapshotSchema>;
 export type ExtendedSnapshot = Static<typeof ExtendedSnapshotSchema>;
 export type WireSandbox = Static<typeof SandboxSchema>;

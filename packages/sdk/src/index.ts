@@ -92,7 +92,12 @@ export {
 } from "./resources/previews.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { type Replication, Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
-export { type SnapshotListOptions, Snapshots } from "./resources/snapshots.ts";
+export {
+  type SnapshotListOptions,
+  Snapshots,
+  type SnapshotVerification,
+  type VerifiedPart,
+} from "./resources/snapshots.ts";
 export { Ssh, type SshEndpoint } from "./resources/ssh.ts";
 export { type SshKey, type SshKeyInit, SshKeys } from "./resources/ssh-keys.ts";
 export { type CreatedToken, type Token, type TokenInit, Tokens } from "./resources/tokens.ts";

@@ -19,4 +19,11 @@ export { readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";
-export { SnapshotStore, type SnapshotStoreOptions, type StoredSnapshot, type Upload } from "./store/snapshot-store.ts";
+export {
+  SnapshotStore,
+  type SnapshotStoreOptions,
+  type StoredImage,
+  type StoredSnapshot,
+  type Upload,
+  type Verification,
+} from "./store/snapshot-store.ts";

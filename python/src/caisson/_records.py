@@ -96,6 +96,34 @@ class Volume(Record):
         return volume
 
 
+class VerifiedPart(Record):
+    """What a reading of everything has found in one place."""
+
+    state: Literal["whole", "damaged", "missing", "unknown"]
+    """`unknown`: there is nothing sound to compare it with."""
+    problem: str | None
+
+
+class SnapshotVerification(Record):
+    """What a reading of everything of a replicated snapshot has found."""
+
+    id: str
+    slug: str
+    store: VerifiedPart
+    """Its copy in the snapshot store."""
+    pool: VerifiedPart
+    """Its image in the pool. `missing`: it comes back from the store when it is used."""
+    read: int
+    """Bytes that were read."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> SnapshotVerification:
+        found = cls(wire)
+        _wrap(found, "store", VerifiedPart)
+        _wrap(found, "pool", VerifiedPart)
+        return found
+
+
 class Replication(Record):
     """Whether a snapshot is in the server's snapshot store."""
 

@@ -153,7 +153,7 @@ async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str)
     assert (node.state, node.regions, node.memory_mib) == ("live", ["ord"], None)
     volume = await client.volumes.create(name, "ord", "300MB")
     assert volume.node == node.id
-    with pytest.raises(errors.ConflictError, match="it is live"):
+    with pytest.raises(errors.ConflictError, match="this server is that node"):
         await client.nodes.forget(node.id)
     with pytest.raises(errors.NotFoundError):
         await client.nodes.get("nod_absent")

@@ -223,6 +223,13 @@ def test_the_additions_have_their_own_paths(fake: FakeServer, fake_client: Caiss
     assert fake.requests[-1].path.endswith("?deleted=true")
 
 
+def test_a_verification_tells_what_it_found(fake: FakeServer, fake_client: Caisson) -> None:
+    found = {"store": {"state": "damaged", "problem": "cut"}, "pool": {"state": "whole", "problem": None}, "read": 7}
+    fake.rest["POST", "/api/v2/snapshots/s/verify"] = [Answer(200, {"id": "snp_1", "slug": "s", **found})]
+    verification = fake_client.snapshots.verify("s")
+    assert (verification.store.state, verification.pool.problem, verification.read) == ("damaged", None, 7)
+
+
 def test_a_snapshot_is_replicated_by_a_call(fake: FakeServer, fake_client: Caisson) -> None:
     replication = {"state": "uploading", "at": None, "retry_at": None}
     fake.rest["POST", "/api/v2/snapshots/s/replicate"] = [

@@ -154,7 +154,7 @@ def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:
     assert (node.state, node.regions, node.memory_mib) == ("live", ["ord"], None)
     volume = client.volumes.create(name, "ord", "300MB")
     assert volume.node == node.id
-    with pytest.raises(errors.ConflictError, match="it is live"):
+    with pytest.raises(errors.ConflictError, match="this server is that node"):
         client.nodes.forget(node.id)
     with pytest.raises(errors.NotFoundError):
         client.nodes.get("nod_absent")

@@ -20,6 +20,8 @@ const KINDS: Readonly<Record<string, NameKind>> = {
   "snapshots delete": "snapshot",
   "snapshots tree": "snapshot",
   "snapshots export": "snapshot",
+  "snapshots replicate": "snapshot",
+  "caisson verify": "snapshot",
   "nodes show": "node",
   "nodes drain": "node",
   "nodes undrain": "node",

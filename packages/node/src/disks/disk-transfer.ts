@@ -33,7 +33,7 @@ export async function exportDisk({ storage }: Pick<Pool, "storage">, id: string)
 /** Makes a snapshot of what comes, when all of it has come and its file system is sound. */
 export async function importDisk(
   { storage, locks }: Pick<Pool, "storage" | "locks">,
-  { id, sizeBytes }: ImportSpec,
+  { id, sizeBytes, isOwn = false }: ImportSpec,
   pieces: AsyncIterable<DiskPiece>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -44,7 +44,7 @@ export async function importDisk(
         signal.throwIfAborted();
         await image.write(offset, bytes);
       }
-      await settleForeignFileSystem(image.path, sizeBytes, signal);
+      if (!isOwn) await settleForeignFileSystem(image.path, sizeBytes, signal);
     }),
   );
 }

@@ -1,5 +1,5 @@
 import type { DeleteOptions, HttpClient, RequestOptions } from "../core/http.ts";
-import { path } from "../core/http.ts";
+import { path, requireRecord } from "../core/http.ts";
 import { fetchPage, type ListOptions, labelQuery, type PaginatedList, requireArray } from "../core/page.ts";
 import { type Descendant, toDescendant } from "./common.ts";
 import { getSnapshot, type Snapshot, toSnapshot } from "./snapshot.ts";
@@ -20,6 +20,28 @@ export interface SnapshotListOptions extends ListOptions {
   /** List deleted snapshots, which can still be restored, instead of the others. Default: false. */
   deleted?: boolean;
 }
+
+/** What a reading of everything has found. */
+export interface SnapshotVerification {
+  readonly id: string;
+  readonly slug: string;
+  /** Its copy in the snapshot store. */
+  readonly store: VerifiedPart;
+  /** Its image in the pool. `"missing"`: it comes back from the store when it is used. */
+  readonly pool: VerifiedPart;
+  /** Bytes that were read. */
+  readonly read: number;
+}
+
+export interface VerifiedPart {
+  /** `"unknown"`: there is nothing sound to compare it with. */
+  readonly state: "whole" | "damaged" | "missing" | "unknown";
+  /** What is wrong, for people; `null`: nothing. */
+  readonly problem: string | null;
+}
+
+/** As long as a timer can wait: 24 days. */
+const NO_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** The organization's snapshots. Ids and slugs are accepted alike. They are made with `client.volumes.snapshot()`, or imported. */
 export class Snapshots {
@@ -110,6 +132,20 @@ export class Snapshots {
         })
       ).body,
     );
+  }
+
+  /**
+   * Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells whether each is what was replicated. Nothing is mended. It takes as long as the reading does, and has no time limit unless
+   * `timeoutMs` gives one.
+   */
+  async verify(idOrSlug: string, options?: RequestOptions): Promise<SnapshotVerification> {
+    const request = {
+      method: "POST",
+      path: path`/api/v2/snapshots/${idOrSlug}/verify`,
+      body: {},
+      options: { timeoutMs: NO_TIMEOUT_MS, ...options },
+    } as const;
+    return requireRecord((await this.#http.send(request)).body) as unknown as SnapshotVerification;
   }
 
   /** Lists everything that was made from the snapshot: volumes, their snapshots, and so on. */

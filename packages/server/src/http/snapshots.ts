@@ -1,10 +1,11 @@
-import { CreateSnapshotSchema, ExtendedSnapshotSchema, SnapshotSchema } from "@caisson/protocol";
+import { CreateSnapshotSchema, ExtendedSnapshotSchema, SnapshotSchema, VerificationSchema } from "@caisson/protocol";
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
 import { replicateSnapshot } from "../app/replication/snapshot-replicate.ts";
+import { verifySnapshot } from "../app/replication/snapshot-verify.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
@@ -42,6 +43,24 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
       },
     },
     async (request) => showOne(request, await replicateSnapshot(app, request.actor, request.params.id)),
+  );
+  http.post(
+    "/api/v2/snapshots/:id/verify",
+    {
+      schema: {
+        tags,
+        summary:
+          "Read a replicated snapshot whole, in the snapshot store and in its pool, and tell what is damaged; nothing is mended",
+        params: IdParams,
+        response: { 200: VerificationSchema, ...errors },
+      },
+    },
+    async (request, reply) => {
+      const left = new AbortController();
+      reply.raw.once("close", () => left.abort(new Error("The client of a verification left")));
+      const { readBytes: read, ...found } = await verifySnapshot(app, request.actor, request.params.id, left.signal);
+      return { ...found, read };
+    },
   );
   http.post(
     "/api/v2/volumes/:id/snapshot",

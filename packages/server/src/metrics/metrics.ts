@@ -17,6 +17,7 @@ const BACKGROUND_WORK = [
   "node-lease",
   "node",
   "replication",
+  "snapshot-sweep",
   "retry",
 ] as const;
 export type BackgroundWork = (typeof BACKGROUND_WORK)[number];

@@ -1,12 +1,15 @@
+import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
+import { sweepStore } from "../app/replication/store-sweep.ts";
 import type { BackgroundWork } from "../metrics/metrics.ts";
 import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
+const SWEEP_INTERVAL_MS = 3_600_000;
 const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
@@ -74,7 +77,17 @@ export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => 
 
 /** Runs the jobs that are of no node until the returned function is called. */
 export function startRowJobs(app: AppContext): () => Promise<void> {
-  return runJobs(app, [{ name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => expireRows(app) }]);
+  const { snapshotStore, config } = app;
+  const purge: Job = { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => expireRows(app) };
+  if (snapshotStore === null || config.snapshotStore === null) return runJobs(app, [purge]);
+  const intervalMs = Math.min(SWEEP_INTERVAL_MS, config.snapshotStore.graceMs / 2);
+  const stopping = new AbortController();
+  const run = () => sweepStore(app, snapshotStore, stopping.signal);
+  const stop = runJobs(app, [purge, { name: "snapshot-sweep", intervalMs, run }]);
+  return () => {
+    stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
+    return stop();
+  };
 }
 
 interface Job {

@@ -20,6 +20,8 @@ export interface SnapshotStoreConfig extends ObjectStoreAddress {
 const closed = { additionalProperties: false };
 const Policy = Type.Union([Type.Literal("all"), Type.Literal("labelled"), Type.Literal("none")]);
 const HOUR_MS = 3_600_000;
+/** Some seconds: enough for trying it out. */
+const MIN_GRACE_HOURS = 0.001;
 const MIN_BANDWIDTH = 64 * 1024;
 
 /** The table `[snapshot_store]`. */
@@ -33,7 +35,7 @@ export const SnapshotStoreSchema = Type.Object(
     replication: Type.Optional(Policy),
     regions: Type.Optional(Type.Record(Type.String({ pattern: "^[a-z]{3}$" }), Policy)),
     bandwidth: Type.Optional(Type.Union([Type.Integer({ minimum: 1 }), Type.String()])),
-    grace_hours: Type.Optional(Type.Number({ minimum: 1 })),
+    grace_hours: Type.Optional(Type.Number({ minimum: MIN_GRACE_HOURS })),
   },
   closed,
 );

@@ -29,14 +29,15 @@ test("what a client still sends after its connection was ended starts nothing", 
   agent.listen(join(directory, "agent.sock"));
   t.after(() => agent.close());
   let starts = 0;
+  const node = {
+    openAgent() {
+      starts += 1;
+      return connect(join(directory, "agent.sock"));
+    },
+  };
   const app = {
     logger: pino({ level: "silent" }),
-    node: {
-      openAgent() {
-        starts += 1;
-        return connect(join(directory, "agent.sock"));
-      },
-    },
+    nodes: { find: () => ({ node }) },
     ssh: { find: () => ({ sandbox: { record: { id: "sbx_ord_x" } }, tokenId: "tok" }), open: () => () => {} },
     connections: { add: () => () => {} },
   } as unknown as AppContext;

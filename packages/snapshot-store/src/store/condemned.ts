@@ -27,9 +27,9 @@ export class Condemned {
     return new Condemned(new Set(keys), atMs);
   }
 
-  async write(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<void> {
+  async write(objects: ObjectStore, organizationId: string): Promise<void> {
     const packed = await compress(JSON.stringify({ keys: [...this.keys], atMs: this.atMs }));
-    await objects.put(keyOf(organizationId), packed, signal);
+    await objects.put(keyOf(organizationId), packed);
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
@@ -162,6 +162,153 @@ suite("the snapshot store", () => {
     const store = new SnapshotStore({ objects, installationKey: key, bytesPerSecond: null, graceMs: 1 });
     await assert.rejects(upload(store, "snp_1", imageOf(randomBytes(CHUNK_BYTES))), { message: /grace_hours/ });
     assert.deepEqual(await filesBelow("manifests"), []);
+  });
+
+  const readBack = async (store: SnapshotStore, id: string, organizationId = "org_a"): Promise<Buffer> => {
+    const { header, chunks } = await store.open({ organizationId, id }, SIGNAL);
+    const image = Buffer.alloc(header.sizeBytes);
+    for await (const { index, bytes } of chunks()) image.set(bytes, index * header.chunkBytes);
+    return image;
+  };
+  const lost = (message: RegExp) => ({ code: "SNAPSHOT_STORE_UNAVAILABLE", message });
+
+  test("a snapshot comes back byte for byte, with what is known of it", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES), Buffer.alloc(CHUNK_BYTES), textChunk(), randomBytes(5000));
+    const { imageDigest } = await upload(openStore(), "snp_1", image);
+    const stored = await openStore().open({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
+    assert.deepEqual(stored.header, { ...headerFor(image), chunkBytes: CHUNK_BYTES });
+    assert.equal(stored.imageDigest, imageDigest);
+    assert.ok((await readBack(openStore(), "snp_1")).equals(image));
+    await assert.rejects(readBack(openStore(), "snp_2"), lost(/manifest is missing/));
+    await assert.rejects(readBack(openStore(), "snp_1", "org_b"), lost(/manifest is missing/));
+  });
+
+  test("what was changed, exchanged or taken away in the store is never given back", async () => {
+    const image = imageOf(textChunk(), Buffer.alloc(CHUNK_BYTES, "other text "));
+    await upload(openStore(), "snp_1", image);
+    const [one, other] = await filesBelow("chunks");
+    assert.ok(one !== undefined && other !== undefined);
+    const bytes = await readFile(one);
+    const changed = Buffer.from(bytes);
+    changed[40] = (changed[40] ?? 0) ^ 1;
+    for (const wrong of [changed, bytes.subarray(0, -1), Buffer.alloc(0), await readFile(other)]) {
+      await writeFile(one, wrong);
+      await assert.rejects(readBack(openStore(), "snp_1"), lost(/chunk \d .* is damaged/));
+    }
+    await rm(one);
+    await assert.rejects(readBack(openStore(), "snp_1"), lost(/chunk \d .* is missing/));
+    await writeFile(one, bytes);
+    assert.ok((await readBack(openStore(), "snp_1")).equals(image));
+    const [manifest] = await filesBelow("manifests");
+    assert.ok(manifest);
+    await writeFile(manifest.replace("snp_1", "snp_2"), await readFile(manifest));
+    await assert.rejects(readBack(openStore(), "snp_2"), lost(/manifest is damaged/));
+  });
+
+  test("a verification tells a damaged copy from a damaged image", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES), textChunk());
+    await upload(openStore(), "snp_1", image);
+    const verify = async (source: Buffer | null) => {
+      const snapshot = { organizationId: "org_a", id: "snp_1" };
+      const { storedProblem, imageState, readBytes } = await openStore().verify(
+        snapshot,
+        source && sourceOf(source),
+        SIGNAL,
+      );
+      return [storedProblem === null, imageState, readBytes / CHUNK_BYTES];
+    };
+    assert.deepEqual(await verify(image), [true, "whole", 4]);
+    assert.deepEqual(await verify(null), [true, "unknown", 2]);
+    const changed = Buffer.from(image);
+    changed[9] = (changed[9] ?? 0) ^ 1;
+    assert.deepEqual(await verify(changed), [true, "damaged", 4]);
+    const [chunk] = await filesBelow("chunks");
+    await rm(chunk ?? "");
+    const [isWhole, state] = await verify(image);
+    assert.deepEqual([isWhole, state], [false, "whole"]);
+    await rm(directory, { recursive: true });
+    await assert.rejects(verify(image), lost(/directory is not there/));
+    await mkdir(directory);
+  });
+
+  const sweepAt = (nowMs: number, store = openStore()) => store.sweep("org_a", nowMs, SIGNAL);
+
+  test("what no snapshot has any more goes a grace after it was found, and nothing else", async () => {
+    const store = openStore();
+    const shared = randomBytes(CHUNK_BYTES);
+    const kept = imageOf(shared, randomBytes(CHUNK_BYTES));
+    await upload(store, "snp_1", imageOf(shared, randomBytes(CHUNK_BYTES)));
+    await upload(store, "snp_2", kept);
+    await store.delete({ organizationId: "org_a", id: "snp_1" });
+    for (const nowMs of [1000, 2000, 1000 + HOUR_MS - 1]) assert.equal((await sweepAt(nowMs)).deletedChunks, 0);
+    assert.equal((await filesBelow("chunks")).length, 3);
+    const { deletedChunks, deletedBytes } = await sweepAt(1000 + HOUR_MS);
+    assert.ok(deletedChunks === 1 && deletedBytes > CHUNK_BYTES);
+    assert.equal((await filesBelow("chunks")).length, 2);
+    assert.equal((await sweepAt(9 * HOUR_MS)).deletedChunks, 0);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(kept));
+  });
+
+  test("an upload that counts on chunks which are condemned meanwhile keeps them", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES));
+    await upload(openStore(), "snp_1", image);
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    const slow: SourceImage = {
+      sizeBytes: image.length,
+      async *pieces() {
+        await sweepAt(1000);
+        yield { offset: 0, bytes: image };
+      },
+    };
+    const { sentBytes } = await openStore().upload(
+      { organizationId: "org_a", id: "snp_2" },
+      headerFor(image),
+      slow,
+      SIGNAL,
+    );
+    assert.ok(sentBytes < 10_000, "it counted on what was there");
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 0);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(image));
+  });
+
+  test("an upload that begins later does not count on what is condemned, and a sweep that is late does it no harm", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES));
+    await upload(openStore(), "snp_1", image);
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await sweepAt(1000);
+    const late = Promise.withResolvers<void>();
+    const lateSweep = sweepAt(
+      1000 + HOUR_MS,
+      openStore(key, {
+        // It has looked at the manifests already when the upload begins.
+        async delete(objectKey) {
+          await late.promise;
+          await objects.delete(objectKey);
+        },
+      }),
+    );
+    const { sentBytes } = await upload(openStore(), "snp_2", image);
+    assert.ok(sentBytes > CHUNK_BYTES, "it was sent again, under another name");
+    await sweepAt(1000 + HOUR_MS);
+    late.resolve();
+    await lateSweep;
+    assert.ok((await readBack(openStore(), "snp_2")).equals(image));
+    assert.equal((await filesBelow("chunks")).length, 1);
+  });
+
+  test("while a manifest cannot be read, nothing is deleted", async () => {
+    await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
+    await upload(openStore(), "snp_2", imageOf(randomBytes(CHUNK_BYTES)));
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await sweepAt(1000);
+    const [manifest] = await filesBelow("manifests");
+    assert.ok(manifest);
+    const bytes = await readFile(manifest);
+    await writeFile(manifest, bytes.subarray(0, -1));
+    await assert.rejects(sweepAt(1000 + HOUR_MS), lost(/manifest is damaged/));
+    assert.equal((await filesBelow("chunks")).length, 2);
+    await writeFile(manifest, bytes);
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 1);
   });
 });
 

@@ -8,11 +8,30 @@ import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
 import { Condemned } from "./condemned.ts";
-import { encodeManifest, MANIFEST_BYTES_MAX, type ManifestChunk, type StoredChunk } from "./manifest.ts";
-import { OrganizationKeys } from "./organization-keys.ts";
+import {
+  decodeManifest,
+  encodeManifest,
+  MANIFEST_BYTES_MAX,
+  type Manifest,
+  type ManifestChunk,
+  manifestKeyId,
+  type StoredChunk,
+} from "./manifest.ts";
+import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
 import { SEAL_BYTES } from "./sealed-bytes.ts";
-import { chunkDirectory, chunkIdOf, chunkKey, chunkName, newChunkName, packChunk } from "./stored-chunk.ts";
+import { StoreDamageError } from "./store-damage.ts";
+import {
+  chunkDirectory,
+  chunkIdOf,
+  chunkKey,
+  chunkName,
+  chunkObjectBytesMax,
+  newChunkName,
+  packChunk,
+  unpackChunk,
+} from "./stored-chunk.ts";
+import { type Sweep, sweep } from "./sweep.ts";
 
 /** Chunks on their way at a time. */
 const WIDTH = 4;
@@ -31,6 +50,24 @@ export interface SnapshotStoreOptions {
 export interface StoredSnapshot {
   readonly organizationId: string;
   readonly id: string;
+}
+
+/** What a reading of everything has found. */
+export interface Verification {
+  /** Of the snapshot in the store, as a sentence for people; null: it is whole. */
+  readonly storedProblem: string | null;
+  /** `damaged`: it is not what was stored. `unknown`: none was given, or the manifest cannot be read that would tell. */
+  readonly imageState: "whole" | "damaged" | "unknown";
+  readonly readBytes: number;
+}
+
+/** A snapshot that is read back. */
+export interface StoredImage {
+  readonly header: SnapshotHeader;
+  /** Of the image (docs/snapshot-files.md), in hexadecimal. */
+  readonly imageDigest: string;
+  /** All that are not zeros, in order. */
+  chunks(): AsyncGenerator<Chunk, void>;
 }
 
 export interface Upload {
@@ -139,12 +176,106 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   /** Takes a snapshot out of the store; its chunks go when no other has them and the grace is over. Absent is success. */
-  async delete(snapshot: StoredSnapshot): Promise<void> {
-    await this.#objects.delete(manifestKey(snapshot));
+  async delete(snapshot: StoredSnapshot, signal?: AbortSignal): Promise<void> {
+    await this.#objects.delete(manifestKey(snapshot), signal);
+  }
+
+  /**
+   * Reads a snapshot back. The manifest is read first; every chunk is verified before it is yielded, and several are on their way at a time. Throws `SNAPSHOT_STORE_UNAVAILABLE` for what is missing or
+   * damaged. Memory is bounded by a few chunks and the manifest.
+   */
+  async open(snapshot: StoredSnapshot, signal: AbortSignal): Promise<StoredImage> {
+    const { organizationId, id } = snapshot;
+    const { key, manifest } = await this.#manifest(organizationId, manifestKey(snapshot), signal);
+    const { header, imageDigest, chunks } = manifest;
+    const directory = chunkDirectory(organizationId, key.id);
+    const fetch = async (chunk: ManifestChunk): Promise<Chunk> => {
+      signal.throwIfAborted();
+      const objectKey = chunkKey(directory, chunk.name);
+      const object = await this.#objects.get(objectKey, chunkObjectBytesMax(header.chunkBytes), signal);
+      if (object === null) throw this.#damaged(id, `its chunk ${chunk.index} (${objectKey}) is missing`);
+      try {
+        return { index: chunk.index, bytes: await unpackChunk(key, header, chunk, object) };
+      } catch (cause) {
+        throw this.#damaged(id, `its chunk ${chunk.index} (${objectKey}) is damaged`, cause);
+      }
+    };
+    return { header, imageDigest, chunks: () => mapInOrder(inTurn(chunks), WIDTH, fetch) };
+  }
+
+  /**
+   * Reads all of a snapshot in the store, and all of its image where one is given, and tells what is wrong with each; it mends nothing. It reads no faster than uploads may send. Throws only when the store, or the image,
+   * cannot be read.
+   */
+  async verify(snapshot: StoredSnapshot, image: SourceImage | null, signal: AbortSignal): Promise<Verification> {
+    let storedProblem: string | null = null;
+    let imageState: Verification["imageState"] = "unknown";
+    let readBytes = 0;
+    let storedDigest: string | null = null;
+    try {
+      const stored = await this.open(snapshot, signal);
+      storedDigest = stored.imageDigest;
+      for await (const { bytes } of stored.chunks()) {
+        readBytes += bytes.length;
+        await this.#pacer.pass(bytes.length, signal);
+      }
+    } catch (error) {
+      if (!(error instanceof StoreDamageError)) throw error;
+      storedProblem = error.message;
+    }
+    if (image !== null && storedDigest !== null) {
+      const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);
+      for await (const { index, bytes } of readChunks(image, CHUNK_BYTES)) {
+        signal.throwIfAborted();
+        digest.add(index, sha256(bytes));
+        readBytes += bytes.length;
+        await this.#pacer.pass(bytes.length, signal);
+      }
+      imageState = digest.digest().toString("hex") === storedDigest ? "whole" : "damaged";
+    }
+    return { storedProblem, imageState, readBytes };
+  }
+
+  /** Deletes what no snapshot of an organization has any more, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
+  async sweep(organizationId: string, nowMs: number, signal: AbortSignal): Promise<Sweep> {
+    await this.#requireOwn(signal);
+    const [objects, graceMs] = [this.#objects, this.#graceMs];
+    const manifests = () => this.#manifests(organizationId, signal);
+    return sweep({ objects, organizationId, manifests, graceMs, nowMs, signal });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#objects[Symbol.asyncDispose]();
+  }
+
+  async *#manifests(organizationId: string, signal: AbortSignal): AsyncGenerator<Manifest, void> {
+    for await (const { key } of this.#objects.list(`manifests/${organizationId}/`, signal))
+      yield (await this.#manifest(organizationId, key, signal)).manifest;
+  }
+
+  async #manifest(
+    organizationId: string,
+    objectKey: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest }> {
+    const bytes = await this.#objects.get(objectKey, MANIFEST_BYTES_MAX, signal);
+    if (bytes === null) throw this.#damaged(objectKey, "its manifest is missing");
+    let keyId: string;
+    try {
+      keyId = manifestKeyId(bytes);
+    } catch (cause) {
+      throw this.#damaged(objectKey, "its manifest is damaged", cause);
+    }
+    const key = await this.#keys.get(organizationId, keyId, signal);
+    try {
+      return { key, manifest: await decodeManifest(key, objectKey, bytes) };
+    } catch (cause) {
+      throw this.#damaged(objectKey, "its manifest is damaged", cause);
+    }
+  }
+
+  #damaged(what: string, reason: string, cause?: unknown): CaissonError {
+    return new StoreDamageError(`Cannot read ${what} from ${this.url}: ${reason}`, { cause });
   }
 
   /** A store is of one installation: another one would delete chunks as of no snapshot. */
@@ -188,6 +319,10 @@ export class SnapshotStore implements AsyncDisposable {
       `${this.url} lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
     );
   }
+}
+
+async function* inTurn<T>(items: readonly T[]): AsyncGenerator<T, void> {
+  yield* items;
 }
 
 /** Key of the object that makes a snapshot one of the store. */

@@ -5,9 +5,13 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
-from .._records import Descendant, Snapshot, id_of
+from .._records import Descendant, Snapshot, SnapshotVerification, id_of
 from .http import AsyncHttp, path_part
 from .pages import AsyncPaginatedList, fetch_page, list_params
+
+
+# A day: reading a snapshot takes as long as it does.
+_VERIFIED_S = 86_400.0
 
 
 class AsyncSnapshots:
@@ -70,6 +74,15 @@ class AsyncSnapshots:
         `replication.state` of `get` becomes `replicated` when all of it is there. One that failed is tried at once.
         """
         return Snapshot.from_wire(await self._http.post(f"{self._of(id_or_slug)}/replicate", {}, repeatable=True))
+
+    async def verify(self, id_or_slug: str | Snapshot) -> SnapshotVerification:
+        """Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells whether each is what was replicated.
+
+        Nothing is mended. It takes as long as the reading does.
+        """
+        url = f"{self._of(id_or_slug)}/verify"
+        response = await self._http.request("POST", url, body={}, timeout=_VERIFIED_S, repeatable=False)
+        return SnapshotVerification.from_wire(response.json())
 
     async def restore(self, snapshot_id: str | Snapshot, *, slug: str | None = None) -> Snapshot:
         """Brings a deleted snapshot back, under the slug it had or a new one.

@@ -6,9 +6,13 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Iterator, Mapping
 
-from .._records import Descendant, Snapshot, id_of
+from .._records import Descendant, Snapshot, SnapshotVerification, id_of
 from .http import Http, path_part
 from .pages import PaginatedList, fetch_page, list_params
+
+
+# A day: reading a snapshot takes as long as it does.
+_VERIFIED_S = 86_400.0
 
 
 class Snapshots:
@@ -71,6 +75,15 @@ class Snapshots:
         `replication.state` of `get` becomes `replicated` when all of it is there. One that failed is tried at once.
         """
         return Snapshot.from_wire(self._http.post(f"{self._of(id_or_slug)}/replicate", {}, repeatable=True))
+
+    def verify(self, id_or_slug: str | Snapshot) -> SnapshotVerification:
+        """Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells whether each is what was replicated.
+
+        Nothing is mended. It takes as long as the reading does.
+        """
+        url = f"{self._of(id_or_slug)}/verify"
+        response = self._http.request("POST", url, body={}, timeout=_VERIFIED_S, repeatable=False)
+        return SnapshotVerification.from_wire(response.json())
 
     def restore(self, snapshot_id: str | Snapshot, *, slug: str | None = None) -> Snapshot:
         """Brings a deleted snapshot back, under the slug it had or a new one.

@@ -5,6 +5,7 @@ import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
+import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
@@ -60,6 +61,7 @@ export async function planSandbox(
     requireBaseImage(at, region, rootName);
     return { ...base, root: { kind: "base", name: rootName } };
   }
+  if (root.kind === "snapshot") await fetchIfLost(app, root);
   if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,

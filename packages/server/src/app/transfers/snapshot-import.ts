@@ -1,8 +1,6 @@
 import type { Disk, NewDisk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, formatSize, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
-import type { DiskPiece } from "@caisson/node";
-import { dataRuns } from "@caisson/snapshot-store";
 import type { Actor, AppContext } from "../context.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { makeRoom } from "../disks/room.ts";
@@ -10,6 +8,7 @@ import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { replicateByPolicy } from "../replication/replication-policy.ts";
+import { piecesOf } from "./disk-pieces.ts";
 import { type ImportFormat, type ImportSource, openImportSource } from "./import-source.ts";
 
 export interface ImportSnapshotInput {
@@ -94,27 +93,6 @@ export async function importSnapshot(
     },
   });
   return replicateByPolicy(app, record);
-}
-
-/** So much is written between two looks at whether the pool needs room. */
-const STRIDE_BYTES = 64 * 2 ** 20;
-
-/** What comes, without its zeros. Room is made before it lacks, because a stream cannot be tried again. */
-async function* piecesOf(
-  app: AppContext,
-  at: ConnectedNode,
-  region: string,
-  source: ImportSource,
-): AsyncGenerator<DiskPiece, void> {
-  let unlookedBytes = STRIDE_BYTES;
-  for await (const { index, bytes } of source.chunks()) {
-    if (unlookedBytes >= STRIDE_BYTES) {
-      await makeRoom(app, at, region);
-      unlookedBytes = 0;
-    }
-    unlookedBytes += bytes.length;
-    yield* dataRuns(bytes, index * source.chunkBytes);
-  }
 }
 
 /** Throws `STORAGE_FULL` before much was sent, where it is known beforehand that there is no room. The writing looks again. */

@@ -18,6 +18,7 @@ import { withRoom } from "../disks/room.ts";
 import { nodeChoice, pickNode, requireRegion } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 import { requireBaseImage } from "./base-image.ts";
 
 export interface CreateVolumeInput {
@@ -227,6 +228,7 @@ async function findSource(
     );
   }
   const at = app.nodes.of(snapshot);
+  await fetchIfLost(app, snapshot);
   const reference = { id: snapshot.id, slug: snapshot.slug };
   return {
     at,

@@ -1,0 +1,55 @@
+import { step } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { SnapshotStore } from "@caisson/snapshot-store";
+import type { AppContext } from "../context.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import type { Disk } from "../records.ts";
+import { piecesOf } from "../transfers/disk-pieces.ts";
+
+/**
+ * Brings the image of a replicated snapshot back from the snapshot store where its pool has lost it, before it is used; otherwise does nothing. One that lies on a disk which is only missing stays there.
+ *
+ * Every chunk is verified, and the image becomes visible when it is whole, so that whatever cuts this off leaves nothing, and the next use begins again. Uses of one snapshot that come together wait for one fetch.
+ */
+export async function fetchIfLost(app: AppContext, snapshot: Disk): Promise<void> {
+  const { snapshotStore } = app;
+  if (snapshotStore === null || snapshot.replication.state !== "replicated") return;
+  if (!(await isLost(app, snapshot))) return;
+  const { id } = snapshot;
+  await app.locks.run(id, async () => {
+    const found = await app.store.disks.get(id);
+    if (found?.state !== "ready")
+      throw new CaissonError("SNAPSHOT_NOT_FOUND", `There is no snapshot ${JSON.stringify(snapshot.slug)}`);
+    if (await isLost(app, snapshot)) await fetchImage(app, snapshotStore, snapshot);
+  });
+}
+
+async function isLost(app: AppContext, snapshot: Disk): Promise<boolean> {
+  const { id, region } = snapshot;
+  const { node } = app.nodes.of(snapshot);
+  if ((await node.getDisk({ region, id }).catch(nullIfUnusable)) !== null) return false;
+  const [place] = await node.placesOf(region, [id]);
+  return place?.problem === null;
+}
+
+/** What is said of a disk that cannot be used is said by whoever uses it. */
+function nullIfUnusable(error: unknown): null {
+  if (error instanceof CaissonError && error.code === "DISK_UNAVAILABLE") return null;
+  throw error;
+}
+
+async function fetchImage(app: AppContext, snapshotStore: SnapshotStore, snapshot: Disk): Promise<void> {
+  const { id, slug, region, organizationId } = snapshot;
+  const at = app.nodes.of(snapshot);
+  const startedMs = performance.now();
+  // Others may wait for the same image: whoever asked first does not end it by leaving.
+  const { signal } = new AbortController();
+  const stored = await step("snapshot-fetch.open", () => snapshotStore.open({ organizationId, id }, signal));
+  const { sizeBytes, chunkBytes } = stored.header;
+  const pieces = piecesOf(app, at, region, { chunkBytes, chunks: stored.chunks });
+  await step("snapshot-fetch.image", () => at.node.importDisk({ region, id, sizeBytes, isOwn: true }, pieces, signal));
+  await app.store.events.record(
+    auditEvent(null, "snapshot-fetch", snapshot, { slug, imageDigest: stored.imageDigest }),
+  );
+  app.logger.info({ id, slug, tookMs: performance.now() - startedMs }, "a snapshot came back from the snapshot store");
+}
