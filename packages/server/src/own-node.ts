@@ -57,7 +57,7 @@ export async function openOwnNode(
 
 /** Settles what earlier runs of this host's node left, before the server takes requests, and begins its jobs. Returns what ends them. */
 export async function takeUpOwnNode(app: AppContext, own: ConnectedNode): Promise<() => Promise<void>> {
-  await recover(app, own, "server-restart");
+  await recover(app, own, "server-restart", new AbortController().signal);
   await purgeExpired(app, own).catch((error: unknown) =>
     app.logger.error({ err: error }, "cannot purge; it is tried again"),
   );

@@ -100,7 +100,7 @@ export class LedNode implements AsyncDisposable {
     app.nodes.add(connected);
     undo.defer(() => app.nodes.remove(connected));
     const isTaken = await this.#untilDone(signal, async () => {
-      await recover(app, connected, "node-lost", left);
+      await recover(app, connected, "node-lost", signal, left);
       await adoptSandboxes(app, connected);
       await connected.node.prepare();
       return true;

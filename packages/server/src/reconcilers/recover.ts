@@ -15,18 +15,19 @@ import { settleGrow } from "../app/volumes/volume-grow.ts";
  * run's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
  * Sandboxes end with `reason`. `left`: further disks whose change nobody is at any more. What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
- * region that the settings do not name any more stays as it is until they do.
+ * region that the settings do not name any more stays as it is until they do. `lost`: the connection to the node is gone, and no end that needs it is waited for any more.
  */
 export async function recover(
   app: AppContext,
   connected: ConnectedNode,
   reason: StopReason,
+  lost: AbortSignal,
   left: readonly Disk[] = [],
 ): Promise<void> {
   const { owner, regions } = connected;
   for (const sandbox of await app.store.sandboxes.listLeft(owner))
     await settle(app, connected, "end a sandbox of the last run", sandbox, () =>
-      endSandboxOfLastRun(app, sandbox, reason),
+      endSandboxOfLastRun(app, sandbox, reason, lost),
     );
   const unsettled = [...(await app.store.disks.listUnsettled(owner)), ...left];
   for (const disk of new Map(unsettled.map((disk) => [disk.id, disk])).values())
@@ -62,14 +63,20 @@ async function settle(
   }
 }
 
-async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord, reason: StopReason): Promise<void> {
+async function endSandboxOfLastRun(
+  app: AppContext,
+  sandbox: SandboxRecord,
+  reason: StopReason,
+  lost: AbortSignal,
+): Promise<void> {
   const { id } = sandbox;
-  // This server may have had it when the node was lost: then its end is that of any other.
-  await app.live.cancel(id, reason);
+  // This server may have had it when the node was lost: then its end is that of any other, and goes on by itself. It may need a run of the node that begins only when this one is left.
+  await orAborted(lost, app.live.cancel(id, reason));
+  lost.throwIfAborted();
   const live = app.live.get(id);
   const ending = live === undefined ? app.live.ending(id) : endSandbox(app, live, reason);
   if (ending !== undefined) {
-    await ending;
+    await orAborted(lost, ending);
     return;
   }
   await releaseSandbox(app, sandbox);
@@ -78,6 +85,18 @@ async function endSandboxOfLastRun(app: AppContext, sandbox: SandboxRecord, reas
   );
   app.metrics.countEnd(reason);
   app.logger.info({ sandboxId: id }, "sandbox ended with the run of the node that had it");
+}
+
+async function orAborted(signal: AbortSignal, work: Promise<unknown>): Promise<void> {
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) resolve();
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 async function settleDisk(app: AppContext, disk: Disk): Promise<void> {

@@ -333,6 +333,25 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
       assert.equal(await killSandbox(control.app, actor, next.record.id), "stopped");
     });
 
+  test("a node that starts again while the last start is still being settled is taken up all the same", async () => {
+    const volume = await makeVolume("twice");
+    const machine = machineOf(volume);
+    const live = await start("twice", 60_000);
+    const generation = (await generationOf(machine)) ?? 0;
+    await machine.stop();
+    machine.calls.length = 0;
+    machine.hanging.add("recoverDisk");
+    await machine.start();
+    await eventually("the volume is being recovered", () => machine.calls.includes("recoverDisk"));
+    await machine.stop();
+    machine.hanging.clear();
+    await machine.start();
+    await eventually("the sandbox has ended", async () => (await reasonOf(live.record.id)) === "node-lost");
+    assert.equal(await generationOf(machine), generation + 2);
+    const next = await start("twice", null);
+    assert.equal(await killSandbox(control.app, actor, next.record.id), "stopped");
+  });
+
   test("settles, after its own restart, what the server before it was at on a node whose run goes on", async (t) => {
     const growing = await makeVolume("growing");
     const machine = machineOf(growing);
@@ -379,6 +398,20 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
       await requireLiveSandbox(control.app, actor, record.id);
       assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
     }
+  });
+
+  test("remembers a kill of a sandbox that it has not taken up yet", async () => {
+    const { id, owner } = (await start(null, 60_000)).record;
+    const machine = machines.get(owner.nodeId);
+    assert.ok(machine);
+    machine.hanging.add("listSandboxes");
+    await restartControl(200);
+    await eventually("it is connected", () => control.app.nodes.get(machine.id) !== null);
+    assert.equal(await killSandbox(control.app, actor, id), "stopping");
+    machine.hanging.clear();
+    machine.cut();
+    await machine.mend();
+    await eventually("it ends", async () => (await reasonOf(id)) === "killed");
   });
 
   test("lets sandboxes be that begin while those of the node are compared with the rows", async (t) => {

@@ -34,7 +34,10 @@ async function kill(app: AppContext, { id, organizationId }: SandboxRecord, dama
   const ending = app.live.ending(id);
   if (ending !== undefined) return ending;
   const now = await app.store.sandboxes.get(organizationId, id);
-  // Left over from an earlier run: its node or region is missing, or its end is being tried again.
-  if (now !== null && now.status !== "stopped") app.nodes.of(now);
-  return now?.status === "stopped";
+  if (now === null || now.status === "stopped") return now?.status === "stopped";
+  // Left over from an earlier run: its node or region is missing, its end is being tried again, or it is about to be taken up, which ends what is to end.
+  app.nodes.of(now);
+  await app.store.sandboxes.beginEnd(id, "killed");
+  const taken = app.live.get(id);
+  return taken === undefined ? false : endSandbox(app, taken, "killed");
 }
