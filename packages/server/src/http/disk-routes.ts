@@ -127,7 +127,7 @@ export function diskRoutes(app: AppContext, http: Http, routes: DiskRoutes): voi
     {
       schema: {
         tags,
-        summary: `Free the space of a deleted ${kind}, by id; with 202 once no sandbox runs from it any more`,
+        summary: `Free the space of a deleted ${kind}, by id; with 202 once no sandbox runs from it any more, or its node is back`,
         params: IdParams,
         response: { 202: PurgingSchema, 204: Type.Null(), ...errors },
       },

@@ -14,6 +14,7 @@ import { Machine } from "../../testing/machine.ts";
 import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
 import { LiveConnections } from "../app/access/live-connections.ts";
 import type { Actor, AppContext } from "../app/context.ts";
+import { deleteDiskNow } from "../app/disks/disk-delete.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
 import { RoomMaker } from "../app/disks/room.ts";
 import { InstallationAuthority } from "../app/nodes/installation-authority.ts";
@@ -37,6 +38,7 @@ import { createVolume } from "../app/volumes/volume-create.ts";
 import { loadConfig } from "../config.ts";
 import { CredentialsFile } from "../credentials.ts";
 import { Metrics } from "../metrics/metrics.ts";
+import { purgeExpired } from "./periodic.ts";
 import { RemoteNodes } from "./remote-nodes.ts";
 
 const WAIT_MS = 20_000;
@@ -242,6 +244,30 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
   });
 
+  test("deletes nothing for good while the node is cut off, and goes on with a deletion during which it was lost", async () => {
+    const { id, ...volume } = await makeVolume("for-good");
+    const machine = machineOf(volume);
+    machine.cut();
+    await eventually("it is lost", () => control.app.nodes.get(machine.id) === null);
+    await assert.rejects(deleteDiskNow(control.app, actor, "volume", "for-good"), { code: "NODE_UNAVAILABLE" });
+    assert.equal((await store.disks.get(id))?.state, "ready");
+    await machine.mend();
+    await eventually("it is back", () => control.app.nodes.get(machine.id) !== null);
+    machine.calls.length = 0;
+    machine.hanging.add("deleteDisk");
+    const deleted = deleteDiskNow(control.app, actor, "volume", "for-good");
+    await eventually("its bytes are being deleted", () => machine.calls.includes("deleteDisk"));
+    machine.cut();
+    assert.equal(await deleted, "purging");
+    machine.hanging.clear();
+    await machine.mend();
+    await eventually("it is back again", () => control.app.nodes.get(machine.id) !== null);
+    const connected = control.app.nodes.get(machine.id);
+    assert.ok(connected);
+    await purgeExpired(control.app, connected);
+    assert.equal(await store.disks.get(id), null);
+  });
+
   test("ends what it was asked to end while the node was cut off, when that is back, and keeps the volume until then", async () => {
     const volume = await makeVolume("held");
     const machine = machineOf(volume);
@@ -411,6 +437,31 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     for (const { record } of [extended, timed]) {
       await requireLiveSandbox(control.app, actor, record.id);
       assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+    }
+  });
+
+  test("stops in time although a node does not answer for a sandbox that is being created", async () => {
+    for (const machine of machines.values()) {
+      machine.calls.length = 0;
+      machine.hanging.add("startSandbox");
+    }
+    const refused = assert.rejects(start(null, null));
+    const isBegun = () => [...machines.values()].some(({ calls }) => calls.includes("startSandbox"));
+    await eventually("it is being created", isBegun);
+    let isOver = false;
+    const ending = endAllSandboxes(control.app, 100).then(() => {
+      isOver = true;
+    });
+    try {
+      await eventually("the server has ended", () => isOver);
+    } finally {
+      for (const machine of machines.values()) {
+        machine.hanging.clear();
+        machine.cut();
+        await machine.mend();
+      }
+      await Promise.all([ending, refused]);
+      await restartControl();
     }
   });
 

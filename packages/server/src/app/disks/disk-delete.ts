@@ -25,7 +25,7 @@ export async function deleteDisk(app: AppContext, actor: Actor, kind: DiskKind, 
 
 /**
  * Deletes it for good: its space is freed at once. A crash in between leaves a disk that is deleted, or a purge that the next start finishes.
- * Resolves to `purging` while a sandbox still runs from it.
+ * Resolves to `purging` as `purgeDiskNow` does. Throws `NODE_UNAVAILABLE`, and leaves it as it is, when its node cannot be reached at the beginning.
  */
 export async function deleteDiskNow(
   app: AppContext,
@@ -33,5 +33,7 @@ export async function deleteDiskNow(
   kind: DiskKind,
   idOrSlug: string,
 ): Promise<"purged" | "purging"> {
+  // Before the deletion, which would have happened although the answer is a refusal.
+  app.nodes.of(await requireDisk(app, actor, kind, idOrSlug));
   return purgeDiskNow(app, actor, kind, await deleteDisk(app, actor, kind, idOrSlug));
 }

@@ -5,7 +5,7 @@ import { purgeDisk } from "./disk-purge.ts";
 
 /**
  * Frees the storage of a deleted volume or snapshot, by id, without waiting for its retention. Resolves to `purged` when the space is free, and to
- * `purging` while a sandbox still runs from it: the space is freed within a minute of that sandbox's end. Purging already is success.
+ * `purging` while a sandbox still runs from it, or when its node was lost meanwhile: the space is freed within a minute of that sandbox's end, or of the node's return. Purging already is success.
  */
 export async function purgeDiskNow(
   app: AppContext,
@@ -20,7 +20,13 @@ export async function purgeDiskNow(
   const purging = await app.locks.run(id, () => app.store.disks.beginPurgeOf(owner, id));
   // Restored or purged in between.
   if (purging === null) throw notDeleted(kind, id, null, false);
-  return (await purgeDisk(app, purging, { actor, reason: "asked" })) ? "purged" : "purging";
+  try {
+    return (await purgeDisk(app, purging, { actor, reason: "asked" })) ? "purged" : "purging";
+  } catch (error) {
+    // The intent is in the row: the next purge of the node goes on.
+    if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") return "purging";
+    throw error;
+  }
 }
 
 function notDeleted(kind: DiskKind, id: string, disk: Disk | null, isOwn: boolean): CaissonError {
