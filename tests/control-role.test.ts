@@ -112,7 +112,7 @@ suite("a server without a node of its own", { timeout: 600_000 }, () => {
     await assert.rejects(Sandbox.connect({ id: sandbox.id }), /503|cannot reach/);
     const [code, message] = await client.refused("POST", "/api/v2/volumes/kept/snapshot", { slug: "none" });
     assert.equal(code, "503 NODE_UNAVAILABLE");
-    assert.match(message, /which this server cannot reach: .*caisson nodes show/);
+    assert.match(message, /which this server cannot reach\. .*caisson nodes show/);
     const exported = await server.request("/api/v2/snapshots/image/export");
     assert.deepEqual([exported.status, exported.headers.get("retry-after")], [503, "5"]);
     await node.start();

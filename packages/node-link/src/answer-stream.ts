@@ -87,7 +87,12 @@ async function answerStart(node: Node, stream: ServerHttp2Stream): Promise<void>
     if (first?.kind !== FRAME.json) throw new Error("There is no sandbox to start");
     void frames.next().then(abort, abort);
     const sandbox = JSON.parse(first.body.toString()) as SandboxSpec;
-    sendValue(stream, await node.startSandbox(sandbox, leaving.signal));
+    try {
+      sendValue(stream, await node.startSandbox(sandbox, leaving.signal));
+    } finally {
+      // Over its next connection the caller may have stopped the sandbox already, before this start arrived.
+      if (stream.destroyed) await node.stopSandbox(sandbox.id);
+    }
   } finally {
     isAnswered = true;
   }

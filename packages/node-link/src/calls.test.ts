@@ -53,7 +53,10 @@ suite("calls of a linked node", () => {
     link.begin("run-1", 3);
     await link.prepare();
     link.begin("run-1", 2);
-    await assert.rejects(link.prepare(), { code: "NODE_UNAVAILABLE", message: /generation 3 has replaced/ });
+    await assert.rejects(link.prepare(), {
+      code: "NODE_UNAVAILABLE",
+      message: /generation 3 has replaced.*restored from a backup, start the node again/,
+    });
     const [error] = await once(link.openAgent("sbx_ord_a"), "error");
     assert.equal(error.code, "NODE_UNAVAILABLE");
     link.begin("run-1", 4);
@@ -89,6 +92,40 @@ suite("calls of a linked node", () => {
     await rejected;
     assert.equal(isUnderWay, false);
     await assert.rejects(opened.link.startSandbox(spec, AbortSignal.abort(new Error("gone"))), /gone/);
+  });
+
+  test("a start whose caller is gone when it has settled is stopped, as the stop may have come before it", async () => {
+    for (const isStarted of [true, false]) {
+      const started = Promise.withResolvers<void>();
+      const release = Promise.withResolvers<void>();
+      const stoppedIds: string[] = [];
+      await using opened = await openLink(
+        partialNode({
+          async startSandbox(_spec, signal) {
+            started.resolve();
+            await once(signal, "abort");
+            await release.promise;
+            if (!isStarted) throw new Error("aborted");
+            return { trace: [] };
+          },
+          async stopSandbox(id) {
+            stoppedIds.push(id);
+            return { damages: [] };
+          },
+        }),
+      );
+      const call = assert.rejects(opened.link.startSandbox(spec, never), { code: "NODE_UNAVAILABLE" });
+      await started.promise;
+      const again = opened.connected();
+      await opened.cut();
+      await call;
+      opened.link.begin((await again).runId, 1);
+      await opened.link.stopSandbox(spec.id);
+      assert.deepEqual(stoppedIds, [spec.id]);
+      release.resolve();
+      for (let round = 0; round < 20 && stoppedIds.length < 2; round += 1) await opened.link.describe();
+      assert.deepEqual(stoppedIds, [spec.id, spec.id]);
+    }
   });
 
   test("a start that succeeds is not aborted afterwards", async () => {

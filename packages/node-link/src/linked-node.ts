@@ -351,7 +351,8 @@ export class LinkedNode implements Node, AsyncDisposable {
 
   #requireLink(): Link {
     const link = this.#link;
-    if (link === null || link.session.closed || link.session.destroyed) throw this.#unavailable(this.#reason);
+    if (link === null || link.session.closed || link.session.destroyed)
+      throw this.#unavailable("there is no connection to it");
     return link;
   }
 

@@ -452,7 +452,10 @@ suite("a node whose process is stopped or killed", () => {
     await down?.promise;
     assert.notEqual(link.problem, null);
     assert.equal(link.connected, null);
-    await assert.rejects(link.prepare(), { code: "NODE_UNAVAILABLE", message: /nod_test cannot be reached/ });
+    await assert.rejects(link.prepare(), {
+      code: "NODE_UNAVAILABLE",
+      message: /nod_test cannot be reached: there is no connection to it/,
+    });
     child.kill("SIGCONT");
     assert.equal(await upAgain?.promise, "run-1");
     // The same run is still of the same generation.

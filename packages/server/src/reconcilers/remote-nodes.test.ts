@@ -19,6 +19,7 @@ import { RoomMaker } from "../app/disks/room.ts";
 import { InstallationAuthority } from "../app/nodes/installation-authority.ts";
 import { NodeDirectory } from "../app/nodes/node-directory.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
+import { nodeProblem } from "../app/nodes/node-get.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
 import { Previews } from "../app/previews/previews.ts";
 import { Replicator } from "../app/replication/replicator.ts";
@@ -211,8 +212,21 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     for (const refused of [createSnapshot(control.app, actor, "cut", { slug: "lost" }), start("cut", null)])
       await assert.rejects(refused, {
         code: "NODE_UNAVAILABLE",
-        message: /on node nod_\w+, which this server cannot reach: the cable is cut.*caisson nodes show/,
+        message:
+          /on node nod_\w+, which this server cannot reach\. [^:]*: an administrator .*caisson nodes show nod_\w+` why$/,
       });
+    // The reason may tell addresses: it is for administrators alone.
+    const row = await store.nodes.get(machine.id);
+    assert.ok(row);
+    assert.match(nodeProblem(control.app, row) ?? "", /the cable is cut/);
+    other.cut();
+    await eventually("the other is lost", () => control.app.nodes.get(other.id) === null);
+    await assert.rejects(makeVolume("nowhere"), {
+      code: "NODE_UNAVAILABLE",
+      message: /\((nod_\w+: this server cannot reach it(; )?){2}\)\..*caisson nodes list" why$/,
+    });
+    await other.mend();
+    await eventually("the other is back", () => control.app.nodes.get(other.id) !== null);
     // Its lease holds still.
     assert.equal((await store.nodes.get(machine.id))?.isLive, true);
     const elsewhere = [await start(null, 60_000), await start(null, 60_000)];

@@ -45,10 +45,11 @@ async function regionError(app: AppContext, region: string): Promise<CaissonErro
     );
   }
   const reasons = having.map(
-    ({ id }) => `${id}: ${app.nodes.whyNot(id) ?? "its settings do not name the region any more"}`,
+    ({ id }) =>
+      `${id}: ${app.nodes.get(id) === null ? "this server cannot reach it" : "its settings do not name the region any more"}`,
   );
   return new CaissonError(
     "NODE_UNAVAILABLE",
-    `Cannot make anything in region ${shown}: none of its nodes can be reached (${reasons.join("; ")}). Try again when "caisson nodes list" shows one connected`,
+    `Cannot make anything in region ${shown}: none of its nodes can be used (${reasons.join("; ")}). Try again later: an administrator sees with "caisson nodes list" why`,
   );
 }

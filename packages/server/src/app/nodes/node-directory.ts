@@ -66,7 +66,7 @@ export class NodeDirectory {
     return this.ownId === null ? null : this.get(this.ownId);
   }
 
-  /** Why this server cannot reach a node, as the end of a sentence; null: it can. */
+  /** Why this server cannot reach a node, as the end of a sentence; null: it can. For administrators alone, since it tells addresses and certificates of other machines. */
   whyNot(nodeId: string): string | null {
     if (this.#connected.has(nodeId)) return null;
     const remote = this.#expected.get(nodeId);
@@ -117,11 +117,10 @@ export class NodeDirectory {
 
   /** The error of `of`, for something that `find` has not found. */
   unavailable({ id, region, owner: { nodeId } }: Placed): CaissonError {
-    const reason = this.whyNot(nodeId);
-    if (reason !== null)
+    if (this.get(nodeId) === null)
       return new CaissonError(
         "NODE_UNAVAILABLE",
-        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach: ${reason}. Try again when \`caisson nodes show ${nodeId}\` shows it live and connected`,
+        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach. Try again later: an administrator sees with \`caisson nodes show ${nodeId}\` why`,
       );
     return new CaissonError(
       "REGION_UNAVAILABLE",
