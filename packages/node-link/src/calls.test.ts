@@ -145,6 +145,7 @@ suite("calls of a linked node", () => {
   });
 
   test("the pieces of a snapshot come as they are, at the pace of the reader, and it is closed in the end", async () => {
+    const fileSystem = { type: "ext4", uuid: "0".repeat(32), sizeBytes: 2 ** 40 } as const;
     let madeCount = 0;
     let closedCount = 0;
     async function* pieces(): AsyncGenerator<DiskPiece, void> {
@@ -154,7 +155,7 @@ suite("calls of a linked node", () => {
       partialNode({
         exportDisk: async () => ({
           sizeBytes: 2 ** 40,
-          fileSystem: { label: "x" } as never,
+          fileSystem,
           pieces,
           async [Symbol.asyncDispose]() {
             closedCount += 1;
@@ -165,7 +166,7 @@ suite("calls of a linked node", () => {
     {
       await using exported = await opened.link.exportDisk(disk);
       assert.equal(exported.sizeBytes, 2 ** 40);
-      assert.deepEqual(exported.fileSystem, { label: "x" });
+      assert.deepEqual(exported.fileSystem, fileSystem);
       // Nobody reads: what is made is bounded by what may be on its way.
       for (let call = 0; call < 20; call += 1) await opened.link.describe();
       assert.ok(madeCount < 6, `${madeCount} pieces were made for nobody`);
@@ -194,7 +195,7 @@ suite("calls of a linked node", () => {
           if (!isOpened) throw new CaissonError("DISK_UNAVAILABLE", "not there");
           return {
             sizeBytes: 1,
-            fileSystem: {} as never,
+            fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: 1 },
             async *pieces() {
               yield { offset: 0, bytes: Buffer.from("x") };
               throw new CaissonError("SNAPSHOT_NOT_FOUND", "deleted meanwhile");
