@@ -74,6 +74,8 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     await assert.rejects(second.start(revoked.token), /This server has no such token/);
     const [code] = await client.refused("POST", "/v3/nodes/join", { signing_request: "x", address: "a:1" });
     assert.equal(code, "400 INVALID_REQUEST");
+    for (const expires_seconds of [3600.0005, 0, -1, 30 * 86_400 + 1, 1e300])
+      assert.equal((await client.refused("POST", TOKENS, { expires_seconds }))[0], "400 INVALID_REQUEST");
   });
 
   test("a volume and a sandbox are made there, and used as any", async () => {

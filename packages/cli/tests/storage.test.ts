@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { formatSize } from "@caisson/model";
 import { normalize } from "./support/normalize.ts";
+import { runCaisson } from "./support/run-caisson.ts";
 import { TestServer } from "./support/test-server.ts";
 
 let server: TestServer;
@@ -284,6 +288,35 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   assert.deepEqual([forget.stdout, forget.code], ["", 5]);
   assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: this server is that node\./);
   assert.equal((await server.run(["nodes", "show", "nod_absent"])).code, 4);
+});
+
+test("a token for joining that is sent in the clear is warned of, and one for this machine is not", async () => {
+  const joining = ["nodes", "tokens", "create", "--expires", "15m"];
+  const local = await server.run(joining);
+  assert.match(local.stdout, /^cjt_\S+\n$/);
+  assert.equal(local.stderr, "On the machine that joins, as root: caisson up --role node --join TOKEN\n");
+  for (const [url, isWarned] of [
+    ["http://10.0.0.1:8484", true],
+    ["http://127.example.com", true],
+    ["http://localhost.example.com", true],
+    ["https://10.0.0.1:8484", false],
+    ["http://127.0.0.2:8484", false],
+    ["http://[::1]:8484", false],
+    ["http://caisson.localhost", false],
+  ] as const) {
+    const answer = { id: "jtk_a", token: "cjt_x", server_url: url, region: null, node_id: null };
+    const api = createServer((_request, response) => {
+      response.setHeader("content-type", "application/json").end(JSON.stringify(answer));
+    });
+    await once(api.listen(0, "127.0.0.1"), "listening");
+    const { port } = api.address() as AddressInfo;
+    const environment = { ...server.environment, CAISSON_ENDPOINT: `http://127.0.0.1:${port}` };
+    const { stdout, stderr } = await runCaisson(joining, environment);
+    api.closeAllConnections();
+    api.close();
+    assert.equal(stdout, "cjt_x\n");
+    assert.equal(stderr.includes(`warning: the machine sends this token to ${url} in the clear`), isWarned, url);
+  }
 });
 
 test("organizations have tokens of their own, and a revoked one is refused", async () => {

@@ -1,5 +1,6 @@
 import { CaissonError } from "@caisson/model";
-import type { Disk, DiskKind, NodeRecord, Owner } from "./store.ts";
+import type { Row } from "./records.ts";
+import type { Disk, DiskKind, NewNode, NodeRecord, Owner } from "./store.ts";
 
 /** What a store refuses, in the same words whichever database it is. */
 
@@ -55,6 +56,16 @@ const FORGOTTEN = (nodeId: string): string =>
 
 export function nodeForgotten(nodeId: string): CaissonError {
   return new CaissonError("NODE_UNAVAILABLE", FORGOTTEN(nodeId));
+}
+
+/** `row`: what is stored of the node; undefined: nothing yet. Throws `NODE_UNAVAILABLE` for a node that says regions which the token with which it joined did not give it. */
+export function requireOnlyRegion({ id, regions }: NewNode, row: Row | undefined): void {
+  const only = row?.only_region ?? null;
+  if (only === null || (regions.length === 1 && regions[0] === only)) return;
+  throw new CaissonError(
+    "NODE_UNAVAILABLE",
+    `The node ${id} has joined with a token for region "${only}" alone, and says that it has ${JSON.stringify(regions).slice(0, 100)}: set regions = ["${only}"] in its settings, or let its machine join again with another token`,
+  );
 }
 
 /** `nodes`: those of the region. */

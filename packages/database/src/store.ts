@@ -129,7 +129,7 @@ export interface NodeStore {
   /**
    * Begins a run of the node: the next generation, with a lease of so many milliseconds. The run that began last keeps its generation. Either way the row is as the
    * node describes itself now, and what its sandboxes have of its capacity is counted anew. Whether it drains stays as it is. Throws `NODE_UNAVAILABLE` for a node
-   * that was forgotten.
+   * that was forgotten, and for one that says other regions than the only one that its token for joining gave it.
    */
   begin(node: NewNode, leaseMs: number): Promise<NodeRecord>;
   /**

@@ -73,6 +73,34 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
       assert.deepEqual([begun.generation, begun.isLive], [1, true]);
     });
 
+    test("a node has no region but that of its token, whatever it says", async () => {
+      const isRefused = (error: unknown) =>
+        error instanceof CaissonError &&
+        error.code === "NODE_UNAVAILABLE" &&
+        /^The node nod_a has joined with a token for region "ord" alone/.test(error.message);
+      await createToken("jtk_1", { region: "ord" });
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      const begin = (id: string, ...regions: string[]) => store.nodes.begin(sampleNode({ id, regions }), LIFETIME_MS);
+      await assert.rejects(begin("nod_a", "ams"), isRefused);
+      await assert.rejects(begin("nod_a"), isRefused);
+      const before = await store.nodes.get("nod_a");
+      assert.deepEqual([before?.generation, before?.isLive, before?.regions], [0, false, ["ord"]]);
+      await begin("nod_a", "ord");
+      store = await harness.reopen();
+      // Also when nothing knows of its token any more.
+      await store.joining.expireTokens(Date.now() + 2 * LIFETIME_MS);
+      await assert.rejects(begin("nod_a", "ord", "ams"), isRefused);
+      assert.deepEqual((await store.nodes.get("nod_a"))?.regions, ["ord"]);
+      assert.equal((await begin("nod_a", "ord")).generation, 2);
+    });
+
+    test("a node whose token gives it no region has those that it says", async () => {
+      await createToken("jtk_1");
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      for (const regions of [["ord", "ams"], ["ams"]])
+        assert.deepEqual((await store.nodes.begin(sampleNode({ id: "nod_a", regions }), LIFETIME_MS)).regions, regions);
+    });
+
     test("a machine that repeats its joining keeps the id it got, and another one is refused", async () => {
       await createToken("jtk_1");
       await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import type { ImportSpec, Node, SandboxSpec } from "@caisson/node";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
 import type { GenerationGate } from "./generation-gate.ts";
-import { MAX_JSON_BYTES } from "./limits.ts";
+import { keptBytes, MAX_JSON_BYTES } from "./limits.ts";
 import { encodeError } from "./link-error.ts";
 import { isPlainMethod, type PlainMethod } from "./methods.ts";
 import { EventNotTakenError, type NodeEvents } from "./node-events.ts";
@@ -87,7 +87,12 @@ async function answerStart(node: Node, stream: ServerHttp2Stream): Promise<void>
     if (first?.kind !== FRAME.json) throw new Error("There is no sandbox to start");
     void frames.next().then(abort, abort);
     const sandbox = JSON.parse(first.body.toString()) as SandboxSpec;
-    sendValue(stream, await node.startSandbox(sandbox, leaving.signal));
+    try {
+      sendValue(stream, await node.startSandbox(sandbox, leaving.signal));
+    } finally {
+      // Over its next connection the caller may have stopped the sandbox already, before this start arrived.
+      if (stream.destroyed) await node.stopSandbox(sandbox.id);
+    }
   } finally {
     isAnswered = true;
   }
@@ -195,7 +200,7 @@ async function readJson(stream: ServerHttp2Stream): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    size += chunk.length;
+    size += keptBytes(chunk);
     if (size > MAX_JSON_BYTES) throw new Error("The arguments are too long");
     chunks.push(chunk);
   }

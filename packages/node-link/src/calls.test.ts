@@ -53,7 +53,10 @@ suite("calls of a linked node", () => {
     link.begin("run-1", 3);
     await link.prepare();
     link.begin("run-1", 2);
-    await assert.rejects(link.prepare(), { code: "NODE_UNAVAILABLE", message: /generation 3 has replaced/ });
+    await assert.rejects(link.prepare(), {
+      code: "NODE_UNAVAILABLE",
+      message: /generation 3 has replaced.*restored from a backup, start the node again/,
+    });
     const [error] = await once(link.openAgent("sbx_ord_a"), "error");
     assert.equal(error.code, "NODE_UNAVAILABLE");
     link.begin("run-1", 4);
@@ -91,6 +94,40 @@ suite("calls of a linked node", () => {
     await assert.rejects(opened.link.startSandbox(spec, AbortSignal.abort(new Error("gone"))), /gone/);
   });
 
+  test("a start whose caller is gone when it has settled is stopped, as the stop may have come before it", async () => {
+    for (const isStarted of [true, false]) {
+      const started = Promise.withResolvers<void>();
+      const release = Promise.withResolvers<void>();
+      const stoppedIds: string[] = [];
+      await using opened = await openLink(
+        partialNode({
+          async startSandbox(_spec, signal) {
+            started.resolve();
+            await once(signal, "abort");
+            await release.promise;
+            if (!isStarted) throw new Error("aborted");
+            return { trace: [] };
+          },
+          async stopSandbox(id) {
+            stoppedIds.push(id);
+            return { damages: [] };
+          },
+        }),
+      );
+      const call = assert.rejects(opened.link.startSandbox(spec, never), { code: "NODE_UNAVAILABLE" });
+      await started.promise;
+      const again = opened.connected();
+      await opened.cut();
+      await call;
+      opened.link.begin((await again).runId, 1);
+      await opened.link.stopSandbox(spec.id);
+      assert.deepEqual(stoppedIds, [spec.id]);
+      release.resolve();
+      for (let round = 0; round < 20 && stoppedIds.length < 2; round += 1) await opened.link.describe();
+      assert.deepEqual(stoppedIds, [spec.id, spec.id]);
+    }
+  });
+
   test("a start that succeeds is not aborted afterwards", async () => {
     let signal: AbortSignal | null = null;
     await using opened = await openLink(
@@ -108,6 +145,7 @@ suite("calls of a linked node", () => {
   });
 
   test("the pieces of a snapshot come as they are, at the pace of the reader, and it is closed in the end", async () => {
+    const fileSystem = { type: "ext4", uuid: "0".repeat(32), sizeBytes: 2 ** 40 } as const;
     let madeCount = 0;
     let closedCount = 0;
     async function* pieces(): AsyncGenerator<DiskPiece, void> {
@@ -117,7 +155,7 @@ suite("calls of a linked node", () => {
       partialNode({
         exportDisk: async () => ({
           sizeBytes: 2 ** 40,
-          fileSystem: { label: "x" } as never,
+          fileSystem,
           pieces,
           async [Symbol.asyncDispose]() {
             closedCount += 1;
@@ -128,7 +166,7 @@ suite("calls of a linked node", () => {
     {
       await using exported = await opened.link.exportDisk(disk);
       assert.equal(exported.sizeBytes, 2 ** 40);
-      assert.deepEqual(exported.fileSystem, { label: "x" });
+      assert.deepEqual(exported.fileSystem, fileSystem);
       // Nobody reads: what is made is bounded by what may be on its way.
       for (let call = 0; call < 20; call += 1) await opened.link.describe();
       assert.ok(madeCount < 6, `${madeCount} pieces were made for nobody`);
@@ -157,7 +195,7 @@ suite("calls of a linked node", () => {
           if (!isOpened) throw new CaissonError("DISK_UNAVAILABLE", "not there");
           return {
             sizeBytes: 1,
-            fileSystem: {} as never,
+            fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: 1 },
             async *pieces() {
               yield { offset: 0, bytes: Buffer.from("x") };
               throw new CaissonError("SNAPSHOT_NOT_FOUND", "deleted meanwhile");

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
+import { keptBytes } from "./limits.ts";
 
 /**
  * A frame is a byte for its kind, four for the length of what follows, and that. The end of a whole sequence is a frame too: what ends without it was cut off.
@@ -15,6 +16,8 @@ export interface Frame {
 const HEAD_BYTES = 5;
 /** A piece has at most 1 MiB and its offset; more is no peer of ours. */
 const MAX_BODY_BYTES = 4 * 2 ** 20;
+/** What a frame that is not whole may take of memory: chunks are larger than they have to be, but a peer that cuts a frame into crumbs is none of ours. */
+const MAX_KEPT_BYTES = 2 * MAX_BODY_BYTES;
 const KINDS: ReadonlySet<number> = new Set(Object.values(FRAME));
 
 /** Writes a frame and resolves when there is room for more. Rejects when the stream ends first. */
@@ -46,10 +49,13 @@ export function jsonBody(value: unknown): Buffer {
 export async function* readFrames(stream: Readable): AsyncGenerator<Frame, void> {
   let parts: Buffer[] = [];
   let size = 0;
+  let kept = 0;
   // A reader that stops early may still have to answer on the stream.
   for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     parts.push(chunk);
     size += chunk.length;
+    kept += keptBytes(chunk);
+    if (kept > MAX_KEPT_BYTES) throw new Error("the peer does not speak this protocol");
     while (size >= HEAD_BYTES) {
       if ((parts[0]?.length ?? 0) < HEAD_BYTES) parts = [Buffer.concat(parts)];
       const [first] = parts;
@@ -62,6 +68,7 @@ export async function* readFrames(stream: Readable): AsyncGenerator<Frame, void>
       const rest = all.subarray(HEAD_BYTES + length);
       parts = rest.length === 0 ? [] : [rest];
       size = rest.length;
+      kept = rest.length;
       yield { kind, body: all.subarray(HEAD_BYTES, HEAD_BYTES + length) };
     }
   }

@@ -27,7 +27,7 @@ export class GenerationGate {
     if (generation < this.#latest)
       throw new CaissonError(
         "NODE_UNAVAILABLE",
-        `The call is of generation ${generation} of the node, which generation ${this.#latest} has replaced: another server leads this node now`,
+        `The call is of generation ${generation} of the node, which generation ${this.#latest} has replaced: another server leads this node now. If the database was restored from a backup, start the node again`,
       );
     this.#latest = generation;
   }

@@ -31,9 +31,9 @@ export function decodeError(value: unknown): Error {
   const text = typeof message === "string" ? message : "the node failed and did not say how";
   if (isCaisson === true) return new CaissonError(isErrorCode(code) ? code : "INTERNAL_ERROR", text);
   return Object.assign(new Error(text), {
-    ...(typeof code === "string" ? { code } : {}),
+    ...(typeof code === "string" && /^[A-Z][A-Z0-9_]{0,63}$/.test(code) ? { code } : {}),
     ...(typeof errno === "number" ? { errno } : {}),
-    ...(typeof syscall === "string" ? { syscall } : {}),
+    ...(typeof syscall === "string" && /^[a-z0-9_ ]{1,64}$/i.test(syscall) ? { syscall } : {}),
   });
 }
 

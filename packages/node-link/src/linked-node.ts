@@ -17,15 +17,17 @@ import type {
   TakeNodeEvent,
 } from "@caisson/node";
 import { ARGUMENTS_HEADER, EVENTS_PATH } from "./answer-stream.ts";
+import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answers.ts";
 import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
 import { GENERATION_HEADER, RUN_HEADER } from "./generation-gate.ts";
-import { CONNECTION_WINDOW_BYTES, MAX_JSON_BYTES, SESSION_OPTIONS } from "./limits.ts";
+import { CONNECTION_WINDOW_BYTES, maxAnswerBytes, SESSION_OPTIONS } from "./limits.ts";
 import { decodeError, explainConnectionError } from "./link-error.ts";
 import { LinkStream } from "./link-stream.ts";
 import { DEADLINES_MS, type PlainMethod } from "./methods.ts";
 import type { LinkEvent } from "./node-events.ts";
 import { readPieces, writePieces } from "./pieces.ts";
+import { readAnswer } from "./read-answer.ts";
 import type { LinkLogger } from "./serve-node.ts";
 import { breakOff, watchPeer } from "./watch-peer.ts";
 
@@ -38,6 +40,8 @@ const LONGEST_PAUSE_MS = 10_000;
 const GOOD_CONNECTION_MS = 10_000;
 /** How long a start that was aborted is waited for; ending the sandbox waits for the rest. */
 const ABORT_WAIT_MS = 30_000;
+/** Of an error that comes instead of a connection or an export. */
+const MAX_ERROR_BYTES = 64 * 1024;
 /** Events that are being taken; a node that tells faster waits. */
 const MAX_EVENTS_AT_ONCE = 64;
 
@@ -126,10 +130,16 @@ export class LinkedNode implements Node, AsyncDisposable {
   readonly tendDisk: Node["tendDisk"] = (...values) => this.#call("tendDisk", values);
   readonly listDisks: Node["listDisks"] = (...values) => this.#call("listDisks", values);
   readonly listMountedDisks: Node["listMountedDisks"] = (...values) => this.#call("listMountedDisks", values);
-  readonly placesOf: Node["placesOf"] = (...values) => this.#call("placesOf", values);
   readonly stopSandbox: Node["stopSandbox"] = (...values) => this.#call("stopSandbox", values);
   readonly listSandboxes: Node["listSandboxes"] = (...values) => this.#call("listSandboxes", values);
   readonly ownEnd: Node["ownEnd"] = (...values) => this.#call("ownEnd", values);
+
+  async placesOf(...[region, ids]: Values<"placesOf">): ReturnType<Node["placesOf"]> {
+    const places = await this.#call("placesOf", [region, ids]);
+    // Who asks takes them one by one.
+    if (places.length !== ids.length) throw this.#wrong("placesOf");
+    return places;
+  }
 
   async startSandbox(sandbox: SandboxSpec, signal: AbortSignal): Promise<StartedSandbox> {
     signal.throwIfAborted();
@@ -163,8 +173,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       const frames = readFrames(stream);
       const { value: head } = await frames.next().catch(() => ({ value: undefined }));
       if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
-      const { sizeBytes, fileSystem } = JSON.parse(head.body.toString()) as DiskExport;
-      if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw this.#lost("exportDisk");
+      const { sizeBytes, fileSystem } = this.#requireAnswer("exportDisk", parseFrame(head.body)) as DiskExport;
       deadline.pause();
       const lost = () => this.#lost("exportDisk");
       return {
@@ -173,7 +182,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         async *pieces() {
           let told: Error | null = null;
           const decode = (body: Buffer): Error => {
-            told = decodeError(JSON.parse(body.toString()));
+            told = decodeError(parseFrame(body));
             return told;
           };
           const pieces = readPieces(frames, decode);
@@ -257,7 +266,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   #open(method: "openAgent" | "connectInside", values: readonly unknown[]): LinkStream {
     return new LinkStream({
       open: () => this.#request(method, values),
-      readError: (stream) => this.#readError(stream),
+      readError: (stream) => this.#readError(stream, method),
       lost: () => this.#lost(method),
       deadlineMs: DEADLINES_MS[method],
     });
@@ -269,7 +278,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       stream.end(JSON.stringify(values));
       return this.#answer(stream, method);
     };
-    // What a node answers is what its method gives: both sides have one interface.
+    // What a node answers is of the form that its method gives.
     return call() as ReturnType<Node[M]>;
   }
 
@@ -291,24 +300,37 @@ export class LinkedNode implements Node, AsyncDisposable {
     stream.once("response", (headers) => resolve(headers[":status"] ?? null)).once("close", () => resolve(null));
     const status = await promise;
     if (status === null) throw this.#lost(method);
-    if (status !== 200) throw await this.#readError(stream);
+    if (status !== 200) throw await this.#readError(stream, method);
   }
 
   async #answer(
     stream: ClientHttp2Stream,
-    method: keyof Node,
+    method: AnsweringMethod,
     deadline = this.#watchDeadline(stream, method),
   ): Promise<unknown> {
-    const answer = await readAnswer(stream);
+    const answer = await readAnswer(stream, maxAnswerBytes(method));
     deadline.pause();
-    if (answer === null) throw deadline.isOver() ? this.#late(method) : this.#lost(method);
-    if (answer.error !== undefined) throw decodeError(answer.error);
-    return answer.value;
+    switch (answer.kind) {
+      case "value":
+        return this.#requireAnswer(method, answer.value);
+      case "error":
+        throw decodeError(answer.error);
+      case "wrong":
+        throw this.#wrong(method);
+      case "lost":
+        throw deadline.isOver() ? this.#late(method) : this.#lost(method);
+    }
   }
 
-  async #readError(stream: ClientHttp2Stream): Promise<Error> {
-    const answer = await readAnswer(stream);
-    return answer?.error === undefined ? this.#lost("call") : decodeError(answer.error);
+  #requireAnswer(method: AnsweringMethod, value: unknown): unknown {
+    if (!isAnswer(method, value)) throw this.#wrong(method);
+    return value;
+  }
+
+  async #readError(stream: ClientHttp2Stream, method: string): Promise<Error> {
+    const answer = await readAnswer(stream, MAX_ERROR_BYTES);
+    if (answer.kind === "error") return decodeError(answer.error);
+    return answer.kind === "lost" ? this.#lost(method) : this.#wrong(method);
   }
 
   #watchDeadline(stream: ClientHttp2Stream, method: keyof Node): Deadline {
@@ -347,6 +369,14 @@ export class LinkedNode implements Node, AsyncDisposable {
     return new CaissonError(
       "NODE_UNAVAILABLE",
       `Node ${nodeId} was lost before its answer to ${method} came. Try again when "caisson nodes list" shows it live`,
+    );
+  }
+
+  #wrong(method: string): CaissonError {
+    const { nodeId } = this.#options;
+    return new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Node ${nodeId} gave an answer to ${method} that is not one. Look at what runs there, and give it the version of the server`,
     );
   }
 
@@ -411,16 +441,15 @@ export class LinkedNode implements Node, AsyncDisposable {
       stream.end("[]");
       const onAbort = () => stream.close(NGHTTP2_CANCEL);
       signal.addEventListener("abort", onAbort, { once: true });
-      const answer = await readAnswer(stream);
+      const answer = await readAnswer(stream, maxAnswerBytes("describe"));
       signal.removeEventListener("abort", onAbort);
-      if (answer === null)
+      if (answer.kind === "lost")
         throw new LinkProblem(
           `${shown} ended the connection: look at the node's log, it may not accept this server's certificate`,
         );
-      if (answer.error !== undefined)
+      if (answer.kind === "error")
         throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
-      const { value } = answer;
-      if (!isDescription(value))
+      if (answer.kind === "wrong" || !isAnswer("describe", answer.value))
         throw new LinkProblem("it describes itself in a way that is not known here: give it the version of the server");
       const onClosing = () => breakOff(session, socket);
       this.#closing.signal.addEventListener("abort", onClosing, { once: true });
@@ -429,7 +458,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
         breakOff(session, socket);
       });
-      return { session, socket, description: value, isReceivingEvents: false };
+      return { session, socket, description: answer.value as NodeDescription, isReceivingEvents: false };
     } catch (error) {
       session.on("error", () => {});
       session.destroy();
@@ -457,9 +486,20 @@ export class LinkedNode implements Node, AsyncDisposable {
       return;
     }
     try {
+      const regions: ReadonlySet<string> = new Set(link.description.regions.map(({ name }) => name));
       const taking = new Set<Promise<void>>();
+      let hasToldOfWrong = false;
       for await (const { body } of readFrames(stream)) {
-        const taken = this.#takeEvent(stream, body).finally(() => taking.delete(taken));
+        const { id, event } = readEvent(body, regions);
+        if (event === null && !hasToldOfWrong) {
+          hasToldOfWrong = true;
+          logger.warn({ nodeId }, "the node tells of events that are not known here: look at what runs there");
+        }
+        const taken = this.#takeEvent(event)
+          .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
+          // The node tells it again on the next connection.
+          .catch(() => {})
+          .finally(() => taking.delete(taken));
         taking.add(taken);
         if (taking.size >= MAX_EVENTS_AT_ONCE) await Promise.race(taking);
       }
@@ -470,31 +510,21 @@ export class LinkedNode implements Node, AsyncDisposable {
     breakOff(link.session, link.socket);
   }
 
-  #takeEvent(stream: ClientHttp2Stream, body: Buffer): Promise<void> {
-    const { id, event } = JSON.parse(body.toString()) as { readonly id: number; readonly event: LinkEvent };
+  /** Resolves to why it could not be taken; null: it was. */
+  async #takeEvent(event: LinkEvent | null): Promise<string | null> {
     const { takeEvent, onStopping } = this.#options;
-    const taken = event.kind === "node-stopping" ? onStopping() : takeEvent(event);
-    return (
-      taken
-        .then(
-          () => null,
-          (error: unknown) => String(error),
-        )
-        .then((problem) => writeFrame(stream, FRAME.json, jsonBody({ id, problem })))
-        // The node tells it again on the next connection.
-        .catch(() => {})
-    );
+    if (event === null) return "This is no event that the control knows";
+    try {
+      await (event.kind === "node-stopping" ? onStopping() : takeEvent(event));
+      return null;
+    } catch (error) {
+      return String(error);
+    }
   }
 }
 
 /** Its message is the end of a sentence. */
 class LinkProblem extends Error {}
-
-/** As far as this object and whoever is told of the connection look at it at once. */
-function isDescription(value: unknown): value is NodeDescription {
-  const { runId, regions } = (value ?? {}) as Partial<Record<keyof NodeDescription, unknown>>;
-  return typeof runId === "string" && runId.length > 0 && runId.length <= 100 && Array.isArray(regions);
-}
 
 interface Deadline {
   restart(): void;
@@ -512,23 +542,10 @@ function requestOn(
   return stream.on("error", () => {});
 }
 
-/** What comes of a stream, once it is over. Null: it was cut off. */
-async function readAnswer(
-  stream: ClientHttp2Stream,
-): Promise<{ readonly value?: unknown; readonly error?: unknown } | null> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  stream.on("data", (chunk: Buffer) => {
-    size += chunk.length;
-    if (size > MAX_JSON_BYTES) stream.close(NGHTTP2_CANCEL);
-    else chunks.push(chunk);
-  });
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  stream.once("end", () => resolve(true));
-  stream.once("close", () => resolve(false));
-  if (!(await promise)) return null;
+/** Null, which no answer is, where it is no JSON. */
+function parseFrame(body: Buffer): unknown {
   try {
-    return JSON.parse(Buffer.concat(chunks).toString());
+    return parseCleaned(body);
   } catch {
     return null;
   }

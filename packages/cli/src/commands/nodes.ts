@@ -124,6 +124,10 @@ function addTokensCommands(nodes: Command): void {
           ...(options.region === undefined ? {} : { region: options.region }),
         });
         context.output.value(token.token, token);
+        if (isReadInBetween(token.serverUrl))
+          context.output.warn(
+            `the machine sends this token to ${token.serverUrl} in the clear, and whoever reads it can join first: set "public_url" on the server to an https:// URL, or use a network of your own`,
+          );
         context.output.note(`On the machine that joins, as root: caisson up --role node --join TOKEN`);
       }),
     );
@@ -163,6 +167,12 @@ function addTokensCommands(nodes: Command): void {
     );
   addCommonOptions(revoke);
   addExamples(revoke, [["caisson nodes tokens revoke jtk_…", "When it went to the wrong place"]]);
+}
+
+/** Whether what is sent there leaves this machine without encryption. */
+function isReadInBetween(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === "http:" && !/^(?:127(?:\.\d+){3}|\[::1\]|(?:.+\.)?localhost)$/.test(hostname);
 }
 
 function parseSpanSeconds(text: string): number {

@@ -7,10 +7,11 @@ import { NODE_COLUMNS, NOW_MS } from "./nodes.ts";
 export function createJoiningStore(database: Database): JoiningStore {
   const insertNode = (queries: Queries, id: string, region: string | null, address: string): Promise<unknown> =>
     queries.run(
-      `INSERT INTO nodes (id, regions, address, labels, places, generation, lease_until_ms, started_at_ms, seen_at_ms)
-       VALUES ($1, $2, $3, '{}', 0, 0, 0, ${NOW_MS}, ${NOW_MS})`,
+      `INSERT INTO nodes (id, regions, only_region, address, labels, places, generation, lease_until_ms, started_at_ms, seen_at_ms)
+       VALUES ($1, $2, $3, $4, '{}', 0, 0, 0, ${NOW_MS}, ${NOW_MS})`,
       id,
       JSON.stringify(region === null ? [] : [region]),
+      region,
       address,
     );
 

@@ -1,5 +1,5 @@
 import { toNode } from "../records.ts";
-import { nodeForgotten, nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
+import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { writeEvent } from "./events.ts";
@@ -20,8 +20,9 @@ export function createNodeStore(database: Database): NodeStore {
     begin(node, leaseMs) {
       return database.transaction(async (queries) => {
         // What an earlier generation has just begun is in the database before the next one looks.
-        const known = await queries.run("SELECT 1 FROM nodes WHERE id = $1 FOR UPDATE", node.id);
-        if (known === 0) await requireNotForgotten(queries, node.id);
+        const known = await queries.get("SELECT only_region FROM nodes WHERE id = $1 FOR UPDATE", node.id);
+        if (known === undefined) await requireNotForgotten(queries, node.id);
+        requireOnlyRegion(node, known);
         await queries.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
            VALUES ($1, $2, $3, $4, $5, $6, $7, 1, ${NOW_MS} + $8::bigint, ${NOW_MS}, ${NOW_MS})

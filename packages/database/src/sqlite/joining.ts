@@ -7,10 +7,11 @@ import { NOW_MS, SELECT_NODES } from "./nodes.ts";
 export function createJoiningStore(connection: Connection): JoiningStore {
   const insertNode = (id: string, region: string | null, address: string): void => {
     connection.run(
-      `INSERT INTO nodes (id, regions, address, labels, places, generation, lease_until_ms, started_at_ms, seen_at_ms)
-       VALUES (?, ?, ?, '{}', 0, 0, 0, ${NOW_MS}, ${NOW_MS})`,
+      `INSERT INTO nodes (id, regions, only_region, address, labels, places, generation, lease_until_ms, started_at_ms, seen_at_ms)
+       VALUES (?, ?, ?, ?, '{}', 0, 0, 0, ${NOW_MS}, ${NOW_MS})`,
       id,
       JSON.stringify(region === null ? [] : [region]),
+      region,
       address,
     );
   };

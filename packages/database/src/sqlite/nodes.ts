@@ -1,5 +1,5 @@
 import { type Row, toNode } from "../records.ts";
-import { nodeForgotten, nodeInUse, nodeNotFound, notLatest } from "../refusals.ts";
+import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
@@ -20,6 +20,8 @@ export function createNodeStore(connection: Connection): NodeStore {
       return connection.transaction(() => {
         if (connection.get("SELECT 1 FROM forgotten_nodes WHERE id = ?", node.id) !== undefined)
           throw nodeForgotten(node.id);
+        const known = connection.get("SELECT only_region FROM nodes WHERE id = ?", node.id);
+        requireOnlyRegion(node, known);
         connection.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
            VALUES (?, ?, ?, ?, ?, ?, ?, 1, ${NOW_MS} + ?, ${NOW_MS}, ${NOW_MS})

@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { storeConformance } from "../../testing/conformance.ts";
 import { assertOlderRowsAreSettled, OLDER_ROWS } from "../../testing/older-rows.ts";
+import { sampleNode } from "../../testing/samples.ts";
 import type { AuditEvent } from "../store.ts";
 import { markCopied } from "./copied.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
@@ -95,6 +96,30 @@ test("what a program from before nodes stored belongs to the node of its data di
       else await assertOlderRowsAreSettled(store);
       await store.close();
     }
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("a node that joined before its region was kept with it has the one of its token from then on", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
+  try {
+    const path = join(directory, "caisson.db");
+    const database = new DatabaseSync(path);
+    const migrations = join(import.meta.dirname, "migrations");
+    for (const file of (await readdir(migrations)).sort().slice(0, 14))
+      database.exec(await readFile(join(migrations, file), "utf8"));
+    database.exec(`
+      PRAGMA user_version = 14;
+      INSERT INTO nodes (id, regions, address, labels, places, generation, lease_until_ms, started_at_ms, seen_at_ms)
+        VALUES ('nod_a', '["ord"]', 'a:1', '{}', 0, 1, 0, 0, 0), ('nod_b', '["ord"]', 'b:1', '{}', 0, 1, 0, 0, 0);
+      INSERT INTO join_tokens VALUES ('jtk_a', x'01', 'ord', 0, 1, 'a', 'nod_a'), ('jtk_b', x'02', NULL, 0, 1, 'b', 'nod_b');`);
+    database.close();
+    const store = openSqliteStore(path);
+    const begin = (id: string) => store.nodes.begin(sampleNode({ id, regions: ["ams"] }), 60_000);
+    await assert.rejects(begin("nod_a"), /a token for region "ord" alone/);
+    assert.deepEqual((await begin("nod_b")).regions, ["ams"]);
+    await store.close();
   } finally {
     await rm(directory, { recursive: true });
   }

@@ -59,11 +59,13 @@ export interface JoinToken {
 export interface CreatedJoinToken extends JoinToken {
   /** For `caisson up --role node --join`. */
   token: string;
+  /** Where the machine reaches the server, as the token says. */
+  serverUrl: string;
 }
 
 /** How {@linkcode Nodes.createToken} makes one. */
 export interface JoinTokenInit {
-  /** How long it can be used, in seconds. Default: 3600; at most 30 days. */
+  /** How long it can be used, in whole seconds. Default: 3600; at most 30 days. */
   expiresSeconds?: number;
   /** The only region that the node may have. Default: those in its settings. */
   region?: string;
@@ -111,7 +113,8 @@ export class Nodes {
       ...(init.region === undefined ? {} : { region: init.region }),
     };
     const { body } = await this.#http.send({ method: "POST", path: "/api/v1/nodes/tokens", body: wire, options });
-    return { ...toJoinToken(body), token: String(requireRecord(body).token) };
+    const { token, server_url: serverUrl } = requireRecord(body);
+    return { ...toJoinToken(body), token: String(token), serverUrl: String(serverUrl) };
   }
 
   /** The tokens for joining that have not expired, the newest first. */

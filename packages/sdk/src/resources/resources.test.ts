@@ -218,12 +218,12 @@ test("tokens for joining are made, listed and revoked", async () => {
   };
   await using api = await FakeApi.start(({ method }) => {
     if (method === "DELETE") return { status: 204 };
-    return { body: method === "GET" ? [token] : { ...token, token: "cjt_x" } };
+    return { body: method === "GET" ? [token] : { ...token, token: "cjt_x", server_url: "http://10.0.0.1:8484" } };
   });
   const { nodes } = new Client(api.options);
   const made = await nodes.createToken({ expiresSeconds: 60, region: "ord" });
-  const { token: text, ...rest } = made;
-  assert.equal(text, "cjt_x");
+  const { token: text, serverUrl, ...rest } = made;
+  assert.deepEqual([text, serverUrl], ["cjt_x", "http://10.0.0.1:8484"]);
   assert.deepEqual(rest, {
     id: "jtk_a",
     region: null,

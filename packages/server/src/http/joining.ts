@@ -23,6 +23,7 @@ const TokenSchema = Type.Object({
 const CreatedTokenSchema = Type.Object({
   ...TokenSchema.properties,
   token: Type.String({ description: "For `caisson up --role node --join`; it is not shown again" }),
+  server_url: Type.String({ description: "Where the machine reaches this server, as the token says" }),
 });
 
 /** How machines become nodes: tokens, for administrators, and the call of a machine that has one. */
@@ -46,7 +47,7 @@ export function joiningRoutes(app: AppContext, http: Http): void {
         summary: "Make a token with which one machine joins as a node, once",
         body: Type.Object({
           expires_seconds: Type.Optional(
-            Type.Number({ description: "How long it is good, at most 30 days; default 3600" }),
+            Type.Integer({ description: "How long it is good, in whole seconds, at most 30 days; default 3600" }),
           ),
           region: Type.Optional(
             Type.String({ description: "The only region that the node may have; default: those in its settings" }),
@@ -59,7 +60,7 @@ export function joiningRoutes(app: AppContext, http: Http): void {
       const { expires_seconds: seconds = DEFAULT_LIFETIME_SECONDS, region = null } = request.body;
       const url = originOf(app, request);
       const { token, text } = await createJoinToken(app, request.actor, { lifetimeMs: seconds * 1000, region, url });
-      return { ...showToken(token), token: text };
+      return { ...showToken(token), token: text, server_url: url };
     },
   );
   http.delete(

@@ -47,6 +47,7 @@ export const TABLES: readonly Table[] = [
       "reserved_places",
       "reserved_memory_mib",
       "free_bytes",
+      "only_region",
     ],
     key: ["id"],
     derived: {},
