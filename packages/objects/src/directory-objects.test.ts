@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { constants } from "node:fs";
+import { mkdir, mkdtemp, open as openFile, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -41,6 +43,61 @@ test("what a crash left half written is no object, and goes when no server can b
     assert.deepEqual(await Array.fromAsync(later.list("a/"), ({ key }) => key), ["a/b"]);
     await later.put("a/c", Buffer.from("whole"));
     assert.deepEqual(await readdir(join(directory, ".partial")), ["new"]);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("what is no object of ours is in no list, and nothing below it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-objects-"));
+  try {
+    await using objects = await open(directory);
+    await objects.put("a/b", Buffer.from("whole"));
+    for (const name of [".nfs0001", "a copy", "b~"]) await writeFile(join(directory, "a", name), "");
+    for (const name of [".snapshot", "lost+found"]) {
+      await mkdir(join(directory, "a", name));
+      await writeFile(join(directory, "a", name, "b"), "");
+    }
+    assert.deepEqual(await Array.fromAsync(objects.list("a/"), ({ key }) => key), ["a/b"]);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("a directory that hangs ends no later than the signal", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-objects-"));
+  try {
+    await using objects = await open(directory);
+    await mkdir(join(directory, "a"));
+    execFileSync("mkfifo", [join(directory, "a/b")]);
+    // Somebody may write to it at any time, so that reading it does not end.
+    await using _writer = await openFile(join(directory, "a/b"), constants.O_RDWR | constants.O_NONBLOCK);
+    const reason = new Error("no longer wanted");
+    const leaving = new AbortController();
+    const reading = objects.get("a/b", 10, leaving.signal);
+    setTimeout(() => leaving.abort(reason), 100);
+    await assert.rejects(reading, reason);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("an error tells tenants what kind it is, and the log where", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "caisson-objects-"));
+  try {
+    await using objects = await open(directory);
+    await writeFile(join(directory, "a"), "no directory");
+    await assert.rejects(objects.put("a/b", Buffer.of(1)), (error: Error) => {
+      assert.equal(
+        error.message,
+        "Cannot use the snapshot store: it could not store an object. The server's log says why",
+      );
+      assert.ok(
+        String(error.cause).includes(directory) && /a\/b: ENOTDIR/.test(String(error.cause)),
+        String(error.cause),
+      );
+      return true;
+    });
   } finally {
     await rm(directory, { recursive: true });
   }

@@ -3,7 +3,8 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promis
 import { dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { hasErrorCode, step, syncDirectory } from "@caisson/linux";
-import { type ObjectStore, requireKey, type StoredObject } from "./object-store.ts";
+import { isKey, type ObjectStore, requireKey, type StoredObject } from "./object-store.ts";
+import { orAborted } from "./or-aborted.ts";
 import { storeUnavailable } from "./store-error.ts";
 
 /** Where objects are written before they get their name. What a crash leaves there is never listed, and goes when it is old: other servers may be writing. */
@@ -30,10 +31,9 @@ export class DirectoryObjects implements ObjectStore {
   }
 
   async put(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
     const path = this.#pathOf(key);
     const partial = join(this.#directory, PARTIAL, randomUUID());
-    await this.#attempt(`store ${key}`, async () => {
+    await this.#attempt("store an object", key, signal, async () => {
       await this.#makeDirectory(dirname(partial));
       await this.#tidy();
       await this.#makeDirectory(dirname(path));
@@ -43,6 +43,7 @@ export class DirectoryObjects implements ObjectStore {
           await file.writeFile(bytes);
           await file.sync();
         });
+        signal?.throwIfAborted();
         await step("object-put.rename", () => rename(partial, path));
       } catch (error) {
         await rm(partial, { force: true });
@@ -53,9 +54,8 @@ export class DirectoryObjects implements ObjectStore {
   }
 
   async get(key: string, maxBytes: number, signal?: AbortSignal): Promise<Buffer | null> {
-    signal?.throwIfAborted();
     const path = this.#pathOf(key);
-    return this.#attempt(`read ${key}`, async () => {
+    return this.#attempt("read an object", key, signal, async () => {
       try {
         const { size } = await stat(path);
         if (size > maxBytes) throw new Error(`${key} has ${size} bytes, and at most ${maxBytes} are right`);
@@ -74,10 +74,10 @@ export class DirectoryObjects implements ObjectStore {
   }
 
   async delete(key: string, signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
     const path = this.#pathOf(key);
-    await this.#attempt(`delete ${key}`, async () => {
+    await this.#attempt("delete an object", key, signal, async () => {
       await stat(this.#directory);
+      signal?.throwIfAborted();
       await step("object-delete", () => rm(path, { force: true }));
     });
   }
@@ -85,8 +85,8 @@ export class DirectoryObjects implements ObjectStore {
   async [Symbol.asyncDispose](): Promise<void> {}
 
   async *#walk(directory: string, signal: AbortSignal | undefined): AsyncGenerator<StoredObject, void> {
-    signal?.throwIfAborted();
-    const entries = await this.#attempt("list the objects", async () => {
+    const below = relative(this.#directory, directory);
+    const entries = await this.#attempt("list the objects", below, signal, async () => {
       try {
         return await readdir(directory, { withFileTypes: true });
       } catch (error) {
@@ -96,15 +96,16 @@ export class DirectoryObjects implements ObjectStore {
       }
     });
     for (const entry of entries) {
-      signal?.throwIfAborted();
+      const key = join(below, entry.name);
+      if (!isKey(key)) continue;
       const path = join(directory, entry.name);
       if (entry.isDirectory()) {
         yield* this.#walk(path, signal);
         continue;
       }
-      const found = await this.#attempt("list the objects", () => stat(path).catch(nullIfAbsent));
+      const found = await this.#attempt("list the objects", key, signal, () => stat(path).catch(nullIfAbsent));
       // Deleted since.
-      if (found !== null) yield { key: relative(this.#directory, path), sizeBytes: found.size };
+      if (found !== null) yield { key, sizeBytes: found.size };
     }
   }
 
@@ -139,19 +140,25 @@ export class DirectoryObjects implements ObjectStore {
     await syncDirectory(dirname(path));
   }
 
-  async #attempt<T>(action: string, work: () => Promise<T>): Promise<T> {
+  async #attempt<T>(action: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     try {
-      return await work();
+      return await orAborted(signal, work);
     } catch (error) {
-      if (error instanceof Error && error.name === "AbortError") throw error;
-      const reason = hasErrorCode(error, "ENOENT")
-        ? "the directory is not there. Mount its disk, or make the directory"
-        : hasErrorCode(error, "ENOSPC")
-          ? "its disk is full. Make room there, or delete snapshots that it holds"
-          : `it could not ${action} (${error instanceof Error ? error.message : String(error)})`;
-      throw storeUnavailable(this.url, reason, error);
+      signal?.throwIfAborted();
+      const said = error instanceof Error ? error.message : String(error);
+      throw storeUnavailable(this.url, explain(error, action), `could not ${action}, ${key}: ${said}`, error);
     }
   }
+}
+
+/** What to do about the errors that an administrator meets. */
+function explain(error: unknown, action: string): string {
+  if (hasErrorCode(error, "ENOENT")) return "the directory is not there. Mount its disk, or make the directory";
+  if (hasErrorCode(error, "ENOSPC", "EDQUOT"))
+    return "its disk is full. Make room there, or delete snapshots that it holds";
+  if (hasErrorCode(error, "EACCES", "EPERM", "EROFS"))
+    return "the directory refuses the server. Let it read and write there";
+  return `it could not ${action}. The server's log says why`;
 }
 
 function nullIfAbsent(error: unknown): null {

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { after, before, suite, test } from "node:test";
 import { type Fault, FaultProxy, objectStoreConformance, SeaweedServer } from "../testing/index.ts";
 import { type ObjectStore, openObjectStore } from "./index.ts";
@@ -75,7 +78,11 @@ suite("a network between us and an S3 service", { timeout: 300_000 }, () => {
       proxy.set(() => ({ kind: "answer", status, code }));
       const refusal = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: advice };
       await assert.rejects(objects.put("refused/one", Buffer.of(1)), refusal);
-      await assert.rejects(objects.get("refused/one", 1), refusal);
+      await assert.rejects(objects.get("refused/one", 1), (error: Error) => {
+        assert.match(error.message, advice);
+        assert.doesNotMatch(error.message, new RegExp(`s3://|injected|${code}`), "tenants read it");
+        return String(error.cause).includes(`s3://${server.bucket}/: ${code}`);
+      });
       proxy.set(() => null);
       assert.equal(await objects.get("refused/one", 1), null);
     });
@@ -96,5 +103,23 @@ suite("a network between us and an S3 service", { timeout: 300_000 }, () => {
     proxy.set(({ method, count }) => (method === "PUT" && count === 1 ? { kind: "corrupt" } : null));
     await assert.rejects(objects.put("changed/one", Buffer.from("text")), { code: "SNAPSHOT_STORE_UNAVAILABLE" });
     assert.equal(await objects.get("changed/one", 10), null);
+  });
+
+  test("what is no object of ours, such as the mark of a folder, is in no list", async () => {
+    const keys = ["here/a/", "here/a/b", "here/a/.mark", "here/a//c"];
+    const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>3</Size></Contents>`).join("");
+    const service = createServer((_request, response) => {
+      response.setHeader("content-type", "application/xml");
+      response.end(`<ListBucketResult><IsTruncated>false</IsTruncated>${contents}</ListBucketResult>`);
+    }).listen(0, "127.0.0.1");
+    await once(service, "listening");
+    const { port } = service.address() as AddressInfo;
+    const listed = await open(`http://127.0.0.1:${port}`, "bucket", "here");
+    try {
+      assert.deepEqual(await Array.fromAsync(listed.list("a/")), [{ key: "a/b", sizeBytes: 3 }]);
+    } finally {
+      await listed[Symbol.asyncDispose]();
+      service.close();
+    }
   });
 });

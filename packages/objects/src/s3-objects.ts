@@ -11,7 +11,8 @@ import {
 } from "@aws-sdk/client-s3";
 import { step } from "@caisson/linux";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
-import { type ObjectStore, requireKey, type StoredObject } from "./object-store.ts";
+import { isKey, type ObjectStore, requireKey, type StoredObject } from "./object-store.ts";
+import { orAborted } from "./or-aborted.ts";
 import { storeUnavailable } from "./store-error.ts";
 
 export interface S3Options {
@@ -90,7 +91,7 @@ export class S3Objects implements ObjectStore {
           if (isAbsent(error)) return null;
           const isFinal = error instanceof S3ServiceException || error instanceof UnfitObjectError;
           if (isFinal || attempt === ATTEMPTS || signal?.aborted === true) throw error;
-          await delay(PAUSE_MS * 2 ** attempt * Math.random());
+          await delay(PAUSE_MS * 2 ** attempt * Math.random(), undefined, signal === undefined ? {} : { signal });
         }
       }
     });
@@ -101,11 +102,14 @@ export class S3Objects implements ObjectStore {
     for (let token: string | undefined; ; ) {
       const command = new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: full, ContinuationToken: token });
       const page = await this.#attempt(signal, () => this.#client.send(command, options(signal)));
-      for (const { Key, Size } of page.Contents ?? [])
-        if (Key !== undefined) yield { key: Key.slice(this.#prefix.length), sizeBytes: Size ?? 0 };
+      for (const { Key = "", Size = 0 } of page.Contents ?? []) {
+        const key = Key.slice(this.#prefix.length);
+        if (isKey(key)) yield { key, sizeBytes: Size };
+      }
       if (page.IsTruncated !== true) return;
       token = page.NextContinuationToken;
-      if (token === undefined) throw storeUnavailable(this.url, "its list breaks off without saying where to go on");
+      if (token === undefined)
+        throw storeUnavailable(this.url, FAILED, `the list of ${full} breaks off without saying where to go on`);
     }
   }
 
@@ -124,11 +128,11 @@ export class S3Objects implements ObjectStore {
 
   async #attempt<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     try {
-      signal?.throwIfAborted();
-      return await work();
+      return await orAborted(signal, work);
     } catch (error) {
       signal?.throwIfAborted();
-      throw storeUnavailable(this.url, explain(error), error);
+      const said = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+      throw storeUnavailable(this.url, explain(error), said, error);
     }
   }
 }
@@ -143,21 +147,30 @@ function isAbsent(error: unknown): boolean {
   return error instanceof S3ServiceException && error.name === "NoSuchKey";
 }
 
+const FAILED = "it fails at what it is asked for. The server's log says why";
+
+const FULL = "it is full. Make room there, or delete snapshots that it holds";
+
 /** What to do about the answers that an administrator meets. */
+const ADVICE: Readonly<Record<string, string>> = {
+  CredentialsProviderError:
+    "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the server, or another of the ways that S3 clients know",
+  InvalidAccessKeyId: "it does not know the access key. Give the server new credentials",
+  SignatureDoesNotMatch: "the secret key is wrong. Give the server new credentials",
+  ExpiredToken: "the credentials have expired. Give the server new ones",
+  AccessDenied: "the credentials may not do this. They need to get, put, delete and list objects",
+  NoSuchBucket: "there is no such bucket. Make it, or correct snapshot_store.url",
+  QuotaExceeded: "it is full. Raise its quota, or delete snapshots that it holds",
+  XMinioStorageFull: FULL,
+};
+
 function explain(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const said = `${error.name}: ${error.message}`;
-  const advice: Readonly<Record<string, string>> = {
-    CredentialsProviderError:
-      "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the server, or another of the ways that S3 clients know",
-    InvalidAccessKeyId: "it does not know the access key. Give the server new credentials",
-    SignatureDoesNotMatch: "the secret key is wrong. Give the server new credentials",
-    ExpiredToken: "the credentials have expired. Give the server new ones",
-    AccessDenied: "the credentials may not do this. They need to get, put, delete and list objects",
-    NoSuchBucket: "there is no such bucket. Make it, or correct snapshot_store.url",
-    QuotaExceeded: "it is full. Raise its quota, or delete snapshots that it holds",
-    XMinioStorageFull: "it is full. Make room there, or delete snapshots that it holds",
-  };
-  const known = advice[error.name];
-  return known === undefined ? `it failed (${said})` : `${known} (${said})`;
+  const known = error instanceof Error ? ADVICE[error.name] : undefined;
+  if (known !== undefined) return known;
+  if (error instanceof UnfitObjectError) return FAILED;
+  if (!(error instanceof S3ServiceException))
+    return "it cannot be reached, or does not answer. The server's log says why";
+  const status = error.$metadata.httpStatusCode ?? 0;
+  if (status === 507) return FULL;
+  return status >= 500 || status === 429 ? FAILED : "it refuses what it is asked for. The server's log says why";
 }

@@ -6,6 +6,7 @@ import { takeNodeEvent } from "./app/node-event.ts";
 import { parseNodeAddress } from "./app/nodes/node-address.ts";
 import { beginNode } from "./app/nodes/node-begin.ts";
 import { type ConnectedNode, connectedNode } from "./app/nodes/node-directory.ts";
+import { ReplicaRound } from "./app/replication/replica-round.ts";
 import { ensureBaseImage } from "./base-image/index.ts";
 import type { Config } from "./config.ts";
 import { ensureNodeId } from "./node-file.ts";
@@ -55,10 +56,10 @@ export async function openOwnNode(
   return own;
 }
 
-/** Settles what earlier runs of this host's node left, before the server takes requests, and begins its jobs. Returns what ends them. */
+/** Settles what earlier runs of this host's node left, before the server takes requests, which no snapshot store that is away may put off, and begins its jobs. Returns what ends them. */
 export async function takeUpOwnNode(app: AppContext, own: ConnectedNode): Promise<() => Promise<void>> {
   await recover(app, own, "server-restart", new AbortController().signal);
-  await purgeExpired(app, own).catch((error: unknown) =>
+  await purgeExpired(app, own, { replicas: ReplicaRound.silent() }).catch((error: unknown) =>
     app.logger.error({ err: error }, "cannot purge; it is tried again"),
   );
   await own.node.prepare();

@@ -11,6 +11,7 @@ import { RoomMaker } from "./app/disks/room.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
+import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
@@ -108,6 +109,7 @@ export async function startServer(
   const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
   await remote.start(REMOTE_WAIT_MS);
   if (snapshotStore !== null) undo.defer(app.replicator.start(app, snapshotStore));
+  await reportUnknownPolicies(app).catch((error: unknown) => logger.error({ err: error }, "cannot list the regions"));
 
   const http = await buildHttp(app, tls);
   if (config.tls !== null && tls !== null)

@@ -1,9 +1,11 @@
+import type { Disk } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
+import { ReplicaRound } from "../app/replication/replica-round.ts";
 import { sweepStore } from "../app/replication/store-sweep.ts";
 import type { BackgroundWork } from "../metrics/metrics.ts";
 import { runEvery } from "./run-every.ts";
@@ -21,11 +23,19 @@ const MEASURE_BATCH = 500;
 const JOIN_TOKEN_HISTORY_MS = 24 * 3_600_000;
 const EVENT_RETENTION_MS = 90 * 24 * 3_600_000;
 
-/** Frees the storage of volumes and snapshots of a node whose retention is over. */
-export async function purgeExpired(app: AppContext, { owner, regions }: ConnectedNode): Promise<void> {
-  for (const disk of await app.store.disks.beginPurge(owner, Date.now())) {
+/** Frees the storage of volumes and snapshots of a node whose retention is over: first of those that have no copy in the snapshot store, which may be slow or away. Begins no further one when `signal` is aborted. */
+export async function purgeExpired(
+  app: AppContext,
+  { owner, regions }: ConnectedNode,
+  { replicas = new ReplicaRound(), signal }: { readonly replicas?: ReplicaRound; readonly signal?: AbortSignal } = {},
+): Promise<void> {
+  // Those with a copy come in any order: one whose deletion always fails, and ends asking the store for this round, is not always the first.
+  const rankOf = ({ replication }: Disk) => (replication.state === "local" ? 0 : 1 + Math.random());
+  const ranked = (await app.store.disks.beginPurge(owner, Date.now())).map((disk) => ({ disk, rank: rankOf(disk) }));
+  for (const { disk } of ranked.toSorted((one, other) => one.rank - other.rank)) {
+    if (signal?.aborted === true) return;
     if (!regions.has(disk.region)) continue;
-    await purgeDisk(app, disk).catch((error: unknown) =>
+    await purgeDisk(app, disk, { replicas }).catch((error: unknown) =>
       app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a disk; the next purge tries again"),
     );
   }
@@ -68,11 +78,18 @@ export async function measureDisks(app: AppContext, { owner, node, regions }: Co
 /** Runs the jobs of one node until the returned function is called. */
 export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => Promise<void> {
   const watch = new PoolWatch(app, connected);
-  return runJobs(app, [
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const purge = () => purgeExpired(app, connected, { replicas: new ReplicaRound(signal), signal });
+  const stop = runJobs(app, [
     { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
-    { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => purgeExpired(app, connected) },
+    { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purge },
     { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: () => measureDisks(app, connected) },
   ]);
+  return () => {
+    stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
+    return stop();
+  };
 }
 
 /** Runs the jobs that are of no node until the returned function is called. */

@@ -5,6 +5,7 @@ import type { AppContext } from "../app/context.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
+import { ReplicaRound } from "../app/replication/replica-round.ts";
 import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { releaseSandbox } from "../app/sandboxes/sandbox-release.ts";
 import { settleGrow } from "../app/volumes/volume-grow.ts";
@@ -15,7 +16,7 @@ import { settleGrow } from "../app/volumes/volume-grow.ts";
  * run's processes, mounts and devices. Every part can be repeated, so a crash in here is settled by the next start.
  *
  * Sandboxes end with `reason`. `left`: further disks whose change nobody is at any more. What cannot be settled keeps nobody else away: it is reported and tried again in the background. What lies in a
- * region that the settings do not name any more stays as it is until they do. `lost`: the connection to the node is gone, and no end that needs it is waited for any more.
+ * region that the settings do not name any more stays as it is until they do. The snapshot store, which may be away, is asked nothing: what has a copy there is left to the next purge. `lost`: the connection to the node is gone, and no end that needs it is waited for any more.
  */
 export async function recover(
   app: AppContext,
@@ -104,10 +105,10 @@ async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
   if (disk.state === "creating") {
     // The same order as where a creation fails while the server runs: what was committed meanwhile stands.
     if ((await app.store.disks.withdraw(id)) !== null) return;
-    await purgeDisk(app, disk);
+    await purgeDisk(app, disk, { replicas: ReplicaRound.silent() });
     app.logger.info({ id, slug }, "undid an unfinished creation");
   } else if (disk.state === "purging") {
-    await purgeDisk(app, disk);
+    await purgeDisk(app, disk, { replicas: ReplicaRound.silent() });
   } else {
     const event = auditEvent(null, "volume-grow", disk, { fromBytes: disk.capacityBytes, capacityBytes: growToBytes });
     const isGrown = await app.locks.run(id, async () => {

@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { CaissonError, parseSize } from "@caisson/model";
 import type { ObjectStoreAddress } from "@caisson/objects";
 import { type Static, Type } from "typebox";
@@ -33,7 +34,7 @@ export const SnapshotStoreSchema = Type.Object(
     path_style: Type.Optional(Type.Boolean()),
     ca: Type.Optional(Type.String()),
     replication: Type.Optional(Policy),
-    regions: Type.Optional(Type.Record(Type.String({ pattern: "^[a-z]{3}$" }), Policy)),
+    regions: Type.Optional(Type.Record(Type.String(), Policy)),
     bandwidth: Type.Optional(Type.Union([Type.Integer({ minimum: 1 }), Type.String()])),
     grace_hours: Type.Optional(Type.Number({ minimum: MIN_GRACE_HOURS })),
   },
@@ -45,15 +46,13 @@ export function parseSnapshotStore(table: Static<typeof SnapshotStoreSchema> | u
   if (table === undefined || Object.keys(table).length === 0) return null;
   if (table.url === undefined)
     throw invalid("snapshot_store.url is missing: give s3://BUCKET/PREFIX or file:///DIRECTORY, or remove the table");
-  const url = URL.parse(table.url);
-  const isDirectory = url?.protocol === "file:" && url.hostname === "" && url.pathname.length > 1;
-  const isS3 = url?.protocol === "s3:" && url.hostname !== "" && url.username === "" && url.search === "";
-  if (url === null || (!isDirectory && !isS3)) {
+  const url = parseUrl(table.url);
+  if (url.protocol === "file:") refuseForDirectory(table);
+  const wrong = Object.keys(table.regions ?? {}).find((name) => !/^[a-z]{3}$/.test(name));
+  if (wrong !== undefined)
     throw invalid(
-      `snapshot_store.url is ${JSON.stringify(table.url)}: give s3://BUCKET/PREFIX, or file:///DIRECTORY for a mounted disk or share`,
+      `snapshot_store.regions names ${JSON.stringify(wrong)}: a region has three small letters, such as ord`,
     );
-  }
-  if (isDirectory) refuseForDirectory(table);
   const endpoint = table.endpoint === undefined ? null : parseEndpoint(table.endpoint);
   return {
     url: url.href,
@@ -67,6 +66,34 @@ export function parseSnapshotStore(table: Static<typeof SnapshotStoreSchema> | u
     bytesPerSecond: table.bandwidth === undefined ? null : parseBandwidth(table.bandwidth),
     graceMs: (table.grace_hours ?? 24) * HOUR_MS,
   };
+}
+
+function parseUrl(text: string): URL {
+  const url = URL.parse(text);
+  if (url !== null && (url.username !== "" || url.password !== ""))
+    throw invalid(
+      "snapshot_store.url has credentials in it, which are not read from there. Take them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the server",
+    );
+  if (url !== null && url.port !== "")
+    throw invalid(
+      `snapshot_store.url has port ${url.port}: give it with the service's host in snapshot_store.endpoint`,
+    );
+  const isDirectory = url?.protocol === "file:" && url.hostname === "" && url.pathname.length > 1;
+  const isS3 = url?.protocol === "s3:" && url.hostname !== "";
+  if (url === null || (!isDirectory && !isS3) || url.search !== "" || url.hash !== "")
+    throw invalid(
+      `snapshot_store.url is ${JSON.stringify(text)}: give s3://BUCKET/PREFIX, or file:///DIRECTORY for a mounted disk or share`,
+    );
+  try {
+    if (isDirectory) fileURLToPath(url);
+    else decodeURIComponent(url.pathname);
+  } catch (error) {
+    throw invalid(
+      `snapshot_store.url is ${JSON.stringify(text)}: a percent sign stands before two hexadecimal digits, %25 for itself, and never for a slash`,
+      error,
+    );
+  }
+  return url;
 }
 
 function refuseForDirectory(table: Static<typeof SnapshotStoreSchema>): void {

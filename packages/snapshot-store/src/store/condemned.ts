@@ -3,13 +3,15 @@ import { zstdCompress, zstdDecompress } from "node:zlib";
 import type { ObjectStore } from "@caisson/objects";
 
 const BYTES_MAX = 2 ** 28;
+/** What one list may have: some tens of megabytes. */
+export const CONDEMNED_MAX = 200_000;
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 /** The chunks of an organization that no snapshot had when a sweep looked: uploads that begin later count on none of them, and they are deleted when those that had begun before are over. */
 export class Condemned {
   readonly keys: ReadonlySet<string>;
-  /** When, by the clock of the sweep. */
+  /** When the list was written, by the clock of the sweep: uploads that began before may count on what stands in it. */
   readonly atMs: number;
 
   constructor(keys: ReadonlySet<string>, atMs: number) {
@@ -27,9 +29,9 @@ export class Condemned {
     return new Condemned(new Set(keys), atMs);
   }
 
-  async write(objects: ObjectStore, organizationId: string): Promise<void> {
+  async write(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<void> {
     const packed = await compress(JSON.stringify({ keys: [...this.keys], atMs: this.atMs }));
-    await objects.put(keyOf(organizationId), packed);
+    await objects.put(keyOf(organizationId), packed, signal);
   }
 }
 

@@ -1,14 +1,18 @@
 import { promisify } from "node:util";
 import { zstdCompress, zstdDecompress } from "node:zlib";
-import { encodeHeader, parseHeader, type SnapshotHeader } from "../header.ts";
+import { encodeHeader, HEADER_BYTES_MAX, parseHeader, type SnapshotHeader } from "../header.ts";
 import { ImageDigest } from "../image-digest.ts";
 import type { OrganizationKey } from "./organization-keys.ts";
 
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 const VERSION = 1;
-/** About a hundred bytes for each chunk: images of some terabytes. */
+/** Of the object, and of the text in it. */
 export const MANIFEST_BYTES_MAX = 2 ** 28;
+/** What a chunk takes in the text at most: its index, name, hash and length. */
+const ENTRY_BYTES_MAX = 180;
+/** The most chunks that are no zeros: about 1.4 TiB of data. */
+export const MANIFEST_CHUNKS_MAX = Math.floor((MANIFEST_BYTES_MAX - 2 * HEADER_BYTES_MAX) / ENTRY_BYTES_MAX);
 
 /** All that a snapshot in the store consists of. */
 export interface Manifest {

@@ -41,7 +41,7 @@ export class OrganizationKeys {
     if (made === null)
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
-        `${this.#objects.url} lost the key ${name} that it had stored`,
+        `The snapshot store lost the key ${name} that it had stored`,
       );
     return made;
   }
@@ -65,7 +65,7 @@ export class OrganizationKeys {
 
   async #first(organizationId: string, signal?: AbortSignal): Promise<OrganizationKey | null> {
     const keys = await Array.fromAsync(this.#objects.list(`keys/${organizationId}/`, signal), ({ key }) => key);
-    const [first] = keys.sort();
+    const [first] = keys.filter((key) => /\/[0-9a-f]{16}$/.test(key)).sort();
     return first === undefined ? null : this.get(organizationId, first.slice(first.lastIndexOf("/") + 1), signal);
   }
 }

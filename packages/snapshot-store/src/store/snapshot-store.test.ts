@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { CaissonError } from "@caisson/model";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES, type SnapshotHeader, type SourceImage } from "../index.ts";
+import { CONDEMNED_MAX } from "./condemned.ts";
 import { SnapshotStore } from "./snapshot-store.ts";
 
 const SIGNAL = new AbortController().signal;
@@ -94,11 +95,67 @@ suite("the snapshot store", () => {
     const image = imageOf(randomBytes(CHUNK_BYTES));
     const cutting = openStore(key, {
       put: (objectKey, bytes) =>
-        objects.put(objectKey, objectKey.startsWith("chunks/") ? bytes.subarray(0, 10) : bytes),
+        objects.put(objectKey, objectKey.startsWith("chunks/") ? bytes.subarray(0, bytes.length / 2) : bytes),
     });
     await assert.rejects(upload(cutting, "snp_1", image), { message: /lost the chunk/ });
     const { sentBytes } = await upload(openStore(), "snp_1", image);
     assert.ok(sentBytes > CHUNK_BYTES);
+    assert.ok((await readBack(openStore(), "snp_1")).equals(image));
+  });
+
+  test("a chunk that was found damaged is counted on no more, whoever has found it, and its mark goes with it", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES));
+    const damage = async () => {
+      const paths = await filesBelow("chunks");
+      for (const path of paths) {
+        const bytes = await readFile(path);
+        bytes[99] = (bytes[99] ?? 0) ^ 1;
+        await writeFile(path, bytes);
+      }
+    };
+    await upload(openStore(), "snp_1", image);
+    await damage();
+    await assert.rejects(readBack(openStore(), "snp_1"), lost(/is damaged/));
+    assert.ok((await upload(openStore(), "snp_2", image)).sentBytes > CHUNK_BYTES);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(image));
+    await damage();
+    const { storedProblem } = await openStore().verify({ organizationId: "org_a", id: "snp_2" }, null, SIGNAL);
+    assert.match(storedProblem ?? "", /is damaged/);
+    assert.ok((await upload(openStore(), "snp_3", image)).sentBytes > CHUNK_BYTES);
+    assert.equal((await filesBelow("damaged")).length, 2);
+    for (const id of ["snp_1", "snp_2"]) await openStore().delete({ organizationId: "org_a", id });
+    await sweepAt(1000);
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 2);
+    assert.deepEqual(await filesBelow("damaged"), []);
+    assert.ok((await readBack(openStore(), "snp_3")).equals(image));
+  });
+
+  test("a damaged chunk is told also where nothing can be written", async () => {
+    await upload(openStore(), "snp_1", imageOf(textChunk()));
+    const [path] = await filesBelow("chunks");
+    assert.ok(path);
+    await writeFile(path, await readFile(path).then((bytes) => bytes.fill(1, 50, 60)));
+    const readOnly = openStore(key, { put: () => Promise.reject(new Error("read-only")) });
+    await assert.rejects(readBack(readOnly, "snp_1"), lost(/chunk 0 .* is damaged/));
+  });
+
+  test("an image that no manifest has room for is refused before it is read", async () => {
+    const image: SourceImage = {
+      sizeBytes: 2 ** 41,
+      pieces: () => assert.fail("it was read"),
+    };
+    const header = { ...headerFor(Buffer.alloc(0)), sizeBytes: 2 ** 41 };
+    const uploading = openStore().upload({ organizationId: "org_a", id: "snp_1" }, header, image, SIGNAL);
+    await assert.rejects(uploading, { code: "NOT_SUPPORTED", message: /snp_1 .* 2048 GiB .* at most 14\d\d GiB/ });
+    assert.deepEqual(await filesBelow("."), []);
+  });
+
+  test("a manifest that nobody could read is not put there", async () => {
+    const image = imageOf(textChunk());
+    const header = { ...headerFor(image), slug: "No Slug" };
+    const uploading = openStore().upload({ organizationId: "org_a", id: "snp_1" }, header, sourceOf(image), SIGNAL);
+    await assert.rejects(uploading, { message: /"slug" of its header/ });
+    assert.deepEqual(await filesBelow("manifests"), []);
   });
 
   test("a manifest that does not come back as it was stored is no success", async () => {
@@ -114,6 +171,46 @@ suite("the snapshot store", () => {
     const foreign = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /another installation key/ };
     await assert.rejects(upload(openStore(randomBytes(32)), "snp_2", imageOf(textChunk())), foreign);
     assert.deepEqual(await filesBelow("."), before);
+  });
+
+  test("of two installations that come at once, one has the store, and the other leaves no mark", async () => {
+    const meeting = () => {
+      const all = Promise.withResolvers<void>();
+      let count = 0;
+      return async () => {
+        count += 1;
+        if (count === 2) all.resolve();
+        await all.promise;
+      };
+    };
+    const [listed, put] = [meeting(), meeting()];
+    const keys = [key, randomBytes(32)];
+    const uploads = keys.map((installationKey) => {
+      const store = openStore(installationKey, {
+        async *list(prefix) {
+          const found = await Array.fromAsync(objects.list(prefix));
+          if (prefix === "installations/") await listed();
+          yield* found;
+        },
+        async put(objectKey, bytes) {
+          await objects.put(objectKey, bytes);
+          if (objectKey.startsWith("installations/")) await put();
+        },
+      });
+      return upload(store, "snp_1", imageOf(textChunk()));
+    });
+    const ends = await Promise.allSettled(uploads);
+    assert.deepEqual(ends.map(({ status }) => status).sort(), ["fulfilled", "rejected"]);
+    assert.equal((await filesBelow("installations")).length, 1);
+    const winner = keys[ends.findIndex(({ status }) => status === "fulfilled")];
+    await upload(openStore(winner), "snp_2", imageOf(textChunk()));
+  });
+
+  test("what others have put beside our objects is no installation, and no key", async () => {
+    await upload(openStore(), "snp_1", imageOf(textChunk()));
+    for (const path of ["installations/.nfs01", "installations/README", "keys/org_a/.nfs01", "keys/org_a/0-copy"])
+      await writeFile(join(directory, path), "");
+    await upload(openStore(), "snp_2", imageOf(textChunk()));
   });
 
   test("a key of an organization that was changed in the store is refused", async () => {
@@ -231,7 +328,7 @@ suite("the snapshot store", () => {
     await mkdir(directory);
   });
 
-  const sweepAt = (nowMs: number, store = openStore()) => store.sweep("org_a", nowMs, SIGNAL);
+  const sweepAt = (nowMs: number, store = openStore()) => store.sweep("org_a", () => nowMs, SIGNAL);
 
   test("what no snapshot has any more goes a grace after it was found, and nothing else", async () => {
     const store = openStore();
@@ -294,6 +391,61 @@ suite("the snapshot store", () => {
     await lateSweep;
     assert.ok((await readBack(openStore(), "snp_2")).equals(image));
     assert.equal((await filesBelow("chunks")).length, 1);
+  });
+
+  test("the grace begins when the list of what goes is written, not when the sweep began", async () => {
+    await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    let nowMs = 1000;
+    const slow = openStore(key, {
+      async *list(prefix) {
+        yield* objects.list(prefix);
+        if (prefix.startsWith("chunks/")) nowMs += HOUR_MS / 2;
+      },
+    });
+    await slow.sweep("org_a", () => nowMs, SIGNAL);
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 0);
+    assert.equal((await sweepAt(1000 + 1.5 * HOUR_MS)).deletedChunks, 1);
+  });
+
+  test("a list from the future is taken as written now", async () => {
+    await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await sweepAt(9000 * HOUR_MS);
+    for (const nowMs of [1000, 1000 + HOUR_MS - 1]) assert.equal((await sweepAt(nowMs)).deletedChunks, 0);
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 1);
+  });
+
+  test("a snapshot that is purged while a sweep looks at it is skipped", async () => {
+    await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
+    await upload(openStore(), "snp_2", imageOf(randomBytes(CHUNK_BYTES)));
+    const purging = openStore(key, {
+      async *list(prefix) {
+        const found = await Array.fromAsync(objects.list(prefix));
+        if (prefix.startsWith("manifests/")) await objects.delete("manifests/org_a/snp_1");
+        yield* found;
+      },
+    });
+    await sweepAt(1000, purging);
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 1);
+  });
+
+  test("one list of what goes has no more than can be read again, and the rest waits for the next", async () => {
+    const lists = new Map<string, Buffer>();
+    const many = openStore(key, {
+      async *list(prefix) {
+        if (prefix.startsWith("chunks/"))
+          for (let index = 0; index <= CONDEMNED_MAX; index += 1) yield { key: `${prefix}k/00/${index}`, sizeBytes: 1 };
+        else yield* objects.list(prefix);
+      },
+      put: async (objectKey, bytes) => void lists.set(objectKey, Buffer.from(bytes)),
+      get: async (objectKey) => lists.get(objectKey) ?? null,
+      delete: async () => undefined,
+    });
+    await upload(openStore(), "snp_1", imageOf(textChunk()));
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await sweepAt(1000, many);
+    assert.equal((await sweepAt(1000 + HOUR_MS, many)).deletedChunks, CONDEMNED_MAX);
   });
 
   test("while a manifest cannot be read, nothing is deleted", async () => {

@@ -2,16 +2,18 @@ import { createHash } from "node:crypto";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
-import { CHUNK_BYTES, type Chunk, sha256 } from "../chunk.ts";
+import { CHUNK_BYTES, type Chunk, chunkCount, sha256 } from "../chunk.ts";
 import type { SnapshotHeader } from "../header.ts";
 import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
 import { Condemned } from "./condemned.ts";
+import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
 import {
   decodeManifest,
   encodeManifest,
   MANIFEST_BYTES_MAX,
+  MANIFEST_CHUNKS_MAX,
   type Manifest,
   type ManifestChunk,
   manifestKeyId,
@@ -19,16 +21,14 @@ import {
 } from "./manifest.ts";
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
-import { SEAL_BYTES } from "./sealed-bytes.ts";
 import { StoreDamageError } from "./store-damage.ts";
 import {
   chunkDirectory,
-  chunkIdOf,
   chunkKey,
   chunkName,
   chunkObjectBytesMax,
-  newChunkName,
   packChunk,
+  parseChunkName,
   unpackChunk,
 } from "./stored-chunk.ts";
 import { type Sweep, sweep } from "./sweep.ts";
@@ -106,13 +106,9 @@ export class SnapshotStore implements AsyncDisposable {
     this.#graceMs = graceMs;
   }
 
-  get url(): string {
-    return this.#objects.url;
-  }
-
   /**
    * Stores a snapshot. It resolves when all of it is durable there and was found there again; until then nothing shows it. Whatever cuts it off leaves chunks, which the next try counts on. Reading ends with the
-   * image; the caller disposes of that.
+   * image; the caller disposes of that. Throws `NOT_SUPPORTED` for an image with more data than a manifest can name.
    */
   async upload(
     snapshot: StoredSnapshot,
@@ -122,6 +118,7 @@ export class SnapshotStore implements AsyncDisposable {
   ): Promise<Upload> {
     const { organizationId } = snapshot;
     const startedMs = performance.now();
+    requireFit(snapshot, chunkCount(Math.min(header.dataBytes ?? image.sizeBytes, image.sizeBytes), CHUNK_BYTES));
     await step("snapshot-upload.owner", () => this.#requireOwn(signal));
     const key = await step("snapshot-upload.key", () => this.#keys.forWriting(organizationId, signal));
     const directory = chunkDirectory(organizationId, key.id);
@@ -130,8 +127,7 @@ export class SnapshotStore implements AsyncDisposable {
     const chunks: ManifestChunk[] = [];
     let [readBytes, sentBytes] = [0, 0];
     const put = async (id: string, bytes: Uint8Array): Promise<StoredChunk> => {
-      const name = newChunkName(id);
-      const object = await packChunk(key, name, bytes);
+      const { name, object } = await packChunk(key, id, bytes);
       await this.#pacer.pass(object.length, signal);
       await this.#objects.put(chunkKey(directory, name), object, signal);
       sentBytes += object.length;
@@ -150,12 +146,13 @@ export class SnapshotStore implements AsyncDisposable {
     for await (const chunk of mapInOrder(readChunks(image, CHUNK_BYTES), WIDTH, store)) {
       digest.add(chunk.index, Buffer.from(chunk.sha256, "hex"));
       chunks.push(chunk);
+      requireFit(snapshot, chunks.length);
     }
     await step("snapshot-upload.confirm", () => this.#requireStored(directory, chunks, signal));
     if (performance.now() - startedMs > this.#graceMs / 2)
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
-        `The upload of ${snapshot.id} to ${this.url} took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
+        `The upload of ${snapshot.id} to the snapshot store took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
       );
     const imageDigest = digest.digest().toString("hex");
     const manifest = manifestKey(snapshot);
@@ -164,12 +161,14 @@ export class SnapshotStore implements AsyncDisposable {
       imageDigest,
       chunks,
     });
+    // What nobody could read would end every sweep: it is not put there, and what is there is compared with this.
+    await decodeManifest(key, manifest, bytes);
     await step("snapshot-upload.manifest", () => this.#objects.put(manifest, bytes, signal));
     const stored = await this.#objects.get(manifest, MANIFEST_BYTES_MAX, signal);
     if (stored === null || !stored.equals(bytes))
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
-        `${this.url} does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
+        `The snapshot store does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
       );
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, bytes.length);
     return { manifest, imageDigest, storedBytes, readBytes, sentBytes: sentBytes + bytes.length };
@@ -182,11 +181,13 @@ export class SnapshotStore implements AsyncDisposable {
 
   /**
    * Reads a snapshot back. The manifest is read first; every chunk is verified before it is yielded, and several are on their way at a time. Throws `SNAPSHOT_STORE_UNAVAILABLE` for what is missing or
-   * damaged. Memory is bounded by a few chunks and the manifest.
+   * damaged; a chunk that is damaged is marked, so that later uploads do not count on it. Memory is bounded by a few chunks and the manifest.
    */
   async open(snapshot: StoredSnapshot, signal: AbortSignal): Promise<StoredImage> {
     const { organizationId, id } = snapshot;
-    const { key, manifest } = await this.#manifest(organizationId, manifestKey(snapshot), signal);
+    const found = await this.#manifest(organizationId, manifestKey(snapshot), signal);
+    if (found === null) throw this.#damaged(manifestKey(snapshot), "its manifest is missing");
+    const { key, manifest } = found;
     const { header, imageDigest, chunks } = manifest;
     const directory = chunkDirectory(organizationId, key.id);
     const fetch = async (chunk: ManifestChunk): Promise<Chunk> => {
@@ -196,7 +197,8 @@ export class SnapshotStore implements AsyncDisposable {
       if (object === null) throw this.#damaged(id, `its chunk ${chunk.index} (${objectKey}) is missing`);
       try {
         return { index: chunk.index, bytes: await unpackChunk(key, header, chunk, object) };
-      } catch (cause) {
+      } catch (error) {
+        const cause = await this.#markDamaged(organizationId, chunk.name, error, signal);
         throw this.#damaged(id, `its chunk ${chunk.index} (${objectKey}) is damaged`, cause);
       }
     };
@@ -237,29 +239,33 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   /** Deletes what no snapshot of an organization has any more, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
-  async sweep(organizationId: string, nowMs: number, signal: AbortSignal): Promise<Sweep> {
+  async sweep(organizationId: string, now: () => number, signal: AbortSignal): Promise<Sweep> {
     await this.#requireOwn(signal);
     const [objects, graceMs] = [this.#objects, this.#graceMs];
     const manifests = () => this.#manifests(organizationId, signal);
-    return sweep({ objects, organizationId, manifests, graceMs, nowMs, signal });
+    return sweep({ objects, organizationId, manifests, graceMs, now, signal });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#objects[Symbol.asyncDispose]();
   }
 
+  /** One that is taken out of the store meanwhile is skipped. */
   async *#manifests(organizationId: string, signal: AbortSignal): AsyncGenerator<Manifest, void> {
-    for await (const { key } of this.#objects.list(`manifests/${organizationId}/`, signal))
-      yield (await this.#manifest(organizationId, key, signal)).manifest;
+    for await (const { key } of this.#objects.list(`manifests/${organizationId}/`, signal)) {
+      const found = await this.#manifest(organizationId, key, signal);
+      if (found !== null) yield found.manifest;
+    }
   }
 
+  /** Null: there is none. */
   async #manifest(
     organizationId: string,
     objectKey: string,
     signal: AbortSignal,
-  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest }> {
+  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest } | null> {
     const bytes = await this.#objects.get(objectKey, MANIFEST_BYTES_MAX, signal);
-    if (bytes === null) throw this.#damaged(objectKey, "its manifest is missing");
+    if (bytes === null) return null;
     let keyId: string;
     try {
       keyId = manifestKeyId(bytes);
@@ -275,21 +281,43 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   #damaged(what: string, reason: string, cause?: unknown): CaissonError {
-    return new StoreDamageError(`Cannot read ${what} from ${this.url}: ${reason}`, { cause });
+    return new StoreDamageError(`Cannot read ${what} from the snapshot store: ${reason}`, { cause });
   }
 
-  /** A store is of one installation: another one would delete chunks as of no snapshot. */
+  /** Returns what to tell as the cause: why the chunk is damaged, and why the mark is not there, if it is not. */
+  async #markDamaged(organizationId: string, name: string, cause: unknown, signal: AbortSignal): Promise<unknown> {
+    try {
+      await this.#objects.put(damagedKey(organizationId, name), Buffer.alloc(0), signal);
+      return cause;
+    } catch (error) {
+      return new AggregateError([cause, error], "it could not be marked as damaged either", { cause });
+    }
+  }
+
+  /**
+   * A store is of one installation: another one would delete chunks as of no snapshot. Of several that came at once, the one with the lowest id has it, and the others take their mark back.
+   */
   async #requireOwn(signal: AbortSignal): Promise<void> {
-    const key = `installations/${this.#installationId}`;
-    const found: string[] = [];
-    for await (const object of this.#objects.list("installations/", signal)) found.push(object.key);
-    const other = found.find((one) => one !== key);
-    if (other !== undefined)
-      throw new CaissonError(
-        "SNAPSHOT_STORE_UNAVAILABLE",
-        `The snapshot store ${this.url} was made with another installation key. Give this server the key of the one that made it (\`caisson keys export\` there), or choose another place in snapshot_store.url`,
-      );
-    if (found.length === 0) await this.#objects.put(key, Buffer.from(JSON.stringify({ version: 1 })), signal);
+    const own = `installations/${this.#installationId}`;
+    let found = await this.#listInstallations(signal);
+    if (found.length === 0) {
+      await this.#objects.put(own, Buffer.from(JSON.stringify({ version: 1 })), signal);
+      found = await this.#listInstallations(signal);
+    }
+    const [first] = found.toSorted();
+    if (first === own) return;
+    if (first === undefined)
+      throw new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store lost ${own} that it had stored`);
+    if (found.includes(own)) await this.#objects.delete(own, signal);
+    throw new CaissonError(
+      "SNAPSHOT_STORE_UNAVAILABLE",
+      "The snapshot store was made with another installation key. Give this server the key of the one that made it (`caisson keys export` there), or choose another place in snapshot_store.url",
+    );
+  }
+
+  async #listInstallations(signal: AbortSignal): Promise<readonly string[]> {
+    const keys = await Array.fromAsync(this.#objects.list("installations/", signal), ({ key }) => key);
+    return keys.filter((key) => /^installations\/[0-9a-f]{16}$/.test(key));
   }
 
   /** The chunks that an upload which begins now may count on, by their id. */
@@ -299,11 +327,14 @@ export class SnapshotStore implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<Map<string, StoredChunk | Promise<StoredChunk>>> {
     const condemned = await Condemned.read(this.#objects, organizationId, signal);
+    const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
     const usable = new Map<string, StoredChunk | Promise<StoredChunk>>();
     for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) {
       const name = chunkName(key);
-      if (sizeBytes > SEAL_BYTES && !condemned.keys.has(key))
-        usable.set(chunkIdOf(name), { name, storedBytes: sizeBytes });
+      const said = parseChunkName(name);
+      // One that was cut has another length than its name says.
+      if (said?.storedBytes !== sizeBytes || condemned.keys.has(key) || damaged.has(name)) continue;
+      usable.set(said.id, { name, storedBytes: sizeBytes });
     }
     return usable;
   }
@@ -316,9 +347,18 @@ export class SnapshotStore implements AsyncDisposable {
     if (lost === undefined) return;
     throw new CaissonError(
       "SNAPSHOT_STORE_UNAVAILABLE",
-      `${this.url} lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
+      `The snapshot store lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
     );
   }
+}
+
+function requireFit({ id }: StoredSnapshot, count: number): void {
+  if (count <= MANIFEST_CHUNKS_MAX) return;
+  const [mostGib, gib] = [MANIFEST_CHUNKS_MAX, count].map((chunks) => Math.floor((chunks * CHUNK_BYTES) / 2 ** 30));
+  throw new CaissonError(
+    "NOT_SUPPORTED",
+    `Cannot bring ${id} into the snapshot store: its image has ${gib} GiB of data or more, and at most ${mostGib} GiB fit into one snapshot there. Export it instead`,
+  );
 }
 
 async function* inTurn<T>(items: readonly T[]): AsyncGenerator<T, void> {

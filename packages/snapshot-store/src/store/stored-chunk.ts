@@ -6,6 +6,9 @@ import type { ManifestChunk } from "./manifest.ts";
 import type { OrganizationKey } from "./organization-keys.ts";
 import { SEAL_BYTES } from "./sealed-bytes.ts";
 
+/** Id, length of the object, and a random number. */
+const NAME = /^([0-9a-f]{64})-(\d{1,8})-[0-9a-f]{8}$/;
+
 /** Where the chunks of an organization are, which its key `keyId` has named. */
 export function chunkDirectory(organizationId: string, keyId: string): string {
   return `chunks/${organizationId}/${keyId}/`;
@@ -21,21 +24,29 @@ export function chunkName(key: string): string {
   return key.slice(key.lastIndexOf("/") + 1);
 }
 
+/** What a chunk's name says of it; null: it is no name of a chunk. */
+export function parseChunkName(name: string): { readonly id: string; readonly storedBytes: number } | null {
+  const [, id, length] = NAME.exec(name) ?? [];
+  return id === undefined ? null : { id, storedBytes: Number(length) };
+}
+
 /**
- * A name for a chunk that is not in the store: its id, and something that no other try has. So a name that was deleted never comes back, and a sweep that is late deletes nothing that somebody counts on.
+ * A name for a chunk that is not in the store: its id, the length of its object, so that a list shows one that was cut, and something that no other try has. So a name that was deleted never comes back, and a sweep that is late
+ * deletes nothing that somebody counts on.
  */
-export function newChunkName(id: string): string {
-  return `${id}-${randomBytes(4).toString("hex")}`;
+function newChunkName(id: string, storedBytes: number): string {
+  return `${id}-${storedBytes}-${randomBytes(4).toString("hex")}`;
 }
 
-export function chunkIdOf(name: string): string {
-  return name.slice(0, name.lastIndexOf("-"));
-}
-
-/** Compresses and seals a chunk, under the name of its object. */
-export async function packChunk(key: OrganizationKey, name: string, bytes: Uint8Array): Promise<Buffer> {
+/** Compresses and seals a chunk, under a new name. */
+export async function packChunk(
+  key: OrganizationKey,
+  id: string,
+  bytes: Uint8Array,
+): Promise<{ readonly name: string; readonly object: Buffer }> {
   const { isCompressed, payload } = await encodeChunk(bytes);
-  return key.seal(name, Buffer.concat([Buffer.of(isCompressed ? 1 : 0), payload]));
+  const name = newChunkName(id, 1 + payload.length + SEAL_BYTES);
+  return { name, object: key.seal(name, Buffer.concat([Buffer.of(isCompressed ? 1 : 0), payload])) };
 }
 
 /** The opposite. Throws for anything else than the chunk that the manifest tells of. */

@@ -1,5 +1,6 @@
 import type { ObjectStore } from "@caisson/objects";
-import { Condemned } from "./condemned.ts";
+import { CONDEMNED_MAX, Condemned } from "./condemned.ts";
+import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
 import type { Manifest } from "./manifest.ts";
 import { chunkName } from "./stored-chunk.ts";
 
@@ -9,7 +10,8 @@ export interface SweepOptions {
   /** Every manifest of the organization. Throws when one cannot be read: what it needs is not known then. */
   readonly manifests: () => AsyncIterable<Manifest>;
   readonly graceMs: number;
-  readonly nowMs: number;
+  /** The time by the clock of this host. */
+  readonly now: () => number;
   readonly signal: AbortSignal;
 }
 
@@ -21,33 +23,45 @@ export interface Sweep {
 /**
  * Deletes chunks that no snapshot of the organization has, in two looks that lie a grace apart. The first look condemns them: uploads that begin later count on none of them. The second one deletes those of them that still no
  * manifest has: uploads that had begun before the first look are over by then, since none takes longer than half of the grace, and their manifests are there to be seen. No lock is needed, also among several servers: a
- * condemned name is used by nobody new, and a deleted one never comes back. The clock is that of whoever sweeps.
+ * condemned name is used by nobody new, and a deleted one never comes back. The clock is that of whoever sweeps; a list from its future, which a clock that was ahead has left, counts as written now. What one list has no room for waits
+ * for the next one.
  */
 export async function sweep({
   objects,
   organizationId,
   manifests,
   graceMs,
-  nowMs,
+  now,
   signal,
 }: SweepOptions): Promise<Sweep> {
   const condemned = await Condemned.read(objects, organizationId, signal);
+  const nothing = { deletedChunks: 0, deletedBytes: 0 };
+  const nowMs = now();
+  if (condemned.keys.size > 0 && condemned.atMs > nowMs) {
+    await new Condemned(condemned.keys, nowMs).write(objects, organizationId, signal);
+    return nothing;
+  }
   // The list is not replaced before its time: a newer one would put off what stands in it.
-  if (condemned.keys.size > 0 && nowMs - condemned.atMs < graceMs) return { deletedChunks: 0, deletedBytes: 0 };
+  if (condemned.keys.size > 0 && nowMs - condemned.atMs < graceMs) return nothing;
   const needed = new Set<string>();
   for await (const { chunks } of manifests()) for (const { name } of chunks) needed.add(name);
+  const damaged = await listDamagedChunks(objects, organizationId, signal);
   const next = new Set<string>();
-  let [deletedChunks, deletedBytes] = [0, 0];
+  let { deletedChunks, deletedBytes } = nothing;
   for await (const { key, sizeBytes } of objects.list(`chunks/${organizationId}/`, signal)) {
-    if (needed.has(chunkName(key))) continue;
+    const name = chunkName(key);
+    if (needed.has(name)) continue;
     if (!condemned.keys.has(key)) {
-      next.add(key);
+      if (next.size < CONDEMNED_MAX) next.add(key);
       continue;
     }
+    // The mark first: it has no other end.
+    if (damaged.has(name)) await objects.delete(damagedKey(organizationId, name), signal);
     await objects.delete(key, signal);
     deletedChunks += 1;
     deletedBytes += sizeBytes;
   }
-  if (next.size > 0 || condemned.keys.size > 0) await new Condemned(next, nowMs).write(objects, organizationId);
+  // The time is that of writing: uploads count on a name until they can see it in the list.
+  if (next.size > 0 || condemned.keys.size > 0) await new Condemned(next, now()).write(objects, organizationId, signal);
   return { deletedChunks, deletedBytes };
 }

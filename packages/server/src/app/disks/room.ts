@@ -4,6 +4,7 @@ import { CaissonError } from "@caisson/model";
 import { diskNeedsRoom, type Node } from "@caisson/node";
 import type { AppContext } from "../context.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
+import { ReplicaRound } from "../replication/replica-round.ts";
 import { purgeDisk } from "./disk-purge.ts";
 
 /** Deleted disks that are looked at in one go. */
@@ -61,6 +62,7 @@ async function purgeEarly(app: AppContext, { owner, node }: ConnectedNode, regio
   const { retentionMs, retentionFloorMs } = app.config.volumes;
   if (retentionFloorMs >= retentionMs) return;
   const beforeMs = Date.now() - retentionFloorMs;
+  const replicas = new ReplicaRound();
   let full = await findFull(node, region);
   let after: Disk | null = null;
   // As far as there are any: those of other disks may come first.
@@ -75,7 +77,7 @@ async function purgeEarly(app: AppContext, { owner, node }: ConnectedNode, regio
     for (const [index, deleted] of page.entries()) {
       // What lies elsewhere would make no room there.
       if (!full.includes(places[index]?.directory ?? "")) continue;
-      await purgeOneEarly(app, owner, deleted);
+      await purgeOneEarly(app, owner, deleted, replicas);
       full = await findFull(node, region);
       if (full.length === 0) return;
     }
@@ -88,10 +90,15 @@ async function findFull(node: Node, region: string): Promise<readonly string[]> 
   return disks.filter(diskNeedsRoom).map(({ directory }) => directory);
 }
 
-async function purgeOneEarly(app: AppContext, owner: Owner, { id, slug, kind }: Disk): Promise<void> {
+async function purgeOneEarly(
+  app: AppContext,
+  owner: Owner,
+  { id, slug, kind }: Disk,
+  replicas: ReplicaRound,
+): Promise<void> {
   const disk = await app.store.disks.beginPurgeOf(owner, id);
   if (disk === null) return;
-  const isPurged = await purgeDisk(app, disk, { reason: "pool-full" }).catch((error: unknown) => {
+  const isPurged = await purgeDisk(app, disk, { reason: "pool-full", replicas }).catch((error: unknown) => {
     app.logger.error({ err: error, id, slug }, "cannot purge a disk early; the next purge tries again");
     return false;
   });

@@ -28,6 +28,14 @@ export async function replicateByPolicy(app: AppContext, snapshot: Disk): Promis
   }
 }
 
+/** Tells of regions in the settings that no node has: a slip of the pen, or a node that joins later, so that the server starts all the same. */
+export async function reportUnknownPolicies(app: Pick<AppContext, "config" | "store" | "logger">): Promise<void> {
+  const known = new Set((await app.store.nodes.list()).flatMap(({ regions }) => regions));
+  const unknown = [...(app.config.snapshotStore?.policies.keys() ?? [])].filter((region) => !known.has(region));
+  if (unknown.length > 0)
+    app.logger.warn({ regions: unknown }, "snapshot_store.regions in the settings names regions that no node has");
+}
+
 /** Asks for the snapshots of a node that were made when the settings were others, or whose request was cut off. */
 export async function replicateNodeByPolicy(app: AppContext, { owner, regions }: ConnectedNode): Promise<void> {
   for (const region of regions.keys()) {

@@ -72,7 +72,9 @@ export class Replicator {
       const longestMs = Math.min(FIRST_PAUSE_MS * 2 ** replication.attempts, LONGEST_PAUSE_MS);
       const pauseMs = Math.round(longestMs * (0.5 + Math.random() / 2));
       app.logger.error({ err: error, id, slug, pauseMs }, "cannot replicate a snapshot; it is tried again");
-      const message = error instanceof Error ? error.message : String(error);
+      // Tenants read it: what is not made for them stays in the log.
+      const message =
+        error instanceof CaissonError ? error.message : "It could not be replicated: the server's log says why";
       await app.store.disks
         .failReplication(id, message, Date.now() + pauseMs)
         .catch((failure: unknown) =>

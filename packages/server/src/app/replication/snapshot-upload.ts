@@ -5,12 +5,13 @@ import type { AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Disk } from "../records.ts";
 import { headerOf } from "../transfers/snapshot-header.ts";
+import { REPLICA_WAIT_MS } from "./replica-round.ts";
 
 /**
  * Brings a snapshot into the snapshot store.
  *
  * The row is the intent: it is `uploading`, or `failed`, until this succeeds. Then come the chunks, the manifest, and the commit: the row is `replicated`, with its event, which says nothing before the store has confirmed
- * every part. Whatever cuts it off, the next try counts on what is there. When the snapshot was purged meanwhile, the manifest is deleted again.
+ * every part. Whatever cuts it off, the next try counts on what is there. When the snapshot was purged meanwhile, the manifest is deleted again, in the background until that succeeds; one whose server ends before that stays in the store.
  */
 export async function uploadSnapshot(
   app: AppContext,
@@ -28,7 +29,9 @@ export async function uploadSnapshot(
       await step("snapshot-upload.commit", () => app.store.disks.finishReplication(id, result, Date.now(), event));
     } catch (error) {
       if (error instanceof CaissonError && error.code === "SNAPSHOT_NOT_FOUND")
-        await snapshotStore.delete({ organizationId, id });
+        void app.persistent.untilDone({ work: "snapshot-upload: delete what was purged", objectId: id }, () =>
+          snapshotStore.delete({ organizationId, id }, AbortSignal.timeout(REPLICA_WAIT_MS)),
+        );
       throw error;
     }
   });

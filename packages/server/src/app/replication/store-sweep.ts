@@ -6,7 +6,7 @@ import type { AppContext } from "../context.ts";
 export async function sweepStore(app: AppContext, snapshotStore: SnapshotStore, signal: AbortSignal): Promise<void> {
   for (const { id, slug } of await app.store.organizations.list()) {
     try {
-      const swept = await step("snapshot-sweep", () => snapshotStore.sweep(id, Date.now(), signal));
+      const swept = await step("snapshot-sweep", () => snapshotStore.sweep(id, Date.now, signal));
       if (swept.deletedChunks > 0)
         app.logger.info({ organization: slug, ...swept }, "deleted from the snapshot store what no snapshot has");
     } catch (error) {
