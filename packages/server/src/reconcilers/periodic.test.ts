@@ -37,16 +37,22 @@ suite("purges beside a snapshot store that is away", () => {
     ]);
   });
 
-  test("do not ask it when the server starts", async () => {
+  test("do not ask it when the server starts, which misses no image that is gone for good", async (t) => {
     using far: FarStore = new FarStore(
       { delete: async ({ id }) => void far.calls.push(`ask ${id}`) },
-      { beginPurge: async () => EXPIRED, listUnsettled: async () => [farDisk("snp_0", "purging")] },
+      {
+        beginPurge: async () => EXPIRED,
+        listUnsettled: async () => [farDisk("snp_0", "purging")],
+        listIds: async () => [{ id: "snp_0", region: "ord" }],
+      },
     );
+    const reported = t.mock.method(far.app.logger, "error", () => undefined);
     const stop = await takeUpOwnNode(far.app, far.connected);
     await stop();
     assert.deepEqual(far.calls.filter((call) => call.includes("snp_")).sort(), [
       ...["delete snp_0", "delete snp_1", "delete snp_2"],
     ]);
+    assert.equal(reported.mock.callCount(), 0);
   });
 
   test("end with the server, though it says nothing", async (t) => {

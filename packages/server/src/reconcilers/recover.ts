@@ -33,8 +33,9 @@ export async function recover(
   const unsettled = [...(await app.store.disks.listUnsettled(owner)), ...left];
   for (const disk of new Map(unsettled.map((disk) => [disk.id, disk])).values())
     await settle(app, connected, "settle an unfinished change", disk, () => settleDisk(app, disk));
+  const purging = new Set(unsettled.filter(({ state }) => state === "purging").map(({ id }) => id));
   for (const region of regions.keys()) {
-    await comparePool(app, connected, region).catch((error: unknown) =>
+    await comparePool(app, connected, region, purging).catch((error: unknown) =>
       app.logger.error({ err: error, region, nodeId: owner.nodeId }, "cannot compare the pool with the database"),
     );
   }
@@ -121,8 +122,13 @@ async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
   }
 }
 
-/** Compares a pool with the database: what cannot be explained is reported and kept. */
-async function comparePool(app: AppContext, { owner, node }: ConnectedNode, region: string): Promise<void> {
+/** Compares a pool with the database: what cannot be explained is reported and kept. `purging`: their images are gone, and rows stay until the snapshot store has let go of its copies. */
+async function comparePool(
+  app: AppContext,
+  { owner, node }: ConnectedNode,
+  region: string,
+  purging: ReadonlySet<string>,
+): Promise<void> {
   const rows = (await app.store.disks.listIds(owner.nodeId))
     .filter((disk) => disk.region === region)
     .map(({ id }) => id);
@@ -130,7 +136,7 @@ async function comparePool(app: AppContext, { owner, node }: ConnectedNode, regi
   const present = new Set(await node.listDisks(region));
   for (const id of present.difference(known))
     app.logger.warn({ id, region }, "the pool holds an image that the database does not know; it is kept");
-  const missing = [...known.difference(present)];
+  const missing = [...known.difference(present).difference(purging)];
   const places = await node.placesOf(region, missing);
   for (const [index, id] of missing.entries()) {
     const problem = places[index]?.problem ?? null;
