@@ -50,12 +50,12 @@ suite("peers of a link", () => {
     assert.match(String(await problemOf(stranger.port, control)), /not one of this installation/);
     await using expired = await serve(await issue(nodeName(TEST_NODE_ID), { lifetimeMs: -DAY_MS / 2 }));
     assert.match(String(await problemOf(expired.port, control)), /expired: set the clocks/);
-    // What a control has is no node's.
+    // What a server has is no node's.
     await using wrongUse = await serve(await issue(nodeName(TEST_NODE_ID), { usage: "client" }));
     assert.notEqual(await problemOf(wrongUse.port, control), null);
   });
 
-  test("a node takes calls with a control's certificate of this installation alone", async () => {
+  test("a node takes calls with a certificate of a server of this installation alone", async () => {
     const { control, node, issue } = await makeInstallation();
     const other = await makeInstallation();
     await using served = await serve(node);
@@ -206,7 +206,7 @@ suite("a peer that says farewell and stays", () => {
     server.close();
   });
 
-  test("a control that does keeps a node from ending no longer than one that is gone", async () => {
+  test("a server that does keeps a node from ending no longer than one that is gone", async () => {
     const { control, node } = await makeInstallation();
     const served = await serve(node);
     const socket = connectTls({
@@ -357,7 +357,7 @@ suite("a node in foreign hands", () => {
       { kind: "pool-full", region: "ord", volumeIds: [7] },
       { kind: "unknown" },
     ] as unknown as NodeEvent[])
-      await assert.rejects(events.take(event), /no event that the control knows/, JSON.stringify(event));
+      await assert.rejects(events.take(event), /no event that the server knows/, JSON.stringify(event));
     await events.take({ kind: "pool-full", region: "ord", volumeIds: ["vol_ord_a"] });
     await events.take({ kind: "volume-damaged", volumeId: "vol_ord_a", message: "a\u0000b" });
     assert.deepEqual(opened.events, [

@@ -68,11 +68,15 @@ export async function measureDisks(app: AppContext, { owner, node, regions }: Co
 /** Runs the jobs of one node until the returned function is called. */
 export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => Promise<void> {
   const watch = new PoolWatch(app, connected);
-  return runJobs(app, [
+  const stop = runJobs(app, [
     { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
     { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => purgeExpired(app, connected) },
     { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: () => measureDisks(app, connected) },
   ]);
+  return async () => {
+    await stop();
+    watch[Symbol.dispose]();
+  };
 }
 
 /** Runs the jobs that are of no node until the returned function is called. */

@@ -557,6 +557,9 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     machines.set(id, machine);
     await control.remote.look();
     await eventually("it is taken up", () => control.app.nodes.get(id) !== null);
+    const hasFigures = async () =>
+      (await control.app.metrics.poolThreshold.get()).values.some(({ labels }) => labels.node === id);
+    assert.ok(await hasFigures());
     machine.cut();
     using database = new DatabaseSync(join(directory, "caisson.db"));
     database.exec(`UPDATE nodes SET lease_until_ms = 1 WHERE id = '${id}'`);
@@ -565,5 +568,6 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     await control.remote.look();
     await eventually("it is left", () => control.app.nodes.whyNot(id) === "this server is not connected to it");
     assert.equal(await store.nodes.get(id), null);
+    await eventually("its pools are no series any more", async () => !(await hasFigures()));
   });
 });

@@ -106,10 +106,6 @@ export class SnapshotStore implements AsyncDisposable {
     this.#graceMs = graceMs;
   }
 
-  get url(): string {
-    return this.#objects.url;
-  }
-
   /**
    * Stores a snapshot. It resolves when all of it is durable there and was found there again; until then nothing shows it. Whatever cuts it off leaves chunks, which the next try counts on. Reading ends with the
    * image; the caller disposes of that.
@@ -155,7 +151,7 @@ export class SnapshotStore implements AsyncDisposable {
     if (performance.now() - startedMs > this.#graceMs / 2)
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
-        `The upload of ${snapshot.id} to ${this.url} took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
+        `The upload of ${snapshot.id} to ${this.#objects.url} took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
       );
     const imageDigest = digest.digest().toString("hex");
     const manifest = manifestKey(snapshot);
@@ -169,7 +165,7 @@ export class SnapshotStore implements AsyncDisposable {
     if (stored === null || !stored.equals(bytes))
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
-        `${this.url} does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
+        `${this.#objects.url} does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
       );
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, bytes.length);
     return { manifest, imageDigest, storedBytes, readBytes, sentBytes: sentBytes + bytes.length };
@@ -275,7 +271,7 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   #damaged(what: string, reason: string, cause?: unknown): CaissonError {
-    return new StoreDamageError(`Cannot read ${what} from ${this.url}: ${reason}`, { cause });
+    return new StoreDamageError(`Cannot read ${what} from ${this.#objects.url}: ${reason}`, { cause });
   }
 
   /** A store is of one installation: another one would delete chunks as of no snapshot. */
@@ -287,7 +283,7 @@ export class SnapshotStore implements AsyncDisposable {
     if (other !== undefined)
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
-        `The snapshot store ${this.url} was made with another installation key. Give this server the key of the one that made it (\`caisson keys export\` there), or choose another place in snapshot_store.url`,
+        `The snapshot store ${this.#objects.url} was made with another installation key. Give this server the key of the one that made it (\`caisson keys export\` there), or choose another place in snapshot_store.url`,
       );
     if (found.length === 0) await this.#objects.put(key, Buffer.from(JSON.stringify({ version: 1 })), signal);
   }
@@ -316,7 +312,7 @@ export class SnapshotStore implements AsyncDisposable {
     if (lost === undefined) return;
     throw new CaissonError(
       "SNAPSHOT_STORE_UNAVAILABLE",
-      `${this.url} lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
+      `${this.#objects.url} lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
     );
   }
 }
@@ -326,6 +322,6 @@ async function* inTurn<T>(items: readonly T[]): AsyncGenerator<T, void> {
 }
 
 /** Key of the object that makes a snapshot one of the store. */
-export function manifestKey({ organizationId, id }: StoredSnapshot): string {
+function manifestKey({ organizationId, id }: StoredSnapshot): string {
   return `manifests/${organizationId}/${id}`;
 }
