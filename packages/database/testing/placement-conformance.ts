@@ -277,7 +277,9 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       };
       await assert.rejects(
         place("seventh"),
-        isUnavailable(/anything in region "ord": .* is live and reachable \(nod_a, seen last at .*; nod_b.*\)\. Try again later/),
+        isUnavailable(
+          /anything in region "ord": .* is live and reachable \(nod_a, seen last at .*; nod_b.*\)\. Try again later/,
+        ),
       );
       await assert.rejects(place("seventh", "mars"), isUnavailable(/"mars": it has no node/));
       const key = { key: "k", requestHash: Buffer.from("x") };
