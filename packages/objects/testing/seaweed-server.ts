@@ -51,9 +51,9 @@ export class SeaweedServer implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "caisson-seaweed-"));
     const ports = await freePorts(9);
     const [s3, s3Grpc, iceberg, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
-    const settings = join(directory, "s3.json");
+    const settings = "s3.json";
     await writeFile(
-      settings,
+      join(directory, settings),
       JSON.stringify({
         identities: [
           {
@@ -65,7 +65,7 @@ export class SeaweedServer implements AsyncDisposable {
       }),
     );
     const options = {
-      dir: directory,
+      dir: ".",
       ip: "127.0.0.1",
       "ip.bind": "127.0.0.1",
       "master.port": master,
@@ -85,10 +85,12 @@ export class SeaweedServer implements AsyncDisposable {
       "s3.config": settings,
     };
     const values = Object.entries(options).map(([name, value]) => `-${name}=${value}`);
-    const logged = ["sh", "-c", `exec "$0" "$@" >"${join(directory, LOG)}" 2>&1`, PROGRAM];
-    const child = spawn("setpriv", ["--pdeathsig=KILL", ...logged, "server", ...values], {
+    // It makes sockets in /tmp whatever its settings say, and leaves them there: its /tmp is its directory, which goes with it.
+    const program = ["sh", "-c", `mount --bind . /tmp && exec "$0" "$@" >${LOG} 2>&1`, PROGRAM, "server", ...values];
+    const child = spawn("setpriv", ["--pdeathsig=KILL", "unshare", "--mount", ...program], {
       stdio: "ignore",
-      env: { ...process.env, HOME: directory, TMPDIR: directory },
+      cwd: directory,
+      env: { ...process.env, HOME: "/tmp", TMPDIR: "/tmp" },
     });
     return new SeaweedServer(`http://127.0.0.1:${s3}`, directory, child);
   }
