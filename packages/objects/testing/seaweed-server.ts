@@ -49,8 +49,8 @@ export class SeaweedServer implements AsyncDisposable {
 
   static async #spawn(): Promise<SeaweedServer> {
     const directory = await mkdtemp(join(tmpdir(), "caisson-seaweed-"));
-    const ports = await freePorts(9);
-    const [s3, s3Grpc, iceberg, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
+    const ports = await freePorts(8);
+    const [s3, s3Grpc, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
     const settings = join(directory, "s3.json");
     await writeFile(
       settings,
@@ -80,7 +80,9 @@ export class SeaweedServer implements AsyncDisposable {
       s3: true,
       "s3.port": s3,
       "s3.port.grpc": s3Grpc,
-      "s3.port.iceberg": iceberg,
+      // What is not needed has ports of its own by default, which two at a time would both want.
+      "s3.port.iceberg": 0,
+      "s3.port.lance": 0,
       "s3.iam": false,
       "s3.config": settings,
     };
