@@ -13,7 +13,8 @@ const COUNT = 10_000;
  */
 export async function freePort(): Promise<number> {
   const [first = 0] = (await readFile("/proc/sys/net/ipv4/ip_local_port_range", "utf8")).split(/\s+/).map(Number);
-  if (first <= 1024 + COUNT) throw new Error(`There are not ${COUNT} ports below net.ipv4.ip_local_port_range: ${first}`);
+  if (first <= 1024 + COUNT)
+    throw new Error(`There are not ${COUNT} ports below net.ipv4.ip_local_port_range: ${first}`);
   for (;;) {
     const port = randomInt(first - COUNT, first);
     const server = createServer().listen(port, "127.0.0.1");

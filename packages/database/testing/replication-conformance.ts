@@ -31,7 +31,10 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
     beforeEach(async () => {
       harness = await open();
       store = harness.store;
-      await store.organizations.create({ id: organizationId, slug: "a", createdAtMs: 1 }, sampleEvent(organizationId, "x"));
+      await store.organizations.create(
+        { id: organizationId, slug: "a", createdAtMs: 1 },
+        sampleEvent(organizationId, "x"),
+      );
       await store.nodes.begin(sampleNode(), 60_000);
     });
     afterEach(() => harness.dispose());

@@ -103,7 +103,11 @@ suite("peers of a link", () => {
   test("garbage, half a handshake and a crowd of strangers keep nobody out", async () => {
     const { control, node } = await makeInstallation();
     await using served = await serve(node);
-    const crowd = Array.from({ length: 200 }, () => connect(served.port, "127.0.0.1").on("error", () => {}).resume());
+    const crowd = Array.from({ length: 200 }, () =>
+      connect(served.port, "127.0.0.1")
+        .on("error", () => {})
+        .resume(),
+    );
     await Promise.all(crowd.map((socket) => once(socket, "connect")));
     crowd[198]?.write(Buffer.alloc(65_536, 0x16));
     crowd[199]?.write("GET / HTTP/1.1\r\n\r\n");

@@ -49,8 +49,8 @@ export class SeaweedServer implements AsyncDisposable {
 
   static async #spawn(): Promise<SeaweedServer> {
     const directory = await mkdtemp(join(tmpdir(), "caisson-seaweed-"));
-    const ports = await freePorts(9);
-    const [s3, s3Grpc, iceberg, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
+    const ports = await freePorts(8);
+    const [s3, s3Grpc, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
     const settings = "s3.json";
     await writeFile(
       join(directory, settings),
@@ -65,7 +65,7 @@ export class SeaweedServer implements AsyncDisposable {
       }),
     );
     const options = {
-      dir: ".",
+      dir: "/tmp",
       ip: "127.0.0.1",
       "ip.bind": "127.0.0.1",
       "master.port": master,
@@ -80,9 +80,11 @@ export class SeaweedServer implements AsyncDisposable {
       s3: true,
       "s3.port": s3,
       "s3.port.grpc": s3Grpc,
-      "s3.port.iceberg": iceberg,
+      // What is not needed has ports of its own by default, which two at a time would both want.
+      "s3.port.iceberg": 0,
+      "s3.port.lance": 0,
       "s3.iam": false,
-      "s3.config": settings,
+      "s3.config": `/tmp/${settings}`,
     };
     const values = Object.entries(options).map(([name, value]) => `-${name}=${value}`);
     // It makes sockets in /tmp whatever its settings say, and leaves them there: its /tmp is its directory, which goes with it.

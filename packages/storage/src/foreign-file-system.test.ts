@@ -43,7 +43,8 @@ suite("the check of a file system that somebody else made", () => {
       await delay(10);
     }
   };
-  const untilChecks = (count: number) => until(`${count} checks run`, async () => (await findChecks()).length === count);
+  const untilChecks = (count: number) =>
+    until(`${count} checks run`, async () => (await findChecks()).length === count);
 
   test("takes a sound one", async () => {
     const found = await settleForeignFileSystem(image, SIZE_BYTES, new AbortController().signal);
