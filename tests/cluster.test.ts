@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
-import { Client, Sandbox } from "@deno/sandbox";
+import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
-import { eventually } from "./support/eventually.ts";
-import { freePort } from "./support/free-port.ts";
+import { eventually, untilSuccess } from "./support/eventually.ts";
 import { TestNodeProcess } from "./support/node-process.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -36,7 +35,6 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     Object.assign(process.env, server.clientEnv());
     client = new TestClient(server);
     node = await TestNodeProcess.create({
-      address: `127.0.0.1:${await freePort()}`,
       settings: `regions = ["${REGION}"]\n[sandboxes]\nwarm_sandboxes = 0\n`,
     });
   });
@@ -57,7 +55,7 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
   const show = (id: string) => client.extended<SandboxShown>("GET", `/api/v3/sandbox/${id}`);
   /** A sandbox goes where its volumes are. Until the node takes sandboxes again: what ran there before is settled then. */
   const create = (options: Parameters<typeof Sandbox.create>[0]) =>
-    eventually("a sandbox on the node", () => Sandbox.create(options).catch(() => null), 60_000);
+    untilSuccess("a sandbox on the node", () => Sandbox.create(options), 60_000);
 
   test("a machine joins with a token, which no second one can use", async () => {
     const { token, id } = await client.rest<{ token: string; id: string }>("POST", TOKENS, { expires_seconds: 600 });
@@ -65,7 +63,7 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     await node.start(token);
     const shown = await isLive(1);
     assert.deepEqual(shown.regions, [REGION]);
-    await using second = await TestNodeProcess.create({ address: `127.0.0.1:${await freePort()}` });
+    await using second = await TestNodeProcess.create();
     await assert.rejects(second.start(token), /The token was used by another machine/);
     const [listed] = await client.rest<{ id: string; node_id: string }[]>("GET", TOKENS);
     assert.deepEqual([listed?.id, listed?.node_id], [id, node.nodeId]);
@@ -105,7 +103,7 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     await server.start();
     Object.assign(process.env, server.clientEnv());
     await isLive(1);
-    const again = await eventually("the sandbox", () => Sandbox.connect({ id }).catch(() => null), 60_000);
+    const again = await untilSuccess("the sandbox", () => Sandbox.connect({ id }), 60_000);
     const counted = await again.fs.readTextFile("/data/counted");
     await eventually("its process", async () =>
       (await again.fs.readTextFile("/data/counted")) === counted ? null : true,
@@ -150,7 +148,7 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     const ended = await create({ timeout: "30m", volumes: { "/data": "remote" } });
     await node.stop();
     assert.equal((await show(ended.id)).stopReason, "server-stopped");
-    await using sandbox = await new Client().volumes.list().then(() => Sandbox.create());
+    await using sandbox = await Sandbox.create();
     const child = await sandbox.spawn("true", {});
     assert.equal((await child.status).code, 0);
     await node.start();

@@ -6,7 +6,6 @@ import { after, before, suite, test } from "node:test";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
-import { freePort } from "./support/free-port.ts";
 import { TestNodeProcess } from "./support/node-process.ts";
 import { PreviewClient } from "./support/preview-client.ts";
 import { serve } from "./support/preview-world.ts";
@@ -28,7 +27,6 @@ suite("a server without a node of its own", { timeout: 600_000 }, () => {
     Object.assign(process.env, server.clientEnv());
     client = new TestClient(server);
     node = await TestNodeProcess.create({
-      address: `127.0.0.1:${await freePort()}`,
       settings: `regions = ["${REGION}"]\n[sandboxes]\nwarm_sandboxes = 0\n`,
     });
   });

@@ -16,6 +16,25 @@ export async function eventually<T>(
   }
 }
 
+/** Tries until one try succeeds. After the deadline it fails, with the last failure as the cause. */
+export async function untilSuccess<T extends object>(
+  what: string,
+  attempt: () => Promise<T>,
+  deadlineMs?: number,
+): Promise<T> {
+  let last: unknown;
+  const ask = () =>
+    attempt().catch((error: unknown) => {
+      last = error;
+      return null;
+    });
+  try {
+    return await eventually<T>(what, ask, deadlineMs);
+  } catch (error) {
+    throw new Error(`${(error as Error).message}. Its last failure: ${String(last)}`, { cause: last });
+  }
+}
+
 /** Fails when the work takes longer than the deadline, whatever it would come to. */
 export async function within<T>(deadlineMs: number, what: string, work: Promise<T>): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();

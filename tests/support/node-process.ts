@@ -6,14 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { freePort } from "./free-port.ts";
 import { openServerLog } from "./server-log.ts";
 
 const root = join(import.meta.dirname, "../..");
 const START_TIMEOUT_MS = testTimeoutMs(300_000);
+const JOIN_ATTEMPTS = 3;
 
 export interface TestNodeOptions {
-  /** `HOST:PORT`, where the server reaches it. */
-  readonly address: string;
   /** Contents of caisson.toml. */
   readonly settings?: string;
 }
@@ -21,32 +21,45 @@ export interface TestNodeOptions {
 /** The process of a node in namespaces and with a data directory of its own, as on another machine. */
 export class TestNodeProcess implements AsyncDisposable {
   readonly dataDirectory: string;
-  readonly #address: string;
+  /** Of 127.0.0.1, where the server reaches it. */
+  #port: number;
   #process: ChildProcess | null = null;
   #output: string[] = [];
   /** What it was ready with last. */
   nodeId = "";
 
-  private constructor(dataDirectory: string, address: string) {
+  private constructor(dataDirectory: string, port: number) {
     this.dataDirectory = dataDirectory;
-    this.#address = address;
+    this.#port = port;
   }
 
-  static async create({ address, settings = "" }: TestNodeOptions): Promise<TestNodeProcess> {
-    const node = new TestNodeProcess(await mkdtemp(join(tmpdir(), "caisson-node-")), address);
+  static async create({ settings = "" }: TestNodeOptions = {}): Promise<TestNodeProcess> {
+    const node = new TestNodeProcess(await mkdtemp(join(tmpdir(), "caisson-node-")), await freePort());
     await writeFile(join(node.dataDirectory, "caisson.toml"), settings);
     return node;
   }
 
-  /** Rejects with what it said when it ends before it is ready. */
+  /** Rejects with what it said when it ends before it is ready. Before it has joined it can take another port where somebody has its own. */
   async start(joinToken?: string): Promise<void> {
+    for (let attempt = 1; ; attempt += 1)
+      try {
+        await this.#start(joinToken);
+        return;
+      } catch (error) {
+        const isTaken = this.logText().includes("another program listens there");
+        if (!isTaken || joinToken === undefined || this.nodeId !== "" || attempt === JOIN_ATTEMPTS) throw error;
+        this.#port = await freePort();
+      }
+  }
+
+  async #start(joinToken?: string): Promise<void> {
     const joining = joinToken === undefined ? [] : ["--join", joinToken];
     const child = spawn(
       join(root, "scripts/isolate.sh"),
       [
         process.execPath,
         join(root, "packages/server/src/main.ts"),
-        ...["serve", "--role", "node", "--data", this.dataDirectory, "--address", this.#address],
+        ...["serve", "--role", "node", "--data", this.dataDirectory, "--address", `127.0.0.1:${this.#port}`],
         ...joining,
       ],
       { stdio: ["ignore", "pipe", "pipe"], env: process.env },

@@ -92,14 +92,18 @@ export function buildProgram(): Command {
   program.addHelpCommand(
     new Command("help").argument("[command]").description("Show help for a command").helpGroup("Other:"),
   );
-  for (const group of program.commands.filter(({ commands }) => commands.length > 0))
-    group.helpCommand("help [command]", "Show help for a command");
+  for (const group of groupsOf(program)) group.helpCommand("help [command]", "Show help for a command");
   program.hook("preAction", (_program, action) => refuseForeignOptions(program, action));
   return addExamples(program, [
     ["caisson quickstart", "See a file outlive the sandbox that wrote it"],
     ["caisson up", "Run a server, then use it from another shell"],
     ['eval "$(caisson env)" && caisson create --timeout 20m', "A sandbox on it"],
   ]);
+}
+
+/** The commands below this one that have commands of their own. */
+function groupsOf({ commands }: Command): readonly Command[] {
+  return commands.filter((command) => command.commands.length > 0).flatMap((group) => [group, ...groupsOf(group)]);
 }
 
 /** An option before the command's name must be one that this command has: nothing is accepted and then ignored. */

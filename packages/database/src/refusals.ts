@@ -68,14 +68,16 @@ export function requireOnlyRegion({ id, regions }: NewNode, row: Row | undefined
   );
 }
 
-/** `nodes`: those of the region. */
-export function regionUnavailable(region: string, nodes: readonly NodeRecord[]): CaissonError {
+/** `action`: what cannot be done. `nodes`: those that could have it, if they were live and the caller could reach them. */
+export function regionUnavailable(action: string, region: string, nodes: readonly NodeRecord[]): CaissonError {
   const seen = nodes.map(({ id, seenAtMs }) => `${id}, seen last at ${new Date(seenAtMs).toISOString()}`);
   return new CaissonError(
     "NODE_UNAVAILABLE",
-    nodes.length === 0
-      ? `Cannot make anything in region ${JSON.stringify(region)}: it has no node. Choose a region of a node, which \`caisson nodes list\` shows`
-      : `Cannot make anything in region ${JSON.stringify(region)}: none of its nodes is live (${seen.join("; ")}). Start one of them`,
+    `Cannot ${action} in region ${JSON.stringify(region)}: ${
+      nodes.length === 0
+        ? "it has no node. Choose a region of a node, which `caisson nodes list` shows"
+        : `no node for it is live and reachable (${seen.join("; ")}). Try again later: an administrator sees with \`caisson nodes list\` why`
+    }`,
   );
 }
 

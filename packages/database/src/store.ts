@@ -355,7 +355,7 @@ export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
    * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs. Throws `NODE_UNAVAILABLE` when a node is to be
-   * chosen and none of the region is live.
+   * chosen and none of the region is live and reachable.
    */
   reserve(disk: NewDisk, key?: IdempotencyKey | null, choice?: NodeChoice): Promise<DiskReservation>;
   /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
@@ -468,7 +468,7 @@ export interface Hold {
   readonly isReadOnly: boolean;
 }
 
-/** What became of a reservation, as data: the caller may wait for a holder that is ending, and says in its own words why there is no node. */
+/** What became of a reservation, as data: the caller may wait for a holder that is ending, and says what would help by its settings. */
 export type ReserveOutcome =
   /** `owner`: the node that is to run it. */
   | { readonly kind: "reserved"; readonly owner: Owner }
@@ -476,9 +476,9 @@ export type ReserveOutcome =
   | { readonly kind: "limit"; readonly live: number }
   /** No node has all of these disks. */
   | { readonly kind: "scattered"; readonly disks: readonly DiskPlace[] }
-  /** None of the nodes that could run it is live. */
+  /** None of the nodes that could run it is live and reachable. */
   | { readonly kind: "unavailable"; readonly nodes: readonly NodeRecord[] }
-  /** Those that are live drain. */
+  /** Those that are live and reachable drain. */
   | { readonly kind: "draining"; readonly nodes: readonly NodeRecord[] }
   /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. `places` and `kept`: how many there are on all nodes that could run it. */
   | { readonly kind: "full"; readonly isKept: boolean; readonly places: number; readonly kept: number }

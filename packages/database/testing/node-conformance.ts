@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError, type ErrorCode } from "@caisson/model";
-import type { NewSandbox, NodeRecord, Owner, Store } from "../src/store.ts";
+import { ownerOf } from "../src/records.ts";
+import type { NewSandbox, Owner, Store } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
 import {
+  beginLapsed,
   SAMPLE_ORGANIZATION,
   sampleDisk,
   sampleEvent,
@@ -21,7 +22,6 @@ const event = sampleEvent;
 /** The node alone has the region of its name. */
 const onlyOn = (nodeId: string, values: Partial<NewSandbox> = {}): NewSandbox =>
   sampleSandbox({ region: nodeId, ...values });
-const ownerOf = ({ id, generation }: NodeRecord): Owner => ({ nodeId: id, generation });
 const fails = (code: ErrorCode, pattern: RegExp) => (error: unknown) => {
   assert.ok(error instanceof CaissonError && error.code === code, String(error));
   assert.match(error.message, pattern);
@@ -46,14 +46,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       );
       return disk.id;
     };
-    /** A run of a node whose lease is over. */
-    const lapsed = async (id: string, values: Parameters<typeof sampleNode>[0] = {}): Promise<Owner> => {
-      const node = sampleNode({ id, regions: ["ord", id], ...values });
-      const owner = ownerOf(await store.nodes.begin(node, 1));
-      for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
-        assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
-      return owner;
-    };
+    const lapsed = (id: string) => beginLapsed(store, { id, regions: ["ord", id] });
     const reserved = async (id: string) => (await store.nodes.get(id))?.reserved;
     const nothing = { places: 0, memoryMib: 0 };
 
@@ -178,11 +171,9 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
     });
 
     test("the store's clock decides whether a lease holds, and one that ran out is renewed", async () => {
-      const { id, generation } = await store.nodes.begin(sampleNode(), 1);
-      for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
-        assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
-      await store.nodes.renew({ nodeId: id, generation }, LEASE_MS, {});
-      const renewed = await store.nodes.get(id);
+      const owner = await beginLapsed(store, {});
+      await store.nodes.renew(owner, LEASE_MS, {});
+      const renewed = await store.nodes.get(owner.nodeId);
       assert.ok(renewed?.isLive);
       assert.equal(renewed.leaseUntilMs - renewed.seenAtMs, LEASE_MS);
       assert.ok(renewed.seenAtMs > renewed.startedAtMs, "it was seen later than it began");

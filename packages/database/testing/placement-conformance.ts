@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError } from "@caisson/model";
-import type { NewNode, NodeRecord, Owner, ReserveOutcome, SandboxPlacing, Store } from "../src/store.ts";
+import { ownerOf } from "../src/records.ts";
+import type { NewNode, Owner, ReserveOutcome, SandboxPlacing, Store } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
 import {
+  beginLapsed,
   SAMPLE_ORGANIZATION,
   sampleDisk,
   sampleEvent,
@@ -16,7 +17,6 @@ import {
 
 const LEASE_MS = 60_000;
 const PLACES = samplePlaces();
-const ownerOf = ({ id, generation }: NodeRecord): Owner => ({ nodeId: id, generation });
 
 /** The part of the store's suite that is about which node gets what is new. */
 export function placementConformance(name: string, open: () => Promise<StoreHarness>): void {
@@ -33,12 +33,7 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
 
     const begin = async (id: string, values: Partial<NewNode> = {}): Promise<Owner> =>
       ownerOf(await store.nodes.begin(sampleNode({ id, ...values }), LEASE_MS));
-    const lapsed = async (id: string, values: Partial<NewNode> = {}): Promise<Owner> => {
-      const owner = ownerOf(await store.nodes.begin(sampleNode({ id, ...values }), 1));
-      for (const untilMs = Date.now() + 30_000; (await store.nodes.get(id))?.isLive !== false; await delay(5))
-        assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
-      return owner;
-    };
+    const lapsed = (id: string) => beginLapsed(store, { id });
     const drain = (id: string) => store.nodes.setDraining(id, true, sampleEvent(id));
     const make = async (owner: Owner, slug: string, kind: "volume" | "snapshot" = "volume"): Promise<string> => {
       const disk = sampleDisk({ organizationId: SAMPLE_ORGANIZATION, slug, owner, kind });
@@ -282,7 +277,9 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       };
       await assert.rejects(
         place("seventh"),
-        isUnavailable(/"ord": none of its nodes is live \(.*nod_a, seen.*nod_b.*Start/),
+        isUnavailable(
+          /anything in region "ord": .* is live and reachable \(nod_a, seen last at .*; nod_b.*\)\. Try again later/,
+        ),
       );
       await assert.rejects(place("seventh", "mars"), isUnavailable(/"mars": it has no node/));
       const key = { key: "k", requestHash: Buffer.from("x") };

@@ -1,42 +1,40 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import type { AuditEvent, Disk, NewDisk, Store } from "../src/store.ts";
+import type { Disk, NewDisk, Store } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
-import { SAMPLE_OWNER, sampleDisk, sampleNode } from "./samples.ts";
+import { SAMPLE_ORGANIZATION, SAMPLE_OWNER, sampleDisk, sampleEvent, sampleNode, sampleUsage } from "./samples.ts";
 
 /** What the database seam promises of snapshots that go to the snapshot store. */
 export function replicationConformance(name: string, open: () => Promise<StoreHarness>): void {
   suite(`store, replication: ${name}`, () => {
     let harness: StoreHarness;
     let store: Store;
-    const organizationId = "org_a";
+    const organizationId = SAMPLE_ORGANIZATION;
     const { nodeId } = SAMPLE_OWNER;
     const result = { manifest: "manifests/org_a/snp", storedBytes: 30, readBytes: 100, sentBytes: 20 };
 
-    const event = (objectId: string, verb: string): AuditEvent => ({
-      ...{ organizationId, atMs: 1, actor: "server", verb, objectId },
-      ...{ outcome: "ok", detail: {} },
-    });
     const told = async (id: string, verb: string): Promise<number> =>
       (await store.events.list(organizationId, id, 100)).filter((one) => one.verb === verb).length;
     const make = async (slug: string, values: Partial<NewDisk> = {}): Promise<Disk> => {
       const disk = sampleDisk({ organizationId, slug, kind: "snapshot", consistency: "clean", ...values });
       await store.disks.reserve(disk);
-      const usage = { allocatedBytes: 1, flattenedBytes: 1, exclusiveBytes: 1, inodes: 1, usedInodes: 1 };
-      const measured = { ...usage, usageMeasuredAtMs: 1, consistency: disk.consistency };
-      return store.disks.commit(disk.id, measured, event(disk.id, "create"));
+      const measured = { ...sampleUsage(), consistency: disk.consistency };
+      return store.disks.commit(disk.id, measured, sampleEvent(disk.id, "create"));
     };
     const due = async (nowMs: number, regions = ["ord"]): Promise<readonly string[]> =>
       (await store.disks.listDueReplications(nodeId, regions, nowMs, 10)).map(({ slug }) => slug);
     const request = (id: string, nowMs: number) =>
-      store.disks.requestReplication(id, nowMs, event(id, "snapshot-replicate"));
+      store.disks.requestReplication(id, nowMs, sampleEvent(id, "snapshot-replicate"));
     const replicationOf = async (id: string) => (await store.disks.get(id))?.replication;
     const notFound = { code: "SNAPSHOT_NOT_FOUND" };
 
     beforeEach(async () => {
       harness = await open();
       store = harness.store;
-      await store.organizations.create({ id: organizationId, slug: "a", createdAtMs: 1 }, event(organizationId, "x"));
+      await store.organizations.create(
+        { id: organizationId, slug: "a", createdAtMs: 1 },
+        sampleEvent(organizationId, "x"),
+      );
       await store.nodes.begin(sampleNode(), 60_000);
     });
     afterEach(() => harness.dispose());
@@ -64,8 +62,8 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       }
       assert.equal((await request(id, 300)).replication.state, "uploading", "asking tries at once");
       assert.deepEqual(await due(300), ["one"]);
-      await store.disks.finishReplication(id, result, 500, event(id, "done"));
-      await store.disks.finishReplication(id, { ...result, sentBytes: 0 }, 600, event(id, "done"));
+      await store.disks.finishReplication(id, result, 500, sampleEvent(id, "done"));
+      await store.disks.finishReplication(id, { ...result, sentBytes: 0 }, 600, sampleEvent(id, "done"));
       await store.disks.failReplication(id, "late", 700);
       assert.equal((await request(id, 800)).replication.state, "replicated");
       assert.deepEqual(await replicationOf(id), { state: "replicated", ...nothing, atMs: 500, result });
@@ -90,24 +88,24 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
     test("what is deleted is not uploaded, may become replicated while it can be restored, and not while it is purged", async () => {
       const { id } = await make("one");
       await request(id, 1);
-      await store.disks.delete(id, 10, 20, event(id, "delete"));
+      await store.disks.delete(id, 10, 20, sampleEvent(id, "delete"));
       assert.deepEqual(await due(100), []);
       await assert.rejects(request(id, 1), notFound);
-      await store.disks.finishReplication(id, result, 15, event(id, "done"));
+      await store.disks.finishReplication(id, result, 15, sampleEvent(id, "done"));
       assert.equal((await replicationOf(id))?.state, "replicated");
       const { id: other } = await make("other");
       await request(other, 1);
-      await store.disks.delete(other, 10, 20, event(other, "delete"));
+      await store.disks.delete(other, 10, 20, sampleEvent(other, "delete"));
       await store.disks.beginPurge(SAMPLE_OWNER, 20);
-      await assert.rejects(store.disks.finishReplication(other, result, 30, event(other, "done")), notFound);
+      await assert.rejects(store.disks.finishReplication(other, result, 30, sampleEvent(other, "done")), notFound);
       await store.disks.forget(other, null);
-      await assert.rejects(store.disks.finishReplication(other, result, 30, event(other, "done")), notFound);
+      await assert.rejects(store.disks.finishReplication(other, result, 30, sampleEvent(other, "done")), notFound);
       await store.disks.failReplication(other, "late", 700);
     });
 
     test("a volume is not replicated", async () => {
       const { id } = await make("volume", { kind: "volume", consistency: null });
-      await assert.rejects(request(id, 1));
+      await assert.rejects(request(id, 1), notFound);
     });
   });
 }

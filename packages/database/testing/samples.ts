@@ -1,5 +1,8 @@
+import assert from "node:assert/strict";
+import { setTimeout as delay } from "node:timers/promises";
 import { newId } from "@caisson/model";
-import type { AuditEvent, DiskUsage, NewDisk, NewNode, NewSandbox, SandboxPlaces } from "../src/store.ts";
+import { ownerOf } from "../src/records.ts";
+import type { AuditEvent, DiskUsage, NewDisk, NewNode, NewSandbox, Owner, SandboxPlaces, Store } from "../src/store.ts";
 
 /** The organization that samples belong to. */
 export const SAMPLE_ORGANIZATION = "org_a";
@@ -15,6 +18,14 @@ export function sampleNode(values: Partial<NewNode> = {}): NewNode {
   runs += 1;
   const runId = `run_${runs}`;
   return { id: SAMPLE_OWNER.nodeId, regions: ["ord"], address: "sample", labels: {}, capacity, runId, ...values };
+}
+
+/** A run of a sample node whose lease is over. */
+export async function beginLapsed(store: Store, values: Partial<NewNode>): Promise<Owner> {
+  const node = await store.nodes.begin(sampleNode(values), 1);
+  for (const untilMs = Date.now() + 30_000; (await store.nodes.get(node.id))?.isLive !== false; await delay(5))
+    assert.ok(Date.now() < untilMs, "a lease of one millisecond does not run out");
+  return ownerOf(node);
 }
 
 /** A disk as a store is asked to reserve it: an empty volume of 1 GB on the sample node, of nothing and without labels, if nothing else is said. */

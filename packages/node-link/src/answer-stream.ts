@@ -16,7 +16,7 @@ export const EVENTS_PATH = "events";
 
 const { NGHTTP2_INTERNAL_ERROR } = constants;
 
-/** What is served to controls. */
+/** What a node serves. */
 export interface ServedCalls {
   readonly node: Node;
   readonly events: NodeEvents;
@@ -37,7 +37,7 @@ export function answerStream(calls: ServedCalls, stream: ServerHttp2Stream, head
 async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> {
   const { node, events, gate } = calls;
   const method = headers[":path"]?.slice(1) ?? "";
-  // A control has to know the run before it can say which generation it is.
+  // A server has to know the run before it can say which generation it is.
   if (method !== "describe") gate.admit(headers);
   if (isPlainMethod(method)) return answerPlain(node, method, stream);
   switch (method) {
@@ -162,7 +162,7 @@ function join(stream: ServerHttp2Stream, connection: Duplex): void {
   connection.pipe(stream);
 }
 
-/** Tells the control what happens, until it leaves. */
+/** Tells the server what happens, until it leaves. */
 async function sendEvents(events: NodeEvents, stream: ServerHttp2Stream): Promise<void> {
   stream.respond({ ":status": 200 });
   const unanswered = new Map<number, PromiseWithResolvers<void>>();
@@ -185,7 +185,7 @@ async function sendEvents(events: NodeEvents, stream: ServerHttp2Stream): Promis
     }
   } finally {
     detach();
-    for (const answered of unanswered.values()) answered.reject(new Error("the control has left"));
+    for (const answered of unanswered.values()) answered.reject(new Error("the server has left"));
   }
   stream.end();
 }

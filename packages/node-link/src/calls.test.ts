@@ -296,7 +296,7 @@ suite("calls of a linked node", () => {
     const events = new NodeEvents();
     const damaged: NodeEvent = { kind: "volume-damaged", volumeId: "vol_ord_a", message: "broken" };
     const exited: NodeEvent = { kind: "sandbox-exited", sandboxId: "sbx_ord_a", cause: "exited" };
-    // Before there is a control.
+    // Before there is a server.
     const early = events.take(exited);
     const told: NodeEvent[] = [];
     const answers: (() => Promise<void>)[] = [
@@ -327,7 +327,7 @@ suite("calls of a linked node", () => {
     assert.deepEqual(told, [exited, damaged, damaged, damaged]);
   });
 
-  test("a node that stops waits until the control has ended its sandboxes, and not where there is none", async () => {
+  test("a node that stops waits until the server has ended its sandboxes, and not where there is none", async () => {
     const events = new NodeEvents();
     const ended = Promise.withResolvers<void>();
     await using opened = await openLink(partialNode({}), { events, onStopping: () => ended.promise });

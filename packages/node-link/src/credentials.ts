@@ -2,14 +2,14 @@
 export interface LinkCredentials {
   readonly cert: string;
   readonly key: string;
-  /** Certificate of the installation's authority, which signs for every node and every control. */
+  /** Certificate of the installation's authority, which signs for every node and every server. */
   readonly authority: string;
 }
 
 /** Every name that the installation's authority signs for is below this one. */
 export const LINK_DOMAIN = "caisson.internal";
 
-/** The name in the certificate of a control; no node has one for it. */
+/** The name in the certificate that a server shows; no node has one for it. */
 export const CONTROL_NAME = `control.${LINK_DOMAIN}`;
 
 /** The name in the certificate of a node. */

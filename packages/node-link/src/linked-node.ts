@@ -513,7 +513,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   /** Resolves to why it could not be taken; null: it was. */
   async #takeEvent(event: LinkEvent | null): Promise<string | null> {
     const { takeEvent, onStopping } = this.#options;
-    if (event === null) return "This is no event that the control knows";
+    if (event === null) return "This is no event that the server knows";
     try {
       await (event.kind === "node-stopping" ? onStopping() : takeEvent(event));
       return null;

@@ -1,12 +1,12 @@
 import { CaissonError } from "@caisson/model";
 import type { NodeEvent, TakeNodeEvent } from "@caisson/node";
 
-/** How long an event waits for a control before the node hears that nobody took it. It tells again what must not get lost. */
+/** How long an event waits for a server before the node hears that nobody took it. It tells again what must not get lost. */
 const WAIT_MS = 10_000;
-/** An exit is told once, so it waits for long; the oldest goes when there are more. A control that comes back asks for the sandboxes too. */
+/** An exit is told once, so it waits for long; the oldest goes when there are more. A server that comes back asks for the sandboxes too. */
 const MAX_WAITING = 10_000;
 
-/** What a node's process tells its control: what happens on the node, and that it ends, so that its sandboxes are ended before. */
+/** What a node's process tells its server: what happens on the node, and that it ends, so that its sandboxes are ended before. */
 export type LinkEvent = NodeEvent | { readonly kind: "node-stopping" };
 
 interface Waiting {
@@ -14,17 +14,17 @@ interface Waiting {
   readonly taken: PromiseWithResolvers<void>;
 }
 
-/** Gets an event to the control, and resolves when it has been taken. */
+/** Gets an event to the server, and resolves when it has been taken. */
 export type SendEvent = (event: LinkEvent) => Promise<void>;
 
-/** What has happened on a node, until a control has taken it. `take` is what the node is opened with. */
+/** What has happened on a node, until a server has taken it. `take` is what the node is opened with. */
 export class NodeEvents {
   readonly #waiting = new Set<Waiting>();
   #send: SendEvent | null = null;
 
   readonly take: TakeNodeEvent = (event) => this.#tell(event);
 
-  /** Resolves when a control has ended the sandboxes of this node; rejects when there is none, or it takes longer than 10 s. */
+  /** Resolves when a server has ended the sandboxes of this node; rejects when there is none, or it takes longer than 10 s. */
   tellOfStopping(): Promise<void> {
     return this.#tell({ kind: "node-stopping" });
   }
@@ -57,7 +57,7 @@ export class NodeEvents {
     send(entry.event).then(
       () => entry.taken.resolve(),
       (error: unknown) => {
-        // It goes to the next connection; only a control that has it and cannot take it is the end.
+        // It goes to the next connection; only a server that has it and cannot take it is the end.
         if (error instanceof EventNotTakenError) entry.taken.reject(error);
       },
     );
@@ -65,9 +65,9 @@ export class NodeEvents {
 
   #giveUp(entry: Waiting): void {
     this.#waiting.delete(entry);
-    entry.taken.reject(new CaissonError("NODE_UNAVAILABLE", "No control has taken the event: none is connected"));
+    entry.taken.reject(new CaissonError("NODE_UNAVAILABLE", "No server has taken the event: none is connected"));
   }
 }
 
-/** The control got the event, and could not take it. */
+/** The server got the event, and could not take it. */
 export class EventNotTakenError extends Error {}

@@ -12,7 +12,7 @@ import type { NodeEvents } from "./node-events.ts";
 import { breakOff, watchPeer } from "./watch-peer.ts";
 
 const HANDSHAKE_TIMEOUT_MS = 5_000;
-/** Connections that have not shown a certificate yet. When there are more, the oldest goes, so that a control still gets in. */
+/** Connections that have not shown a certificate yet. When there are more, the oldest goes, so that a server still gets in. */
 const MAX_STRANGERS = 64;
 const UNKNOWN_PROTOCOL_MS = 1_000;
 
@@ -23,7 +23,7 @@ export interface LinkLogger {
 
 export interface ServeNodeOptions {
   readonly node: Node;
-  /** What the node was opened with; it goes to the control that is connected. */
+  /** What the node was opened with; it goes to the server that is connected. */
   readonly events: NodeEvents;
   readonly credentials: LinkCredentials;
   /** Null: every address of this machine. */
@@ -35,12 +35,12 @@ export interface ServeNodeOptions {
 
 export interface ServedNode extends AsyncDisposable {
   readonly port: number;
-  /** Whether a control is connected. */
+  /** Whether a server is connected. */
   hasControl(): boolean;
 }
 
 /**
- * Serves a node to controls of its installation: over TLS 1.3, to whoever shows a certificate of a control. Closing it cuts off what is under way. Rejects with the kernel's
+ * Serves a node to the servers of its installation: over TLS 1.3, to those that show a certificate for `CONTROL_NAME`. Closing it cuts off what is under way. Rejects with the kernel's
  * error when the address cannot be listened on.
  */
 export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> {
@@ -71,26 +71,26 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     session.on("error", () => {});
     const socket = accepted ?? (session.socket as TLSSocket);
     const peer = peerOf(socket);
-    // Every certificate here is the authority's; that of another node is not a control's.
+    // Every certificate here is the authority's; that of another node is not for this name.
     if (socket.getPeerX509Certificate()?.checkHost(CONTROL_NAME) === undefined) {
-      logger.warn({ peer }, "refused a connection: its certificate is not that of a control");
+      logger.warn({ peer }, `refused a connection: its certificate is not that of a server (${CONTROL_NAME})`);
       session.destroy();
       return;
     }
-    logger.info({ peer }, "a control has connected");
+    logger.info({ peer }, "a server has connected");
     sessions.set(session, socket);
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.once("close", () => {
       sessions.delete(session);
-      logger.info({ peer }, "the connection of a control has ended");
+      logger.info({ peer }, "the connection of a server has ended");
     });
     watchPeer(session, socket, () => {
-      logger.warn({ peer }, "a control does not answer any more: its connection is ended");
+      logger.warn({ peer }, "a server does not answer any more: its connection is ended");
       breakOff(session, socket);
     });
     session.on("stream", (stream, headers) => answerStream(calls, stream, headers));
   });
-  // One bad connection is not the server's failure.
+  // One bad connection is no failure of the listener.
   server.on("sessionError", () => {});
   server.on("tlsClientError", () => {});
   server.listen({ port, ...(host === null ? {} : { host }) });

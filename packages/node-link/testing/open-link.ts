@@ -47,8 +47,6 @@ export interface TestLink extends AsyncDisposable {
   readonly events: readonly NodeEvent[];
   /** Breaks the connection off under what is under way. Resolves when both sides have seen it. */
   cut(): Promise<void>;
-  /** Resolves to the reason when the connection is lost, from now on. */
-  lost(): Promise<string>;
   /** Resolves when it is connected, from now on. */
   connected(): Promise<NodeDescription>;
 }
@@ -81,7 +79,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
   const { port } = proxy.address() as AddressInfo;
   const told: NodeEvent[] = [];
   let connected = Promise.withResolvers<NodeDescription>();
-  let lost = Promise.withResolvers<string>();
+  let lost = Promise.withResolvers<void>();
   const link = new LinkedNode({
     nodeId: TEST_NODE_ID,
     address: async () => ({ host: "127.0.0.1", port }),
@@ -92,8 +90,8 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
       connected.resolve(description);
       connected = Promise.withResolvers();
     },
-    onLost(reason) {
-      lost.resolve(reason);
+    onLost() {
+      lost.resolve();
       lost = Promise.withResolvers();
     },
     logger: SILENT,
@@ -109,7 +107,6 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
       for (const socket of proxied) socket.destroy();
       await seen;
     },
-    lost: () => lost.promise,
     connected: () => connected.promise,
     async [Symbol.asyncDispose]() {
       await link[Symbol.asyncDispose]();

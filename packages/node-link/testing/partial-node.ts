@@ -9,8 +9,8 @@ const DESCRIPTION: NodeDescription = {
 };
 
 /** A node of which only some calls are there; the others fail. */
-export function partialNode(calls: Partial<Node>, runId = DESCRIPTION.runId): Node {
-  const described: Partial<Node> = { describe: async () => ({ ...DESCRIPTION, runId }), ...calls };
+export function partialNode(calls: Partial<Node>): Node {
+  const described: Partial<Node> = { describe: async () => DESCRIPTION, ...calls };
   return new Proxy(described, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name);

@@ -22,8 +22,8 @@ export class EchoRuntime implements SandboxRuntime {
   readonly #echoes = new Map<string, Echo>();
   /** The next starts fail with these, one after the other. */
   readonly failures: Error[] = [];
-  /** And these releases. */
-  readonly releaseFailures: Error[] = [];
+  /** While it is not null, every release fails with it. */
+  releaseFailure: Error | null = null;
   /** Ids of the sandboxes whose release has succeeded. */
   readonly released: string[] = [];
 
@@ -89,8 +89,7 @@ export class EchoRuntime implements SandboxRuntime {
   /** It has no places that could run out. */
   async release(id: string): Promise<void> {
     await this.stop(id);
-    const failure = this.releaseFailures.shift();
-    if (failure !== undefined) throw failure;
+    if (this.releaseFailure !== null) throw this.releaseFailure;
     this.released.push(id);
   }
 

@@ -22,6 +22,8 @@ type Choose = (request: { readonly method: string; readonly path: string; readon
 export class FaultProxy implements AsyncDisposable {
   readonly #server: Server;
   readonly #target: URL;
+  /** Ends the requests that wait. */
+  readonly #closing = new AbortController();
   #choose: Choose = () => null;
   #count = 0;
 
@@ -55,6 +57,7 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
     this.#server.closeAllConnections();
     this.#server.close();
     await once(this.#server, "close");
@@ -65,7 +68,7 @@ export class FaultProxy implements AsyncDisposable {
     const { method = "GET", url = "/" } = incoming;
     const fault = this.#choose({ method, path: url, count: this.#count });
     const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>));
-    if (fault?.kind === "delay") await delay(fault.ms);
+    if (fault?.kind === "delay") await delay(fault.ms, undefined, { signal: this.#closing.signal });
     if (fault?.kind === "cut") return void incoming.socket.destroy();
     if (fault?.kind === "answer") {
       outgoing.writeHead(fault.status, { "content-type": "application/xml" });

@@ -9,8 +9,11 @@ import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
 import { testTimeoutMs } from "@caisson/linux/testing";
 
 const START_TIMEOUT_MS = testTimeoutMs(60_000);
+const ATTEMPTS = 3;
 /** Where `scripts/setup.sh tests` has installed it. */
 const PROGRAM = join(process.env.CAISSON_CACHE ?? "/var/cache/caisson", "seaweedfs-4.48/bin/weed");
+/** In its directory. */
+const LOG = "log";
 
 /** An S3 service of its own: SeaweedFS in one process, in a new directory, which checks signatures. */
 export class SeaweedServer implements AsyncDisposable {
@@ -28,13 +31,29 @@ export class SeaweedServer implements AsyncDisposable {
   }
 
   static async start(): Promise<SeaweedServer> {
+    for (let attempt = 1; ; attempt += 1) {
+      const server = await SeaweedServer.#spawn();
+      try {
+        await server.#makeBucket();
+        return server;
+      } catch (error) {
+        const hasEnded = !server.#isRunning;
+        const text = await readFile(join(server.#directory, LOG), "utf8").catch(() => "");
+        await server[Symbol.asyncDispose]();
+        // Since its ports were found free, another program may have taken one of them: then it ends at once.
+        if (!hasEnded || attempt === ATTEMPTS)
+          throw new Error(`SeaweedFS did not start:\n${text.slice(-4000)}`, { cause: error });
+      }
+    }
+  }
+
+  static async #spawn(): Promise<SeaweedServer> {
     const directory = await mkdtemp(join(tmpdir(), "caisson-seaweed-"));
-    const ports = await freePorts(9);
-    const [s3, s3Grpc, iceberg, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
-    const settings = join(directory, "s3.json");
-    const log = join(directory, "log");
+    const ports = await freePorts(8);
+    const [s3, s3Grpc, master, masterGrpc, volume, volumeGrpc, filer, filerGrpc] = ports;
+    const settings = "s3.json";
     await writeFile(
-      settings,
+      join(directory, settings),
       JSON.stringify({
         identities: [
           {
@@ -46,7 +65,7 @@ export class SeaweedServer implements AsyncDisposable {
       }),
     );
     const options = {
-      dir: directory,
+      dir: "/tmp",
       ip: "127.0.0.1",
       "ip.bind": "127.0.0.1",
       "master.port": master,
@@ -61,24 +80,21 @@ export class SeaweedServer implements AsyncDisposable {
       s3: true,
       "s3.port": s3,
       "s3.port.grpc": s3Grpc,
-      "s3.port.iceberg": iceberg,
+      // What is not needed has ports of its own by default, which two at a time would both want.
+      "s3.port.iceberg": 0,
+      "s3.port.lance": 0,
       "s3.iam": false,
-      "s3.config": settings,
+      "s3.config": `/tmp/${settings}`,
     };
     const values = Object.entries(options).map(([name, value]) => `-${name}=${value}`);
-    const child = spawn("sh", ["-c", `exec "$0" "$@" >"${log}" 2>&1`, PROGRAM, "server", ...values], {
+    // It makes sockets in /tmp whatever its settings say, and leaves them there: its /tmp is its directory, which goes with it.
+    const program = ["sh", "-c", `mount --bind . /tmp && exec "$0" "$@" >${LOG} 2>&1`, PROGRAM, "server", ...values];
+    const child = spawn("setpriv", ["--pdeathsig=KILL", "unshare", "--mount", ...program], {
       stdio: "ignore",
-      env: { ...process.env, HOME: directory, TMPDIR: directory },
+      cwd: directory,
+      env: { ...process.env, HOME: "/tmp", TMPDIR: "/tmp" },
     });
-    const server = new SeaweedServer(`http://127.0.0.1:${s3}`, directory, child);
-    try {
-      await server.#makeBucket();
-      return server;
-    } catch (error) {
-      const text = await readFile(log, "utf8").catch(() => "");
-      await server[Symbol.asyncDispose]();
-      throw new Error(`SeaweedFS did not start:\n${text.slice(-4000)}`, { cause: error });
-    }
+    return new SeaweedServer(`http://127.0.0.1:${s3}`, directory, child);
   }
 
   /** What a client in another process needs to be let in. */
@@ -87,11 +103,15 @@ export class SeaweedServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#process.exitCode === null && this.#process.signalCode === null) {
+    if (this.#isRunning) {
       this.#process.kill("SIGKILL");
       await once(this.#process, "exit");
     }
     await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  get #isRunning(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
   /** Waits until it takes requests. */
@@ -110,7 +130,7 @@ export class SeaweedServer implements AsyncDisposable {
           return;
         } catch (error) {
           if (error instanceof Error && error.name === "BucketAlreadyOwnedByYou") return;
-          if (performance.now() - startedMs > START_TIMEOUT_MS || this.#process.exitCode !== null) throw error;
+          if (performance.now() - startedMs > START_TIMEOUT_MS || !this.#isRunning) throw error;
           await delay(100);
         }
       }

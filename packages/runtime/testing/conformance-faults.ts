@@ -52,7 +52,7 @@ export function describeFaultConformance(harness: () => Harness): void {
           );
         if (error !== null) failures += 1;
         if (isWarm && WARM_POINT.test(point)) assert.equal(error, null, `${point} fails, and the sandbox starts cold`);
-        // A stop that fails is tried again, as the server does.
+        // A release that fails is tried again, as the node does.
         await harness()
           .runtime.release(spec.id)
           .catch(() => harness().runtime.release(spec.id));

@@ -84,13 +84,16 @@ function describeLifeConformance(harness: () => Harness): void {
       assert.deepEqual(await harness().runtime.list(), []);
     });
 
-    test("stopping twice, at the same time, or what never started, is success", async () => {
-      const sandbox = await harness().start();
-      await Promise.all([harness().runtime.release(sandbox.id), harness().runtime.release(sandbox.id)]);
-      await harness().runtime.release(sandbox.id);
-      await harness().runtime.release(newId("sbx", "ord"));
-      assert.deepEqual(await harness().host.findDebris(), []);
-    });
+    for (const end of ["stop", "release"] as const)
+      test(`${end} twice, at the same time, or of what never started, is success`, async () => {
+        const { runtime } = harness();
+        const { id } = await harness().start();
+        await Promise.all([runtime[end](id), runtime[end](id)]);
+        await runtime[end](id);
+        await runtime[end](newId("sbx", "ord"));
+        await runtime.release(id);
+        assert.deepEqual(await harness().host.findDebris(), []);
+      });
 
     test("one id cannot be started twice", async () => {
       await harness().with({}, async ({ id }) => {

@@ -19,11 +19,4 @@ export { readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";
-export {
-  SnapshotStore,
-  type SnapshotStoreOptions,
-  type StoredImage,
-  type StoredSnapshot,
-  type Upload,
-  type Verification,
-} from "./store/snapshot-store.ts";
+export { SnapshotStore } from "./store/snapshot-store.ts";

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { chmod, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,13 +36,15 @@ suite("the check of a file system that somebody else made", () => {
     const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")));
     return lines.filter((line) => line === `sleep\0${seconds}\0`);
   };
-  const untilChecks = async (count: number): Promise<void> => {
+  const until = async (what: string, isSo: () => Promise<boolean> | boolean): Promise<void> => {
     const deadlineMs = performance.now() + testTimeoutMs(20_000);
-    while ((await findChecks()).length !== count) {
-      assert.ok(performance.now() < deadlineMs, `there are not ${count} checks`);
+    while (!(await isSo())) {
+      assert.ok(performance.now() < deadlineMs, `not in time: ${what}`);
       await delay(10);
     }
   };
+  const untilChecks = (count: number) =>
+    until(`${count} checks run`, async () => (await findChecks()).length === count);
 
   test("takes a sound one", async () => {
     const found = await settleForeignFileSystem(image, SIZE_BYTES, new AbortController().signal);
@@ -52,17 +55,20 @@ suite("the check of a file system that somebody else made", () => {
     await writeFile(join(directory, "e2fsck"), `#!/bin/sh\nexec sleep ${seconds}\n`, { mode: 0o755 });
     process.env.PATH = `${directory}:${PATH}`;
     const [first, second] = [new AbortController(), new AbortController()];
-    const running = assert.rejects(settleForeignFileSystem(image, SIZE_BYTES, first.signal), /the first has left/);
-    await untilChecks(1);
-    const waiting = assert.rejects(settleForeignFileSystem(image, SIZE_BYTES, second.signal), /the second has left/);
-    // It waits by then. Where it does not yet, it has to end all the same.
-    await delay(200);
-    second.abort(new Error("the second has left"));
-    await waiting;
-    assert.equal((await findChecks()).length, 1, "the one before it goes on");
-    first.abort(new Error("the first has left"));
-    await running;
-    await untilChecks(0);
+    try {
+      const running = assert.rejects(settleForeignFileSystem(image, SIZE_BYTES, first.signal), /the first has left/);
+      await untilChecks(1);
+      const waiting = assert.rejects(settleForeignFileSystem(image, SIZE_BYTES, second.signal), /the second has left/);
+      await until("the second waits", () => getEventListeners(second.signal, "abort").length > 0);
+      second.abort(new Error("the second has left"));
+      await waiting;
+      assert.equal((await findChecks()).length, 1, "the one before it goes on");
+      first.abort(new Error("the first has left"));
+      await running;
+      await untilChecks(0);
+    } finally {
+      for (const caller of [first, second]) caller.abort();
+    }
     process.env.PATH = PATH;
     await settleForeignFileSystem(image, SIZE_BYTES, new AbortController().signal);
   });

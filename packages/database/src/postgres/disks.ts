@@ -70,7 +70,7 @@ export function createDiskStore(database: Database): DiskStore {
     );
     if (row !== undefined) return ownerOf(toNode(row));
     const nodes = await queries.all(`SELECT ${NODE_COLUMNS} FROM nodes WHERE regions::jsonb ? $1 ORDER BY id`, region);
-    throw regionUnavailable(region, nodes.map(toNode));
+    throw regionUnavailable("make anything", region, nodes.map(toNode));
   };
 
   const insert = async (queries: Queries, disk: NewDisk, owner: Owner): Promise<void> => {

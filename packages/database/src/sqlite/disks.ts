@@ -41,7 +41,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       )
       .map(toNode);
     const node = nodes.find(({ id, isLive }) => (isLive || id === own?.nodeId) && !unreachable.includes(id));
-    if (node === undefined) throw regionUnavailable(region, nodes);
+    if (node === undefined) throw regionUnavailable("make anything", region, nodes);
     return ownerOf(node);
   };
 

@@ -103,7 +103,7 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     ["a first request", { idleMs: 300 }, "", ""],
     ["another request", { idleMs: 2_000 }, GET, "HTTP/1.1 200"],
   ] as const) {
-    test(`waits for ${what} for its time only, however the client trickles`, async () => {
+    test(`waits for ${what} for its time only, however the client trickles`, async (t) => {
       await using server = await serve(limits, (request, response) => {
         if (request.url === "/unread") response.writeHead(401).end();
         else request.resume().once("end", () => response.end());
@@ -111,8 +111,8 @@ suite("a guarded server", { timeout: 120_000 }, () => {
       const client = await open(server);
       client.write(sent);
       const trickle = setInterval(() => what.startsWith("head") && client.write("a"), 20);
+      t.after(() => clearInterval(trickle));
       const text = await rest(client);
-      clearInterval(trickle);
       assert.equal(text.slice(0, answer.length), answer);
       assert.equal(text === "", answer === "");
     });
@@ -170,9 +170,9 @@ suite("a guarded server", { timeout: 120_000 }, () => {
     client.destroy();
   });
 
-  test("lets a body that is passed on take its time and its size, unless the client sends nothing, or next to nothing, for too long", async () => {
+  test("lets a body that is passed on take its time and its size, unless the client sends nothing, or next to nothing, for too long", async (t) => {
     let received = 0;
-    await using server = await serve({ bodyMs: 400, bufferedBytesMax: 2 ** 20 }, (request, response) => {
+    await using server = await serve({ bodyMs: 2_000, bufferedBytesMax: 2 ** 20 }, (request, response) => {
       passBodyOn(request);
       request.on("data", (chunk) => {
         received += chunk.length;
@@ -181,27 +181,31 @@ suite("a guarded server", { timeout: 120_000 }, () => {
       request.on("error", () => {});
     });
     const client = await open(server);
-    client.write(`POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: ${4 * 10 ** 6}\r\n\r\n`);
-    client.write(Buffer.alloc(3 * 10 ** 6, "x"));
-    let left = 10 ** 6;
+    const ahead = Buffer.alloc(3 * 10 ** 6, "x");
+    // More than what trickles.
+    let left = 5 * 10 ** 6;
+    const length = ahead.length + left;
+    client.write(`POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: ${length}\r\n\r\n`);
+    client.write(ahead);
     const startedMs = performance.now();
     const trickle = setInterval(() => {
       // Longer than a body may take that is not passed on.
-      const isLong = performance.now() - startedMs > 1_200;
-      const length = isLong ? left : Math.min(left, 70_000);
-      client.write(Buffer.alloc(length, "x"));
-      left -= length;
+      const isLong = performance.now() - startedMs > 6_000;
+      const next = isLong ? left : Math.min(left, 70_000);
+      client.write(Buffer.alloc(next, "x"));
+      left -= next;
       if (left === 0) clearInterval(trickle);
     }, 100);
+    t.after(() => clearInterval(trickle));
     assert.match(await rest(client), /^HTTP\/1\.1 200/);
-    assert.equal(received, 4 * 10 ** 6);
+    assert.equal(received, length);
     const silent = await open(server);
     silent.write(`${POST}12345`);
     assert.match(await rest(silent), /^HTTP\/1\.1 408 late-body/);
     const dripping = await open(server);
     dripping.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
     const drip = setInterval(() => dripping.write("x"), 50);
+    t.after(() => clearInterval(drip));
     assert.match(await rest(dripping), /^HTTP\/1\.1 408 late-body/);
-    clearInterval(drip);
   });
 });

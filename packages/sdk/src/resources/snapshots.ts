@@ -23,7 +23,9 @@ export interface SnapshotListOptions extends ListOptions {
 
 /** What a reading of everything has found. */
 export interface SnapshotVerification {
+  /** Id of the snapshot. */
   readonly id: string;
+  /** Slug of the snapshot. */
   readonly slug: string;
   /** Its copy in the snapshot store. */
   readonly store: VerifiedPart;
@@ -33,6 +35,7 @@ export interface SnapshotVerification {
   readonly read: number;
 }
 
+/** What reading one of the two places of a snapshot has shown. */
 export interface VerifiedPart {
   /** `"unknown"`: there is nothing sound to compare it with. */
   readonly state: "whole" | "damaged" | "missing" | "unknown";

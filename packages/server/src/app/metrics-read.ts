@@ -33,7 +33,7 @@ function sum(numbers: readonly number[]): number {
 async function observePools({ metrics, nodes, store }: AppContext): Promise<void> {
   const totals = await store.disks.totals();
   const pools = await Promise.all(nodes.all().map(capacitiesOf));
-  // What there is none of any more, and a node that does not answer, is not among them.
+  // What there is none of any more, and a node that does not answer, is not among them. `PoolWatch` keeps and ends the threshold itself.
   for (const gauge of [
     metrics.disks,
     metrics.poolSize,

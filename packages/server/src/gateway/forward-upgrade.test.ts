@@ -89,12 +89,8 @@ test("what an agent sends reaches a client whole, in order and at the client's p
     agent: connect(socketPath),
     addedHeaders: {},
   });
-  let before = -1;
   // The client reads nothing yet, so at some time the agent cannot send on.
-  while (sentBytes > before) {
-    before = sentBytes;
-    await delay(200);
-  }
+  await untilStill(() => sentBytes);
   assert.ok(sentBytes < sent.length, "nothing held the agent back");
   const received = await buffer(client);
   const head = received.indexOf("\r\n\r\n") + 4;
@@ -132,6 +128,14 @@ async function forwarded(context: TestContext, sentAhead = "") {
   return { client, agent, socket, connection: await forwarding };
 }
 
+/** Waits until a number stands still: what it counts passes no more. */
+async function untilStill(read: () => number): Promise<void> {
+  for (let before = Number.NaN; read() !== before; ) {
+    before = read();
+    await delay(200);
+  }
+}
+
 async function readUntil(socket: Socket, end: string): Promise<void> {
   let text = "";
   while (!text.endsWith(end)) {
@@ -153,12 +157,8 @@ test("what a client sends reaches the agent whole, in order and at the agent's p
     }
     client.end();
   })();
-  let before = -1;
   // The agent reads nothing yet, so at some time the client cannot send on.
-  while (sentBytes > before) {
-    before = sentBytes;
-    await delay(200);
-  }
+  await untilStill(() => sentBytes);
   assert.ok(sentBytes < sent.length, "nothing held the client back");
   const received = await buffer(agent);
   await sending;
@@ -192,7 +192,8 @@ test("when the agent goes while it holds a client back, the client's connection 
   const { client, agent, socket } = await forwarded(context);
   client.on("error", () => undefined).resume();
   client.write(Buffer.alloc(32 * 2 ** 20));
-  await delay(200);
+  await untilStill(() => client.writableLength);
+  assert.ok(client.writableLength > 0, "nothing held the client back");
   agent.destroy();
   if (!socket.destroyed) await once(socket, "close");
   client.destroy();
@@ -221,8 +222,8 @@ test("a client and an agent on another machine are joined as here: whole, at the
   await forwarding;
   const sent = randomBytes(16 * 2 ** 20);
   client.end(sent);
-  // The agent reads nothing for a while, and answers when it has read all.
-  await delay(200);
+  // The agent reads nothing until nothing passes any more, and answers when it has read all.
+  await untilStill(() => client.writableLength);
   const received = await buffer(agent);
   assert.ok(received.equals(Buffer.concat([Buffer.from("sent ahead"), sent])));
   agent.end(sent);

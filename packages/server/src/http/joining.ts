@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from "node:http";
 import { CaissonError } from "@caisson/model";
 import { ErrorSchema } from "@caisson/protocol";
 import { Type } from "typebox";
@@ -82,6 +83,10 @@ export function joiningRoutes(app: AppContext, http: Http): void {
     "/v3/nodes/join",
     {
       config: { isPublic: true },
+      // Before the body is looked at: nobody without a token is told what is wrong with it.
+      preValidation: async ({ headers }) => {
+        secretOf(headers);
+      },
       schema: {
         tags,
         summary: "Join as a node, with a token for joining as authorization; again with the same key is the same node",
@@ -101,9 +106,10 @@ export function joiningRoutes(app: AppContext, http: Http): void {
       },
     },
     async ({ headers, body }) => {
-      const secret = /^Bearer (\S+)$/i.exec(headers.authorization ?? "")?.[1];
-      if (secret === undefined) throw new CaissonError("INVALID_TOKEN", "Joining needs a token for joining");
-      const joined = await joinNode(app, secret, { signingRequest: body.signing_request, address: body.address });
+      const joined = await joinNode(app, secretOf(headers), {
+        signingRequest: body.signing_request,
+        address: body.address,
+      });
       const { nodeId, certificate, authority, region } = joined;
       return { node_id: nodeId, certificate, authority, region };
     },
@@ -118,4 +124,10 @@ function showToken(token: JoinToken) {
     expires_at: new Date(token.expiresAtMs).toISOString(),
     node_id: token.nodeId,
   };
+}
+
+function secretOf({ authorization = "" }: IncomingHttpHeaders): string {
+  const secret = /^Bearer (\S+)$/i.exec(authorization)?.[1];
+  if (secret === undefined) throw new CaissonError("INVALID_TOKEN", "Joining needs a token for joining");
+  return secret;
 }

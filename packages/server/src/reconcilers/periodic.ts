@@ -86,9 +86,10 @@ export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => 
     { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purge },
     { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: () => measureDisks(app, connected) },
   ]);
-  return () => {
+  return async () => {
     stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
-    return stop();
+    await stop();
+    watch[Symbol.dispose]();
   };
 }
 

@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { type Disk, type Organization, openSqliteStore, type SandboxRecord, type Store } from "@caisson/database";
 import { KeyedLock, PersistentWork } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { newId } from "@caisson/model";
 import { TEST_BASE_IMAGE, TEST_REGION } from "@caisson/node/testing";
 import { decodeSandboxConfig } from "@caisson/protocol";
@@ -41,7 +42,9 @@ import { Metrics } from "../metrics/metrics.ts";
 import { purgeExpired } from "./periodic.ts";
 import { RemoteNodes } from "./remote-nodes.ts";
 
-const WAIT_MS = 20_000;
+const WAIT_MS = testTimeoutMs(20_000);
+/** Longer than a test takes: nothing ends by itself. */
+const LIFETIME_MS = 600_000;
 const logger = pino({ level: "silent" });
 
 /** A server without a node of its own, as far as it decides. */
@@ -96,7 +99,7 @@ async function eventually(what: string, isSo: () => Promise<boolean> | boolean):
   }
 }
 
-suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
+suite("a server and its nodes on other machines", { timeout: testTimeoutMs(300_000) }, () => {
   let directory: string;
   let store: Store;
   let control: Control;
@@ -132,6 +135,15 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
   const reasonOf = async (id: string) => {
     const { status, stopReason } = await rowOf(id);
     return status === "stopped" ? stopReason : null;
+  };
+  /** Kills it, and resolves when it has ended; `killSandbox` itself waits no longer for that than a client does. */
+  const killed = async (id: string): Promise<void> => {
+    await killSandbox(control.app, actor, id);
+    await eventually("it has ended", async () => (await rowOf(id)).status === "stopped");
+  };
+  const setLeaseUntil = (id: string, untilMs: number): void => {
+    using database = new DatabaseSync(join(directory, "caisson.db"));
+    database.prepare("UPDATE nodes SET lease_until_ms = ? WHERE id = ?").run(untilMs, id);
   };
   const restartControl = async (patienceMs = WAIT_MS) => {
     await control[Symbol.asyncDispose]();
@@ -174,19 +186,19 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     }
     const volume = await makeVolume("first");
     const machine = machineOf(volume);
-    const live = await start("first", 60_000);
+    const live = await start("first", LIFETIME_MS);
     assert.equal(live.record.owner.nodeId, machine.id);
     const snapshot = await createSnapshot(control.app, actor, "first", { slug: "copy" });
     assert.deepEqual([snapshot.owner.nodeId, snapshot.consistency], [machine.id, "frozen"]);
     const present = new Set(await machine.host.node.listDisks(TEST_REGION));
     assert.ok(present.has(volume.id) && present.has(snapshot.id));
-    assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
+    await killed(live.record.id);
   });
 
   test("spreads what may be anywhere, and says which volumes are apart", async () => {
-    const spread = [await start(null, 60_000), await start(null, 60_000)];
+    const spread = [await start(null, LIFETIME_MS), await start(null, LIFETIME_MS)];
     assert.deepEqual(new Set(spread.map(({ record }) => record.owner.nodeId)), new Set(machines.keys()));
-    for (const { record } of spread) assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+    for (const { record } of spread) await killed(record.id);
     const [first, second] = machines.values();
     assert.ok(first && second);
     second.cut();
@@ -209,7 +221,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     const volume = await makeVolume("cut");
     const machine = machineOf(volume);
     const other = otherThan(machine);
-    const live = await start("cut", 60_000);
+    const live = await start("cut", LIFETIME_MS);
     machine.cut();
     for (const refused of [createSnapshot(control.app, actor, "cut", { slug: "lost" }), start("cut", null)])
       await assert.rejects(refused, {
@@ -229,19 +241,20 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     });
     await other.mend();
     await eventually("the other is back", () => control.app.nodes.get(other.id) !== null);
-    // Its lease holds still.
+    // Its lease holds still, and will however long this takes: nobody renews it.
+    setLeaseUntil(machine.id, Date.now() + LIFETIME_MS);
     assert.equal((await store.nodes.get(machine.id))?.isLive, true);
-    const elsewhere = [await start(null, 60_000), await start(null, 60_000)];
+    const elsewhere = [await start(null, LIFETIME_MS), await start(null, LIFETIME_MS)];
     const owners = [...elsewhere.map(({ record }) => record), await makeVolume("elsewhere")].map(({ owner }) => owner);
     assert.deepEqual(new Set(owners.map(({ nodeId }) => nodeId)), new Set([other.id]));
-    for (const { record } of elsewhere) assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+    for (const { record } of elsewhere) await killed(record.id);
     await machine.mend();
     await eventually("it can be used", () => control.app.nodes.get(machine.id) !== null);
     assert.equal(await generationOf(machine), 1, "the run has begun before");
     await createSnapshot(control.app, actor, "cut", { slug: "found" });
     assert.equal((await rowOf(live.record.id)).status, "running");
     assert.equal(await requireLiveSandbox(control.app, actor, live.record.id), live);
-    assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
+    await killed(live.record.id);
   });
 
   test("deletes nothing for good while the node is cut off, and goes on with a deletion during which it was lost", async () => {
@@ -271,24 +284,24 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
   test("ends what it was asked to end while the node was cut off, when that is back, and keeps the volume until then", async () => {
     const volume = await makeVolume("held");
     const machine = machineOf(volume);
-    const live = await start("held", 60_000);
+    const live = await start("held", LIFETIME_MS);
     machine.cut();
-    const killed = killSandbox(control.app, actor, live.record.id);
+    const ending = killed(live.record.id);
     await eventually("the end has begun", async () => (await rowOf(live.record.id)).status === "stopping");
     assert.deepEqual(await store.sandboxes.holders(volume.id), [{ sandboxId: live.record.id, isReadOnly: false }]);
     await machine.mend();
-    assert.equal(await killed, "stopped");
+    await ending;
     assert.deepEqual(await store.sandboxes.holders(volume.id), []);
   });
 
   test("goes on after its own restart with what runs for a time, and ends what has lost its creator, its row or its processes", async () => {
     for (const slug of ["goes-on", "session", "vanished"]) await makeVolume(slug);
-    const goesOn = await start("goes-on", 60_000);
+    const goesOn = await start("goes-on", LIFETIME_MS);
     const session = await start("session", null);
-    const vanished = await start("vanished", 60_000);
-    const exited = await start(null, 60_000);
+    const vanished = await start("vanished", LIFETIME_MS);
+    const exited = await start(null, LIFETIME_MS);
     const extended = await start(null, null);
-    const keepUntilMs = await extendSandbox(control.app, extended, Date.now() + 120_000);
+    const keepUntilMs = await extendSandbox(control.app, extended, Date.now() + LIFETIME_MS);
     const ids = [goesOn, session, vanished, exited].map(({ record }) => record.id);
     const host = (live: LiveSandbox) => machineOf(live.record).host;
     await control[Symbol.asyncDispose]();
@@ -323,7 +336,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     const kept = await requireLiveSandbox(control.app, actor, extended.record.id);
     assert.equal(kept.keepUntilMs, keepUntilMs, "a session that was extended outlives its creator, and the server");
     assert.ok(kept.timer, "its end is watched again");
-    assert.equal(await killSandbox(control.app, actor, extended.record.id), "stopped");
+    await killed(extended.record.id);
     const agent = openAgent(control.app, again);
     agent.write("hello");
     const [answer] = (await Array.fromAsync(agent.take(1))) as Buffer[];
@@ -331,7 +344,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     await eventually("what has no row is stopped", async () =>
       (await machine.host.node.listSandboxes()).every(({ id }) => id !== rowless.id),
     );
-    assert.equal(await killSandbox(control.app, actor, goesOn.record.id), "stopped");
+    await killed(goesOn.record.id);
     for (const { id } of await Promise.all(["goes-on", "session", "vanished"].map((slug) => mustFind(slug))))
       assert.deepEqual(await store.sandboxes.holders(id), []);
   });
@@ -347,7 +360,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
       const slug = `lost-${isControlThere}`;
       const volume = await makeVolume(slug);
       const machine = machineOf(volume);
-      const live = await start(slug, 60_000);
+      const live = await start(slug, LIFETIME_MS);
       const { id } = live.record;
       const generation = (await generationOf(machine)) ?? 0;
       await machine.stop();
@@ -370,13 +383,13 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
       assert.deepEqual([await generationOf(machine), machine.generation], [generation + 1, generation + 1]);
       assert.ok(!machine.calls.includes("stopSandbox"), "the new run never had it");
       const next = await start(slug, null);
-      assert.equal(await killSandbox(control.app, actor, next.record.id), "stopped");
+      await killed(next.record.id);
     });
 
   test("a node that starts again while the last start is still being settled is taken up all the same", async () => {
     const volume = await makeVolume("twice");
     const machine = machineOf(volume);
-    const live = await start("twice", 60_000);
+    const live = await start("twice", LIFETIME_MS);
     const generation = (await generationOf(machine)) ?? 0;
     await machine.stop();
     machine.calls.length = 0;
@@ -389,7 +402,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     await eventually("the sandbox has ended", async () => (await reasonOf(live.record.id)) === "node-lost");
     assert.equal(await generationOf(machine), generation + 2);
     const next = await start("twice", null);
-    assert.equal(await killSandbox(control.app, actor, next.record.id), "stopped");
+    await killed(next.record.id);
   });
 
   test("settles, after its own restart, what the server before it was at on a node whose run goes on", async (t) => {
@@ -428,15 +441,15 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
 
   test("ends sessions when it stops, but none that was extended, and nothing that runs for a time", async () => {
     const session = await start(null, null);
-    const [extended, timed] = [await start(null, null), await start(null, 60_000)];
-    await extendSandbox(control.app, extended, Date.now() + 120_000);
+    const [extended, timed] = [await start(null, null), await start(null, LIFETIME_MS)];
+    await extendSandbox(control.app, extended, Date.now() + LIFETIME_MS);
     await endAllSandboxes(control.app);
     const ids = [session, extended, timed].map(({ record }) => record.id);
     assert.deepEqual(await Promise.all(ids.map(reasonOf)), ["server-stopped", null, null]);
     await restartControl();
     for (const { record } of [extended, timed]) {
       await requireLiveSandbox(control.app, actor, record.id);
-      assert.equal(await killSandbox(control.app, actor, record.id), "stopped");
+      await killed(record.id);
     }
   });
 
@@ -466,7 +479,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
   });
 
   test("remembers a kill of a sandbox that it has not taken up yet", async () => {
-    const { id, owner } = (await start(null, 60_000)).record;
+    const { id, owner } = (await start(null, LIFETIME_MS)).record;
     const machine = machines.get(owner.nodeId);
     assert.ok(machine);
     machine.hanging.add("listSandboxes");
@@ -487,7 +500,7 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
       const { listRunning } = store.sandboxes;
       const mocked = t.mock.method(store.sandboxes, "listRunning", async (owner: Disk["owner"]) => {
         if (owner.nodeId !== machine.id || begun !== null) return listRunning(owner);
-        const starting = start(volume.slug, 60_000);
+        const starting = start(volume.slug, LIFETIME_MS);
         // The look at the node is over: in the row it is either running, or starting still.
         if (index === 0) begun = await starting;
         else await eventually("it is reserved", async () => (await store.sandboxes.holders(volume.id)).length > 0);
@@ -503,13 +516,13 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
       const live = begun as LiveSandbox | null;
       assert.ok(live);
       assert.equal(live.ending, null, String((await rowOf(live.record.id)).stopReason));
-      assert.equal(await killSandbox(control.app, actor, live.record.id), "stopped");
+      await killed(live.record.id);
     }
   });
 
   test("learns of an end that was told before it knew the sandbox again", async (t) => {
     await makeVolume("early-end");
-    const { id, owner } = (await start("early-end", 60_000)).record;
+    const { id, owner } = (await start("early-end", LIFETIME_MS)).record;
     const machine = machines.get(owner.nodeId);
     assert.ok(machine);
     await control[Symbol.asyncDispose]();
@@ -532,7 +545,8 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     const machine = otherThan(other);
     for (const method of ["listSandboxes", "poolCapacity", "placesOf"] as const) machine.hanging.add(method);
     await restartControl(2_000);
-    assert.ok(control.app.nodes.get(other.id));
+    for (const { id } of [other, machine])
+      await eventually(`${id} is connected`, () => control.app.nodes.get(id) !== null);
     const held = await store.disks.find(actor.organization.id, "volume", machine.id === "nod_a" ? "here" : "there");
     assert.ok(held);
     const problems = await findProblems(control.app, [held, volume]);
@@ -557,13 +571,16 @@ suite("a server and its nodes on other machines", { timeout: 300_000 }, () => {
     machines.set(id, machine);
     await control.remote.look();
     await eventually("it is taken up", () => control.app.nodes.get(id) !== null);
+    const hasFigures = async () =>
+      (await control.app.metrics.poolThreshold.get()).values.some(({ labels }) => labels.node === id);
+    assert.ok(await hasFigures());
     machine.cut();
-    using database = new DatabaseSync(join(directory, "caisson.db"));
-    database.exec(`UPDATE nodes SET lease_until_ms = 1 WHERE id = '${id}'`);
+    setLeaseUntil(id, 1);
     await forgetNode(control.app, actor, id);
     await machine.mend();
     await control.remote.look();
     await eventually("it is left", () => control.app.nodes.whyNot(id) === "this server is not connected to it");
     assert.equal(await store.nodes.get(id), null);
+    await eventually("its pools are no series any more", async () => !(await hasFigures()));
   });
 });

@@ -366,6 +366,6 @@ async function* inTurn<T>(items: readonly T[]): AsyncGenerator<T, void> {
 }
 
 /** Key of the object that makes a snapshot one of the store. */
-export function manifestKey({ organizationId, id }: StoredSnapshot): string {
+function manifestKey({ organizationId, id }: StoredSnapshot): string {
   return `manifests/${organizationId}/${id}`;
 }

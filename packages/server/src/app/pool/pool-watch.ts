@@ -22,7 +22,7 @@ export function reachedThreshold(percent: number, toldPercent: number): number {
 }
 
 /** Tells of every pool of a node that passes a threshold, in the log and in the administrators' trail, and makes room where that is needed. */
-export class PoolWatch {
+export class PoolWatch implements Disposable {
   readonly #app: AppContext;
   readonly #connected: ConnectedNode;
   readonly #toldPercent = new Map<string, number>();
@@ -45,6 +45,12 @@ export class PoolWatch {
       for (const disk of disks) await this.#tell(region, disk.directory, disk);
       if (needsRoom(capacity)) await makeRoom(this.#app, this.#connected, region);
     }
+  }
+
+  /** Nothing is said of the pools any more, as of a node that cannot be reached. */
+  [Symbol.dispose](): void {
+    const node = this.#connected.owner.nodeId;
+    for (const region of this.#connected.regions.keys()) this.#app.metrics.poolThreshold.remove({ node, region });
   }
 
   /** `part`: the name of the region for the whole pool, or the directory of one of its disks. */

@@ -6,6 +6,7 @@ import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
 import { nodeChoice } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
+import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 import { waitForEndings } from "../volumes/volume-holders.ts";
@@ -66,7 +67,7 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
   const marks = { startedMs, reservedMs: startedMs };
   const end: { damages: readonly string[] } = { damages: [] };
   const placed: { owner: Owner | null; isAsked: boolean } = { owner: null, isAsked: false };
-  const place = () => ({ ...sandbox, owner: placedOwner(placed) });
+  const place = () => ({ ...sandbox, owner: placedOwner(id, placed.owner) });
   const run = new Step("start", {
     run() {
       const at = app.nodes.of(place());
@@ -125,12 +126,6 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     return end;
   };
   return goLive(app, { record, volumeIds, release });
-}
-
-/** Of a sandbox that is reserved. */
-function placedOwner({ owner }: { readonly owner: Owner | null }): Owner {
-  if (owner === null) throw new Error("the sandbox has no node: it is not reserved");
-  return owner;
 }
 
 function specOf(app: AppContext, { sandbox, plan, config }: Creation, at: ConnectedNode): SandboxSpec {

@@ -1,4 +1,10 @@
-import type { NewSandbox, NodeRecord, ReserveOutcome, SandboxRecord } from "@caisson/database";
+import {
+  type NewSandbox,
+  type NodeRecord,
+  type ReserveOutcome,
+  regionUnavailable,
+  type SandboxRecord,
+} from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../context.ts";
 import { sandboxLimits } from "./sandbox-places.ts";
@@ -20,13 +26,13 @@ export function reservationRefused(app: AppContext, sandbox: NewSandbox, outcome
           "Use what lies on one node",
       );
     case "unavailable":
-      return noNode(sandbox.region, outcome.nodes);
+      return regionUnavailable("create a sandbox", sandbox.region, outcome.nodes);
     case "draining":
       return nodesDraining(outcome.nodes);
     case "full":
       return serverFull(app, outcome);
     case "memory":
-      return memoryFull(sandbox.memoryMib, outcome.freeMib);
+      return memoryFull(app, sandbox.memoryMib, outcome.freeMib);
   }
 }
 
@@ -44,16 +50,6 @@ export async function volumeInUse(
   );
 }
 
-function noNode(region: string, nodes: readonly NodeRecord[]): CaissonError {
-  const seen = nodes.map(({ id, seenAtMs }) => `${id}, seen last at ${new Date(seenAtMs).toISOString()}`);
-  return new CaissonError(
-    "NODE_UNAVAILABLE",
-    nodes.length === 0
-      ? `Cannot create a sandbox in region ${JSON.stringify(region)}: it has no node. \`caisson nodes list\` shows those that there are`
-      : `Cannot create a sandbox in region ${JSON.stringify(region)}: no node that could run it is live (${seen.join("; ")}). Start it, or try again later`,
-  );
-}
-
 function nodesDraining(nodes: readonly NodeRecord[]): CaissonError {
   const ids = nodes.map(({ id }) => id);
   return new CaissonError(
@@ -62,11 +58,14 @@ function nodesDraining(nodes: readonly NodeRecord[]): CaissonError {
   );
 }
 
-function memoryFull(wantedMib: number, freeMib: number): CaissonError {
+function memoryFull({ nodes }: AppContext, wantedMib: number, freeMib: number): CaissonError {
+  const left =
+    nodes.all().length > 1
+      ? `no node that has a place for it has more than ${freeMib} MiB left of what its sandboxes may have together`
+      : `of what the sandboxes of this server may have together, ${freeMib} MiB are left`;
   return new CaissonError(
     "SERVER_FULL",
-    `Cannot create a sandbox with ${wantedMib} MiB of memory: of what the sandboxes of this server may have together, ${freeMib} MiB are left. ` +
-      "End a sandbox, or create one with less memory",
+    `Cannot create a sandbox with ${wantedMib} MiB of memory: ${left}. End a sandbox, or create one with less memory`,
   );
 }
 

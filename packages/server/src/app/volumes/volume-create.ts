@@ -17,6 +17,7 @@ import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
 import { nodeChoice, pickNode, requireRegion } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
+import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 import { requireBaseImage } from "./base-image.ts";
@@ -75,7 +76,7 @@ export async function createVolume(
   }
   // A blank volume is made where the store says.
   const placed: { owner: Owner | null } = { owner: source?.at.owner ?? null };
-  const at = (): ConnectedNode => app.nodes.of({ ...volume, owner: placedOwner(placed) });
+  const at = (): ConnectedNode => app.nodes.of({ ...volume, owner: placedOwner(volume.id, placed.owner) });
   const volume: NewDisk = {
     kind: "volume",
     id: newId("vol", region),
@@ -134,11 +135,6 @@ export async function createVolume(
       withdraw: () => app.store.disks.withdraw(volume.id),
     },
   });
-}
-
-function placedOwner({ owner }: { readonly owner: Owner | null }): Owner {
-  if (owner === null) throw new Error("the volume has no node: it is not reserved");
-  return owner;
 }
 
 /** The capacity in bytes. Throws `INVALID_CAPACITY` outside the limits. */
