@@ -76,7 +76,7 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
       assert.equal((await client.refused("POST", TOKENS, { expires_seconds }))[0], "400 INVALID_REQUEST");
   });
 
-  test("a volume and a sandbox are made there, and used as any", async () => {
+  test("a volume and a sandbox are made there, and used like all others", async () => {
     const volume = await client.createVolume("remote", { region: REGION });
     const sandbox = await create({ timeout: "10m", volumes: { "/data": volume.slug } });
     await sandbox.fs.writeTextFile("/data/file", "over the network");

@@ -176,7 +176,7 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     assert.equal(first, undefined);
   });
 
-  test("what no snapshot has any more leaves the store, and what others have stays", async () => {
+  test("what no snapshot needs leaves the store, and what others have stays", async () => {
     const chunks = async (): Promise<number> =>
       (await readdir(join(directory, "chunks"), { recursive: true, withFileTypes: true })).filter((entry) =>
         entry.isFile(),

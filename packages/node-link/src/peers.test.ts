@@ -141,7 +141,7 @@ suite("peers of a link", () => {
     assert.equal(await statusOf("/prepare", "no json"), 500);
     assert.equal(await statusOf("/prepare", "{}"), 500);
     assert.equal(await statusOf("/constructor", "[]"), 500);
-    assert.equal(await statusOf("/startSandbox", "xxxxxxxxxxxx"), 500);
+    assert.equal(await statusOf("/startSandbox", "garbage, whose first bytes are a huge length"), 500);
     assert.equal(await statusOf("/importDisk", "\u0001\u00ff\u00ff\u00ff\u00ff"), 500);
     assert.equal(await statusOf("/connectInside", "", { "caisson-arguments": "%zz" }), 500);
     assert.equal(await statusOf("/prepare", "[]", { "caisson-generation": "none" }), 500);

@@ -49,7 +49,7 @@ export class Machine implements AsyncDisposable {
     await this.#connect();
   }
 
-  /** Ends its node as a crash would, as far as anybody else can see. */
+  /** Ends its node as a crash would, for all that others can see. */
   async stop(): Promise<void> {
     const host = this.#host;
     this.#host = null;

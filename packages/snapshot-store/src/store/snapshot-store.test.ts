@@ -330,7 +330,7 @@ suite("the snapshot store", () => {
 
   const sweepAt = (nowMs: number, store = openStore()) => store.sweep("org_a", () => nowMs, SIGNAL);
 
-  test("what no snapshot has any more goes a grace after it was found, and nothing else", async () => {
+  test("what no snapshot needs goes a grace after it was found, and nothing else", async () => {
     const store = openStore();
     const shared = randomBytes(CHUNK_BYTES);
     const kept = imageOf(shared, randomBytes(CHUNK_BYTES));

@@ -238,7 +238,7 @@ export class SnapshotStore implements AsyncDisposable {
     return { storedProblem, imageState, readBytes };
   }
 
-  /** Deletes what no snapshot of an organization has any more, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
+  /** Deletes what no snapshot of an organization needs, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
   async sweep(organizationId: string, now: () => number, signal: AbortSignal): Promise<Sweep> {
     await this.#requireOwn(signal);
     const [objects, graceMs] = [this.#objects, this.#graceMs];

@@ -2,7 +2,7 @@ import { step } from "@caisson/linux";
 import type { SnapshotStore } from "@caisson/snapshot-store";
 import type { AppContext } from "../context.ts";
 
-/** Deletes from the snapshot store what no snapshot has any more. An organization that cannot be swept keeps the others waiting for nothing. */
+/** Deletes from the snapshot store what no snapshot needs. An organization that cannot be swept keeps the others waiting for nothing. */
 export async function sweepStore(app: AppContext, snapshotStore: SnapshotStore, signal: AbortSignal): Promise<void> {
   for (const { id, slug } of await app.store.organizations.list()) {
     try {
