@@ -80,7 +80,9 @@ export async function startServer(
   if (own !== null) nodes.add(own);
 
   const snapshotStore =
-    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
+    config.snapshotStore === null
+      ? null
+      : undo.use(await openSnapshotStore(config.snapshotStore, directory, store.snapshotStore));
   const app: AppContext = {
     config,
     store,
