@@ -312,6 +312,8 @@ export interface ReplicationResult {
   /** What was read of the image, and what was sent of that. */
   readonly readBytes: number;
   readonly sentBytes: number;
+  /** Of the image, in hexadecimal. Absent: an older version has uploaded it. */
+  readonly imageDigest?: string;
 }
 
 export interface Replication {
@@ -450,6 +452,8 @@ export interface DiskStore {
   ): Promise<readonly Disk[]>;
   /** `replicated`; that already changes nothing. Throws `SNAPSHOT_NOT_FOUND` when it is being purged or gone; a deleted one can be restored. */
   finishReplication(id: string, result: ReplicationResult, nowMs: number, event: AuditEvent): Promise<void>;
+  /** Makes a snapshot wait for its upload again whose copy was found damaged. False, without an event: it is not `replicated`, or gone. */
+  renewReplication(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
   /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. */
   failReplication(id: string, error: string, retryAtMs: number): Promise<void>;
   /** Drops idempotency keys older than this. */

@@ -13,6 +13,7 @@ import { NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
+import { SnapshotFetches } from "./app/replication/snapshot-fetches.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endAllSandboxes } from "./app/sandboxes/sandbox-end-all.ts";
@@ -97,6 +98,7 @@ export async function startServer(
     transfers: new TransferPlaces(config.transfers),
     snapshotStore,
     replicator: new Replicator(),
+    fetches: new SnapshotFetches(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,

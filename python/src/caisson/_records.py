@@ -113,6 +113,8 @@ class SnapshotVerification(Record):
     """Its copy in the snapshot store."""
     pool: VerifiedPart
     """Its image in the pool. `missing`: it comes back from the store when it is used."""
+    renewed: bool
+    """Its copy is damaged and its image whole: it is uploaded again."""
     read: int
     """Bytes that were read."""
 

@@ -25,6 +25,7 @@ import { nodeProblem } from "../app/nodes/node-get.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
 import { Previews } from "../app/previews/previews.ts";
 import { Replicator } from "../app/replication/replicator.ts";
+import { SnapshotFetches } from "../app/replication/snapshot-fetches.ts";
 import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
@@ -70,6 +71,7 @@ class Control implements AsyncDisposable {
       transfers: new TransferPlaces(config.transfers),
       snapshotStore: null,
       replicator: new Replicator(),
+      fetches: new SnapshotFetches(),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),
       metrics,
