@@ -2,6 +2,7 @@ import { CHUNK_BYTES, readChunks, writeRaw, writeSnapshotFile } from "@caisson/s
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
 import { headerOf } from "./snapshot-header.ts";
 
 export interface SnapshotExport {
@@ -22,7 +23,7 @@ export async function exportSnapshot(
   idOrSlug: string,
   { isRaw, signal }: { readonly isRaw: boolean; readonly signal: AbortSignal },
 ): Promise<SnapshotExport> {
-  const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
+  const snapshot = await rehomeIfLost(app, await requireDisk(app, actor, "snapshot", idOrSlug));
   const { id, region, slug } = snapshot;
   const { node } = app.nodes.of(snapshot);
   await using resources = new AsyncDisposableStack();
