@@ -46,5 +46,5 @@ async function uploadImage(
   const { id, organizationId, region } = snapshot;
   await using image = await app.nodes.of(snapshot).node.exportDisk({ region, id });
   const header = headerOf(snapshot, image.sizeBytes, image.fileSystem);
-  return snapshotStore.upload({ organizationId, id }, header, image, signal);
+  return await snapshotStore.upload({ organizationId, id }, header, image, signal);
 }
