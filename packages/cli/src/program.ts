@@ -95,7 +95,10 @@ export function buildProgram(): Command {
     new Command("help").argument("[command]").description("Show help for a command").helpGroup("Other:"),
   );
   for (const group of groupsOf(program)) group.helpCommand("help [command]", "Show help for a command");
-  program.hook("preAction", (_program, action) => refuseForeignOptions(program, action));
+  program.hook("preAction", (_program, action) => {
+    refuseForeignOptions(program, action);
+    refuseEmptyPlaces(action);
+  });
   return addExamples(program, [
     ["caisson quickstart", "See a file outlive the sandbox that wrote it"],
     ["caisson up", "Run a server, then use it from another shell"],
@@ -116,4 +119,27 @@ function refuseForeignOptions(program: Command, action: Command): void {
     return program.getOptionValue(name) !== undefined && !known.has(name);
   });
   if (foreign !== undefined) throw usageError(`Option '${foreign.long}' has no meaning for 'caisson ${action.name()}'`);
+}
+
+/** What an option's value or an argument is called in the help where it says where something is. */
+const PLACE = /^(path|paths|file|directory|host:port)$/;
+
+/** An empty text, as an unset variable of a script gives it, would mean the current directory. */
+function refuseEmptyPlaces(action: Command): void {
+  const options = levelsOf(action).flatMap((level) =>
+    level.options
+      .filter(({ flags }) => PLACE.test(/[<[]([^>\].]+)/.exec(flags)?.[1] ?? ""))
+      .map((option) => ({ name: `Option '${option.long}'`, value: level.getOptionValue(option.attributeName()) })),
+  );
+  const places = action.registeredArguments
+    .map((argument, index) => ({ argument, value: action.processedArgs[index] }))
+    .filter(({ argument }) => PLACE.test(argument.name()))
+    .map(({ argument, value }) => ({ name: `Argument '${argument.name()}'`, value }));
+  const empty = [...options, ...places].find(({ value }) => value === "" || (Array.isArray(value) && value.includes("")));
+  if (empty !== undefined)
+    throw usageError(`${empty.name} is empty`, "Say where it is, or check the variable that you gave.");
+}
+
+function levelsOf(command: Command): readonly Command[] {
+  return command.parent === null ? [command] : [...levelsOf(command.parent), command];
 }

@@ -9,21 +9,22 @@ type Kind = "volume" | "snapshot";
 const LISTED = 100;
 
 /**
- * Runs an action on a named object. When there is none of that name, the error names the one that was probably meant; when a sandbox
- * holds it, the error says how to end that one.
+ * Runs an action on a named object. When there is none of that name, the error says that it is of the other kind, with `otherKindHint` or how to
+ * see it, or names the one that was probably meant; when a sandbox holds it, the error says how to end that one.
  */
 export async function withSuggestion<T>(
   client: Client,
   kind: Kind,
   name: string,
   action: () => Promise<T>,
+  otherKindHint?: string,
 ): Promise<T> {
   try {
     return await action();
   } catch (error) {
     const sdk = await loadSdk();
     if (!(error instanceof sdk.ApiError)) throw error;
-    if (error.code === `${kind.toUpperCase()}_NOT_FOUND`) throw await notFound(client, kind, name);
+    if (error.code === `${kind.toUpperCase()}_NOT_FOUND`) throw await notFound(client, kind, name, otherKindHint);
     const holder = error.code === "VOLUME_IN_USE" ? (await client.volumes.get(name))?.attachedTo : undefined;
     if (!holder) throw error;
     throw new CliError(
@@ -65,7 +66,14 @@ export async function requireFound<T>(client: Client, kind: Kind, name: string, 
   return found;
 }
 
-async function notFound(client: Client, kind: Kind, name: string): Promise<CliError> {
+async function notFound(client: Client, kind: Kind, name: string, otherKindHint?: string): Promise<CliError> {
+  const code = `${kind.toUpperCase()}_NOT_FOUND`;
+  const other = kind === "volume" ? "snapshot" : "volume";
+  // Before a name that is like it: a command that deletes must not be pointed at something else.
+  if ((await (other === "volume" ? client.volumes : client.snapshots).get(name)) !== null) {
+    const hint = otherKindHint ?? `See it: caisson ${other}s get ${name}; what can be done with it: caisson ${other}s --help.`;
+    return new CliError(code, EXIT.notFound, `${JSON.stringify(name)} is a ${other}, not a ${kind}`, hint);
+  }
   const resource = kind === "volume" ? client.volumes : client.snapshots;
   const { items } = await resource.list({ limit: LISTED });
   const meant = closest(
@@ -76,10 +84,5 @@ async function notFound(client: Client, kind: Kind, name: string): Promise<CliEr
     meant === undefined
       ? `List them: caisson ${kind}s list; deleted ones: caisson ${kind}s deleted.`
       : `Did you mean ${meant}?`;
-  return new CliError(
-    `${kind.toUpperCase()}_NOT_FOUND`,
-    EXIT.notFound,
-    `There is no ${kind} ${JSON.stringify(name)}`,
-    hint,
-  );
+  return new CliError(code, EXIT.notFound, `There is no ${kind} ${JSON.stringify(name)}`, hint);
 }

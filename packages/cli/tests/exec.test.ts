@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
+import { CAISSON, finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
 import { pipeThroughSlowReader } from "./support/slow-reader.ts";
 import { TestServer } from "./support/test-server.ts";
 
@@ -171,6 +172,16 @@ test("failures of exec itself have codes that programs do not use", async () => 
   }
   assert.equal((await server.run(["create", "--volume", "absent:/data", "true"])).code, 125);
   assert.equal((await server.run(["create", "--volume", "absent:/data"])).code, 4);
+});
+
+test("an output that is full is said in plain words", async () => {
+  const words = [...CAISSON, "exec", sandbox, "echo x"].map((word) => `'${word}'`).join(" ");
+  const { status, stderr } = spawnSync("sh", ["-c", `${words} > /dev/full`], {
+    env: { PATH: process.env.PATH ?? "", ...server.environment },
+    encoding: "utf8",
+  });
+  assert.equal(stderr, "error: Cannot write the output: the disk is full. Make room there, or take another one\n");
+  assert.equal(status, 125);
 });
 
 test("when the sandbox ends, exec says when and why", async () => {

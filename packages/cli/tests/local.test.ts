@@ -251,6 +251,37 @@ test("what is mistyped is recognised", async () => {
     assert.deepEqual(await runCaisson(words, { HOME: directory }), { stdout: "", stderr, code: 2 });
 });
 
+test("an empty place is refused, and does not mean the current directory", async () => {
+  assert.deepEqual(await runCaisson(["up", "--data", ""], { HOME: directory }), {
+    stdout: "",
+    stderr: "error: Option '--data' is empty\nhint: Say where it is, or check the variable that you gave.\n",
+    code: 2,
+  });
+  const { buildProgram } = await import("../src/program.ts");
+  const cases: readonly (readonly [name: string, ...words: string[]])[] = [
+    ["Option '--config'", "up", "--config", ""],
+    ["Option '--listen'", "up", "--listen", ""],
+    ["Option '--address'", "up", "--role", "node", "--address", ""],
+    ["Option '--data'", "doctor", "--data", ""],
+    ["Option '--data'", "database", "migrate", "--data", ""],
+    ["Option '--data'", "keys", "export", "--data", ""],
+    ["Option '--data'", "env", "--data", ""],
+    ["Option '--data'", "switch", "--data", ""],
+    ["Option '--directory'", "link", "--directory", ""],
+    ["Option '--config'", "--config", "", "list"],
+    ["Option '--config'", "list", "--config="],
+    ["Option '--copy'", "create", "--copy", "x", "--copy", ""],
+    ["Argument 'paths'", "copy", "", "sbx_ord_x:/"],
+    ["Argument 'file'", "snapshots", "import", "", "--slug", "x"],
+    ["Argument 'file'", "snapshots", "export", "x", ""],
+    ["Argument 'file'", "ssh-keys", "add", ""],
+  ];
+  for (const [name, ...words] of cases) {
+    const parsed = buildProgram().parseAsync(words, { from: "user" });
+    await assert.rejects(parsed, { code: "USAGE", message: `${name} is empty` }, words.join(" "));
+  }
+});
+
 test("deploy says that it is not there yet, whatever follows it", async () => {
   assert.deepEqual(await runCaisson(["deploy", "sbx", "app", "--prod"], {}), {
     stdout: "",

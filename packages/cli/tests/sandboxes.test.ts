@@ -5,6 +5,7 @@ import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } f
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { normalize } from "./support/normalize.ts";
 import { finish, startCaisson } from "./support/run-caisson.ts";
 import { TestServer } from "./support/test-server.ts";
@@ -47,6 +48,20 @@ test("what is wrong with an option is said before a sandbox is made", async () =
   const words = ["create", "--timeout", "5m", "--label", "job=not-offered"];
   assert.equal((await server.run([...words, "--expose-http", "70000"])).code, 2);
   assert.equal(await server.succeed("list", "--label", "job=not-offered", "--quiet"), "");
+});
+
+test("what --copy names is looked for before a sandbox is made", async () => {
+  const pipe = join(server.directory, "copied-pipe");
+  execFileSync("mkfifo", [pipe]);
+  const before = await server.succeed("list", "--all", "--quiet");
+  const absent = join(server.directory, "absent");
+  const refused = async (path: string) => {
+    const { stdout, stderr, code } = await server.run(["create", "--copy", path, "--timeout", "1m"]);
+    return [code, stdout, stderr.split("\n")[0]];
+  };
+  assert.deepEqual(await refused(absent), [4, "", `error: There is no "${absent}" on this machine`]);
+  assert.deepEqual(await refused(pipe), [2, "", `error: Cannot copy ${pipe}: it is neither a file nor a directory`]);
+  assert.equal(await server.succeed("list", "--all", "--quiet"), before);
 });
 
 test("a port is exposed, listed, opened by a signed link and revoked", async () => {
@@ -241,6 +256,19 @@ test("copy skips special files and says so, and takes names that are not UTF-8",
   const { files, skipped } = JSON.parse(up.stdout);
   assert.deepEqual({ files, skipped }, { files: 1, skipped: [{ path: join(work, "tree", "pipe"), reason: "pipe" }] });
 
+  await symlink(join(work, "tree", "pipe"), join(work, "tree", "link-to-pipe"));
+  await symlink("nowhere", join(work, "tree", "link-to-nothing"));
+  const globs = await server.run(["copy", join(work, "tree", "*"), `${sandbox}:/tmp/globs/`]);
+  assert.deepEqual(
+    globs.stderr.trim().split("\n"),
+    [
+      ["link-to-nothing", "it vanished, or is a link that leads nowhere"],
+      ["link-to-pipe", "it is a named pipe"],
+      ["pipe", "it is a named pipe"],
+    ].map(([name, why]) => `warning: Skipped "${work}/tree/${name}": ${why}`),
+  );
+  assert.deepEqual([globs.code, await server.succeed("exec", sandbox, "ls /tmp/globs")], [0, "file"]);
+
   await server.succeed(
     "exec",
     sandbox,
@@ -249,8 +277,23 @@ test("copy skips special files and says so, and takes names that are not UTF-8",
   const down = await server.run(["copy", `${sandbox}:/tmp/odd/tree`, join(work, "back/")]);
   assert.equal(down.stderr.trim(), 'warning: Skipped "/tmp/odd/tree/pipe": it is a named pipe');
   assert.equal(down.code, 0);
+  const globsDown = await server.run(["copy", `${sandbox}:/tmp/odd/tree/[fp]i*`, join(work, "globs/")]);
+  assert.equal(globsDown.stderr.trim(), 'warning: Skipped "/tmp/odd/tree/pipe": it is a named pipe');
+  assert.deepEqual([globsDown.code, await readdir(join(work, "globs"))], [0, ["file"]]);
   const names = await readdir(join(work, "back", "tree"), "buffer");
   assert.deepEqual(names.map((name) => name.toString("latin1")).sort(), ["back\\slash", "file", "name-\xff"]);
+});
+
+test("copy says when and why its sandbox ended", async () => {
+  const id = await server.succeed("create", "--timeout", "5m");
+  await server.succeed("exec", id, "head -c 1G /dev/zero > /tmp/endless");
+  const copy = startCaisson(["copy", `${id}:/tmp/endless`, join(server.directory, "endless")], server.environment);
+  const finished = finish(copy);
+  while ((await stat(join(server.directory, "endless")).catch(() => null)) === null) await delay(5);
+  await server.succeed("kill", id);
+  const { stderr, code } = await finished;
+  assert.match(stderr, new RegExp(`^error: Sandbox ${id} ended .*: somebody ended it\nhint: `));
+  assert.equal(code, 6);
 });
 
 test("copy refuses what makes no sense before anything is changed", async () => {

@@ -226,6 +226,26 @@ test("errors say what to do next, and their exit codes tell their kinds", async 
       'error: There is no snapshot "unlike-any"\n' +
       "hint: List them: caisson snapshots list; deleted ones: caisson snapshots deleted.\n",
   });
+  // Near enough to `errors` to be suggested, which would be deleted by whoever follows that.
+  await server.succeed("volumes", "snapshot", "errors", "errors-1");
+  const isSnapshot = 'error: "errors-1" is a snapshot, not a volume\n';
+  const isVolume = 'error: "errors" is a volume, not a snapshot\n';
+  const seeSnapshot =
+    "hint: See it: caisson snapshots get errors-1; what can be done with it: caisson snapshots --help.\n";
+  const seeVolume = "hint: See it: caisson volumes get errors; what can be done with it: caisson volumes --help.\n";
+  const crossed: readonly (readonly [stderr: string, ...words: string[]])[] = [
+    [isSnapshot + seeSnapshot, "volumes", "delete", "errors-1"],
+    [isSnapshot + seeSnapshot, "volumes", "get", "errors-1"],
+    [isSnapshot + seeSnapshot, "volumes", "grow", "errors-1", "1GB"],
+    [isSnapshot + seeSnapshot, "volumes", "snapshot", "errors-1", "x1"],
+    [isVolume + seeVolume, "snapshots", "delete", "errors"],
+    [isVolume + seeVolume, "snapshots", "export", "errors", "-"],
+    [
+      `${isVolume}hint: Make a snapshot of it first: caisson volumes snapshot errors NAME\n`,
+      ...["volumes", "create", "y1", "--capacity", "300MB", "--region", "ord", "--from", "errors"],
+    ],
+  ];
+  for (const [stderr, ...words] of crossed) assert.deepEqual(await output(...words), { ...notFound, stderr });
   const taken = await output("volumes", "create", "errors", "--capacity", "300MB", "--region", "ord", "--json");
   assert.equal(taken.code, 5);
   const { code, hint, traceId } = JSON.parse(taken.stderr).error;

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, constants, createWriteStream, openSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
 import { TestServer } from "./support/test-server.ts";
 
@@ -55,6 +59,28 @@ test("a snapshot goes through a pipe, without a word on it, and gets labels of i
   assert.equal(await sumOf("piped"), sum);
 });
 
+test("a snapshot is read from a named pipe, and the wait for a writer ends by a signal", async () => {
+  const pipe = inDirectory("pipe");
+  execFileSync("mkfifo", [pipe]);
+  const waiting = startCaisson(["snapshots", "import", pipe, "--slug", "late"], server.environment);
+  const ended = finish(waiting);
+  // By then it waits: whoever opens the pipe for writing without waiting finds a reader.
+  while (!isRead(pipe)) await delay(20);
+  waiting.kill("SIGTERM");
+  assert.deepEqual(await ended, { stdout: "", stderr: "", code: 143 });
+
+  const target = server.run(["snapshots", "import", pipe, "--slug", "through-pipe"]);
+  const { stdout } = startCaisson(["snapshots", "export", "noise", "-"], server.environment);
+  await pipeline(stdout, createWriteStream(pipe));
+  const { stderr, code } = await target;
+  assert.deepEqual([stderr, code], ["", 0]);
+  assert.equal(await sumOf("through-pipe"), sum);
+
+  const device = await server.run(["snapshots", "import", "/dev/null", "--slug", "device"]);
+  assert.equal(device.code, 2);
+  assert.match(device.stderr, /^error: Cannot read \/dev\/null: it is neither a file nor a pipe\n/);
+});
+
 test("a raw image goes out and in", async () => {
   const file = inDirectory("noise.ext4");
   await server.succeed("snapshots", "export", "noise", file, "--raw");
@@ -73,7 +99,18 @@ test("what goes wrong has an exit code and leaves nothing", async () => {
   assert.equal(refused.code, 1, JSON.stringify(refused));
   assert.match(refused.stderr, /is damaged.*Nothing of it was kept/);
   assert.equal((await run("import", file, "--slug", "noise")).code, 5);
-  assert.equal((await run("import", inDirectory("nothing"), "--slug", "bad")).code, 4);
+  const absent = await run("import", inDirectory("nothing"), "--slug", "bad");
+  assert.equal(absent.code, 4);
+  assert.equal(
+    absent.stderr,
+    `error: Cannot use ${inDirectory("nothing")}: it does not exist. Check how it is written\n`,
+  );
+  const nowhere = await run("export", "noise", inDirectory("no/where"));
+  assert.equal(nowhere.code, 4);
+  assert.equal(
+    nowhere.stderr,
+    `error: There is no directory ${inDirectory("no")}\nhint: Make it: mkdir -p ${inDirectory("no")}\n`,
+  );
   assert.equal((await run("import", file)).code, 2);
   assert.equal((await run("import", file, "--slug", "bad", "--bootable")).code, 2);
   assert.equal((await run("get", "bad")).code, 4);
@@ -125,3 +162,13 @@ test("an export whose server dies fails, and leaves what was there", async (cont
   assert.equal(await readFile(file, "utf8"), "kept");
   assert.deepEqual(await readdir(directory), ["kept.snapshot"]);
 });
+
+/** Whether somebody has the named pipe open for reading. */
+function isRead(pipe: string): boolean {
+  try {
+    closeSync(openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK));
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -168,7 +168,7 @@ test("a mistake in the options is refused with the code and the name of the opti
   const longest = "x".repeat(128 * 1024 - "A=".length - 1);
   assert.equal(decode({ env: { A: longest } }).env.A, longest);
   refuses("INVALID_CONFIG", /"A" in "env" has 131072 bytes.*at most 131071.*file/, { env: { A: `${longest}x` } });
-  refuses("INVALID_CONFIG", /"env" have \d+ bytes, at most 1048576/, {
+  refuses("INVALID_CONFIG", /"env" take \d+ bytes with their ends and pointers, at most 1048576/, {
     env: Object.fromEntries(Array.from({ length: 11 }, (_, index) => [`V${index}`, "x".repeat(100_000)])),
   });
   refuses("INVALID_CONFIG", /port/, { port: 70_000 });

@@ -1,13 +1,11 @@
 import { CaissonError, type Labels, parseDuration, requireLabels } from "@caisson/model";
 import { decodeVolumes, type VolumeMount } from "./config-volumes.ts";
 import { isHostName, type NetworkRule, parseNetworkRule } from "./network-rule.ts";
-import { MAX_VARIABLE_BYTES, variableBytes } from "./variable.ts";
+import { MAX_ENVIRONMENT_BYTES, MAX_VARIABLE_BYTES, TEXT_OVERHEAD_BYTES, variableBytes } from "./variable.ts";
 
 /** Limits of protocol.md 5.1. */
 export const MEMORY_LIMITS_MB = { min: 768, max: 4096, default: 1280 } as const;
 export const MAX_LIFETIME_MS = 30 * 60_000;
-/** All variables of a create together: with its arguments, a program may get 2 MiB (execve(2)). */
-export const MAX_ENVIRONMENT_BYTES = 2 ** 20;
 
 /** The kernel's limit for a host name is 64 bytes; some programs allow 63. */
 const MAX_OWN_HOST_NAME_LENGTH = 63;
@@ -157,7 +155,7 @@ function decodeEnv(value: unknown): Readonly<Record<string, string>> {
     if (typeof text !== "string" || text.includes("\0"))
       throw invalid(`the variable ${shown} in "env" must be a text without NUL`);
     const bytes = variableBytes(name, text);
-    totalBytes += bytes;
+    totalBytes += bytes + TEXT_OVERHEAD_BYTES;
     if (bytes > MAX_VARIABLE_BYTES) {
       throw invalid(
         `the variable ${shown} in "env" has ${bytes} bytes with its name, and the kernel hands at most ${MAX_VARIABLE_BYTES} to a program. Write the value to a file of the sandbox`,
@@ -166,7 +164,7 @@ function decodeEnv(value: unknown): Readonly<Record<string, string>> {
   }
   if (totalBytes > MAX_ENVIRONMENT_BYTES) {
     throw invalid(
-      `the variables in "env" have ${totalBytes} bytes, at most ${MAX_ENVIRONMENT_BYTES} are possible. Write large values to files of the sandbox`,
+      `the variables in "env" take ${totalBytes} bytes with their ends and pointers, at most ${MAX_ENVIRONMENT_BYTES} are possible. Write large values to files of the sandbox`,
     );
   }
   return value as Readonly<Record<string, string>>;

@@ -46,6 +46,7 @@ const ERRNOS: Readonly<Record<string, readonly [constructorName: string, number:
   ENOENT: ["NotFound", 2, "No such file or directory"],
   EINTR: ["Interrupted", 4, "Interrupted system call"],
   EIO: ["Error", 5, "Input/output error"],
+  E2BIG: ["Error", 7, "Argument list too long"],
   EBADF: ["BadResource", 9, "Bad file descriptor"],
   EAGAIN: ["WouldBlock", 11, "Resource temporarily unavailable"],
   EACCES: ["PermissionDenied", 13, "Permission denied"],

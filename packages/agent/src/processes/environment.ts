@@ -1,4 +1,9 @@
-import { MAX_VARIABLE_BYTES, variableBytes } from "@caisson/protocol/variable";
+import {
+  MAX_ENVIRONMENT_BYTES,
+  MAX_VARIABLE_BYTES,
+  TEXT_OVERHEAD_BYTES,
+  variableBytes,
+} from "@caisson/protocol/variable";
 import { errnoError } from "../calls/errors.ts";
 import { type MethodTable, method } from "../calls/method.ts";
 import { string } from "../calls/params.ts";
@@ -20,9 +25,12 @@ export function requireVariable(key: string, value: string): void {
 /** The variables of the sandbox: one set, shared by all connections, inherited by every process started afterwards (protocol.md 4.8). */
 export class Environment {
   readonly #variables: Map<string, string>;
+  /** What they take of the kernel's room for a program's variables and arguments. */
+  #takenBytes: number;
 
   constructor(initial: Readonly<Record<string, string>>) {
     this.#variables = new Map(Object.entries(initial));
+    this.#takenBytes = environmentBytes(initial);
   }
 
   get(key: string): string | null {
@@ -31,16 +39,41 @@ export class Environment {
 
   set(key: string, value: string): void {
     requireVariable(key, value);
+    const addedBytes = takenBytes(key, value) - this.#takenBy(key);
+    const takenTogether = this.#takenBytes + addedBytes;
+    // What makes them smaller is right also where those of the start were too large.
+    if (addedBytes > 0 && takenTogether > MAX_ENVIRONMENT_BYTES) {
+      const reason = `the sandbox's variables would take ${takenTogether} bytes together, at most ${MAX_ENVIRONMENT_BYTES} are possible`;
+      const shown = JSON.stringify(key.slice(0, 64));
+      const advice = "Write large values to files, or delete variables that nobody needs";
+      throw errnoError("E2BIG", `set the environment variable ${shown}: ${reason}. ${advice}`);
+    }
     this.#variables.set(key, value);
+    this.#takenBytes = takenTogether;
   }
 
   delete(key: string): void {
+    this.#takenBytes -= this.#takenBy(key);
     this.#variables.delete(key);
   }
 
   toObject(): Record<string, string> {
     return Object.fromEntries(this.#variables);
   }
+
+  #takenBy(key: string): number {
+    const value = this.#variables.get(key);
+    return value === undefined ? 0 : takenBytes(key, value);
+  }
+}
+
+/** What variables take of the kernel's room for a program's variables and arguments. */
+export function environmentBytes(variables: Readonly<Record<string, string>>): number {
+  return Object.entries(variables).reduce((sum, [key, value]) => sum + takenBytes(key, value), 0);
+}
+
+function takenBytes(key: string, value: string): number {
+  return variableBytes(key, value) + TEXT_OVERHEAD_BYTES;
 }
 
 export const environmentMethods = {

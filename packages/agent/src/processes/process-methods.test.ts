@@ -145,7 +145,32 @@ test("a program that cannot start is an error with its errno and not an exit cod
   await client.ok("envSet", { key: "LONG", value: "x".repeat(128 * 1024 - "LONG=".length - 1) });
   assert.equal((await run("sh", ["-c", 'printf %s "$LONG" | wc -c'])).stdout.trim(), "131066");
   await client.ok("envDelete", { key: "LONG" });
+  const quiet = { stdout: "null", stderr: "null" };
+  const long = await client.failure("spawn", { command: "true", args: ["a", "x".repeat(2 ** 17)], ...quiet });
+  assert.match(long.message, /\(os error 7\): start "true": argument 2 has 131072 bytes, .*standard input$/);
+  const many = await client.failure("spawn", { command: "true", args: Array(300_000).fill("x"), ...quiet });
+  assert.match(many.message, /\(os error 7\): start "true": its arguments take 3000000 bytes and its variables \d+, /);
   await chmod(join(directory, "plain"), 0o755);
+});
+
+test("variables that together would keep every program from starting are refused, and there is room again for what was deleted", async () => {
+  const { client } = fixture;
+  const value = "x".repeat(100_000);
+  const keys = Array.from({ length: 10 }, (_, index) => `LARGE_${index}`);
+  for (const key of keys) await client.ok("envSet", { key, value });
+  for (const refusedValue of [value, "y".repeat(60_000)]) {
+    const refused = await client.failure("envSet", { key: "ONE_MORE", value: refusedValue });
+    assert.deepEqual([refused.constructorName, refused.code], ["Error", "E2BIG"]);
+    assert.match(
+      refused.message,
+      /^Argument list too long \(os error 7\): set .*"ONE_MORE": .* at most 1048576 are possible/,
+    );
+  }
+  assert.equal(await client.ok("envGet", { key: "ONE_MORE" }), null);
+  assert.equal((await run("true")).status.code, 0);
+  await client.ok("envSet", { key: "LARGE_0", value: "short" });
+  await client.ok("envSet", { key: "ONE_MORE", value });
+  for (const key of [...keys, "ONE_MORE", "ONE_MORE"]) await client.ok("envDelete", { key });
 });
 
 test("input reaches the process exactly, and its end too", async () => {

@@ -1,5 +1,6 @@
 import { pathFrom } from "../files/paths.ts";
 import { type Environment, requireVariable } from "./environment.ts";
+import { explainTooLarge } from "./explain-too-large.ts";
 import { asFirstVictim } from "./oom-score.ts";
 import { DEFAULT_SEARCH_PATH, requireDirectory, resolveCommand } from "./resolve-command.ts";
 import { realTimeSignalName, SIGNAL_CODE_BASE } from "./signals.ts";
@@ -44,7 +45,11 @@ export function startProgram(
       stderr: options.stderr,
       detached: true,
     });
-    return asFirstVictim(() => command.spawn());
+    try {
+      return asFirstVictim(() => command.spawn());
+    } catch (error) {
+      throw explainTooLarge(error, options.command, options.args, env);
+    }
   };
   try {
     if (env.PATH !== undefined) return start(options.command);

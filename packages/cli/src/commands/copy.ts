@@ -8,6 +8,7 @@ import { type Location, parseLocation } from "../copy/location.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
 import { formatCount, formatDuration } from "../output/format.ts";
+import { explainEnd } from "../terminal/explain-end.ts";
 import { withInterrupt } from "../terminal/until-interrupted.ts";
 
 /** `caisson copy`. */
@@ -36,7 +37,10 @@ async function copy(context: Context, texts: readonly string[]): Promise<void> {
     throw usageError("Neither side is a sandbox", "Write one as <sandbox-id>:<path>; between local paths use cp.");
   }
   const { client } = await context.connect();
-  await withInterrupt((signal) => copyBetween(context, client, sources, target, signal));
+  const ids = [...new Set(locations.flatMap(({ sandboxId }) => sandboxId ?? []))];
+  await explainEnd(client, ids, () =>
+    withInterrupt((signal) => copyBetween(context, client, sources, target, signal)),
+  );
 }
 
 async function copyBetween(
@@ -55,14 +59,14 @@ async function copyBetween(
   const opened: { readonly fileSystem: FileSystem; readonly location: Location }[] = [];
   for (const location of sources) opened.push({ fileSystem: await open(location), location });
 
-  const transfers = await planTransfers(opened, targetSystem, target.path);
-  const { isWatched } = context.output;
-  using progress = new CopyProgress(isWatched ? await totalSize(transfers) : null, isWatched);
   const skipped: SkippedFile[] = [];
   const onSkip = (file: SkippedFile): void => {
     skipped.push(file);
     context.output.warn(file.message);
   };
+  const transfers = await planTransfers(opened, targetSystem, target.path, onSkip);
+  const { isWatched } = context.output;
+  using progress = new CopyProgress(isWatched ? await totalSize(transfers) : null, isWatched);
   for (const item of transfers) {
     await transfer(item, targetSystem, { signal, onProgress: progress.report, onSkip });
     progress.next();

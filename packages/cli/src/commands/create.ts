@@ -90,6 +90,7 @@ export function addCreateCommand(program: Command): void {
 
 async function createAndUse(context: Context, words: readonly string[], flags: CreateFlags): Promise<number> {
   const options = readOptions(flags);
+  await requireSources(flags.copy ?? []);
   const { client } = await context.connect();
   const sandbox = await withInterrupt((signal) => prepare(client, options, flags, signal, context));
   try {
@@ -155,6 +156,13 @@ async function printId({ output }: Context, { id }: Sandbox): Promise<void> {
 /** Nobody was told the id of a sandbox whose preparation failed, so nobody else would end it. */
 async function end(sandbox: Sandbox, { output }: Context): Promise<void> {
   await sandbox.kill().catch((cause: unknown) => output.note(`Cannot end sandbox ${sandbox.id}: ${String(cause)}`));
+}
+
+/** What --copy names is looked for before there is a sandbox. */
+async function requireSources(paths: readonly string[]): Promise<void> {
+  if (paths.length === 0) return;
+  const { fileSystemOf, lookUp } = await import("../copy/copy.ts");
+  for (const path of paths) await lookUp(fileSystemOf(null), path, { sandboxId: null, path });
 }
 
 /** A directory is copied under its own name by the library; a file has to be given it. */

@@ -4,13 +4,16 @@ import { basename, dirname, join } from "node:path";
 import { formatSize } from "@caisson/model";
 import type { SnapshotImportInit } from "@caisson/sdk";
 import type { Command } from "commander";
-import { usageError } from "../cli-error.ts";
+import { CliError, usageError } from "../cli-error.ts";
 import type { Context } from "../context.ts";
 import type { CopyProgress } from "../copy/progress.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
+import { EXIT } from "../exit-codes.ts";
+import { openInput } from "../input-file.ts";
 import { formatDuration } from "../output/format.ts";
 import { BrokenPipeError } from "../output/standard-outputs.ts";
 import { parsePairs } from "../parse-pairs.ts";
+import { quote } from "../quote.ts";
 import { pumpOutput } from "../terminal/pump.ts";
 import { withInterrupt } from "../terminal/until-interrupted.ts";
 import { requireFound, withSuggestion } from "../with-suggestion.ts";
@@ -108,27 +111,26 @@ async function importFrom(
   };
   const { client } = await context.connect();
   await withInterrupt(async (signal) => {
-    const source = file === STANDARD ? process.stdin : await openInput(file);
+    const { stream, sizeBytes } =
+      file === STANDARD ? { stream: process.stdin, sizeBytes: null } : await openInput(file);
     try {
-      const size = file === STANDARD ? null : (await stat(file)).size;
-      using counted = await Counted.of(context, file === STANDARD ? slug : basename(file), size);
-      const snapshot = await client.snapshots.import(counted.watch(source), init, { signal });
+      using counted = await Counted.of(context, file === STANDARD ? slug : basename(file), sizeBytes);
+      const snapshot = await client.snapshots.import(counted.watch(stream), init, { signal });
       context.output.value(snapshot.id, snapshot);
     } finally {
-      source.destroy();
+      stream.destroy();
     }
   });
-}
-
-async function openInput(file: string) {
-  const handle = await open(file, "r");
-  return handle.createReadStream();
 }
 
 /** The permissions of the file that is to be written: those that it has, or the usual ones. Throws for what is there and is no file. */
 async function modeFor(file: string): Promise<number> {
   const there = await stat(file).catch(() => null);
-  if (there === null) return 0o666;
+  if (there === null) {
+    const directory = dirname(file);
+    if (await stat(directory).then((info) => info.isDirectory(), () => false)) return 0o666;
+    throw new CliError("ENOENT", EXIT.notFound, `There is no directory ${directory}`, `Make it: mkdir -p ${quote(directory)}`);
+  }
   if (there.isFile()) return there.mode & 0o777;
   throw usageError(`${file} is no file`, "Name a file, or - for standard output.");
 }

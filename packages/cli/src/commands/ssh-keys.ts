@@ -7,6 +7,7 @@ import { loadSdk } from "../context.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
 import { formatTime } from "../output/format.ts";
+import { problemOf } from "../output/system-error.ts";
 import type { Column } from "../output/table.ts";
 
 const COLUMNS: readonly Column<SshKey>[] = [
@@ -83,8 +84,8 @@ async function readKey(file: string): Promise<string> {
   try {
     return await (file === "-" ? text(process.stdin) : readFile(file, "utf8"));
   } catch (cause) {
-    const problem = cause instanceof Error ? cause.message : String(cause);
+    const problem = problemOf(cause) ?? String(cause);
     const hint = "Make a key with: ssh-keygen -t ed25519";
-    throw new CliError("NO_KEY", EXIT.usage, `Cannot read the key: ${problem}`, hint, { cause });
+    throw new CliError("NO_KEY", EXIT.usage, `Cannot read ${file}: ${problem}`, hint, { cause });
   }
 }

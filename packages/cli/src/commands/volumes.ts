@@ -74,14 +74,17 @@ function addCreate(volumes: Command): void {
         const { client } = await context.connect();
         const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
         const source = from === undefined ? {} : { from };
-        const volume = await client.volumes.create({
-          slug,
-          region,
-          capacity: capacity as SizeText,
-          ...source,
-          ...(inodes !== undefined && { inodes }),
-          ...labels,
-        });
+        const create = () =>
+          client.volumes.create({
+            slug,
+            region,
+            capacity: capacity as SizeText,
+            ...source,
+            ...(inodes !== undefined && { inodes }),
+            ...labels,
+          });
+        const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
+        const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
         context.output.value(volume.id, volume);
       }),
     );

@@ -1,10 +1,10 @@
 import { lstat, unlink } from "node:fs/promises";
 import { posix } from "node:path";
-import type { Sandbox, TransferOptions } from "@caisson/sdk";
+import type { Sandbox, SkippedFile, TransferOptions } from "@caisson/sdk";
 import { CliError, usageError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Location } from "./location.ts";
-import { localSide, type Side, sandboxSide } from "./side.ts";
+import { type Kind, localSide, type Side, sandboxSide } from "./side.ts";
 
 /** The file system that a copy reads or writes: this machine's, or a sandbox's. */
 export interface FileSystem {
@@ -37,18 +37,25 @@ export function fileSystemOf(sandbox: Sandbox | null): FileSystem {
 
 /**
  * Settles what is copied to where, by the rules of `cp -r`: into the target when that is a directory, ends with a slash or is to hold
- * several; else under the target's own name. Throws before anything was changed.
+ * several; else under the target's own name. What a glob finds and nobody can copy is skipped, as in a directory. Throws before anything was
+ * changed.
  */
 export async function planTransfers(
   sources: readonly { readonly fileSystem: FileSystem; readonly location: Location }[],
   target: FileSystem,
   targetPath: string,
+  onSkip: (skipped: SkippedFile) => void,
 ): Promise<Transfer[]> {
   const found: Source[] = [];
   for (const { fileSystem, location } of sources) {
     const paths = await fileSystem.side.expand(location.path);
     if (paths.length === 0) throw absent(location, "Nothing matches");
-    for (const path of paths) found.push(await lookUp(fileSystem, path, location));
+    for (const path of paths) {
+      // What was named itself, and not found by a glob, must be there.
+      const skipped = path === location.path ? null : skippedOf(path, await fileSystem.side.kindOf(path));
+      if (skipped === null) found.push(await lookUp(fileSystem, path, location));
+      else onSkip(skipped);
+    }
   }
   const resolved = await target.side.resolve(targetPath);
   const kind = await target.side.kindOf(resolved);
@@ -135,14 +142,26 @@ async function copyInside(
   if (amount !== null) options.onProgress?.({ path, transferredBytes: amount.bytes, completedFiles: amount.files });
 }
 
-async function lookUp(fileSystem: FileSystem, path: string, location: Location): Promise<Source> {
+/** Finds what is to be copied. Throws when that is not there, or nothing that can be. */
+export async function lookUp(fileSystem: FileSystem, path: string, location: Location): Promise<Source> {
   const absolute = await fileSystem.side.resolve(path);
   const kind = await fileSystem.side.kindOf(absolute);
   if (kind === "absent") throw absent(location, "There is no");
-  if (kind === "other") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
+  if (kind !== "file" && kind !== "directory") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
   if (absolute === "/") throw usageError("Cannot copy the root of all files", "Name a directory below it.");
   const real = kind === "directory" ? await fileSystem.side.realPath(absolute) : absolute;
   return { source: fileSystem, path: real, name: posix.basename(absolute), kind };
+}
+
+/** What is skipped of a glob's finds, and why; `null` for what can be copied. */
+function skippedOf(path: string, kind: Kind): SkippedFile | null {
+  if (kind === "file" || kind === "directory") return null;
+  const skipped = (reason: SkippedFile["reason"], why: string): SkippedFile => ({
+    ...{ path, reason },
+    message: `Skipped ${JSON.stringify(path)}: ${why}`,
+  });
+  if (kind === "absent") return skipped("gone", "it vanished, or is a link that leads nowhere");
+  return skipped(kind, kind === "pipe" ? "it is a named pipe" : `it is a ${kind}`);
 }
 
 function absent({ sandboxId, path }: Location, problem: string): CliError {

@@ -4,7 +4,10 @@ import { errors, type Sandbox } from "@caisson/sdk";
 import { hasGlob } from "./location.ts";
 
 /** What stands at a path. */
-export type Kind = "file" | "directory" | "other" | "absent";
+export type Kind = "file" | "directory" | SpecialKind | "absent";
+
+/** What has no content that could be copied. */
+export type SpecialKind = "pipe" | "socket" | "device";
 
 /** The file calls that a copy needs, the same for this machine and for a sandbox. Paths are absolute after `resolve`. */
 export interface Side {
@@ -99,19 +102,28 @@ async function measureInSandbox(sandbox: Sandbox, path: string): Promise<Amount 
   }
 }
 
+type Answer = boolean | (() => boolean) | null;
+
+/** What both sides tell of a file, one by methods and one by values; each has a spelling of its own for pipes. */
 interface Typed {
-  isFile: boolean | (() => boolean);
-  isDirectory: boolean | (() => boolean);
+  isFile: Answer;
+  isDirectory: Answer;
+  isSocket: Answer;
+  isFIFO?: Answer;
+  isFifo?: Answer;
 }
 
 async function kindFrom(lookup: Promise<Typed>): Promise<Kind> {
   try {
     const info = await lookup;
-    const holds = (property: "isFile" | "isDirectory"): boolean => {
+    const holds = (property: keyof Typed): boolean => {
       const value = info[property];
-      return typeof value === "function" ? value.call(info) : value;
+      return (typeof value === "function" ? value.call(info) : value) ?? false;
     };
-    return holds("isDirectory") ? "directory" : holds("isFile") ? "file" : "other";
+    if (holds("isDirectory")) return "directory";
+    if (holds("isFile")) return "file";
+    if (holds("isFIFO") || holds("isFifo")) return "pipe";
+    return holds("isSocket") ? "socket" : "device";
   } catch (error) {
     if (isAbsence(error)) return "absent";
     throw error;

@@ -3,6 +3,7 @@ import type * as Sdk from "@caisson/sdk";
 import { CommanderError } from "commander";
 import { CliError } from "../cli-error.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { describeSystemError } from "./system-error.ts";
 
 /** An error as it is shown, in text and in JSON. */
 export interface ErrorDescription {
@@ -102,7 +103,7 @@ function describeOther(error: unknown): ErrorDescription {
   }
   const code = "code" in error && typeof error.code === "string" ? error.code : "ERROR";
   const exitCode = code === "ENOENT" ? EXIT.notFound : EXIT.failure;
-  return { code, message: error.message, hint: undefined, traceId: undefined, exitCode };
+  return { code, message: describeSystemError(error) ?? error.message, hint: undefined, traceId: undefined, exitCode };
 }
 
 function isKnownCode(code: string): code is keyof typeof ERRORS {

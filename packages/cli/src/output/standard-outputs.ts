@@ -1,5 +1,6 @@
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
+import { problemOf } from "./system-error.ts";
 
 /** What first went wrong with each output. */
 const failures = new Map<NodeJS.WriteStream, NodeJS.ErrnoException>();
@@ -22,7 +23,13 @@ export async function flushOutputs(): Promise<void> {
   const [failure] = await Promise.all([flush(process.stdout), flush(process.stderr)]);
   if (failure === null) return;
   if (failure.code === "EPIPE") throw new BrokenPipeError();
-  throw new CliError("OUTPUT_FAILED", EXIT.failure, `Cannot write to standard output: ${failure.message}`);
+  throw outputFailed(failure);
+}
+
+/** The error for an output that takes no more, such as a file on a full disk. */
+export function outputFailed(cause: NodeJS.ErrnoException): CliError {
+  const problem = problemOf(cause) ?? cause.message;
+  return new CliError("OUTPUT_FAILED", EXIT.failure, `Cannot write the output: ${problem}`, undefined, { cause });
 }
 
 /** The callback of a write is called when all writes before it are done, or have failed; then also before the event "error". */

@@ -19,20 +19,27 @@ const REASONS: Readonly<Record<StopReason, string>> = {
   "node-lost": "the machine that it ran on, or the server there, was started anew",
 };
 
-/** Runs an action on an open sandbox. When the sandbox ends meanwhile, the error says when and why. */
-export async function explainEnd<T>(client: Client, id: string, action: () => Promise<T>): Promise<T> {
+/** Runs an action on open sandboxes. When one of them ends meanwhile, the error says which, when and why. */
+export async function explainEnd<T>(client: Client, ids: string | readonly string[], action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
     const { ConnectionClosedError } = await loadSdk();
     if (!(error instanceof ConnectionClosedError)) throw error;
-    if (error.stoppedAt !== null) throw endOf(id, error.stoppedAt, error.stopReason);
-    // A server that cannot be asked is what closed the connection.
-    const sandbox = await client.sandboxes.get(id).catch(() => null);
-    if (sandbox === null) throw error;
-    if (sandbox.status !== "running") throw endOf(id, sandbox.stoppedAt, sandbox.stopReason);
-    const hint = `Connect to it again: caisson shell ${id}`;
-    throw new CliError("CONNECTION_LOST", EXIT.backend, `The connection to sandbox ${id} broke; it runs on`, hint);
+    const [only, ...others] = [ids].flat();
+    if (only === undefined) throw error;
+    if (others.length === 0 && error.stoppedAt !== null) throw endOf(only, error.stoppedAt, error.stopReason);
+    for (const id of [only, ...others]) {
+      // A server that cannot be asked is what closed the connection.
+      const sandbox = await client.sandboxes.get(id).catch(() => null);
+      if (sandbox === null) throw error;
+      if (sandbox.status !== "running") throw endOf(id, sandbox.stoppedAt, sandbox.stopReason);
+    }
+    const message =
+      others.length === 0
+        ? `The connection to sandbox ${only} broke; it runs on`
+        : `A connection to a sandbox broke; ${[only, ...others].join(" and ")} run on`;
+    throw new CliError("CONNECTION_LOST", EXIT.backend, message, `Connect to it again: caisson shell ${only}`);
   }
 }
 

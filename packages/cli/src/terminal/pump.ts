@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { outputFailed } from "../output/standard-outputs.ts";
 
 /**
  * Copies a stream of the sandbox to one of this process's outputs, at the pace of whoever reads that. Returns false when the reader went
@@ -22,7 +23,7 @@ export async function pumpOutput(source: ReadableStream<Uint8Array>, target: Nod
   } catch (error) {
     if (!gone.signal.aborted) throw error;
     if (failure === undefined || failure.code === "EPIPE") return false;
-    throw failure;
+    throw outputFailed(failure);
   } finally {
     // The handler stays until the stream's pending error has been delivered; without one it would end the process.
     setImmediate(() => target.off("error", onGone).off("close", onGone));
