@@ -135,7 +135,9 @@ function refuseEmptyPlaces(action: Command): void {
     .map((argument, index) => ({ argument, value: action.processedArgs[index] }))
     .filter(({ argument }) => PLACE.test(argument.name()))
     .map(({ argument, value }) => ({ name: `Argument '${argument.name()}'`, value }));
-  const empty = [...options, ...places].find(({ value }) => value === "" || (Array.isArray(value) && value.includes("")));
+  const empty = [...options, ...places].find(
+    ({ value }) => value === "" || (Array.isArray(value) && value.includes("")),
+  );
   if (empty !== undefined)
     throw usageError(`${empty.name} is empty`, "Say where it is, or check the variable that you gave.");
 }

@@ -71,7 +71,8 @@ async function notFound(client: Client, kind: Kind, name: string, otherKindHint?
   const other = kind === "volume" ? "snapshot" : "volume";
   // Before a name that is like it: a command that deletes must not be pointed at something else.
   if ((await (other === "volume" ? client.volumes : client.snapshots).get(name)) !== null) {
-    const hint = otherKindHint ?? `See it: caisson ${other}s get ${name}; what can be done with it: caisson ${other}s --help.`;
+    const hint =
+      otherKindHint ?? `See it: caisson ${other}s get ${name}; what can be done with it: caisson ${other}s --help.`;
     return new CliError(code, EXIT.notFound, `${JSON.stringify(name)} is a ${other}, not a ${kind}`, hint);
   }
   const resource = kind === "volume" ? client.volumes : client.snapshots;

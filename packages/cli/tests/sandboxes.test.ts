@@ -53,15 +53,22 @@ test("what is wrong with an option is said before a sandbox is made", async () =
 test("what --copy names is looked for before a sandbox is made", async () => {
   const pipe = join(server.directory, "copied-pipe");
   execFileSync("mkfifo", [pipe]);
-  const before = await server.succeed("list", "--all", "--quiet");
   const absent = join(server.directory, "absent");
   const refused = async (path: string) => {
-    const { stdout, stderr, code } = await server.run(["create", "--copy", path, "--timeout", "1m"]);
+    const { stdout, stderr, code } = await server.run([
+      "create",
+      "--copy",
+      path,
+      "--timeout",
+      "1m",
+      "--label",
+      "job=refused",
+    ]);
     return [code, stdout, stderr.split("\n")[0]];
   };
   assert.deepEqual(await refused(absent), [4, "", `error: There is no "${absent}" on this machine`]);
   assert.deepEqual(await refused(pipe), [2, "", `error: Cannot copy ${pipe}: it is neither a file nor a directory`]);
-  assert.equal(await server.succeed("list", "--all", "--quiet"), before);
+  assert.equal(await server.succeed("list", "--label", "job=refused", "--quiet"), "");
 });
 
 test("a port is exposed, listed, opened by a signed link and revoked", async () => {
@@ -168,17 +175,15 @@ test("create names the files that --copy skips, as copy does", async () => {
 });
 
 test("a failed preparation leaves no sandbox behind", async () => {
-  const { code, stderr } = await server.run([
-    "create",
-    "--timeout",
-    "5m",
-    "--label",
-    "job=failed",
-    "--copy",
-    "/nowhere",
-  ]);
-  assert.equal(code, 4);
-  assert.match(stderr, /\/nowhere/);
+  const directory = join(server.directory, "a", "same-name");
+  const file = join(server.directory, "b", "same-name");
+  await mkdir(directory, { recursive: true });
+  await mkdir(join(file, ".."));
+  await writeFile(file, "x");
+  const copies = ["--copy", directory, "--copy", file];
+  const { code, stderr } = await server.run(["create", "--timeout", "5m", "--label", "job=failed", ...copies]);
+  assert.equal(code, 1);
+  assert.match(stderr, /same-name/);
   const { items } = JSON.parse(await server.succeed("list", "--label", "job=failed", "--json"));
   assert.deepEqual(
     items.map(({ status }: { status: string }) => status),

@@ -109,7 +109,7 @@ test("what goes wrong has an exit code and leaves nothing", async () => {
   assert.equal(nowhere.code, 4);
   assert.equal(
     nowhere.stderr,
-    `error: There is no directory ${inDirectory("no")}\nhint: Make it: mkdir -p ${inDirectory("no")}\n`,
+    `error: There is no directory ${inDirectory("no")}\nhint: Make it: mkdir -p '${inDirectory("no")}'\n`,
   );
   assert.equal((await run("import", file)).code, 2);
   assert.equal((await run("import", file, "--slug", "bad", "--bootable")).code, 2);

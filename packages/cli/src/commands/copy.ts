@@ -38,9 +38,7 @@ async function copy(context: Context, texts: readonly string[]): Promise<void> {
   }
   const { client } = await context.connect();
   const ids = [...new Set(locations.flatMap(({ sandboxId }) => sandboxId ?? []))];
-  await explainEnd(client, ids, () =>
-    withInterrupt((signal) => copyBetween(context, client, sources, target, signal)),
-  );
+  await explainEnd(client, ids, () => withInterrupt((signal) => copyBetween(context, client, sources, target, signal)));
 }
 
 async function copyBetween(

@@ -128,8 +128,19 @@ async function modeFor(file: string): Promise<number> {
   const there = await stat(file).catch(() => null);
   if (there === null) {
     const directory = dirname(file);
-    if (await stat(directory).then((info) => info.isDirectory(), () => false)) return 0o666;
-    throw new CliError("ENOENT", EXIT.notFound, `There is no directory ${directory}`, `Make it: mkdir -p ${quote(directory)}`);
+    if (
+      await stat(directory).then(
+        (info) => info.isDirectory(),
+        () => false,
+      )
+    )
+      return 0o666;
+    throw new CliError(
+      "ENOENT",
+      EXIT.notFound,
+      `There is no directory ${directory}`,
+      `Make it: mkdir -p ${quote(directory)}`,
+    );
   }
   if (there.isFile()) return there.mode & 0o777;
   throw usageError(`${file} is no file`, "Name a file, or - for standard output.");

@@ -147,7 +147,8 @@ export async function lookUp(fileSystem: FileSystem, path: string, location: Loc
   const absolute = await fileSystem.side.resolve(path);
   const kind = await fileSystem.side.kindOf(absolute);
   if (kind === "absent") throw absent(location, "There is no");
-  if (kind !== "file" && kind !== "directory") throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
+  if (kind !== "file" && kind !== "directory")
+    throw usageError(`Cannot copy ${path}: it is neither a file nor a directory`);
   if (absolute === "/") throw usageError("Cannot copy the root of all files", "Name a directory below it.");
   const real = kind === "directory" ? await fileSystem.side.realPath(absolute) : absolute;
   return { source: fileSystem, path: real, name: posix.basename(absolute), kind };

@@ -20,7 +20,11 @@ const REASONS: Readonly<Record<StopReason, string>> = {
 };
 
 /** Runs an action on open sandboxes. When one of them ends meanwhile, the error says which, when and why. */
-export async function explainEnd<T>(client: Client, ids: string | readonly string[], action: () => Promise<T>): Promise<T> {
+export async function explainEnd<T>(
+  client: Client,
+  ids: string | readonly string[],
+  action: () => Promise<T>,
+): Promise<T> {
   try {
     return await action();
   } catch (error) {
