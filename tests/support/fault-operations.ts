@@ -50,6 +50,10 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     assert.ok(nodeId !== undefined, `joining: ${response.status}`);
     return nodeId;
   };
+  const backupIds = new Map<string, string>();
+  const makeBackup = async (id: string): Promise<void> => {
+    backupIds.set(id, (await harness.rest<{ id: string }>("POST", "/api/v1/backups", {})).id);
+  };
   const creation = (
     name: string,
     kind: "volumes" | "snapshots",
@@ -457,6 +461,29 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         assert.deepEqual(await harness.rest("GET", `/api/v2/volumes?deleted=true&search=${id}`), []);
         await harness.assertRecorded(diskId, "volume-purge");
         await harness.client.createVolume(id);
+      },
+    },
+    {
+      name: "backup",
+      prepare: (id) => harness.client.createVolume(id),
+      run: (id) => makeBackup(id),
+      async verify(id, isAcknowledged) {
+        const { backups } = await harness.rest<{ backups: { id: string }[] }>("GET", "/api/v1/backups");
+        const made = backupIds.get(id);
+        if (isAcknowledged)
+          assert.ok(
+            backups.some((backup) => backup.id === made),
+            "a backup that was acknowledged is gone",
+          );
+        await makeBackup(id);
+        for (const backup of backups) await harness.rest("DELETE", `/api/v1/backups/${backup.id}`);
+        const left = await harness.rest<{ backups: { id: string }[] }>("GET", "/api/v1/backups");
+        assert.deepEqual(
+          left.backups.map((backup) => backup.id),
+          [backupIds.get(id)],
+        );
+        await harness.rest("DELETE", `/api/v1/backups/${backupIds.get(id)}`);
+        await assert.rejects(stat(join(harness.server.dataDirectory, "database/backup.db")), { code: "ENOENT" });
       },
     },
     {

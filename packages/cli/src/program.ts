@@ -2,6 +2,7 @@ import { Command, Help } from "commander";
 import manifest from "../package.json" with { type: "json" };
 import { asCalled } from "./called-as.ts";
 import { usageError } from "./cli-error.ts";
+import { addBackupCommands } from "./commands/backup.ts";
 import { addCompletionCommands } from "./commands/completion.ts";
 import { addCopyCommand } from "./commands/copy.ts";
 import { addCreateCommand } from "./commands/create.ts";
@@ -80,6 +81,7 @@ export function buildProgram(): Command {
   addDatabaseCommands(program);
   addNodesCommands(program);
   addKeysCommands(program);
+  addBackupCommands(program);
   addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);

@@ -19,6 +19,11 @@ export interface Store {
   readonly sandboxes: SandboxStore;
   readonly sshKeys: SshKeyStore;
   readonly events: EventStore;
+  /**
+   * Writes every row, as of one moment, to a new SQLite file at `path`, which `openSqliteStore` opens and `copyToPostgres` copies back, whatever database this is. Changes go on meanwhile.
+   * Nothing of the file may be used when it fails, and it is not on stable storage when it resolves.
+   */
+  backup(path: string): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -6,6 +6,7 @@ import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { LinkedNode } from "@caisson/node-link";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
+import { BackupWatch } from "./app/backups/backup-watch.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
@@ -95,6 +96,7 @@ export async function startServer(
     transfers: new TransferPlaces(config.transfers),
     snapshotStore,
     replicator: new Replicator(),
+    backups: new BackupWatch(directory),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,

@@ -19,4 +19,6 @@ export { readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";
-export { SnapshotStore } from "./store/snapshot-store.ts";
+export { type BackupContent, type BackupFile, type BackupManifest, parseBackupId } from "./store/backup-manifest.ts";
+export type { Backups, ListedBackup, OpenedBackup, StoredBackup } from "./store/backups.ts";
+export { SnapshotStore, type StoredSnapshot } from "./store/snapshot-store.ts";

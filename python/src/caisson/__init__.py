@@ -16,6 +16,9 @@ from ._async.streams import AsyncByteSink, AsyncByteStream
 from ._async.vscode import AsyncVsCode
 from ._command import CommandResult
 from ._records import (
+    Backup,
+    BackupOverview,
+    CreatedBackup,
     CreatedPreview,
     Descendant,
     DirEntry,
@@ -84,6 +87,8 @@ __all__ = [
     "AsyncSandbox",
     "AsyncVsCode",
     "AuthenticationError",
+    "Backup",
+    "BackupOverview",
     "ByteSink",
     "ByteStream",
     "Caisson",
@@ -93,6 +98,7 @@ __all__ = [
     "CommandResult",
     "ConflictError",
     "ConnectionClosedError",
+    "CreatedBackup",
     "CreatedPreview",
     "DenoDeploy",
     "DenoProcess",

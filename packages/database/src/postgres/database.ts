@@ -115,6 +115,21 @@ export class Database {
     );
   }
 
+  /** Reads as of one moment, on one connection, however long that takes. It is not repeated when the connection is lost. */
+  readSnapshot<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+    const untilMs = Date.now() + (this.#options.outageWaitMs ?? OUTAGE_WAIT_MS);
+    return this.#withClient(untilMs, async (client) => {
+      await send(client, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+      try {
+        return await work(new Queries(client, this.#names, { isReading: true }));
+      } finally {
+        await send(client, "ROLLBACK");
+      }
+    }).catch((error: unknown) => {
+      throw explain(error, this.#description);
+    });
+  }
+
   /** Runs `work` in one transaction; an exception rolls it back. It may run more than once, so it does nothing but queries. `name`: the first part of the fault tags. */
   transaction<T>(work: (queries: Queries) => Promise<T>, name = "database"): Promise<T> {
     return this.#patiently(async (untilMs) => {

@@ -1,6 +1,7 @@
 import type { Row } from "../records.ts";
 import type { Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
+import { backupPostgres } from "./copy/backup-postgres.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
@@ -39,6 +40,7 @@ export function storesOf(database: Database): Omit<Store, "close"> {
     sandboxes: createSandboxStore(database),
     sshKeys: createSshKeyStore(database),
     events: createEventStore(database),
+    backup: (path) => backupPostgres(database, path),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Store } from "../store.ts";
+import { backupSqlite } from "./backup.ts";
 import { Connection, type FaultPoint } from "./connection.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
@@ -19,6 +20,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
     sandboxes: createSandboxStore(connection),
     sshKeys: createSshKeyStore(connection),
     events: createEventStore(connection),
+    backup: (targetPath) => backupSqlite(path, targetPath),
     async close() {
       connection[Symbol.dispose]();
     },

@@ -7,6 +7,7 @@ import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
+import type { BackupWatch } from "./backups/backup-watch.ts";
 import type { RoomMaker } from "./disks/room.ts";
 import type { InstallationAuthority } from "./nodes/installation-authority.ts";
 import type { NodeDirectory } from "./nodes/node-directory.ts";
@@ -35,6 +36,7 @@ export interface AppContext {
   /** Null: the settings name none. */
   readonly snapshotStore: SnapshotStore | null;
   readonly replicator: Replicator;
+  readonly backups: BackupWatch;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

@@ -18,6 +18,7 @@ const BACKGROUND_WORK = [
   "node",
   "replication",
   "snapshot-sweep",
+  "backup",
   "retry",
 ] as const;
 export type BackgroundWork = (typeof BACKGROUND_WORK)[number];
@@ -103,6 +104,11 @@ export class Metrics implements Disposable {
     "caisson_pool_holds_total",
     "Times that writers were made to stand still because the pool was full",
     ["node", "region"],
+  );
+
+  readonly backupAge = this.#gauge(
+    "caisson_backup_age_seconds",
+    "How old the newest whole backup of the rows in the snapshot store is; absent while none is known",
   );
 
   readonly httpRequests = this.#counter(

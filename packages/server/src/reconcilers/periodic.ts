@@ -1,5 +1,6 @@
 import type { Disk } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
+import { backUpWhenDue } from "../app/backups/backup-schedule.ts";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
@@ -12,6 +13,8 @@ import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
 const SWEEP_INTERVAL_MS = 3_600_000;
+/** What is due is found out that often, and what has failed is tried again. */
+const BACKUP_LOOK_MS = 30_000;
 const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
@@ -100,8 +103,15 @@ export function startRowJobs(app: AppContext): () => Promise<void> {
   if (snapshotStore === null || config.snapshotStore === null) return runJobs(app, [purge]);
   const intervalMs = Math.min(SWEEP_INTERVAL_MS, config.snapshotStore.graceMs / 2);
   const stopping = new AbortController();
-  const run = () => sweepStore(app, snapshotStore, stopping.signal);
-  const stop = runJobs(app, [purge, { name: "snapshot-sweep", intervalMs, run }]);
+  const { signal } = stopping;
+  const sweep: Job = { name: "snapshot-sweep", intervalMs, run: () => sweepStore(app, snapshotStore, signal) };
+  const everyMs = config.snapshotStore.backupEveryMs;
+  const backup: Job = {
+    name: "backup",
+    intervalMs: Math.min(BACKUP_LOOK_MS, everyMs ?? BACKUP_LOOK_MS),
+    run: () => backUpWhenDue(app, snapshotStore, signal),
+  };
+  const stop = runJobs(app, [purge, sweep, ...(everyMs === null ? [] : [backup])]);
   return () => {
     stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
     return stop();

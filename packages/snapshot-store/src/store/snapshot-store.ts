@@ -7,8 +7,8 @@ import type { SnapshotHeader } from "../header.ts";
 import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
-import { Condemned } from "./condemned.ts";
-import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
+import { Backups } from "./backups.ts";
+import { damagedKey } from "./damaged-chunks.ts";
 import {
   decodeManifest,
   encodeManifest,
@@ -17,24 +17,13 @@ import {
   type Manifest,
   type ManifestChunk,
   manifestKeyId,
-  type StoredChunk,
 } from "./manifest.ts";
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
+import { listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
 import { StoreDamageError } from "./store-damage.ts";
-import {
-  chunkDirectory,
-  chunkKey,
-  chunkName,
-  chunkObjectBytesMax,
-  packChunk,
-  parseChunkName,
-  unpackChunk,
-} from "./stored-chunk.ts";
+import { chunkDirectory, chunkKey, chunkObjectBytesMax, unpackChunk } from "./stored-chunk.ts";
 import { type Sweep, sweep } from "./sweep.ts";
-
-/** Chunks on their way at a time. */
-const WIDTH = 4;
 
 export interface SnapshotStoreOptions {
   readonly objects: ObjectStore;
@@ -88,6 +77,8 @@ export interface Upload {
  * upload counts on is deleted meanwhile.
  */
 export class SnapshotStore implements AsyncDisposable {
+  /** The installation's rows, in the same store. */
+  readonly backups: Backups;
   readonly #objects: ObjectStore;
   readonly #installationId: string;
   readonly #keys: OrganizationKeys;
@@ -104,6 +95,11 @@ export class SnapshotStore implements AsyncDisposable {
     this.#keys = new OrganizationKeys(objects, installationKey);
     this.#pacer = new Pacer(bytesPerSecond);
     this.#graceMs = graceMs;
+    this.backups = new Backups({
+      ...{ objects, pacer: this.#pacer, graceMs },
+      keys: async () => this.#keys,
+      requireOwn: (signal) => this.#requireOwn(signal),
+    });
   }
 
   /**
@@ -121,40 +117,16 @@ export class SnapshotStore implements AsyncDisposable {
     requireFit(snapshot, chunkCount(Math.min(header.dataBytes ?? image.sizeBytes, image.sizeBytes), CHUNK_BYTES));
     await step("snapshot-upload.owner", () => this.#requireOwn(signal));
     const key = await step("snapshot-upload.key", () => this.#keys.forWriting(organizationId, signal));
-    const directory = chunkDirectory(organizationId, key.id);
-    const usable = await step("snapshot-upload.list", () => this.#usableChunks(organizationId, directory, signal));
-    const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);
-    const chunks: ManifestChunk[] = [];
-    let [readBytes, sentBytes] = [0, 0];
-    const put = async (id: string, bytes: Uint8Array): Promise<StoredChunk> => {
-      const { name, object } = await packChunk(key, id, bytes);
-      await this.#pacer.pass(object.length, signal);
-      await this.#objects.put(chunkKey(directory, name), object, signal);
-      sentBytes += object.length;
-      return { name, storedBytes: object.length };
-    };
-    const store = async ({ index, bytes }: Chunk): Promise<ManifestChunk> => {
-      signal.throwIfAborted();
-      const hash = sha256(bytes);
-      const id = key.chunkId(hash);
-      const stored = usable.get(id) ?? put(id, bytes);
-      // The same chunk further on in the image waits for this one.
-      usable.set(id, stored);
-      readBytes += bytes.length;
-      return { index, sha256: hash.toString("hex"), ...(await stored) };
-    };
-    for await (const chunk of mapInOrder(readChunks(image, CHUNK_BYTES), WIDTH, store)) {
-      digest.add(chunk.index, Buffer.from(chunk.sha256, "hex"));
-      chunks.push(chunk);
-      requireFit(snapshot, chunks.length);
-    }
-    await step("snapshot-upload.confirm", () => this.#requireStored(directory, chunks, signal));
+    const target = { objects: this.#objects, organizationId, key, pacer: this.#pacer };
+    const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
+    const fit = (count: number) => requireFit(snapshot, count);
+    const { chunks, imageDigest, readBytes, sentBytes } = await storeChunks(target, image, usable, fit, signal);
+    await step("snapshot-upload.confirm", () => requireStored(target, chunks, signal));
     if (performance.now() - startedMs > this.#graceMs / 2)
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
         `The upload of ${snapshot.id} to the snapshot store took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
       );
-    const imageDigest = digest.digest().toString("hex");
     const manifest = manifestKey(snapshot);
     const bytes = await encodeManifest(key, manifest, {
       header: { ...header, chunkBytes: CHUNK_BYTES },
@@ -318,37 +290,6 @@ export class SnapshotStore implements AsyncDisposable {
   async #listInstallations(signal: AbortSignal): Promise<readonly string[]> {
     const keys = await Array.fromAsync(this.#objects.list("installations/", signal), ({ key }) => key);
     return keys.filter((key) => /^installations\/[0-9a-f]{16}$/.test(key));
-  }
-
-  /** The chunks that an upload which begins now may count on, by their id. */
-  async #usableChunks(
-    organizationId: string,
-    directory: string,
-    signal: AbortSignal,
-  ): Promise<Map<string, StoredChunk | Promise<StoredChunk>>> {
-    const condemned = await Condemned.read(this.#objects, organizationId, signal);
-    const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
-    const usable = new Map<string, StoredChunk | Promise<StoredChunk>>();
-    for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) {
-      const name = chunkName(key);
-      const said = parseChunkName(name);
-      // One that was cut has another length than its name says.
-      if (said?.storedBytes !== sizeBytes || condemned.keys.has(key) || damaged.has(name)) continue;
-      usable.set(said.id, { name, storedBytes: sizeBytes });
-    }
-    return usable;
-  }
-
-  /** Throws unless every chunk is there in its full length. */
-  async #requireStored(directory: string, chunks: readonly ManifestChunk[], signal: AbortSignal): Promise<void> {
-    const sizes = new Map<string, number>();
-    for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) sizes.set(chunkName(key), sizeBytes);
-    const lost = chunks.find(({ name, storedBytes }) => sizes.get(name) !== storedBytes);
-    if (lost === undefined) return;
-    throw new CaissonError(
-      "SNAPSHOT_STORE_UNAVAILABLE",
-      `The snapshot store lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
-    );
   }
 }
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from .._options import Options
+from .backups import AsyncBackups
 from .http import AsyncHttp
 from .nodes import AsyncNodes
 from .pools import AsyncPools
@@ -59,6 +60,7 @@ class AsyncCaisson:
         ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
         nodes: The machines that hold volumes and run sandboxes.
+        backups: Backups of the installation's rows in the server's snapshot store.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class AsyncCaisson:
         self.ssh_keys = AsyncSshKeys(self._http, resolved.endpoint)
         self.pools = AsyncPools(self._http, resolved.endpoint)
         self.nodes = AsyncNodes(self._http, resolved.endpoint)
+        self.backups = AsyncBackups(self._http, resolved.endpoint)
 
     async def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

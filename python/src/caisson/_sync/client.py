@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from .._options import Options
+from .backups import Backups
 from .http import Http
 from .nodes import Nodes
 from .pools import Pools
@@ -60,6 +61,7 @@ class Caisson:
         ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
         nodes: The machines that hold volumes and run sandboxes.
+        backups: Backups of the installation's rows in the server's snapshot store.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Caisson:
         self.ssh_keys = SshKeys(self._http, resolved.endpoint)
         self.pools = Pools(self._http, resolved.endpoint)
         self.nodes = Nodes(self._http, resolved.endpoint)
+        self.backups = Backups(self._http, resolved.endpoint)
 
     def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""
