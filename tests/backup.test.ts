@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
-import { TestClient } from "./support/client.ts";
+import { shell, TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -119,3 +119,143 @@ suite("backups", { timeout: 900_000 }, () => {
     assert.equal((await caisson("df")).stderr, "");
   });
 });
+
+suite("a machine is lost", { timeout: 900_000 }, () => {
+  let parent: string;
+  let settings: string;
+  let keyFile: string;
+  let server: TestServer;
+  let client: TestClient;
+  let sum: string;
+  let tenantToken: string;
+  const data = (name: string) => join(parent, name);
+  const from = () => `file://${data("store")}`;
+  const checksum = (volume: string) =>
+    client.with({ volumes: { "/v": volume } }, (sandbox) => shell(sandbox, "sha256sum < /v/noise"));
+  const use = () => Object.assign(process.env, server.clientEnv());
+  const caisson = async (...args: readonly string[]) => promisify(execFile)(process.execPath, [CLI, ...args]);
+  const restoreTo = (directory: string, ...more: readonly string[]) =>
+    caisson("restore", "--from", from(), "--key", keyFile, "--data", directory, ...more);
+  const drill = (...more: readonly string[]) => caisson("drill", "--from", from(), "--key", keyFile, ...more);
+  const stored = async () => (await readdir(data("store"), { recursive: true })).sort();
+  const startOn = async (dataDirectory: string) => {
+    server = await TestServer.start({ dataDirectory, settings });
+    client = new TestClient(server);
+    use();
+  };
+
+  before(async () => {
+    parent = await mkdtemp(join(tmpdir(), "caisson-lost-"));
+    await chmod(parent, 0o755);
+    await mkdir(data("store"));
+    await mkdir(data("first"));
+    settings = `[snapshot_store]\nurl = "${from()}"\nreplication = "labelled"\nbackup_every = "off"\n`;
+    await startOn(data("first"));
+    keyFile = data("key");
+    await client.createVolume("data");
+    await client.createVolume("only-here");
+    await client.with({ volumes: { "/v": "data" } }, (sandbox) =>
+      shell(sandbox, "head -c 3M /dev/urandom > /v/noise; sync"),
+    );
+    sum = await checksum("data");
+    await client.snapshot("data", "data-1");
+    await caissonAs(server, "snapshots", "replicate", "data-1");
+    await client.rest("POST", "/api/v1/organizations", { slug: "tenant" });
+    const made = await client.rest<{ token: string }>("POST", "/api/v1/tokens", { name: "t", organization: "tenant" });
+    tenantToken = made.token;
+    await client.with({ volumes: { "/v": "data" } }, (sandbox) => shell(sandbox, "echo later > /v/later; sync"));
+    await client.rest("POST", "/api/v1/backups", {});
+    await writeFile(keyFile, (await caisson("keys", "export", "--data", data("first"))).stdout);
+  });
+  after(async () => {
+    await server[Symbol.asyncDispose]();
+    await rm(parent, { recursive: true });
+  });
+
+  test("a drill beside the running server says that all comes back, how old and how soon, changes nothing and leaves nothing", async () => {
+    const before = await stored();
+    const temporary = async () => (await readdir(tmpdir())).filter((name) => name.startsWith("caisson-drill-"));
+    const { stdout, stderr } = await drill("--sample", "all");
+    assert.match(stdout, /SNAPSHOTS +1 of 1 fetched and compared/);
+    assert.match(stdout, /RPO +[\d.]+s of the rows/);
+    assert.match(stdout, /RTO +[\d.]+s until the rows are there, [\d.]+s with all/);
+    assert.match(stderr, /volume only-here of default: LOST/);
+    assert.deepEqual(await stored(), before);
+    assert.deepEqual(await temporary(), []);
+    const other = data("other-key");
+    await writeFile(other, `caisson-key-1:${"0".repeat(64)}\n`);
+    await assert.rejects(caisson("drill", "--from", from(), "--key", other), /the key of this installation does not fit/);
+  });
+
+  test("a drill fails when a snapshot that claims to be replicated does not come back, and says which", async () => {
+    const [chunk] = (await stored()).filter((path) => /^chunks\/org_.*\/[0-9a-f]{64}-/.test(path));
+    assert.ok(chunk);
+    await rename(join(data("store"), chunk), data("chunk"));
+    await assert.rejects(drill("--sample", "all"), /data-1 of default: Cannot read .* is missing/);
+    await rename(data("chunk"), join(data("store"), chunk));
+    const empty = data("empty");
+    await mkdir(empty);
+    const nothing = caisson("drill", "--from", `file://${empty}`, "--key", keyFile);
+    await assert.rejects(nothing, /There is no backup in the snapshot store/);
+  });
+
+  test("a restore that is killed at any of its steps is begun anew, and no server starts before it is done", async () => {
+    const plan = data("plan");
+    const trace = data("trace");
+    const env = { ...process.env, CAISSON_FAULT_PLAN: plan, CAISSON_FAULT_TRACE: trace };
+    const run = (directory: string) =>
+      promisify(execFile)(process.execPath, [CLI, "restore", "--from", from(), "--key", keyFile, "--data", directory], { env });
+    await writeFile(plan, "");
+    await server.kill();
+    await run(data("traced"));
+    const tags = [...new Set((await readFile(trace, "utf8")).split("\n").map((line) => line.split(" ")[0] ?? ""))];
+    const steps = tags.filter((tag) => /^restore.*:after$/.test(tag));
+    assert.ok(steps.length >= 7, steps.join(" "));
+    for (const tag of steps) {
+      const directory = data(`killed-${tag}`);
+      await writeFile(plan, `${tag} 1 kill\n`);
+      await assert.rejects(run(directory));
+      await writeFile(plan, "");
+      if (tag !== "restore.commit:after") {
+        if (tag === steps.at(-2))
+          await assert.rejects(TestServer.start({ dataDirectory: directory, settings }), /was cut off/);
+        await run(directory);
+      }
+      await readFile(join(directory, "database/caisson.db"));
+      await assert.rejects(readFile(join(directory, "restore.json")), { code: "ENOENT" });
+    }
+    await assert.rejects(run(data("traced")), /it is not empty/);
+  });
+
+  test("the machine is lost, and what was replicated is back on another one: names, tokens, bytes", async () => {
+    await rm(data("first"), { recursive: true });
+    const { stderr } = await restoreTo(data("second"));
+    assert.match(stderr, /volume data of default: comes back as of .*, from snapshot data-1/);
+    assert.match(stderr, /volume only-here of default: LOST/);
+    await startOn(data("second"));
+    assert.equal(await checksum("data"), sum);
+    const later = client.with({ volumes: { "/v": "data" } }, (sandbox) => shell(sandbox, "ls /v"));
+    assert.doesNotMatch(await later, /later/);
+    await client.createVolume("clone", { from: "data-1" });
+    assert.equal(await checksum("clone"), sum);
+    const [code] = await client.refused("GET", "/api/v2/volumes/only-here");
+    assert.equal(code, "404 VOLUME_NOT_FOUND");
+    const headers = { authorization: `Bearer ${tenantToken}` };
+    assert.equal((await server.request("/api/v2/volumes", { headers })).status, 200);
+    const volume = await client.extended<{ last_error: { message: string } }>("GET", "/api/v2/volumes/data");
+    assert.match(volume.last_error.message, /from snapshot data-1: what was written later is lost/);
+    await eventually(
+      "nothing is left to be brought back",
+      async () => ((await readdir(data("second"))).includes("restored.json") ? null : true),
+      TIMEOUT_MS,
+    );
+    await client.snapshot("data", "data-2");
+    await caissonAs(server, "snapshots", "replicate", "data-2");
+    await client.rest("POST", "/api/v1/backups", {});
+  });
+});
+
+async function caissonAs(server: TestServer, ...args: readonly string[]) {
+  const env = { ...process.env, CAISSON_TOKEN: server.token, CAISSON_ENDPOINT: server.endpoint };
+  return promisify(execFile)(process.execPath, [CLI, ...args], { env });
+}

@@ -196,6 +196,51 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     await restart(settings);
   });
 
+  test("a key that is lost is told and never replaced, and is used again when it is put back", async () => {
+    await far.client.createVolume("keyed");
+    await far.snapshot("keyed", "keyed-1", { mib: 1 });
+    await far.until("keyed-1", "replicated");
+    const path = join(far.server.dataDirectory, "keys/installation.key");
+    const key = await readFile(path);
+    await far.server.stop();
+    await rm(path);
+    await far.server.start();
+    await far.snapshot("keyed", "keyed-2", { mib: 1 });
+    await far.untilFailed("keyed-2", /without the key of this installation: it is gone\. .*caisson keys export/);
+    await assert.rejects(stat(path), { code: "ENOENT" });
+    await assert.rejects(far.caisson("store", "get"), /keys export/);
+    await writeFile(path, `caisson-key-1:${"0".repeat(64)}\n`);
+    await far.client.rest("POST", "/api/v2/snapshots/keyed-2/replicate", {});
+    await far.untilFailed("keyed-2", /the file has another one/);
+    await writeFile(path, key);
+    await far.client.rest("POST", "/api/v2/snapshots/keyed-2/replicate", {});
+    await far.until("keyed-2", "replicated");
+    assert.match(await far.caisson("store", "get"), /STATE +usable/);
+  });
+
+  test("an empty directory, as of a disk that is not mounted, is no store until somebody accepts it, and then gets everything", async () => {
+    await far.client.createVolume("mounted");
+    await far.snapshot("mounted", "mounted-1", { mib: 1 });
+    await far.until("mounted-1", "replicated");
+    await rename(directory, away);
+    await mkdir(directory);
+    await far.snapshot("mounted", "mounted-2", { mib: 1 });
+    await far.untilFailed("mounted-2", /it is empty, although .* replicated\. Mount its disk/);
+    assert.deepEqual(await readdir(directory), []);
+    const [code] = await far.client.refused("POST", "/api/v2/snapshots/mounted-1/verify", {});
+    assert.equal(code, "503 SNAPSHOT_STORE_UNAVAILABLE");
+    assert.equal((await far.replicationOf("mounted-1")).state, "replicated");
+    assert.match(await far.caisson("store", "accept"), /^Accepted the snapshot store: \d+ snapshots are/);
+    for (const slug of ["mounted-1", "mounted-2"]) await far.until(slug, "replicated");
+    assert.ok(((await far.replicationOf("mounted-1")).sent ?? 0) > MIB);
+    await rm(directory, { recursive: true });
+    await rename(away, directory);
+    await far.caisson("store", "accept");
+    await far.until("mounted-1", "replicated");
+    assert.equal((await far.replicationOf("mounted-1")).sent, 0, "what is there is not sent again");
+    await far.until("mounted-2", "replicated");
+  });
+
   test("snapshots whose pool is lost come back when they are used, to clone and to boot, and those that were not replicated do not", async () => {
     await far.client.createVolume("system", { from: "builtin:debian-13", capacity: "5GB" });
     await far.client.with({ root: "system" }, (sandbox) => shell(sandbox, "echo kept > /root/mark; sync"));

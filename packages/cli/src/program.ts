@@ -22,7 +22,9 @@ import { addPoolCommands } from "./commands/pool.ts";
 import { addExposeCommand, addPreviewsCommands } from "./commands/previews.ts";
 import { addPurgeCommand } from "./commands/purge.ts";
 import { addQuickstartCommand } from "./commands/quickstart.ts";
+import { addRestoreCommands } from "./commands/restore.ts";
 import { addShellCommand } from "./commands/shell.ts";
+import { addStoreCommands } from "./commands/snapshot-store.ts";
 import { addSnapshotsCommands } from "./commands/snapshots.ts";
 import { addSshCommand, addSshRevokeCommand } from "./commands/ssh.ts";
 import { addSshConfigCommand } from "./commands/ssh-config.ts";
@@ -82,6 +84,8 @@ export function buildProgram(): Command {
   addNodesCommands(program);
   addKeysCommands(program);
   addBackupCommands(program);
+  addRestoreCommands(program);
+  addStoreCommands(program);
   addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);

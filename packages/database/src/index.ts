@@ -5,5 +5,6 @@ export { checkPostgres, migratePostgres, openPostgresStore, type PostgresCheck }
 export { regionUnavailable } from "./refusals.ts";
 export { markCopied } from "./sqlite/copied.ts";
 export { type BackupDescription, describeBackup } from "./sqlite/describe-backup.ts";
+export { type RestoredDisk, type RestoredRows, settleRestored } from "./sqlite/settle-restored.ts";
 export { openSqliteStore } from "./sqlite/sqlite-store.ts";
 export type * from "./store.ts";

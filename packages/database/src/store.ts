@@ -18,6 +18,7 @@ export interface Store {
   readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
   readonly sshKeys: SshKeyStore;
+  readonly snapshotStore: SnapshotStoreRows;
   readonly events: EventStore;
   /**
    * Writes every row, as of one moment, to a new SQLite file at `path`, which `openSqliteStore` opens and `copyToPostgres` copies back, whatever database this is. Changes go on meanwhile.
@@ -78,6 +79,26 @@ export interface SshKeyStore {
   find(organizationId: string, fingerprint: string): Promise<SshKey | null>;
   /** False when the organization has no such key. */
   remove(organizationId: string, id: string, event: AuditEvent): Promise<boolean>;
+}
+
+/** What the installation knows of its snapshot store. */
+export interface SnapshotStoreRecord {
+  /** Of the installation's key; null: there was none yet. */
+  readonly keyFingerprint: string | null;
+  /** Which store has what is `replicated`; null: not known yet. */
+  readonly storeId: string | null;
+  /** Those that servers of this installation have put into it, or were about to: a mark of the store that is none of these is of a server with another database. */
+  readonly marks: readonly string[];
+}
+
+export interface SnapshotStoreRows {
+  get(): Promise<SnapshotStoreRecord>;
+  /** Keeps what is given, and the rest as it is. */
+  remember(changes: Partial<SnapshotStoreRecord>): Promise<void>;
+  /** Snapshots in any state that are `replicated`. */
+  countReplicas(): Promise<number>;
+  /** Remembers another store, or the same one anew: what is `replicated` is to be uploaded, in the same transaction. Returns how many those are. */
+  accept(changes: Partial<SnapshotStoreRecord>, nowMs: number, event: AuditEvent): Promise<number>;
 }
 
 /** One run of a node: who began what is under way. */

@@ -14,6 +14,7 @@ import { NodeDirectory } from "./app/nodes/node-directory.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
+import { RestoredDisks } from "./app/restored/restored-disks.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endAllSandboxes } from "./app/sandboxes/sandbox-end-all.ts";
@@ -32,6 +33,7 @@ import { openOwnNode, takeUpOwnNode } from "./own-node.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { expireRows, startRowJobs } from "./reconcilers/periodic.ts";
 import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
+import { requireRestored } from "./restore/restore-target.ts";
 import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
 import { readTls, reloadTls } from "./tls.ts";
@@ -66,6 +68,7 @@ export async function startServer(
   await makeDataDirectory(directory);
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
   undo.use(await lockDataDirectory(directory));
+  await requireRestored(directory);
   const tls = config.tls === null ? null : await readTls(config.tls);
   const warning = clearTextWarning(config);
   if (warning !== null) logger.warn(warning);
@@ -81,7 +84,9 @@ export async function startServer(
   if (own !== null) nodes.add(own);
 
   const snapshotStore =
-    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
+    config.snapshotStore === null
+      ? null
+      : undo.use(await openSnapshotStore(config.snapshotStore, directory, store.snapshotStore));
   const app: AppContext = {
     config,
     store,
@@ -97,6 +102,7 @@ export async function startServer(
     snapshotStore,
     replicator: new Replicator(),
     backups: new BackupWatch(directory),
+    restored: await RestoredDisks.open(directory),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,

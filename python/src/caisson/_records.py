@@ -249,6 +249,18 @@ class Pool(Record):
         return pool
 
 
+class SnapshotStoreStatus(Record):
+    """How the server's snapshot store stands."""
+
+    url: str
+    id: str | None
+    """Which store has the snapshots that are replicated. None: none is known yet."""
+    problem: str | None
+    """Why it cannot be used, and what to do. None: it can."""
+    replicas: int
+    """How many snapshots of all organizations are replicated."""
+
+
 class Node(Record):
     """A machine that holds volumes and runs sandboxes. Times are ISO 8601 texts."""
 

@@ -14,10 +14,17 @@ export interface BackupDescription {
 export function describeBackup(path: string): BackupDescription {
   const database = new DatabaseSync(path, { readOnly: true });
   try {
+    // One of an older version has not every table.
+    const tables = new Set(
+      database
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        .all()
+        .map((row) => row.name),
+    );
     const count = (table: string) => Number(database.prepare(`SELECT count(*) AS count FROM ${table}`).get()?.count);
     return {
       schemaVersion: Number(database.prepare("PRAGMA user_version").get()?.user_version),
-      rows: Object.fromEntries(TABLES.map(({ name }) => [name, count(name)])),
+      rows: Object.fromEntries(TABLES.filter(({ name }) => tables.has(name)).map(({ name }) => [name, count(name)])),
       snapshots: database
         .prepare("SELECT organization_id, id FROM disks WHERE replication_state = 'replicated' ORDER BY sequence")
         .all()

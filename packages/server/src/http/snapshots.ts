@@ -8,6 +8,7 @@ import { replicateSnapshot } from "../app/replication/snapshot-replicate.ts";
 import { verifySnapshot } from "../app/replication/snapshot-verify.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
+import { endWithClient } from "./end-with-client.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
 import { type Http, isExtended } from "./request.ts";
 import { transferRoutes } from "./transfers.ts";
@@ -56,9 +57,8 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
       },
     },
     async (request, reply) => {
-      const left = new AbortController();
-      reply.raw.once("close", () => left.abort(new Error("The client of a verification left")));
-      const { readBytes: read, ...found } = await verifySnapshot(app, request.actor, request.params.id, left.signal);
+      const signal = endWithClient(reply, "The client of a verification left");
+      const { readBytes: read, ...found } = await verifySnapshot(app, request.actor, request.params.id, signal);
       return { ...found, read };
     },
   );

@@ -19,6 +19,7 @@ const BACKGROUND_WORK = [
   "replication",
   "snapshot-sweep",
   "backup",
+  "restore",
   "retry",
 ] as const;
 export type BackgroundWork = (typeof BACKGROUND_WORK)[number];

@@ -8,6 +8,7 @@ import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
 import { ReplicaRound } from "../app/replication/replica-round.ts";
 import { sweepStore } from "../app/replication/store-sweep.ts";
+import { rebuildRestored } from "../app/restored/volume-rebuild.ts";
 import type { BackgroundWork } from "../metrics/metrics.ts";
 import { runEvery } from "./run-every.ts";
 
@@ -15,6 +16,8 @@ const PURGE_INTERVAL_MS = 60_000;
 const SWEEP_INTERVAL_MS = 3_600_000;
 /** What is due is found out that often, and what has failed is tried again. */
 const BACKUP_LOOK_MS = 30_000;
+/** What a restore has left is brought back one after the other; what fails is tried again so often. */
+const RESTORE_LOOK_MS = 5_000;
 const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
@@ -111,7 +114,8 @@ export function startRowJobs(app: AppContext): () => Promise<void> {
     intervalMs: Math.min(BACKUP_LOOK_MS, everyMs ?? BACKUP_LOOK_MS),
     run: () => backUpWhenDue(app, snapshotStore, signal),
   };
-  const stop = runJobs(app, [purge, sweep, ...(everyMs === null ? [] : [backup])]);
+  const restore: Job = { name: "restore", intervalMs: RESTORE_LOOK_MS, run: () => rebuildRestored(app, signal) };
+  const stop = runJobs(app, [purge, sweep, restore, ...(everyMs === null ? [] : [backup])]);
   return () => {
     stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
     return stop();

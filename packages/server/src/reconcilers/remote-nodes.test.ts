@@ -14,6 +14,7 @@ import pino from "pino";
 import { Machine } from "../../testing/machine.ts";
 import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
 import { LiveConnections } from "../app/access/live-connections.ts";
+import { BackupWatch } from "../app/backups/backup-watch.ts";
 import type { Actor, AppContext } from "../app/context.ts";
 import { deleteDiskNow } from "../app/disks/disk-delete.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
@@ -25,6 +26,7 @@ import { nodeProblem } from "../app/nodes/node-get.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
 import { Previews } from "../app/previews/previews.ts";
 import { Replicator } from "../app/replication/replicator.ts";
+import { RestoredDisks } from "../app/restored/restored-disks.ts";
 import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
@@ -70,6 +72,8 @@ class Control implements AsyncDisposable {
       transfers: new TransferPlaces(config.transfers),
       snapshotStore: null,
       replicator: new Replicator(),
+      backups: new BackupWatch(directory),
+      restored: RestoredDisks.none(directory),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),
       metrics,

@@ -111,6 +111,8 @@ export class Backups {
     const bytes = await encodeBackup(key, objectKey, manifest);
     // What nobody could read would end every sweep.
     await decodeBackup(key, objectKey, bytes);
+    // Somebody may have given the store to another server since.
+    await this.#options.requireOwn(signal);
     await step("backup-create.manifest", () => objects.put(objectKey, bytes, signal));
     const stored = await objects.get(objectKey, BACKUP_MANIFEST_BYTES_MAX, signal);
     if (stored === null || !stored.equals(bytes)) throw unavailable("the store does not give it back as it was stored");

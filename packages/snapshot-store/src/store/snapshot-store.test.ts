@@ -10,6 +10,7 @@ import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES, type SnapshotHeader, type SourceImage } from "../index.ts";
 import { CONDEMNED_MAX } from "./condemned.ts";
 import { SnapshotStore } from "./snapshot-store.ts";
+import type { RememberedStore, StoreMemory } from "./store-memory.ts";
 
 const SIGNAL = new AbortController().signal;
 const HOUR_MS = 3_600_000;
@@ -23,8 +24,16 @@ suite("the snapshot store", () => {
   const openStore = (installationKey = key, over: Partial<ObjectStore> = {}): SnapshotStore =>
     new SnapshotStore({
       objects: Object.assign(Object.create(objects) as ObjectStore, bound(objects), over),
-      ...{ installationKey, bytesPerSecond: null, graceMs: HOUR_MS },
+      ...{ installationKey: async () => installationKey, bytesPerSecond: null, graceMs: HOUR_MS },
+      ...{ memory: memoryOf(installationKey), place: "here" },
     });
+  /** What each installation remembers. */
+  let memories: Map<Buffer, FakeMemory>;
+  const memoryOf = (installationKey: Buffer) => {
+    const known = memories.get(installationKey) ?? new FakeMemory();
+    memories.set(installationKey, known);
+    return known;
+  };
   const filesBelow = async (folder: string): Promise<readonly string[]> =>
     (await readdir(join(directory, folder), { recursive: true, withFileTypes: true }).catch(() => []))
       .filter((entry) => entry.isFile())
@@ -34,6 +43,7 @@ suite("the snapshot store", () => {
     store.upload({ organizationId, id }, headerFor(image), sourceOf(image), SIGNAL);
 
   beforeEach(async () => {
+    memories = new Map();
     directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
     objects = await openObjectStore({
       url: pathToFileURL(directory).href,
@@ -123,7 +133,7 @@ suite("the snapshot store", () => {
     assert.match(storedProblem ?? "", /is damaged/);
     assert.ok((await upload(openStore(), "snp_3", image)).sentBytes > CHUNK_BYTES);
     assert.equal((await filesBelow("damaged")).length, 2);
-    for (const id of ["snp_1", "snp_2"]) await openStore().delete({ organizationId: "org_a", id });
+    for (const id of ["snp_1", "snp_2"]) await openStore().delete({ organizationId: "org_a", id }, SIGNAL);
     await sweepAt(1000);
     assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 2);
     assert.deepEqual(await filesBelow("damaged"), []);
@@ -245,8 +255,7 @@ suite("the snapshot store", () => {
 
   test("uploads keep to the bandwidth", async () => {
     const store = new SnapshotStore({
-      objects,
-      installationKey: key,
+      ...{ objects, installationKey: async () => key, memory: memoryOf(key), place: "here" },
       bytesPerSecond: 2 * CHUNK_BYTES,
       graceMs: HOUR_MS,
     });
@@ -256,7 +265,10 @@ suite("the snapshot store", () => {
   });
 
   test("an upload that takes longer than half of the grace is no success", async () => {
-    const store = new SnapshotStore({ objects, installationKey: key, bytesPerSecond: null, graceMs: 1 });
+    const store = new SnapshotStore({
+      ...{ objects, installationKey: async () => key, memory: memoryOf(key), place: "here" },
+      ...{ bytesPerSecond: null, graceMs: 1 },
+    });
     await assert.rejects(upload(store, "snp_1", imageOf(randomBytes(CHUNK_BYTES))), { message: /grace_hours/ });
     assert.deepEqual(await filesBelow("manifests"), []);
   });
@@ -336,7 +348,7 @@ suite("the snapshot store", () => {
     const kept = imageOf(shared, randomBytes(CHUNK_BYTES));
     await upload(store, "snp_1", imageOf(shared, randomBytes(CHUNK_BYTES)));
     await upload(store, "snp_2", kept);
-    await store.delete({ organizationId: "org_a", id: "snp_1" });
+    await store.delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     for (const nowMs of [1000, 2000, 1000 + HOUR_MS - 1]) assert.equal((await sweepAt(nowMs)).deletedChunks, 0);
     assert.equal((await filesBelow("chunks")).length, 3);
     const { deletedChunks, deletedBytes } = await sweepAt(1000 + HOUR_MS);
@@ -349,7 +361,7 @@ suite("the snapshot store", () => {
   test("an upload that counts on chunks which are condemned meanwhile keeps them", async () => {
     const image = imageOf(randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES));
     await upload(openStore(), "snp_1", image);
-    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     const slow: SourceImage = {
       sizeBytes: image.length,
       async *pieces() {
@@ -371,19 +383,23 @@ suite("the snapshot store", () => {
   test("an upload that begins later does not count on what is condemned, and a sweep that is late does it no harm", async () => {
     const image = imageOf(randomBytes(CHUNK_BYTES));
     await upload(openStore(), "snp_1", image);
-    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     await sweepAt(1000);
-    const late = Promise.withResolvers<void>();
+    const [begun, late] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const lateSweep = sweepAt(
       1000 + HOUR_MS,
       openStore(key, {
         // It has looked at the manifests already when the upload begins.
         async delete(objectKey) {
-          await late.promise;
+          if (objectKey.startsWith("chunks/")) {
+            begun.resolve();
+            await late.promise;
+          }
           await objects.delete(objectKey);
         },
       }),
     );
+    await begun.promise;
     const { sentBytes } = await upload(openStore(), "snp_2", image);
     assert.ok(sentBytes > CHUNK_BYTES, "it was sent again, under another name");
     await sweepAt(1000 + HOUR_MS);
@@ -395,7 +411,7 @@ suite("the snapshot store", () => {
 
   test("the grace begins when the list of what goes is written, not when the sweep began", async () => {
     await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
-    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     let nowMs = 1000;
     const slow = openStore(key, {
       async *list(prefix) {
@@ -410,7 +426,7 @@ suite("the snapshot store", () => {
 
   test("a list from the future is taken as written now", async () => {
     await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
-    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     await sweepAt(9000 * HOUR_MS);
     for (const nowMs of [1000, 1000 + HOUR_MS - 1]) assert.equal((await sweepAt(nowMs)).deletedChunks, 0);
     assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 1);
@@ -438,12 +454,17 @@ suite("the snapshot store", () => {
           for (let index = 0; index <= CONDEMNED_MAX; index += 1) yield { key: `${prefix}k/00/${index}`, sizeBytes: 1 };
         else yield* objects.list(prefix);
       },
-      put: async (objectKey, bytes) => void lists.set(objectKey, Buffer.from(bytes)),
-      get: async (objectKey) => lists.get(objectKey) ?? null,
-      delete: async () => undefined,
+      async put(objectKey, bytes) {
+        if (objectKey.startsWith("condemned/")) lists.set(objectKey, Buffer.from(bytes));
+        else await objects.put(objectKey, bytes);
+      },
+      get: async (objectKey, maxBytes) => lists.get(objectKey) ?? objects.get(objectKey, maxBytes),
+      async delete(objectKey) {
+        if (!objectKey.startsWith("chunks/")) await objects.delete(objectKey);
+      },
     });
     await upload(openStore(), "snp_1", imageOf(textChunk()));
-    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     await sweepAt(1000, many);
     assert.equal((await sweepAt(1000 + HOUR_MS, many)).deletedChunks, CONDEMNED_MAX);
   });
@@ -451,7 +472,7 @@ suite("the snapshot store", () => {
   test("while a manifest cannot be read, nothing is deleted", async () => {
     await upload(openStore(), "snp_1", imageOf(randomBytes(CHUNK_BYTES)));
     await upload(openStore(), "snp_2", imageOf(randomBytes(CHUNK_BYTES)));
-    await openStore().delete({ organizationId: "org_a", id: "snp_1" });
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     await sweepAt(1000);
     const [manifest] = await filesBelow("manifests");
     assert.ok(manifest);
@@ -463,6 +484,24 @@ suite("the snapshot store", () => {
     assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 1);
   });
 });
+
+class FakeMemory implements StoreMemory {
+  /** What `countReplicas` says. */
+  replicaCount = 0;
+  remembered: RememberedStore = { storeId: null, marks: [] };
+
+  async get() {
+    return this.remembered;
+  }
+
+  async remember(changes: Partial<RememberedStore>) {
+    this.remembered = { ...this.remembered, ...changes };
+  }
+
+  async countReplicas() {
+    return this.replicaCount;
+  }
+}
 
 function bound(objects: ObjectStore): Partial<ObjectStore> {
   return {

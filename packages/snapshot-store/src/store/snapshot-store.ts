@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
@@ -20,15 +19,20 @@ import {
 } from "./manifest.ts";
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
-import { listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
+import { listChunkSizes, listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
 import { StoreDamageError } from "./store-damage.ts";
+import type { RememberedStore, StoreMemory } from "./store-memory.ts";
+import { StoreOwnership } from "./store-ownership.ts";
 import { chunkDirectory, chunkKey, chunkObjectBytesMax, unpackChunk } from "./stored-chunk.ts";
 import { type Sweep, sweep } from "./sweep.ts";
 
 export interface SnapshotStoreOptions {
   readonly objects: ObjectStore;
-  /** 32 bytes: wraps the keys of all organizations. */
-  readonly installationKey: Buffer;
+  /** 32 bytes: wraps the keys of all organizations. Asked for until it is there: the store cannot be used before, and nothing else waits for it. */
+  readonly installationKey: () => Promise<Buffer>;
+  readonly memory: StoreMemory;
+  /** As of `StoreOwnership`. */
+  readonly place: string;
   /** What uploads may send together; null: as much as there is. */
   readonly bytesPerSecond: number | null;
   /** How long a chunk that no snapshot needs any more stays at least. Uploads that take longer than half of it begin again. */
@@ -72,6 +76,12 @@ export interface Upload {
   readonly sentBytes: number;
 }
 
+/** What takes the installation's key. */
+interface OpenedStore {
+  readonly keys: OrganizationKeys;
+  readonly ownership: StoreOwnership;
+}
+
 /**
  * Snapshots in a store of objects: chunks by their content, compressed and encrypted, and a manifest for each snapshot, which is written last. docs/snapshot-store.md describes what lies there, and why nothing that an
  * upload counts on is deleted meanwhile.
@@ -79,26 +89,22 @@ export interface Upload {
 export class SnapshotStore implements AsyncDisposable {
   /** The installation's rows, in the same store. */
   readonly backups: Backups;
+  readonly #options: SnapshotStoreOptions;
   readonly #objects: ObjectStore;
-  readonly #installationId: string;
-  readonly #keys: OrganizationKeys;
   readonly #pacer: Pacer;
   readonly #graceMs: number;
+  #opened: Promise<OpenedStore> | null = null;
 
-  constructor({ objects, installationKey, bytesPerSecond, graceMs }: SnapshotStoreOptions) {
+  constructor(options: SnapshotStoreOptions) {
+    const { objects, graceMs } = options;
+    this.#options = options;
     this.#objects = objects;
-    this.#installationId = createHash("sha256")
-      .update("caisson installation\n")
-      .update(installationKey)
-      .digest("hex")
-      .slice(0, 16);
-    this.#keys = new OrganizationKeys(objects, installationKey);
-    this.#pacer = new Pacer(bytesPerSecond);
+    this.#pacer = new Pacer(options.bytesPerSecond);
     this.#graceMs = graceMs;
     this.backups = new Backups({
       ...{ objects, pacer: this.#pacer, graceMs },
-      keys: async () => this.#keys,
-      requireOwn: (signal) => this.#requireOwn(signal),
+      keys: async () => (await this.#open()).keys,
+      requireOwn: async (signal) => (await this.#open()).ownership.requireOwn(signal),
     });
   }
 
@@ -115,8 +121,9 @@ export class SnapshotStore implements AsyncDisposable {
     const { organizationId } = snapshot;
     const startedMs = performance.now();
     requireFit(snapshot, chunkCount(Math.min(header.dataBytes ?? image.sizeBytes, image.sizeBytes), CHUNK_BYTES));
-    await step("snapshot-upload.owner", () => this.#requireOwn(signal));
-    const key = await step("snapshot-upload.key", () => this.#keys.forWriting(organizationId, signal));
+    const { keys, ownership } = await this.#open();
+    await step("snapshot-upload.owner", () => ownership.requireOwn(signal));
+    const key = await step("snapshot-upload.key", () => keys.forWriting(organizationId, signal));
     const target = { objects: this.#objects, organizationId, key, pacer: this.#pacer };
     const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
     const fit = (count: number) => requireFit(snapshot, count);
@@ -135,6 +142,8 @@ export class SnapshotStore implements AsyncDisposable {
     });
     // What nobody could read would end every sweep: it is not put there, and what is there is compared with this.
     await decodeManifest(key, manifest, bytes);
+    // Somebody may have given the store to another server since.
+    await ownership.requireOwn(signal);
     await step("snapshot-upload.manifest", () => this.#objects.put(manifest, bytes, signal));
     const stored = await this.#objects.get(manifest, MANIFEST_BYTES_MAX, signal);
     if (stored === null || !stored.equals(bytes))
@@ -146,8 +155,32 @@ export class SnapshotStore implements AsyncDisposable {
     return { manifest, imageDigest, storedBytes, readBytes, sentBytes: sentBytes + bytes.length };
   }
 
+  /**
+   * A snapshot that is in the store already, as after another look at a store that was accepted, or a commit that was cut off: its manifest can be read, and every chunk is there in its full length and not known as damaged. Null: it
+   * is to be uploaded. Nothing of it is sent, and its image is not read.
+   */
+  async find(snapshot: StoredSnapshot, signal: AbortSignal): Promise<Upload | null> {
+    await this.requireUsable(signal);
+    const { organizationId } = snapshot;
+    const manifest = manifestKey(snapshot);
+    const found = await this.#manifest(organizationId, manifest, signal).catch((error: unknown) => {
+      if (error instanceof StoreDamageError) return null;
+      throw error;
+    });
+    if (found === null) return null;
+    const { key, sizeBytes } = found;
+    const { chunks, imageDigest } = found.manifest;
+    const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
+    const sizes = await listChunkSizes({ objects: this.#objects, organizationId, key }, signal);
+    if (chunks.some(({ name, storedBytes }) => damaged.has(name) || sizes.get(name) !== storedBytes)) return null;
+    const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, sizeBytes);
+    return { manifest, imageDigest, storedBytes, readBytes: 0, sentBytes: 0 };
+  }
+
   /** Takes a snapshot out of the store; its chunks go when no other has them and the grace is over. Absent is success. */
-  async delete(snapshot: StoredSnapshot, signal?: AbortSignal): Promise<void> {
+  async delete(snapshot: StoredSnapshot, signal: AbortSignal): Promise<void> {
+    const { ownership } = await this.#open();
+    await ownership.requireOwn(signal);
     await this.#objects.delete(manifestKey(snapshot), signal);
   }
 
@@ -157,6 +190,8 @@ export class SnapshotStore implements AsyncDisposable {
    */
   async open(snapshot: StoredSnapshot, signal: AbortSignal): Promise<StoredImage> {
     const { organizationId, id } = snapshot;
+    const { ownership } = await this.#open();
+    await ownership.requireSame(signal);
     const found = await this.#manifest(organizationId, manifestKey(snapshot), signal);
     if (found === null) throw this.#damaged(manifestKey(snapshot), "its manifest is missing");
     const { key, manifest } = found;
@@ -210,16 +245,58 @@ export class SnapshotStore implements AsyncDisposable {
     return { storedProblem, imageState, readBytes };
   }
 
+  /** Every snapshot that the store has whole, of all organizations. */
+  async *list(signal: AbortSignal): AsyncGenerator<StoredSnapshot, void> {
+    for await (const { key } of this.#objects.list("manifests/", signal)) {
+      const [, organizationId, id] = key.split("/");
+      if (organizationId !== undefined && id !== undefined) yield { organizationId, id };
+    }
+  }
+
   /** Deletes what no snapshot of an organization needs, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
   async sweep(organizationId: string, now: () => number, signal: AbortSignal): Promise<Sweep> {
-    await this.#requireOwn(signal);
+    await this.requireUsable(signal);
     const [objects, graceMs] = [this.#objects, this.#graceMs];
     const manifests = () => this.#manifests(organizationId, signal);
     return sweep({ objects, organizationId, manifests, graceMs, now, signal });
   }
 
+  /** Throws what keeps this server from using the store: it is away, lost its key, or is refused. */
+  async requireUsable(signal: AbortSignal): Promise<void> {
+    const { ownership } = await this.#open();
+    await ownership.requireOwn(signal);
+  }
+
+  /**
+   * Takes the store as it is for the installation's, by an administrator's word: also an empty one, and one that another server has used. Returns what the installation is to remember, in the transaction that has every replica uploaded
+   * again; what is there already is not sent again.
+   */
+  async accept(signal: AbortSignal): Promise<RememberedStore> {
+    const { ownership } = await this.#open();
+    return ownership.accept(signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    const opened = await this.#opened?.catch(() => null);
+    await opened?.ownership[Symbol.asyncDispose]();
     await this.#objects[Symbol.asyncDispose]();
+  }
+
+  #open(): Promise<OpenedStore> {
+    this.#opened ??= this.#openWithKey().catch((error: unknown) => {
+      this.#opened = null;
+      throw error;
+    });
+    return this.#opened;
+  }
+
+  async #openWithKey(): Promise<OpenedStore> {
+    const { objects, memory, place } = this.#options;
+    const installationKey = await this.#options.installationKey();
+    return {
+      keys: new OrganizationKeys(objects, installationKey),
+      ownership: new StoreOwnership({ objects, installationKey, memory, place }),
+    };
   }
 
   /** One that is taken out of the store meanwhile is skipped. */
@@ -235,7 +312,7 @@ export class SnapshotStore implements AsyncDisposable {
     organizationId: string,
     objectKey: string,
     signal: AbortSignal,
-  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest } | null> {
+  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest; readonly sizeBytes: number } | null> {
     const bytes = await this.#objects.get(objectKey, MANIFEST_BYTES_MAX, signal);
     if (bytes === null) return null;
     let keyId: string;
@@ -244,9 +321,10 @@ export class SnapshotStore implements AsyncDisposable {
     } catch (cause) {
       throw this.#damaged(objectKey, "its manifest is damaged", cause);
     }
-    const key = await this.#keys.get(organizationId, keyId, signal);
+    const { keys } = await this.#open();
+    const key = await keys.get(organizationId, keyId, signal);
     try {
-      return { key, manifest: await decodeManifest(key, objectKey, bytes) };
+      return { key, manifest: await decodeManifest(key, objectKey, bytes), sizeBytes: bytes.length };
     } catch (cause) {
       throw this.#damaged(objectKey, "its manifest is damaged", cause);
     }
@@ -264,32 +342,6 @@ export class SnapshotStore implements AsyncDisposable {
     } catch (error) {
       return new AggregateError([cause, error], "it could not be marked as damaged either", { cause });
     }
-  }
-
-  /**
-   * A store is of one installation: another one would delete chunks as of no snapshot. Of several that came at once, the one with the lowest id has it, and the others take their mark back.
-   */
-  async #requireOwn(signal: AbortSignal): Promise<void> {
-    const own = `installations/${this.#installationId}`;
-    let found = await this.#listInstallations(signal);
-    if (found.length === 0) {
-      await this.#objects.put(own, Buffer.from(JSON.stringify({ version: 1 })), signal);
-      found = await this.#listInstallations(signal);
-    }
-    const [first] = found.toSorted();
-    if (first === own) return;
-    if (first === undefined)
-      throw new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store lost ${own} that it had stored`);
-    if (found.includes(own)) await this.#objects.delete(own, signal);
-    throw new CaissonError(
-      "SNAPSHOT_STORE_UNAVAILABLE",
-      "The snapshot store was made with another installation key. Give this server the key of the one that made it (`caisson keys export` there), or choose another place in snapshot_store.url",
-    );
-  }
-
-  async #listInstallations(signal: AbortSignal): Promise<readonly string[]> {
-    const keys = await Array.fromAsync(this.#objects.list("installations/", signal), ({ key }) => key);
-    return keys.filter((key) => /^installations\/[0-9a-f]{16}$/.test(key));
   }
 }
 

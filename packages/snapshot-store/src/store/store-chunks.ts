@@ -89,15 +89,24 @@ export async function storeChunks(
   return { chunks, imageDigest: digest.digest().toString("hex"), readBytes, sentBytes };
 }
 
-/** Throws unless every chunk is there in its full length. */
-export async function requireStored(
-  { objects, organizationId, key }: ChunkTarget,
-  chunks: readonly ManifestChunk[],
+/** The lengths of the chunks that are there, by name. */
+export async function listChunkSizes(
+  { objects, organizationId, key }: Omit<ChunkTarget, "pacer">,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ReadonlyMap<string, number>> {
   const sizes = new Map<string, number>();
   for await (const object of objects.list(chunkDirectory(organizationId, key.id), signal))
     sizes.set(chunkName(object.key), object.sizeBytes);
+  return sizes;
+}
+
+/** Throws unless every chunk is there in its full length. */
+export async function requireStored(
+  target: ChunkTarget,
+  chunks: readonly ManifestChunk[],
+  signal: AbortSignal,
+): Promise<void> {
+  const sizes = await listChunkSizes(target, signal);
   const lost = chunks.find(({ name, storedBytes }) => sizes.get(name) !== storedBytes);
   if (lost === undefined) return;
   throw new CaissonError(

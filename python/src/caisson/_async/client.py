@@ -14,6 +14,7 @@ from .nodes import AsyncNodes
 from .pools import AsyncPools
 from .previews import AsyncPreviews
 from .sandboxes import AsyncSandboxApi
+from .snapshot_store import AsyncSnapshotStore
 from .snapshots import AsyncSnapshots
 from .ssh import AsyncSsh, AsyncSshKeys
 from .volumes import AsyncVolumes
@@ -59,6 +60,7 @@ class AsyncCaisson:
         ssh: User names with which SSH clients log in to sandboxes.
         ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
+        snapshot_store: The second place for snapshots, as a whole.
         nodes: The machines that hold volumes and run sandboxes.
         backups: Backups of the installation's rows in the server's snapshot store.
     """
@@ -104,6 +106,7 @@ class AsyncCaisson:
         self.ssh = AsyncSsh(self._http, resolved)
         self.ssh_keys = AsyncSshKeys(self._http, resolved.endpoint)
         self.pools = AsyncPools(self._http, resolved.endpoint)
+        self.snapshot_store = AsyncSnapshotStore(self._http, resolved.endpoint)
         self.nodes = AsyncNodes(self._http, resolved.endpoint)
         self.backups = AsyncBackups(self._http, resolved.endpoint)
 

@@ -6,6 +6,7 @@ import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rebuildIfRestored } from "../restored/volume-rebuild.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
@@ -53,6 +54,7 @@ export async function planSandbox(
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
   const at = await chooseNode(app, used, region);
+  for (const disk of used) if (disk.kind === "volume") await rebuildIfRestored(app, disk);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
