@@ -465,7 +465,7 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     },
     {
       name: "backup",
-      prepare: (id) => harness.client.createVolume(id),
+      prepare: async (id) => void (await harness.client.createVolume(id)),
       run: (id) => makeBackup(id),
       async verify(id, isAcknowledged) {
         const { backups } = await harness.rest<{ backups: { id: string }[] }>("GET", "/api/v1/backups");

@@ -70,6 +70,7 @@ class Control implements AsyncDisposable {
       transfers: new TransferPlaces(config.transfers),
       snapshotStore: null,
       replicator: new Replicator(),
+      backups: new BackupWatch(directory),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),
       metrics,
