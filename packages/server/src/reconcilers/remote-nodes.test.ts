@@ -14,6 +14,7 @@ import pino from "pino";
 import { Machine } from "../../testing/machine.ts";
 import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
 import { LiveConnections } from "../app/access/live-connections.ts";
+import { BackupWatch } from "../app/backups/backup-watch.ts";
 import type { Actor, AppContext } from "../app/context.ts";
 import { deleteDiskNow } from "../app/disks/disk-delete.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
