@@ -184,7 +184,10 @@ suite("a machine is lost", { timeout: 900_000 }, () => {
     assert.deepEqual(await temporary(), []);
     const other = data("other-key");
     await writeFile(other, `caisson-key-1:${"0".repeat(64)}\n`);
-    await assert.rejects(caisson("drill", "--from", from(), "--key", other), /the key of this installation does not fit/);
+    await assert.rejects(
+      caisson("drill", "--from", from(), "--key", other),
+      /the key of this installation does not fit/,
+    );
   });
 
   test("a drill fails when a snapshot that claims to be replicated does not come back, and says which", async () => {
@@ -204,7 +207,9 @@ suite("a machine is lost", { timeout: 900_000 }, () => {
     const trace = data("trace");
     const env = { ...process.env, CAISSON_FAULT_PLAN: plan, CAISSON_FAULT_TRACE: trace };
     const run = (directory: string) =>
-      promisify(execFile)(process.execPath, [CLI, "restore", "--from", from(), "--key", keyFile, "--data", directory], { env });
+      promisify(execFile)(process.execPath, [CLI, "restore", "--from", from(), "--key", keyFile, "--data", directory], {
+        env,
+      });
     await writeFile(plan, "");
     await server.kill();
     await run(data("traced"));

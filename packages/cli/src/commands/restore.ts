@@ -66,7 +66,9 @@ interface DrillReport extends Report {
 export function addRestoreCommands(program: Command): void {
   const restore = program
     .command("restore")
-    .description("Make a data directory of a backup in the snapshot store, on an empty machine, and take the store over")
+    .description(
+      "Make a data directory of a backup in the snapshot store, on an empty machine, and take the store over",
+    )
     .requiredOption("--data <directory>", "the new data directory: absent or empty")
     .option("--fetch", "also fetch every snapshot at the first start, not only those that are used")
     .action(
@@ -76,7 +78,9 @@ export function addRestoreCommands(program: Command): void {
         showRestored(context, report);
         const { output } = context;
         if (report.areSettingsChanged)
-          output.note("The settings name the store where it is now; the former ones are beside them, in caisson.toml.former");
+          output.note(
+            "The settings name the store where it is now; the former ones are beside them, in caisson.toml.former",
+          );
         if (report.hadDatabase)
           output.warn(
             `the rows were in PostgreSQL and are in SQLite here. Set "database" in ${flags.data}/caisson.toml to a new, empty database and run \`caisson database copy --data ${flags.data}\`, or remove the setting`,
@@ -98,7 +102,9 @@ export function addRestoreCommands(program: Command): void {
 
   const drill = program
     .command("drill")
-    .description("Rehearse a restore without touching the store or its server, and print what would come back, and when")
+    .description(
+      "Rehearse a restore without touching the store or its server, and print what would come back, and when",
+    )
     .option("--sample <n>", "how many snapshots to fetch and compare, or all", "10")
     .action(
       run(async (context, flags: DrillFlags) => {
@@ -110,7 +116,10 @@ export function addRestoreCommands(program: Command): void {
     );
   addStoreOptions(drill);
   addExamples(drill, [
-    ["caisson drill --from file:///mnt/far --key caisson.key", "Every week; the exit code is 1 when something did not come back"],
+    [
+      "caisson drill --from file:///mnt/far --key caisson.key",
+      "Every week; the exit code is 1 when something did not come back",
+    ],
     ["caisson drill --from file:///mnt/far --key caisson.key --sample all", "Read everything"],
   ]);
 }
@@ -120,7 +129,10 @@ function addStoreOptions(command: Command): void {
     .requiredOption("--from <url>", "the store: s3://BUCKET/PREFIX or file:///DIRECTORY")
     .requiredOption("--key <file>", "what `caisson keys export` printed")
     .option("--backup <id>", "which backup (default: the newest that is whole)")
-    .option("--nodes-lost", "machines that had joined as nodes are gone too: what they had replicated becomes this machine's")
+    .option(
+      "--nodes-lost",
+      "machines that had joined as nodes are gone too: what they had replicated becomes this machine's",
+    )
     .option("--endpoint <url>", "of an S3 service that is not Amazon's")
     .option("--s3-region <name>", "region of the S3 service")
     .option("--path-style", "the bucket stands in the path")
@@ -136,9 +148,13 @@ function showRestored({ output }: Context, report: Report): void {
   );
   for (const disk of disks) output.note(lineOf(disk));
   for (const { id, address } of keptNodes)
-    output.note(`node ${id} at ${address} keeps what it has, and is asked when the server starts (--nodes-lost: it is gone too)`);
+    output.note(
+      `node ${id} at ${address} keeps what it has, and is asked when the server starts (--nodes-lost: it is gone too)`,
+    );
   if (unknownSnapshots > 0)
-    output.note(`${unknownSnapshots} snapshots in the store are newer than the backup, or of an installation before: they stay there, without rows`);
+    output.note(
+      `${unknownSnapshots} snapshots in the store are newer than the backup, or of an installation before: they stay there, without rows`,
+    );
 }
 
 function lineOf({ kind, slug, organization, outcome, snapshot, atMs }: RestoredDisk): string {
@@ -152,12 +168,16 @@ function lineOf({ kind, slug, organization, outcome, snapshot, atMs }: RestoredD
 
 function showDrill({ output }: Context, report: DrillReport): void {
   const { snapshots, rpo, rto } = report;
-  const volumes = rpo.oldestVolumeMs === null ? "" : `, of the volume that comes back oldest ${formatSpan(rpo.oldestVolumeMs)}`;
+  const volumes =
+    rpo.oldestVolumeMs === null ? "" : `, of the volume that comes back oldest ${formatSpan(rpo.oldestVolumeMs)}`;
   const all = rto.allMs === null ? "not known: no snapshot was fetched" : formatSpan(rto.allMs);
   output.fields(
     [
       ["BACKUP", report.backupId],
-      ["SNAPSHOTS", `${snapshots.fetched} of ${snapshots.count} fetched and compared, ${formatSize(snapshots.fetchedBytes)}`],
+      [
+        "SNAPSHOTS",
+        `${snapshots.fetched} of ${snapshots.count} fetched and compared, ${formatSize(snapshots.fetchedBytes)}`,
+      ],
       ["RPO", `${formatSpan(rpo.rowsMs)} of the rows${volumes}`],
       ["RTO", `${formatSpan(rto.rowsMs)} until the rows are there, ${all} with all snapshots, by what was measured`],
     ],
@@ -173,14 +193,22 @@ function requireWhole({ isWhole, damaged, disks, skipped }: DrillReport): void {
     ...damaged.map(({ slug, organization, problem }) => `${slug} of ${organization}: ${problem}`),
     ...disks
       .filter(({ outcome }) => outcome === "purged")
-      .map(({ slug, organization }) => `${slug} of ${organization}: the backup says that it is replicated, and the store does not have it`),
+      .map(
+        ({ slug, organization }) =>
+          `${slug} of ${organization}: the backup says that it is replicated, and the store does not have it`,
+      ),
   ];
-  const hint = "What was purged since the backup is expected: make a new one (`caisson backup create`) and rehearse again. Nothing was changed.";
+  const hint =
+    "What was purged since the backup is expected: make a new one (`caisson backup create`) and rehearse again. Nothing was changed.";
   throw new CliError("NOT_WHOLE", EXIT.failure, problems.join("\n"), hint);
 }
 
 /** The server's own program does it; its last line says what was wrong. */
-function runServer<T extends object>(command: "restore" | "drill", flags: StoreFlags, more: readonly string[]): Promise<T> {
+function runServer<T extends object>(
+  command: "restore" | "drill",
+  flags: StoreFlags,
+  more: readonly string[],
+): Promise<T> {
   const { from, key, backup, nodesLost, endpoint, s3Region, pathStyle, ca } = flags;
   const option = (name: string, value: string | undefined) => (value === undefined ? [] : [name, value]);
   const args = [

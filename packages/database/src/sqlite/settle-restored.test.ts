@@ -85,10 +85,12 @@ suite("rows of a backup on another machine", () => {
     assert.deepEqual(volume?.baseSnapshot, { id: newer.id, slug: "newer" });
     for (const { id } of [newest, gone, purged]) assert.equal(await store.disks.get(id), null);
     const told = async (id: string) => (await store.events.list(organizationId, id, 1))[0]?.verb;
-    assert.deepEqual(
-      await Promise.all([kept, newest, gone, purged].map(({ id }) => told(id))),
-      ["volume-restore-from-snapshot", "snapshot-lost", "volume-lost", "snapshot-purged"],
-    );
+    assert.deepEqual(await Promise.all([kept, newest, gone, purged].map(({ id }) => told(id))), [
+      "volume-restore-from-snapshot",
+      "snapshot-lost",
+      "volume-lost",
+      "snapshot-purged",
+    ]);
     const { id: nodeId, generation } = await store.nodes.begin(sampleNode(), 60_000);
     await make("gone", { owner: { nodeId, generation } });
     const query = { organizationId, kind: "volume", isDeleted: false, limit: 10, search: "gone" } as const;
@@ -121,9 +123,15 @@ suite("rows of a backup on another machine", () => {
     assert.equal(settled.endedSandboxes, 1);
     assert.deepEqual(settled.keptNodes, [{ id: "nod_other", address: "other:1" }]);
     const { status, stopReason, stoppedAtMs } = (await store.sandboxes.get(organizationId, mine.id)) ?? {};
-    assert.deepEqual({ status, stopReason, stoppedAtMs }, { status: "stopped", stopReason: "node-lost", stoppedAtMs: AT_MS });
+    assert.deepEqual(
+      { status, stopReason, stoppedAtMs },
+      { status: "stopped", stopReason: "node-lost", stoppedAtMs: AT_MS },
+    );
     assert.equal((await store.sandboxes.get(organizationId, theirs.id))?.status, "running");
-    assert.deepEqual([await store.sandboxes.holders(volume.id), (await store.sandboxes.holders(elsewhere.id)).length], [[], 1]);
+    assert.deepEqual(
+      [await store.sandboxes.holders(volume.id), (await store.sandboxes.holders(elsewhere.id)).length],
+      [[], 1],
+    );
     assert.ok((await store.disks.get(elsewhere.id)) !== null, "what other machines have is there");
     assert.deepEqual((await store.nodes.get(SAMPLE_OWNER.nodeId))?.reserved, { places: 0, memoryMib: 0 });
     const again = await store.nodes.begin(sampleNode(), 60_000);

@@ -75,10 +75,7 @@ function endSandboxes(connection: Connection, lostIds: string, { atMs, backupId 
     lostIds,
   ))
     tell(connection, String(organization_id), "sandbox-end", String(id), { reason: "node-lost", backup: backupId });
-  connection.run(
-    `DELETE FROM holds WHERE sandbox_id IN (SELECT id FROM sandboxes WHERE ${condition})`,
-    lostIds,
-  );
+  connection.run(`DELETE FROM holds WHERE sandbox_id IN (SELECT id FROM sandboxes WHERE ${condition})`, lostIds);
   const count = connection.run(
     `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, 'node-lost'), stopped_at_ms = ? WHERE ${condition}`,
     atMs,

@@ -5,8 +5,8 @@ import type { RestoredDisk } from "@caisson/database";
 import { openObjectStore } from "@caisson/objects";
 import { type SnapshotStore, StoreDamageError, type StoredSnapshot } from "@caisson/snapshot-store";
 import { openForReading } from "./claim-store.ts";
-import { RestoreTarget } from "./restore-target.ts";
 import { type RestoreOptions, restoreRows, type SettledRows } from "./restore.ts";
+import { RestoreTarget } from "./restore-target.ts";
 
 export interface DrillOptions extends Pick<RestoreOptions, "store" | "key" | "backupId" | "areNodesLost"> {
   /** How many snapshots are fetched; null: all. */
@@ -58,7 +58,9 @@ export async function drill(options: DrillOptions, signal: AbortSignal): Promise
     }
   }
   const fetchMs = performance.now() - fetchStartedMs;
-  const times = report.disks.flatMap(({ outcome, atMs }) => (outcome === "from-snapshot" && atMs !== null ? [atMs] : []));
+  const times = report.disks.flatMap(({ outcome, atMs }) =>
+    outcome === "from-snapshot" && atMs !== null ? [atMs] : [],
+  );
   const nowMs = Date.now();
   return {
     ...report,

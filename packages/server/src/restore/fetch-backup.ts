@@ -1,8 +1,8 @@
 import { open, rm } from "node:fs/promises";
-import { type BackupManifest, CHUNK_BYTES, type SnapshotStore, StoreDamageError } from "@caisson/snapshot-store";
 import { describeBackup } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import { type BackupManifest, CHUNK_BYTES, type SnapshotStore, StoreDamageError } from "@caisson/snapshot-store";
 
 /** A backup whose rows lie in a file now, each part of it verified. */
 export interface FetchedBackup {
@@ -56,7 +56,8 @@ async function fetchOne(
   }
   const { schemaVersion, rows } = describeBackup(path);
   const isSame = Object.entries(manifest.rows).every(([table, count]) => rows[table] === count);
-  if (!isSame || schemaVersion !== manifest.schemaVersion) throw new StoreDamageError(`Cannot use backup ${id}: its rows are not as many as its manifest says`);
+  if (!isSame || schemaVersion !== manifest.schemaVersion)
+    throw new StoreDamageError(`Cannot use backup ${id}: its rows are not as many as its manifest says`);
   return manifest;
 }
 

@@ -3,7 +3,9 @@ import { parse, stringify } from "smol-toml";
 import { SETTINGS } from "../app/backups/backup-files.ts";
 
 /** Where the store is, as the settings say it. */
-export type StoreAddressTable = Readonly<Record<"url" | "endpoint" | "region" | "path_style" | "ca", string | boolean | undefined>>;
+export type StoreAddressTable = Readonly<
+  Record<"url" | "endpoint" | "region" | "path_style" | "ca", string | boolean | undefined>
+>;
 
 export interface RestoredSettings {
   readonly text: string;

@@ -42,7 +42,12 @@ export class RestoredDisks {
     try {
       const value: unknown = JSON.parse(await readFile(path, "utf8"));
       if (!Value.Check(RestoredSchema, value)) throw new Error("it has not the form that Caisson writes");
-      return new RestoredDisks(directory, value.backup, new Map(Object.entries(value.volumes)), new Set(value.snapshots));
+      return new RestoredDisks(
+        directory,
+        value.backup,
+        new Map(Object.entries(value.volumes)),
+        new Set(value.snapshots),
+      );
     } catch (error) {
       if (hasErrorCode(error, "ENOENT")) return RestoredDisks.none(directory);
       const said = error instanceof Error ? error.message : String(error);

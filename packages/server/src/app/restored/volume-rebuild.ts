@@ -35,7 +35,9 @@ export async function rebuildIfRestored(app: AppContext, volume: Disk): Promise<
     }
     await app.store.events.record(auditEvent(null, "volume-rebuild", found, { slug, snapshotId }));
     await app.restored.settle(id);
-    await measureFully(app, found).catch((error: unknown) => app.logger.warn({ err: error, id }, "cannot measure a disk"));
+    await measureFully(app, found).catch((error: unknown) =>
+      app.logger.warn({ err: error, id }, "cannot measure a disk"),
+    );
     app.logger.info({ id, slug, snapshotId }, "a restored volume is there again");
   });
 }
