@@ -7,7 +7,7 @@ import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
 import { Backups } from "./backups.ts";
-import { damagedKey } from "./damaged-chunks.ts";
+import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
 import {
   decodeManifest,
   encodeManifest,
