@@ -265,6 +265,9 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
         await far.client.with({ volumes: { "/v": slug } }, (sandbox) => shell(sandbox, "sha256sum < /v/noise")),
         sum,
       );
+    const exported = await far.server.request("/api/v2/snapshots/keyed-1/export?raw=true");
+    assert.equal(exported.status, 200, "one that is exported comes back as well");
+    assert.ok((await exported.arrayBuffer()).byteLength > MIB);
     const mark = await far.client.with({ root: "system-1" }, (sandbox) => shell(sandbox, "cat /root/mark"));
     assert.equal(mark, "kept");
     const { id } = await far.client.rest<{ id: string }>("GET", "/api/v2/snapshots/data-1");
@@ -294,20 +297,26 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     assert.ok(path);
     const bytes = await readFile(join(all, path));
     await writeFile(join(all, path), bytes.subarray(0, -1));
-    const found = await far.client.rest<{ store: { state: string }; pool: { state: string } }>(
-      "POST",
-      "/api/v2/snapshots/data-1/verify",
-      {},
-    );
-    assert.deepEqual([found.store.state, found.pool.state], ["damaged", "unknown"]);
-    await assert.rejects(far.caisson("verify", "data-1"), /manifest is damaged/);
-    await writeFile(join(all, path), bytes);
-    const again = await far.client.rest<{ store: { state: string }; pool: { state: string } }>(
-      "POST",
-      "/api/v2/snapshots/data-1/verify",
-      {},
-    );
-    assert.deepEqual([again.store.state, again.pool.state], ["whole", "whole"], "also what came back from the store");
+    interface Verified {
+      readonly store: { readonly state: string };
+      readonly pool: { readonly state: string };
+      readonly renewed: boolean;
+    }
+    const verify = () => far.client.rest<Verified>("POST", "/api/v2/snapshots/data-1/verify", {});
+    const found = await verify();
+    assert.deepEqual([found.store.state, found.pool.state, found.renewed], ["damaged", "whole", true]);
+    await far.until("data-1", "replicated");
+    const again = await verify();
+    assert.deepEqual([again.store.state, again.pool.state, again.renewed], ["whole", "whole", false]);
+    await writeFile(join(all, path), bytes.subarray(0, -1));
+    await assert.rejects(far.caisson("verify", "data-1"), /manifest is damaged; it is uploaded again/);
+    await far.until("data-1", "replicated");
+    await rename(directory, away);
+    await assert.rejects(far.caisson("verify"), (error: Error & { code?: number; stdout?: string }) => {
+      assert.equal(error.code, 6);
+      return /data-1 +unknown +unknown/.test(error.stdout ?? "") && /second +unknown/.test(error.stdout ?? "");
+    });
+    await rename(away, directory);
     const [code] = await far.client.refused("POST", "/api/v2/snapshots/only-here/verify", {});
     assert.equal(code, "501 NOT_SUPPORTED");
   });

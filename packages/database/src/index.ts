@@ -2,7 +2,7 @@ export { keptPlaces } from "./choose-node.ts";
 export { type CopyReport, copyToPostgres } from "./postgres/copy/copy-to-postgres.ts";
 export type { Installation } from "./postgres/ownership.ts";
 export { checkPostgres, migratePostgres, openPostgresStore, type PostgresCheck } from "./postgres/postgres-store.ts";
-export { regionUnavailable } from "./refusals.ts";
+export { diskLost, isLost, nodeInUse, regionUnavailable } from "./refusals.ts";
 export { markCopied } from "./sqlite/copied.ts";
 export { type BackupDescription, describeBackup } from "./sqlite/describe-backup.ts";
 export { type RestoredDisk, type RestoredRows, settleRestored } from "./sqlite/settle-restored.ts";

@@ -6,6 +6,7 @@ import fc from "fast-check";
 import type { Disk, NewDisk, Store } from "../src/store.ts";
 import { backupConformance } from "./backup-conformance.ts";
 import { joiningConformance } from "./joining-conformance.ts";
+import { lossConformance } from "./loss-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { placementConformance } from "./placement-conformance.ts";
 import { replicationConformance } from "./replication-conformance.ts";
@@ -35,6 +36,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
   replicationConformance(name, open);
   backupConformance(name, open);
   joiningConformance(name, open);
+  lossConformance(name, open);
   placementConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;

@@ -135,6 +135,21 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       assert.equal(await told("snapshot-store", "snapshot-store-accept"), 1);
     });
 
+    test("a replicated snapshot waits for its upload again when it is told to", async () => {
+      const { id } = await make("one");
+      const renew = () => store.disks.renewReplication(id, 70, sampleEvent(id, "renew"));
+      assert.equal(await renew(), false);
+      await request(id, 1);
+      assert.equal(await renew(), false);
+      await store.disks.finishReplication(id, { ...result, imageDigest: "d" }, 5, sampleEvent(id, "done"));
+      assert.equal((await replicationOf(id))?.result?.imageDigest, "d");
+      assert.equal(await renew(), true);
+      const nothing = { atMs: null, result: null, error: null, attempts: 0 };
+      assert.deepEqual(await replicationOf(id), { state: "uploading", ...nothing, retryAtMs: 70 });
+      assert.equal(await told(id, "renew"), 1);
+      assert.deepEqual(await due(70), ["one"]);
+    });
+
     test("a volume is not replicated", async () => {
       const { id } = await make("volume", { kind: "volume", consistency: null });
       await assert.rejects(request(id, 1), notFound);

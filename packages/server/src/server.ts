@@ -11,9 +11,11 @@ import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { NodeDirectory } from "./app/nodes/node-directory.ts";
+import { forgetLostNodes } from "./app/nodes/node-loss.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
+import { SnapshotFetches } from "./app/replication/snapshot-fetches.ts";
 import { RestoredDisks } from "./app/restored/restored-disks.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
@@ -103,6 +105,7 @@ export async function startServer(
     replicator: new Replicator(),
     backups: new BackupWatch(directory),
     restored: await RestoredDisks.open(directory),
+    fetches: new SnapshotFetches(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,
@@ -112,6 +115,9 @@ export async function startServer(
   undo.defer(() => app.persistent.close());
   if (own !== null) undo.defer(await takeUpOwnNode(app, own));
   await expireRows(app).catch((error: unknown) => logger.error({ err: error }, "cannot forget old rows yet"));
+  await forgetLostNodes(app).catch((error: unknown) =>
+    logger.error({ err: error }, "cannot forget a node that is lost yet; it is tried again"),
+  );
   undo.defer(startRowJobs(app));
   const credentials = () => app.authority.controlCredentials();
   const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));

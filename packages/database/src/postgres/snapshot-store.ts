@@ -37,7 +37,7 @@ export function createSnapshotStoreRows(database: Database): SnapshotStoreRows {
         await writeEvent(queries, event);
         return queries.run(
           `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = $1, replication_detail = '{}'
-           WHERE replication_state = 'replicated'`,
+           WHERE replication_state = 'replicated' AND lost_at_ms IS NULL`,
           nowMs,
         );
       });

@@ -87,8 +87,8 @@ suite("rows of a backup on another machine", () => {
     const told = async (id: string) => (await store.events.list(organizationId, id, 1))[0]?.verb;
     assert.deepEqual(await Promise.all([kept, newest, gone, purged].map(({ id }) => told(id))), [
       "volume-restore-from-snapshot",
-      "snapshot-lost",
-      "volume-lost",
+      "snapshot-lose",
+      "volume-lose",
       "snapshot-purged",
     ]);
     const { id: nodeId, generation } = await store.nodes.begin(sampleNode(), 60_000);

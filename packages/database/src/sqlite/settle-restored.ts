@@ -156,7 +156,8 @@ function settleDisk(
   connection.run("DELETE FROM disks WHERE id = ?", id);
   if (row.state !== "ready") return null;
   const outcome = row.replication_state === "replicated" ? "purged" : "lost";
-  tell(connection, String(row.organization_id), `${common.kind}-${outcome}`, id, {
+  const verb = outcome === "lost" ? `${common.kind}-lose` : "snapshot-purged";
+  tell(connection, String(row.organization_id), verb, id, {
     slug: row.slug,
     backup: from.backupId,
   });

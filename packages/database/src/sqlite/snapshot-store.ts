@@ -36,7 +36,7 @@ export function createSnapshotStoreRows(connection: Connection): SnapshotStoreRo
         writeEvent(connection, event);
         return connection.run(
           `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = ?, replication_detail = '{}'
-           WHERE replication_state = 'replicated'`,
+           WHERE replication_state = 'replicated' AND lost_at_ms IS NULL`,
           nowMs,
         );
       });

@@ -13,6 +13,7 @@ import type { InstallationAuthority } from "./nodes/installation-authority.ts";
 import type { NodeDirectory } from "./nodes/node-directory.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Replicator } from "./replication/replicator.ts";
+import type { SnapshotFetches } from "./replication/snapshot-fetches.ts";
 import type { RestoredDisks } from "./restored/restored-disks.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 import type { SshAccesses } from "./ssh/ssh-accesses.ts";
@@ -40,6 +41,7 @@ export interface AppContext {
   readonly backups: BackupWatch;
   /** What a restore has left to be brought back. */
   readonly restored: RestoredDisks;
+  readonly fetches: SnapshotFetches;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

@@ -51,15 +51,16 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
       schema: {
         tags,
         summary:
-          "Read a replicated snapshot whole, in the snapshot store and in its pool, and tell what is damaged; nothing is mended",
+          "Read a replicated snapshot whole, in the snapshot store and in its pool, and tell what is damaged; a damaged copy is uploaded again from a whole image",
         params: IdParams,
         response: { 200: VerificationSchema, ...errors },
       },
     },
     async (request, reply) => {
       const signal = endWithClient(reply, "The client of a verification left");
-      const { readBytes: read, ...found } = await verifySnapshot(app, request.actor, request.params.id, signal);
-      return { ...found, read };
+      const found = await verifySnapshot(app, request.actor, request.params.id, signal);
+      const { readBytes: read, isRenewed: renewed, ...parts } = found;
+      return { ...parts, read, renewed };
     },
   );
   http.post(

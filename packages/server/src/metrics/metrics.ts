@@ -111,6 +111,11 @@ export class Metrics implements Disposable {
     "caisson_backup_age_seconds",
     "How old the newest whole backup of the rows in the snapshot store is; absent while none is known",
   );
+  readonly disksLost = this.#counter(
+    "caisson_disks_lost_total",
+    "Volumes and snapshots that were lost with a node that was forgotten",
+    ["kind"],
+  );
 
   readonly httpRequests = this.#counter(
     "caisson_http_requests_total",
@@ -143,6 +148,7 @@ export class Metrics implements Disposable {
     for (const reason of STOP_REASONS) this.sandboxesEnded.inc({ reason }, 0);
     for (const work of BACKGROUND_WORK) this.backgroundErrors.inc({ work }, 0);
     this.sandboxCreates.inc({ outcome: "ok" }, 0);
+    for (const kind of ["volume", "snapshot"]) this.disksLost.inc({ kind }, 0);
   }
 
   countEnd(reason: StopReason): void {

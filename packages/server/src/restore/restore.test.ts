@@ -7,7 +7,7 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { openSqliteStore, type Store } from "@caisson/database";
 import { sampleDisk, sampleEvent, sampleNode, sampleUsage } from "@caisson/database/testing";
 import { openObjectStore } from "@caisson/objects";
-import { CHUNK_BYTES, SnapshotStore } from "@caisson/snapshot-store";
+import { CHUNK_BYTES, type SnapshotHeader, SnapshotStore } from "@caisson/snapshot-store";
 import pino from "pino";
 import { backUp } from "../app/backups/backup-create.ts";
 import { BackupWatch } from "../app/backups/backup-watch.ts";
@@ -40,7 +40,8 @@ suite("an installation comes back from its store", () => {
   };
   const stored = async () => (await readdir(at("store"), { recursive: true })).sort();
   const backup = () => backUp(app, far, { isAutomatic: true }, SIGNAL);
-  const rehearse = (over: Partial<RestoreOptions> = {}) => drill({ ...options(""), sampleCount: null, ...over }, SIGNAL);
+  const rehearse = (over: Partial<RestoreOptions> = {}) =>
+    drill({ ...options(""), sampleCount: null, ...over }, SIGNAL);
 
   beforeEach(async () => {
     parent = await mkdtemp(join(tmpdir(), "caisson-restore-"));
@@ -70,7 +71,12 @@ suite("an installation comes back from its store", () => {
     const parentOf = { kind: "volume", id: volumeId, slug: "data" } as const;
     ({ id: snapshotId } = await make("data-1", { kind: "snapshot", consistency: "clean", parent: parentOf }));
     const image = randomBytes(2 * CHUNK_BYTES);
-    const result = await far.upload({ organizationId: ORGANIZATION.id, id: snapshotId }, headerFor(image), sourceOf(image), SIGNAL);
+    const result = await far.upload(
+      { organizationId: ORGANIZATION.id, id: snapshotId },
+      headerFor(image),
+      sourceOf(image),
+      SIGNAL,
+    );
     await store.disks.requestReplication(snapshotId, 1, null);
     await store.disks.finishReplication(snapshotId, result, 2, sampleEvent(snapshotId));
     const configPath = at("first/caisson.toml");
@@ -131,7 +137,10 @@ suite("an installation comes back from its store", () => {
     await backup();
     await mkdir(at("full"));
     await writeFile(at("full/mine"), "");
-    await assert.rejects(restore(options("full"), SIGNAL), { code: "INVALID_CONFIG", message: /it is not empty \(mine\)/ });
+    await assert.rejects(restore(options("full"), SIGNAL), {
+      code: "INVALID_CONFIG",
+      message: /it is not empty \(mine\)/,
+    });
     assert.deepEqual((await readdir(at("full"))).sort(), ["mine", "server.lock"]);
     await mkdir(at("cut/database"), { recursive: true });
     await writeFile(at("cut/restore.json"), "{}");
@@ -144,8 +153,13 @@ suite("an installation comes back from its store", () => {
 
   test("another key, an empty store, a store that is away and an unknown backup are refused, and leave an intent alone", async () => {
     await backup();
-    await assert.rejects(restore(options("a", { key: randomBytes(32) }), SIGNAL), /the key of this installation does not fit/);
-    await assert.rejects(restore(options("b", { backupId: "20000101T000000Z-00000000" }), SIGNAL), { code: "NOT_FOUND" });
+    await assert.rejects(
+      restore(options("a", { key: randomBytes(32) }), SIGNAL),
+      /the key of this installation does not fit/,
+    );
+    await assert.rejects(restore(options("b", { backupId: "20000101T000000Z-00000000" }), SIGNAL), {
+      code: "NOT_FOUND",
+    });
     await rename(at("store"), at("away"));
     await assert.rejects(restore(options("c"), SIGNAL), /directory is not there/);
     await mkdir(at("store"));
@@ -162,8 +176,14 @@ suite("an installation comes back from its store", () => {
     const path = at(`store/backups/${newer.id}`);
     await writeFile(path, (await readFile(path)).subarray(0, -1));
     const report = await rehearse();
-    assert.deepEqual([report.backupId, report.skipped.map(({ id }) => id), report.isWhole], [older.id, [newer.id], false]);
-    await assert.rejects(restore(options("x", { backupId: newer.id }), SIGNAL), /No backup in the snapshot store is whole/);
+    assert.deepEqual(
+      [report.backupId, report.skipped.map(({ id }) => id), report.isWhole],
+      [older.id, [newer.id], false],
+    );
+    await assert.rejects(
+      restore(options("x", { backupId: newer.id }), SIGNAL),
+      /No backup in the snapshot store is whole/,
+    );
   });
 
   test("a drill fetches every snapshot, changes nothing, leaves nothing, and the server goes on", async () => {
@@ -196,7 +216,10 @@ suite("an installation comes back from its store", () => {
     await rm(join(at("store"), "manifests"), { recursive: true });
     const purged = await rehearse();
     assert.equal(purged.isWhole, false);
-    assert.deepEqual(purged.disks.map(({ outcome }) => outcome), ["purged", "lost", "lost"]);
+    assert.deepEqual(
+      purged.disks.map(({ outcome }) => outcome),
+      ["purged", "lost", "lost"],
+    );
   });
 });
 
@@ -205,10 +228,11 @@ const NOTHING = { endpoint: undefined, region: undefined, path_style: undefined,
 function headerFor(image: Buffer) {
   return {
     ...{ sizeBytes: image.length, dataBytes: image.length, slug: "data-1", labels: {}, isBootable: false },
-    fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: image.length },
-    ...{ consistency: "clean", createdAt: "2026-11-27T12:00:00Z", parent: null },
+    fileSystem: { type: "ext4" as const, uuid: "0".repeat(32), sizeBytes: image.length },
+    consistency: "clean" as const,
+    ...{ createdAt: "2026-11-27T12:00:00Z", parent: null },
     origin: { snapshotId: "snp_1", region: "ord", volume: null, baseSnapshot: null },
-  } as const;
+  } satisfies Omit<SnapshotHeader, "chunkBytes">;
 }
 
 function sourceOf(image: Buffer) {

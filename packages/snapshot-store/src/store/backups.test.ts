@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES } from "../chunk.ts";
 import { Backups } from "./backups.ts";
+import { CountedChunks } from "./counted-chunks.ts";
 import { OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
 
@@ -23,7 +24,7 @@ suite("backups", () => {
     const store = Object.assign(Object.create(objects) as ObjectStore, bound(objects), over);
     const keys = new OrganizationKeys(store, installationKey);
     return new Backups({
-      ...{ objects: store, pacer: new Pacer(null), graceMs: HOUR_MS },
+      ...{ objects: store, pacer: new Pacer(null), counted: new CountedChunks(), graceMs: HOUR_MS },
       keys: async () => keys,
       requireOwn: async () => undefined,
     });

@@ -7,6 +7,7 @@ import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
 import { Backups } from "./backups.ts";
+import { CountedChunks } from "./counted-chunks.ts";
 import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
 import {
   decodeManifest,
@@ -35,7 +36,7 @@ export interface SnapshotStoreOptions {
   readonly place: string;
   /** What uploads may send together; null: as much as there is. */
   readonly bytesPerSecond: number | null;
-  /** How long a chunk that no snapshot needs any more stays at least. Uploads that take longer than half of it begin again. */
+  /** How long a chunk that no snapshot needs any more stays at least. */
   readonly graceMs: number;
 }
 
@@ -49,7 +50,7 @@ export interface StoredSnapshot {
 export interface Verification {
   /** Of the snapshot in the store, as a sentence for people; null: it is whole. */
   readonly storedProblem: string | null;
-  /** `damaged`: it is not what was stored. `unknown`: none was given, or the manifest cannot be read that would tell. */
+  /** `damaged`: it is not what was stored. `unknown`: none was given, or nothing tells what it should be. */
   readonly imageState: "whole" | "damaged" | "unknown";
   readonly readBytes: number;
 }
@@ -94,6 +95,7 @@ export class SnapshotStore implements AsyncDisposable {
   readonly #pacer: Pacer;
   readonly #graceMs: number;
   #opened: Promise<OpenedStore> | null = null;
+  readonly #counted = new CountedChunks();
 
   constructor(options: SnapshotStoreOptions) {
     const { objects, graceMs } = options;
@@ -102,7 +104,7 @@ export class SnapshotStore implements AsyncDisposable {
     this.#pacer = new Pacer(options.bytesPerSecond);
     this.#graceMs = graceMs;
     this.backups = new Backups({
-      ...{ objects, pacer: this.#pacer, graceMs },
+      ...{ objects, pacer: this.#pacer, counted: this.#counted, graceMs },
       keys: async () => (await this.#open()).keys,
       requireOwn: async (signal) => (await this.#open()).ownership.requireOwn(signal),
     });
@@ -119,21 +121,18 @@ export class SnapshotStore implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<Upload> {
     const { organizationId } = snapshot;
-    const startedMs = performance.now();
     requireFit(snapshot, chunkCount(Math.min(header.dataBytes ?? image.sizeBytes, image.sizeBytes), CHUNK_BYTES));
     const { keys, ownership } = await this.#open();
     await step("snapshot-upload.owner", () => ownership.requireOwn(signal));
     const key = await step("snapshot-upload.key", () => keys.forWriting(organizationId, signal));
     const target = { objects: this.#objects, organizationId, key, pacer: this.#pacer };
+    // From before the list on, so that no sweep deletes in between what it shows.
+    using counted = this.#counted.countOn(organizationId);
     const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
     const fit = (count: number) => requireFit(snapshot, count);
-    const { chunks, imageDigest, readBytes, sentBytes } = await storeChunks(target, image, usable, fit, signal);
+    const stored = await storeChunks(target, image, usable, { names: counted.names, requireFit: fit }, signal);
+    const { chunks, imageDigest, readBytes, sentBytes } = stored;
     await step("snapshot-upload.confirm", () => requireStored(target, chunks, signal));
-    if (performance.now() - startedMs > this.#graceMs / 2)
-      throw new CaissonError(
-        "SNAPSHOT_STORE_UNAVAILABLE",
-        `The upload of ${snapshot.id} to the snapshot store took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
-      );
     const manifest = manifestKey(snapshot);
     const bytes = await encodeManifest(key, manifest, {
       header: { ...header, chunkBytes: CHUNK_BYTES },
@@ -145,8 +144,8 @@ export class SnapshotStore implements AsyncDisposable {
     // Somebody may have given the store to another server since.
     await ownership.requireOwn(signal);
     await step("snapshot-upload.manifest", () => this.#objects.put(manifest, bytes, signal));
-    const stored = await this.#objects.get(manifest, MANIFEST_BYTES_MAX, signal);
-    if (stored === null || !stored.equals(bytes))
+    const read = await this.#objects.get(manifest, MANIFEST_BYTES_MAX, signal);
+    if (read === null || !read.equals(bytes))
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
         `The snapshot store does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
@@ -213,14 +212,19 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   /**
-   * Reads all of a snapshot in the store, and all of its image where one is given, and tells what is wrong with each; it mends nothing. It reads no faster than uploads may send. Throws only when the store, or the image,
+   * Reads all of a snapshot in the store, and all of its image where one is given, and tells what is wrong with each; it mends nothing. `knownDigest`: of the image, for a manifest that does not tell. It reads no faster than uploads may send. Throws only when the store, or the image,
    * cannot be read.
    */
-  async verify(snapshot: StoredSnapshot, image: SourceImage | null, signal: AbortSignal): Promise<Verification> {
+  async verify(
+    snapshot: StoredSnapshot,
+    image: SourceImage | null,
+    knownDigest: string | null,
+    signal: AbortSignal,
+  ): Promise<Verification> {
     let storedProblem: string | null = null;
     let imageState: Verification["imageState"] = "unknown";
     let readBytes = 0;
-    let storedDigest: string | null = null;
+    let storedDigest = knownDigest;
     try {
       const stored = await this.open(snapshot, signal);
       storedDigest = stored.imageDigest;
@@ -258,7 +262,8 @@ export class SnapshotStore implements AsyncDisposable {
     await this.requireUsable(signal);
     const [objects, graceMs] = [this.#objects, this.#graceMs];
     const manifests = () => this.#manifests(organizationId, signal);
-    return sweep({ objects, organizationId, manifests, graceMs, now, signal });
+    const isCounted = this.#counted.under(organizationId);
+    return sweep({ objects, organizationId, manifests, isCounted, graceMs, now, signal });
   }
 
   /** Throws what keeps this server from using the store: it is away, lost its key, or is refused. */

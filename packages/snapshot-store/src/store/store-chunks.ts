@@ -23,7 +23,7 @@ export interface ChunkTarget {
 }
 
 /** The chunks that an upload which begins now may count on, by their id. */
-export type UsableChunks = Map<string, StoredChunk | Promise<StoredChunk>>;
+export type UsableChunks = ReadonlyMap<string, StoredChunk>;
 
 export interface StoredChunks {
   /** In order of their index. */
@@ -41,7 +41,7 @@ export async function listUsableChunks(
 ): Promise<UsableChunks> {
   const condemned = await Condemned.read(objects, organizationId, signal);
   const damaged = await listDamagedChunks(objects, organizationId, signal);
-  const usable: UsableChunks = new Map();
+  const usable = new Map<string, StoredChunk>();
   for await (const object of objects.list(chunkDirectory(organizationId, key.id), signal)) {
     const name = chunkName(object.key);
     const said = parseChunkName(name);
@@ -52,20 +52,31 @@ export async function listUsableChunks(
   return usable;
 }
 
-/** Sends the chunks of an image that are not usable. `requireFit` is called with how many there are so far. Whatever cuts it off leaves chunks, which the next try counts on. */
+/** What an upload tells of its progress. */
+export interface UploadProgress {
+  /** Names of the chunks that it counts on: those that it may, and those that it stores, before they are sent. */
+  readonly names: Set<string>;
+  /** Called with how many chunks there are so far. */
+  requireFit(count: number): void;
+}
+
+/** Sends the chunks of an image that are not usable. Whatever cuts it off leaves chunks, which the next try counts on. */
 export async function storeChunks(
   { objects, organizationId, key, pacer }: ChunkTarget,
   image: SourceImage,
   usable: UsableChunks,
-  requireFit: (count: number) => void,
+  { names, requireFit }: UploadProgress,
   signal: AbortSignal,
 ): Promise<StoredChunks> {
+  for (const { name } of usable.values()) names.add(name);
+  const known = new Map<string, StoredChunk | Promise<StoredChunk>>(usable);
   const directory = chunkDirectory(organizationId, key.id);
   const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);
   const chunks: ManifestChunk[] = [];
   let [readBytes, sentBytes] = [0, 0];
   const put = async (id: string, bytes: Uint8Array): Promise<StoredChunk> => {
     const { name, object } = await packChunk(key, id, bytes);
+    names.add(name);
     await pacer.pass(object.length, signal);
     await objects.put(chunkKey(directory, name), object, signal);
     sentBytes += object.length;
@@ -75,9 +86,9 @@ export async function storeChunks(
     signal.throwIfAborted();
     const hash = sha256(bytes);
     const id = key.chunkId(hash);
-    const stored = usable.get(id) ?? put(id, bytes);
+    const stored = known.get(id) ?? put(id, bytes);
     // The same chunk further on in the image waits for this one.
-    usable.set(id, stored);
+    known.set(id, stored);
     readBytes += bytes.length;
     return { index, sha256: hash.toString("hex"), ...(await stored) };
   };

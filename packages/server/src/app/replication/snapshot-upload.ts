@@ -21,9 +21,9 @@ export async function uploadSnapshot(
 ): Promise<void> {
   const { id, slug, organizationId } = snapshot;
   const there = await step("snapshot-upload.find", () => snapshotStore.find({ organizationId, id }, signal));
-  const { imageDigest, ...result } = there ?? (await uploadImage(app, snapshotStore, snapshot, signal));
+  const result = there ?? (await uploadImage(app, snapshotStore, snapshot, signal));
   await app.locks.run(id, async () => {
-    const event = auditEvent(null, "snapshot-replicated", snapshot, { slug, imageDigest, ...result });
+    const event = auditEvent(null, "snapshot-replicated", snapshot, { slug, ...result });
     try {
       await step("snapshot-upload.commit", () => app.store.disks.finishReplication(id, result, Date.now(), event));
     } catch (error) {
@@ -46,5 +46,5 @@ async function uploadImage(
   const { id, organizationId, region } = snapshot;
   await using image = await app.nodes.of(snapshot).node.exportDisk({ region, id });
   const header = headerOf(snapshot, image.sizeBytes, image.fileSystem);
-  return snapshotStore.upload({ organizationId, id }, header, image, signal);
+  return await snapshotStore.upload({ organizationId, id }, header, image, signal);
 }

@@ -9,9 +9,13 @@ import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 
 /**
  * Makes the image of a volume that a restore has brought back without one, of its newest snapshot, before it is used; otherwise does nothing. The snapshot is fetched and verified first, then cloned under the volume's id, and
- * only then the volume counts as there; whatever cuts this off, the next use goes on. Uses that come together wait for one making. The caller does not hold the volume's lock.
+ * only then the volume counts as there; whatever cuts this off, the next use goes on. Uses that come together wait for one making. The caller does not hold the volume's lock; the fetch ends with `signal` when nobody else waits for it.
  */
-export async function rebuildIfRestored(app: AppContext, volume: Disk): Promise<void> {
+export async function rebuildIfRestored(
+  app: AppContext,
+  volume: Disk,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<void> {
   const { id, region, slug } = volume;
   if (app.restored.snapshotOf(id) === null) return;
   await app.locks.run(id, async () => {
@@ -28,7 +32,7 @@ export async function rebuildIfRestored(app: AppContext, volume: Disk): Promise<
           "SNAPSHOT_NOT_FOUND",
           `Cannot bring volume ${JSON.stringify(slug)} back: the snapshot ${snapshotId} that it was restored from has been deleted. Restore that, or delete the volume`,
         );
-      await fetchIfLost(app, snapshot);
+      await fetchIfLost(app, snapshot, signal);
       const source = { imageId: snapshotId, sizeBytes: snapshot.capacityBytes };
       const disk = { region, id, sizeBytes: found.capacityBytes, source, inodes: null };
       await step("volume-rebuild.image", () => withRoom(app, at, region, () => at.node.createDisk(disk)));
@@ -49,9 +53,9 @@ export async function rebuildRestored(app: AppContext, signal: AbortSignal): Pro
     if (signal.aborted) return;
     try {
       const disk = await app.store.disks.get(id);
-      if (disk?.kind === "volume") await rebuildIfRestored(app, disk);
+      if (disk?.kind === "volume") await rebuildIfRestored(app, disk, signal);
       else {
-        if (disk?.state === "ready") await fetchIfLost(app, disk);
+        if (disk?.state === "ready") await fetchIfLost(app, disk, signal);
         await app.restored.settle(id);
       }
     } catch (error) {

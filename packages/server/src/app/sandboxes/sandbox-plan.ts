@@ -6,6 +6,7 @@ import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
 import { rebuildIfRestored } from "../restored/volume-rebuild.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 
@@ -37,10 +38,11 @@ export async function planSandbox(
   actor: Actor,
   config: SandboxConfig,
   hostRegion: string | null,
+  signal: AbortSignal,
 ): Promise<SandboxPlan> {
   refuseUnsupported(config);
   const rootName = config.root ?? DEFAULT_BASE_IMAGE;
-  const root = rootName.startsWith("builtin:") ? null : await requireRoot(app, actor, rootName);
+  const wantedRoot = rootName.startsWith("builtin:") ? null : await requireRoot(app, actor, rootName);
   const volumes: { record: Disk; path: string; isReadOnly: boolean }[] = [];
   for (const mount of config.volumes) {
     volumes.push({
@@ -50,11 +52,15 @@ export async function planSandbox(
     });
   }
 
+  // A root whose node was forgotten comes back where the volumes are.
+  const [volume] = volumes;
+  const near = volume === undefined ? null : app.nodes.find(volume.record);
+  const root = wantedRoot === null ? null : await rehomeIfLost(app, wantedRoot, near);
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
   const at = await chooseNode(app, used, region);
-  for (const disk of used) if (disk.kind === "volume") await rebuildIfRestored(app, disk);
+  for (const disk of used) if (disk.kind === "volume") await rebuildIfRestored(app, disk, signal);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
@@ -63,7 +69,7 @@ export async function planSandbox(
     requireBaseImage(at, region, rootName);
     return { ...base, root: { kind: "base", name: rootName } };
   }
-  if (root.kind === "snapshot") await fetchIfLost(app, root);
+  if (root.kind === "snapshot") await fetchIfLost(app, root, signal);
   if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,

@@ -20,6 +20,7 @@ import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
 import { requireBaseImage } from "./base-image.ts";
 
 export interface CreateVolumeInput {
@@ -52,13 +53,14 @@ interface Source {
  * its event, which is the acknowledgement: nothing that it promises can be missing.
  *
  * A failure first turns the row to `purging`, which frees the slug and rules out that the commit happened after all, then deletes the image, then
- * forgets the row. A crash leaves the row in one of the two states, and the next start does the same.
+ * forgets the row. `signal`: the client has left, so that nobody waits for a snapshot that is being fetched; what was begun goes on. A crash leaves the row in one of the two states, and the next start does the same.
  */
 export async function createVolume(
   app: AppContext,
   actor: Actor,
   input: CreateVolumeInput,
   idempotencyKey?: string,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   await requireRegion(app, input.region);
@@ -66,7 +68,7 @@ export async function createVolume(
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
-  const source = input.from == null ? null : await findSource(app, actor, { region, from: input.from });
+  const source = input.from == null ? null : await findSource(app, actor, { region, from: input.from, signal });
   if (source !== null && capacityBytes < source.sizeBytes) {
     throw new CaissonError(
       "INVALID_CAPACITY",
@@ -117,7 +119,7 @@ export async function createVolume(
             at().node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
           ),
         async undo() {
-          await at().node.deleteDisk(disk);
+          if (!app.nodes.isLost(placedOwner(volume.id, placed.owner).nodeId)) await at().node.deleteDisk(disk);
         },
       }),
     ],
@@ -195,7 +197,7 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 async function findSource(
   app: AppContext,
   actor: Actor,
-  { region, from }: { readonly region: string; readonly from: string },
+  { region, from, signal }: { readonly region: string; readonly from: string; readonly signal: AbortSignal },
 ): Promise<Source> {
   if (from.startsWith("builtin:")) {
     const chosen = await pickNode(app, region);
@@ -211,20 +213,21 @@ async function findSource(
       usage: NO_USAGE,
     };
   }
-  const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
-  if (snapshot === null)
+  const found = await app.store.disks.find(actor.organization.id, "snapshot", from);
+  if (found === null)
     throw new CaissonError(
       "SNAPSHOT_NOT_FOUND",
       `There is no snapshot ${JSON.stringify(from.slice(0, 64))} to create from`,
     );
-  if (snapshot.region !== region) {
+  if (found.region !== region) {
     throw new CaissonError(
       "REGION_MISMATCH",
-      `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region}: create the volume in ${snapshot.region}`,
+      `The snapshot ${JSON.stringify(found.slug)} is in region ${found.region}, the volume would be in ${region}: create the volume in ${found.region}`,
     );
   }
+  const snapshot = await rehomeIfLost(app, found);
   const at = app.nodes.of(snapshot);
-  await fetchIfLost(app, snapshot);
+  await fetchIfLost(app, snapshot, signal);
   const reference = { id: snapshot.id, slug: snapshot.slug };
   return {
     at,
