@@ -1,3 +1,4 @@
+import { CaissonError } from "@caisson/model";
 import type { ListedBackup } from "@caisson/snapshot-store";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
@@ -17,13 +18,20 @@ export interface BackupOverview {
   readonly backups: readonly ListedBackup[];
 }
 
-/** What backups the store has, and how the last one went. Throws `FORBIDDEN`, and `NOT_SUPPORTED` without a store. */
+/** What backups the store has, and how the last one went. A store that is away is a problem that is told, and no failure. Throws `FORBIDDEN`, and `NOT_SUPPORTED` without a store. */
 export async function listBackups(app: AppContext, actor: Actor): Promise<BackupOverview> {
   requireAdmin(actor, "see the backups");
-  const backups = await requireSnapshotStore(app).backups.list(AbortSignal.timeout(LIST_MS));
+  const store = requireSnapshotStore(app);
   const everyMs = app.config.snapshotStore?.backupEveryMs ?? null;
   const { failure } = app.backups;
-  return { everyMs, failure, problem: problemOf(backups[0]?.atMs ?? null, everyMs, Date.now()), backups };
+  try {
+    const backups = await store.backups.list(AbortSignal.timeout(LIST_MS));
+    return { everyMs, failure, problem: problemOf(backups[0]?.atMs ?? null, everyMs, Date.now()), backups };
+  } catch (error) {
+    app.logger.warn({ err: error }, "cannot list the backups");
+    const said = error instanceof CaissonError ? error.message : "the snapshot store does not answer";
+    return { everyMs, failure, problem: `nobody knows how old the newest backup is: ${said}`, backups: [] };
+  }
 }
 
 /** Which sentence says that the newest backup is too old: one may be missed, two may not. */
