@@ -61,6 +61,11 @@ export async function retireSqlite(dataDirectory: string): Promise<void> {
   if (await isThere(path)) await step("installation.retire-sqlite", () => markCopied(path));
 }
 
+/** The rows in an SQLite file that no server uses. The caller closes it. */
+export function openRows(sqlitePath: string): Store {
+  return openSqliteStore(sqlitePath);
+}
+
 /** Whether there is an SQLite file that a server has used. */
 export async function hasRows(sqlitePath: string): Promise<boolean> {
   if (!(await isThere(sqlitePath))) return false;

@@ -1,6 +1,6 @@
-import { openObjectStore } from "@caisson/objects";
 import { parseBackupId } from "@caisson/snapshot-store";
 import { problemOf } from "../app/backups/backup-list.ts";
+import { openStoredObjects } from "../snapshot-store/open-snapshot-store.ts";
 import type { SnapshotStoreConfig } from "../snapshot-store/snapshot-store-config.ts";
 import { type Check, ok, warning } from "./check.ts";
 
@@ -10,7 +10,7 @@ const LOOK_MS = 10_000;
 /** Looks at how old the newest backup in the snapshot store is. Sandboxes run without one, so that nothing here is worse than a warning. */
 export async function checkBackups(config: SnapshotStoreConfig): Promise<Check> {
   try {
-    await using objects = await openObjectStore(config);
+    await using objects = await openStoredObjects(config);
     const signal = AbortSignal.timeout(LOOK_MS);
     const keys = await Array.fromAsync(objects.list("backups/", signal), ({ key }) => key.slice("backups/".length));
     const times = keys.flatMap((id) => parseBackupId(id)?.atMs ?? []);

@@ -1,6 +1,6 @@
-import { openSqliteStore } from "@caisson/database";
 import type { ObjectStore } from "@caisson/objects";
 import { SnapshotStore, type StoreMemory } from "@caisson/snapshot-store";
+import { openRows } from "../database/open-store.ts";
 import { placeOf } from "../snapshot-store/open-snapshot-store.ts";
 
 /** What is read has no need of it: nothing is swept or uploaded. */
@@ -43,7 +43,7 @@ export async function claimStore(
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const rows = openSqliteStore(claim.rowsPath);
+  const rows = openRows(claim.rowsPath);
   try {
     const { objects, key, dataDirectory } = claim;
     const memory = rows.snapshotStore;

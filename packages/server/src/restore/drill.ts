@@ -2,8 +2,8 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RestoredDisk } from "@caisson/database";
-import { openObjectStore } from "@caisson/objects";
 import { type SnapshotStore, StoreDamageError, type StoredSnapshot } from "@caisson/snapshot-store";
+import { openStoredObjects } from "../snapshot-store/open-snapshot-store.ts";
 import { openForReading } from "./claim-store.ts";
 import { type RestoreOptions, restoreRows, type SettledRows } from "./restore.ts";
 import { RestoreTarget } from "./restore-target.ts";
@@ -34,7 +34,7 @@ export interface DrillReport extends Omit<SettledRows["report"], "disks"> {
 export async function drill(options: DrillOptions, signal: AbortSignal): Promise<DrillReport> {
   const { store, key, sampleCount } = options;
   await using undo = new AsyncDisposableStack();
-  const objects = undo.use(await openObjectStore(store));
+  const objects = undo.use(await openStoredObjects(store));
   const directory = await mkdtemp(join(tmpdir(), "caisson-drill-"));
   undo.defer(() => rm(directory, { recursive: true, force: true }));
   const target = undo.use(await RestoreTarget.open(directory, { drill: store.url }));

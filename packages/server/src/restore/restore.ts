@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { type RestoredDisk, type RestoredRows, settleRestored } from "@caisson/database";
 import { step, syncDirectory } from "@caisson/linux";
 import { randomCharacters } from "@caisson/model";
-import { openObjectStore } from "@caisson/objects";
 import type { SnapshotStore } from "@caisson/snapshot-store";
 import { SETTINGS } from "../app/backups/backup-files.ts";
 import { parseNodeAddress } from "../app/nodes/node-address.ts";
 import { RESTORED_FILE, restoredText } from "../app/restored/restored-disks.ts";
+import { openStoredObjects } from "../snapshot-store/open-snapshot-store.ts";
 import type { SnapshotStoreConfig } from "../snapshot-store/snapshot-store-config.ts";
 import { claimStore, openForReading } from "./claim-store.ts";
 import { type FetchedBackup, fetchBackup } from "./fetch-backup.ts";
@@ -51,7 +51,7 @@ export interface RestoreReport extends RestoredRows {
  */
 export async function restore(options: RestoreOptions, signal: AbortSignal): Promise<RestoreReport> {
   const { store, address, key, dataDirectory } = options;
-  await using objects = await openObjectStore(store);
+  await using objects = await openStoredObjects(store);
   const intent = { from: store.url, backup: options.backupId };
   await using target = await RestoreTarget.open(dataDirectory, intent);
   const { report, rowsPath, fetched } = await restoreRows(openForReading(objects, key), target, options, signal);

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import type { SnapshotStoreRows } from "@caisson/database";
-import { openObjectStore } from "@caisson/objects";
+import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { SnapshotStore } from "@caisson/snapshot-store";
 import { ensureInstallationKey } from "./installation-key.ts";
 import type { SnapshotStoreConfig } from "./snapshot-store-config.ts";
@@ -19,6 +19,11 @@ export async function openSnapshotStore(
     ...{ objects, installationKey, memory, bytesPerSecond, graceMs },
     place: await placeOf(dataDirectory),
   });
+}
+
+/** The objects of a store, to be looked at without what an installation knows of it. */
+export function openStoredObjects(config: SnapshotStoreConfig): Promise<ObjectStore> {
+  return openObjectStore(config);
 }
 
 /** This directory, in this run of the machine: the server locks it, so that no other one runs there. A copy of it, also on the same machine, is another place. */
