@@ -46,7 +46,10 @@ export class OrganizationKeys {
     const wrapped = await this.#objects.get(name, OBJECT_BYTES_MAX, signal);
     const found = this.#unwrap(name, wrapped) ?? (await this.#fromCopy(organizationId, id, signal));
     if (found === null)
-      throw unreadable(name, wrapped === null ? "it is missing" : "the installation's key does not fit it");
+      throw unreadable(
+        name,
+        wrapped === null ? "it is missing from the store" : "the key of this installation does not fit it",
+      );
     this.#known.set(name, found);
     return found.key;
   }
