@@ -118,7 +118,7 @@ async function forward(
 /** The JavaScript client says its region only through the host name (protocol.md 1.5). */
 function hostRegion(app: AppContext, request: IncomingMessage): string | null {
   const label = originOfRequest(request, app.config.trustedProxies).host.split(".")[0] ?? "";
-  return app.config.regions.includes(label) ? label : null;
+  return app.nodes.hasRegion(label) ? label : null;
 }
 
 function refuse(socket: Duplex, error: CaissonError, traceId: string): void {
