@@ -10,6 +10,7 @@ import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { connectOnce, type Installation, Ownership } from "./ownership.ts";
 import { createSandboxStore } from "./sandboxes.ts";
+import { createSnapshotStoreRows } from "./snapshot-store.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
 
 /**
@@ -38,6 +39,7 @@ export function storesOf(database: Database): Omit<Store, "close"> {
     disks: createDiskStore(database),
     sandboxes: createSandboxStore(database),
     sshKeys: createSshKeyStore(database),
+    snapshotStore: createSnapshotStoreRows(database),
     events: createEventStore(database),
   };
 }
