@@ -15,6 +15,11 @@ export function nodesWithout(
     .map(({ owner }) => owner.nodeId);
 }
 
+/** Whether any node has the region, also one on another machine that cannot be reached now. */
+export function isRegion({ nodes }: Pick<AppContext, "nodes">, region: string): boolean {
+  return nodes.hasRegion(region);
+}
+
 /** What the store has to know when it chooses a node for something new. */
 export function nodeChoice({ nodes }: Pick<AppContext, "nodes">): NodeChoice {
   return { own: nodes.own?.owner ?? null, unreachable: nodes.unreachableIds() };
