@@ -19,6 +19,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
     sandboxes: createSandboxStore(connection),
     sshKeys: createSshKeyStore(connection),
     events: createEventStore(connection),
+    leadership: null,
     async close() {
       connection[Symbol.dispose]();
     },
