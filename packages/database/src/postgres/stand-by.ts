@@ -9,6 +9,8 @@ import { connectOnce, tryLock } from "./owner-connection.ts";
 
 /** How soon the death of the one that leads is noticed. */
 const LOOK_INTERVAL_MS = 500;
+/** How long a connection that is ended has its lock still: shorter than what one that was not frozen at all needs to take it again. */
+const ENDED_PAUSE_MS = 50;
 /** After an outage of the database, the one that led gets its lock again first. */
 const OUTAGE_PAUSE_MS = 3_000;
 
@@ -50,9 +52,10 @@ async function untilOwned(client: pg.Client, description: string, leaders: ToldL
     if (leader !== null) {
       requireShared(leader, description);
       await leaders.tell(leader);
-      if (leader.leaseLeftMs < 0) await endOwner(client);
     }
-    await delay(LOOK_INTERVAL_MS);
+    const isFrozen = leader !== null && leader.leaseLeftMs < 0;
+    if (isFrozen) await endOwner(client);
+    await delay(isFrozen ? ENDED_PAUSE_MS : LOOK_INTERVAL_MS);
   }
 }
 
