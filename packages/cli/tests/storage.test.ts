@@ -287,6 +287,21 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   const forget = await server.run(["nodes", "forget", id]);
   assert.deepEqual([forget.stdout, forget.code], ["", 5]);
   assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: this server is that node\./);
+  await server.succeed("volumes", "create", "on-node", "--capacity", "300MB", "--region", "ord");
+  const asked = await server.run(["nodes", "forget", id, "--lost"]);
+  assert.deepEqual([asked.stdout, asked.code], ["", 2]);
+  assert.match(
+    asked.stderr,
+    new RegExp(
+      `This would forget node ${id} with \\d+ volumes? \\(.*default/on-node.*not replicated, and 0 sandboxes .*Add --yes`,
+      "s",
+    ),
+  );
+  const given = await server.run(["nodes", "forget", id, "--lost", "--yes"]);
+  assert.deepEqual([given.stdout, given.code], ["", 5]);
+  assert.match(given.stderr, /this server is that node/);
+  assert.equal((await server.run(["nodes", "forget", id, "--yes"])).code, 2);
+  await server.succeed("volumes", "delete", "on-node", "--now");
   assert.equal((await server.run(["nodes", "show", "nod_absent"])).code, 4);
 });
 

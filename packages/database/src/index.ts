@@ -10,7 +10,7 @@ export {
   type PostgresCheck,
 } from "./postgres/postgres-store.ts";
 export type { StandBy } from "./postgres/stand-by.ts";
-export { regionUnavailable } from "./refusals.ts";
+export { diskLost, isLost, nodeInUse, regionUnavailable } from "./refusals.ts";
 export { markCopied } from "./sqlite/copied.ts";
 export { openSqliteStore } from "./sqlite/sqlite-store.ts";
 export type * from "./store.ts";

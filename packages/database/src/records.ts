@@ -1,12 +1,15 @@
 import type { Labels } from "@caisson/model";
+import { diskLost, diskNotFound, isLost } from "./refusals.ts";
 import type {
   AuditEvent,
   Authority,
   Consistency,
   Disk,
   DiskKind,
+  DiskPlace,
   DiskState,
   DiskTotal,
+  ForgottenNode,
   FreeBytes,
   JoinToken,
   NodeRecord,
@@ -79,7 +82,12 @@ export function toNode(row: Row): NodeRecord {
     startedAtMs: Number(row.started_at_ms),
     seenAtMs: Number(row.seen_at_ms),
     freeBytes: JSON.parse(String(row.free_bytes)) as FreeBytes,
+    lostAtMs: row.lost_at_ms as number | null,
   };
+}
+
+export function toForgottenNode(row: Row): ForgottenNode {
+  return { id: String(row.id), address: String(row.address), forgottenAtMs: Number(row.forgotten_at_ms) };
 }
 
 export function toAuthority(row: Row): Authority {
@@ -131,9 +139,20 @@ export function toDisk(row: Row): Disk {
     createdAtMs: Number(row.created_at_ms),
     deletedAtMs: row.deleted_at_ms as number | null,
     purgeAtMs: row.purge_at_ms as number | null,
+    lostAtMs: row.lost_at_ms as number | null,
     replication: toReplication(row),
     lastError: row.last_error === null ? null : { message: String(row.last_error), atMs: Number(row.last_error_at_ms) },
   };
+}
+
+/** Where a disk is that a sandbox is to have. Throws `*_NOT_FOUND` for one that is not ready, and `DISK_LOST`. */
+export function toDiskPlace(kind: DiskKind, id: string, row: Row | undefined): DiskPlace {
+  if (row?.state !== "ready") throw diskNotFound(kind, id);
+  const nodeId = String(row.node_id);
+  const lostAtMs = row.lost_at_ms as number | null;
+  const replication = { state: row.replication_state as ReplicationState };
+  if (isLost({ lostAtMs, replication })) throw diskLost({ id, owner: { nodeId }, lostAtMs });
+  return { id, slug: String(row.slug), nodeId };
 }
 
 /** What the column `replication_detail` has. */

@@ -1,6 +1,6 @@
 import { CaissonError } from "@caisson/model";
 import type { Row } from "./records.ts";
-import type { Disk, DiskKind, NewNode, NodeRecord, Owner } from "./store.ts";
+import type { Disk, DiskKind, NewNode, NodeRecord, Owner, Replication } from "./store.ts";
 
 /** What a store refuses, in the same words whichever database it is. */
 
@@ -92,6 +92,28 @@ export function notLatest({ nodeId, generation }: Owner, latest: number | null):
   );
 }
 
+/** Why a disk cannot be used whose node was given up. */
+export function diskLost({
+  id,
+  owner,
+  lostAtMs,
+}: Pick<Disk, "id" | "lostAtMs"> & { readonly owner: Pick<Owner, "nodeId"> }): CaissonError {
+  const kind = id.startsWith("snp_") ? "snapshot" : "volume";
+  return new CaissonError(
+    "DISK_LOST",
+    `Cannot use ${id}: it is lost, because the node ${owner.nodeId} that held it was forgotten on ${new Date(lostAtMs ?? 0).toISOString()}. ` +
+      `Delete the ${kind} to have its slug free, and make another from a snapshot that is left or was exported`,
+  );
+}
+
+/** Whether its image is lost, and there is no copy that it could come back from. */
+export function isLost({
+  lostAtMs,
+  replication,
+}: Pick<Disk, "lostAtMs"> & { readonly replication: Pick<Replication, "state"> }): boolean {
+  return lostAtMs !== null && replication.state !== "replicated";
+}
+
 /** Why a node cannot be forgotten. `held`: the id of something that it has. */
 export function nodeInUse({ id, isLive }: NodeRecord, held: string | null): CaissonError {
   return new CaissonError(
@@ -99,7 +121,7 @@ export function nodeInUse({ id, isLive }: NodeRecord, held: string | null): Cais
     `Cannot forget node ${id}: ${
       isLive
         ? "it is live. Stop its server, and try again when its lease is over"
-        : `it has ${held}. Start its server again and purge what is on it`
+        : `it has ${held}. Start it again and purge what is on it; if it is lost for ever, say so: caisson nodes forget ${id} --lost`
     }`,
   );
 }

@@ -142,6 +142,16 @@ export interface NodeRecord extends NewNode {
   readonly reserved: { readonly places: number; readonly memoryMib: number };
   /** What its pools have free, by region, as it said with its lease; a region of which it has said nothing is absent. */
   readonly freeBytes: FreeBytes;
+  /** When it was given up as lost for ever; it is forgotten as soon as what it had is settled. Null: it was not. */
+  readonly lostAtMs: number | null;
+}
+
+/** A node that was forgotten, and was not told so yet. */
+export interface ForgottenNode {
+  readonly id: string;
+  /** Where it is reached, should it come back. */
+  readonly address: string;
+  readonly forgottenAtMs: number;
 }
 
 /** Bytes by region. */
@@ -168,8 +178,20 @@ export interface NodeStore {
   list(): Promise<readonly NodeRecord[]>;
   /** Begins or ends draining. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
-  /** Forgets a node for good: its id is never given again. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state, or sandboxes that have not ended. */
+  /**
+   * Gives a node up as lost for ever, at the time of the event: no run of it begins or renews its lease any more, so that nothing begins on it. Lost already changes nothing, without an event. Throws `NODE_NOT_FOUND`, and
+   * `NODE_IN_USE` while its lease holds.
+   */
+  giveUp(id: string, event: AuditEvent): Promise<NodeRecord>;
+  /**
+   * Forgets a node for good: its id is never given again. Throws `NODE_NOT_FOUND`, and `NODE_IN_USE` while its lease holds, it has disks in any state that are not lost, or sandboxes that have not
+   * ended.
+   */
   forget(id: string, event: AuditEvent): Promise<void>;
+  /** Those that were not told yet that they are forgotten. */
+  listForgotten(): Promise<readonly ForgottenNode[]>;
+  /** The node was told that it is forgotten: it is listed no more. Repeating it changes nothing. */
+  setTold(id: string): Promise<void>;
 }
 
 /** What signs the certificates of the installation's nodes and servers. */
@@ -296,6 +318,11 @@ export interface Disk extends NewDisk, DiskUsage {
   readonly growToBytes: number | null;
   readonly deletedAtMs: number | null;
   readonly purgeAtMs: number | null;
+  /**
+   * When the node that had its image was given up; null: it was not. A snapshot that is `replicated` is as good as before, and comes back on the node that uses it next; all else is lost, and purged at
+   * `purgeAtMs`.
+   */
+  readonly lostAtMs: number | null;
   /** What went wrong with it, until it is acknowledged. */
   readonly lastError: DiskError | null;
   /** Of a snapshot; a volume is `local`. */
@@ -355,6 +382,19 @@ export interface DiskTotal {
   readonly exclusiveBytes: number;
 }
 
+/** What is lost with a node. Deleted disks, which could be restored, count too. */
+export interface NodeLoss {
+  readonly volumes: number;
+  /** Without a whole copy in the snapshot store. */
+  readonly snapshots: number;
+  /** With one: nothing of them is lost. */
+  readonly replicatedSnapshots: number;
+  /** Sandboxes that have not ended. */
+  readonly sandboxes: number;
+  /** The first volumes, by organization and slug. */
+  readonly volumeNames: readonly { readonly organization: string; readonly slug: string }[];
+}
+
 export interface DiskQuery {
   readonly organizationId: string;
   readonly kind: DiskKind;
@@ -406,7 +446,7 @@ export interface DiskStore {
   descendants(organizationId: string, id: string, limit: number): Promise<readonly Disk[]>;
   /** `ready` to `deleted`: the slug is free. Throws `VOLUME_IN_USE` when it is attached, and `*_NOT_FOUND` when it is not ready. */
   delete(id: string, nowMs: number, purgeAtMs: number, event: AuditEvent): Promise<void>;
-  /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted. */
+  /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted, or lost. */
   restore(id: string, slug: string, event: AuditEvent): Promise<Disk>;
   setLabels(id: string, labels: Labels, event: AuditEvent): Promise<Disk>;
   /** Records what went wrong with a disk in any state; it replaces what is recorded. Absent is success, without an event. */
@@ -425,6 +465,29 @@ export interface DiskStore {
   beginPurge(owner: Owner, nowMs: number): Promise<readonly Disk[]>;
   /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither, or another node's. */
   beginPurgeOf(owner: Owner, id: string): Promise<Disk | null>;
+  /** What would be lost, or is, with the node. At most `nameLimit` names. */
+  lossOf(nodeId: string, nameLimit: number): Promise<NodeLoss>;
+  /**
+   * Records that the images of disks of a node that was given up are lost, of at most `limit` after `afterSequence`, the oldest first: creations are withdrawn, growths forgotten, and ready disks without a
+   * copy in the snapshot store are to be purged at `purgeAtMs`. `eventOf` is asked for each that its organization could see. Returns what they are now; none: there are no more. Throws `NODE_NOT_FOUND`
+   * for a node that was not given up.
+   */
+  lose(
+    nodeId: string,
+    batch: {
+      readonly nowMs: number;
+      readonly purgeAtMs: number;
+      readonly afterSequence: number;
+      readonly limit: number;
+    },
+    eventOf: (disk: Disk) => AuditEvent,
+  ): Promise<readonly Disk[]>;
+  /** To `purging`, for every disk of a lost node whose time has come; returns all of them that are purging. */
+  beginPurgeLost(nowMs: number): Promise<readonly Disk[]>;
+  /** `deleted` to `purging`, before its time, of a disk of a lost node; purging already is success. Null when it is neither. */
+  beginPurgeLostOf(id: string): Promise<Disk | null>;
+  /** Gives a replicated snapshot of a lost node to another node, which is to fetch it. One that is no such snapshot any more, since another call was first, stays as it is. Throws `SNAPSHOT_NOT_FOUND`. */
+  rehome(id: string, owner: Owner): Promise<Disk>;
   /** Disks of the region of the node that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */
   listDeleted(
     nodeId: string,

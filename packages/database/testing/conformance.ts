@@ -5,6 +5,7 @@ import { CaissonError, type ErrorCode, isSlug } from "@caisson/model";
 import fc from "fast-check";
 import type { Disk, NewDisk, Store } from "../src/store.ts";
 import { joiningConformance } from "./joining-conformance.ts";
+import { lossConformance } from "./loss-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
 import { placementConformance } from "./placement-conformance.ts";
 import { replicationConformance } from "./replication-conformance.ts";
@@ -33,6 +34,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
   nodeConformance(name, open);
   replicationConformance(name, open);
   joiningConformance(name, open);
+  lossConformance(name, open);
   placementConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;

@@ -54,6 +54,11 @@ export const ERRORS = {
   NOT_SUPPORTED: { status: 501, recovery: "This server does not offer that feature." },
   SANDBOX_START_FAILED: { status: 502, recovery: "Try again; if it persists, run `caisson doctor`." },
   REGION_UNAVAILABLE: { status: 503, recovery: "Add the region to the server's settings and start it again." },
+  DISK_LOST: {
+    status: 409,
+    recovery:
+      "Delete it, and make another from a snapshot that is left or was exported: the machine that held it is gone.",
+  },
   DISK_UNAVAILABLE: {
     status: 503,
     recovery: "Mount the disk that the message names, or name it in the settings again, and start the server again.",

@@ -13,6 +13,7 @@ import { readPieces, writePieces } from "./pieces.ts";
 /** Arguments of a call whose body is something else. */
 export const ARGUMENTS_HEADER = "caisson-arguments";
 export const EVENTS_PATH = "events";
+export const DISMISS_PATH = "dismiss";
 
 const { NGHTTP2_INTERNAL_ERROR } = constants;
 
@@ -23,7 +24,11 @@ export interface ServedCalls {
   readonly gate: GenerationGate;
   /** The server of this connection leads from now on: those of others end. */
   keepOnly(session: Http2Session | undefined): void;
+  readonly onDismissed: OnDismissed;
 }
+
+/** The installation has forgotten this node, at that time in ISO 8601. Resolves when that is remembered, so that it need not be told again. */
+export type OnDismissed = (forgottenAt: string) => Promise<void>;
 
 /** Answers one call. What goes wrong is told to the caller; nothing of it is this process's failure. */
 export function answerStream(calls: ServedCalls, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
@@ -39,6 +44,8 @@ export function answerStream(calls: ServedCalls, stream: ServerHttp2Stream, head
 async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> {
   const { node, events, gate } = calls;
   const method = headers[":path"]?.slice(1) ?? "";
+  // A node that was forgotten has no generation.
+  if (method === DISMISS_PATH) return answerDismissal(calls.onDismissed, stream);
   // A server has to know the run before it can say which generation it is.
   if (method !== "describe" && gate.admit(headers)) calls.keepOnly(stream.session);
   if (isPlainMethod(method)) return answerPlain(node, method, stream);
@@ -73,6 +80,15 @@ async function answerPlain(node: Node, method: PlainMethod, stream: ServerHttp2S
   if (!Array.isArray(values)) throw new Error("The arguments are not a list");
   const call = node[method] as (...values: readonly unknown[]) => Promise<unknown>;
   sendValue(stream, await call.apply(node, values));
+}
+
+async function answerDismissal(onDismissed: OnDismissed, stream: ServerHttp2Stream): Promise<void> {
+  const values = await readJson(stream);
+  const forgottenAt = Array.isArray(values) ? values[0] : null;
+  if (typeof forgottenAt !== "string" || Number.isNaN(Date.parse(forgottenAt)))
+    throw new Error("The dismissal does not say since when");
+  await onDismissed(new Date(forgottenAt).toISOString());
+  sendValue(stream, undefined);
 }
 
 /** The caller's half stays open: its end, or that of the connection, before the answer is the abort. */

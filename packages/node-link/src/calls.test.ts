@@ -33,6 +33,26 @@ suite("calls of a linked node", () => {
     await assert.rejects(opened.link.prepare(), /^Error: something else$/);
   });
 
+  test("a dismissal reaches a node whatever its generation, and is not taken as told when it could not be remembered", async () => {
+    const told: string[] = [];
+    let problem: Error | null = new Error("the disk is full");
+    await using opened = await openLink(partialNode({}), {
+      generation: null,
+      async onDismissed(forgottenAt) {
+        if (problem !== null) throw problem;
+        told.push(forgottenAt);
+      },
+    });
+    const at = "2026-01-30T18:33:40.790Z";
+    await assert.rejects(opened.link.dismiss(at), /the disk is full/);
+    problem = null;
+    await assert.rejects(opened.link.dismiss("some day"), /does not say since when/);
+    await opened.link.dismiss(at);
+    assert.deepEqual(told, [at]);
+    await using other = await openLink(partialNode({}));
+    await assert.rejects(other.link.dismiss(at), /takes no dismissal/);
+  });
+
   test("a large answer and large arguments pass whole", async () => {
     const ids = Array.from({ length: 200_000 }, (_, index) => `vol_ord_${index}`);
     await using opened = await openLink(

@@ -16,7 +16,7 @@ import type {
   StartedSandbox,
   TakeNodeEvent,
 } from "@caisson/node";
-import { ARGUMENTS_HEADER, EVENTS_PATH } from "./answer-stream.ts";
+import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH } from "./answer-stream.ts";
 import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answers.ts";
 import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
@@ -114,6 +114,15 @@ export class LinkedNode implements Node, AsyncDisposable {
       throw this.#unavailable("it was started again meanwhile, and that run has not begun yet");
     this.#begun = { runId, generation };
     void this.#receiveEvents(link);
+  }
+
+  /** Tells the node that its installation has forgotten it, at that time in ISO 8601, whatever run of it is connected. */
+  async dismiss(forgottenAt: string): Promise<void> {
+    const stream = requestOn(this.#requireLink().session, DISMISS_PATH, {});
+    stream.end(JSON.stringify([forgottenAt]));
+    const answer = await readAnswer(stream, MAX_ERROR_BYTES);
+    if (answer.kind === "error") throw decodeError(answer.error);
+    if (answer.kind !== "value") throw answer.kind === "lost" ? this.#lost(DISMISS_PATH) : this.#wrong(DISMISS_PATH);
   }
 
   readonly describe: Node["describe"] = (...values) => this.#call("describe", values);

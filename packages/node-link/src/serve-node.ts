@@ -4,7 +4,7 @@ import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } f
 import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Node } from "@caisson/node";
-import { answerStream, type ServedCalls } from "./answer-stream.ts";
+import { answerStream, type OnDismissed, type ServedCalls } from "./answer-stream.ts";
 import { CONTROL_NAME, type LinkCredentials, TLS_OPTIONS } from "./credentials.ts";
 import { GenerationGate } from "./generation-gate.ts";
 import { CONNECTION_WINDOW_BYTES, SESSION_OPTIONS } from "./limits.ts";
@@ -26,6 +26,8 @@ export interface ServeNodeOptions {
   /** What the node was opened with; it goes to the server that is connected. */
   readonly events: NodeEvents;
   readonly credentials: LinkCredentials;
+  /** Default: it takes no dismissal. */
+  readonly onDismissed?: OnDismissed;
   /** Null: every address of this machine. */
   readonly host: string | null;
   /** 0: any that is free. */
@@ -44,13 +46,14 @@ export interface ServedNode extends AsyncDisposable {
  * error when the address cannot be listened on.
  */
 export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> {
-  const { node, events, credentials, host, port, logger } = options;
+  const { node, events, credentials, host, port, logger, onDismissed = refuseDismissal } = options;
   const { runId } = await node.describe();
   const sessions = new Map<ServerHttp2Session, TLSSocket>();
   const calls: ServedCalls = {
     node,
     events,
     gate: new GenerationGate(runId),
+    onDismissed,
     keepOnly(leading) {
       for (const [session, socket] of sessions) {
         if (session === leading) continue;
@@ -117,6 +120,10 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
       await closed;
     },
   };
+}
+
+async function refuseDismissal(): Promise<void> {
+  throw new Error("This node takes no dismissal");
 }
 
 /** Connections that have not finished their handshake: there are never many of them, and a new one always gets in. */

@@ -35,6 +35,7 @@ export interface TestLinkOptions {
   readonly takeEvent?: (event: NodeEvent) => Promise<void>;
   readonly events?: NodeEvents;
   readonly onStopping?: () => Promise<void>;
+  readonly onDismissed?: (forgottenAt: string) => Promise<void>;
   /** Of the node's row. Null: `begin` is left to the test. Default: 1. */
   readonly generation?: number | null;
 }
@@ -58,6 +59,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
     node,
     events: options.events ?? new NodeEvents(),
     credentials: installation.node,
+    ...(options.onDismissed === undefined ? {} : { onDismissed: options.onDismissed }),
     host: "127.0.0.1",
     port: 0,
     logger: SILENT,

@@ -79,7 +79,15 @@ export { KillController, KillSignal, type KillSignalLink, type KillSignalListene
 export type { SpawnOptions } from "./process/spawn.ts";
 export { Terminal, type TerminalOptions, type TerminalSize } from "./process/terminal.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
-export { type CreatedJoinToken, type JoinToken, type JoinTokenInit, type Node, Nodes } from "./resources/nodes.ts";
+export {
+  type CreatedJoinToken,
+  type ForgetNodeOptions,
+  type JoinToken,
+  type JoinTokenInit,
+  type Node,
+  type NodeLoss,
+  Nodes,
+} from "./resources/nodes.ts";
 export { type Organization, Organizations } from "./resources/organizations.ts";
 export { type Pool, type PoolDisk, Pools } from "./resources/pools.ts";
 export {

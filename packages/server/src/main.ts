@@ -84,8 +84,14 @@ async function runServer(config: Config, role: ServerRole): Promise<void> {
 }
 
 async function runNode(config: Config, joinToken: string | null, address: string | null): Promise<void> {
-  const node = await startNode(config, { joinToken, address }, createLogger(config.logLevel));
+  const dismissed = Promise.withResolvers<CaissonError>();
+  const options = { joinToken, address, onDismissed: dismissed.resolve };
+  const node = await startNode(config, options, createLogger(config.logLevel));
   closeAtSignal(node);
+  void dismissed.promise.then(async (error) => {
+    await node.close().catch(() => {});
+    fail(error);
+  });
   console.log(
     `Node ${node.nodeId} is ready at ${node.address} (region ${config.regions.join(", ")}; data in ${config.dataDirectory})`,
   );

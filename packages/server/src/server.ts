@@ -11,6 +11,7 @@ import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
 import { NodeDirectory } from "./app/nodes/node-directory.ts";
+import { forgetLostNodes } from "./app/nodes/node-loss.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
@@ -116,6 +117,9 @@ export async function startServer(
   undo.defer(() => app.persistent.close());
   if (own !== null) undo.defer(await takeUpOwnNode(app, own));
   await expireRows(app).catch((error: unknown) => logger.error({ err: error }, "cannot forget old rows yet"));
+  await forgetLostNodes(app).catch((error: unknown) =>
+    logger.error({ err: error }, "cannot forget a node that is lost yet; it is tried again"),
+  );
   undo.defer(startRowJobs(app));
   const credentials = () => app.authority.controlCredentials();
   const term = store.leadership?.term ?? 0;

@@ -68,6 +68,14 @@ export function farDisk(id: string, state: Disk["state"]): Disk {
     ...{ id, slug: id, region: "ord", organizationId: "org_a", owner: SAMPLE_OWNER, state },
     kind: isSnapshot ? "snapshot" : "volume",
     replication: { state: isSnapshot ? "replicated" : "local", attempts: 0 },
-    ...{ labels: {}, isBootable: false, createdAtMs: 0, deletedAtMs: null, parent: null, baseSnapshot: null },
+    ...{
+      labels: {},
+      isBootable: false,
+      createdAtMs: 0,
+      deletedAtMs: null,
+      lostAtMs: null,
+      parent: null,
+      baseSnapshot: null,
+    },
   } as unknown as Disk;
 }

@@ -20,6 +20,8 @@ export class Machine implements AsyncDisposable {
   #begunRunId: string | null = null;
   /** What its latest run was told. */
   generation = 0;
+  /** When its installation has forgotten it, as it was told. */
+  forgottenAt: string | null = null;
   /** Calls of these methods have no answer. */
   readonly hanging = new Set<keyof Node>();
   /** The names of the methods that were called, in order. */
@@ -86,6 +88,10 @@ export class Machine implements AsyncDisposable {
       get: (_, name) => {
         if (name === "problem") return problem();
         if (name === "begin") return begin;
+        if (name === "dismiss")
+          return async (forgottenAt: string) => {
+            this.forgottenAt = forgottenAt;
+          };
         if (name === Symbol.asyncDispose) return leave;
         if (name === "openAgent") return (id: string) => this.host.node.openAgent(id);
         return (...values: never[]) => this.#call(name as keyof Node, values);

@@ -253,8 +253,9 @@ class Node(Record):
     """A machine that holds volumes and runs sandboxes. Times are ISO 8601 texts."""
 
     id: str
-    state: Literal["live", "draining", "suspect"]
-    """`draining`: it gets no new sandboxes. `suspect`: it gave no sign of life lately; nobody knows how it is."""
+    state: Literal["live", "draining", "suspect", "lost"]
+    """`draining`: it gets no new sandboxes. `suspect`: it gave no sign of life lately; nobody knows how it is.
+    `lost`: it was given up, and is being forgotten."""
     draining: bool
     """Whether it gets no new sandboxes, also while it is suspect."""
     regions: list[str]
@@ -284,6 +285,43 @@ class Node(Record):
     """Memory that its sandboxes may have together; None: they share what the host has."""
     memory_taken_mib: int
     """What they were given."""
+
+
+class NodeLoss(Record):
+    """What would be lost with a node."""
+
+    volumes: int
+    """Its volumes, also deleted ones that could be restored."""
+    volume_names: list[dict[str, str]]
+    """The first hundred of them, the oldest first, each with `organization` and `slug`."""
+    snapshots: int
+    """Snapshots without a whole copy in the snapshot store."""
+    replicated_snapshots: int
+    """Snapshots with one: they stay usable."""
+    sandboxes: int
+    """Sandboxes that have not ended."""
+
+
+class JoinToken(Record):
+    """With it one machine joins as a node, once, until it expires. Times are ISO 8601 texts."""
+
+    id: str
+    """The id, `jtk_<20 characters>`."""
+    region: str | None
+    """The only region that the node may have; None: those in its settings."""
+    created_at: str
+    expires_at: str
+    node_id: str | None
+    """The node that has joined with it; None: nobody yet."""
+
+
+class CreatedJoinToken(JoinToken):
+    """A token for joining with its text, which is not shown again."""
+
+    token: str
+    """For `caisson up --role node --join`."""
+    server_url: str
+    """Where the machine reaches the server, as the token says."""
 
 
 class Preview(Record):

@@ -165,6 +165,33 @@ async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str)
         assert (await client.nodes.undrain(node.id)).state == "live"
 
 
+async def test_tokens_for_joining_are_made_listed_and_revoked(client: AsyncCaisson) -> None:
+    made = await client.nodes.create_token(expires_seconds=60, region="ord")
+    assert made.token.startswith("cjt_")
+    assert made.server_url.startswith("http")
+    assert (made.region, made.node_id) == ("ord", None)
+    listed = [token for token in await client.nodes.list_tokens() if token.id == made.id]
+    assert [(token.region, token.expires_at, "token" in token) for token in listed] == [("ord", made.expires_at, False)]
+    assert (await client.nodes.create_token()).region is None
+    for token in await client.nodes.list_tokens():
+        await client.nodes.revoke_token(token.id)
+    assert await client.nodes.list_tokens() == []
+    with pytest.raises(errors.NotFoundError):
+        await client.nodes.revoke_token(made.id)
+    with pytest.raises(errors.BadRequestError, match="1 second to 30 days"):
+        await client.nodes.create_token(expires_seconds=0)
+
+
+async def test_what_would_be_lost_with_a_node_is_told(client: AsyncCaisson, name: str) -> None:
+    (node,) = await client.nodes.list()
+    before = await client.nodes.loss(node.id)
+    await client.volumes.create(name, "ord", "300MB")
+    loss = await client.nodes.loss(node.id)
+    assert (loss.volumes, loss.snapshots) == (before.volumes + 1, before.snapshots)
+    with pytest.raises(errors.ConflictError, match="this server is that node"):
+        await client.nodes.forget(node.id, lost=True)
+
+
 async def test_a_grown_volume_has_room(client: AsyncCaisson, name: str) -> None:
     volume = await client.volumes.create(name, "ord", "300MB")
     grown = await client.volumes.grow(volume, capacity="600MB")

@@ -166,6 +166,33 @@ def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:
         assert (client.nodes.undrain(node.id)).state == "live"
 
 
+def test_tokens_for_joining_are_made_listed_and_revoked(client: Caisson) -> None:
+    made = client.nodes.create_token(expires_seconds=60, region="ord")
+    assert made.token.startswith("cjt_")
+    assert made.server_url.startswith("http")
+    assert (made.region, made.node_id) == ("ord", None)
+    listed = [token for token in client.nodes.list_tokens() if token.id == made.id]
+    assert [(token.region, token.expires_at, "token" in token) for token in listed] == [("ord", made.expires_at, False)]
+    assert (client.nodes.create_token()).region is None
+    for token in client.nodes.list_tokens():
+        client.nodes.revoke_token(token.id)
+    assert client.nodes.list_tokens() == []
+    with pytest.raises(errors.NotFoundError):
+        client.nodes.revoke_token(made.id)
+    with pytest.raises(errors.BadRequestError, match="1 second to 30 days"):
+        client.nodes.create_token(expires_seconds=0)
+
+
+def test_what_would_be_lost_with_a_node_is_told(client: Caisson, name: str) -> None:
+    (node,) = client.nodes.list()
+    before = client.nodes.loss(node.id)
+    client.volumes.create(name, "ord", "300MB")
+    loss = client.nodes.loss(node.id)
+    assert (loss.volumes, loss.snapshots) == (before.volumes + 1, before.snapshots)
+    with pytest.raises(errors.ConflictError, match="this server is that node"):
+        client.nodes.forget(node.id, lost=True)
+
+
 def test_a_grown_volume_has_room(client: Caisson, name: str) -> None:
     volume = client.volumes.create(name, "ord", "300MB")
     grown = client.volumes.grow(volume, capacity="600MB")

@@ -1,5 +1,5 @@
 import { formatSize } from "@caisson/model";
-import type { JoinToken, Node } from "@caisson/sdk";
+import type { JoinToken, Node, NodeLoss } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
@@ -93,18 +93,51 @@ export function addNodesCommands(program: Command): void {
 
   const forget = nodes
     .command("forget")
-    .description("Forget a node that is gone for good; refused while it is live or holds disks or sandboxes")
+    .description(
+      "Forget a node that is gone for good; refused while it is live, or has anything that is not lost with it",
+    )
     .argument("<id>")
+    .option("--lost", "what it has is lost with it; without --yes the command only says what that is")
+    .option("--yes", "with --lost: forget it, with what it has")
     .action(
-      run(async (context, id: string) => {
+      run(async (context, id: string, { lost = false, yes = false }: ForgetFlags) => {
+        if (yes && !lost) throw usageError("--yes is for --lost");
         const { client } = await context.connect();
-        await client.nodes.forget(id);
-        context.output.confirm(`Forgot node ${id}`, { id });
+        const loss = lost ? await client.nodes.loss(id) : null;
+        const words = loss === null ? "" : ` with ${describeLoss(loss)}`;
+        if (loss !== null && !yes)
+          throw usageError(
+            `This would forget node ${id}${words}, and nothing could bring that back`,
+            "Add --yes to forget it.",
+          );
+        await client.nodes.forget(id, { lost });
+        context.output.confirm(`Forgot node ${id}${words}`, loss === null ? { id } : { id, loss });
       }),
     );
   addCommonOptions(forget);
-  addExamples(forget, [["caisson nodes forget nod_…", "After its server was stopped for ever"]]);
+  addExamples(forget, [
+    ["caisson nodes forget nod_…", "After what it had was purged, and it was stopped for ever"],
+    ["caisson nodes forget nod_… --lost", "See what would be lost with a machine that never comes back"],
+    ["caisson nodes forget nod_… --lost --yes", "Give it up with all of that"],
+  ]);
   addTokensCommands(nodes);
+}
+
+interface ForgetFlags {
+  readonly lost?: boolean;
+  readonly yes?: boolean;
+}
+
+/** What is lost with a node, in words. */
+function describeLoss({ volumes, volumeNames, snapshots, replicatedSnapshots, sandboxes }: NodeLoss): string {
+  const counted = (count: number, one: string, several: string) => `${count} ${count === 1 ? one : several}`;
+  const names = volumeNames.map(({ organization, slug }) => `${organization}/${slug}`);
+  const shown = volumes > names.length ? [...names, `${volumes - names.length} more`] : names;
+  return [
+    `${counted(volumes, "volume", "volumes")}${volumes === 0 ? "" : ` (${shown.join(", ")})`}`,
+    counted(snapshots, "snapshot that is not replicated", "snapshots that are not replicated"),
+    `and ${counted(sandboxes, "sandbox", "sandboxes")} (${counted(replicatedSnapshots, "replicated snapshot stays", "replicated snapshots stay")} usable)`,
+  ].join(", ");
 }
 
 /** `caisson nodes tokens ...`. */

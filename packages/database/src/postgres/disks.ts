@@ -7,6 +7,7 @@ import { changeWithEvent, writeEvent } from "./events.ts";
 import { isViolation } from "./failures.ts";
 import { labelWords } from "./label-words.ts";
 import { listStatement } from "./list-statement.ts";
+import { createLostDiskStore } from "./lost-disks.ts";
 import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
 
@@ -240,7 +241,7 @@ export function createDiskStore(database: Database): DiskStore {
           change(
             queries,
             id,
-            "UPDATE disks SET state = 'ready', slug = $1, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = $2 AND state = 'deleted'",
+            "UPDATE disks SET state = 'ready', slug = $1, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = $2 AND state = 'deleted' AND (lost_at_ms IS NULL OR replication_state = 'replicated')",
             [slug, id],
             event,
           ),
@@ -399,6 +400,7 @@ export function createDiskStore(database: Database): DiskStore {
     },
 
     ...createReplicationStore(database),
+    ...createLostDiskStore(database),
 
     async expireIdempotencyKeys(beforeMs) {
       await database.deleteAll("idempotency_keys", "created_at_ms < $1", beforeMs);

@@ -1,4 +1,4 @@
-import { toNode } from "../records.ts";
+import { toForgottenNode, toNode } from "../records.ts";
 import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
@@ -20,8 +20,9 @@ export function createNodeStore(database: Database): NodeStore {
     begin(node, leaseMs) {
       return database.transaction(async (queries) => {
         // What an earlier generation has just begun is in the database before the next one looks.
-        const known = await queries.get("SELECT only_region FROM nodes WHERE id = $1 FOR UPDATE", node.id);
+        const known = await queries.get("SELECT only_region, lost_at_ms FROM nodes WHERE id = $1 FOR UPDATE", node.id);
         if (known === undefined) await requireNotForgotten(queries, node.id);
+        else if (known.lost_at_ms !== null) throw nodeForgotten(node.id);
         requireOnlyRegion(node, known);
         await queries.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
@@ -53,7 +54,7 @@ export function createNodeStore(database: Database): NodeStore {
     async renew(owner, leaseMs, freeBytes) {
       await database.transaction(async (queries) => {
         const renewed = await queries.run(
-          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + $1::bigint, seen_at_ms = ${NOW_MS}, free_bytes = $4 WHERE id = $2 AND generation = $3`,
+          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + $1::bigint, seen_at_ms = ${NOW_MS}, free_bytes = $4 WHERE id = $2 AND generation = $3 AND lost_at_ms IS NULL`,
           leaseMs,
           owner.nodeId,
           owner.generation,
@@ -84,20 +85,42 @@ export function createNodeStore(database: Database): NodeStore {
       });
     },
 
+    giveUp(id, event) {
+      return database.transaction(async (queries) => {
+        const node = await lock(queries, id);
+        if (node.lostAtMs !== null) return node;
+        if (node.isLive) throw nodeInUse(node, null);
+        await queries.run("UPDATE nodes SET lost_at_ms = $1 WHERE id = $2", event.atMs, id);
+        await writeEvent(queries, event);
+        return { ...node, lostAtMs: event.atMs };
+      });
+    },
+
     async forget(id, event) {
       await database.transaction(async (queries) => {
         const node = await lock(queries, id);
         if (node.isLive) throw nodeInUse(node, null);
         const held = await queries.get(
-          `SELECT id FROM disks WHERE node_id = $1
+          `SELECT id FROM disks WHERE node_id = $1 AND lost_at_ms IS NULL
            UNION ALL SELECT id FROM sandboxes WHERE node_id = $1 AND status <> 'stopped' LIMIT 1`,
           id,
         );
         if (held !== undefined) throw nodeInUse(node, String(held.id));
         await queries.run("DELETE FROM nodes WHERE id = $1", id);
-        await queries.run("INSERT INTO forgotten_nodes (id) VALUES ($1)", id);
+        const sql = "INSERT INTO forgotten_nodes (id, address, forgotten_at_ms) VALUES ($1, $2, $3)";
+        await queries.run(sql, id, node.address, event.atMs);
         await writeEvent(queries, event);
       });
+    },
+
+    async listForgotten() {
+      const sql = "SELECT * FROM forgotten_nodes WHERE address IS NOT NULL ORDER BY id";
+      return (await database.read((queries) => queries.all(sql))).map(toForgottenNode);
+    },
+
+    async setTold(id) {
+      const sql = "UPDATE forgotten_nodes SET address = NULL WHERE id = $1";
+      await database.transaction((queries) => queries.run(sql, id));
     },
   };
 }
@@ -111,7 +134,8 @@ async function requireNotForgotten(queries: Queries, id: string): Promise<void> 
  * ends.
  */
 export async function requireLatest(queries: Queries, owner: Owner): Promise<void> {
-  const row = await queries.get("SELECT generation FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId);
-  if (row !== undefined && Number(row.generation) === owner.generation) return;
-  throw notLatest(owner, row === undefined ? null : Number(row.generation));
+  const row = await queries.get("SELECT generation, lost_at_ms FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId);
+  const isGone = row === undefined || row.lost_at_ms !== null;
+  if (!isGone && Number(row.generation) === owner.generation) return;
+  throw notLatest(owner, isGone ? null : Number(row.generation));
 }

@@ -1,7 +1,7 @@
 import { fittingNodes, leastFreePlaces, nodeOfDisks, refuseSandbox, type Wish } from "../choose-node.ts";
-import { ownerOf, type Row, toNode, toSandbox } from "../records.ts";
-import { diskNotFound, notStarting } from "../refusals.ts";
-import type { DiskKind, DiskPlace, Hold, NewSandbox, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
+import { ownerOf, type Row, toDiskPlace, toNode, toSandbox } from "../records.ts";
+import { notStarting } from "../refusals.ts";
+import type { DiskPlace, Hold, NewSandbox, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
@@ -9,6 +9,7 @@ import { NODE_COLUMNS } from "./nodes.ts";
 
 /** So many nodes are looked at before all are. */
 const LIKELY = 32;
+const PLACE_COLUMNS = "slug, node_id, state, lost_at_ms, replication_state";
 
 export function createSandboxStore(database: Database): SandboxStore {
   /** Locks the volumes, so that they stay as they are; in the order of their ids, so that two reservations do not wait for each other. */
@@ -16,7 +17,7 @@ export function createSandboxStore(database: Database): SandboxStore {
     volumes.length === 0
       ? Promise.resolve([])
       : queries.all(
-          "SELECT id, slug, node_id, state FROM disks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
+          `SELECT id, ${PLACE_COLUMNS} FROM disks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE`,
           volumes.map(({ volumeId }) => volumeId),
         );
 
@@ -27,20 +28,16 @@ export function createSandboxStore(database: Database): SandboxStore {
     rootSnapshotId: string | null,
   ): Promise<readonly DiskPlace[]> => {
     const found = await lockVolumes(queries, volumes);
-    const place = (kind: DiskKind, id: string, row: Row | undefined): DiskPlace => {
-      if (row?.state !== "ready") throw diskNotFound(kind, id);
-      return { id, slug: String(row.slug), nodeId: String(row.node_id) };
-    };
     const places = volumes.map(({ volumeId }) =>
-      place(
+      toDiskPlace(
         "volume",
         volumeId,
         found.find(({ id }) => id === volumeId),
       ),
     );
     if (rootSnapshotId === null) return places;
-    const root = await queries.get("SELECT slug, node_id, state FROM disks WHERE id = $1", rootSnapshotId);
-    return [place("snapshot", rootSnapshotId, root), ...places];
+    const root = await queries.get(`SELECT ${PLACE_COLUMNS} FROM disks WHERE id = $1`, rootSnapshotId);
+    return [toDiskPlace("snapshot", rootSnapshotId, root), ...places];
   };
 
   /** The live sandboxes that hold the volumes, with the volume and how they hold it. */

@@ -6,6 +6,7 @@ import { type Connection, isUniqueViolation } from "./connection.ts";
 import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
 import { labelConditions } from "./labels.ts";
+import { createLostDiskStore } from "./lost-disks.ts";
 import { requireLatest, SELECT_NODES } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
 
@@ -203,7 +204,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       try {
         return connection.transaction(() => {
           const changed = connection.run(
-            "UPDATE disks SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = ? AND state = 'deleted'",
+            "UPDATE disks SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = ? AND state = 'deleted' AND (lost_at_ms IS NULL OR replication_state = 'replicated')",
             slug,
             id,
           );
@@ -386,6 +387,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     },
 
     ...createReplicationStore(connection),
+    ...createLostDiskStore(connection),
 
     async expireIdempotencyKeys(beforeMs) {
       connection.run("DELETE FROM idempotency_keys WHERE created_at_ms < ?", beforeMs);

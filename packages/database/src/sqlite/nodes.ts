@@ -1,4 +1,4 @@
-import { type Row, toNode } from "../records.ts";
+import { type Row, toForgottenNode, toNode } from "../records.ts";
 import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Connection } from "./connection.ts";
@@ -20,7 +20,8 @@ export function createNodeStore(connection: Connection): NodeStore {
       return connection.transaction(() => {
         if (connection.get("SELECT 1 FROM forgotten_nodes WHERE id = ?", node.id) !== undefined)
           throw nodeForgotten(node.id);
-        const known = connection.get("SELECT only_region FROM nodes WHERE id = ?", node.id);
+        const known = connection.get("SELECT only_region, lost_at_ms FROM nodes WHERE id = ?", node.id);
+        if (known !== undefined && known.lost_at_ms !== null) throw nodeForgotten(node.id);
         requireOnlyRegion(node, known);
         connection.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
@@ -78,11 +79,22 @@ export function createNodeStore(connection: Connection): NodeStore {
       });
     },
 
+    async giveUp(id, event) {
+      return connection.transaction(() => {
+        const node = mustGet(id);
+        if (node.lostAtMs !== null) return node;
+        if (node.isLive) throw nodeInUse(node, null);
+        connection.run("UPDATE nodes SET lost_at_ms = ? WHERE id = ?", event.atMs, id);
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
     async forget(id, event) {
       connection.transaction(() => {
         const node = mustGet(id);
         if (node.isLive) throw nodeInUse(node, null);
-        const disk = connection.get("SELECT id FROM disks WHERE node_id = ? LIMIT 1", id);
+        const disk = connection.get("SELECT id FROM disks WHERE node_id = ? AND lost_at_ms IS NULL LIMIT 1", id);
         if (disk !== undefined) throw nodeInUse(node, String(disk.id));
         const sandbox = connection.get(
           "SELECT id FROM sandboxes WHERE node_id = ? AND status <> 'stopped' LIMIT 1",
@@ -90,9 +102,22 @@ export function createNodeStore(connection: Connection): NodeStore {
         );
         if (sandbox !== undefined) throw nodeInUse(node, String(sandbox.id));
         connection.run("DELETE FROM nodes WHERE id = ?", id);
-        connection.run("INSERT INTO forgotten_nodes (id) VALUES (?)", id);
+        connection.run(
+          "INSERT INTO forgotten_nodes (id, address, forgotten_at_ms) VALUES (?, ?, ?)",
+          id,
+          node.address,
+          event.atMs,
+        );
         writeEvent(connection, event);
       });
+    },
+
+    async listForgotten() {
+      return connection.all("SELECT * FROM forgotten_nodes WHERE address IS NOT NULL ORDER BY id").map(toForgottenNode);
+    },
+
+    async setTold(id) {
+      connection.run("UPDATE forgotten_nodes SET address = NULL WHERE id = ?", id);
     },
   };
 }
@@ -100,6 +125,7 @@ export function createNodeStore(connection: Connection): NodeStore {
 /** The row of the owner's node, in the transaction that is under way. Throws `NODE_UNAVAILABLE` when the owner is not its latest. */
 export function requireLatest(connection: Connection, owner: Owner): Row {
   const row = connection.get("SELECT * FROM nodes WHERE id = ?", owner.nodeId);
-  if (row !== undefined && row.generation === owner.generation) return row;
-  throw notLatest(owner, row === undefined ? null : Number(row.generation));
+  const isGone = row === undefined || row.lost_at_ms !== null;
+  if (!isGone && row.generation === owner.generation) return row;
+  throw notLatest(owner, isGone ? null : Number(row.generation));
 }

@@ -1,6 +1,6 @@
 import { fittingNodes, nodeOfDisks, refuseSandbox } from "../choose-node.ts";
-import { ownerOf, toNode, toSandbox } from "../records.ts";
-import { diskNotFound, notStarting } from "../refusals.ts";
+import { ownerOf, toDiskPlace, toNode, toSandbox } from "../records.ts";
+import { notStarting } from "../refusals.ts";
 import type {
   DiskKind,
   DiskPlace,
@@ -37,9 +37,11 @@ export function createSandboxStore(connection: Connection): SandboxStore {
   /** Which node has each disk, all of which are ready. Throws `*_NOT_FOUND`. */
   const placesOf = (volumes: readonly Hold[], rootSnapshotId: string | null): readonly DiskPlace[] => {
     const placeOf = (kind: DiskKind, id: string): DiskPlace => {
-      const disk = connection.get("SELECT slug, node_id, state FROM disks WHERE id = ?", id);
-      if (disk?.state !== "ready") throw diskNotFound(kind, id);
-      return { id, slug: String(disk.slug), nodeId: String(disk.node_id) };
+      const disk = connection.get(
+        "SELECT slug, node_id, state, lost_at_ms, replication_state FROM disks WHERE id = ?",
+        id,
+      );
+      return toDiskPlace(kind, id, disk);
     };
     const root = rootSnapshotId === null ? [] : [placeOf("snapshot", rootSnapshotId)];
     return [...root, ...volumes.map(({ volumeId }) => placeOf("volume", volumeId))];

@@ -5,8 +5,8 @@ import { requireArray } from "../core/page.ts";
 export interface Node {
   /** The id, `nod_<20 characters>`. */
   id: string;
-  /** `"draining"`: it gets no new sandboxes. `"suspect"`: it gave no sign of life lately, so that nobody knows how it is. */
-  state: "live" | "draining" | "suspect";
+  /** `"draining"`: it gets no new sandboxes. `"suspect"`: it gave no sign of life lately, so that nobody knows how it is. `"lost"`: it was given up, and is being forgotten. */
+  state: "live" | "draining" | "suspect" | "lost";
   /** Whether it gets no new sandboxes, also while it is suspect. */
   draining: boolean;
   /** The regions that it serves. */
@@ -39,6 +39,26 @@ export interface Node {
   memoryMib: number | null;
   /** What they were given, in MiB. */
   memoryTakenMib: number;
+}
+
+/** What would be lost with a node. */
+export interface NodeLoss {
+  /** Its volumes, also deleted ones that could be restored. */
+  volumes: number;
+  /** The first hundred of them, the oldest first. */
+  volumeNames: { organization: string; slug: string }[];
+  /** Snapshots without a whole copy in the snapshot store. */
+  snapshots: number;
+  /** Snapshots with one: they stay usable. */
+  replicatedSnapshots: number;
+  /** Sandboxes that have not ended. */
+  sandboxes: number;
+}
+
+/** How {@linkcode Nodes.forget} forgets. */
+export interface ForgetNodeOptions extends RequestOptions {
+  /** The node is lost for ever, and what it has with it. Default: `false`, it must have nothing. */
+  lost?: boolean;
 }
 
 /** With it one machine joins as a node, once, until it expires. */
@@ -101,9 +121,29 @@ export class Nodes {
     return this.#change(path`/api/v1/nodes/${id}/undrain`, options);
   }
 
-  /** Forgets a node that is gone for good. Throws {@linkcode NotFoundError}, and {@linkcode ConflictError} while it is live or holds disks or sandboxes. */
-  async forget(id: string, options?: RequestOptions): Promise<void> {
-    await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/${id}`, options });
+  /** What would be lost if the node were forgotten as lost. Throws {@linkcode NotFoundError}. */
+  async loss(id: string, options?: RequestOptions): Promise<NodeLoss> {
+    const { body } = await this.#http.send({ method: "GET", path: path`/api/v1/nodes/${id}/loss`, options });
+    const wire = requireRecord(body);
+    return {
+      volumes: Number(wire.volumes),
+      volumeNames: requireArray(wire.volume_names).map((value) => {
+        const { organization, slug } = requireRecord(value);
+        return { organization: String(organization), slug: String(slug) };
+      }),
+      snapshots: Number(wire.snapshots),
+      replicatedSnapshots: Number(wire.replicated_snapshots),
+      sandboxes: Number(wire.sandboxes),
+    };
+  }
+
+  /**
+   * Forgets a node that is gone for good. With `lost`, what it has is lost with it: its sandboxes end, its volumes and its snapshots that are not replicated cannot be used any more. Throws
+   * {@linkcode NotFoundError}, and {@linkcode ConflictError} while it is live, and without `lost` while it holds disks or sandboxes.
+   */
+  async forget(id: string, options: ForgetNodeOptions = {}): Promise<void> {
+    const query = { lost: options.lost === true ? "true" : undefined };
+    await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/${id}`, query, options });
   }
 
   /** Makes a token with which one machine joins as a node, once. The machine reaches the server as this client does, or by its setting `public_url`. */

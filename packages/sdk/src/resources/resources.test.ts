@@ -260,8 +260,11 @@ test("nodes are listed, drained and forgotten", async () => {
     memory_mib: null,
     memory_taken_mib: 2560,
   };
+  const names = [{ organization: "default", slug: "cache" }];
+  const loss = { volumes: 1, volume_names: names, snapshots: 2, replicated_snapshots: 3, sandboxes: 4 };
   await using api = await FakeApi.start(({ method, url }) => {
     if (method === "DELETE") return { status: 204 };
+    if (url.pathname.endsWith("/loss")) return { body: loss };
     return { body: url.pathname === "/api/v1/nodes" ? [node] : node };
   });
   const { nodes } = new Client(api.options);
@@ -276,14 +279,24 @@ test("nodes are listed, drained and forgotten", async () => {
     assert.deepEqual([connected, problem, run, free], [false, "Cannot reach it: it is down", "run_a", { ord: 5 }]);
   }
   await nodes.forget("nod_a");
+  assert.deepEqual(await nodes.loss("nod_a"), {
+    volumes: 1,
+    volumeNames: names,
+    snapshots: 2,
+    replicatedSnapshots: 3,
+    sandboxes: 4,
+  });
+  await nodes.forget("nod_a", { lost: true });
   assert.deepEqual(
-    api.requests.map(({ method, url }) => `${method} ${url.pathname}`),
+    api.requests.map(({ method, url }) => `${method} ${url.pathname}${url.search}`),
     [
       "GET /api/v1/nodes",
       "GET /api/v1/nodes/nod_a",
       "POST /api/v1/nodes/nod_a/drain",
       "POST /api/v1/nodes/nod_a/undrain",
       "DELETE /api/v1/nodes/nod_a",
+      "GET /api/v1/nodes/nod_a/loss",
+      "DELETE /api/v1/nodes/nod_a?lost=true",
     ],
   );
 });

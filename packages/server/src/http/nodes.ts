@@ -2,11 +2,11 @@ import { ErrorSchema } from "@caisson/protocol";
 import { type Static, Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { drainNode } from "../app/nodes/node-drain.ts";
-import { forgetNode } from "../app/nodes/node-forget.ts";
+import { forgetNode, getNodeLoss } from "../app/nodes/node-forget.ts";
 import { getNode, nodeProblem } from "../app/nodes/node-get.ts";
 import { listNodes } from "../app/nodes/node-list.ts";
 import type { NodeRecord } from "../app/records.ts";
-import { IdParams } from "./disk-routes.ts";
+import { IdParams, parseFlag } from "./disk-routes.ts";
 import type { Http } from "./request.ts";
 
 const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
@@ -15,8 +15,9 @@ const tags = ["administration"];
 const Timestamp = (description: string) => Type.String({ format: "date-time", description });
 const NodeSchema = Type.Object({
   id: Type.String(),
-  state: Type.Union([Type.Literal("live"), Type.Literal("draining"), Type.Literal("suspect")], {
-    description: "draining: it gets no new sandboxes. suspect: its lease has run out, so that nobody knows how it is",
+  state: Type.Union([Type.Literal("live"), Type.Literal("draining"), Type.Literal("suspect"), Type.Literal("lost")], {
+    description:
+      "draining: it gets no new sandboxes. suspect: its lease has run out, so that nobody knows how it is. lost: it was given up, and is being forgotten",
   }),
   draining: Type.Boolean(),
   regions: Type.Array(Type.String()),
@@ -41,6 +42,24 @@ const NodeSchema = Type.Object({
   memory_taken_mib: Type.Integer({ description: "What they were given" }),
 });
 
+const Count = (description: string) => Type.Integer({ description });
+const LossSchema = Type.Object({
+  volumes: Count("Also deleted ones, which could be restored"),
+  volume_names: Type.Array(Type.Object({ organization: Type.String(), slug: Type.String() }), {
+    description: "The first hundred of them, the oldest first",
+  }),
+  snapshots: Count("Those without a whole copy in the snapshot store"),
+  replicated_snapshots: Count("Those with one: they stay usable, and nothing of them is lost"),
+  sandboxes: Count("Those that have not ended"),
+});
+const ForgetQuery = Type.Object({
+  lost: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String())], {
+      description: "true (or 1): what it has is lost with it. Refused while it is live or connected. Default: false",
+    }),
+  ),
+});
+
 /** The machines that hold disks and run sandboxes: for administrators. */
 export function nodeRoutes(app: AppContext, http: Http): void {
   const show = (node: NodeRecord) => showNode(node, nodeProblem(app, node));
@@ -53,6 +72,31 @@ export function nodeRoutes(app: AppContext, http: Http): void {
     "/api/v1/nodes/:id",
     { schema: { tags, summary: "Get a node", params: IdParams, response: { 200: NodeSchema, ...errors } } },
     async ({ actor, params }) => show(await getNode(app, actor, params.id)),
+  );
+  http.get(
+    "/api/v1/nodes/:id/loss",
+    {
+      schema: {
+        tags,
+        summary: "What would be lost with a node if it were forgotten as lost",
+        params: IdParams,
+        response: { 200: LossSchema, ...errors },
+      },
+    },
+    async ({ actor, params }) => {
+      const { volumes, volumeNames, snapshots, replicatedSnapshots, sandboxes } = await getNodeLoss(
+        app,
+        actor,
+        params.id,
+      );
+      return {
+        volumes,
+        volume_names: [...volumeNames],
+        snapshots,
+        replicated_snapshots: replicatedSnapshots,
+        sandboxes,
+      };
+    },
   );
   const changes = [
     ["drain", "Keep new sandboxes away from a node; those that it has go on", true],
@@ -70,24 +114,31 @@ export function nodeRoutes(app: AppContext, http: Http): void {
       schema: {
         tags,
         summary:
-          "Forget a node that is gone for good; refused while it is live, and while it has volumes, snapshots or sandboxes",
+          "Forget a node that is gone for good; refused while it is live, and, unless it is lost with them, while it has volumes, snapshots or sandboxes",
         params: IdParams,
+        querystring: ForgetQuery,
         response: { 204: Type.Null(), ...errors },
       },
     },
-    async ({ actor, params }, reply) => {
-      await forgetNode(app, actor, params.id);
+    async ({ actor, params, query }, reply) => {
+      await forgetNode(app, actor, params.id, { isLost: parseFlag("lost", query.lost) });
       return reply.status(204).send(null);
     },
   );
 }
 
+function stateOf({ isLive, isDraining, lostAtMs }: NodeRecord): Static<typeof NodeSchema>["state"] {
+  if (lostAtMs !== null) return "lost";
+  if (!isLive) return "suspect";
+  return isDraining ? "draining" : "live";
+}
+
 function showNode(node: NodeRecord, problem: string | null): Static<typeof NodeSchema> {
-  const { capacity, reserved, isLive, isDraining } = node;
+  const { capacity, reserved, isDraining } = node;
   const iso = (timeMs: number) => new Date(timeMs).toISOString();
   return {
     id: node.id,
-    state: isLive ? (isDraining ? "draining" : "live") : "suspect",
+    state: stateOf(node),
     draining: isDraining,
     regions: [...node.regions],
     address: node.address,

@@ -105,6 +105,12 @@ export class Metrics implements Disposable {
     ["node", "region"],
   );
 
+  readonly disksLost = this.#counter(
+    "caisson_disks_lost_total",
+    "Volumes and snapshots that were lost with a node that was forgotten",
+    ["kind"],
+  );
+
   readonly httpRequests = this.#counter(
     "caisson_http_requests_total",
     "Answered requests; an upgrade to WebSocket has status 101",
@@ -136,6 +142,7 @@ export class Metrics implements Disposable {
     for (const reason of STOP_REASONS) this.sandboxesEnded.inc({ reason }, 0);
     for (const work of BACKGROUND_WORK) this.backgroundErrors.inc({ work }, 0);
     this.sandboxCreates.inc({ outcome: "ok" }, 0);
+    for (const kind of ["volume", "snapshot"]) this.disksLost.inc({ kind }, 0);
   }
 
   countEnd(reason: StopReason): void {

@@ -9,7 +9,7 @@ import { suite, test } from "node:test";
 import { CertificateAuthority } from "@caisson/certificates";
 import { LINK_DOMAIN, nodeName } from "@caisson/node-link";
 import { pinOf, printJoinToken } from "../app/nodes/join-token.ts";
-import { ensureMembership } from "./membership.ts";
+import { ensureMembership, rememberDismissal } from "./membership.ts";
 import { ownAddress } from "./node-address.ts";
 
 interface Asked {
@@ -129,6 +129,22 @@ suite("the membership of a node", () => {
     await assert.rejects(refusing.join({ token: nobody }), {
       message: /does not answer there \(ECONNREFUSED\).*"public_url"/,
     });
+  });
+
+  test("ends for good when the installation has forgotten the node, and says what to do", async () => {
+    await using server = await openServer();
+    await server.join();
+    await rememberDismissal(server.directory, "2026-01-30T18:33:40.790Z");
+    const told = {
+      code: "INVALID_CONFIG",
+      message:
+        /has forgotten node nod_a on 2026-01-30T18:33:40\.790Z.*move .* away, or give another directory with --data, and join with a new token/,
+    };
+    await assert.rejects(server.join({ token: null }), told);
+    await assert.rejects(server.join(), told);
+    await writeFile(join(server.directory, "forgotten.json"), "");
+    await assert.rejects(server.join({ token: null }), { message: /on an unknown day/ });
+    assert.equal(server.asked.length, 1);
   });
 
   test("is refused for a certificate of another key, and for what is no answer", async () => {

@@ -9,7 +9,12 @@ import { Value } from "typebox/value";
 import { type JoinTokenText, parseJoinToken, pinOf } from "../app/nodes/join-token.ts";
 import { writeDurably } from "../write-durably.ts";
 
-const NAMES = { membership: "membership.json", key: "membership-key.pem", server: "node.json" } as const;
+const NAMES = {
+  membership: "membership.json",
+  key: "membership-key.pem",
+  server: "node.json",
+  forgotten: "forgotten.json",
+} as const;
 const JOIN_TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 65_536;
 
@@ -45,6 +50,7 @@ export interface JoinWish {
  */
 export async function ensureMembership(directory: string, wish: JoinWish): Promise<Membership> {
   const known = await read(directory);
+  if (known !== null) await requireMember(directory, known);
   const token = wish.token === null ? null : parseJoinToken(wish.token);
   if (known === null) await requireUnused(directory);
   if (known === null && token === null)
@@ -65,6 +71,33 @@ export async function ensureMembership(directory: string, wish: JoinWish): Promi
     );
   requireRegion(membership, wish.regions);
   return membership;
+}
+
+/** Remembers that the installation has forgotten this node. */
+export async function rememberDismissal(directory: string, forgottenAt: string): Promise<void> {
+  await writeDurably(
+    directory,
+    NAMES.forgotten,
+    `${JSON.stringify({ forgottenAt }, null, 2)}\n`,
+    0o600,
+    "membership-forgotten.commit",
+  );
+}
+
+/** What the operator of a node is to know that its installation has forgotten. */
+export function dismissedError(directory: string, nodeId: string, forgottenAt: string): CaissonError {
+  return new CaissonError(
+    "INVALID_CONFIG",
+    `The installation has forgotten node ${nodeId} on ${forgottenAt}, and takes nothing from it any more; what it had counts as lost. Its images are still in ${directory}. ` +
+      `To have this machine as a new node, move ${directory} away, or give another directory with --data, and join with a new token: caisson up --role node --join TOKEN`,
+  );
+}
+
+async function requireMember(directory: string, { nodeId }: Membership): Promise<void> {
+  const text = await readIfThere(join(directory, NAMES.forgotten));
+  if (text === null) return;
+  const forgottenAt = /"forgottenAt": "([^"]*)"/.exec(text)?.[1] ?? "an unknown day";
+  throw dismissedError(directory, nodeId, forgottenAt);
 }
 
 async function joinInstallation(

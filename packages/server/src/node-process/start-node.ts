@@ -8,7 +8,7 @@ import type { Config } from "../config.ts";
 import { lockDataDirectory, makeDataDirectory } from "../data-directory.ts";
 import { explainListening, requireFreeAddress } from "../listen-address.ts";
 import { nodeOptions } from "../node-options.ts";
-import { ensureMembership } from "./membership.ts";
+import { dismissedError, ensureMembership, rememberDismissal } from "./membership.ts";
 import { ownAddress } from "./node-address.ts";
 
 /** When no server has connected by then, the log says where it is looked for. */
@@ -28,6 +28,8 @@ export interface NodeProcessOptions {
   readonly joinToken: string | null;
   /** `HOST` or `HOST:PORT`; null: as the settings say. */
   readonly address: string | null;
+  /** The installation has forgotten this node, which is remembered: the process is to end, and says why. */
+  readonly onDismissed: (error: CaissonError) => void;
 }
 
 /**
@@ -58,8 +60,12 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
     await openNode({ ...nodeOptions(config, directory, baseImageFile), logger, takeEvent: events.take }),
   );
   const credentials = { cert: certificate, key, authority };
+  const onDismissed = async (forgottenAt: string) => {
+    await rememberDismissal(directory, forgottenAt);
+    options.onDismissed(dismissedError(directory, nodeId, forgottenAt));
+  };
   const served = undo.use(
-    await explainAddress(() => serveNode({ node, events, credentials, host: listenHost, port, logger })),
+    await explainAddress(() => serveNode({ node, events, credentials, onDismissed, host: listenHost, port, logger })),
   );
   const lonely = setTimeout(() => {
     if (served.hasControl()) return;

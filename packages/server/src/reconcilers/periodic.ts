@@ -4,6 +4,7 @@ import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
+import { forgetLostNodes } from "../app/nodes/node-loss.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
 import { ReplicaRound } from "../app/replication/replica-round.ts";
 import { sweepStore } from "../app/replication/store-sweep.ts";
@@ -39,6 +40,16 @@ export async function purgeExpired(
       app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a disk; the next purge tries again"),
     );
   }
+}
+
+/** Frees what is left of disks whose node was forgotten: rows whose time has come, and copies in the snapshot store. */
+export async function purgeLost(app: AppContext): Promise<void> {
+  const replicas = new ReplicaRound();
+  for (const disk of await app.store.disks.beginPurgeLost(Date.now()))
+    await purgeDisk(app, disk, { replicas, reason: disk.deletedAtMs === null ? "node-lost" : "retention-over" }).catch(
+      (error: unknown) =>
+        app.logger.error({ err: error, id: disk.id, slug: disk.slug }, "cannot purge a lost disk; it is tried again"),
+    );
 }
 
 /** Forgets rows that are only kept for a time. */
@@ -96,7 +107,15 @@ export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => 
 /** Runs the jobs that are of no node until the returned function is called. */
 export function startRowJobs(app: AppContext): () => Promise<void> {
   const { snapshotStore, config } = app;
-  const purge: Job = { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: () => expireRows(app) };
+  const purge: Job = {
+    name: "purge",
+    intervalMs: PURGE_INTERVAL_MS,
+    async run() {
+      await forgetLostNodes(app);
+      await purgeLost(app);
+      await expireRows(app);
+    },
+  };
   if (snapshotStore === null || config.snapshotStore === null) return runJobs(app, [purge]);
   const intervalMs = Math.min(SWEEP_INTERVAL_MS, config.snapshotStore.graceMs / 2);
   const stopping = new AbortController();

@@ -5,99 +5,32 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { type Disk, type Organization, openSqliteStore, type SandboxRecord, type Store } from "@caisson/database";
-import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { newId } from "@caisson/model";
 import { TEST_BASE_IMAGE, TEST_REGION } from "@caisson/node/testing";
 import { decodeSandboxConfig } from "@caisson/protocol";
-import pino from "pino";
+import { Control, eventually, WAIT_MS } from "../../testing/control.ts";
 import { Machine } from "../../testing/machine.ts";
 import { ADMIN_ORGANIZATION } from "../app/access/administrator.ts";
-import { LiveConnections } from "../app/access/live-connections.ts";
-import type { Actor, AppContext } from "../app/context.ts";
+import type { Actor } from "../app/context.ts";
 import { deleteDiskNow } from "../app/disks/disk-delete.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
-import { RoomMaker } from "../app/disks/room.ts";
-import { InstallationAuthority } from "../app/nodes/installation-authority.ts";
-import { NodeDirectory } from "../app/nodes/node-directory.ts";
 import { forgetNode } from "../app/nodes/node-forget.ts";
 import { nodeProblem } from "../app/nodes/node-get.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
-import { Previews } from "../app/previews/previews.ts";
-import { Replicator } from "../app/replication/replicator.ts";
-import { type LiveSandbox, LiveSandboxes } from "../app/sandboxes/live-sandboxes.ts";
+import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
 import { extendSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { endAllSandboxes } from "../app/sandboxes/sandbox-end-all.ts";
 import { requireLiveSandbox } from "../app/sandboxes/sandbox-get.ts";
 import { killSandbox } from "../app/sandboxes/sandbox-kill.ts";
-import { SshAccesses } from "../app/ssh/ssh-accesses.ts";
-import { TransferPlaces } from "../app/transfers/transfer-places.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { createVolume } from "../app/volumes/volume-create.ts";
-import { loadConfig } from "../config.ts";
-import { CredentialsFile } from "../credentials.ts";
-import { Metrics } from "../metrics/metrics.ts";
 import { purgeExpired } from "./periodic.ts";
-import { RemoteNodes } from "./remote-nodes.ts";
 
-const WAIT_MS = testTimeoutMs(20_000);
 /** Longer than a test takes: nothing ends by itself. */
 const LIFETIME_MS = 600_000;
-const logger = pino({ level: "silent" });
-
-/** A server without a node of its own, as far as it decides. */
-class Control implements AsyncDisposable {
-  readonly app: AppContext;
-  readonly remote: RemoteNodes;
-
-  constructor(directory: string, store: Store, machines: ReadonlyMap<string, Machine>) {
-    const config = loadConfig({ dataDirectory: directory }, {});
-    const nodes = new NodeDirectory(null);
-    const metrics = new Metrics();
-    this.app = {
-      config,
-      store,
-      nodes,
-      authority: new InstallationAuthority(store),
-      locks: new KeyedLock(),
-      room: new RoomMaker(),
-      live: new LiveSandboxes(),
-      connections: new LiveConnections(),
-      previews: new Previews(config.expose.domain, config.expose, (sandbox) => openAgent({ nodes }, sandbox)),
-      ssh: new SshAccesses(0),
-      transfers: new TransferPlaces(config.transfers),
-      snapshotStore: null,
-      replicator: new Replicator(),
-      credentials: new CredentialsFile(store, directory),
-      persistent: new PersistentWork(logger),
-      metrics,
-      logger,
-    };
-    this.remote = new RemoteNodes(this.app, (options) => {
-      const machine = machines.get(options.nodeId);
-      assert.ok(machine);
-      return machine.open(options);
-    });
-  }
-
-  /** Ends it as a crash does: nothing more of it happens. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const { timer } of this.app.live.all()) if (timer !== null) clearTimeout(timer);
-    await this.remote[Symbol.asyncDispose]();
-    await this.app.persistent.close();
-    this.app.metrics[Symbol.dispose]();
-  }
-}
-
-async function eventually(what: string, isSo: () => Promise<boolean> | boolean): Promise<void> {
-  const untilMs = performance.now() + WAIT_MS;
-  while (!(await isSo())) {
-    if (performance.now() > untilMs) throw new Error(`not within ${WAIT_MS} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 suite("a server and its nodes on other machines", { timeout: testTimeoutMs(300_000) }, () => {
   let directory: string;

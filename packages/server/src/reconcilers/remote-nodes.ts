@@ -1,6 +1,7 @@
 import type { AppContext } from "../app/context.ts";
 import { parseNodeAddress } from "../app/nodes/node-address.ts";
 import type { OpenRemoteNode } from "../app/nodes/remote-node.ts";
+import { Farewells } from "./farewells.ts";
 import { LedNode } from "./led-node.ts";
 import { runEvery } from "./run-every.ts";
 
@@ -11,6 +12,7 @@ export class RemoteNodes implements AsyncDisposable {
   readonly #app: AppContext;
   readonly #open: OpenRemoteNode;
   readonly #led = new Map<string, LedNode>();
+  readonly #farewells: Farewells;
   readonly #leaving = new Set<Promise<void>>();
   #stop: () => Promise<void> = async () => {};
   #isFailing = false;
@@ -18,6 +20,7 @@ export class RemoteNodes implements AsyncDisposable {
   constructor(app: AppContext, open: OpenRemoteNode) {
     this.#app = app;
     this.#open = open;
+    this.#farewells = new Farewells(app, open);
   }
 
   /** Resolves when every node that there is has been taken up, or after `patienceMs`: then the server goes on without those. */
@@ -35,10 +38,13 @@ export class RemoteNodes implements AsyncDisposable {
     const { store, nodes, metrics, logger } = this.#app;
     try {
       const rows = await store.nodes.list();
-      const remote = rows.filter(({ id, address }) => id !== nodes.ownId && parseNodeAddress(address) !== null);
+      const remote = rows.filter(
+        ({ id, address, lostAtMs }) => id !== nodes.ownId && lostAtMs === null && parseNodeAddress(address) !== null,
+      );
       const ids = new Set(remote.map(({ id }) => id));
       for (const id of this.#led.keys()) if (!ids.has(id)) this.#leave(id, "it was forgotten");
       for (const id of ids) if (!this.#led.has(id)) this.#lead(id);
+      await this.#farewells.look();
       this.#isFailing = false;
     } catch (error) {
       metrics.countBackgroundError("node");
@@ -51,6 +57,7 @@ export class RemoteNodes implements AsyncDisposable {
     await this.#stop();
     for (const id of this.#led.keys()) this.#leave(id, "the server ends");
     await Promise.all(this.#leaving);
+    await this.#farewells[Symbol.asyncDispose]();
   }
 
   #lead(id: string): void {

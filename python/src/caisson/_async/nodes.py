@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 
-from .._records import Node
+from .._records import CreatedJoinToken, JoinToken, Node, NodeLoss
 from .http import AsyncHttp, path_part
 
 
@@ -43,14 +43,55 @@ class AsyncNodes:
         """
         return Node(await self._http.post(f"{self._of(id)}/undrain", {}, repeatable=True))
 
-    async def forget(self, id: str) -> None:
-        """Forgets a node that is gone for good.
+    async def loss(self, id: str) -> NodeLoss:
+        """What would be lost if the node were forgotten as lost.
 
         Raises:
             NotFoundError: When there is none with this id.
-            ConflictError: While it is live, or has volumes, snapshots or sandboxes.
         """
-        await self._http.delete(self._of(id))
+        return NodeLoss(await self._http.get(f"{self._of(id)}/loss"))
+
+    async def forget(self, id: str, *, lost: bool = False) -> None:
+        """Forgets a node that is gone for good.
+
+        Args:
+            id: The node.
+            lost: What it has is lost with it: its sandboxes end, and its volumes and its snapshots that are not
+                replicated cannot be used any more.
+
+        Raises:
+            NotFoundError: When there is none with this id.
+            ConflictError: While it is live, or, unless it is `lost`, has volumes, snapshots or sandboxes.
+        """
+        await self._http.delete(self._of(id) + ("?lost=true" if lost else ""))
+
+    async def create_token(self, *, expires_seconds: int | None = None, region: str | None = None) -> CreatedJoinToken:
+        """Makes a token with which one machine joins as a node, once.
+
+        The machine reaches the server as this client does, or by the server's setting `public_url`.
+
+        Args:
+            expires_seconds: How long it can be used. Default: 3600; at most 30 days.
+            region: The only region that the node may have. Default: those in its settings.
+
+        Raises:
+            BadRequestError: When it would be good for less than a second or more than 30 days, or the region is none.
+        """
+        wire = {"expires_seconds": expires_seconds, "region": region}
+        body = {name: value for name, value in wire.items() if value is not None}
+        return CreatedJoinToken(await self._http.post(f"{self._url}/tokens", body))
+
+    async def list_tokens(self) -> builtins.list[JoinToken]:
+        """The tokens for joining that have not expired, the newest first, without their text."""
+        return [JoinToken(item) for item in await self._http.get(f"{self._url}/tokens")]
+
+    async def revoke_token(self, id: str) -> None:
+        """Revokes a token for joining; a node that has joined with it stays.
+
+        Raises:
+            NotFoundError: When there is none with this id that has not expired.
+        """
+        await self._http.delete(f"{self._url}/tokens/{path_part(id)}")
 
     def _of(self, id: str) -> str:
         return f"{self._url}/{path_part(id)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import builtins
 
-from .._records import Node
+from .._records import CreatedJoinToken, JoinToken, Node, NodeLoss
 from .http import Http, path_part
 
 
@@ -44,14 +44,55 @@ class Nodes:
         """
         return Node(self._http.post(f"{self._of(id)}/undrain", {}, repeatable=True))
 
-    def forget(self, id: str) -> None:
-        """Forgets a node that is gone for good.
+    def loss(self, id: str) -> NodeLoss:
+        """What would be lost if the node were forgotten as lost.
 
         Raises:
             NotFoundError: When there is none with this id.
-            ConflictError: While it is live, or has volumes, snapshots or sandboxes.
         """
-        self._http.delete(self._of(id))
+        return NodeLoss(self._http.get(f"{self._of(id)}/loss"))
+
+    def forget(self, id: str, *, lost: bool = False) -> None:
+        """Forgets a node that is gone for good.
+
+        Args:
+            id: The node.
+            lost: What it has is lost with it: its sandboxes end, and its volumes and its snapshots that are not
+                replicated cannot be used any more.
+
+        Raises:
+            NotFoundError: When there is none with this id.
+            ConflictError: While it is live, or, unless it is `lost`, has volumes, snapshots or sandboxes.
+        """
+        self._http.delete(self._of(id) + ("?lost=true" if lost else ""))
+
+    def create_token(self, *, expires_seconds: int | None = None, region: str | None = None) -> CreatedJoinToken:
+        """Makes a token with which one machine joins as a node, once.
+
+        The machine reaches the server as this client does, or by the server's setting `public_url`.
+
+        Args:
+            expires_seconds: How long it can be used. Default: 3600; at most 30 days.
+            region: The only region that the node may have. Default: those in its settings.
+
+        Raises:
+            BadRequestError: When it would be good for less than a second or more than 30 days, or the region is none.
+        """
+        wire = {"expires_seconds": expires_seconds, "region": region}
+        body = {name: value for name, value in wire.items() if value is not None}
+        return CreatedJoinToken(self._http.post(f"{self._url}/tokens", body))
+
+    def list_tokens(self) -> builtins.list[JoinToken]:
+        """The tokens for joining that have not expired, the newest first, without their text."""
+        return [JoinToken(item) for item in self._http.get(f"{self._url}/tokens")]
+
+    def revoke_token(self, id: str) -> None:
+        """Revokes a token for joining; a node that has joined with it stays.
+
+        Raises:
+            NotFoundError: When there is none with this id that has not expired.
+        """
+        self._http.delete(f"{self._url}/tokens/{path_part(id)}")
 
     def _of(self, id: str) -> str:
         return f"{self._url}/{path_part(id)}"

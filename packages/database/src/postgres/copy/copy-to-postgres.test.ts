@@ -80,6 +80,12 @@ async function fill(store: Store): Promise<void> {
   await store.joining.join(Buffer.from("jtk_1"), joining, event("nod_joined"));
   await store.joining.join(Buffer.from("jtk_2"), { ...joining, nodeId: "nod_gone" }, event("nod_gone"));
   await store.nodes.forget("nod_gone", event("nod_gone"));
+  const left = disk("left-behind", { owner: { nodeId: "nod_joined", generation: 0 } });
+  await store.disks.reserve(left);
+  await store.disks.commit(left.id, usage, event(left.id));
+  await store.nodes.giveUp("nod_joined", event("nod_joined"));
+  const batch = { nowMs: 8, purgeAtMs: 9, afterSequence: 0, limit: 9 };
+  assert.equal((await store.disks.lose("nod_joined", batch, ({ id }) => event(id))).length, 1);
   const token = { id: "tok_1", organizationId: "org_a", name: "laptop", createdAtMs: 5 };
   await store.organizations.createToken(token, Buffer.alloc(32, 255), event("tok_1"));
   await store.organizations.createToken({ ...token, id: "tok_2" }, Buffer.alloc(32, 1), event("tok_2"));
@@ -146,7 +152,7 @@ suite("the copy from SQLite to PostgreSQL", () => {
   test("is whole, and the store goes on from there", async () => {
     const url = await server.createDatabase();
     const { rows, wasCopied } = await copyToPostgres(path, url, INSTALLATION);
-    assert.deepEqual([wasCopied, rows.disks, rows.sandboxes, rows.holds], [false, DISK_COUNT + 1, 3, 1]);
+    assert.deepEqual([wasCopied, rows.disks, rows.sandboxes, rows.holds], [false, DISK_COUNT + 2, 3, 1]);
     const source = openSqliteStore(path);
     const target = await openPostgresStore(url, INSTALLATION, hooks);
     const lists = (store: Store) =>

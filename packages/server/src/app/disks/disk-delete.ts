@@ -34,6 +34,7 @@ export async function deleteDiskNow(
   idOrSlug: string,
 ): Promise<"purged" | "purging"> {
   // Before the deletion, which would have happened although the answer is a refusal.
-  app.nodes.of(await requireDisk(app, actor, kind, idOrSlug));
+  const disk = await requireDisk(app, actor, kind, idOrSlug);
+  if (disk.lostAtMs === null) app.nodes.of(disk);
   return purgeDiskNow(app, actor, kind, await deleteDisk(app, actor, kind, idOrSlug));
 }

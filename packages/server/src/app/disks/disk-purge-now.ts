@@ -16,8 +16,11 @@ export async function purgeDiskNow(
   const disk = await app.store.disks.get(id);
   const isOwn = disk !== null && disk.kind === kind && disk.organizationId === actor.organization.id;
   if (!isOwn || (disk.state !== "deleted" && disk.state !== "purging")) throw notDeleted(kind, id, disk, isOwn);
-  const { owner } = app.nodes.of(disk);
-  const purging = await app.locks.run(id, () => app.store.disks.beginPurgeOf(owner, id));
+  const purging = await app.locks.run(id, () =>
+    disk.lostAtMs === null
+      ? app.store.disks.beginPurgeOf(app.nodes.of(disk).owner, id)
+      : app.store.disks.beginPurgeLostOf(id),
+  );
   // Restored or purged in between.
   if (purging === null) throw notDeleted(kind, id, null, false);
   try {

@@ -19,14 +19,16 @@ export async function purgeDisk(
     replicas = new ReplicaRound(),
   }: { readonly actor?: Actor | null; readonly reason?: string; readonly replicas?: ReplicaRound } = {},
 ): Promise<boolean> {
-  const { node } = app.nodes.of(disk);
+  // What a node had that was forgotten is gone with it.
+  const node = disk.lostAtMs === null ? app.nodes.of(disk).node : null;
   return app.locks.run(disk.id, async () => {
     const { id, region } = disk;
-    if ((await step("disk-purge.delete", () => node.deleteDisk({ id, region }))) === "in-use") return false;
+    const outcome = node === null ? "deleted" : await step("disk-purge.delete", () => node.deleteDisk({ id, region }));
+    if (outcome === "in-use") return false;
     if (!(await replicas.delete(app, disk))) return false;
     // What was never there for its owner has no end that the trail could tell of.
-    const event =
-      disk.deletedAtMs === null ? null : auditEvent(actor, `${disk.kind}-purge`, disk, { slug: disk.slug, reason });
+    const wasThere = disk.deletedAtMs !== null || (disk.lostAtMs !== null && disk.purgeAtMs !== null);
+    const event = !wasThere ? null : auditEvent(actor, `${disk.kind}-purge`, disk, { slug: disk.slug, reason });
     await step("disk-purge.commit", () => app.store.disks.forget(disk.id, event));
     return true;
   });

@@ -1,4 +1,4 @@
-import type { Disk, DiskKind } from "@caisson/database";
+import { type Disk, type DiskKind, diskLost, isLost } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, requireSlug } from "@caisson/model";
 import type { Actor, AppContext } from "../context.ts";
@@ -25,6 +25,7 @@ export async function restoreDisk(
         `There is no deleted ${kind} with the id ${JSON.stringify(id.slice(0, 64))}: list the deleted ones; after the retention they are gone`,
       );
     }
+    if (isLost(disk)) throw diskLost(disk);
     const newSlug = slug == null ? disk.slug : requireSlug(slug);
     const event = auditEvent(actor, `${kind}-restore`, disk, { slug: newSlug });
     return step(`${kind}-restore.commit`, () => app.store.disks.restore(id, newSlug, event));

@@ -1,4 +1,4 @@
-import type { Owner } from "@caisson/database";
+import { diskLost, type Owner, type Replication } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { Node, NodeDescription } from "@caisson/node";
 import type { Region } from "../region.ts";
@@ -26,6 +26,9 @@ export interface Placed {
   readonly id: string;
   readonly region: string;
   readonly owner: Pick<Owner, "nodeId">;
+  /** Of a disk: when its node was given up. */
+  readonly lostAtMs?: number | null;
+  readonly replication?: Pick<Replication, "state">;
 }
 
 /** The nodes that this server can reach now. What is on another one waits for it: use cases ask here for each thing that they touch. */
@@ -34,6 +37,7 @@ export class NodeDirectory {
   readonly ownId: string | null;
   readonly #connected = new Map<string, ConnectedNode>();
   readonly #expected = new Map<string, Pick<RemoteNode, "problem">>();
+  readonly #lost = new Set<string>();
 
   constructor(ownId: string | null) {
     this.ownId = ownId;
@@ -59,6 +63,16 @@ export class NodeDirectory {
   forget(nodeId: string): void {
     this.#expected.delete(nodeId);
     this.#connected.delete(nodeId);
+  }
+
+  /** Says that a node was given up for ever. */
+  lose(nodeId: string): void {
+    this.#lost.add(nodeId);
+  }
+
+  /** Whether a node was given up while this server runs: what is undone or ended there has nothing left to undo. */
+  isLost(nodeId: string): boolean {
+    return this.#lost.has(nodeId);
   }
 
   /** That of this server's own host; null: it has none. */
@@ -91,7 +105,7 @@ export class NodeDirectory {
   }
 
   /**
-   * The node of something that exists. Throws `NODE_UNAVAILABLE` when it cannot be reached, and `REGION_UNAVAILABLE` when its settings do not name the region any
+   * The node of something that exists. Throws `DISK_LOST` for a disk whose node was forgotten, `NODE_UNAVAILABLE` when it cannot be reached, and `REGION_UNAVAILABLE` when its settings do not name the region any
    * more: what lies there is kept, and can be used again when they do.
    */
   of(thing: Placed): ConnectedNode {
@@ -100,8 +114,9 @@ export class NodeDirectory {
     throw this.unavailable(thing);
   }
 
-  /** Why something that exists cannot be used, with what to do; null: it can. */
+  /** Why something that exists cannot be used, with what to do; null: it can, also from the snapshot store where its node was forgotten. */
   problem(thing: Placed): string | null {
+    if ((thing.lostAtMs ?? null) !== null && thing.replication?.state === "replicated") return null;
     return this.find(thing) === null ? this.unavailable(thing).message : null;
   }
 
@@ -116,7 +131,14 @@ export class NodeDirectory {
   }
 
   /** The error of `of`, for something that `find` has not found. */
-  unavailable({ id, region, owner: { nodeId } }: Placed): CaissonError {
+  unavailable(thing: Placed): CaissonError {
+    const {
+      id,
+      region,
+      owner: { nodeId },
+      lostAtMs = null,
+    } = thing;
+    if (lostAtMs !== null) return diskLost({ ...thing, lostAtMs });
     if (this.get(nodeId) === null)
       return new CaissonError(
         "NODE_UNAVAILABLE",

@@ -1,15 +1,27 @@
+import type { NodeLoss } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { getNode } from "./node-get.ts";
+import { forgetLostNode } from "./node-loss.ts";
+
+/** Names of volumes that are told before a node is given up. */
+const MAX_NAMES = 100;
 
 /**
  * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live, is this server's own, or holds disks or sandboxes, and `FORBIDDEN` unless the actor may administer the
- * server.
+ * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected.
+ *
+ * Intent of a loss: the node is given up, with which nothing begins there any more. What it had is settled by `forgetLostNode`.
  */
-export async function forgetNode(app: AppContext, actor: Actor, id: string): Promise<void> {
+export async function forgetNode(
+  app: AppContext,
+  actor: Actor,
+  id: string,
+  { isLost = false }: { readonly isLost?: boolean } = {},
+): Promise<void> {
   requireAdmin(actor, "forget nodes");
   await getNode(app, actor, id);
   if (id === app.nodes.ownId)
@@ -17,6 +29,24 @@ export async function forgetNode(app: AppContext, actor: Actor, id: string): Pro
       "NODE_IN_USE",
       `Cannot forget node ${id}: this server is that node. Forget it through the server of another node, when this one runs no more`,
     );
-  const event = auditEvent(actor, "node-forget", { id, organizationId: actor.organization.id });
-  await step("node-forget.commit", () => app.store.nodes.forget(id, event));
+  const object = { id, organizationId: actor.organization.id };
+  if (!isLost) {
+    await step("node-forget.commit", () => app.store.nodes.forget(id, auditEvent(actor, "node-forget", object)));
+    return;
+  }
+  if (app.nodes.get(id) !== null)
+    throw new CaissonError(
+      "NODE_IN_USE",
+      `Cannot forget node ${id} as lost: this server is connected to it. Stop it for ever first, and try again when its lease is over`,
+    );
+  const { volumeNames: _, ...loss } = await app.store.disks.lossOf(id, 0);
+  const event = auditEvent(actor, "node-give-up", object, loss);
+  await step("node-forget.intent", () => app.store.nodes.giveUp(id, event));
+  await forgetLostNode(app, actor, id);
+}
+
+/** What would be lost with a node. Throws `NODE_NOT_FOUND`, and `FORBIDDEN` unless the actor may administer the server. */
+export async function getNodeLoss(app: AppContext, actor: Actor, id: string): Promise<NodeLoss> {
+  await getNode(app, actor, id);
+  return app.store.disks.lossOf(id, MAX_NAMES);
 }

@@ -6,6 +6,8 @@ export interface RemoteNode extends Node, AsyncDisposable {
   readonly problem: string | null;
   /** Says which generation its calls are of. Before that, a run that is new to this object takes none but `describe`. Throws when it is another run meanwhile. */
   begin(runId: string, generation: number): void;
+  /** Tells it that its installation has forgotten it, at that time in ISO 8601: it ends, and does not start again. */
+  dismiss(forgottenAt: string): Promise<void>;
 }
 
 export interface RemoteNodeOptions {

@@ -10,7 +10,7 @@ import { auditEvent } from "../operations/audit-event.ts";
  */
 export async function replicateSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
   const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
-  app.nodes.of(snapshot);
+  if (snapshot.replication.state !== "replicated") app.nodes.of(snapshot);
   if (app.snapshotStore === null)
     throw new CaissonError(
       "NOT_SUPPORTED",

@@ -1,6 +1,7 @@
 import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { rehomeIfLost } from "./snapshot-rehome.ts";
 
 /** What there is of a snapshot in one place. `unknown`: there is nothing sound to compare it with. */
 export type VerifiedState = "whole" | "damaged" | "missing" | "unknown";
@@ -23,7 +24,7 @@ export async function verifySnapshot(
   idOrSlug: string,
   signal: AbortSignal,
 ): Promise<VerifiedSnapshot> {
-  const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
+  const snapshot = await rehomeIfLost(app, await requireDisk(app, actor, "snapshot", idOrSlug));
   const { id, slug, region, organizationId } = snapshot;
   const { snapshotStore } = app;
   if (snapshotStore === null || snapshot.replication.state !== "replicated")

@@ -6,6 +6,7 @@ import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
@@ -39,7 +40,7 @@ export async function planSandbox(
 ): Promise<SandboxPlan> {
   refuseUnsupported(config);
   const rootName = config.root ?? DEFAULT_BASE_IMAGE;
-  const root = rootName.startsWith("builtin:") ? null : await requireRoot(app, actor, rootName);
+  const wantedRoot = rootName.startsWith("builtin:") ? null : await requireRoot(app, actor, rootName);
   const volumes: { record: Disk; path: string; isReadOnly: boolean }[] = [];
   for (const mount of config.volumes) {
     volumes.push({
@@ -49,6 +50,10 @@ export async function planSandbox(
     });
   }
 
+  // A root whose node was forgotten comes back where the volumes are.
+  const [volume] = volumes;
+  const near = volume === undefined ? null : app.nodes.find(volume.record);
+  const root = wantedRoot === null ? null : await rehomeIfLost(app, wantedRoot, near);
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);

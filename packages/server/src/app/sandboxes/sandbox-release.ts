@@ -6,12 +6,13 @@ import { refreshUsage } from "../disks/usage.ts";
 
 /**
  * Gives back all that a sandbox has on its node. Where the run of the node that had it is over, the kernel has dropped processes, mounts and devices, and its volumes are brought
- * into the state that a proper unmount leaves. Throws `NODE_UNAVAILABLE` while the node cannot be reached: its volumes stay held, because it may still write to them.
+ * into the state that a proper unmount leaves. With a node that was given up, nothing is left. Throws `NODE_UNAVAILABLE` while the node cannot be reached: its volumes stay held, because it may still write to them.
  */
 export async function releaseSandbox(
   app: AppContext,
   sandbox: Pick<SandboxRecord, "id" | "owner" | "region">,
 ): Promise<SandboxEnd> {
+  if (app.nodes.isLost(sandbox.owner.nodeId)) return { damages: [] };
   const { owner, node } = app.nodes.of(sandbox);
   if (owner.generation === sandbox.owner.generation) return node.stopSandbox(sandbox.id);
   for (const { volumeId, isReadOnly } of await app.store.sandboxes.holds(sandbox.id)) {

@@ -1,6 +1,8 @@
 import { CHUNK_BYTES, readChunks, writeRaw, writeSnapshotFile } from "@caisson/snapshot-store";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
 import { headerOf } from "./snapshot-header.ts";
 
 export interface SnapshotExport {
@@ -21,11 +23,12 @@ export async function exportSnapshot(
   idOrSlug: string,
   { isRaw }: { readonly isRaw: boolean },
 ): Promise<SnapshotExport> {
-  const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
+  const snapshot = await rehomeIfLost(app, await requireDisk(app, actor, "snapshot", idOrSlug));
   const { id, region, slug } = snapshot;
   const { node } = app.nodes.of(snapshot);
   await using resources = new AsyncDisposableStack();
   resources.use(app.transfers.take(actor.organization.id));
+  await fetchIfLost(app, snapshot);
   const image = resources.use(await node.exportDisk({ region, id }));
   await app.store.events.record(
     auditEvent(actor, "snapshot-export", snapshot, { slug, format: isRaw ? "raw" : "file" }),

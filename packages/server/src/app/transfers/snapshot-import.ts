@@ -78,7 +78,7 @@ export async function importSnapshot(
         run: () =>
           at.node.importDisk({ region, id, sizeBytes: source.sizeBytes }, piecesOf(app, at, region, source), signal),
         async undo() {
-          await at.node.deleteDisk({ region, id });
+          if (!app.nodes.isLost(at.owner.nodeId)) await at.node.deleteDisk({ region, id });
         },
       }),
     ],

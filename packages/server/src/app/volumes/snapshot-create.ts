@@ -62,7 +62,7 @@ export async function createSnapshot(
     const seal = new Step("seal", {
       run: () => withRoom(app, at, region, () => sealDisk(app, at.node, { region, volumeId, snapshotId: snapshot.id })),
       async undo() {
-        await at.node.deleteDisk({ region, id: snapshot.id });
+        if (!app.nodes.isLost(at.owner.nodeId)) await at.node.deleteDisk({ region, id: snapshot.id });
       },
     });
     const record = await runOperation(app, {

@@ -20,6 +20,7 @@ import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
+import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
 import { requireBaseImage } from "./base-image.ts";
 
 export interface CreateVolumeInput {
@@ -117,7 +118,7 @@ export async function createVolume(
             at().node.createDisk({ ...disk, sizeBytes: capacityBytes, source: clonedFrom, inodes }),
           ),
         async undo() {
-          await at().node.deleteDisk(disk);
+          if (!app.nodes.isLost(placedOwner(volume.id, placed.owner).nodeId)) await at().node.deleteDisk(disk);
         },
       }),
     ],
@@ -211,18 +212,19 @@ async function findSource(
       usage: NO_USAGE,
     };
   }
-  const snapshot = await app.store.disks.find(actor.organization.id, "snapshot", from);
-  if (snapshot === null)
+  const found = await app.store.disks.find(actor.organization.id, "snapshot", from);
+  if (found === null)
     throw new CaissonError(
       "SNAPSHOT_NOT_FOUND",
       `There is no snapshot ${JSON.stringify(from.slice(0, 64))} to create from`,
     );
-  if (snapshot.region !== region) {
+  if (found.region !== region) {
     throw new CaissonError(
       "REGION_MISMATCH",
-      `The snapshot ${JSON.stringify(snapshot.slug)} is in region ${snapshot.region}, the volume would be in ${region}: create the volume in ${snapshot.region}`,
+      `The snapshot ${JSON.stringify(found.slug)} is in region ${found.region}, the volume would be in ${region}: create the volume in ${found.region}`,
     );
   }
+  const snapshot = await rehomeIfLost(app, found);
   const at = app.nodes.of(snapshot);
   await fetchIfLost(app, snapshot);
   const reference = { id: snapshot.id, slug: snapshot.slug };
