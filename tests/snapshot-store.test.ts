@@ -196,6 +196,51 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     await restart(settings);
   });
 
+  test("a key that is lost is told and never replaced, and is used again when it is put back", async () => {
+    await far.client.createVolume("keyed");
+    await far.snapshot("keyed", "keyed-1", { mib: 1 });
+    await far.until("keyed-1", "replicated");
+    const path = join(far.server.dataDirectory, "keys/installation.key");
+    const key = await readFile(path);
+    await far.server.stop();
+    await rm(path);
+    await far.server.start();
+    await far.snapshot("keyed", "keyed-2", { mib: 1 });
+    await far.untilFailed("keyed-2", /without the key of this installation: it is gone\. .*caisson keys export/);
+    await assert.rejects(stat(path), { code: "ENOENT" });
+    await assert.rejects(far.caisson("store", "get"), /keys export/);
+    await writeFile(path, `caisson-key-1:${"0".repeat(64)}\n`);
+    await far.client.rest("POST", "/api/v2/snapshots/keyed-2/replicate", {});
+    await far.untilFailed("keyed-2", /the file has another one/);
+    await writeFile(path, key);
+    await far.client.rest("POST", "/api/v2/snapshots/keyed-2/replicate", {});
+    await far.until("keyed-2", "replicated");
+    assert.match(await far.caisson("store", "get"), /STATE +usable/);
+  });
+
+  test("an empty directory, as of a disk that is not mounted, is no store until somebody accepts it, and then gets everything", async () => {
+    await far.client.createVolume("mounted");
+    await far.snapshot("mounted", "mounted-1", { mib: 1 });
+    await far.until("mounted-1", "replicated");
+    await rename(directory, away);
+    await mkdir(directory);
+    await far.snapshot("mounted", "mounted-2", { mib: 1 });
+    await far.untilFailed("mounted-2", /it is empty, although .* replicated\. Mount its disk/);
+    assert.deepEqual(await readdir(directory), []);
+    const [code] = await far.client.refused("POST", "/api/v2/snapshots/mounted-1/verify", {});
+    assert.equal(code, "503 SNAPSHOT_STORE_UNAVAILABLE");
+    assert.equal((await far.replicationOf("mounted-1")).state, "replicated");
+    assert.match(await far.caisson("store", "accept"), /^Accepted the snapshot store: \d+ snapshots are/);
+    for (const slug of ["mounted-1", "mounted-2"]) await far.until(slug, "replicated");
+    assert.ok(((await far.replicationOf("mounted-1")).sent ?? 0) > MIB);
+    await rm(directory, { recursive: true });
+    await rename(away, directory);
+    await far.caisson("store", "accept");
+    await far.until("mounted-1", "replicated");
+    assert.equal((await far.replicationOf("mounted-1")).sent, 0, "what is there is not sent again");
+    await far.until("mounted-2", "replicated");
+  });
+
   test("snapshots whose pool is lost come back when they are used, to clone and to boot, and those that were not replicated do not", async () => {
     await far.client.createVolume("system", { from: "builtin:debian-13", capacity: "5GB" });
     await far.client.with({ root: "system" }, (sandbox) => shell(sandbox, "echo kept > /root/mark; sync"));
@@ -220,6 +265,9 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
         await far.client.with({ volumes: { "/v": slug } }, (sandbox) => shell(sandbox, "sha256sum < /v/noise")),
         sum,
       );
+    const exported = await far.server.request("/api/v2/snapshots/keyed-1/export?raw=true");
+    assert.equal(exported.status, 200, "one that is exported comes back as well");
+    assert.ok((await exported.arrayBuffer()).byteLength > MIB);
     const mark = await far.client.with({ root: "system-1" }, (sandbox) => shell(sandbox, "cat /root/mark"));
     assert.equal(mark, "kept");
     const { id } = await far.client.rest<{ id: string }>("GET", "/api/v2/snapshots/data-1");
@@ -249,20 +297,26 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     assert.ok(path);
     const bytes = await readFile(join(all, path));
     await writeFile(join(all, path), bytes.subarray(0, -1));
-    const found = await far.client.rest<{ store: { state: string }; pool: { state: string } }>(
-      "POST",
-      "/api/v2/snapshots/data-1/verify",
-      {},
-    );
-    assert.deepEqual([found.store.state, found.pool.state], ["damaged", "unknown"]);
-    await assert.rejects(far.caisson("verify", "data-1"), /manifest is damaged/);
-    await writeFile(join(all, path), bytes);
-    const again = await far.client.rest<{ store: { state: string }; pool: { state: string } }>(
-      "POST",
-      "/api/v2/snapshots/data-1/verify",
-      {},
-    );
-    assert.deepEqual([again.store.state, again.pool.state], ["whole", "whole"], "also what came back from the store");
+    interface Verified {
+      readonly store: { readonly state: string };
+      readonly pool: { readonly state: string };
+      readonly renewed: boolean;
+    }
+    const verify = () => far.client.rest<Verified>("POST", "/api/v2/snapshots/data-1/verify", {});
+    const found = await verify();
+    assert.deepEqual([found.store.state, found.pool.state, found.renewed], ["damaged", "whole", true]);
+    await far.until("data-1", "replicated");
+    const again = await verify();
+    assert.deepEqual([again.store.state, again.pool.state, again.renewed], ["whole", "whole", false]);
+    await writeFile(join(all, path), bytes.subarray(0, -1));
+    await assert.rejects(far.caisson("verify", "data-1"), /manifest is damaged; it is uploaded again/);
+    await far.until("data-1", "replicated");
+    await rename(directory, away);
+    await assert.rejects(far.caisson("verify"), (error: Error & { code?: number; stdout?: string }) => {
+      assert.equal(error.code, 6);
+      return /data-1 +unknown +unknown/.test(error.stdout ?? "") && /second +unknown/.test(error.stdout ?? "");
+    });
+    await rename(away, directory);
     const [code] = await far.client.refused("POST", "/api/v2/snapshots/only-here/verify", {});
     assert.equal(code, "501 NOT_SUPPORTED");
   });

@@ -22,6 +22,7 @@ import { addExposeCommand, addPreviewsCommands } from "./commands/previews.ts";
 import { addPurgeCommand } from "./commands/purge.ts";
 import { addQuickstartCommand } from "./commands/quickstart.ts";
 import { addShellCommand } from "./commands/shell.ts";
+import { addStoreCommands } from "./commands/snapshot-store.ts";
 import { addSnapshotsCommands } from "./commands/snapshots.ts";
 import { addSshCommand, addSshRevokeCommand } from "./commands/ssh.ts";
 import { addSshConfigCommand } from "./commands/ssh-config.ts";
@@ -80,6 +81,7 @@ export function buildProgram(): Command {
   addDatabaseCommands(program);
   addNodesCommands(program);
   addKeysCommands(program);
+  addStoreCommands(program);
   addLinkCommand(program);
   program.commandsGroup("Access:");
   addSwitchCommand(program);

@@ -21,6 +21,7 @@ import type {
   ReplicationState,
   SandboxRecord,
   SandboxStatus,
+  SnapshotStoreRecord,
   SshKey,
   Token,
 } from "./store.ts";
@@ -165,6 +166,15 @@ function toReplication(row: Row): Replication {
     atMs: row.replication_at_ms as number | null,
     retryAtMs: row.replication_retry_at_ms as number | null,
     ...{ result, error, attempts },
+  };
+}
+
+export function toSnapshotStoreRecord(row: Row | undefined): SnapshotStoreRecord {
+  if (row === undefined) return { keyFingerprint: null, storeId: null, marks: [] };
+  return {
+    keyFingerprint: row.key_fingerprint as string | null,
+    storeId: row.store_id as string | null,
+    marks: JSON.parse(String(row.marks)) as string[],
   };
 }
 

@@ -18,6 +18,7 @@ export interface Store {
   readonly disks: DiskStore;
   readonly sandboxes: SandboxStore;
   readonly sshKeys: SshKeyStore;
+  readonly snapshotStore: SnapshotStoreRows;
   readonly events: EventStore;
   /** Null: no other server can have these rows, because they are in this one's data directory. */
   readonly leadership: Leadership | null;
@@ -99,6 +100,29 @@ export interface SshKeyStore {
   find(organizationId: string, fingerprint: string): Promise<SshKey | null>;
   /** False when the organization has no such key. */
   remove(organizationId: string, id: string, event: AuditEvent): Promise<boolean>;
+}
+
+/** What the installation knows of its snapshot store. */
+export interface SnapshotStoreRecord {
+  /** Of the installation's key; null: there was none yet. */
+  readonly keyFingerprint: string | null;
+  /** Which store has what is `replicated`; null: not known yet. */
+  readonly storeId: string | null;
+  /** Those that servers of this installation have put into it, or were about to: a mark of the store that is none of these is of a server with another database. */
+  readonly marks: readonly string[];
+}
+
+export interface SnapshotStoreRows {
+  get(): Promise<SnapshotStoreRecord>;
+  /** Keeps what is given, and the rest as it is. */
+  remember(changes: Partial<SnapshotStoreRecord>): Promise<void>;
+  /** Snapshots in any state that are `replicated`. */
+  countReplicas(): Promise<number>;
+  /**
+   * Remembers another store, or the same one anew: what is `replicated` is to be uploaded, in the same transaction. Snapshots whose node was forgotten stay as they are: no node could upload them, and they are nowhere but in the store
+   * that was. Returns how many are to be uploaded.
+   */
+  accept(changes: Partial<SnapshotStoreRecord>, nowMs: number, event: AuditEvent): Promise<number>;
 }
 
 /** One run of a node: who began what is under way. */
@@ -344,6 +368,8 @@ export interface ReplicationResult {
   /** What was read of the image, and what was sent of that. */
   readonly readBytes: number;
   readonly sentBytes: number;
+  /** Of the image, in hexadecimal. Absent: an older version has uploaded it. */
+  readonly imageDigest?: string;
 }
 
 export interface Replication {
@@ -518,6 +544,8 @@ export interface DiskStore {
   ): Promise<readonly Disk[]>;
   /** `replicated`; that already changes nothing. Throws `SNAPSHOT_NOT_FOUND` when it is being purged or gone; a deleted one can be restored. */
   finishReplication(id: string, result: ReplicationResult, nowMs: number, event: AuditEvent): Promise<void>;
+  /** Makes a snapshot wait for its upload again whose copy was found damaged. False, without an event: it is not `replicated`, or gone. */
+  renewReplication(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
   /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. */
   failReplication(id: string, error: string, retryAtMs: number): Promise<void>;
   /** Drops idempotency keys older than this. */

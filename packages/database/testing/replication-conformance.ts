@@ -103,6 +103,53 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       await store.disks.failReplication(other, "late", 700);
     });
 
+    test("what is known of the snapshot store is kept, each part by itself", async () => {
+      const rows = () => store.snapshotStore;
+      assert.deepEqual(await rows().get(), { keyFingerprint: null, storeId: null, marks: [] });
+      await rows().remember({ marks: ["m1"] });
+      await rows().remember({ keyFingerprint: "f" });
+      await rows().remember({ storeId: "s1" });
+      assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: ["m1"] });
+      await rows().remember({ marks: [] });
+      store = await harness.reopen();
+      assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: [] });
+    });
+
+    test("when another store is accepted, what was replicated is to be uploaded, whatever is deleted meanwhile", async () => {
+      const [one, gone, local] = [await make("one"), await make("gone"), await make("local")];
+      for (const { id } of [one, gone]) {
+        await request(id, 1);
+        await store.disks.finishReplication(id, result, 5, sampleEvent(id, "done"));
+      }
+      await store.disks.delete(gone.id, 10, 20, sampleEvent(gone.id, "delete"));
+      assert.equal(await store.snapshotStore.countReplicas(), 2);
+      const event = sampleEvent("snapshot-store", "snapshot-store-accept");
+      assert.equal(await store.snapshotStore.accept({ storeId: "s2", marks: ["m"] }, 50, event), 2);
+      assert.deepEqual(await store.snapshotStore.get(), { keyFingerprint: null, storeId: "s2", marks: ["m"] });
+      assert.equal(await store.snapshotStore.countReplicas(), 0);
+      const nothing = { atMs: null, result: null, error: null, attempts: 0 };
+      for (const { id } of [one, gone])
+        assert.deepEqual(await replicationOf(id), { state: "uploading", ...nothing, retryAtMs: 50 });
+      assert.equal((await replicationOf(local.id))?.state, "local");
+      assert.deepEqual(await due(100), ["one"], "what is deleted is uploaded when it is restored");
+      assert.equal(await told("snapshot-store", "snapshot-store-accept"), 1);
+    });
+
+    test("a replicated snapshot waits for its upload again when it is told to", async () => {
+      const { id } = await make("one");
+      const renew = () => store.disks.renewReplication(id, 70, sampleEvent(id, "renew"));
+      assert.equal(await renew(), false);
+      await request(id, 1);
+      assert.equal(await renew(), false);
+      await store.disks.finishReplication(id, { ...result, imageDigest: "d" }, 5, sampleEvent(id, "done"));
+      assert.equal((await replicationOf(id))?.result?.imageDigest, "d");
+      assert.equal(await renew(), true);
+      const nothing = { atMs: null, result: null, error: null, attempts: 0 };
+      assert.deepEqual(await replicationOf(id), { state: "uploading", ...nothing, retryAtMs: 70 });
+      assert.equal(await told(id, "renew"), 1);
+      assert.deepEqual(await due(70), ["one"]);
+    });
+
     test("a volume is not replicated", async () => {
       const { id } = await make("volume", { kind: "volume", consistency: null });
       await assert.rejects(request(id, 1), notFound);

@@ -143,6 +143,7 @@ export const VerificationSchema = Type.Object(
       description: "Its image in the pool; missing: it comes back from the store when it is used",
     }),
     read: Type.Integer({ description: "Bytes that were read" }),
+    renewed: Type.Boolean({ description: "Its copy is damaged and its image whole: it is uploaded again" }),
   },
   closed,
 );

@@ -7,6 +7,7 @@ import { Organizations } from "./resources/organizations.ts";
 import { Pools } from "./resources/pools.ts";
 import { Previews } from "./resources/previews.ts";
 import { Sandboxes } from "./resources/sandboxes.ts";
+import { SnapshotStore } from "./resources/snapshot-store.ts";
 import { Snapshots } from "./resources/snapshots.ts";
 import { Ssh } from "./resources/ssh.ts";
 import { SshKeys } from "./resources/ssh-keys.ts";
@@ -43,6 +44,8 @@ export class Client {
   readonly organizations: Organizations;
   /** The server's storage pools. */
   readonly pools: Pools;
+  /** The server's snapshot store. */
+  readonly snapshotStore: SnapshotStore;
   /** The server's nodes. */
   readonly nodes: Nodes;
   readonly #apiEndpoint: string;
@@ -60,6 +63,7 @@ export class Client {
     this.tokens = new Tokens(http);
     this.organizations = new Organizations(http);
     this.pools = new Pools(http);
+    this.snapshotStore = new SnapshotStore(http);
     this.nodes = new Nodes(http);
   }
 

@@ -15,6 +15,7 @@ import { forgetLostNodes } from "./app/nodes/node-loss.ts";
 import { Previews } from "./app/previews/previews.ts";
 import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
+import { SnapshotFetches } from "./app/replication/snapshot-fetches.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endAllSandboxes } from "./app/sandboxes/sandbox-end-all.ts";
@@ -93,7 +94,9 @@ export async function startServer(
   if (own !== null) nodes.add(own);
 
   const snapshotStore =
-    config.snapshotStore === null ? null : undo.use(await openSnapshotStore(config.snapshotStore, directory));
+    config.snapshotStore === null
+      ? null
+      : undo.use(await openSnapshotStore(config.snapshotStore, directory, store.snapshotStore));
   const app: AppContext = {
     config,
     store,
@@ -108,6 +111,7 @@ export async function startServer(
     transfers: new TransferPlaces(config.transfers),
     snapshotStore,
     replicator: new Replicator(),
+    fetches: new SnapshotFetches(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
     metrics,

@@ -11,6 +11,7 @@ import { InstallationAuthority } from "../src/app/nodes/installation-authority.t
 import { NodeDirectory } from "../src/app/nodes/node-directory.ts";
 import { Previews } from "../src/app/previews/previews.ts";
 import { Replicator } from "../src/app/replication/replicator.ts";
+import { SnapshotFetches } from "../src/app/replication/snapshot-fetches.ts";
 import { LiveSandboxes } from "../src/app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../src/app/sandboxes/sandbox-connect.ts";
 import { SshAccesses } from "../src/app/ssh/ssh-accesses.ts";
@@ -52,6 +53,7 @@ export class Control implements AsyncDisposable {
       transfers: new TransferPlaces(config.transfers),
       snapshotStore,
       replicator: new Replicator(),
+      fetches: new SnapshotFetches(),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),
       metrics,

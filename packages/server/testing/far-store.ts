@@ -50,7 +50,8 @@ export class FarStore implements Disposable {
         },
         sandboxes: { listLeft: async () => [] },
       },
-      ...{ nodes, logger, snapshotStore, metrics: this.#metrics },
+      snapshotStore: { find: async () => null, ...snapshotStore },
+      ...{ nodes, logger, metrics: this.#metrics },
       locks: new KeyedLock(),
       persistent: new PersistentWork(logger),
     } as unknown as AppContext;

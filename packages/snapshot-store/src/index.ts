@@ -19,4 +19,5 @@ export { readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";
-export { SnapshotStore } from "./store/snapshot-store.ts";
+export { SnapshotStore, type Upload } from "./store/snapshot-store.ts";
+export type { RememberedStore, StoreMemory } from "./store/store-memory.ts";

@@ -113,6 +113,8 @@ class SnapshotVerification(Record):
     """Its copy in the snapshot store."""
     pool: VerifiedPart
     """Its image in the pool. `missing`: it comes back from the store when it is used."""
+    renewed: bool
+    """Its copy is damaged and its image whole: it is uploaded again."""
     read: int
     """Bytes that were read."""
 
@@ -247,6 +249,18 @@ class Pool(Record):
         pool = cls(wire)
         pool["disks"] = [PoolDisk(disk) for disk in wire.get("disks", [])]
         return pool
+
+
+class SnapshotStoreStatus(Record):
+    """How the server's snapshot store stands."""
+
+    url: str
+    id: str | None
+    """Which store has the snapshots that are replicated. None: none is known yet."""
+    problem: str | None
+    """Why it cannot be used, and what to do. None: it can."""
+    replicas: int
+    """How many snapshots of all organizations are replicated."""
 
 
 class Node(Record):

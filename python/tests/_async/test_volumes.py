@@ -148,6 +148,13 @@ async def test_pools_tell_what_they_hold(client: AsyncCaisson) -> None:
         await client.pools.grow()
 
 
+async def test_a_server_without_a_snapshot_store_says_so(client: AsyncCaisson) -> None:
+    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+        await client.snapshot_store.get()
+    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+        await client.snapshot_store.accept()
+
+
 async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str) -> None:
     (node,) = await client.nodes.list()
     assert (node.state, node.regions, node.memory_mib) == ("live", ["ord"], None)

@@ -149,6 +149,13 @@ def test_pools_tell_what_they_hold(client: Caisson) -> None:
         client.pools.grow()
 
 
+def test_a_server_without_a_snapshot_store_says_so(client: Caisson) -> None:
+    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+        client.snapshot_store.get()
+    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+        client.snapshot_store.accept()
+
+
 def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:
     (node,) = client.nodes.list()
     assert (node.state, node.regions, node.memory_mib) == ("live", ["ord"], None)

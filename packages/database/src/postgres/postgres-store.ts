@@ -12,6 +12,7 @@ import { createOrganizationStore } from "./organizations.ts";
 import { connectOnce } from "./owner-connection.ts";
 import { type Installation, Ownership } from "./ownership.ts";
 import { createSandboxStore } from "./sandboxes.ts";
+import { createSnapshotStoreRows } from "./snapshot-store.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
 import type { StandBy } from "./stand-by.ts";
 
@@ -52,6 +53,7 @@ export function storesOf(database: Database): Omit<Store, "close"> {
     disks: createDiskStore(database),
     sandboxes: createSandboxStore(database),
     sshKeys: createSshKeyStore(database),
+    snapshotStore: createSnapshotStoreRows(database),
     events: createEventStore(database),
     leadership: createLeadership(database),
   };

@@ -6,7 +6,12 @@ import { changeWithEvent, writeEvent } from "./events.ts";
 
 type ReplicationStore = Pick<
   DiskStore,
-  "requestReplication" | "requestReplications" | "listDueReplications" | "finishReplication" | "failReplication"
+  | "requestReplication"
+  | "requestReplications"
+  | "listDueReplications"
+  | "finishReplication"
+  | "failReplication"
+  | "renewReplication"
 >;
 
 /** The condition of the partial index `disks_replicating`. */
@@ -65,6 +70,12 @@ export function createReplicationStore(database: Database): ReplicationStore {
           "SELECT id FROM disks WHERE id = $1 AND state IN ('ready', 'deleted') AND replication_state = 'replicated'";
         if ((await queries.get(found, id)) === undefined) throw diskNotFound("snapshot", id);
       });
+    },
+
+    async renewReplication(id, nowMs, event) {
+      const sql = `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = $1, replication_detail = '{}'
+        WHERE id = $2 AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`;
+      return (await database.transaction((queries) => changeWithEvent(queries, sql, [nowMs, id], event))) !== undefined;
     },
 
     async failReplication(id, error, retryAtMs) {

@@ -6,7 +6,12 @@ import { writeEvent } from "./events.ts";
 
 type ReplicationStore = Pick<
   DiskStore,
-  "requestReplication" | "requestReplications" | "listDueReplications" | "finishReplication" | "failReplication"
+  | "requestReplication"
+  | "requestReplications"
+  | "listDueReplications"
+  | "finishReplication"
+  | "failReplication"
+  | "renewReplication"
 >;
 
 /** The condition of the partial index `disks_replicating`. */
@@ -68,6 +73,19 @@ export function createReplicationStore(connection: Connection): ReplicationStore
         const sql =
           "SELECT id FROM disks WHERE id = ? AND state IN ('ready', 'deleted') AND replication_state = 'replicated'";
         if (connection.get(sql, id) === undefined) throw diskNotFound("snapshot", id);
+      });
+    },
+
+    async renewReplication(id, nowMs, event) {
+      return connection.transaction(() => {
+        const changed = connection.run(
+          `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = ?, replication_detail = '{}'
+           WHERE id = ? AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`,
+          nowMs,
+          id,
+        );
+        if (changed > 0) writeEvent(connection, event);
+        return changed > 0;
       });
     },
 

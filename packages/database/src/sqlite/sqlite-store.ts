@@ -6,6 +6,7 @@ import { createJoiningStore } from "./joining.ts";
 import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
+import { createSnapshotStoreRows } from "./snapshot-store.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
 
 /** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
@@ -18,6 +19,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
     disks: createDiskStore(connection),
     sandboxes: createSandboxStore(connection),
     sshKeys: createSshKeyStore(connection),
+    snapshotStore: createSnapshotStoreRows(connection),
     events: createEventStore(connection),
     leadership: null,
     async close() {

@@ -208,6 +208,19 @@ test("pools tell what they hold, and grow", async () => {
   );
 });
 
+test("the snapshot store tells how it stands, and is accepted", async () => {
+  const store = { url: "file:///mnt/far", id: null, problem: "Mount its disk", replicas: 3 };
+  await using api = await FakeApi.start(({ method }) => ({ body: method === "GET" ? store : { waiting: 3 } }));
+  const { snapshotStore } = new Client(api.options);
+  assert.deepEqual(await snapshotStore.get(), store);
+  assert.equal(await snapshotStore.accept(), 3);
+  assert.equal(await snapshotStore.accept({ newKey: true }), 3);
+  assert.deepEqual(
+    api.requests.map(({ method, url }) => `${method} ${url.pathname}`),
+    ["GET /api/v1/snapshot-store", ...Array(2).fill("POST /api/v1/snapshot-store/accept")],
+  );
+});
+
 test("tokens for joining are made, listed and revoked", async () => {
   const token = {
     id: "jtk_a",

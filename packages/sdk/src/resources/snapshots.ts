@@ -33,6 +33,8 @@ export interface SnapshotVerification {
   readonly pool: VerifiedPart;
   /** Bytes that were read. */
   readonly read: number;
+  /** Its copy is damaged and its image whole: it is uploaded again. */
+  readonly renewed: boolean;
 }
 
 /** What reading one of the two places of a snapshot has shown. */
@@ -138,7 +140,7 @@ export class Snapshots {
   }
 
   /**
-   * Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells whether each is what was replicated. Nothing is mended. It takes as long as the reading does, and has no time limit unless
+   * Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells whether each is what was replicated. A damaged copy is uploaded again from a whole image. It takes as long as the reading does, and has no time limit unless
    * `timeoutMs` gives one.
    */
   async verify(idOrSlug: string, options?: RequestOptions): Promise<SnapshotVerification> {

@@ -12,6 +12,7 @@ import type { InstallationAuthority } from "./nodes/installation-authority.ts";
 import type { NodeDirectory } from "./nodes/node-directory.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Replicator } from "./replication/replicator.ts";
+import type { SnapshotFetches } from "./replication/snapshot-fetches.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 import type { TransferPlaces } from "./transfers/transfer-places.ts";
@@ -35,6 +36,7 @@ export interface AppContext {
   /** Null: the settings name none. */
   readonly snapshotStore: SnapshotStore | null;
   readonly replicator: Replicator;
+  readonly fetches: SnapshotFetches;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */
   readonly persistent: PersistentWork;

@@ -20,6 +20,7 @@ import { previewRoutes } from "./previews.ts";
 import { type Http, isExtended } from "./request.ts";
 import { requireHost } from "./request-origin.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
+import { snapshotStoreRoutes } from "./snapshot-store.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { sshRoutes } from "./ssh.ts";
 import { unsupportedRoutes } from "./unsupported.ts";
@@ -120,6 +121,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     sshRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
+    snapshotStoreRoutes(app, routes as Http);
     nodeRoutes(app, routes as Http);
     joiningRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);

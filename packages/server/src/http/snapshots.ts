@@ -8,6 +8,7 @@ import { replicateSnapshot } from "../app/replication/snapshot-replicate.ts";
 import { verifySnapshot } from "../app/replication/snapshot-verify.ts";
 import { createSnapshot } from "../app/volumes/snapshot-create.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
+import { endWithClient } from "./end-with-client.ts";
 import { extendedSnapshot, wireSnapshot } from "./representations.ts";
 import { type Http, isExtended } from "./request.ts";
 import { transferRoutes } from "./transfers.ts";
@@ -50,16 +51,16 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
       schema: {
         tags,
         summary:
-          "Read a replicated snapshot whole, in the snapshot store and in its pool, and tell what is damaged; nothing is mended",
+          "Read a replicated snapshot whole, in the snapshot store and in its pool, and tell what is damaged; a damaged copy is uploaded again from a whole image",
         params: IdParams,
         response: { 200: VerificationSchema, ...errors },
       },
     },
     async (request, reply) => {
-      const left = new AbortController();
-      reply.raw.once("close", () => left.abort(new Error("The client of a verification left")));
-      const { readBytes: read, ...found } = await verifySnapshot(app, request.actor, request.params.id, left.signal);
-      return { ...found, read };
+      const signal = endWithClient(reply, "The client of a verification left");
+      const found = await verifySnapshot(app, request.actor, request.params.id, signal);
+      const { readBytes: read, isRenewed: renewed, ...parts } = found;
+      return { ...parts, read, renewed };
     },
   );
   http.post(

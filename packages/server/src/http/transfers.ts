@@ -9,6 +9,7 @@ import { exportSnapshot } from "../app/transfers/snapshot-export.ts";
 import { importSnapshot } from "../app/transfers/snapshot-import.ts";
 import { endWhenStalled, passBodyOn } from "../connections/long-transfers.ts";
 import { errors, IdParams, parseFlag } from "./disk-routes.ts";
+import { endWithClient } from "./end-with-client.ts";
 import { parseLabelFilter } from "./label-filter.ts";
 import { lastValue } from "./pagination.ts";
 import type { Http } from "./request.ts";
@@ -56,7 +57,10 @@ export function transferRoutes(
     },
     async (request, reply) => {
       const isRaw = parseFlag("raw", request.query.raw);
-      const { slug, sizeBytes, contents } = await exportSnapshot(app, request.actor, request.params.id, { isRaw });
+      const signal = endWithClient(reply, "The client of an export left");
+      const { slug, sizeBytes, contents } = await exportSnapshot(app, request.actor, request.params.id, {
+        ...{ isRaw, signal },
+      });
       endWithToken(app, request, reply);
       endWhenStalled(reply.raw);
       if (sizeBytes !== null) reply.header("Content-Length", sizeBytes);

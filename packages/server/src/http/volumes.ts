@@ -9,6 +9,7 @@ import { acknowledgeVolume } from "../app/volumes/volume-damage.ts";
 import { growVolume } from "../app/volumes/volume-grow.ts";
 import { listWriters } from "../app/volumes/volume-writers.ts";
 import { diskRoutes, errors, IdParams, idempotencyKey } from "./disk-routes.ts";
+import { endWithClient } from "./end-with-client.ts";
 import { extendedVolume, wireVolume } from "./representations.ts";
 import { type Http, isExtended } from "./request.ts";
 
@@ -40,8 +41,11 @@ export function volumeRoutes(app: AppContext, http: Http): void {
   http.post(
     "/api/v2/volumes",
     { schema: { tags, summary: "Create a volume", body: CreateVolumeSchema, response: { 200: Volume, ...errors } } },
-    async (request) =>
-      showOne(request, await createVolume(app, request.actor, pickCreate(request.body), idempotencyKey(request))),
+    async (request, reply) => {
+      const signal = endWithClient(reply, "The client that creates a volume left");
+      const input = pickCreate(request.body);
+      return showOne(request, await createVolume(app, request.actor, input, idempotencyKey(request), signal));
+    },
   );
   http.post(
     "/api/v2/volumes/:id/grow",

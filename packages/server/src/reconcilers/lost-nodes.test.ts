@@ -71,9 +71,10 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
       url: pathToFileURL(await mkdtemp(join(directory, "objects-"))).href,
       ...{ endpoint: null, region: null, isPathStyle: false, authorityPath: null },
     });
+    const key = randomBytes(32);
     snapshotStore = new SnapshotStore({
-      objects,
-      ...{ installationKey: randomBytes(32), bytesPerSecond: null, graceMs: 3_600_000 },
+      ...{ objects, memory: store.snapshotStore, place: "here" },
+      ...{ installationKey: async () => key, bytesPerSecond: null, graceMs: 3_600_000 },
     });
     control = new Control(directory, store, machines, snapshotStore);
     await control.remote.start(WAIT_MS);

@@ -1,7 +1,8 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { hasErrorCode, syncDirectory } from "@caisson/linux";
+import type { SnapshotStoreRows } from "@caisson/database";
+import { hasErrorCode, step, syncDirectory } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { writeDurably } from "../write-durably.ts";
 
@@ -11,27 +12,70 @@ const KEY_BYTES = 32;
 const FORM = /^caisson-key-1:([0-9a-f]{64})\n?$/;
 
 /**
- * The key of this installation, which wraps the keys of all organizations in the snapshot store. It is made once, in a file of its own in the data directory; without it nobody can read the store. Throws
- * `INVALID_CONFIG` for a file that is none.
+ * The key of this installation, which wraps the keys of all organizations in the snapshot store. It is made once, in a file of its own in the data directory; without it nobody can read the store. The database remembers a
+ * fingerprint of it, so that a key that is lost, or is another one, is told and never replaced: with a new key everything that is replicated would be lost silently. Throws `SNAPSHOT_STORE_UNAVAILABLE` then, so that only the
+ * use of the store waits until the key is back.
  */
-export async function ensureInstallationKey(dataDirectory: string): Promise<Buffer> {
-  const directory = join(dataDirectory, "keys");
-  const path = join(directory, FILE);
+export async function ensureInstallationKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<Buffer> {
+  const path = join(dataDirectory, "keys", FILE);
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     if (hasErrorCode(error, "ENOENT")) return null;
-    throw error;
+    throw refused("it cannot be read", path, error);
   });
+  const { keyFingerprint } = await rows.get();
   if (text === null) {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    await syncDirectory(dataDirectory);
-    const key = randomBytes(KEY_BYTES);
-    await writeDurably(directory, FILE, `caisson-key-1:${key.toString("hex")}\n`, 0o600, "installation-key.commit");
-    return key;
+    // Replicas without a fingerprint are of an older version.
+    if (keyFingerprint !== null || (await rows.countReplicas()) > 0) throw refused("it is gone", path);
+    return makeKey(dataDirectory, rows);
   }
-  const key = FORM.exec(text)?.[1];
-  if (key !== undefined) return Buffer.from(key, "hex");
-  throw new CaissonError(
-    "INVALID_CONFIG",
-    `Cannot read the installation key in ${path}: it is no key. Restore the file from where you keep it; with another key nothing in the snapshot store can be read`,
+  const hex = FORM.exec(text)?.[1];
+  if (hex === undefined) throw refused("the file has no key in it", path);
+  const key = Buffer.from(hex, "hex");
+  const fingerprint = fingerprintOf(key);
+  if (keyFingerprint === null) await rows.remember({ keyFingerprint: fingerprint });
+  else if (keyFingerprint !== fingerprint) throw refused("the file has another one", path);
+  return key;
+}
+
+/**
+ * Makes another key in place of one that is lost for good, and returns its fingerprint, which the caller's transaction remembers: until then the file is another key than the known one. Throws `INVALID_REQUEST` while the known key is
+ * there.
+ */
+export async function replaceInstallationKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<string> {
+  const isThere = await ensureInstallationKey(dataDirectory, rows).then(
+    () => true,
+    () => false,
+  );
+  if (isThere)
+    throw new CaissonError("INVALID_REQUEST", "Cannot make a new installation key: the one that there is can be used");
+  return fingerprintOf(await writeKey(dataDirectory));
+}
+
+/** The file first: what is in the database is a key that there is, or was. */
+async function makeKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<Buffer> {
+  const key = await writeKey(dataDirectory);
+  await step("installation-key.remember", () => rows.remember({ keyFingerprint: fingerprintOf(key) }));
+  return key;
+}
+
+async function writeKey(dataDirectory: string): Promise<Buffer> {
+  const directory = join(dataDirectory, "keys");
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await syncDirectory(dataDirectory);
+  const key = randomBytes(KEY_BYTES);
+  await writeDurably(directory, FILE, `caisson-key-1:${key.toString("hex")}\n`, 0o600, "installation-key.commit");
+  return key;
+}
+
+/** Tells nothing of the key. */
+function fingerprintOf(key: Buffer): string {
+  return createHash("sha256").update("caisson key fingerprint\n").update(key).digest("hex").slice(0, 32);
+}
+
+function refused(reason: string, path: string, cause?: unknown): CaissonError {
+  return new CaissonError(
+    "SNAPSHOT_STORE_UNAVAILABLE",
+    `Cannot use the snapshot store without the key of this installation: ${reason}. Put what \`caisson keys export\` printed back into keys/${FILE} of the data directory; nothing in the store can be read with another key. The server needs no restart for it. If the key is lost for good: \`caisson store accept --new-key\`, with another place in snapshot_store.url`,
+    { cause: new Error(path, { cause }) },
   );
 }

@@ -1,12 +1,29 @@
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import type { SnapshotStoreRows } from "@caisson/database";
 import { openObjectStore } from "@caisson/objects";
 import { SnapshotStore } from "@caisson/snapshot-store";
 import { ensureInstallationKey } from "./installation-key.ts";
 import type { SnapshotStoreConfig } from "./snapshot-store-config.ts";
 
-/** Opens the snapshot store of the settings, without asking it anything: one that is away keeps no server from starting. */
-export async function openSnapshotStore(config: SnapshotStoreConfig, dataDirectory: string): Promise<SnapshotStore> {
-  const installationKey = await ensureInstallationKey(dataDirectory);
+/** Opens the snapshot store of the settings, without asking it anything: one that is away, or whose key is gone, keeps no server from starting. */
+export async function openSnapshotStore(
+  config: SnapshotStoreConfig,
+  dataDirectory: string,
+  memory: SnapshotStoreRows,
+): Promise<SnapshotStore> {
   const objects = await openObjectStore(config);
   const { bytesPerSecond, graceMs } = config;
-  return new SnapshotStore({ objects, installationKey, bytesPerSecond, graceMs });
+  const installationKey = () => ensureInstallationKey(dataDirectory, memory);
+  return new SnapshotStore({
+    ...{ objects, installationKey, memory, bytesPerSecond, graceMs },
+    place: await placeOf(dataDirectory),
+  });
+}
+
+/** This directory, in this run of the machine: the server locks it, so that no other one runs there. A copy of it, also on the same machine, is another place. */
+async function placeOf(dataDirectory: string): Promise<string> {
+  const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+  const { dev, ino } = await stat(dataDirectory, { bigint: true });
+  return createHash("sha256").update(`${boot.trim()}\n${dev}\n${ino}`).digest("hex").slice(0, 32);
 }

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
@@ -22,6 +21,8 @@ import {
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
 import { StoreDamageError } from "./store-damage.ts";
+import type { RememberedStore, StoreMemory } from "./store-memory.ts";
+import { StoreOwnership } from "./store-ownership.ts";
 import {
   chunkDirectory,
   chunkKey,
@@ -38,11 +39,14 @@ const WIDTH = 4;
 
 export interface SnapshotStoreOptions {
   readonly objects: ObjectStore;
-  /** 32 bytes: wraps the keys of all organizations. */
-  readonly installationKey: Buffer;
+  /** 32 bytes: wraps the keys of all organizations. Asked for until it is there: the store cannot be used before, and nothing else waits for it. */
+  readonly installationKey: () => Promise<Buffer>;
+  readonly memory: StoreMemory;
+  /** As of `StoreOwnership`. */
+  readonly place: string;
   /** What uploads may send together; null: as much as there is. */
   readonly bytesPerSecond: number | null;
-  /** How long a chunk that no snapshot needs any more stays at least. Uploads that take longer than half of it begin again. */
+  /** How long a chunk that no snapshot needs any more stays at least. */
   readonly graceMs: number;
 }
 
@@ -56,7 +60,7 @@ export interface StoredSnapshot {
 export interface Verification {
   /** Of the snapshot in the store, as a sentence for people; null: it is whole. */
   readonly storedProblem: string | null;
-  /** `damaged`: it is not what was stored. `unknown`: none was given, or the manifest cannot be read that would tell. */
+  /** `damaged`: it is not what was stored. `unknown`: none was given, or nothing tells what it should be. */
   readonly imageState: "whole" | "damaged" | "unknown";
   readonly readBytes: number;
 }
@@ -83,27 +87,30 @@ export interface Upload {
   readonly sentBytes: number;
 }
 
+/** What takes the installation's key. */
+interface OpenedStore {
+  readonly keys: OrganizationKeys;
+  readonly ownership: StoreOwnership;
+}
+
 /**
  * Snapshots in a store of objects: chunks by their content, compressed and encrypted, and a manifest for each snapshot, which is written last. docs/snapshot-store.md describes what lies there, and why nothing that an
  * upload counts on is deleted meanwhile.
  */
 export class SnapshotStore implements AsyncDisposable {
+  readonly #options: SnapshotStoreOptions;
   readonly #objects: ObjectStore;
-  readonly #installationId: string;
-  readonly #keys: OrganizationKeys;
   readonly #pacer: Pacer;
   readonly #graceMs: number;
+  #opened: Promise<OpenedStore> | null = null;
+  /** Names of the chunks that each upload under way counts on, by organization. One server writes: what no upload of it counts on, none does. */
+  readonly #counted = new Map<string, Set<Set<string>>>();
 
-  constructor({ objects, installationKey, bytesPerSecond, graceMs }: SnapshotStoreOptions) {
-    this.#objects = objects;
-    this.#installationId = createHash("sha256")
-      .update("caisson installation\n")
-      .update(installationKey)
-      .digest("hex")
-      .slice(0, 16);
-    this.#keys = new OrganizationKeys(objects, installationKey);
-    this.#pacer = new Pacer(bytesPerSecond);
-    this.#graceMs = graceMs;
+  constructor(options: SnapshotStoreOptions) {
+    this.#options = options;
+    this.#objects = options.objects;
+    this.#pacer = new Pacer(options.bytesPerSecond);
+    this.#graceMs = options.graceMs;
   }
 
   /**
@@ -117,17 +124,22 @@ export class SnapshotStore implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<Upload> {
     const { organizationId } = snapshot;
-    const startedMs = performance.now();
     requireFit(snapshot, chunkCount(Math.min(header.dataBytes ?? image.sizeBytes, image.sizeBytes), CHUNK_BYTES));
-    await step("snapshot-upload.owner", () => this.#requireOwn(signal));
-    const key = await step("snapshot-upload.key", () => this.#keys.forWriting(organizationId, signal));
+    const { keys, ownership } = await this.#open();
+    await step("snapshot-upload.owner", () => ownership.requireOwn(signal));
+    const key = await step("snapshot-upload.key", () => keys.forWriting(organizationId, signal));
     const directory = chunkDirectory(organizationId, key.id);
+    // From before the list on, so that no sweep deletes in between what it shows.
+    using counted = this.#countOn(organizationId);
     const usable = await step("snapshot-upload.list", () => this.#usableChunks(organizationId, directory, signal));
+    for (const { name } of usable.values()) counted.names.add(name);
+    const stored = new Map<string, StoredChunk | Promise<StoredChunk>>(usable);
     const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);
     const chunks: ManifestChunk[] = [];
     let [readBytes, sentBytes] = [0, 0];
     const put = async (id: string, bytes: Uint8Array): Promise<StoredChunk> => {
       const { name, object } = await packChunk(key, id, bytes);
+      counted.names.add(name);
       await this.#pacer.pass(object.length, signal);
       await this.#objects.put(chunkKey(directory, name), object, signal);
       sentBytes += object.length;
@@ -137,11 +149,11 @@ export class SnapshotStore implements AsyncDisposable {
       signal.throwIfAborted();
       const hash = sha256(bytes);
       const id = key.chunkId(hash);
-      const stored = usable.get(id) ?? put(id, bytes);
+      const one = stored.get(id) ?? put(id, bytes);
       // The same chunk further on in the image waits for this one.
-      usable.set(id, stored);
+      stored.set(id, one);
       readBytes += bytes.length;
-      return { index, sha256: hash.toString("hex"), ...(await stored) };
+      return { index, sha256: hash.toString("hex"), ...(await one) };
     };
     for await (const chunk of mapInOrder(readChunks(image, CHUNK_BYTES), WIDTH, store)) {
       digest.add(chunk.index, Buffer.from(chunk.sha256, "hex"));
@@ -149,11 +161,6 @@ export class SnapshotStore implements AsyncDisposable {
       requireFit(snapshot, chunks.length);
     }
     await step("snapshot-upload.confirm", () => this.#requireStored(directory, chunks, signal));
-    if (performance.now() - startedMs > this.#graceMs / 2)
-      throw new CaissonError(
-        "SNAPSHOT_STORE_UNAVAILABLE",
-        `The upload of ${snapshot.id} to the snapshot store took longer than half of snapshot_store.grace_hours: it begins again, with what is there`,
-      );
     const imageDigest = digest.digest().toString("hex");
     const manifest = manifestKey(snapshot);
     const bytes = await encodeManifest(key, manifest, {
@@ -163,9 +170,11 @@ export class SnapshotStore implements AsyncDisposable {
     });
     // What nobody could read would end every sweep: it is not put there, and what is there is compared with this.
     await decodeManifest(key, manifest, bytes);
+    // Somebody may have given the store to another server since.
+    await ownership.requireOwn(signal);
     await step("snapshot-upload.manifest", () => this.#objects.put(manifest, bytes, signal));
-    const stored = await this.#objects.get(manifest, MANIFEST_BYTES_MAX, signal);
-    if (stored === null || !stored.equals(bytes))
+    const read = await this.#objects.get(manifest, MANIFEST_BYTES_MAX, signal);
+    if (read === null || !read.equals(bytes))
       throw new CaissonError(
         "SNAPSHOT_STORE_UNAVAILABLE",
         `The snapshot store does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
@@ -174,8 +183,32 @@ export class SnapshotStore implements AsyncDisposable {
     return { manifest, imageDigest, storedBytes, readBytes, sentBytes: sentBytes + bytes.length };
   }
 
+  /**
+   * A snapshot that is in the store already, as after another look at a store that was accepted, or a commit that was cut off: its manifest can be read, and every chunk is there in its full length and not known as damaged. Null: it
+   * is to be uploaded. Nothing of it is sent, and its image is not read.
+   */
+  async find(snapshot: StoredSnapshot, signal: AbortSignal): Promise<Upload | null> {
+    await this.requireUsable(signal);
+    const { organizationId } = snapshot;
+    const manifest = manifestKey(snapshot);
+    const found = await this.#manifest(organizationId, manifest, signal).catch((error: unknown) => {
+      if (error instanceof StoreDamageError) return null;
+      throw error;
+    });
+    if (found === null) return null;
+    const { key, sizeBytes } = found;
+    const { chunks, imageDigest } = found.manifest;
+    const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
+    const sizes = await this.#listChunks(chunkDirectory(organizationId, key.id), signal);
+    if (chunks.some(({ name, storedBytes }) => damaged.has(name) || sizes.get(name) !== storedBytes)) return null;
+    const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, sizeBytes);
+    return { manifest, imageDigest, storedBytes, readBytes: 0, sentBytes: 0 };
+  }
+
   /** Takes a snapshot out of the store; its chunks go when no other has them and the grace is over. Absent is success. */
-  async delete(snapshot: StoredSnapshot, signal?: AbortSignal): Promise<void> {
+  async delete(snapshot: StoredSnapshot, signal: AbortSignal): Promise<void> {
+    const { ownership } = await this.#open();
+    await ownership.requireOwn(signal);
     await this.#objects.delete(manifestKey(snapshot), signal);
   }
 
@@ -185,6 +218,8 @@ export class SnapshotStore implements AsyncDisposable {
    */
   async open(snapshot: StoredSnapshot, signal: AbortSignal): Promise<StoredImage> {
     const { organizationId, id } = snapshot;
+    const { ownership } = await this.#open();
+    await ownership.requireSame(signal);
     const found = await this.#manifest(organizationId, manifestKey(snapshot), signal);
     if (found === null) throw this.#damaged(manifestKey(snapshot), "its manifest is missing");
     const { key, manifest } = found;
@@ -206,14 +241,19 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   /**
-   * Reads all of a snapshot in the store, and all of its image where one is given, and tells what is wrong with each; it mends nothing. It reads no faster than uploads may send. Throws only when the store, or the image,
+   * Reads all of a snapshot in the store, and all of its image where one is given, and tells what is wrong with each; it mends nothing. `knownDigest`: of the image, for a manifest that does not tell. It reads no faster than uploads may send. Throws only when the store, or the image,
    * cannot be read.
    */
-  async verify(snapshot: StoredSnapshot, image: SourceImage | null, signal: AbortSignal): Promise<Verification> {
+  async verify(
+    snapshot: StoredSnapshot,
+    image: SourceImage | null,
+    knownDigest: string | null,
+    signal: AbortSignal,
+  ): Promise<Verification> {
     let storedProblem: string | null = null;
     let imageState: Verification["imageState"] = "unknown";
     let readBytes = 0;
-    let storedDigest: string | null = null;
+    let storedDigest = knownDigest;
     try {
       const stored = await this.open(snapshot, signal);
       storedDigest = stored.imageDigest;
@@ -240,14 +280,64 @@ export class SnapshotStore implements AsyncDisposable {
 
   /** Deletes what no snapshot of an organization needs, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
   async sweep(organizationId: string, now: () => number, signal: AbortSignal): Promise<Sweep> {
-    await this.#requireOwn(signal);
+    await this.requireUsable(signal);
     const [objects, graceMs] = [this.#objects, this.#graceMs];
     const manifests = () => this.#manifests(organizationId, signal);
-    return sweep({ objects, organizationId, manifests, graceMs, now, signal });
+    const counted = [...(this.#counted.get(organizationId) ?? [])];
+    const isCounted = (name: string) => counted.some((names) => names.has(name));
+    return sweep({ objects, organizationId, manifests, isCounted, graceMs, now, signal });
+  }
+
+  /** Throws what keeps this server from using the store: it is away, lost its key, or is refused. */
+  async requireUsable(signal: AbortSignal): Promise<void> {
+    const { ownership } = await this.#open();
+    await ownership.requireOwn(signal);
+  }
+
+  /**
+   * Takes the store as it is for the installation's, by an administrator's word: also an empty one, and one that another server has used. Returns what the installation is to remember, in the transaction that has every replica uploaded
+   * again; what is there already is not sent again.
+   */
+  async accept(signal: AbortSignal): Promise<RememberedStore> {
+    const { ownership } = await this.#open();
+    return ownership.accept(signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const opened = await this.#opened?.catch(() => null);
+    await opened?.ownership[Symbol.asyncDispose]();
     await this.#objects[Symbol.asyncDispose]();
+  }
+
+  #countOn(organizationId: string): Disposable & { readonly names: Set<string> } {
+    const uploads = this.#counted.get(organizationId) ?? new Set();
+    this.#counted.set(organizationId, uploads);
+    const names = new Set<string>();
+    uploads.add(names);
+    return {
+      names,
+      [Symbol.dispose]: () => {
+        uploads.delete(names);
+        if (uploads.size === 0 && this.#counted.get(organizationId) === uploads) this.#counted.delete(organizationId);
+      },
+    };
+  }
+
+  #open(): Promise<OpenedStore> {
+    this.#opened ??= this.#openWithKey().catch((error: unknown) => {
+      this.#opened = null;
+      throw error;
+    });
+    return this.#opened;
+  }
+
+  async #openWithKey(): Promise<OpenedStore> {
+    const { objects, memory, place } = this.#options;
+    const installationKey = await this.#options.installationKey();
+    return {
+      keys: new OrganizationKeys(objects, installationKey),
+      ownership: new StoreOwnership({ objects, installationKey, memory, place }),
+    };
   }
 
   /** One that is taken out of the store meanwhile is skipped. */
@@ -263,7 +353,7 @@ export class SnapshotStore implements AsyncDisposable {
     organizationId: string,
     objectKey: string,
     signal: AbortSignal,
-  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest } | null> {
+  ): Promise<{ readonly key: OrganizationKey; readonly manifest: Manifest; readonly sizeBytes: number } | null> {
     const bytes = await this.#objects.get(objectKey, MANIFEST_BYTES_MAX, signal);
     if (bytes === null) return null;
     let keyId: string;
@@ -272,9 +362,10 @@ export class SnapshotStore implements AsyncDisposable {
     } catch (cause) {
       throw this.#damaged(objectKey, "its manifest is damaged", cause);
     }
-    const key = await this.#keys.get(organizationId, keyId, signal);
+    const { keys } = await this.#open();
+    const key = await keys.get(organizationId, keyId, signal);
     try {
-      return { key, manifest: await decodeManifest(key, objectKey, bytes) };
+      return { key, manifest: await decodeManifest(key, objectKey, bytes), sizeBytes: bytes.length };
     } catch (cause) {
       throw this.#damaged(objectKey, "its manifest is damaged", cause);
     }
@@ -294,41 +385,15 @@ export class SnapshotStore implements AsyncDisposable {
     }
   }
 
-  /**
-   * A store is of one installation: another one would delete chunks as of no snapshot. Of several that came at once, the one with the lowest id has it, and the others take their mark back.
-   */
-  async #requireOwn(signal: AbortSignal): Promise<void> {
-    const own = `installations/${this.#installationId}`;
-    let found = await this.#listInstallations(signal);
-    if (found.length === 0) {
-      await this.#objects.put(own, Buffer.from(JSON.stringify({ version: 1 })), signal);
-      found = await this.#listInstallations(signal);
-    }
-    const [first] = found.toSorted();
-    if (first === own) return;
-    if (first === undefined)
-      throw new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store lost ${own} that it had stored`);
-    if (found.includes(own)) await this.#objects.delete(own, signal);
-    throw new CaissonError(
-      "SNAPSHOT_STORE_UNAVAILABLE",
-      "The snapshot store was made with another installation key. Give this server the key of the one that made it (`caisson keys export` there), or choose another place in snapshot_store.url",
-    );
-  }
-
-  async #listInstallations(signal: AbortSignal): Promise<readonly string[]> {
-    const keys = await Array.fromAsync(this.#objects.list("installations/", signal), ({ key }) => key);
-    return keys.filter((key) => /^installations\/[0-9a-f]{16}$/.test(key));
-  }
-
   /** The chunks that an upload which begins now may count on, by their id. */
   async #usableChunks(
     organizationId: string,
     directory: string,
     signal: AbortSignal,
-  ): Promise<Map<string, StoredChunk | Promise<StoredChunk>>> {
+  ): Promise<ReadonlyMap<string, StoredChunk>> {
     const condemned = await Condemned.read(this.#objects, organizationId, signal);
     const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
-    const usable = new Map<string, StoredChunk | Promise<StoredChunk>>();
+    const usable = new Map<string, StoredChunk>();
     for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) {
       const name = chunkName(key);
       const said = parseChunkName(name);
@@ -339,10 +404,16 @@ export class SnapshotStore implements AsyncDisposable {
     return usable;
   }
 
-  /** Throws unless every chunk is there in its full length. */
-  async #requireStored(directory: string, chunks: readonly ManifestChunk[], signal: AbortSignal): Promise<void> {
+  /** The lengths of the chunks that are there, by name. */
+  async #listChunks(directory: string, signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
     const sizes = new Map<string, number>();
     for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) sizes.set(chunkName(key), sizeBytes);
+    return sizes;
+  }
+
+  /** Throws unless every chunk is there in its full length. */
+  async #requireStored(directory: string, chunks: readonly ManifestChunk[], signal: AbortSignal): Promise<void> {
+    const sizes = await this.#listChunks(directory, signal);
     const lost = chunks.find(({ name, storedBytes }) => sizes.get(name) !== storedBytes);
     if (lost === undefined) return;
     throw new CaissonError(

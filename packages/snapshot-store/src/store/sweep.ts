@@ -9,6 +9,8 @@ export interface SweepOptions {
   readonly organizationId: string;
   /** Every manifest of the organization. Throws when one cannot be read: what it needs is not known then. */
   readonly manifests: () => AsyncIterable<Manifest>;
+  /** Whether an upload that was under way when the sweep began counts on a chunk. */
+  readonly isCounted: (name: string) => boolean;
   readonly graceMs: number;
   /** The time by the clock of this host. */
   readonly now: () => number;
@@ -22,14 +24,15 @@ export interface Sweep {
 
 /**
  * Deletes chunks that no snapshot of the organization has, in two looks that lie a grace apart. The first look condemns them: uploads that begin later count on none of them. The second one deletes those of them that still no
- * manifest has: uploads that had begun before the first look are over by then, since none takes longer than half of the grace, and their manifests are there to be seen. No lock is needed, also among several servers: a
- * condemned name is used by nobody new, and a deleted one never comes back. The clock is that of whoever sweeps; a list from its future, which a clock that was ahead has left, counts as written now. What one list has no room for waits
+ * manifest has and no upload under way counts on. Those that were under way when the second look began are told; those that ended before have manifests that are there to be seen; those that begin later count on nothing condemned. No lock
+ * is needed: a condemned name is used by nobody new, and a deleted one never comes back. The clock is that of whoever sweeps; a list from its future, which a clock that was ahead has left, counts as written now. What one list has no room for waits
  * for the next one.
  */
 export async function sweep({
   objects,
   organizationId,
   manifests,
+  isCounted,
   graceMs,
   now,
   signal,
@@ -50,7 +53,7 @@ export async function sweep({
   let { deletedChunks, deletedBytes } = nothing;
   for await (const { key, sizeBytes } of objects.list(`chunks/${organizationId}/`, signal)) {
     const name = chunkName(key);
-    if (needed.has(name)) continue;
+    if (needed.has(name) || isCounted(name)) continue;
     if (!condemned.keys.has(key)) {
       if (next.size < CONDEMNED_MAX) next.add(key);
       continue;

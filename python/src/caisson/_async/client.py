@@ -13,6 +13,7 @@ from .nodes import AsyncNodes
 from .pools import AsyncPools
 from .previews import AsyncPreviews
 from .sandboxes import AsyncSandboxApi
+from .snapshot_store import AsyncSnapshotStore
 from .snapshots import AsyncSnapshots
 from .ssh import AsyncSsh, AsyncSshKeys
 from .volumes import AsyncVolumes
@@ -58,6 +59,7 @@ class AsyncCaisson:
         ssh: User names with which SSH clients log in to sandboxes.
         ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
+        snapshot_store: The second place for snapshots, as a whole.
         nodes: The machines that hold volumes and run sandboxes.
     """
 
@@ -102,6 +104,7 @@ class AsyncCaisson:
         self.ssh = AsyncSsh(self._http, resolved)
         self.ssh_keys = AsyncSshKeys(self._http, resolved.endpoint)
         self.pools = AsyncPools(self._http, resolved.endpoint)
+        self.snapshot_store = AsyncSnapshotStore(self._http, resolved.endpoint)
         self.nodes = AsyncNodes(self._http, resolved.endpoint)
 
     async def close(self) -> None:

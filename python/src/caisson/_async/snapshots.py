@@ -77,7 +77,7 @@ class AsyncSnapshots:
     async def verify(self, id_or_slug: str | Snapshot) -> SnapshotVerification:
         """Reads a replicated snapshot whole, in the snapshot store and in its pool, and tells what is damaged.
 
-        Nothing is mended. It takes as long as the reading does.
+        A damaged copy is uploaded again from a whole image. It takes as long as the reading does.
         """
         url = f"{self._of(id_or_slug)}/verify"
         response = await self._http.request("POST", url, body={}, timeout=_VERIFIED_S, repeatable=False)

@@ -14,6 +14,7 @@ from .nodes import Nodes
 from .pools import Pools
 from .previews import Previews
 from .sandboxes import SandboxApi
+from .snapshot_store import SnapshotStore
 from .snapshots import Snapshots
 from .ssh import Ssh, SshKeys
 from .volumes import Volumes
@@ -59,6 +60,7 @@ class Caisson:
         ssh: User names with which SSH clients log in to sandboxes.
         ssh_keys: Public keys that may log in to every sandbox of the organization.
         pools: What holds the server's space.
+        snapshot_store: The second place for snapshots, as a whole.
         nodes: The machines that hold volumes and run sandboxes.
     """
 
@@ -103,6 +105,7 @@ class Caisson:
         self.ssh = Ssh(self._http, resolved)
         self.ssh_keys = SshKeys(self._http, resolved.endpoint)
         self.pools = Pools(self._http, resolved.endpoint)
+        self.snapshot_store = SnapshotStore(self._http, resolved.endpoint)
         self.nodes = Nodes(self._http, resolved.endpoint)
 
     def close(self) -> None:

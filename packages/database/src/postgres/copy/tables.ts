@@ -56,6 +56,12 @@ export const TABLES: readonly Table[] = [
   { name: "forgotten_nodes", columns: ["id", "address", "forgotten_at_ms"], key: ["id"], derived: {} },
   { name: "authority", columns: ["only_row", "certificate", "private_key"], key: ["only_row"], derived: {} },
   {
+    name: "snapshot_store",
+    columns: ["only_row", "key_fingerprint", "store_id", "marks"],
+    key: ["only_row"],
+    derived: {},
+  },
+  {
     name: "join_tokens",
     columns: ["id", "hash", "region", "created_at_ms", "expires_at_ms", "key_fingerprint", "node_id"],
     key: ["id"],

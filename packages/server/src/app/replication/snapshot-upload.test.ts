@@ -7,10 +7,20 @@ import { uploadSnapshot } from "./snapshot-upload.ts";
 
 test("a snapshot that is purged during its upload leaves the store, also when the first try of that fails", async () => {
   let tries = 0;
-  const image = { sizeBytes: 1, fileSystem: {}, [Symbol.asyncDispose]: async () => undefined };
+  let isClosed = false;
+  const image = {
+    ...{ sizeBytes: 1, fileSystem: {} },
+    async [Symbol.asyncDispose]() {
+      isClosed = true;
+    },
+  };
   using far = new FarStore(
     {
-      upload: async () => ({ manifest: "m", imageDigest: "d", storedBytes: 1, readBytes: 1, sentBytes: 1 }),
+      async upload() {
+        await new Promise(setImmediate);
+        assert.ok(!isClosed, "the image is open while it is read");
+        return { manifest: "m", imageDigest: "d", storedBytes: 1, readBytes: 1, sentBytes: 1 };
+      },
       async delete(_snapshot, signal) {
         assert.ok(signal);
         tries += 1;

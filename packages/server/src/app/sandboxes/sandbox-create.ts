@@ -38,7 +38,7 @@ export async function createSandbox(
   signal: AbortSignal,
 ): Promise<LiveSandbox> {
   const startedMs = performance.now();
-  const plan = await planSandbox(app, actor, config, hostRegion);
+  const plan = await planSandbox(app, actor, config, hostRegion, signal);
   const sandbox: NewSandbox = {
     id: newId("sbx", plan.region),
     organizationId: actor.organization.id,

@@ -37,6 +37,7 @@ export async function planSandbox(
   actor: Actor,
   config: SandboxConfig,
   hostRegion: string | null,
+  signal: AbortSignal,
 ): Promise<SandboxPlan> {
   refuseUnsupported(config);
   const rootName = config.root ?? DEFAULT_BASE_IMAGE;
@@ -66,7 +67,7 @@ export async function planSandbox(
     requireBaseImage(at, region, rootName);
     return { ...base, root: { kind: "base", name: rootName } };
   }
-  if (root.kind === "snapshot") await fetchIfLost(app, root);
+  if (root.kind === "snapshot") await fetchIfLost(app, root, signal);
   if (root.kind === "snapshot") return { ...base, rootSnapshotId: root.id, root: { kind: "image", imageId: root.id } };
   return {
     ...base,

@@ -15,20 +15,20 @@ export interface SnapshotExport {
 
 /**
  * Exports a snapshot: as a snapshot file, or as the raw image. It reads what the snapshot holds, and no holes, at the pace of the client, while sandboxes run from it and volumes are made from
- * it. Deleting the snapshot does not end an export; purging it does.
+ * it. One that its pool has lost comes back from the snapshot store first; `signal`: the client has left. Deleting the snapshot does not end an export; purging it does.
  */
 export async function exportSnapshot(
   app: AppContext,
   actor: Actor,
   idOrSlug: string,
-  { isRaw }: { readonly isRaw: boolean },
+  { isRaw, signal }: { readonly isRaw: boolean; readonly signal: AbortSignal },
 ): Promise<SnapshotExport> {
   const snapshot = await rehomeIfLost(app, await requireDisk(app, actor, "snapshot", idOrSlug));
   const { id, region, slug } = snapshot;
   const { node } = app.nodes.of(snapshot);
   await using resources = new AsyncDisposableStack();
   resources.use(app.transfers.take(actor.organization.id));
-  await fetchIfLost(app, snapshot);
+  await fetchIfLost(app, snapshot, signal);
   const image = resources.use(await node.exportDisk({ region, id }));
   await app.store.events.record(
     auditEvent(actor, "snapshot-export", snapshot, { slug, format: isRaw ? "raw" : "file" }),

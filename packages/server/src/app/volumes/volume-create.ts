@@ -53,13 +53,14 @@ interface Source {
  * its event, which is the acknowledgement: nothing that it promises can be missing.
  *
  * A failure first turns the row to `purging`, which frees the slug and rules out that the commit happened after all, then deletes the image, then
- * forgets the row. A crash leaves the row in one of the two states, and the next start does the same.
+ * forgets the row. `signal`: the client has left, so that nobody waits for a snapshot that is being fetched; what was begun goes on. A crash leaves the row in one of the two states, and the next start does the same.
  */
 export async function createVolume(
   app: AppContext,
   actor: Actor,
   input: CreateVolumeInput,
   idempotencyKey?: string,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   await requireRegion(app, input.region);
@@ -67,7 +68,7 @@ export async function createVolume(
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
-  const source = input.from == null ? null : await findSource(app, actor, { region, from: input.from });
+  const source = input.from == null ? null : await findSource(app, actor, { region, from: input.from, signal });
   if (source !== null && capacityBytes < source.sizeBytes) {
     throw new CaissonError(
       "INVALID_CAPACITY",
@@ -196,7 +197,7 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 async function findSource(
   app: AppContext,
   actor: Actor,
-  { region, from }: { readonly region: string; readonly from: string },
+  { region, from, signal }: { readonly region: string; readonly from: string; readonly signal: AbortSignal },
 ): Promise<Source> {
   if (from.startsWith("builtin:")) {
     const chosen = await pickNode(app, region);
@@ -226,7 +227,7 @@ async function findSource(
   }
   const snapshot = await rehomeIfLost(app, found);
   const at = app.nodes.of(snapshot);
-  await fetchIfLost(app, snapshot);
+  await fetchIfLost(app, snapshot, signal);
   const reference = { id: snapshot.id, slug: snapshot.slug };
   return {
     at,

@@ -1,0 +1,59 @@
+import type { Command } from "commander";
+import { CliError } from "../cli-error.ts";
+import { addCommonOptions, addExamples, run } from "../define.ts";
+import { EXIT } from "../exit-codes.ts";
+
+/** `caisson store ...`. */
+export function addStoreCommands(program: Command): void {
+  const store = program
+    .command("store")
+    .description("The server's snapshot store (needs a token of the server's first organization)");
+  addGet(store);
+  addAccept(store);
+}
+
+function addGet(store: Command): void {
+  const command = store
+    .command("get")
+    .description("Ask the snapshot store whether the server can use it")
+    .action(
+      run(async (context) => {
+        const { client } = await context.connect();
+        const status = await client.snapshotStore.get();
+        const { url, id, problem, replicas } = status;
+        const state = problem === null ? "usable" : "not usable";
+        const fields = [
+          ["URL", url],
+          ["ID", id ?? "-"],
+          ["REPLICAS", String(replicas)],
+          ["STATE", state],
+        ] as const;
+        context.output.fields(fields, id ?? "", status);
+        if (problem !== null) throw new CliError("SNAPSHOT_STORE_UNAVAILABLE", EXIT.backend, problem);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [["caisson store get", "The exit code says whether it can be used"]]);
+}
+
+function addAccept(store: Command): void {
+  const command = store
+    .command("accept")
+    .description(
+      "Take the snapshot store of the settings, as it is, for this server's from now on: what is replicated is uploaded again, and no other server may use it",
+    )
+    .option("--new-key", "make a new installation key in place of one that is lost for good, with what it encrypted")
+    .action(
+      run(async (context, { newKey = false }: { readonly newKey?: boolean }) => {
+        const { client } = await context.connect();
+        const waiting = await client.snapshotStore.accept({ newKey });
+        const text = `Accepted the snapshot store: ${waiting} ${waiting === 1 ? "snapshot is" : "snapshots are"} looked for there, and uploaded where missing`;
+        context.output.confirm(text, { waiting });
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson store accept", "After snapshot_store.url was changed on purpose"],
+    ["caisson store accept --new-key", "When the key is lost, and its store given up"],
+  ]);
+}

@@ -1,0 +1,45 @@
+import { toSnapshotStoreRecord } from "../records.ts";
+import type { SnapshotStoreRows } from "../store.ts";
+import type { Connection } from "./connection.ts";
+import { writeEvent } from "./events.ts";
+
+export function createSnapshotStoreRows(connection: Connection): SnapshotStoreRows {
+  const remember = ({ keyFingerprint, storeId, marks }: Parameters<SnapshotStoreRows["remember"]>[0]): void => {
+    connection.run(
+      `INSERT INTO snapshot_store (only_row, key_fingerprint, store_id, marks) VALUES (1, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET key_fingerprint = coalesce(excluded.key_fingerprint, key_fingerprint),
+         store_id = coalesce(excluded.store_id, store_id), marks = CASE WHEN ? THEN marks ELSE excluded.marks END`,
+      keyFingerprint ?? null,
+      storeId ?? null,
+      JSON.stringify(marks ?? []),
+      marks === undefined ? 1 : 0,
+    );
+  };
+  return {
+    async get() {
+      return toSnapshotStoreRecord(connection.get("SELECT * FROM snapshot_store"));
+    },
+
+    async remember(changes) {
+      remember(changes);
+    },
+
+    async countReplicas() {
+      return Number(
+        connection.get("SELECT count(*) AS replicas FROM disks WHERE replication_state = 'replicated'")?.replicas,
+      );
+    },
+
+    async accept(changes, nowMs, event) {
+      return connection.transaction(() => {
+        remember(changes);
+        writeEvent(connection, event);
+        return connection.run(
+          `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = ?, replication_detail = '{}'
+           WHERE replication_state = 'replicated' AND lost_at_ms IS NULL`,
+          nowMs,
+        );
+      });
+    },
+  };
+}

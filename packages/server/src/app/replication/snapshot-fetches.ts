@@ -1,0 +1,59 @@
+import { orAborted } from "@caisson/objects";
+
+/** Fetches at a time, of all organizations: each writes to a pool, and takes memory for a few chunks. */
+const FETCHES_MAX = 4;
+
+interface RunningFetch {
+  readonly done: Promise<void>;
+  readonly leaving: AbortController;
+  waiterCount: number;
+}
+
+/** The snapshots that are being fetched. Those who need the same one wait for one fetch, which ends when all of them have left; the others wait for their turn. */
+export class SnapshotFetches {
+  readonly #running = new Map<string, RunningFetch>();
+  readonly #waiting: Array<() => void> = [];
+  #activeCount = 0;
+
+  /** Joins the fetch of the snapshot, or begins it. `signal`: the caller leaves, and gets the signal's reason at once. */
+  async join(id: string, signal: AbortSignal, fetch: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    signal.throwIfAborted();
+    const found = this.#running.get(id);
+    const running = found === undefined || found.leaving.signal.aborted ? this.#begin(id, fetch) : found;
+    running.waiterCount += 1;
+    try {
+      await orAborted(signal, () => running.done);
+    } finally {
+      running.waiterCount -= 1;
+      if (running.waiterCount === 0) running.leaving.abort(signal.reason);
+    }
+  }
+
+  #begin(id: string, fetch: (signal: AbortSignal) => Promise<void>): RunningFetch {
+    const leaving = new AbortController();
+    const done = this.#inTurn(() => {
+      leaving.signal.throwIfAborted();
+      return fetch(leaving.signal);
+    }).finally(() => {
+      if (this.#running.get(id) === running) this.#running.delete(id);
+    });
+    // Those who wait hear of it, if anybody does.
+    done.catch(() => undefined);
+    const running: RunningFetch = { done, leaving, waiterCount: 0 };
+    this.#running.set(id, running);
+    return running;
+  }
+
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    if (this.#activeCount >= FETCHES_MAX) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#activeCount += 1;
+    try {
+      await work();
+    } finally {
+      // The place goes to the next one, or is free.
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#activeCount -= 1;
+      else next();
+    }
+  }
+}

@@ -1,0 +1,40 @@
+import { resolve } from "node:path";
+import { step } from "@caisson/linux";
+import { replaceInstallationKey } from "../../snapshot-store/installation-key.ts";
+import { requireAdmin } from "../access/administrator.ts";
+import type { Actor, AppContext } from "../context.ts";
+import { auditEvent } from "../operations/audit-event.ts";
+import { requireSnapshotStore } from "./snapshot-store-get.ts";
+
+/**
+ * Takes the store of the settings, as it is, for the installation's from now on, by an administrator's word: an empty one, another one, or one that another server with the same key has used, which may not use it any more.
+ *
+ * The store comes first: a crash before the commit leaves it refused or as good as before, and the command may be repeated. The commit remembers the store and makes what was `replicated` wait for its upload, which finds what
+ * is there already. With `isKeyNew` a key that is lost for good is replaced before; what it has encrypted cannot be read any more. Returns how many snapshots are uploaded again. Throws `FORBIDDEN` unless the actor may
+ * administer the server, `NOT_SUPPORTED` without a store, `INVALID_REQUEST` for a new key while the old one is there, and `SNAPSHOT_STORE_UNAVAILABLE` for a store that is away, or was made with another key.
+ */
+export async function acceptSnapshotStore(
+  app: AppContext,
+  actor: Actor,
+  { isKeyNew, signal }: { readonly isKeyNew: boolean; readonly signal: AbortSignal },
+): Promise<number> {
+  requireAdmin(actor, "accept a snapshot store");
+  const { snapshotStore, url } = requireSnapshotStore(app);
+  const rows = app.store.snapshotStore;
+  const subject = { id: "snapshot-store", organizationId: actor.organization.id };
+  let count = 0;
+  if (isKeyNew) {
+    const keyFingerprint = await replaceInstallationKey(resolve(app.config.dataDirectory), rows);
+    const event = auditEvent(actor, "snapshot-store-key", subject);
+    count = await step("snapshot-store-accept.key", () => rows.accept({ keyFingerprint }, Date.now(), event));
+  }
+  const accepted = await snapshotStore.accept(signal);
+  const event = auditEvent(actor, "snapshot-store-accept", subject, { url, storeId: accepted.storeId });
+  count += await step("snapshot-store-accept.commit", () => rows.accept(accepted, Date.now(), event));
+  app.logger.warn(
+    { url, storeId: accepted.storeId, count },
+    "the snapshot store was accepted: snapshots are uploaded again",
+  );
+  app.replicator.wake();
+  return count;
+}

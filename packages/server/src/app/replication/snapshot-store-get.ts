@@ -1,0 +1,48 @@
+import { CaissonError } from "@caisson/model";
+import type { SnapshotStore } from "@caisson/snapshot-store";
+import { requireAdmin } from "../access/administrator.ts";
+import type { Actor, AppContext } from "../context.ts";
+
+/** How long the store may take to answer. */
+const ANSWER_MS = 10_000;
+
+/** How the snapshot store stands. */
+export interface SnapshotStoreStatus {
+  readonly url: string;
+  /** Which store has what is `replicated`; null: none is known yet. */
+  readonly id: string | null;
+  /** Why it cannot be used, with what to do; null: it can. */
+  readonly problem: string | null;
+  /** Snapshots of all organizations that are `replicated`. */
+  readonly replicas: number;
+}
+
+/** Asks the store whether it can be used. Throws `FORBIDDEN` unless the actor may administer the server, and `NOT_SUPPORTED` without a store. */
+export async function getSnapshotStore(app: AppContext, actor: Actor): Promise<SnapshotStoreStatus> {
+  requireAdmin(actor, "see the snapshot store");
+  const { snapshotStore, url } = requireSnapshotStore(app);
+  const problem = await problemOf(snapshotStore);
+  const { storeId: id } = await app.store.snapshotStore.get();
+  return { url, id, problem, replicas: await app.store.snapshotStore.countReplicas() };
+}
+
+export function requireSnapshotStore(app: AppContext): { readonly snapshotStore: SnapshotStore; readonly url: string } {
+  const { snapshotStore, config } = app;
+  if (snapshotStore !== null && config.snapshotStore !== null) return { snapshotStore, url: config.snapshotStore.url };
+  throw new CaissonError(
+    "NOT_SUPPORTED",
+    "This server has no snapshot store: set snapshot_store.url in its settings, and start it again",
+  );
+}
+
+async function problemOf(snapshotStore: SnapshotStore): Promise<string | null> {
+  const late = AbortSignal.timeout(ANSWER_MS);
+  try {
+    await snapshotStore.requireUsable(late);
+    return null;
+  } catch (error) {
+    if (late.aborted) return `It does not answer within ${ANSWER_MS / 1000} seconds`;
+    if (error instanceof CaissonError) return error.message;
+    throw error;
+  }
+}

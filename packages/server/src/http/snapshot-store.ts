@@ -1,0 +1,65 @@
+import { ErrorSchema } from "@caisson/protocol";
+import { Type } from "typebox";
+import type { AppContext } from "../app/context.ts";
+import { acceptSnapshotStore } from "../app/replication/snapshot-store-accept.ts";
+import { getSnapshotStore } from "../app/replication/snapshot-store-get.ts";
+import { endWithClient } from "./end-with-client.ts";
+import type { Http } from "./request.ts";
+
+const errors = { "4xx": ErrorSchema, "5xx": ErrorSchema };
+const tags = ["administration"];
+
+const SnapshotStoreSchema = Type.Object({
+  url: Type.String(),
+  id: Type.Union([Type.String(), Type.Null()], {
+    description: "Which store has the snapshots that are replicated; null: none is known yet",
+  }),
+  problem: Type.Union([Type.String(), Type.Null()], { description: "Why it cannot be used, with what to do" }),
+  replicas: Type.Integer({ description: "Snapshots of all organizations that are replicated" }),
+});
+
+/** The snapshot store as a whole: for administrators. */
+export function snapshotStoreRoutes(app: AppContext, http: Http): void {
+  http.get(
+    "/api/v1/snapshot-store",
+    {
+      schema: {
+        tags,
+        summary: "How the snapshot store stands, and what keeps the server from using it",
+        response: { 200: SnapshotStoreSchema, ...errors },
+      },
+    },
+    async ({ actor }) => getSnapshotStore(app, actor),
+  );
+  http.post(
+    "/api/v1/snapshot-store/accept",
+    {
+      schema: {
+        tags,
+        summary:
+          "Take the store of the settings, as it is, for this installation's from now on: what is replicated is uploaded again, and no other server may use it",
+        body: Type.Object(
+          {
+            new_key: Type.Optional(
+              Type.Boolean({
+                description:
+                  "Make a new installation key in place of one that is lost for good. What the old one has encrypted cannot be read any more",
+              }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: Type.Object({ waiting: Type.Integer({ description: "Snapshots that are uploaded again" }) }),
+          ...errors,
+        },
+      },
+    },
+    async ({ actor, body }, reply) => ({
+      waiting: await acceptSnapshotStore(app, actor, {
+        isKeyNew: body.new_key ?? false,
+        signal: endWithClient(reply, "The client that accepts a snapshot store left"),
+      }),
+    }),
+  );
+}

@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, suite, test } from "node:test";
+import type { SnapshotStoreRecord, SnapshotStoreRows } from "@caisson/database";
+import { ensureInstallationKey, replaceInstallationKey } from "./installation-key.ts";
+
+suite("the installation's key", () => {
+  let directory: string;
+  let path: string;
+  let replicaCount: number;
+  let record: SnapshotStoreRecord;
+  const rows: SnapshotStoreRows = {
+    get: async () => record,
+    async remember(changes) {
+      record = { ...record, ...changes };
+    },
+    countReplicas: async () => replicaCount,
+    accept: () => assert.fail("nobody asked for it"),
+  };
+  const ensure = () => ensureInstallationKey(directory, rows);
+  const refusal = (message: RegExp) => ({ code: "SNAPSHOT_STORE_UNAVAILABLE", message });
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "caisson-key-"));
+    path = join(directory, "keys/installation.key");
+    replicaCount = 0;
+    record = { keyFingerprint: null, storeId: null, marks: [] };
+  });
+  afterEach(() => rm(directory, { recursive: true }));
+
+  test("is made once, and the database knows nothing of it but a fingerprint", async () => {
+    const key = await ensure();
+    assert.ok((await ensure()).equals(key));
+    assert.match(record.keyFingerprint ?? "", /^[0-9a-f]{32}$/);
+    assert.ok(!JSON.stringify(record).includes(key.toString("hex").slice(0, 16)));
+  });
+
+  test("that was lost, or exchanged, is refused and never made anew, until it is back", async () => {
+    const key = await ensure();
+    const text = await readFile(path);
+    await rm(path);
+    await assert.rejects(ensure(), refusal(/it is gone\. Put what `caisson keys export` printed back/));
+    assert.deepEqual(await readdir(join(directory, "keys")), []);
+    await writeFile(path, `caisson-key-1:${"1".repeat(64)}\n`);
+    await assert.rejects(ensure(), refusal(/another one/));
+    await writeFile(path, "nonsense");
+    await assert.rejects(ensure(), refusal(/no key in it/));
+    await writeFile(path, text);
+    assert.ok((await ensure()).equals(key));
+  });
+
+  test("of an older version is remembered, and missed where something is replicated", async () => {
+    replicaCount = 1;
+    await assert.rejects(ensure(), refusal(/it is gone/));
+    replicaCount = 0;
+    await ensure();
+    record = { ...record, keyFingerprint: null };
+    await ensure();
+    assert.notEqual(record.keyFingerprint, null);
+  });
+
+  test("is replaced only when it is lost", async () => {
+    await ensure();
+    await assert.rejects(replaceInstallationKey(directory, rows), { code: "INVALID_REQUEST" });
+    await rm(path);
+    record = { ...record, keyFingerprint: await replaceInstallationKey(directory, rows) };
+    await ensure();
+  });
+});

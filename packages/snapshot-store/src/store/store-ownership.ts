@@ -1,0 +1,226 @@
+import { createHash, randomBytes } from "node:crypto";
+import { step } from "@caisson/linux";
+import { CaissonError } from "@caisson/model";
+import type { ObjectStore } from "@caisson/objects";
+import type { StoreMemory } from "./store-memory.ts";
+
+/** A mark that does not change for so long is of a server that has ended. */
+const SILENCE_MS = 180_000;
+/** How often a server changes its mark. */
+const BEAT_MS = 45_000;
+/** How long the end of a server waits until its mark says so. */
+const END_WAIT_MS = 2_000;
+const MARK_BYTES_MAX = 4096;
+
+export interface StoreOwnershipOptions {
+  readonly objects: ObjectStore;
+  readonly installationKey: Buffer;
+  readonly memory: StoreMemory;
+  /** Names the place that a server runs at, so that nobody else can run there while it does: what was there before has ended. */
+  readonly place: string;
+}
+
+/** Content of a mark. */
+interface Mark {
+  readonly place: string;
+  readonly beat: number;
+  readonly isEnded: boolean;
+}
+
+/**
+ * Whose a store is, so that nobody takes another one for it, and no two servers with the same key delete each other's snapshots. Three kinds of objects, all of them found by lists, say so:
+ *
+ * - `installations/ID`: which key it was made with. Of several that came at once, the lowest has it, and the others take their object back.
+ * - `stores/ID`: which store it is. The installation remembers it. A store without it, or with another one, is refused while snapshots are replicated: a disk that is not mounted, an emptied bucket or a
+ *   changed URL look like that. Only an administrator accepts it.
+ * - `owners/MARK`: which run of a server writes. Each run has a mark of its own, which its database knows before the store does. Marks that the database does not know are of a server with another database, such as one that was
+ *   copied from this one, and refuse it. A known one is of an earlier run, or of the server that this one was copied from: it is replaced when it has ended. To claim, a server puts its mark and lists again; who then sees another new
+ *   mark takes its own back. So of several at once none or one has the store, without conditional writes.
+ */
+export class StoreOwnership {
+  readonly installationId: string;
+  readonly #objects: ObjectStore;
+  readonly #memory: StoreMemory;
+  readonly #place: string;
+  readonly #mark = randomBytes(8).toString("hex");
+  /** Marks that have not ended, as they were first seen. */
+  readonly #seen = new Map<string, { readonly beat: number; readonly atMs: number }>();
+  #timer: NodeJS.Timeout | null = null;
+  #beat = 0;
+
+  constructor({ objects, installationKey, memory, place }: StoreOwnershipOptions) {
+    this.#objects = objects;
+    this.#memory = memory;
+    this.#place = place;
+    this.installationId = createHash("sha256")
+      .update("caisson installation\n")
+      .update(installationKey)
+      .digest("hex")
+      .slice(0, 16);
+  }
+
+  /** Throws unless the store is the one that the installation's replicas are in, or it has none. Writes nothing into the store. */
+  async requireSame(signal: AbortSignal): Promise<void> {
+    const [installations, stores] = await this.#identify(signal);
+    await this.#requireKnown(installations, stores);
+  }
+
+  /** Throws unless this server may write. What nobody has yet becomes its own. */
+  async requireOwn(signal: AbortSignal): Promise<void> {
+    const [installations, stores] = await this.#identify(signal);
+    const isKnown = await this.#requireKnown(installations, stores);
+    await this.#takeInstallation(installations, signal);
+    if (!isKnown) await this.#memory.remember({ storeId: await this.#nameStore(stores, signal) });
+    await this.#claim(signal);
+  }
+
+  /** Takes the store as it is for the installation's, and away from any other server. Returns what is to be remembered, together with the replicas being unknown. */
+  async accept(signal: AbortSignal): Promise<{ readonly storeId: string; readonly marks: readonly string[] }> {
+    const [installations, stores] = await this.#identify(signal);
+    await this.#takeInstallation(installations, signal);
+    const storeId = await this.#nameStore(stores, signal);
+    const others = (await this.#list("owners", signal)).filter((mark) => mark !== this.#mark);
+    const { marks } = await this.#memory.get();
+    await this.#memory.remember({ marks: [...marks.filter((mark) => mark !== this.#mark), this.#mark] });
+    await this.#putMark(false, signal);
+    for (const other of others) await this.#objects.delete(`owners/${other}`, signal);
+    this.#keepMark();
+    return { storeId, marks: [this.#mark] };
+  }
+
+  /** Says in the store that this server has ended, so that the next one need not wait. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#timer === null) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
+    const signal = AbortSignal.timeout(END_WAIT_MS);
+    // Without it the next server waits a little; the store may be away.
+    await this.#renew(true, signal).catch(() => undefined);
+  }
+
+  async #identify(signal: AbortSignal): Promise<readonly [readonly string[], readonly string[]]> {
+    const installations = await this.#list("installations", signal);
+    if (installations.length > 0 && !installations.includes(this.installationId)) throw foreign();
+    return [installations, await this.#list("stores", signal)];
+  }
+
+  /** False: it is to be named and remembered, which loses nothing. */
+  async #requireKnown(installations: readonly string[], stores: readonly string[]): Promise<boolean> {
+    const { storeId } = await this.#memory.get();
+    if (storeId !== null && stores.includes(storeId)) return true;
+    // Of an older version, which named no stores.
+    if (storeId === null && installations.length > 0) return false;
+    const count = await this.#memory.countReplicas();
+    if (count === 0) return false;
+    const isEmpty = installations.length === 0 && stores.length === 0;
+    throw refused(
+      `it is ${isEmpty ? "empty" : "another one"}, although ${count === 1 ? "a snapshot is" : `${count} snapshots are`} replicated. Mount its disk, or correct snapshot_store.url. If the replicas are to be made anew in this one, an administrator says so: \`caisson store accept\``,
+    );
+  }
+
+  async #takeInstallation(found: readonly string[], signal: AbortSignal): Promise<void> {
+    const own = `installations/${this.installationId}`;
+    let installations = found;
+    if (installations.length === 0) {
+      await this.#objects.put(own, Buffer.from(JSON.stringify({ version: 1 })), signal);
+      installations = await this.#list("installations", signal);
+    }
+    const [first] = installations;
+    if (first === this.installationId) return;
+    if (first === undefined)
+      throw new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store lost ${own} that it had stored`);
+    await this.#objects.delete(own, signal);
+    throw foreign();
+  }
+
+  /** The id that it has, the lowest of several, or else a new one. */
+  async #nameStore(stores: readonly string[], signal: AbortSignal): Promise<string> {
+    const [first] = stores;
+    if (first !== undefined) return first;
+    const id = randomBytes(8).toString("hex");
+    await step("snapshot-store.name", () => this.#objects.put(`stores/${id}`, Buffer.alloc(0), signal));
+    return id;
+  }
+
+  async #claim(signal: AbortSignal): Promise<void> {
+    const found = await this.#list("owners", signal);
+    const isHere = found.includes(this.#mark);
+    if (isHere && this.#timer !== null) return;
+    const { marks } = await this.#memory.get();
+    const earlier = found.filter((mark) => mark !== this.#mark);
+    if (earlier.some((mark) => !marks.includes(mark))) throw usedByAnother();
+    for (const mark of earlier) await this.#requireEnded(mark, signal);
+    if (!marks.includes(this.#mark)) await this.#memory.remember({ marks: [...marks, this.#mark] });
+    await step("snapshot-store.mark", () => this.#putMark(false, signal));
+    const now = await this.#list("owners", signal);
+    if (now.some((mark) => mark !== this.#mark && !earlier.includes(mark))) {
+      await this.#objects.delete(`owners/${this.#mark}`, signal);
+      throw refused("another server with the key of this installation comes to it at the same time. It is tried again");
+    }
+    for (const mark of earlier)
+      await step("snapshot-store.replace", () => this.#objects.delete(`owners/${mark}`, signal));
+    await this.#memory.remember({ marks: [this.#mark] });
+    this.#keepMark();
+  }
+
+  async #requireEnded(mark: string, signal: AbortSignal): Promise<void> {
+    const bytes = await this.#objects.get(`owners/${mark}`, MARK_BYTES_MAX, signal);
+    if (bytes === null) return;
+    const { place, beat, isEnded } = JSON.parse(bytes.toString()) as Mark;
+    if (isEnded || place === this.#place) return;
+    const seen = this.#seen.get(mark);
+    // No clock of another host is trusted: only that it says nothing new.
+    const nowMs = performance.now();
+    if (seen?.beat !== beat) this.#seen.set(mark, { beat, atMs: nowMs });
+    else if (nowMs - seen.atMs > SILENCE_MS) return;
+    throw refused(
+      `another server with the key of this installation may be using it. One that has ended is given up after ${SILENCE_MS / 60_000} minutes; a copy of an installation needs a snapshot_store.url of its own`,
+    );
+  }
+
+  #keepMark(): void {
+    // Its failures are those of the next use, which tells them.
+    this.#timer ??= setInterval(
+      () => void this.#renew(false, AbortSignal.timeout(BEAT_MS)).catch(() => undefined),
+      BEAT_MS,
+    );
+    this.#timer.unref();
+  }
+
+  /** Puts no mark back that somebody has taken away. */
+  async #renew(isEnded: boolean, signal: AbortSignal): Promise<void> {
+    const found = await this.#list("owners", signal);
+    if (found.includes(this.#mark)) await this.#putMark(isEnded, signal);
+  }
+
+  async #putMark(isEnded: boolean, signal: AbortSignal): Promise<void> {
+    this.#beat += 1;
+    const mark: Mark = { place: this.#place, beat: this.#beat, isEnded };
+    await this.#objects.put(`owners/${this.#mark}`, Buffer.from(JSON.stringify(mark)), signal);
+  }
+
+  /** The ids below a folder, the lowest first. What else somebody has put there is left alone. */
+  async #list(folder: string, signal: AbortSignal): Promise<readonly string[]> {
+    const keys = await Array.fromAsync(this.#objects.list(`${folder}/`, signal), ({ key }) =>
+      key.slice(folder.length + 1),
+    );
+    return keys.filter((id) => /^[0-9a-f]{16}$/.test(id)).sort();
+  }
+}
+
+function foreign(): CaissonError {
+  return new CaissonError(
+    "SNAPSHOT_STORE_UNAVAILABLE",
+    "The snapshot store was made with another installation key. Give this server the key of the one that made it (`caisson keys export` there), or choose another place in snapshot_store.url",
+  );
+}
+
+function usedByAnother(): CaissonError {
+  return refused(
+    "another server with the key of this installation has used it since this one did last, such as a copy of the data directory. Give the copy a snapshot_store.url of its own. If this is the server that keeps the store, an administrator says so when the other one has ended: `caisson store accept`",
+  );
+}
+
+function refused(reason: string): CaissonError {
+  return new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store is refused: ${reason}`);
+}
