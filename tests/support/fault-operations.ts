@@ -479,6 +479,23 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       },
     },
     {
+      name: "snapshot store, accepted as it is",
+      async prepare(id) {
+        await prepareFilled(`${id}-src`, id);
+        diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
+        await harness.replicate(id);
+      },
+      run: async () => void (await harness.rest("POST", "/api/v1/snapshot-store/accept", {})),
+      async verify(id) {
+        const { problem } = await harness.rest<{ problem: string | null }>("GET", "/api/v1/snapshot-store");
+        assert.equal(problem, null, "it can be used before it is accepted again");
+        await harness.rest("POST", "/api/v1/snapshot-store/accept", {});
+        await harness.replicate(id);
+        assert.equal(await harness.isInStore(diskIds.get(id) ?? ""), true);
+        await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
+      },
+    },
+    {
       name: "node join",
       async prepare(id) {
         const { token } = await harness.rest<{ token: string }>("POST", "/api/v1/nodes/tokens", {});

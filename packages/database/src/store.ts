@@ -598,9 +598,21 @@ export type ReserveOutcome =
   /** Those that are live and reachable drain. */
   | { readonly kind: "draining"; readonly nodes: readonly NodeRecord[] }
   /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. `places` and `kept`: how many there are on all nodes that could run it. */
-  | { readonly kind: "full"; readonly isKept: boolean; readonly places: number; readonly kept: number }
+  | {
+      readonly kind: "full";
+      readonly isKept: boolean;
+      readonly places: number;
+      readonly kept: number;
+      readonly obstacles: readonly NodeObstacle[];
+    }
   /** A node has places left, and none more memory than this. */
-  | { readonly kind: "memory"; readonly freeMib: number };
+  | { readonly kind: "memory"; readonly freeMib: number; readonly obstacles: readonly NodeObstacle[] };
+
+/** Why a node of those that have all disks and the region does not run the sandbox. `kept`: its last places are kept for other organizations; `memory`: it has a place, and not that much memory. */
+export interface NodeObstacle {
+  readonly nodeId: string;
+  readonly obstacle: "unavailable" | "draining" | "full" | "kept" | "memory";
+}
 
 /** Which node has a disk. */
 export interface DiskPlace {
@@ -632,12 +644,14 @@ export interface NodeChoice {
 export interface SandboxPlacing extends NodeChoice {
   /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
   readonly rootSnapshotId?: string | null;
+  /** Nodes that do not have the base image of its root: they are chosen last. Default: none. */
+  readonly withoutRoot?: readonly string[];
 }
 
 export interface SandboxStore {
   /**
    * One transaction: the choice of the node, the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. The node is a live one of the region
-   * that does not drain, has all the disks, and room; of several the one whose sandboxes have the least memory, and then the fewest places. Throws `*_NOT_FOUND` for a disk
+   * that does not drain, has all the disks, and room; of several one that has the root, and of these the one whose sandboxes have the least memory, and then the fewest places. Throws `*_NOT_FOUND` for a disk
    * that is not ready.
    */
   reserve(

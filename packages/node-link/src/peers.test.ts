@@ -172,7 +172,14 @@ suite("peers of a link", () => {
 suite("a peer that says farewell and stays", () => {
   test("a node that does is left and connected to again, and this process goes on", async () => {
     const { control, node } = await makeInstallation();
-    const description = { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    const description = {
+      runId: "run-1",
+      regions: [],
+      placeCount: 1,
+      placeBound: null,
+      labels: {},
+      retriedWorkCount: 0,
+    };
     const server = createSecureServer({ ...TLS_OPTIONS, cert: node.cert, key: node.key, allowHTTP1: false });
     const sockets = new Set<Socket>();
     for (const event of ["connection", "secureConnection"])
@@ -411,6 +418,7 @@ const describing = (region: string): NodeDescription => ({
   regions: [{ name: region, baseImages: [] }],
   placeCount: 1,
   placeBound: null,
+  labels: {},
   retriedWorkCount: 0,
 });
 
@@ -420,7 +428,7 @@ function describer(value: unknown): Node["describe"] {
   return async () => {
     count++;
     if (count > 1) return value as NodeDescription;
-    return { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    return { runId: "run-1", regions: [], placeCount: 1, placeBound: null, labels: {}, retriedWorkCount: 0 };
   };
 }
 
