@@ -20,12 +20,38 @@ export interface Store {
   readonly sshKeys: SshKeyStore;
   readonly snapshotStore: SnapshotStoreRows;
   readonly events: EventStore;
+  /** Null: no other server can have these rows, because they are in this one's data directory. */
+  readonly leadership: Leadership | null;
   /**
    * Writes every row, as of one moment, to a new SQLite file at `path`, which `openSqliteStore` opens and `copyToPostgres` copies back, whatever database this is. Changes go on meanwhile.
    * Nothing of the file may be used when it fails, and it is not on stable storage when it resolves.
    */
   backup(path: string): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Where a server takes connections of one kind. */
+export interface ListenerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where others that stand by for a server reach it. */
+export interface ServerAddress {
+  readonly api: ListenerAddress;
+  readonly previews: ListenerAddress;
+  /** Null: switched off. */
+  readonly ssh: ListenerAddress | null;
+}
+
+/** Of several servers of one installation, the one that has the database leads. */
+export interface Leadership {
+  /** Raised with each server that begins to lead. */
+  readonly term: number;
+  /** Tells those that stand by where this server takes connections. */
+  announce(address: ServerAddress): Promise<void>;
+  /** The text that all servers of the installation have by this name: the given one if none has any yet. */
+  share(name: string, text: string): Promise<string>;
 }
 
 export interface Organization {

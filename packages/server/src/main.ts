@@ -66,9 +66,16 @@ async function main(): Promise<void> {
 
 async function runServer(config: Config, role: ServerRole): Promise<void> {
   const logger = createLogger(config.logLevel);
-  const server = await startServer(config, role, logger, (error) => {
-    logger.fatal({ err: error }, "the server ends, and its sandboxes with it");
-    process.exit(1);
+  const server = await startServer(config, role, logger, {
+    onDisplaced(error) {
+      logger.fatal({ err: error }, "the server ends, because another one has taken its place");
+      process.exit(1);
+    },
+    onStandby({ host, address }) {
+      console.log(
+        `Caisson stands by at ${config.listenHost}:${config.listenPort}: the server on ${host} leads, at ${address?.api.host}:${address?.api.port}, and connections are relayed to it`,
+      );
+    },
   });
   closeAtSignal(server);
   const { endpoint } = server.credentials;

@@ -90,12 +90,12 @@ export class Database {
   readonly #options: DatabaseOptions;
   readonly #names = new Map<string, string>();
   readonly #sessions = new WeakMap<pg.ClientBase, Session>();
-  /** Ours, without which nothing may be written. */
-  readonly #generation: number;
+  /** This server's, without which nothing may be written. */
+  readonly generation: number;
 
   constructor({ config, description }: ConnectionOptions, generation: number, options: DatabaseOptions) {
     this.#description = description;
-    this.#generation = generation;
+    this.generation = generation;
     this.#options = options;
     this.#pool = new pg.Pool({
       ...config,
@@ -187,7 +187,7 @@ export class Database {
        SELECT generation::int8 AS generation, pg_current_xact_id()::text AS transaction_id FROM installation`,
     );
     const row = Array.isArray(results) ? (results.at(-1) as pg.QueryResult<Row>).rows[0] : undefined;
-    if (Number(row?.generation) === this.#generation) return String(row?.transaction_id);
+    if (Number(row?.generation) === this.generation) return String(row?.transaction_id);
     await send(client, "ROLLBACK");
     const error = new CaissonError(
       "DATABASE_UNAVAILABLE",

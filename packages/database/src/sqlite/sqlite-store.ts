@@ -22,6 +22,7 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
     sshKeys: createSshKeyStore(connection),
     snapshotStore: createSnapshotStoreRows(connection),
     events: createEventStore(connection),
+    leadership: null,
     backup: (targetPath) => backupSqlite(path, targetPath),
     async close() {
       connection[Symbol.dispose]();

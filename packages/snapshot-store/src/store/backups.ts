@@ -62,7 +62,7 @@ export interface OpenedBackup {
 
 /**
  * Backups of the installation's rows in its snapshot store: the database's file in chunks, as snapshots are stored, and `backups/ID`, which is written last. Without that there is no backup, so that nothing half there is one. Their
- * chunks have an owner of their own, for which the sweep keeps what any backup has, with the same grace. What a backup says of snapshots keeps none of them: docs/adr/0015-backups.md says why.
+ * chunks have an owner of their own, for which the sweep keeps what any backup has, with the same grace. What a backup says of snapshots keeps none of them: docs/adr/0016-backups.md says why.
  */
 export class Backups {
   readonly #options: BackupsOptions;

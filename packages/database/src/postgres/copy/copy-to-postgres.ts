@@ -32,7 +32,7 @@ export async function copyToPostgres(
 ): Promise<CopyReport> {
   const options = parseConnectionUrl(url);
   using source = new Connection(sqlitePath);
-  await using ownership = await Ownership.take(options, settings.startWaitMs);
+  await using ownership = await Ownership.take(options, { waitMs: settings.startWaitMs });
   const { client } = ownership;
   try {
     await client.query("SET idle_in_transaction_session_timeout = 0");
