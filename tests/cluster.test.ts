@@ -154,4 +154,21 @@ suite("a server and a node on another machine", { timeout: 600_000 }, () => {
     await node.start();
     await isLive(3);
   });
+
+  test("a node that is lost for ever is forgotten with what it had, and ends for good when it comes back after all", async () => {
+    const sandbox = await create({ timeout: "30m", volumes: { "/data": "remote" } });
+    await node.kill();
+    const path = `/api/v1/nodes/${node.nodeId}`;
+    const isSuspect = async () => (await client.rest<{ state: string }>("GET", path)).state === "suspect";
+    await eventually("its lease is over", async () => ((await isSuspect()) ? true : null), 60_000);
+    await client.rest("DELETE", `${path}?lost=true`);
+    assert.equal((await show(sandbox.id)).stopReason, "node-lost");
+    const { unavailable } = await client.extended<{ unavailable: string }>("GET", "/api/v2/volumes/remote");
+    assert.match(unavailable, new RegExp(`node ${node.nodeId} that held it was forgotten on`));
+    await node.start();
+    const told = /has forgotten node nod_\w+ on \d{4}-.*join with a new token/;
+    await eventually("it is told", () => (told.test(node.logText()) ? true : null), 60_000);
+    assert.equal(await node.exited(), 1);
+    await assert.rejects(node.start(), told);
+  });
 });

@@ -21,6 +21,11 @@ interface Node {
   readonly memory_taken_mib: number;
 }
 
+interface Loss {
+  readonly volumes: number;
+  readonly sandboxes: number;
+}
+
 const NODES = "/api/v1/nodes";
 const OTHER = "nod_other";
 
@@ -194,7 +199,7 @@ suite("a server as a node", { timeout: 900_000 }, () => {
     ]);
     const [code, message] = await client.refused("DELETE", `${NODES}/${OTHER}`);
     assert.equal(code, "409 NODE_IN_USE");
-    assert.match(message, /it has vol_ord_\w+\. Start its server again/);
+    assert.match(message, /it has vol_ord_\w+\. Start it again and purge .*: caisson nodes forget nod_other --lost$/);
     await server.stop();
     assert.deepEqual(others(), before);
 
@@ -232,6 +237,65 @@ suite("a server as a node", { timeout: 900_000 }, () => {
         server.start(),
         new RegExp(`node.json names node nod_stranger, which the database does not know: it knows ${first?.id}\\. `),
       );
+    }));
+
+  test("forgets a lost node with what it had at last, at whatever step of that it is killed", () =>
+    withPlan(async (plan) => {
+      await using server = await TestServer.start({ env: plan.env });
+      const client = new TestClient(server);
+      await server.stop();
+      const withRows = <T>(work: (database: DatabaseSync) => T): T => {
+        using database = new DatabaseSync(join(server.dataDirectory, "database/caisson.db"));
+        return work(database);
+      };
+      withRows((database) => database.exec(OTHERS_ROWS));
+      await server.start();
+      const { volumes, sandboxes } = await client.rest<Loss>("GET", `${NODES}/${OTHER}/loss`);
+      assert.deepEqual([volumes, sandboxes], [2, 1]);
+      for (const [tag, state] of [
+        ["node-forget.intent:before", "suspect"],
+        ["node-forget.intent:after", "lost"],
+      ] as const) {
+        await plan.at([{ tag, occurrence: 1 }], "kill");
+        await assert.rejects(client.rest("DELETE", `${NODES}/${OTHER}?lost=true`), tag);
+        await server.exited();
+        const lostAtMs = withRows((database) =>
+          database.prepare("SELECT lost_at_ms FROM nodes WHERE id = ?").get(OTHER),
+        );
+        assert.equal(lostAtMs?.lost_at_ms !== null, state === "lost", tag);
+        await plan.reset();
+        if (state === "suspect") await server.start();
+      }
+      for (const name of ["sandbox", "disks", "commit"])
+        for (const when of ["before", "after"]) {
+          await plan.at([{ tag: `node-forget.${name}:${when}`, occurrence: 1 }], "kill");
+          await assert.rejects(server.start(), /exited with/, `${name}:${when}`);
+        }
+      await plan.reset();
+      await server.start();
+      assert.equal((await client.refused("GET", `${NODES}/${OTHER}`))[0], "404 NODE_NOT_FOUND");
+      const lost = /the node nod_other that held it was forgotten on \d{4}-/;
+      assert.match(
+        (await client.extended<{ unavailable: string }>("GET", "/api/v2/volumes/growing")).unavailable,
+        lost,
+      );
+      const [code, message] = await client.refused("POST", "/api/v2/volumes/growing/snapshot", { slug: "copy" });
+      assert.equal(code, "409 DISK_LOST");
+      assert.match(message, lost);
+      const told = withRows((database) => [
+        database.prepare("SELECT status, stop_reason FROM sandboxes").all(),
+        database.prepare("SELECT count(*) AS count FROM holds").get(),
+        database
+          .prepare("SELECT verb FROM events WHERE object_id IN ('vol_ord_growing', 'sbx_ord_other') ORDER BY verb")
+          .all(),
+      ]);
+      assert.deepEqual(JSON.parse(JSON.stringify(told)), [
+        [{ status: "stopped", stop_reason: "node-lost" }],
+        { count: 0 },
+        [{ verb: "sandbox-end" }, { verb: "volume-lose" }],
+      ]);
+      await client.rest("DELETE", "/api/v2/volumes/growing?now=true");
+      await client.createVolume("growing");
     }));
 
   test("renews its lease, and a renewal that fails ends nothing and is told once", () =>

@@ -95,7 +95,7 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     directory = join(parent, "store");
     away = join(parent, "away");
     await mkdir(directory);
-    settings = `[snapshot_store]\nurl = "file://${directory}"\n`;
+    settings = `[snapshot_store]\nurl = "file://${directory}"\nbackup_every = "off"\n`;
     far = new Replicating(await TestServer.start());
     await far.server.stop();
     await far.server.writeSettings(settings);
@@ -352,7 +352,7 @@ suite("snapshots go to an S3 service", { timeout: 900_000 }, () => {
   before(async () => {
     service = resources.use(await SeaweedServer.start());
     proxy = resources.use(await FaultProxy.start(service.endpoint));
-    const settings = `[snapshot_store]\nurl = "s3://${service.bucket}/far"\nendpoint = "${proxy.endpoint}"\n`;
+    const settings = `[snapshot_store]\nurl = "s3://${service.bucket}/far"\nendpoint = "${proxy.endpoint}"\nbackup_every = "off"\n`;
     const server = resources.use(await TestServer.start({ env: service.env }));
     far = new Replicating(server);
     await server.stop();

@@ -173,7 +173,7 @@ suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
     const migrated = await runMain(["database", "migrate", "--data", directory]);
     assert.match(migrated.stderr, /is not there/);
     await writeFile(join(directory, "caisson.toml"), settingOf(url));
-    assert.match((await runMain(["database", "migrate", "--data", directory])).stdout, /"schemaVersion":8/);
+    assert.match((await runMain(["database", "migrate", "--data", directory])).stdout, /"schemaVersion":11/);
     await rm(directory, { recursive: true });
   });
 });

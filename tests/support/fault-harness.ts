@@ -34,7 +34,7 @@ export class FaultHarness implements AsyncDisposable {
     await plan.reset();
     const far = join(directory, "far");
     await mkdir(far);
-    const settings = `[snapshot_store]\nurl = "file://${far}"\nreplication = "none"\n`;
+    const settings = `[snapshot_store]\nurl = "file://${far}"\nreplication = "none"\nbackup_every = "off"\n`;
     const server = await TestServer.start({ env: plan.env, settings });
     this.#parts = { directory, plan, server, client: new TestClient(server) };
     this.useServer();

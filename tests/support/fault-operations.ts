@@ -50,6 +50,10 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     assert.ok(nodeId !== undefined, `joining: ${response.status}`);
     return nodeId;
   };
+  const backupIds = new Map<string, string>();
+  const makeBackup = async (id: string): Promise<void> => {
+    backupIds.set(id, (await harness.rest<{ id: string }>("POST", "/api/v1/backups", {})).id);
+  };
   const creation = (
     name: string,
     kind: "volumes" | "snapshots",
@@ -460,6 +464,29 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       },
     },
     {
+      name: "backup",
+      prepare: async (id) => void (await harness.client.createVolume(id)),
+      run: (id) => makeBackup(id),
+      async verify(id, isAcknowledged) {
+        const { backups } = await harness.rest<{ backups: { id: string }[] }>("GET", "/api/v1/backups");
+        const made = backupIds.get(id);
+        if (isAcknowledged)
+          assert.ok(
+            backups.some((backup) => backup.id === made),
+            "a backup that was acknowledged is gone",
+          );
+        await makeBackup(id);
+        for (const backup of backups) await harness.rest("DELETE", `/api/v1/backups/${backup.id}`);
+        const left = await harness.rest<{ backups: { id: string }[] }>("GET", "/api/v1/backups");
+        assert.deepEqual(
+          left.backups.map((backup) => backup.id),
+          [backupIds.get(id)],
+        );
+        await harness.rest("DELETE", `/api/v1/backups/${backupIds.get(id)}`);
+        await assert.rejects(stat(join(harness.server.dataDirectory, "database/backup.db")), { code: "ENOENT" });
+      },
+    },
+    {
       name: "replicated snapshot, deleted for good",
       async prepare(id) {
         await prepareFilled(`${id}-src`, id);
@@ -476,6 +503,23 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         assert.equal(await harness.isInStore(diskId), false, "its copy outlives it");
         await harness.assertRecorded(diskId, "snapshot-purge");
         await harness.client.snapshot(`${id}-src`, id);
+      },
+    },
+    {
+      name: "snapshot store, accepted as it is",
+      async prepare(id) {
+        await prepareFilled(`${id}-src`, id);
+        diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
+        await harness.replicate(id);
+      },
+      run: async () => void (await harness.rest("POST", "/api/v1/snapshot-store/accept", {})),
+      async verify(id) {
+        const { problem } = await harness.rest<{ problem: string | null }>("GET", "/api/v1/snapshot-store");
+        assert.equal(problem, null, "it can be used before it is accepted again");
+        await harness.rest("POST", "/api/v1/snapshot-store/accept", {});
+        await harness.replicate(id);
+        assert.equal(await harness.isInStore(diskIds.get(id) ?? ""), true);
+        await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
       },
     },
     {

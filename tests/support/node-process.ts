@@ -92,6 +92,13 @@ export class TestNodeProcess implements AsyncDisposable {
     return this.#output.join("\n");
   }
 
+  /** Resolves to its exit code when it has ended by itself. */
+  async exited(): Promise<number | null> {
+    const child = this.#process;
+    if (child !== null && child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    return child?.exitCode ?? null;
+  }
+
   stop(): Promise<number | null> {
     return this.#end("SIGTERM");
   }

@@ -38,7 +38,9 @@ export class TestServer implements AsyncDisposable {
   #settings = "";
   #process: ChildProcess | null = null;
   #output: string[] = [];
+  #leading = Promise.withResolvers<string>();
   endpoint = "";
+  /** Empty while it stands by. */
   token = "";
 
   private constructor(
@@ -98,23 +100,44 @@ export class TestServer implements AsyncDisposable {
       this.#output.push(line);
       keep(line);
     });
-    const ready = Promise.withResolvers<string>();
+    const ready = Promise.withResolvers<string | null>();
+    const leading = Promise.withResolvers<string>();
+    this.#leading = leading;
+    leading.promise.then(ready.resolve, ready.reject);
     createInterface({ input: child.stdout }).on("line", (line) => {
       const endpoint = /^Caisson is ready at (\S+)/.exec(line)?.[1];
-      if (endpoint !== undefined) ready.resolve(endpoint);
+      if (endpoint !== undefined) leading.resolve(endpoint);
+      if (line.startsWith("Caisson stands by at ")) ready.resolve(null);
     });
     child.once("exit", (code) =>
-      ready.reject(new Error(`The server exited with ${code} before it was ready:\n${this.logText()}`)),
+      leading.reject(new Error(`The server exited with ${code} before it was ready:\n${this.logText()}`)),
     );
     const timer = setTimeout(
       () => ready.reject(new Error(`The server is not ready after ${START_TIMEOUT_MS} ms:\n${this.logText()}`)),
       START_TIMEOUT_MS,
     );
+    let endpoint: string | null;
     try {
-      this.endpoint = await ready.promise;
+      endpoint = await ready.promise;
     } finally {
       clearTimeout(timer);
     }
+    this.endpoint = endpoint ?? `http://${this.#listen}`;
+    if (endpoint !== null) await this.#readToken();
+  }
+
+  /** Resolves when a server that stood by leads. */
+  async leads(): Promise<void> {
+    await this.#leading.promise;
+    await this.#readToken();
+  }
+
+  /** To its process alone. */
+  signal(name: NodeJS.Signals): void {
+    this.#process?.kill(name);
+  }
+
+  async #readToken(): Promise<void> {
     this.token = JSON.parse(await readFile(join(this.dataDirectory, "credentials.json"), "utf8")).token;
   }
 

@@ -1,5 +1,14 @@
 import { notLatest } from "./refusals.ts";
-import type { DiskPlace, NewSandbox, NodeCapacity, NodeRecord, Owner, ReserveOutcome, SandboxPlaces } from "./store.ts";
+import type {
+  DiskPlace,
+  NewSandbox,
+  NodeCapacity,
+  NodeObstacle,
+  NodeRecord,
+  Owner,
+  ReserveOutcome,
+  SandboxPlaces,
+} from "./store.ts";
 
 /** What a sandbox asks of a node, and what its organization has already. */
 export interface Wish {
@@ -7,20 +16,26 @@ export interface Wish {
   readonly places: SandboxPlaces;
   readonly own: Owner | null;
   readonly unreachable: readonly string[];
+  readonly withoutRoot: readonly string[];
   /** How many sandboxes the organization has on all nodes. */
   readonly live: number;
   readonly organizations: number;
 }
 
-type Obstacle = "unavailable" | "draining" | "full" | "kept" | "memory";
+type Obstacle = NodeObstacle["obstacle"];
 
 /** The nodes that can run the sandbox, the best first. Throws `NODE_UNAVAILABLE` when the caller's own one has begun again. */
 export function fittingNodes(nodes: readonly NodeRecord[], wish: Wish): readonly NodeRecord[] {
+  const { withoutRoot } = wish;
+  const rank = ({ id }: NodeRecord): number => (withoutRoot.includes(id) ? 1 : 0);
   return nodes
     .filter((node) => obstacleOf(node, wish) === null)
     .toSorted(
       (a, b) =>
-        a.reserved.memoryMib - b.reserved.memoryMib || a.reserved.places - b.reserved.places || (a.id < b.id ? -1 : 1),
+        rank(a) - rank(b) ||
+        a.reserved.memoryMib - b.reserved.memoryMib ||
+        a.reserved.places - b.reserved.places ||
+        (a.id < b.id ? -1 : 1),
     );
 }
 
@@ -28,7 +43,12 @@ export function fittingNodes(nodes: readonly NodeRecord[], wish: Wish): readonly
 export function refuseSandbox(nodes: readonly NodeRecord[], wish: Wish): ReserveOutcome {
   const behind = (obstacle: Obstacle) => nodes.filter((node) => obstacleOf(node, wish) === obstacle);
   const [memory, kept, full, draining] = [behind("memory"), behind("kept"), behind("full"), behind("draining")];
-  if (memory.length > 0) return { kind: "memory", freeMib: Math.max(...memory.map(freeMemoryMib)) };
+  const obstacles = nodes.flatMap((node) => {
+    const obstacle = obstacleOf(node, wish);
+    return obstacle === null ? [] : [{ nodeId: node.id, obstacle }];
+  });
+  obstacles.sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
+  if (memory.length > 0) return { kind: "memory", freeMib: Math.max(...memory.map(freeMemoryMib)), obstacles };
   const taken = [...kept, ...full];
   if (taken.length > 0)
     return {
@@ -36,6 +56,7 @@ export function refuseSandbox(nodes: readonly NodeRecord[], wish: Wish): Reserve
       isKept: kept.length > 0,
       places: sum(taken.map(({ capacity }) => capacity.places)),
       kept: sum(taken.map((node) => keptPlaces(node.capacity, wish.places.kept))),
+      obstacles,
     };
   return draining.length > 0 ? { kind: "draining", nodes: draining } : { kind: "unavailable", nodes };
 }

@@ -20,7 +20,38 @@ export interface Store {
   readonly sshKeys: SshKeyStore;
   readonly snapshotStore: SnapshotStoreRows;
   readonly events: EventStore;
+  /** Null: no other server can have these rows, because they are in this one's data directory. */
+  readonly leadership: Leadership | null;
+  /**
+   * Writes every row, as of one moment, to a new SQLite file at `path`, which `openSqliteStore` opens and `copyToPostgres` copies back, whatever database this is. Changes go on meanwhile.
+   * Nothing of the file may be used when it fails, and it is not on stable storage when it resolves.
+   */
+  backup(path: string): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Where a server takes connections of one kind. */
+export interface ListenerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where others that stand by for a server reach it. */
+export interface ServerAddress {
+  readonly api: ListenerAddress;
+  readonly previews: ListenerAddress;
+  /** Null: switched off. */
+  readonly ssh: ListenerAddress | null;
+}
+
+/** Of several servers of one installation, the one that has the database leads. */
+export interface Leadership {
+  /** Raised with each server that begins to lead. */
+  readonly term: number;
+  /** Tells those that stand by where this server takes connections. */
+  announce(address: ServerAddress): Promise<void>;
+  /** The text that all servers of the installation have by this name: the given one if none has any yet. */
+  share(name: string, text: string): Promise<string>;
 }
 
 export interface Organization {
@@ -572,9 +603,21 @@ export type ReserveOutcome =
   /** Those that are live and reachable drain. */
   | { readonly kind: "draining"; readonly nodes: readonly NodeRecord[] }
   /** `isKept`: there are places left, for organizations with fewer sandboxes than this one. `places` and `kept`: how many there are on all nodes that could run it. */
-  | { readonly kind: "full"; readonly isKept: boolean; readonly places: number; readonly kept: number }
+  | {
+      readonly kind: "full";
+      readonly isKept: boolean;
+      readonly places: number;
+      readonly kept: number;
+      readonly obstacles: readonly NodeObstacle[];
+    }
   /** A node has places left, and none more memory than this. */
-  | { readonly kind: "memory"; readonly freeMib: number };
+  | { readonly kind: "memory"; readonly freeMib: number; readonly obstacles: readonly NodeObstacle[] };
+
+/** Why a node of those that have all disks and the region does not run the sandbox. `kept`: its last places are kept for other organizations; `memory`: it has a place, and not that much memory. */
+export interface NodeObstacle {
+  readonly nodeId: string;
+  readonly obstacle: "unavailable" | "draining" | "full" | "kept" | "memory";
+}
 
 /** Which node has a disk. */
 export interface DiskPlace {
@@ -606,12 +649,14 @@ export interface NodeChoice {
 export interface SandboxPlacing extends NodeChoice {
   /** The snapshot that its root is made from, which is on the node that has it. Default: none, a base image is on each node. */
   readonly rootSnapshotId?: string | null;
+  /** Nodes that do not have the base image of its root: they are chosen last. Default: none. */
+  readonly withoutRoot?: readonly string[];
 }
 
 export interface SandboxStore {
   /**
    * One transaction: the choice of the node, the sandbox row in `starting`, its holds, its part of the node's capacity, and the limits. The node is a live one of the region
-   * that does not drain, has all the disks, and room; of several the one whose sandboxes have the least memory, and then the fewest places. Throws `*_NOT_FOUND` for a disk
+   * that does not drain, has all the disks, and room; of several one that has the root, and of these the one whose sandboxes have the least memory, and then the fewest places. Throws `*_NOT_FOUND` for a disk
    * that is not ready.
    */
   reserve(

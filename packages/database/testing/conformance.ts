@@ -4,6 +4,7 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { CaissonError, type ErrorCode, isSlug } from "@caisson/model";
 import fc from "fast-check";
 import type { Disk, NewDisk, Store } from "../src/store.ts";
+import { backupConformance } from "./backup-conformance.ts";
 import { joiningConformance } from "./joining-conformance.ts";
 import { lossConformance } from "./loss-conformance.ts";
 import { nodeConformance } from "./node-conformance.ts";
@@ -33,6 +34,7 @@ export interface StoreHarness {
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
   replicationConformance(name, open);
+  backupConformance(name, open);
   joiningConformance(name, open);
   lossConformance(name, open);
   placementConformance(name, open);

@@ -216,7 +216,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       assert.equal(taken.length, 8);
       assert.deepEqual(
         outcomes.find(({ kind }) => kind !== "reserved"),
-        { kind: "memory", freeMib: 100 },
+        { kind: "memory", freeMib: 100, obstacles: [{ nodeId: "nod_a", obstacle: "memory" }] },
       );
       assert.deepEqual(await reserved("nod_a"), { places: 8, memoryMib: 8 * 1280 });
       for (const count of [9, 10]) {
@@ -231,6 +231,7 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
         isKept: false,
         places: 10,
         kept: 0,
+        obstacles: [{ nodeId: "nod_a", obstacle: "full" }],
       });
       assert.deepEqual(await store.sandboxes.reserve(onlyOn("nod_b"), [], PLACES), { kind: "reserved", owner: other });
       await Promise.all(

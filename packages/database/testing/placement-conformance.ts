@@ -88,6 +88,15 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       assert.equal(await where([], none), "unavailable nod_a nod_b");
     });
 
+    test("a node without the root gets a sandbox only when no other can have it", async () => {
+      await begin("nod_a", { capacity: { places: 9, memoryMib: null } });
+      await begin("nod_b", { capacity: { places: 2, memoryMib: null } });
+      const placing = { withoutRoot: ["nod_a"] };
+      assert.equal(await where([], placing), "nod_b");
+      assert.equal(await where([], placing), "nod_b", "although the other has fewer");
+      assert.equal(await where([], placing), "nod_a");
+    });
+
     test("the disks of a sandbox decide on its node, and those of several nodes are told apart", async () => {
       const [mine, other] = [await begin("nod_a"), await begin("nod_b")];
       const [first, second, far] = [await make(mine, "first"), await make(mine, "second"), await make(other, "far")];
@@ -129,9 +138,18 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       await begin("nod_full", { capacity: { places: 0, memoryMib: null } });
       await begin("nod_small", { capacity: { places: 2, memoryMib: 2000 } });
       assert.equal(await where(), "nod_small");
-      assert.deepEqual(await reserve(), { kind: "memory", freeMib: 720 });
+      const others = [
+        { nodeId: "nod_draining", obstacle: "draining" },
+        { nodeId: "nod_full", obstacle: "full" },
+        { nodeId: "nod_gone", obstacle: "unavailable" },
+      ] as const;
+      const stands = (obstacle: string) => [...others, { nodeId: "nod_small", obstacle }];
+      assert.deepEqual(await reserve(), { kind: "memory", freeMib: 720, obstacles: stands("memory") });
       assert.equal(await where([], {}, { memoryMib: 100 }), "nod_small");
-      assert.deepEqual(await reserve([], {}, { memoryMib: 1 }), { kind: "full", isKept: false, places: 2, kept: 0 });
+      assert.deepEqual(await reserve([], {}, { memoryMib: 1 }), {
+        ...{ kind: "full", isKept: false, places: 2, kept: 0 },
+        obstacles: stands("full"),
+      });
       assert.equal(await where([kept]), "unavailable nod_gone", "a node with room does not have the disk");
     });
 
@@ -145,7 +163,11 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
       for (let count = 0; count < 12; count += 1)
         outcomes.push(await store.sandboxes.reserve(sampleSandbox(), [], limits));
       assert.equal(outcomes.filter(({ kind }) => kind === "reserved").length, 10);
-      assert.deepEqual(outcomes.at(-1), { kind: "full", isKept: true, places: 12, kept: 2 });
+      const obstacles = [
+        { nodeId: "nod_a", obstacle: "kept" },
+        { nodeId: "nod_b", obstacle: "full" },
+      ];
+      assert.deepEqual(outcomes.at(-1), { kind: "full", isKept: true, places: 12, kept: 2, obstacles });
       const other = await store.sandboxes.reserve(sampleSandbox({ organizationId: "org_b" }), [], limits);
       assert.deepEqual(other, { kind: "reserved", owner: large });
     });
@@ -220,7 +242,8 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
         ),
       );
       for (const outcome of outcomes) assert.deepEqual(outcome, { kind: "reserved", owner });
-      assert.deepEqual(await reserve(), { kind: "full", isKept: false, places: 60, kept: 0 });
+      const obstacles = ["nod_a", "nod_b"].map((nodeId) => ({ nodeId, obstacle: "full" }));
+      assert.deepEqual(await reserve(), { kind: "full", isKept: false, places: 60, kept: 0, obstacles });
     });
 
     test("the only node with room is found among many", async () => {
@@ -228,7 +251,9 @@ export function placementConformance(name: string, open: () => Promise<StoreHarn
         await begin(`nod_${index}`, { capacity: { places: 10, memoryMib: 100 } });
       const last = await begin("nod_last", { capacity: { places: 3, memoryMib: 5000 } });
       for (let count = 0; count < 3; count += 1) assert.deepEqual(await reserve(), { kind: "reserved", owner: last });
-      assert.deepEqual(await reserve(), { kind: "memory", freeMib: 100 });
+      const refused = await reserve();
+      assert.ok(refused.kind === "memory");
+      assert.deepEqual([refused.freeMib, refused.obstacles.length], [100, 41]);
       assert.deepEqual(await reserve([], {}, { region: "mars" }), { kind: "unavailable", nodes: [] });
     });
 

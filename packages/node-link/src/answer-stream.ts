@@ -1,4 +1,4 @@
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import { constants, type Http2Session, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ImportSpec, Node, SandboxSpec } from "@caisson/node";
@@ -22,6 +22,8 @@ export interface ServedCalls {
   readonly node: Node;
   readonly events: NodeEvents;
   readonly gate: GenerationGate;
+  /** The server of this connection leads from now on: those of others end. */
+  keepOnly(session: Http2Session | undefined): void;
   readonly onDismissed: OnDismissed;
 }
 
@@ -45,7 +47,7 @@ async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: In
   // A node that was forgotten has no generation.
   if (method === DISMISS_PATH) return answerDismissal(calls.onDismissed, stream);
   // A server has to know the run before it can say which generation it is.
-  if (method !== "describe") gate.admit(headers);
+  if (method !== "describe" && gate.admit(headers)) calls.keepOnly(stream.session);
   if (isPlainMethod(method)) return answerPlain(node, method, stream);
   switch (method) {
     case "startSandbox":

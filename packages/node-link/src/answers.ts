@@ -47,6 +47,7 @@ const ANSWERS: Readonly<Record<AnsweringMethod, Validator>> = {
         }),
         { maxItems: MAX_FEW },
       ),
+      labels: Type.Record(Type.String({ maxLength: 100 }), Text),
       placeCount: Count,
       placeBound: TextOrNull,
       retriedWorkCount: Count,

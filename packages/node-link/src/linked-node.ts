@@ -20,7 +20,7 @@ import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH } from "./answer-stream.ts"
 import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answers.ts";
 import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
-import { GENERATION_HEADER, RUN_HEADER } from "./generation-gate.ts";
+import { GENERATION_HEADER, RUN_HEADER, TERM_HEADER } from "./generation-gate.ts";
 import { CONNECTION_WINDOW_BYTES, maxAnswerBytes, SESSION_OPTIONS } from "./limits.ts";
 import { decodeError, explainConnectionError } from "./link-error.ts";
 import { LinkStream } from "./link-stream.ts";
@@ -56,6 +56,8 @@ export interface LinkedNodeOptions {
   readonly address: () => Promise<NodeAddress>;
   /** Asked before each try to connect, so that a certificate may be renewed. */
   readonly credentials: () => Promise<LinkCredentials>;
+  /** In which the server leads its installation: calls of an earlier one are refused from then on. 0 where no other server can take its place. */
+  readonly term: number;
   readonly takeEvent: TakeNodeEvent;
   /** The node's process ends: its sandboxes are to be ended now. Resolves when they are. */
   readonly onStopping: () => Promise<void>;
@@ -299,6 +301,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     return requestOn(session, method, {
       [RUN_HEADER]: this.#begun.runId,
       [GENERATION_HEADER]: String(this.#begun.generation),
+      [TERM_HEADER]: String(this.#options.term),
       ...(values === undefined ? {} : { [ARGUMENTS_HEADER]: encodeURIComponent(JSON.stringify(values)) }),
     });
   }

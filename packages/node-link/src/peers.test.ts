@@ -26,6 +26,7 @@ async function problemOf(port: number, credentials: LinkCredentials, nodeId = TE
     nodeId,
     address: async () => ({ host: "127.0.0.1", port }),
     credentials: async () => credentials,
+    term: 0,
     takeEvent: async () => {},
     onStopping: async () => {},
     onConnected: () => told.resolve(null),
@@ -130,7 +131,7 @@ suite("peers of a link", () => {
     });
     const session = connectHttp2("https://x", { createConnection: () => socket });
     const statusOf = async (path: string, body: string, headers = {}): Promise<number> => {
-      const known = { "caisson-run": "run-1", "caisson-generation": "1", ...headers };
+      const known = { "caisson-run": "run-1", "caisson-generation": "1", "caisson-term": "0", ...headers };
       const stream = session.request({ ":method": "POST", ":path": path, ...known });
       stream.end(body);
       const [answer] = await once(stream, "response");
@@ -145,6 +146,7 @@ suite("peers of a link", () => {
     assert.equal(await statusOf("/importDisk", "\u0001\u00ff\u00ff\u00ff\u00ff"), 500);
     assert.equal(await statusOf("/connectInside", "", { "caisson-arguments": "%zz" }), 500);
     assert.equal(await statusOf("/prepare", "[]", { "caisson-generation": "none" }), 500);
+    assert.equal(await statusOf("/prepare", "[]", { "caisson-term": "-1" }), 500);
     session.destroy();
     await opened.link.prepare();
   });
@@ -170,7 +172,14 @@ suite("peers of a link", () => {
 suite("a peer that says farewell and stays", () => {
   test("a node that does is left and connected to again, and this process goes on", async () => {
     const { control, node } = await makeInstallation();
-    const description = { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    const description = {
+      runId: "run-1",
+      regions: [],
+      placeCount: 1,
+      placeBound: null,
+      labels: {},
+      retriedWorkCount: 0,
+    };
     const server = createSecureServer({ ...TLS_OPTIONS, cert: node.cert, key: node.key, allowHTTP1: false });
     const sockets = new Set<Socket>();
     for (const event of ["connection", "secureConnection"])
@@ -197,6 +206,7 @@ suite("a peer that says farewell and stays", () => {
       nodeId: TEST_NODE_ID,
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => control,
+      term: 0,
       takeEvent: async () => {},
       onStopping: async () => {},
       onConnected: () => {
@@ -408,6 +418,7 @@ const describing = (region: string): NodeDescription => ({
   regions: [{ name: region, baseImages: [] }],
   placeCount: 1,
   placeBound: null,
+  labels: {},
   retriedWorkCount: 0,
 });
 
@@ -417,9 +428,55 @@ function describer(value: unknown): Node["describe"] {
   return async () => {
     count++;
     if (count > 1) return value as NodeDescription;
-    return { runId: "run-1", regions: [], placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    return { runId: "run-1", regions: [], placeCount: 1, placeBound: null, labels: {}, retriedWorkCount: 0 };
   };
 }
+
+suite("a server whose place another has taken", () => {
+  test("is cut off, and its calls are refused from then on", async () => {
+    const { control, node } = await makeInstallation();
+    const release = Promise.withResolvers<void>();
+    await using served = await serve(node, partialNode({ makeRoom: () => release.promise, prepare: async () => {} }));
+    const open = async (term: number) => {
+      const lost = Promise.withResolvers<void>();
+      let connected = Promise.withResolvers<void>();
+      const link = new LinkedNode({
+        nodeId: TEST_NODE_ID,
+        address: async () => ({ host: "127.0.0.1", port: served.port }),
+        credentials: async () => control,
+        term,
+        takeEvent: async () => {},
+        onStopping: async () => {},
+        onConnected: () => connected.resolve(),
+        onLost() {
+          connected = Promise.withResolvers();
+          lost.resolve();
+        },
+        logger: { info() {}, warn() {} },
+      });
+      await connected.promise;
+      return { link, lost: lost.promise, connected: () => connected.promise };
+    };
+    const first = await open(1);
+    await using _first = first.link;
+    first.link.begin("run-1", 1);
+    const underWay = assert.rejects(first.link.makeRoom("ord"), { code: "NODE_UNAVAILABLE" });
+    const second = await open(2);
+    await using _second = second.link;
+    await first.link.prepare();
+    second.link.begin("run-1", 1);
+    await second.link.prepare();
+    await underWay;
+    await first.lost;
+    await first.connected();
+    await assert.rejects(first.link.prepare(), {
+      code: "NODE_UNAVAILABLE",
+      message: /of term 1.*term 2 leads.*stand by/,
+    });
+    await second.link.prepare();
+    release.resolve();
+  });
+});
 
 suite("a node whose process is stopped or killed", () => {
   /** A node in another process, and a link to it. */
@@ -445,6 +502,7 @@ suite("a node whose process is stopped or killed", () => {
       nodeId: TEST_NODE_ID,
       address: async () => ({ host: "127.0.0.1", port }),
       credentials: async () => installation.control,
+      term: 0,
       takeEvent: async () => {},
       onStopping: async () => {},
       onConnected: ({ runId }) => next(connected)(runId),

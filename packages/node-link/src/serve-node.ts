@@ -48,7 +48,20 @@ export interface ServedNode extends AsyncDisposable {
 export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> {
   const { node, events, credentials, host, port, logger, onDismissed = refuseDismissal } = options;
   const { runId } = await node.describe();
-  const calls: ServedCalls = { node, events, gate: new GenerationGate(runId), onDismissed };
+  const sessions = new Map<ServerHttp2Session, TLSSocket>();
+  const calls: ServedCalls = {
+    node,
+    events,
+    gate: new GenerationGate(runId),
+    onDismissed,
+    keepOnly(leading) {
+      for (const [session, socket] of sessions) {
+        if (session === leading) continue;
+        logger.warn({ peer: peerOf(socket) }, "another server leads now: the connection of this one is ended");
+        breakOff(session, socket);
+      }
+    },
+  };
   const server = createSecureServer({
     ...TLS_OPTIONS,
     ...SESSION_OPTIONS,
@@ -62,7 +75,6 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     unknownProtocolTimeout: UNKNOWN_PROTOCOL_MS,
   });
-  const sessions = new Map<ServerHttp2Session, TLSSocket>();
   const strangers = new Strangers(server);
   // A session shows a stand-in of its socket, and only as long as it lasts.
   let accepted: TLSSocket | null = null;

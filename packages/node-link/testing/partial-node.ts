@@ -5,6 +5,7 @@ const DESCRIPTION: NodeDescription = {
   regions: [],
   placeCount: 4,
   placeBound: null,
+  labels: {},
   retriedWorkCount: 0,
 };
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { type PersistentWork, step } from "@caisson/linux";
-import { CaissonError } from "@caisson/model";
+import { CaissonError, type Labels } from "@caisson/model";
 import type { ExitCause, SandboxRuntime } from "@caisson/runtime";
 import { growFileSystem, type ImagePlace, type PoolCapacity, recoverFileSystem } from "@caisson/storage";
 import { createDisk } from "./disks/disk-create.ts";
@@ -37,6 +37,7 @@ import { HostSandboxes } from "./sandboxes/host-sandboxes.ts";
 /** What a node is made of. */
 export interface NodeParts {
   readonly pools: ReadonlyMap<string, Pool>;
+  readonly labels: Labels;
   readonly runtime: SandboxRuntime;
   readonly persistent: PersistentWork;
   readonly logger: NodeLogger;
@@ -58,10 +59,11 @@ export class HostNode implements OpenNode {
   }
 
   async describe(): Promise<NodeDescription> {
-    const { pools, runtime, persistent } = this.#parts;
+    const { pools, labels, runtime, persistent } = this.#parts;
     return {
       runId: this.#runId,
       regions: [...pools.values()].map(({ region, baseImages }) => ({ name: region, baseImages })),
+      labels,
       placeCount: runtime.placeCount,
       placeBound: runtime.placeBound,
       retriedWorkCount: persistent.failingCount,

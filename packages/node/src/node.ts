@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import type { Labels } from "@caisson/model";
 import type { EgressPolicy, ExitCause, SandboxLimits } from "@caisson/runtime";
 import type { ForeignFileSystem, ImagePlace, ImageUsage, InodeCount, KnownUsage, PoolCapacity } from "@caisson/storage";
 
@@ -96,6 +97,8 @@ export interface NodeDescription {
   /** Which run of the node this is: random, the same until its end. What another run had is over, but for its disks. */
   readonly runId: string;
   readonly regions: readonly RegionDescription[];
+  /** As its settings say. */
+  readonly labels: Labels;
   /** Sandboxes that this host has room for at a time. */
   readonly placeCount: number;
   /** Why it is not more, where the host is the reason, as the end of a sentence. */

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { KeyedLock, PersistentWork } from "@caisson/linux";
+import type { Labels } from "@caisson/model";
 import { OciRuntime, type OciRuntimeOptions } from "@caisson/runtime";
 import { HostNode } from "./host-node.ts";
 import type { Node, TakeNodeEvent } from "./node.ts";
@@ -13,6 +14,8 @@ export interface NodeOptions {
   readonly directory: string;
   /** Each gets a pool. */
   readonly regions: readonly string[];
+  /** For people, who see them with the node. */
+  readonly labels: Labels;
   readonly baseImage: BaseImageSource;
   /** Of each region. Null: as the storage chooses. */
   readonly pool: {
@@ -51,5 +54,5 @@ export async function openNode(options: NodeOptions): Promise<OpenNode> {
     pools.set(region, await openPool(region, options, { locks, persistent, logger, takeEvent }, undo));
   const runtime = await OciRuntime.open({ ...options.runtime, runDirectory: join(directory, "run"), logger });
   undo.defer(() => runtime.close());
-  return new HostNode({ pools, runtime, persistent, logger, takeEvent }, undo.move());
+  return new HostNode({ pools, labels: options.labels, runtime, persistent, logger, takeEvent }, undo.move());
 }

@@ -62,13 +62,14 @@ export function describeNodeConformance(
       node.measureDisk({ region, id }, { baseImageId: null, maxExtents: null, known: null });
 
     test("it describes itself, and refuses a region that it has no pool of", async () => {
-      const { runId, regions, placeCount, retriedWorkCount } = await node.describe();
+      const { runId, regions, labels, placeCount, retriedWorkCount } = await node.describe();
       assert.equal((await node.describe()).runId, runId);
       assert.match(runId, /^\S{16,64}$/);
       assert.deepEqual(
         regions.map((described) => described.name),
         [region],
       );
+      assert.deepEqual(labels, { rack: "b4" });
       assert.equal(placeCount, host.runtime.placeCount);
       assert.equal(retriedWorkCount, 0);
       await assert.rejects(node.poolCapacity("ams"), { code: "REGION_UNAVAILABLE" });

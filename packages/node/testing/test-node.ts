@@ -37,6 +37,7 @@ export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNod
   const options: NodeOptions = {
     directory,
     regions: [TEST_REGION],
+    labels: { rack: "b4" },
     baseImage: {
       name: TEST_BASE_IMAGE,
       path: await makeBaseImage(directory),
@@ -56,7 +57,7 @@ export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNod
   const pool = await openPool(TEST_REGION, options, environment, resources);
   resources.defer(() => runtime.close());
   const node = new HostNode(
-    { pools: new Map([[TEST_REGION, pool]]), runtime, persistent, logger: SILENT, takeEvent },
+    { pools: new Map([[TEST_REGION, pool]]), labels: options.labels, runtime, persistent, logger: SILENT, takeEvent },
     resources,
   );
   return {

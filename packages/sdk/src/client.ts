@@ -2,6 +2,7 @@ import { resolveConfiguration, type SandboxEndpointOptions } from "./core/config
 import { HttpClient } from "./core/http.ts";
 import { inspectAs, inspectSymbol } from "./core/inspect.ts";
 import { notSupported } from "./process/deno.ts";
+import { Backups } from "./resources/backups.ts";
 import { Nodes } from "./resources/nodes.ts";
 import { Organizations } from "./resources/organizations.ts";
 import { Pools } from "./resources/pools.ts";
@@ -48,6 +49,8 @@ export class Client {
   readonly snapshotStore: SnapshotStore;
   /** The server's nodes. */
   readonly nodes: Nodes;
+  /** Backups of the server's rows. */
+  readonly backups: Backups;
   readonly #apiEndpoint: string;
 
   /** Throws {@linkcode MissingTokenError} or {@linkcode InvalidApiEndpoint} when the options and the environment do not suffice. */
@@ -65,6 +68,7 @@ export class Client {
     this.pools = new Pools(http);
     this.snapshotStore = new SnapshotStore(http);
     this.nodes = new Nodes(http);
+    this.backups = new Backups(http);
   }
 
   /** Apps are not part of Caisson. Always throws {@linkcode NotSupportedError}. */

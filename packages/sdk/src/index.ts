@@ -78,6 +78,7 @@ export type { RequestInit } from "./process/fetch.ts";
 export { KillController, KillSignal, type KillSignalLink, type KillSignalListener } from "./process/kill-signal.ts";
 export type { SpawnOptions } from "./process/spawn.ts";
 export { Terminal, type TerminalOptions, type TerminalSize } from "./process/terminal.ts";
+export { type Backup, type BackupOverview, Backups, type CreatedBackup } from "./resources/backups.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
 export {
   type CreatedJoinToken,

@@ -5,15 +5,20 @@ import { type Config, loadConfig } from "./config.ts";
 import { runDatabaseCommand } from "./database/database-commands.ts";
 import { runDoctor } from "./doctor/index.ts";
 import { startNode } from "./node-process/start-node.ts";
+import { runRestoreCommand } from "./restore/restore-command.ts";
 import { type ServerRole, startServer } from "./server.ts";
 
 const USAGE = `usage: main.ts serve [--role all|control] [--data DIR] [--listen HOST:PORT] [--config FILE]
        main.ts serve --role node [--data DIR] [--config FILE] [--join TOKEN] [--address HOST:PORT]
        main.ts doctor [--data DIR] [--config FILE]
-       main.ts database migrate|copy [--data DIR] [--config FILE]`;
+       main.ts database migrate|copy [--data DIR] [--config FILE]
+       main.ts restore --from URL --key FILE --data DIR [--backup ID] [--nodes-lost] [--fetch] [--endpoint URL] [--s3-region NAME] [--path-style] [--ca FILE]
+       main.ts drill --from URL --key FILE [--backup ID] [--nodes-lost] [--sample N|all] [--endpoint URL] [--s3-region NAME] [--path-style] [--ca FILE]`;
 
 /** Entry of the server process. People use the \`caisson\` command, which starts this in namespaces of its own (scripts/isolate.sh). */
 async function main(): Promise<void> {
+  const [command] = process.argv.slice(2);
+  if (command === "restore" || command === "drill") return runRestoreCommand(command, process.argv.slice(3));
   const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
@@ -61,9 +66,16 @@ async function main(): Promise<void> {
 
 async function runServer(config: Config, role: ServerRole): Promise<void> {
   const logger = createLogger(config.logLevel);
-  const server = await startServer(config, role, logger, (error) => {
-    logger.fatal({ err: error }, "the server ends, and its sandboxes with it");
-    process.exit(1);
+  const server = await startServer(config, role, logger, {
+    onDisplaced(error) {
+      logger.fatal({ err: error }, "the server ends, because another one has taken its place");
+      process.exit(1);
+    },
+    onStandby({ host, address }) {
+      console.log(
+        `Caisson stands by at ${config.listenHost}:${config.listenPort}: the server on ${host} leads, at ${address?.api.host}:${address?.api.port}, and connections are relayed to it`,
+      );
+    },
   });
   closeAtSignal(server);
   const { endpoint } = server.credentials;

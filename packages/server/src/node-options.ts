@@ -15,6 +15,7 @@ export function nodeOptions(
   return {
     directory,
     regions: config.regions,
+    labels: config.node.labels,
     baseImage: { name: DEFAULT_BASE_IMAGE, ...baseImageFile },
     pool: config.pool,
     isAwakeForSyncs: config.volumes.isAwakeForSyncs,

@@ -44,7 +44,7 @@ export async function openOwnNode(
   // A port would say that servers connect to it there.
   const given = config.node.address;
   const address = given === null ? hostname() : (parseNodeAddress(given)?.host ?? given);
-  const described = { id: nodeId, address, labels: config.node.labels, description };
+  const described = { id: nodeId, address, description };
   const { isDraining, generation } = await beginNode(app, described, LEASE_MS);
   if (isDraining)
     logger.warn(

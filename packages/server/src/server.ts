@@ -2,10 +2,12 @@ import { mkdir } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import type { Server as TlsServer } from "node:tls";
+import type { Leader } from "@caisson/database";
 import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { LinkedNode } from "@caisson/node-link";
 import type { Logger } from "pino";
 import { LiveConnections } from "./app/access/live-connections.ts";
+import { BackupWatch } from "./app/backups/backup-watch.ts";
 import type { AppContext } from "./app/context.ts";
 import { RoomMaker } from "./app/disks/room.ts";
 import { InstallationAuthority } from "./app/nodes/installation-authority.ts";
@@ -15,6 +17,7 @@ import { Previews } from "./app/previews/previews.ts";
 import { reportUnknownPolicies } from "./app/replication/replication-policy.ts";
 import { Replicator } from "./app/replication/replicator.ts";
 import { SnapshotFetches } from "./app/replication/snapshot-fetches.ts";
+import { RestoredDisks } from "./app/restored/restored-disks.ts";
 import { LiveSandboxes } from "./app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "./app/sandboxes/sandbox-connect.ts";
 import { endAllSandboxes } from "./app/sandboxes/sandbox-end-all.ts";
@@ -33,8 +36,11 @@ import { openOwnNode, takeUpOwnNode } from "./own-node.ts";
 import { startPreviews } from "./previews/start-previews.ts";
 import { expireRows, startRowJobs } from "./reconcilers/periodic.ts";
 import { RemoteNodes } from "./reconcilers/remote-nodes.ts";
+import { requireRestored } from "./restore/restore-target.ts";
 import { openSnapshotStore } from "./snapshot-store/open-snapshot-store.ts";
 import { startSsh } from "./ssh/start-ssh.ts";
+import { serverAddress } from "./standby/server-address.ts";
+import { Standby } from "./standby/standby.ts";
 import { readTls, reloadTls } from "./tls.ts";
 
 /** How long a start waits for nodes on other machines; it goes on without those that take longer. */
@@ -42,6 +48,13 @@ const REMOTE_WAIT_MS = 2_000;
 
 /** `control`: without a node of its own, so that everything happens on other machines. */
 export type ServerRole = "all" | "control";
+
+export interface ServerHooks {
+  /** Another server has taken the database, or is this node now: the process must end. That server has recorded the end of every sandbox of this one. */
+  onDisplaced(error: Error): void;
+  /** Another server leads, and this one stands by for it, until it leads itself. */
+  onStandby(leader: Leader): void;
+}
 
 export interface Server {
   readonly credentials: Credentials;
@@ -53,25 +66,28 @@ export interface Server {
 
 /**
  * Composes the server, with the node of this host in the same process unless its role is `control`. What is acquired first is released last, also when a later part fails. The data
- * directory holds the database, the credentials, and for that node a pool for each region and the places to mount at. When another server has taken the database, or
- * is this node now, `onDisplaced` must end the process: that server has recorded the end of every sandbox of this one.
+ * directory holds the database, the credentials, and for that node a pool for each region and the places to mount at. A server without a node of its own, on PostgreSQL, stands by while another one
+ * of its installation leads.
  */
 export async function startServer(
   config: Config,
   role: ServerRole,
   logger: Logger,
-  onDisplaced: (error: Error) => void,
+  { onDisplaced, onStandby }: ServerHooks,
 ): Promise<Server> {
   await using undo = new AsyncDisposableStack();
   const directory = resolve(config.dataDirectory);
   await makeDataDirectory(directory);
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
   undo.use(await lockDataDirectory(directory));
+  await requireRestored(directory);
   const tls = config.tls === null ? null : await readTls(config.tls);
   const warning = clearTextWarning(config);
   if (warning !== null) logger.warn(warning);
   await requireFreeAddress(config.listenHost, config.listenPort);
-  const store = await openStore({ dataDirectory: directory, databaseUrl: config.databaseUrl }, onDisplaced);
+  const standby = role === "control" ? undo.use(new Standby(config, logger, onStandby)) : null;
+  const { databaseUrl } = config;
+  const store = await openStore({ dataDirectory: directory, databaseUrl }, { onDisplaced, standBy: standby });
   undo.defer(() => store.close());
 
   const metrics = undo.use(new Metrics());
@@ -99,6 +115,8 @@ export async function startServer(
     transfers: new TransferPlaces(config.transfers),
     snapshotStore,
     replicator: new Replicator(),
+    backups: new BackupWatch(directory),
+    restored: await RestoredDisks.open(directory),
     fetches: new SnapshotFetches(),
     credentials: new CredentialsFile(store, directory),
     persistent: new PersistentWork(logger, () => metrics.countBackgroundError("retry")),
@@ -114,7 +132,8 @@ export async function startServer(
   );
   undo.defer(startRowJobs(app));
   const credentials = () => app.authority.controlCredentials();
-  const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, logger })));
+  const term = store.leadership?.term ?? 0;
+  const remote = undo.use(new RemoteNodes(app, (options) => new LinkedNode({ ...options, credentials, term, logger })));
   await remote.start(REMOTE_WAIT_MS);
   if (snapshotStore !== null) undo.defer(app.replicator.start(app, snapshotStore));
   await reportUnknownPolicies(app).catch((error: unknown) => logger.error({ err: error }, "cannot list the regions"));
@@ -129,8 +148,9 @@ export async function startServer(
     upgraded.close();
     await closing;
   });
-  undo.use(await startPreviews(app));
-  undo.use(await startSsh(app));
+  standby?.release();
+  const previews = undo.use(await startPreviews(app));
+  const ssh = undo.use(await startSsh(app));
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
   http.server.on("upgrade", (request, socket, head) => {
@@ -139,8 +159,14 @@ export async function startServer(
   });
   const { listenHost: host, listenPort: port } = config;
   await explainListening(host, port, () => http.listen({ host, port }));
+  const bound = http.server.address() as AddressInfo;
+  if (standby !== null) {
+    const address = serverAddress(config, { api: bound.port, previews: previews.port, ssh: ssh.port });
+    await store.leadership?.announce(address);
+    standby.relayToSelf(address);
+  }
   const { credentials: shown, isTokenReplaced } = await app.credentials.ensure(
-    config.publicUrl ?? localEndpoint(http.server.address() as AddressInfo),
+    config.publicUrl ?? localEndpoint(bound),
   );
   if (isTokenReplaced)
     logger.warn("The token in credentials.json was revoked: there is a new one in it, which `caisson env` prints");

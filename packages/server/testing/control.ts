@@ -5,6 +5,7 @@ import { testTimeoutMs } from "@caisson/linux/testing";
 import type { SnapshotStore } from "@caisson/snapshot-store";
 import pino from "pino";
 import { LiveConnections } from "../src/app/access/live-connections.ts";
+import { BackupWatch } from "../src/app/backups/backup-watch.ts";
 import type { AppContext } from "../src/app/context.ts";
 import { RoomMaker } from "../src/app/disks/room.ts";
 import { InstallationAuthority } from "../src/app/nodes/installation-authority.ts";
@@ -12,6 +13,7 @@ import { NodeDirectory } from "../src/app/nodes/node-directory.ts";
 import { Previews } from "../src/app/previews/previews.ts";
 import { Replicator } from "../src/app/replication/replicator.ts";
 import { SnapshotFetches } from "../src/app/replication/snapshot-fetches.ts";
+import { RestoredDisks } from "../src/app/restored/restored-disks.ts";
 import { LiveSandboxes } from "../src/app/sandboxes/live-sandboxes.ts";
 import { openAgent } from "../src/app/sandboxes/sandbox-connect.ts";
 import { SshAccesses } from "../src/app/ssh/ssh-accesses.ts";
@@ -53,6 +55,8 @@ export class Control implements AsyncDisposable {
       transfers: new TransferPlaces(config.transfers),
       snapshotStore,
       replicator: new Replicator(),
+      backups: new BackupWatch(directory),
+      restored: RestoredDisks.none(directory),
       fetches: new SnapshotFetches(),
       credentials: new CredentialsFile(store, directory),
       persistent: new PersistentWork(logger),

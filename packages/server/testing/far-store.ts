@@ -33,7 +33,7 @@ export class FarStore implements Disposable {
       ...moreOfNode,
     };
     this.connected = connectedNode(SAMPLE_OWNER, node as Node, {
-      ...{ placeCount: 1, placeBound: null, runId: "run_a", retriedWorkCount: 0 },
+      ...{ placeCount: 1, placeBound: null, runId: "run_a", labels: {}, retriedWorkCount: 0 },
       regions: [{ name: "ord", baseImages: [] }],
     });
     const nodes = new NodeDirectory(SAMPLE_OWNER.nodeId);

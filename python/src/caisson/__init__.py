@@ -16,6 +16,9 @@ from ._async.streams import AsyncByteSink, AsyncByteStream
 from ._async.vscode import AsyncVsCode
 from ._command import CommandResult
 from ._records import (
+    Backup,
+    BackupOverview,
+    CreatedBackup,
     CreatedJoinToken,
     CreatedPreview,
     Descendant,
@@ -88,6 +91,8 @@ __all__ = [
     "AsyncSandbox",
     "AsyncVsCode",
     "AuthenticationError",
+    "Backup",
+    "BackupOverview",
     "ByteSink",
     "ByteStream",
     "Caisson",
@@ -97,6 +102,7 @@ __all__ = [
     "CommandResult",
     "ConflictError",
     "ConnectionClosedError",
+    "CreatedBackup",
     "CreatedJoinToken",
     "CreatedPreview",
     "DenoDeploy",

@@ -301,6 +301,46 @@ class Node(Record):
     """What they were given."""
 
 
+class Backup(Record):
+    """A backup of the installation's rows in the server's snapshot store. Its time is an ISO 8601 text."""
+
+    id: str
+    at: str
+    """As of when the rows are."""
+    automatic: bool
+    """Whether the schedule made it, which also forgets it."""
+
+
+class CreatedBackup(Backup):
+    """A backup that was just made. Sizes are in bytes."""
+
+    size: int
+    """Of the rows."""
+    stored: int
+    """What it takes in the store, what it shares with others included."""
+    sent: int
+
+
+class BackupOverview(Record):
+    """What backups there are, and how the last one went."""
+
+    every_seconds: float | None
+    """How often there is to be one; None: only when somebody asks for it."""
+    problem: str | None
+    """What an administrator must see to, such as that the newest one is too old."""
+    error: str | None
+    """Why the last try failed; None: it did not."""
+    error_at: str | None
+    backups: list[Backup]
+    """The newest first."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> BackupOverview:
+        overview = cls(wire)
+        overview["backups"] = [Backup(item) for item in wire.get("backups", [])]
+        return overview
+
+
 class NodeLoss(Record):
     """What would be lost with a node."""
 

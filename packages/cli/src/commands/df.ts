@@ -3,6 +3,7 @@ import type { Pool, PoolDisk } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import type { Column } from "../output/table.ts";
+import { warnOfBackups } from "./backup.ts";
 
 /** One line of a pool: a part of what is used, or what is left. */
 interface Line {
@@ -38,6 +39,7 @@ export function addDfCommand(program: Command): void {
           const isOneNode = new Set(pools.map(({ node }) => node)).size === 1;
           const columns = isOneNode ? COLUMNS : [NODE_COLUMN, ...COLUMNS];
           output.list({ ...listing, items: pools.flatMap(linesOf), columns, id: ({ what }) => what });
+          await warnOfBackups(client, output);
         }
       }),
     );

@@ -21,6 +21,9 @@ const COLUMNS: readonly Column<Node>[] = [
   },
 ];
 
+/** Shown when a node has any. */
+const LABELS: Column<Node> = { title: "LABELS", value: formatLabels, dropRank: 6 };
+
 const TOKEN_COLUMNS: readonly Column<JoinToken>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "REGION", value: ({ region }) => region ?? "any", dropRank: 2 },
@@ -42,7 +45,9 @@ export function addNodesCommands(program: Command): void {
       run(async (context) => {
         const { client, settings } = await context.connect();
         const items = await client.nodes.list();
-        context.output.list({ items, columns: COLUMNS, id: ({ id }) => id, org: settings.org, empty: "No nodes." });
+        const hasLabels = items.some(({ labels }) => Object.keys(labels).length > 0);
+        const columns = hasLabels ? [...COLUMNS, LABELS] : COLUMNS;
+        context.output.list({ items, columns, id: ({ id }) => id, org: settings.org, empty: "No nodes." });
       }),
     );
   addCommonOptions(list);
@@ -216,7 +221,6 @@ function parseSpanSeconds(text: string): number {
 }
 
 function fieldsOf(node: Node): readonly (readonly [name: string, value: string])[] {
-  const labels = Object.entries(node.labels).map(([key, value]) => `${key}=${value}`);
   return [
     ["ID", node.id],
     ["STATE", node.state],
@@ -232,13 +236,18 @@ function fieldsOf(node: Node): readonly (readonly [name: string, value: string])
         .join(", ") || "-",
     ],
     ["ADDRESS", node.address],
-    ["LABELS", labels.length === 0 ? "-" : labels.join(" ")],
+    ["LABELS", formatLabels(node)],
     ["GENERATION", String(node.generation)],
     ["RUN", node.run || "-"],
     ["STARTED", formatTime(node.startedAt)],
     ["SEEN", formatTime(node.seenAt)],
     ["LEASE UNTIL", formatTime(node.leaseUntil)],
   ];
+}
+
+function formatLabels({ labels }: Node): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  return pairs.length === 0 ? "-" : pairs.join(" ");
 }
 
 function formatPlaces({ placesTaken, places }: Node): string {

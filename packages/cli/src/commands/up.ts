@@ -50,7 +50,10 @@ export function addUpCommand(program: Command): void {
     ["caisson up", "Serve from /var/lib/caisson at 127.0.0.1:8484"],
     ["caisson up --data ./data --listen 127.0.0.1:9000", "Another directory and port"],
     ["caisson up --role node --join cjt_…", "On another machine: a node of the server that made the token"],
-    ["caisson up --role control", "The server alone: machines join it as nodes"],
+    [
+      "caisson up --role control",
+      "The server alone: machines join it as nodes, and with PostgreSQL others stand by for it",
+    ],
     ["caisson up --config tls.toml", "For other machines: with tls.cert, tls.key and public_url in the settings"],
   ]);
 }

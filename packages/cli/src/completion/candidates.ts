@@ -20,7 +20,7 @@ const NOTHING: Candidates = { words: [], isFile: false, names: null };
 const FILES: Candidates = { ...NOTHING, isFile: true };
 
 /** Options whose value is a path. */
-const PATH_OPTIONS = new Set(["--config", "--data", "--copy", "--directory"]);
+const PATH_OPTIONS = new Set(["--config", "--data", "--copy", "--directory", "--key", "--ca"]);
 
 /** Commands with arguments that are paths. */
 const FILE_COMMANDS = new Set(["copy", "export", "import"]);

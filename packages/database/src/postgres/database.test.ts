@@ -21,9 +21,11 @@ import {
 import type { Disk, NewDisk, Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
 import { Database } from "./database.ts";
+import type { Leader } from "./leadership.ts";
 import { migrate, requireUsableServer } from "./migrations.ts";
+import { connectOnce } from "./owner-connection.ts";
 import { Ownership } from "./ownership.ts";
-import { openPostgresStore, storesOf } from "./postgres-store.ts";
+import { findLeaderOf, openPostgresStore, storesOf } from "./postgres-store.ts";
 
 const INSTALLATION = { id: "test", dataDirectory: "/data" };
 /** Shorter waits than a server's: what is waited for here is there at once, or never. */
@@ -244,6 +246,97 @@ suite("a PostgreSQL database", () => {
     }
     await (await openPostgresStore(url, INSTALLATION, unexpected)).close();
     await (await openPostgresStore(url, withRows, unexpected)).close();
+  });
+
+  test("a server that stands by is told who leads and where, and leads when that one ends", async () => {
+    const url = await server.createDatabase();
+    const shared = { ...INSTALLATION, isShared: true };
+    const first = await openPostgresStore(url, shared, unexpected);
+    const at = (port: number) => ({ host: "10.0.0.1", port });
+    const told: unknown[] = [];
+    const hasSeen = Promise.withResolvers<void>();
+    const standBy = {
+      async onLeader({ address, isShared }: Leader): Promise<void> {
+        told.push([address, isShared]);
+        if (address !== null) hasSeen.resolve();
+      },
+      onProblem: (error: unknown) => hasSeen.reject(error),
+    };
+    const second = openPostgresStore(url, shared, { ...unexpected, standBy });
+    await delay(100);
+    const address = { api: at(1), previews: at(2), ssh: null };
+    await first.leadership?.announce(address);
+    assert.equal(await first.leadership?.share("key", "of the first"), "of the first");
+    await hasSeen.promise;
+    assert.equal((await findLeaderOf(url))?.installationId, shared.id);
+    await first.close();
+    const store = await second;
+    assert.deepEqual(told, [
+      [null, true],
+      [address, true],
+    ]);
+    assert.equal(store.leadership?.term, (first.leadership?.term ?? 0) + 1);
+    assert.equal(await store.leadership?.share("key", "of the second"), "of the first");
+    assert.equal((await findLeaderOf(url))?.address, null, "nobody is sent to the one before");
+    await store.close();
+  });
+
+  test("a server stands by for none that is not shared, and an error of what it does meanwhile ends it", async () => {
+    const url = await server.createDatabase();
+    const problem = new CaissonError("INVALID_CONFIG", "cannot listen");
+    const standBy = { onLeader: () => Promise.reject(problem), onProblem: assert.fail };
+    const own = await openPostgresStore(url, INSTALLATION, unexpected);
+    assert.equal(own.leadership?.term, 1);
+    const refused = openPostgresStore(url, INSTALLATION, { ...unexpected, standBy });
+    await assert.rejects(refused, { code: "INVALID_CONFIG", message: /none can stand by for it.*--role control/ });
+    await own.close();
+    const shared = { ...INSTALLATION, isShared: true };
+    const leads = await openPostgresStore(url, shared, unexpected);
+    await assert.rejects(openPostgresStore(url, shared, { ...unexpected, standBy }), problem);
+    await leads.close();
+  });
+
+  test("a server that leads and does not say any more that it is there is ended, and what it was in the middle of is rolled back", async (t) => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    const shared = { ...INSTALLATION, isShared: true };
+    await using first = await Ownership.take(options);
+    const generation = await first.claim(shared);
+    const told: string[] = [];
+    await using database = new Database(options, generation, {
+      ...unexpected,
+      onDisplaced: ({ message }) => told.push(message),
+    });
+    const entered = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    const late = database.transaction(async (queries) => {
+      await queries.run("INSERT INTO organizations (id, slug, created_at_ms) VALUES ('org_b', 'b', 1)");
+      entered.resolve();
+      await gate.promise;
+      await queries.run("INSERT INTO organizations (id, slug, created_at_ms) VALUES ('org_c', 'c', 1)");
+    });
+    const failed = assert.rejects(late);
+    await entered.promise;
+    // As of a process that is frozen: its connections stand, and nothing comes over them.
+    t.mock.method(first.client, "query", () => Promise.reject(new Error("frozen")));
+    const standBy = { onLeader: async () => {}, onProblem: assert.fail };
+    const second = openPostgresStore(url, shared, { ...unexpected, standBy });
+    await delay(100);
+    const client = await connectOnce(options);
+    await client.query("UPDATE installation SET lease_until_ms = 0");
+    await client.end();
+    const store = await second;
+    gate.resolve();
+    await failed;
+    assert.deepEqual(await store.organizations.list(), []);
+    await assert.rejects(
+      storesOf(database)
+        .organizations.list()
+        .then(() => prepare(storesOf(database))),
+      /taken the database/,
+    );
+    assert.ok(told.length > 0);
+    await store.close();
   });
 
   test("a server that lost the database to another can write nothing more, and is told", async () => {

@@ -90,12 +90,12 @@ export class Database {
   readonly #options: DatabaseOptions;
   readonly #names = new Map<string, string>();
   readonly #sessions = new WeakMap<pg.ClientBase, Session>();
-  /** Ours, without which nothing may be written. */
-  readonly #generation: number;
+  /** This server's, without which nothing may be written. */
+  readonly generation: number;
 
   constructor({ config, description }: ConnectionOptions, generation: number, options: DatabaseOptions) {
     this.#description = description;
-    this.#generation = generation;
+    this.generation = generation;
     this.#options = options;
     this.#pool = new pg.Pool({
       ...config,
@@ -113,6 +113,21 @@ export class Database {
     return this.#patiently((untilMs) =>
       this.#withClient(untilMs, (client) => work(new Queries(client, this.#names, { isReading: true }))),
     );
+  }
+
+  /** Reads as of one moment, on one connection, however long that takes. It is not repeated when the connection is lost. */
+  readSnapshot<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+    const untilMs = Date.now() + (this.#options.outageWaitMs ?? OUTAGE_WAIT_MS);
+    return this.#withClient(untilMs, async (client) => {
+      await send(client, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+      try {
+        return await work(new Queries(client, this.#names, { isReading: true }));
+      } finally {
+        await send(client, "ROLLBACK");
+      }
+    }).catch((error: unknown) => {
+      throw explain(error, this.#description);
+    });
   }
 
   /** Runs `work` in one transaction; an exception rolls it back. It may run more than once, so it does nothing but queries. `name`: the first part of the fault tags. */
@@ -172,7 +187,7 @@ export class Database {
        SELECT generation::int8 AS generation, pg_current_xact_id()::text AS transaction_id FROM installation`,
     );
     const row = Array.isArray(results) ? (results.at(-1) as pg.QueryResult<Row>).rows[0] : undefined;
-    if (Number(row?.generation) === this.#generation) return String(row?.transaction_id);
+    if (Number(row?.generation) === this.generation) return String(row?.transaction_id);
     await send(client, "ROLLBACK");
     const error = new CaissonError(
       "DATABASE_UNAVAILABLE",

@@ -1,13 +1,15 @@
 import { hostname } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError } from "@caisson/model";
-import pg from "pg";
+import type pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
-import { adviceOn, ConnectionLost, classify } from "./failures.ts";
+import { classify } from "./failures.ts";
+import { LEASE_MS, NOW_MS, RENEW_INTERVAL_MS } from "./leadership.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
 import { migrate, requireUsableServer } from "./migrations.ts";
-import { setUpSession } from "./session.ts";
+import { connectWithin, invalid, lockWithin, newClient, setUpOwner, tryLock } from "./owner-connection.ts";
+import { type StandBy, waitToLead } from "./stand-by.ts";
 
 /** A server that has just been killed may still be going, and a database server may still be starting. */
 const START_WAIT_MS = 10_000;
@@ -21,6 +23,15 @@ export interface Installation {
   readonly dataDirectory: string;
   /** Its rows are in PostgreSQL already, so a database without them is the wrong one. Default: false. */
   readonly hasRows?: boolean;
+  /** The server has no disks of its own, so that others, with directories of their own, may stand by and take its place. Default: false. */
+  readonly isShared?: boolean;
+}
+
+export interface OwnershipWait {
+  /** For a database server that does not answer yet, and for another server that is ending. Default: 10 s. */
+  readonly waitMs?: number | undefined;
+  /** What to do while another server leads. Default: it is an error that one does. */
+  readonly standBy?: StandBy | null;
 }
 
 /**
@@ -34,6 +45,9 @@ export class Ownership implements AsyncDisposable {
   readonly #closing = new AbortController();
   #client: pg.Client;
   #keeping: Promise<void> = Promise.resolve();
+  /** What this server has claimed the database with; null: nothing yet. */
+  #generation: number | null = null;
+  #renewing: Promise<void> = Promise.resolve();
 
   private constructor(options: ConnectionOptions, client: pg.Client, schemaVersion: number) {
     this.#options = options;
@@ -43,14 +57,19 @@ export class Ownership implements AsyncDisposable {
   }
 
   /**
-   * Connects, brings the schema up to date, and waits a little for the lock. Throws `INVALID_CONFIG` that says what is wrong: no connection, a server that is too
-   * old, an extension that is not there, another server that owns the database.
+   * Connects, brings the schema up to date, and waits for the lock: a little, or to stand by, for as long as another server has it. Throws `INVALID_CONFIG` that says what is wrong: no connection,
+   * a server that is too old, an extension that is not there, another server that owns the database.
    */
-  static async take(options: ConnectionOptions, waitMs = START_WAIT_MS): Promise<Ownership> {
-    const client = await connectWithin(options, Date.now() + waitMs);
+  static async take(
+    options: ConnectionOptions,
+    { waitMs = START_WAIT_MS, standBy = null }: OwnershipWait = {},
+  ): Promise<Ownership> {
+    let client = await connectWithin(options, Date.now() + waitMs);
     try {
       await requireUsableServer(client, options.description);
-      if (!(await lockWithin(client, Date.now() + waitMs))) throw await ownedByAnother(client, options.description);
+      if (standBy !== null) client = await waitToLead(options, client, standBy);
+      else if (!(await lockWithin(client, Date.now() + waitMs)))
+        throw await ownedByAnother(client, options.description);
       return new Ownership(options, client, await migrate(client, options.description));
     } catch (error) {
       await client.end().catch(() => {});
@@ -82,13 +101,16 @@ export class Ownership implements AsyncDisposable {
           `The database ${this.#options.description} does not have the rows of ${installation.dataDirectory}, which are in a PostgreSQL database: correct the setting "database", or restore the database from a backup`,
         );
       const { rows } = await client.query<Row>(
-        `INSERT INTO installation (id, generation, host, data_directory) VALUES ($1, 1, $2, $3)
-         ON CONFLICT (only_row) DO UPDATE SET generation = installation.generation + 1, host = excluded.host, data_directory = excluded.data_directory
+        `INSERT INTO installation (id, generation, host, data_directory, is_shared, lease_until_ms) VALUES ($1, 1, $2, $3, $4, ${NOW_MS} + ${LEASE_MS})
+         ON CONFLICT (only_row) DO UPDATE SET generation = installation.generation + 1, host = excluded.host, data_directory = excluded.data_directory,
+           is_shared = excluded.is_shared, address = NULL, lease_until_ms = excluded.lease_until_ms
          RETURNING generation`,
-        [installation.id, hostname(), installation.dataDirectory],
+        [installation.id, hostname(), installation.dataDirectory, installation.isShared === true],
       );
       await client.query("COMMIT");
-      return Number(rows[0]?.generation);
+      this.#generation = Number(rows[0]?.generation);
+      this.#renewing = this.#renew();
+      return this.#generation;
     } catch (error) {
       await client.query("ROLLBACK").catch(() => {});
       throw error instanceof CaissonError ? error : invalid(classify(error), this.#options.description);
@@ -98,7 +120,23 @@ export class Ownership implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await this.#keeping;
+    await this.#renewing;
     await this.#client.end().catch(() => {});
+  }
+
+  /** Says again and again that this server is there, so that no other one takes it for frozen. */
+  async #renew(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      // Without a connection it says nothing; each transaction compares the generation, so that a server which was replaced notices it there.
+      await this.#renewLease(this.#client).catch(() => {});
+      await delay(RENEW_INTERVAL_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  async #renewLease(client: pg.Client): Promise<void> {
+    const sql = `UPDATE installation SET lease_until_ms = ${NOW_MS} + ${LEASE_MS} WHERE generation = $1`;
+    await client.query(sql, [this.#generation]);
   }
 
   #watch(client: pg.Client): void {
@@ -118,6 +156,7 @@ export class Ownership implements AsyncDisposable {
         await client.connect();
         await setUpOwner(client);
         if (await tryLock(client)) {
+          await this.#renewLease(client);
           this.#client = client;
           this.#watch(client);
           return;
@@ -130,58 +169,6 @@ export class Ownership implements AsyncDisposable {
   }
 }
 
-/** Its statements may take long: a migration of a large table. Errors between two statements show as the end of the connection. */
-function newClient({ config }: ConnectionOptions): pg.Client {
-  const client = new pg.Client({ ...config, query_timeout: 0 });
-  client.on("error", () => {});
-  return client;
-}
-
-/** Nothing answers before the database server is up, which is waited for; what it then refuses stays refused. */
-async function connectWithin(options: ConnectionOptions, untilMs: number): Promise<pg.Client> {
-  for (;;) {
-    try {
-      return await connectOnce(options);
-    } catch (error) {
-      const lost = error instanceof CaissonError ? error.cause : null;
-      if (!(lost instanceof ConnectionLost) || !lost.isPassing || Date.now() > untilMs) throw error;
-    }
-    await delay(PAUSE_MS);
-  }
-}
-
-/** Throws `INVALID_CONFIG` that says what to do. */
-export async function connectOnce(options: ConnectionOptions): Promise<pg.Client> {
-  const client = newClient(options);
-  try {
-    await client.connect();
-    await setUpOwner(client);
-    return client;
-  } catch (error) {
-    await client.end().catch(() => {});
-    throw invalid(classify(error), options.description);
-  }
-}
-
-/** The database server notices within half a minute that the machine of an owner is gone. */
-async function setUpOwner(client: pg.Client): Promise<void> {
-  await setUpSession(client);
-  await client.query("SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3");
-}
-
-async function lockWithin(client: pg.Client, untilMs: number): Promise<boolean> {
-  while (!(await tryLock(client))) {
-    if (Date.now() > untilMs) return false;
-    await delay(PAUSE_MS);
-  }
-  return true;
-}
-
-async function tryLock(client: pg.Client): Promise<boolean> {
-  const { rows } = await client.query<Row>(`SELECT pg_try_advisory_lock(${lockKeys(LOCKS.owner)}) AS is_locked`);
-  return rows[0]?.is_locked === true;
-}
-
 async function ownedByAnother(client: pg.Client, description: string): Promise<CaissonError> {
   const { rows } = await client
     .query<Row>("SELECT host, data_directory FROM installation")
@@ -191,12 +178,4 @@ async function ownedByAnother(client: pg.Client, description: string): Promise<C
     "INVALID_CONFIG",
     `Another server uses the database ${description}${whose}: stop it, or give this one a database of its own`,
   );
-}
-
-/** For the person who starts the server. */
-function invalid(error: unknown, description: string): unknown {
-  if (!(error instanceof ConnectionLost)) return error;
-  return new CaissonError("INVALID_CONFIG", `Cannot use the database: ${adviceOn(error, description)}`, {
-    cause: error,
-  });
 }

@@ -1,33 +1,48 @@
 import type { Row } from "../records.ts";
 import type { Store } from "../store.ts";
 import { parseConnectionUrl } from "./connection-options.ts";
+import { backupPostgres } from "./copy/backup-postgres.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
 import { createJoiningStore } from "./joining.ts";
+import { createLeadership, findLeader, type Leader } from "./leadership.ts";
 import { requireExtensionFiles, requireUsableServer } from "./migrations.ts";
 import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
-import { connectOnce, type Installation, Ownership } from "./ownership.ts";
+import { connectOnce } from "./owner-connection.ts";
+import { type Installation, Ownership } from "./ownership.ts";
 import { createSandboxStore } from "./sandboxes.ts";
 import { createSnapshotStoreRows } from "./snapshot-store.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
+import type { StandBy } from "./stand-by.ts";
 
 /**
- * The store in a PostgreSQL database (15 or later), made and migrated when needed. One server at a time owns it, of one installation. Throws
- * `INVALID_CONFIG` that says what is wrong with the database and what to do.
+ * The store in a PostgreSQL database (15 or later), made and migrated when needed. One server at a time owns it, of one installation; with `standBy` this one waits
+ * until it is its turn. Throws `INVALID_CONFIG` that says what is wrong with the database and what to do.
  */
 export async function openPostgresStore(
   url: string,
   installation: Installation,
-  settings: DatabaseOptions,
+  settings: DatabaseOptions & { readonly standBy?: StandBy | null },
 ): Promise<Store> {
   const options = parseConnectionUrl(url);
   await using undo = new AsyncDisposableStack();
-  const ownership = undo.use(await Ownership.take(options, settings.startWaitMs));
+  const { startWaitMs: waitMs, standBy = null } = settings;
+  const ownership = undo.use(await Ownership.take(options, { waitMs, standBy }));
   const database = undo.use(new Database(options, await ownership.claim(installation), settings));
   const resources = undo.move();
   return { ...storesOf(database), close: () => resources.disposeAsync() };
+}
+
+/** Who has the database, or had it last; null: nobody ever. Throws `INVALID_CONFIG`. */
+export async function findLeaderOf(url: string): Promise<Leader | null> {
+  const client = await connectOnce(parseConnectionUrl(url));
+  try {
+    return await findLeader(client);
+  } finally {
+    await client.end().catch(() => {});
+  }
 }
 
 /** The stores over a database that is owned already. */
@@ -41,6 +56,8 @@ export function storesOf(database: Database): Omit<Store, "close"> {
     sshKeys: createSshKeyStore(database),
     snapshotStore: createSnapshotStoreRows(database),
     events: createEventStore(database),
+    leadership: createLeadership(database),
+    backup: (path) => backupPostgres(database, path),
   };
 }
 

@@ -1,7 +1,7 @@
 import { fittingNodes, leastFreePlaces, nodeOfDisks, refuseSandbox, type Wish } from "../choose-node.ts";
 import { ownerOf, type Row, toDiskPlace, toNode, toSandbox } from "../records.ts";
 import { notStarting } from "../refusals.ts";
-import type { DiskPlace, Hold, NewSandbox, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
+import type { DiskPlace, Hold, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
@@ -64,7 +64,7 @@ export function createSandboxStore(database: Database): SandboxStore {
    */
   const lookAround = async (
     queries: Queries,
-    { organizationId, region }: NewSandbox,
+    { sandbox: { organizationId, region }, withoutRoot }: Pick<Wish, "sandbox" | "withoutRoot">,
     nodeId: string | null,
     limit: number | null,
   ): Promise<Pick<Wish, "live" | "organizations"> & { readonly nodes: readonly NodeRecord[] }> => {
@@ -74,11 +74,12 @@ export function createSandboxStore(database: Database): SandboxStore {
          FROM sandboxes WHERE organization_id = $1 AND status <> 'stopped'
        ) AS counts LEFT JOIN (
          SELECT ${NODE_COLUMNS} FROM nodes WHERE ${nodeId === null ? "regions::jsonb ? $2" : "id = $2"}
-         ORDER BY is_draining, is_live DESC, reserved_memory_mib, reserved_places LIMIT $3
+         ORDER BY is_draining, is_live DESC, id = ANY ($4::text[]), reserved_memory_mib, reserved_places LIMIT $3
        ) AS candidates ON true`,
       organizationId,
       nodeId ?? region,
       limit,
+      withoutRoot,
     );
     const [first] = rows;
     const nodes = rows.filter(({ id }) => id !== null).map(toNode);
@@ -138,14 +139,14 @@ export function createSandboxStore(database: Database): SandboxStore {
   /** Reserves on one of the nodes that can run the sandbox. What was read before a node was taken may have changed by then; then all are looked at again. */
   const take = async (
     queries: Queries,
-    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable">,
+    ask: Pick<Wish, "sandbox" | "places" | "own" | "unreachable" | "withoutRoot">,
     volumes: readonly Hold[],
     disks: readonly DiskPlace[],
   ): Promise<ReserveOutcome> => {
     const nodeId = nodeOfDisks(disks);
     if (nodeId !== null && typeof nodeId !== "string") return nodeId;
     for (let limit: number | null = LIKELY; ; ) {
-      const { live, organizations, nodes } = await lookAround(queries, ask.sandbox, nodeId, limit);
+      const { live, organizations, nodes } = await lookAround(queries, ask, nodeId, limit);
       if (live >= ask.places.perOrganization) return { kind: "limit", live };
       const wish = { ...ask, live, organizations };
       const fitting = fittingNodes(nodes, wish);
@@ -161,14 +162,14 @@ export function createSandboxStore(database: Database): SandboxStore {
   };
 
   return {
-    reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
+    reserve(sandbox, volumes, places, { rootSnapshotId = null, withoutRoot = [], own = null, unreachable = [] } = {}) {
       return database.transaction(async (queries): Promise<ReserveOutcome> => {
         const disks = await placesOf(queries, volumes, rootSnapshotId);
         const conflict = await findConflict(queries, volumes);
         if (conflict !== null) return conflict;
         // From here on one reservation of the organization at a time, and one on each node, so that each counts the one before it.
         await queries.run("SELECT 1 FROM organizations WHERE id = $1 FOR NO KEY UPDATE", sandbox.organizationId);
-        return take(queries, { sandbox, places, own, unreachable }, volumes, disks);
+        return take(queries, { sandbox, places, own, unreachable, withoutRoot }, volumes, disks);
       });
     },
 

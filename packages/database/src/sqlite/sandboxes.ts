@@ -83,7 +83,12 @@ export function createSandboxStore(connection: Connection): SandboxStore {
   };
 
   return {
-    async reserve(sandbox, volumes, places, { rootSnapshotId = null, own = null, unreachable = [] } = {}) {
+    async reserve(
+      sandbox,
+      volumes,
+      places,
+      { rootSnapshotId = null, withoutRoot = [], own = null, unreachable = [] } = {},
+    ) {
       return connection.transaction((): ReserveOutcome => {
         const disks = placesOf(volumes, rootSnapshotId);
         for (const hold of volumes) {
@@ -98,7 +103,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
         const nodeId = nodeOfDisks(disks);
         if (nodeId !== null && typeof nodeId !== "string") return nodeId;
         const nodes = candidates(nodeId, sandbox.region);
-        const wish = { sandbox, places, own, unreachable, live, organizations: count(ORGANIZATION_COUNT) };
+        const wish = { sandbox, places, own, unreachable, withoutRoot, live, organizations: count(ORGANIZATION_COUNT) };
         const [node] = fittingNodes(nodes, wish);
         if (node === undefined) return refuseSandbox(nodes, wish);
         const owner = ownerOf(node);

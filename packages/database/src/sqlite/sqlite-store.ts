@@ -1,4 +1,5 @@
 import type { Store } from "../store.ts";
+import { backupSqlite } from "./backup.ts";
 import { Connection, type FaultPoint } from "./connection.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
@@ -21,6 +22,8 @@ export function openSqliteStore(path: string, options: { readonly faultPoint?: F
     sshKeys: createSshKeyStore(connection),
     snapshotStore: createSnapshotStoreRows(connection),
     events: createEventStore(connection),
+    leadership: null,
+    backup: (targetPath) => backupSqlite(path, targetPath),
     async close() {
       connection[Symbol.dispose]();
     },

@@ -7,12 +7,14 @@ import type { Config } from "../config.ts";
 import type { CredentialsFile } from "../credentials.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LiveConnections } from "./access/live-connections.ts";
+import type { BackupWatch } from "./backups/backup-watch.ts";
 import type { RoomMaker } from "./disks/room.ts";
 import type { InstallationAuthority } from "./nodes/installation-authority.ts";
 import type { NodeDirectory } from "./nodes/node-directory.ts";
 import type { Previews } from "./previews/previews.ts";
 import type { Replicator } from "./replication/replicator.ts";
 import type { SnapshotFetches } from "./replication/snapshot-fetches.ts";
+import type { RestoredDisks } from "./restored/restored-disks.ts";
 import type { LiveSandboxes } from "./sandboxes/live-sandboxes.ts";
 import type { SshAccesses } from "./ssh/ssh-accesses.ts";
 import type { TransferPlaces } from "./transfers/transfer-places.ts";
@@ -36,6 +38,9 @@ export interface AppContext {
   /** Null: the settings name none. */
   readonly snapshotStore: SnapshotStore | null;
   readonly replicator: Replicator;
+  readonly backups: BackupWatch;
+  /** What a restore has left to be brought back. */
+  readonly restored: RestoredDisks;
   readonly fetches: SnapshotFetches;
   readonly credentials: CredentialsFile;
   /** Undoing and ending, tried again until they succeed. */

@@ -22,6 +22,10 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   const descriptions = await Promise.all(nodes.map(({ node }) => within(LOOK_MS, node.describe()).catch(() => null)));
   const retried = descriptions.map((description) => description?.retriedWorkCount ?? 0);
   metrics.retriedWork.set(app.persistent.failingCount + sum(retried));
+  // A gauge without labels that was reset says 0: no series is what there is then.
+  metrics.backupAge.remove();
+  const { lastAtMs } = app.backups;
+  if (lastAtMs !== null) metrics.backupAge.set(Math.max(0, (Date.now() - lastAtMs) / 1000));
   await observePools(app);
   return metrics.text();
 }

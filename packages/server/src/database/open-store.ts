@@ -1,6 +1,13 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
-import { markCopied, openPostgresStore, openSqliteStore, type Store } from "@caisson/database";
+import {
+  findLeaderOf,
+  markCopied,
+  openPostgresStore,
+  openSqliteStore,
+  type StandBy,
+  type Store,
+} from "@caisson/database";
 import { faultPoint, faultPointSync, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { InstallationFile } from "./installation-file.ts";
@@ -14,13 +21,20 @@ export function installationFileOf(dataDirectory: string): InstallationFile {
   return new InstallationFile(join(dataDirectory, "database"));
 }
 
+export interface OpenStoreHooks {
+  /** Another server has taken the database. */
+  onDisplaced(error: Error): void;
+  /** For a server without disks of its own: what it does while another one of its installation leads. */
+  readonly standBy: StandBy | null;
+}
+
 /**
  * Opens the store that the settings name; without a `database` that is SQLite in the data directory. Throws `INVALID_CONFIG` when the rows that tell of this data
  * directory are in the other one: a server never begins anew beside volumes that it then would not know.
  */
 export async function openStore(
   { dataDirectory, databaseUrl }: { readonly dataDirectory: string; readonly databaseUrl: string | null },
-  onDisplaced: (error: Error) => void,
+  { onDisplaced, standBy }: OpenStoreHooks,
 ): Promise<Store> {
   const file = installationFileOf(dataDirectory);
   if (databaseUrl === null) {
@@ -31,6 +45,8 @@ export async function openStore(
       );
     return openSqliteStore(sqlitePathOf(dataDirectory), { faultPoint: faultPointSync });
   }
+  const isShared = standBy !== null;
+  if (isShared) await adoptInstallation(file, databaseUrl, dataDirectory);
   const installation = await file.ensure();
   if (installation.rows === "sqlite" && (await hasRows(sqlitePathOf(dataDirectory))))
     throw new CaissonError(
@@ -39,8 +55,8 @@ export async function openStore(
     );
   const store = await openPostgresStore(
     databaseUrl,
-    { id: installation.id, dataDirectory, hasRows: installation.rows === "postgresql" },
-    { faultPoint, onDisplaced },
+    { id: installation.id, dataDirectory, hasRows: installation.rows === "postgresql", isShared },
+    { faultPoint, onDisplaced, standBy },
   );
   try {
     if (installation.rows === "sqlite") await file.commit(installation);
@@ -53,12 +69,27 @@ export async function openStore(
 }
 
 /**
+ * A server without disks of its own that begins in an empty directory is one more server of the installation whose database it was given, if that is shared. The password of the database is what lets
+ * it in: in it is everything that the installation keeps to itself.
+ */
+async function adoptInstallation(file: InstallationFile, databaseUrl: string, dataDirectory: string): Promise<void> {
+  if ((await file.read())?.rows === "postgresql" || (await hasRows(sqlitePathOf(dataDirectory)))) return;
+  const leader = await findLeaderOf(databaseUrl);
+  if (leader?.isShared === true) await file.commit({ id: leader.installationId, rows: "sqlite" });
+}
+
+/**
  * Marks the SQLite file, if there is one, when the rows of PostgreSQL count, so that no server ever starts on what it still has, whatever becomes of the settings and of
  * `installation.json`. Each start does it again, for the run that was killed before it could. Marked already is success.
  */
 export async function retireSqlite(dataDirectory: string): Promise<void> {
   const path = sqlitePathOf(dataDirectory);
   if (await isThere(path)) await step("installation.retire-sqlite", () => markCopied(path));
+}
+
+/** The rows in an SQLite file that no server uses. The caller closes it. */
+export function openRows(sqlitePath: string): Store {
+  return openSqliteStore(sqlitePath);
 }
 
 /** Whether there is an SQLite file that a server has used. */

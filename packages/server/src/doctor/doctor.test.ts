@@ -32,6 +32,7 @@ suite("doctor", () => {
   test("every check of this host has a name of its own, something found, and a remedy unless it is well", async () => {
     const checks = await runDoctor({
       databaseUrl: null,
+      snapshotStore: null,
       dataDirectory: "/var/lib/caisson",
       sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
       network: { isPrivateAllowed: false },

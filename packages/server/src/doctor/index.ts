@@ -1,5 +1,7 @@
 import { defaultCacheDirectory } from "../base-image/index.ts";
 import type { NetworkConfig, SandboxLimitsConfig } from "../config.ts";
+import type { SnapshotStoreConfig } from "../snapshot-store/snapshot-store-config.ts";
+import { checkBackups } from "./backup-check.ts";
 import type { Check } from "./check.ts";
 import { checkDatabase } from "./database-check.ts";
 import { checkDisk, checkPools, checkPrivileges, checkTools, judgeCacheDisk, judgeDataDisk } from "./host-checks.ts";
@@ -23,6 +25,7 @@ export async function runDoctor(options: {
   readonly sandboxes: SandboxLimitsConfig;
   readonly network: NetworkConfig;
   readonly databaseUrl: string | null;
+  readonly snapshotStore: SnapshotStoreConfig | null;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
   const groups: readonly (() => Promise<Check | readonly Check[]>)[] = [
@@ -36,6 +39,7 @@ export async function runDoctor(options: {
     () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),
     () => checkDatabase(options.databaseUrl),
+    async () => (options.snapshotStore === null ? [] : checkBackups(options.snapshotStore)),
     checkNameServers,
     checkFirewall,
     checkImageSources,

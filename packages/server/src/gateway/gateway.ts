@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import { CaissonError } from "@caisson/model";
 import { decodeSandboxConfig, HEADERS } from "@caisson/protocol";
 import type { Actor, AppContext } from "../app/context.ts";
+import { isRegion } from "../app/nodes/node-choice.ts";
 import type { LiveSandbox } from "../app/sandboxes/live-sandboxes.ts";
 import { requireAgent } from "../app/sandboxes/sandbox-connect.ts";
 import { createSandbox } from "../app/sandboxes/sandbox-create.ts";
@@ -118,7 +119,7 @@ async function forward(
 /** The JavaScript client says its region only through the host name (protocol.md 1.5). */
 function hostRegion(app: AppContext, request: IncomingMessage): string | null {
   const label = originOfRequest(request, app.config.trustedProxies).host.split(".")[0] ?? "";
-  return app.config.regions.includes(label) ? label : null;
+  return isRegion(app, label) ? label : null;
 }
 
 function refuse(socket: Duplex, error: CaissonError, traceId: string): void {

@@ -10,6 +10,7 @@ import { MAX_BODY_BYTES } from "../connections/http-limits.ts";
 import type { TlsMaterial } from "../tls.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
+import { backupRoutes } from "./backups.ts";
 import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
 import { joiningRoutes } from "./joining.ts";
@@ -121,6 +122,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     sshRoutes(app, routes as Http);
     adminRoutes(app, routes as Http);
     poolRoutes(app, routes as Http);
+    backupRoutes(app, routes as Http);
     snapshotStoreRoutes(app, routes as Http);
     nodeRoutes(app, routes as Http);
     joiningRoutes(app, routes as Http);

@@ -18,6 +18,8 @@ const BACKGROUND_WORK = [
   "node",
   "replication",
   "snapshot-sweep",
+  "backup",
+  "restore",
   "retry",
 ] as const;
 export type BackgroundWork = (typeof BACKGROUND_WORK)[number];
@@ -105,6 +107,10 @@ export class Metrics implements Disposable {
     ["node", "region"],
   );
 
+  readonly backupAge = this.#gauge(
+    "caisson_backup_age_seconds",
+    "How old the newest whole backup of the rows in the snapshot store is; absent while none is known",
+  );
   readonly disksLost = this.#counter(
     "caisson_disks_lost_total",
     "Volumes and snapshots that were lost with a node that was forgotten",

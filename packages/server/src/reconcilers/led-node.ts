@@ -110,8 +110,8 @@ export class LedNode implements AsyncDisposable {
   }
 
   async #begin(description: NodeDescription): Promise<ConnectedNode> {
-    const { address, labels } = await this.#row();
-    const node = { id: this.#nodeId, address, labels, description };
+    const { address } = await this.#row();
+    const node = { id: this.#nodeId, address, description };
     const { generation } = await beginNode(this.#app, node, LEASE_MS);
     if (this.#begunRunId !== description.runId) this.#remote.begin(description.runId, generation);
     this.#begunRunId = description.runId;

@@ -1,5 +1,6 @@
 import type { Disk } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
+import { backUpWhenDue } from "../app/backups/backup-schedule.ts";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
@@ -8,11 +9,16 @@ import { forgetLostNodes } from "../app/nodes/node-loss.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
 import { ReplicaRound } from "../app/replication/replica-round.ts";
 import { sweepStore } from "../app/replication/store-sweep.ts";
+import { rebuildRestored } from "../app/restored/volume-rebuild.ts";
 import type { BackgroundWork } from "../metrics/metrics.ts";
 import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
 const SWEEP_INTERVAL_MS = 3_600_000;
+/** What is due is found out that often, and what has failed is tried again. */
+const BACKUP_LOOK_MS = 30_000;
+/** What a restore has left is brought back one after the other; what fails is tried again so often. */
+const RESTORE_LOOK_MS = 5_000;
 const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
@@ -119,8 +125,16 @@ export function startRowJobs(app: AppContext): () => Promise<void> {
   if (snapshotStore === null || config.snapshotStore === null) return runJobs(app, [purge]);
   const intervalMs = Math.min(SWEEP_INTERVAL_MS, config.snapshotStore.graceMs / 2);
   const stopping = new AbortController();
-  const run = () => sweepStore(app, snapshotStore, stopping.signal);
-  const stop = runJobs(app, [purge, { name: "snapshot-sweep", intervalMs, run }]);
+  const { signal } = stopping;
+  const sweep: Job = { name: "snapshot-sweep", intervalMs, run: () => sweepStore(app, snapshotStore, signal) };
+  const everyMs = config.snapshotStore.backupEveryMs;
+  const backup: Job = {
+    name: "backup",
+    intervalMs: Math.min(BACKUP_LOOK_MS, everyMs ?? BACKUP_LOOK_MS),
+    run: () => backUpWhenDue(app, snapshotStore, signal),
+  };
+  const restore: Job = { name: "restore", intervalMs: RESTORE_LOOK_MS, run: () => rebuildRestored(app, signal) };
+  const stop = runJobs(app, [purge, sweep, restore, ...(everyMs === null ? [] : [backup])]);
   return () => {
     stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
     return stop();

@@ -116,6 +116,7 @@ suite("a server and its nodes on other machines", { timeout: testTimeoutMs(300_0
     for (const machine of machines.values()) {
       assert.equal(await generationOf(machine), 1);
       assert.equal(machine.generation, 1);
+      assert.deepEqual((await store.nodes.get(machine.id))?.labels, { rack: "b4" });
     }
     const volume = await makeVolume("first");
     const machine = machineOf(volume);

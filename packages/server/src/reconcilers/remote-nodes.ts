@@ -38,6 +38,7 @@ export class RemoteNodes implements AsyncDisposable {
     const { store, nodes, metrics, logger } = this.#app;
     try {
       const rows = await store.nodes.list();
+      nodes.knowRegions(new Set(rows.flatMap(({ regions }) => regions)));
       const remote = rows.filter(
         ({ id, address, lostAtMs }) => id !== nodes.ownId && lostAtMs === null && parseNodeAddress(address) !== null,
       );

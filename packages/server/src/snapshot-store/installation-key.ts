@@ -28,13 +28,18 @@ export async function ensureInstallationKey(dataDirectory: string, rows: Snapsho
     if (keyFingerprint !== null || (await rows.countReplicas()) > 0) throw refused("it is gone", path);
     return makeKey(dataDirectory, rows);
   }
-  const hex = FORM.exec(text)?.[1];
-  if (hex === undefined) throw refused("the file has no key in it", path);
-  const key = Buffer.from(hex, "hex");
+  const key = parseInstallationKey(text);
+  if (key === null) throw refused("the file has no key in it", path);
   const fingerprint = fingerprintOf(key);
   if (keyFingerprint === null) await rows.remember({ keyFingerprint: fingerprint });
   else if (keyFingerprint !== fingerprint) throw refused("the file has another one", path);
   return key;
+}
+
+/** The key in a file that has what `caisson keys export` printed; null: there is none in it. */
+export function parseInstallationKey(text: string): Buffer | null {
+  const hex = FORM.exec(text)?.[1];
+  return hex === undefined ? null : Buffer.from(hex, "hex");
 }
 
 /**

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import type { SnapshotStoreRows } from "@caisson/database";
-import { openObjectStore } from "@caisson/objects";
+import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { SnapshotStore } from "@caisson/snapshot-store";
 import { ensureInstallationKey } from "./installation-key.ts";
 import type { SnapshotStoreConfig } from "./snapshot-store-config.ts";
@@ -21,8 +21,13 @@ export async function openSnapshotStore(
   });
 }
 
+/** The objects of a store, to be looked at without what an installation knows of it. */
+export function openStoredObjects(config: SnapshotStoreConfig): Promise<ObjectStore> {
+  return openObjectStore(config);
+}
+
 /** This directory, in this run of the machine: the server locks it, so that no other one runs there. A copy of it, also on the same machine, is another place. */
-async function placeOf(dataDirectory: string): Promise<string> {
+export async function placeOf(dataDirectory: string): Promise<string> {
   const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
   const { dev, ino } = await stat(dataDirectory, { bigint: true });
   return createHash("sha256").update(`${boot.trim()}\n${dev}\n${ino}`).digest("hex").slice(0, 32);

@@ -32,6 +32,15 @@ test("what would be ignored, or fail later, is refused, and no error repeats a s
         return error.code === "INVALID_CONFIG";
       },
     );
+  const url = "s3://bucket";
+  for (const backup_every of ["", "0m", "often", "1h", "1441m"])
+    assert.throws(() => parseSnapshotStore({ url, backup_every }), {
+      code: "INVALID_CONFIG",
+      message: /snapshot_store\.backup_every/,
+    });
+  assert.equal(parseSnapshotStore({ url })?.backupEveryMs, 900_000);
+  assert.equal(parseSnapshotStore({ url, backup_every: "off" })?.backupEveryMs, null);
+  assert.equal(parseSnapshotStore({ url, backup_every: "90s" })?.backupEveryMs, 90_000);
   assert.throws(() => parseSnapshotStore({ url: "s3://bucket", regions: { chicago: "none" } }), {
     code: "INVALID_CONFIG",
     message: /snapshot_store\.regions names "chicago"/,

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { CaissonError, parseSize } from "@caisson/model";
+import { CaissonError, parseDuration, parseSize } from "@caisson/model";
 import type { ObjectStoreAddress } from "@caisson/objects";
 import { type Static, Type } from "typebox";
 
@@ -16,6 +16,10 @@ export interface SnapshotStoreConfig extends ObjectStoreAddress {
   readonly bytesPerSecond: number | null;
   /** How long a chunk that no snapshot has stays. */
   readonly graceMs: number;
+  /** How often the rows are backed up there; null: only when somebody asks for it. */
+  readonly backupEveryMs: number | null;
+  /** How long automatic backups stay, thinned out to one a day. */
+  readonly backupKeepMs: number;
 }
 
 const closed = { additionalProperties: false };
@@ -37,6 +41,8 @@ export const SnapshotStoreSchema = Type.Object(
     regions: Type.Optional(Type.Record(Type.String(), Policy)),
     bandwidth: Type.Optional(Type.Union([Type.Integer({ minimum: 1 }), Type.String()])),
     grace_hours: Type.Optional(Type.Number({ minimum: MIN_GRACE_HOURS })),
+    backup_every: Type.Optional(Type.String()),
+    backup_keep_days: Type.Optional(Type.Integer({ minimum: 1, maximum: 3650 })),
   },
   closed,
 );
@@ -65,6 +71,8 @@ export function parseSnapshotStore(table: Static<typeof SnapshotStoreSchema> | u
     defaultPolicy: table.replication ?? "all",
     bytesPerSecond: table.bandwidth === undefined ? null : parseBandwidth(table.bandwidth),
     graceMs: (table.grace_hours ?? 24) * HOUR_MS,
+    backupEveryMs: parseBackupEvery(table.backup_every ?? "15m"),
+    backupKeepMs: (table.backup_keep_days ?? 30) * 24 * HOUR_MS,
   };
 }
 
@@ -124,6 +132,18 @@ function parseBandwidth(value: string | number): number {
   throw invalid(
     `snapshot_store.bandwidth ${JSON.stringify(value)} is too little: give at least 64KiB, for every second`,
   );
+}
+
+function parseBackupEvery(text: string): number | null {
+  if (text === "off") return null;
+  let everyMs = 0;
+  try {
+    everyMs = parseDuration(text);
+  } catch (error) {
+    throw invalid(`snapshot_store.backup_every is ${JSON.stringify(text)}: give a time such as "15m", or "off"`, error);
+  }
+  if (everyMs <= 24 * HOUR_MS) return everyMs;
+  throw invalid(`snapshot_store.backup_every ${JSON.stringify(text)} is too rare: give at most "1440m", or "off"`);
 }
 
 function invalid(message: string, cause?: unknown): CaissonError {

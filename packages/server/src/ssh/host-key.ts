@@ -1,4 +1,5 @@
 import { mkdir, readFile } from "node:fs/promises";
+import type { Leadership } from "@caisson/database";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import ssh2, { type ParsedKey } from "ssh2";
@@ -16,10 +17,15 @@ export interface HostKey {
   readonly fingerprint: string;
 }
 
-/** The key in the directory, which is made the first time. What a crash leaves in between is made again. Throws `INVALID_CONFIG` for a file that is no key. */
-export async function openHostKey(directory: string): Promise<HostKey> {
+/**
+ * The key in the directory, which is made the first time; where several servers can lead, the one that all of them have. What a crash leaves in between is made again. Throws `INVALID_CONFIG` for a file
+ * that is no key.
+ */
+export async function openHostKey(directory: string, leadership: Leadership | null = null): Promise<HostKey> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const privateKey = (await readKey(directory)) ?? (await makeKey(directory));
+  const own = (await readKey(directory)) ?? (await makeKey(directory));
+  const privateKey = parseHostKey(own) === null ? own : ((await leadership?.share(KEY_NAME, own)) ?? own);
+  if (privateKey !== own) await writeDurably(directory, KEY_NAME, privateKey, 0o600, "ssh-host-key.file");
   const key = parseHostKey(privateKey);
   if (key === null) {
     throw new CaissonError(

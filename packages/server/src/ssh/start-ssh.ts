@@ -7,21 +7,23 @@ import { readChosenPort, writeChosenPort } from "./chosen-port.ts";
 import { openHostKey } from "./host-key.ts";
 import { SshServer } from "./ssh-server.ts";
 
-/** Listens for SSH clients, unless the settings switch it off. What it returns ends it. */
-export async function startSsh(app: AppContext): Promise<AsyncDisposable> {
+/** Listens for SSH clients, unless the settings switch it off. What it returns ends it, and says at which port that is. */
+export async function startSsh(app: AppContext): Promise<AsyncDisposable & { readonly port: number | null }> {
   await using undo = new AsyncDisposableStack();
+  let listenedPort: number | null = null;
   const { ssh, dataDirectory } = app.config;
   if (ssh !== null) {
     const directory = join(resolve(dataDirectory), "ssh");
-    const hostKey = await openHostKey(directory);
+    const hostKey = await openHostKey(directory, app.store.leadership);
     const server = undo.use(new SshServer(app, hostKey));
-    const listened = await listen(server, ssh, directory);
+    listenedPort = await listen(server, ssh, directory);
     const { hostname } = ssh;
-    const port = ssh.publicPort ?? listened;
+    const port = ssh.publicPort ?? listenedPort;
     app.ssh.setEndpoint({ hostname, port, hostKey: hostKey.publicKey, fingerprint: hostKey.fingerprint });
     app.logger.info({ hostname, port, fingerprint: hostKey.fingerprint }, "SSH is served");
   }
-  return undo.move();
+  const resources = undo.move();
+  return { port: listenedPort, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
 async function listen(server: SshServer, { listenHost, listenPort, isPortFree }: SshConfig, directory: string) {

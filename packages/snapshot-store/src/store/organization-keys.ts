@@ -18,56 +18,92 @@ export interface OrganizationKey {
 /**
  * The keys of organizations lie in the store, each wrapped by the installation's key, as `keys/ORGANIZATION/ID`. Two servers may each make one for a new organization: all that is there are good for reading, by
  * the id that every manifest names, and the first by its id is used for writing. So the store needs no conditional writes.
+ *
+ * Without its key all of an organization is lost: the same bytes lie at `key-copies/ORGANIZATION/ID` as well, and what is missing or damaged in one of the two places is made again from the other.
  */
 export class OrganizationKeys {
   readonly #objects: ObjectStore;
   readonly #installationKey: Buffer;
-  readonly #known = new Map<string, OrganizationKey>();
+  readonly #known = new Map<string, KnownKey>();
 
   constructor(objects: ObjectStore, installationKey: Buffer) {
     this.#objects = objects;
     this.#installationKey = deriveKey(installationKey, "organizations");
   }
 
-  /** The key to write with; made when there is none. */
+  /** The key to write with; made when there is none. It is in both places when this resolves. */
   async forWriting(organizationId: string, signal?: AbortSignal): Promise<OrganizationKey> {
-    const first = await this.#first(organizationId, signal);
-    if (first !== null) return first;
-    const id = randomBytes(8).toString("hex");
-    const name = nameOf(organizationId, id);
-    await this.#objects.put(name, seal(this.#installationKey, name, randomBytes(KEY_BYTES)), signal);
-    // Perhaps another server's.
-    const made = await this.#first(organizationId, signal);
-    if (made === null)
-      throw new CaissonError(
-        "SNAPSHOT_STORE_UNAVAILABLE",
-        `The snapshot store lost the key ${name} that it had stored`,
-      );
-    return made;
+    const id = (await this.#firstId(organizationId, signal)) ?? (await this.#make(organizationId, signal));
+    const key = await this.get(organizationId, id, signal);
+    await this.#keepBoth(organizationId, id, signal);
+    return key;
   }
 
   async get(organizationId: string, id: string, signal?: AbortSignal): Promise<OrganizationKey> {
     const name = nameOf(organizationId, id);
     const known = this.#known.get(name);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.key;
     const wrapped = await this.#objects.get(name, OBJECT_BYTES_MAX, signal);
-    if (wrapped === null) throw unreadable(name, "it is missing from the store");
-    let key: Buffer;
-    try {
-      key = unseal(this.#installationKey, name, wrapped);
-    } catch (cause) {
-      throw unreadable(name, "the key of this installation does not fit it", cause);
-    }
-    const found = organizationKey(id, key);
+    const found = this.#unwrap(name, wrapped) ?? (await this.#fromCopy(organizationId, id, signal));
+    if (found === null)
+      throw unreadable(
+        name,
+        wrapped === null ? "it is missing from the store" : "the key of this installation does not fit it",
+      );
     this.#known.set(name, found);
-    return found;
+    return found.key;
   }
 
-  async #first(organizationId: string, signal?: AbortSignal): Promise<OrganizationKey | null> {
-    const keys = await Array.fromAsync(this.#objects.list(`keys/${organizationId}/`, signal), ({ key }) => key);
-    const [first] = keys.filter((key) => /\/[0-9a-f]{16}$/.test(key)).sort();
-    return first === undefined ? null : this.get(organizationId, first.slice(first.lastIndexOf("/") + 1), signal);
+  async #fromCopy(organizationId: string, id: string, signal?: AbortSignal): Promise<KnownKey | null> {
+    const copy = await this.#objects.get(copyOf(organizationId, id), OBJECT_BYTES_MAX, signal);
+    return this.#unwrap(nameOf(organizationId, id), copy);
   }
+
+  /** Null: there is none, or it is damaged. */
+  #unwrap(name: string, wrapped: Buffer | null): KnownKey | null {
+    if (wrapped === null) return null;
+    try {
+      const id = name.slice(name.lastIndexOf("/") + 1);
+      return { key: organizationKey(id, unseal(this.#installationKey, name, wrapped)), wrapped };
+    } catch {
+      return null;
+    }
+  }
+
+  async #make(organizationId: string, signal?: AbortSignal): Promise<string> {
+    const id = randomBytes(8).toString("hex");
+    const name = nameOf(organizationId, id);
+    await this.#objects.put(name, seal(this.#installationKey, name, randomBytes(KEY_BYTES)), signal);
+    // Perhaps another server's.
+    const made = await this.#firstId(organizationId, signal);
+    if (made !== null) return made;
+    throw new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store lost the key ${name} that it had stored`);
+  }
+
+  /** Makes again what is missing or damaged in one of the two places. */
+  async #keepBoth(organizationId: string, id: string, signal?: AbortSignal): Promise<void> {
+    const known = this.#known.get(nameOf(organizationId, id));
+    for (const name of [nameOf(organizationId, id), copyOf(organizationId, id)]) {
+      if (known === undefined) return;
+      const wrapped = await this.#objects.get(name, OBJECT_BYTES_MAX, signal);
+      if (wrapped === null || !wrapped.equals(known.wrapped)) await this.#objects.put(name, known.wrapped, signal);
+    }
+  }
+
+  /** The lowest id of the organization's keys, of those in either place. */
+  async #firstId(organizationId: string, signal?: AbortSignal): Promise<string | null> {
+    const ids: string[] = [];
+    for (const folder of ["keys", "key-copies"])
+      for await (const { key } of this.#objects.list(`${folder}/${organizationId}/`, signal))
+        ids.push(key.slice(key.lastIndexOf("/") + 1));
+    return ids.filter((id) => /^[0-9a-f]{16}$/.test(id)).sort()[0] ?? null;
+  }
+}
+
+interface KnownKey {
+  readonly key: OrganizationKey;
+  /** As it lies in the store. */
+  readonly wrapped: Buffer;
 }
 
 function organizationKey(id: string, key: Buffer): OrganizationKey {
@@ -85,10 +121,13 @@ function nameOf(organizationId: string, id: string): string {
   return `keys/${organizationId}/${id}`;
 }
 
-function unreadable(name: string, reason: string, cause?: unknown): CaissonError {
+function copyOf(organizationId: string, id: string): string {
+  return `key-copies/${organizationId}/${id}`;
+}
+
+function unreadable(name: string, reason: string): CaissonError {
   return new CaissonError(
     "SNAPSHOT_STORE_UNAVAILABLE",
-    `Cannot read ${name} of the snapshot store: ${reason}. Give the server the installation key that the store was made with`,
-    { cause },
+    `Cannot read ${name} of the snapshot store, nor its copy: ${reason}. Give the server the installation key that the store was made with`,
   );
 }

@@ -223,14 +223,26 @@ suite("the snapshot store", () => {
     await upload(openStore(), "snp_2", imageOf(textChunk()));
   });
 
-  test("a key of an organization that was changed in the store is refused", async () => {
-    await upload(openStore(), "snp_1", imageOf(textChunk()));
-    const [path] = await filesBelow("keys");
-    assert.ok(path);
-    const bytes = await readFile(path);
-    bytes[20] = (bytes[20] ?? 0) ^ 1;
-    await writeFile(path, bytes);
-    await assert.rejects(upload(openStore(), "snp_2", imageOf(textChunk())), { message: /does not fit/ });
+  test("a key of an organization that is lost or damaged comes from its copy, and is made again, also the other way round", async () => {
+    const image = imageOf(textChunk());
+    await upload(openStore(), "snp_1", image);
+    const paths = [...(await filesBelow("keys")), ...(await filesBelow("key-copies"))];
+    assert.equal(paths.length, 2);
+    const [one] = paths;
+    const bytes = await readFile(one ?? "");
+    const damaged = Buffer.from(bytes);
+    damaged[20] = (damaged[20] ?? 0) ^ 1;
+    for (const path of paths) {
+      for (const spoil of [() => rm(path), () => writeFile(path, damaged), () => writeFile(path, "")]) {
+        await spoil();
+        assert.ok((await readBack(openStore(), "snp_1")).equals(image));
+        await upload(openStore(), "snp_2", image);
+        for (const each of paths) assert.ok((await readFile(each)).equals(bytes), each);
+      }
+    }
+    for (const path of paths) await writeFile(path, damaged);
+    await assert.rejects(upload(openStore(), "snp_2", image), { message: /nor its copy: .* does not fit/ });
+    for (const path of paths) assert.ok((await readFile(path)).equals(damaged), "nothing is made in its place");
   });
 
   test("an upload ends when it is told to, and shows nothing", async () => {

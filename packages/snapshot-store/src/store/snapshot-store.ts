@@ -6,7 +6,8 @@ import type { SnapshotHeader } from "../header.ts";
 import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
-import { Condemned } from "./condemned.ts";
+import { Backups } from "./backups.ts";
+import { CountedChunks } from "./counted-chunks.ts";
 import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
 import {
   decodeManifest,
@@ -16,26 +17,15 @@ import {
   type Manifest,
   type ManifestChunk,
   manifestKeyId,
-  type StoredChunk,
 } from "./manifest.ts";
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
+import { listChunkSizes, listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
 import { StoreDamageError } from "./store-damage.ts";
 import type { RememberedStore, StoreMemory } from "./store-memory.ts";
 import { StoreOwnership } from "./store-ownership.ts";
-import {
-  chunkDirectory,
-  chunkKey,
-  chunkName,
-  chunkObjectBytesMax,
-  packChunk,
-  parseChunkName,
-  unpackChunk,
-} from "./stored-chunk.ts";
+import { chunkDirectory, chunkKey, chunkObjectBytesMax, unpackChunk } from "./stored-chunk.ts";
 import { type Sweep, sweep } from "./sweep.ts";
-
-/** Chunks on their way at a time. */
-const WIDTH = 4;
 
 export interface SnapshotStoreOptions {
   readonly objects: ObjectStore;
@@ -98,19 +88,26 @@ interface OpenedStore {
  * upload counts on is deleted meanwhile.
  */
 export class SnapshotStore implements AsyncDisposable {
+  /** The installation's rows, in the same store. */
+  readonly backups: Backups;
   readonly #options: SnapshotStoreOptions;
   readonly #objects: ObjectStore;
   readonly #pacer: Pacer;
   readonly #graceMs: number;
   #opened: Promise<OpenedStore> | null = null;
-  /** Names of the chunks that each upload under way counts on, by organization. One server writes: what no upload of it counts on, none does. */
-  readonly #counted = new Map<string, Set<Set<string>>>();
+  readonly #counted = new CountedChunks();
 
   constructor(options: SnapshotStoreOptions) {
+    const { objects, graceMs } = options;
     this.#options = options;
-    this.#objects = options.objects;
+    this.#objects = objects;
     this.#pacer = new Pacer(options.bytesPerSecond);
-    this.#graceMs = options.graceMs;
+    this.#graceMs = graceMs;
+    this.backups = new Backups({
+      ...{ objects, pacer: this.#pacer, counted: this.#counted, graceMs },
+      keys: async () => (await this.#open()).keys,
+      requireOwn: async (signal) => (await this.#open()).ownership.requireOwn(signal),
+    });
   }
 
   /**
@@ -128,40 +125,14 @@ export class SnapshotStore implements AsyncDisposable {
     const { keys, ownership } = await this.#open();
     await step("snapshot-upload.owner", () => ownership.requireOwn(signal));
     const key = await step("snapshot-upload.key", () => keys.forWriting(organizationId, signal));
-    const directory = chunkDirectory(organizationId, key.id);
+    const target = { objects: this.#objects, organizationId, key, pacer: this.#pacer };
     // From before the list on, so that no sweep deletes in between what it shows.
-    using counted = this.#countOn(organizationId);
-    const usable = await step("snapshot-upload.list", () => this.#usableChunks(organizationId, directory, signal));
-    for (const { name } of usable.values()) counted.names.add(name);
-    const stored = new Map<string, StoredChunk | Promise<StoredChunk>>(usable);
-    const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);
-    const chunks: ManifestChunk[] = [];
-    let [readBytes, sentBytes] = [0, 0];
-    const put = async (id: string, bytes: Uint8Array): Promise<StoredChunk> => {
-      const { name, object } = await packChunk(key, id, bytes);
-      counted.names.add(name);
-      await this.#pacer.pass(object.length, signal);
-      await this.#objects.put(chunkKey(directory, name), object, signal);
-      sentBytes += object.length;
-      return { name, storedBytes: object.length };
-    };
-    const store = async ({ index, bytes }: Chunk): Promise<ManifestChunk> => {
-      signal.throwIfAborted();
-      const hash = sha256(bytes);
-      const id = key.chunkId(hash);
-      const one = stored.get(id) ?? put(id, bytes);
-      // The same chunk further on in the image waits for this one.
-      stored.set(id, one);
-      readBytes += bytes.length;
-      return { index, sha256: hash.toString("hex"), ...(await one) };
-    };
-    for await (const chunk of mapInOrder(readChunks(image, CHUNK_BYTES), WIDTH, store)) {
-      digest.add(chunk.index, Buffer.from(chunk.sha256, "hex"));
-      chunks.push(chunk);
-      requireFit(snapshot, chunks.length);
-    }
-    await step("snapshot-upload.confirm", () => this.#requireStored(directory, chunks, signal));
-    const imageDigest = digest.digest().toString("hex");
+    using counted = this.#counted.countOn(organizationId);
+    const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
+    const fit = (count: number) => requireFit(snapshot, count);
+    const stored = await storeChunks(target, image, usable, { names: counted.names, requireFit: fit }, signal);
+    const { chunks, imageDigest, readBytes, sentBytes } = stored;
+    await step("snapshot-upload.confirm", () => requireStored(target, chunks, signal));
     const manifest = manifestKey(snapshot);
     const bytes = await encodeManifest(key, manifest, {
       header: { ...header, chunkBytes: CHUNK_BYTES },
@@ -199,7 +170,7 @@ export class SnapshotStore implements AsyncDisposable {
     const { key, sizeBytes } = found;
     const { chunks, imageDigest } = found.manifest;
     const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
-    const sizes = await this.#listChunks(chunkDirectory(organizationId, key.id), signal);
+    const sizes = await listChunkSizes({ objects: this.#objects, organizationId, key }, signal);
     if (chunks.some(({ name, storedBytes }) => damaged.has(name) || sizes.get(name) !== storedBytes)) return null;
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, sizeBytes);
     return { manifest, imageDigest, storedBytes, readBytes: 0, sentBytes: 0 };
@@ -278,13 +249,20 @@ export class SnapshotStore implements AsyncDisposable {
     return { storedProblem, imageState, readBytes };
   }
 
+  /** Every snapshot that the store has whole, of all organizations. */
+  async *list(signal: AbortSignal): AsyncGenerator<StoredSnapshot, void> {
+    for await (const { key } of this.#objects.list("manifests/", signal)) {
+      const [, organizationId, id] = key.split("/");
+      if (organizationId !== undefined && id !== undefined) yield { organizationId, id };
+    }
+  }
+
   /** Deletes what no snapshot of an organization needs, a grace after it was found (`sweep.ts`). Nothing is deleted when a manifest cannot be read. */
   async sweep(organizationId: string, now: () => number, signal: AbortSignal): Promise<Sweep> {
     await this.requireUsable(signal);
     const [objects, graceMs] = [this.#objects, this.#graceMs];
     const manifests = () => this.#manifests(organizationId, signal);
-    const counted = [...(this.#counted.get(organizationId) ?? [])];
-    const isCounted = (name: string) => counted.some((names) => names.has(name));
+    const isCounted = this.#counted.under(organizationId);
     return sweep({ objects, organizationId, manifests, isCounted, graceMs, now, signal });
   }
 
@@ -307,20 +285,6 @@ export class SnapshotStore implements AsyncDisposable {
     const opened = await this.#opened?.catch(() => null);
     await opened?.ownership[Symbol.asyncDispose]();
     await this.#objects[Symbol.asyncDispose]();
-  }
-
-  #countOn(organizationId: string): Disposable & { readonly names: Set<string> } {
-    const uploads = this.#counted.get(organizationId) ?? new Set();
-    this.#counted.set(organizationId, uploads);
-    const names = new Set<string>();
-    uploads.add(names);
-    return {
-      names,
-      [Symbol.dispose]: () => {
-        uploads.delete(names);
-        if (uploads.size === 0 && this.#counted.get(organizationId) === uploads) this.#counted.delete(organizationId);
-      },
-    };
   }
 
   #open(): Promise<OpenedStore> {
@@ -383,43 +347,6 @@ export class SnapshotStore implements AsyncDisposable {
     } catch (error) {
       return new AggregateError([cause, error], "it could not be marked as damaged either", { cause });
     }
-  }
-
-  /** The chunks that an upload which begins now may count on, by their id. */
-  async #usableChunks(
-    organizationId: string,
-    directory: string,
-    signal: AbortSignal,
-  ): Promise<ReadonlyMap<string, StoredChunk>> {
-    const condemned = await Condemned.read(this.#objects, organizationId, signal);
-    const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
-    const usable = new Map<string, StoredChunk>();
-    for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) {
-      const name = chunkName(key);
-      const said = parseChunkName(name);
-      // One that was cut has another length than its name says.
-      if (said?.storedBytes !== sizeBytes || condemned.keys.has(key) || damaged.has(name)) continue;
-      usable.set(said.id, { name, storedBytes: sizeBytes });
-    }
-    return usable;
-  }
-
-  /** The lengths of the chunks that are there, by name. */
-  async #listChunks(directory: string, signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
-    const sizes = new Map<string, number>();
-    for await (const { key, sizeBytes } of this.#objects.list(directory, signal)) sizes.set(chunkName(key), sizeBytes);
-    return sizes;
-  }
-
-  /** Throws unless every chunk is there in its full length. */
-  async #requireStored(directory: string, chunks: readonly ManifestChunk[], signal: AbortSignal): Promise<void> {
-    const sizes = await this.#listChunks(directory, signal);
-    const lost = chunks.find(({ name, storedBytes }) => sizes.get(name) !== storedBytes);
-    if (lost === undefined) return;
-    throw new CaissonError(
-      "SNAPSHOT_STORE_UNAVAILABLE",
-      `The snapshot store lost the chunk ${lost.name} that it had stored: the upload begins again, with what is there`,
-    );
   }
 }
 

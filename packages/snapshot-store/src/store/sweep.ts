@@ -8,7 +8,7 @@ export interface SweepOptions {
   readonly objects: ObjectStore;
   readonly organizationId: string;
   /** Every manifest of the organization. Throws when one cannot be read: what it needs is not known then. */
-  readonly manifests: () => AsyncIterable<Manifest>;
+  readonly manifests: () => AsyncIterable<Pick<Manifest, "chunks">>;
   /** Whether an upload that was under way when the sweep began counts on a chunk. */
   readonly isCounted: (name: string) => boolean;
   readonly graceMs: number;

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from .._options import Options
+from .backups import AsyncBackups
 from .http import AsyncHttp
 from .nodes import AsyncNodes
 from .pools import AsyncPools
@@ -61,6 +62,7 @@ class AsyncCaisson:
         pools: What holds the server's space.
         snapshot_store: The second place for snapshots, as a whole.
         nodes: The machines that hold volumes and run sandboxes.
+        backups: Backups of the installation's rows in the server's snapshot store.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class AsyncCaisson:
         self.pools = AsyncPools(self._http, resolved.endpoint)
         self.snapshot_store = AsyncSnapshotStore(self._http, resolved.endpoint)
         self.nodes = AsyncNodes(self._http, resolved.endpoint)
+        self.backups = AsyncBackups(self._http, resolved.endpoint)
 
     async def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

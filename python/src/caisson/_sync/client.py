@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from .._options import Options
+from .backups import Backups
 from .http import Http
 from .nodes import Nodes
 from .pools import Pools
@@ -62,6 +63,7 @@ class Caisson:
         pools: What holds the server's space.
         snapshot_store: The second place for snapshots, as a whole.
         nodes: The machines that hold volumes and run sandboxes.
+        backups: Backups of the installation's rows in the server's snapshot store.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Caisson:
         self.pools = Pools(self._http, resolved.endpoint)
         self.snapshot_store = SnapshotStore(self._http, resolved.endpoint)
         self.nodes = Nodes(self._http, resolved.endpoint)
+        self.backups = Backups(self._http, resolved.endpoint)
 
     def close(self) -> None:
         """Closes idle connections. The client cannot be used afterwards; open sandboxes are not affected."""

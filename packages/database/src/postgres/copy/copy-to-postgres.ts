@@ -7,12 +7,10 @@ import { parseConnectionUrl } from "../connection-options.ts";
 import type { DatabaseOptions } from "../database.ts";
 import { classify, explain } from "../failures.ts";
 import { type Installation, Ownership } from "../ownership.ts";
-import { converted, TABLES, type Table } from "./tables.ts";
+import { converted, NUMBERED, TABLES, type Table } from "./tables.ts";
 
 /** Rows that are read, written and compared at once. */
 const BATCH = 500;
-/** Tables whose rows have numbers of their own, which go on where they were. */
-const NUMBERED = ["disks", "sandboxes", "events"];
 
 export interface CopyReport {
   /** Rows by table. */
@@ -34,7 +32,7 @@ export async function copyToPostgres(
 ): Promise<CopyReport> {
   const options = parseConnectionUrl(url);
   using source = new Connection(sqlitePath);
-  await using ownership = await Ownership.take(options, settings.startWaitMs);
+  await using ownership = await Ownership.take(options, { waitMs: settings.startWaitMs });
   const { client } = ownership;
   try {
     await client.query("SET idle_in_transaction_session_timeout = 0");

@@ -152,6 +152,9 @@ export const TABLES: readonly Table[] = [
   },
 ];
 
+/** Tables whose rows have numbers of their own, which go on where they were. */
+export const NUMBERED = ["disks", "sandboxes", "events"] as const;
+
 const BOOLEANS = new Set(["is_bootable", "is_draining", "is_read_only"]);
 
 /** A value of SQLite as PostgreSQL has it. */

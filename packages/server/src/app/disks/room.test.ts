@@ -15,6 +15,7 @@ const DESCRIPTION: NodeDescription = {
   regions: [{ name: "ord", baseImages: [] }],
   placeCount: 1,
   placeBound: null,
+  labels: {},
   retriedWorkCount: 0,
 };
 

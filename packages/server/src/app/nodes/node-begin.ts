@@ -1,5 +1,6 @@
 import type { NewNode, NodeRecord, Store } from "@caisson/database";
 import { step } from "@caisson/linux";
+import { requireLabels } from "@caisson/model";
 import type { NodeDescription } from "@caisson/node";
 import type { Config } from "../../config.ts";
 import { sandboxPlaces } from "../sandboxes/sandbox-places.ts";
@@ -7,7 +8,7 @@ import { sandboxPlaces } from "../sandboxes/sandbox-places.ts";
 const MIB = 2 ** 20;
 
 /** A node, and what it says of itself now. */
-export interface DescribedNode extends Pick<NewNode, "id" | "address" | "labels"> {
+export interface DescribedNode extends Pick<NewNode, "id" | "address"> {
   readonly description: NodeDescription;
 }
 
@@ -17,7 +18,7 @@ export interface DescribedNode extends Pick<NewNode, "id" | "address" | "labels"
  */
 export function beginNode(
   { config, store }: { readonly config: Config; readonly store: Store },
-  { id, address, labels, description }: DescribedNode,
+  { id, address, description }: DescribedNode,
   leaseMs: number,
 ): Promise<NodeRecord> {
   const { maxMemoryBytes } = config.sandboxes;
@@ -25,7 +26,8 @@ export function beginNode(
     id,
     regions: description.regions.map(({ name }) => name),
     address,
-    labels,
+    // Those of another machine may be in foreign hands.
+    labels: requireLabels(description.labels),
     runId: description.runId,
     capacity: {
       places: sandboxPlaces(config.sandboxes, description.placeCount).total,

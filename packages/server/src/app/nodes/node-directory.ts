@@ -38,6 +38,7 @@ export class NodeDirectory {
   readonly #connected = new Map<string, ConnectedNode>();
   readonly #expected = new Map<string, Pick<RemoteNode, "problem">>();
   readonly #lost = new Set<string>();
+  #rowRegions: ReadonlySet<string> = new Set();
 
   constructor(ownId: string | null) {
     this.ownId = ownId;
@@ -118,6 +119,23 @@ export class NodeDirectory {
   problem(thing: Placed): string | null {
     if ((thing.lostAtMs ?? null) !== null && thing.replication?.state === "replicated") return null;
     return this.find(thing) === null ? this.unavailable(thing).message : null;
+  }
+
+  /** Says which regions the rows of nodes have, also of those that cannot be reached. */
+  knowRegions(regions: ReadonlySet<string>): void {
+    this.#rowRegions = regions;
+  }
+
+  /** Whether any node has the region, also one that cannot be reached now. */
+  hasRegion(region: string): boolean {
+    return this.#rowRegions.has(region) || this.inRegion(region).length > 0;
+  }
+
+  /** Where things go that are given no region: the first region of this server's settings, or, when no node has that, the first that there is. */
+  defaultRegion(wanted: string | undefined): string {
+    if (wanted !== undefined && this.hasRegion(wanted)) return wanted;
+    const known = [...this.#rowRegions, ...this.all().flatMap(({ regions }) => [...regions.keys()])];
+    return known.toSorted()[0] ?? wanted ?? "";
   }
 
   /** Those that can be reached and have a pool of the region. */

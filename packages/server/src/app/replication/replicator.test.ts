@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CaissonError } from "@caisson/model";
+import type { Node } from "@caisson/node";
 import { FarStore, farDisk } from "../../../testing/far-store.ts";
 import { Replicator } from "./replicator.ts";
 
@@ -30,4 +31,54 @@ test("why a snapshot is not replicated is told where it is meant for tenants, an
   assert.equal(await recordedFor(new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", full)), full);
   const words = await recordedFor(new Error("ENOENT: /var/lib/caisson/regions/ord"));
   assert.equal(words, "It could not be replicated: the server's log says why");
+});
+
+test("a node that hangs holds up no other node's snapshots, and its own next connection waits for what it is at", async () => {
+  const uploads = Promise.withResolvers<void>();
+  const isAsked = Promise.withResolvers<void>();
+  const due = new Map([
+    ["nod_slow", [farDisk("snp_slow", "ready")]],
+    ["nod_sample", [farDisk("snp_quick", "ready")]],
+  ]);
+  const failed: string[] = [];
+  const quick = Promise.withResolvers<void>();
+  using far = new FarStore(
+    {},
+    {
+      listDueReplications: async (nodeId) => due.get(nodeId)?.splice(0) ?? [],
+      async failReplication(id) {
+        failed.push(id);
+        if (id === "snp_quick") quick.resolve();
+      },
+    },
+    { exportDisk: () => Promise.reject(new Error("away")) },
+  );
+  const owner = { nodeId: "nod_slow", generation: 1 };
+  const hanging = {
+    async exportDisk() {
+      isAsked.resolve();
+      await uploads.promise;
+      throw new Error("it was lost");
+    },
+  };
+  const slow = { ...far.connected, owner, node: hanging as unknown as Node };
+  far.app.nodes.add(slow);
+  for (const snapshot of due.get("nod_slow") ?? []) Object.assign(snapshot, { owner });
+  const { snapshotStore } = far.app;
+  assert.ok(snapshotStore);
+  const replicator = new Replicator();
+  const stop = replicator.start(far.app, snapshotStore);
+  await isAsked.promise;
+  await quick.promise;
+  assert.deepEqual(failed, ["snp_quick"]);
+  // It is connected to again while the first call still hangs.
+  const again: string[] = [];
+  far.app.nodes.add({ ...slow, node: { exportDisk: async () => again.push("asked") } as unknown as Node });
+  due.set("nod_slow", [Object.assign(farDisk("snp_slow", "ready"), { owner })]);
+  replicator.wake();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(again, []);
+  const stopping = stop();
+  uploads.resolve();
+  await stopping;
 });

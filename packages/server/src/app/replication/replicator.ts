@@ -7,21 +7,24 @@ import { replicateNodeByPolicy } from "./replication-policy.ts";
 import { uploadSnapshot } from "./snapshot-upload.ts";
 
 const LOOK_INTERVAL_MS = 5_000;
-/** Uploads take their share of disk and network one after the other; each sends several chunks at a time. */
 const BATCH = 16;
 const FIRST_PAUSE_MS = 5_000;
 const LONGEST_PAUSE_MS = 10 * 60_000;
 
-/** Uploads the snapshots of the nodes at hand that are to be replicated, one after the other, in the background. What fails is tried again, after pauses that double and vary. */
+/** Uploads of different nodes at a time: each has some chunks in memory. A node that hangs keeps one of them until its deadlines end that. */
+const UPLOADS_AT_ONCE = 8;
+
+/**
+ * Uploads the snapshots of the nodes at hand that are to be replicated in the background: those of each node one after the other, and none waits for another node's. What fails is tried again, after pauses that
+ * double and vary.
+ */
 export class Replicator {
-  readonly #wakes: Array<() => void> = [];
-  readonly #known = new WeakSet<ConnectedNode>();
-  #isWoken = false;
+  readonly #wakes = new Set<() => void>();
+  readonly #places = new Places(UPLOADS_AT_ONCE);
 
   /** Looks at once for what is to be uploaded. */
   wake(): void {
-    this.#isWoken = true;
-    for (const wake of this.#wakes.splice(0)) wake();
+    for (const wake of this.#wakes) wake();
   }
 
   /** Runs until the returned function is called; it resolves when nothing is under way any more. */
@@ -35,30 +38,55 @@ export class Replicator {
     };
   }
 
+  /** Gives each node that can be reached a loop of its own, which ends with its connection; the next connection's begins when that is over. */
   async #run(app: AppContext, snapshotStore: SnapshotStore, signal: AbortSignal): Promise<void> {
+    const loops = new Map<string, Promise<void>>();
     while (!signal.aborted) {
-      this.#isWoken = false;
-      let isMore = false;
+      using look = this.#nextLook();
       for (const connected of app.nodes.all()) {
-        const due = await this.#listDue(app, connected);
-        for (const snapshot of due) if (!signal.aborted) await this.#upload(app, snapshotStore, snapshot, signal);
-        isMore ||= due.length === BATCH;
+        const { nodeId } = connected.owner;
+        if (loops.has(nodeId)) continue;
+        const loop = this.#serve(app, snapshotStore, connected, signal).finally(() => loops.delete(nodeId));
+        loops.set(nodeId, loop);
       }
-      if (!isMore && !signal.aborted) await this.#pause();
+      await look.due;
+    }
+    await Promise.all(loops.values());
+  }
+
+  /** Never rejects. */
+  async #serve(
+    app: AppContext,
+    snapshotStore: SnapshotStore,
+    connected: ConnectedNode,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { nodeId } = connected.owner;
+    const isOver = () => signal.aborted || app.nodes.get(nodeId) !== connected;
+    let isNew = true;
+    while (!isOver()) {
+      using look = this.#nextLook();
+      const due = await this.#listDue(app, connected, isNew);
+      isNew &&= due === null;
+      for (const snapshot of due ?? []) {
+        using _place = await this.#places.take();
+        if (isOver()) return;
+        await this.#upload(app, snapshotStore, snapshot, signal);
+      }
+      if (due?.length !== BATCH) await look.due;
     }
   }
 
-  /** What is due on a node; when that is new here, everything of it that the policy asks for first. */
-  async #listDue(app: AppContext, connected: ConnectedNode): Promise<readonly Disk[]> {
+  /** What is due on a node; when that is new here, everything of it that the policy asks for first. Null: nobody knows. */
+  async #listDue(app: AppContext, connected: ConnectedNode, isNew: boolean): Promise<readonly Disk[] | null> {
     const { owner, regions } = connected;
     try {
-      if (!this.#known.has(connected)) await replicateNodeByPolicy(app, connected);
-      this.#known.add(connected);
+      if (isNew) await replicateNodeByPolicy(app, connected);
       return await app.store.disks.listDueReplications(owner.nodeId, [...regions.keys()], Date.now(), BATCH);
     } catch (error) {
       app.metrics.countBackgroundError("replication");
       app.logger.error({ err: error }, "cannot look for snapshots to replicate; it is tried again");
-      return [];
+      return null;
     }
   }
 
@@ -83,14 +111,36 @@ export class Replicator {
     }
   }
 
-  async #pause(): Promise<void> {
-    if (this.#isWoken) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, LOOK_INTERVAL_MS);
-      this.#wakes.push(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+  /** Becomes due after the interval, or when somebody wakes this from now on. */
+  #nextLook(): Disposable & { readonly due: Promise<void> } {
+    const { promise: due, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, LOOK_INTERVAL_MS);
+    this.#wakes.add(resolve);
+    const end = () => {
+      clearTimeout(timer);
+      this.#wakes.delete(resolve);
+    };
+    return { due, [Symbol.dispose]: end };
+  }
+}
+
+/** So many hold a place at a time; others wait for theirs in the order in which they came. */
+class Places {
+  #free: number;
+  readonly #waiting: Array<() => void> = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async take(): Promise<Disposable> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const give = () => {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free += 1;
+      else next();
+    };
+    return { [Symbol.dispose]: give };
   }
 }

@@ -15,4 +15,10 @@ export async function sweepStore(app: AppContext, snapshotStore: SnapshotStore, 
       app.logger.error({ err: error, organization: slug }, "cannot sweep the snapshot store; it is tried again");
     }
   }
+  try {
+    const swept = await step("backup-sweep", () => snapshotStore.backups.sweep(Date.now, signal));
+    if (swept.deletedChunks > 0) app.logger.info(swept, "deleted from the snapshot store what no backup has");
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
 }

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
-import { openSqliteStore } from "@caisson/database";
+import { type NodeObstacle, openSqliteStore } from "@caisson/database";
 import { SAMPLE_OWNER, sampleNode } from "@caisson/database/testing";
 import { KeyedLock, PersistentWork } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
@@ -24,6 +24,7 @@ function directoryOf(places: Pick<NodeDescription, "placeCount" | "placeBound">)
       ...places,
       runId: "run_a",
       regions: [{ name: "ord", baseImages: [base] }],
+      labels: {},
       retriedWorkCount: 0,
     }),
   );
@@ -75,12 +76,14 @@ suite("the creation of a sandbox", () => {
 
   test("that finds no place says whether the setting or the host is the limit", async () => {
     const logger = pino({ level: "silent" });
-    const refusal = async (max: number, placeBound: string | null) => {
+    const refusal = async (max: number, placeBound: string | null, obstacles: readonly NodeObstacle[] = []) => {
       const app = {
         config: { regions: ["ord"], sandboxes: { max, keptPlaces: 0, maxPerOrganization: 9 } },
         nodes: directoryOf({ placeCount: 4, placeBound }),
         store: {
-          sandboxes: { reserve: async () => ({ kind: "full", isKept: false, places: Math.min(max, 4), kept: 0 }) },
+          sandboxes: {
+            reserve: async () => ({ kind: "full", isKept: false, places: Math.min(max, 4), kept: 0, obstacles }),
+          },
         },
         locks: new KeyedLock(),
         live: new LiveSandboxes(),
@@ -100,5 +103,17 @@ suite("the creation of a sandbox", () => {
     const host = await refusal(9, "the host has process ids for 4");
     assert.match(host, /All 4 places .* because the host has process ids for 4$/);
     assert.doesNotMatch(host, /sandboxes\.max/);
+    const one = { nodeId: "nod_a", obstacle: "full" } as const;
+    assert.match(await refusal(2, null, [one]), /^All 2 places for sandboxes on this server are taken/);
+    const several = [
+      one,
+      { nodeId: "nod_b", obstacle: "draining" },
+      { nodeId: "nod_c", obstacle: "unavailable" },
+      ...Array.from({ length: 9 }, (_, index) => ({ nodeId: `nod_${index}`, obstacle: "full" as const })),
+    ] as const;
+    assert.match(
+      await refusal(2, null, several),
+      /^All 2 places for sandboxes on the nodes of region "ord" \(full: nod_a, (nod_\d, ){7}2 more; being drained: nod_b; away: nod_c\) are taken \(sandboxes\.max\)/,
+    );
   });
 });

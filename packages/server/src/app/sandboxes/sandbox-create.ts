@@ -4,7 +4,7 @@ import { isRefusal, newId, type StopReason } from "@caisson/model";
 import type { SandboxEnd, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
 import type { Actor, AppContext } from "../context.ts";
-import { nodeChoice } from "../nodes/node-choice.ts";
+import { nodeChoice, nodesWithout } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
@@ -159,14 +159,15 @@ function stopReasonOf({ aborted, reason }: AbortSignal): StopReason {
 async function reserve(
   app: AppContext,
   sandbox: NewSandbox,
-  { holds, rootSnapshotId }: SandboxPlan,
+  { holds, root, rootSnapshotId }: SandboxPlan,
   signal: AbortSignal,
 ): Promise<Owner> {
   const limits = sandboxLimits(app.config.sandboxes);
   const startedMs = performance.now();
   for (;;) {
     signal.throwIfAborted();
-    const placing = { rootSnapshotId, ...nodeChoice(app) };
+    const withoutRoot = root.kind === "base" ? nodesWithout(app, sandbox.region, root.name) : [];
+    const placing = { rootSnapshotId, withoutRoot, ...nodeChoice(app) };
     const outcome = await app.store.sandboxes.reserve(sandbox, holds, limits, placing);
     if (outcome.kind === "reserved") return outcome.owner;
     if (outcome.kind !== "held") throw reservationRefused(app, sandbox, outcome);

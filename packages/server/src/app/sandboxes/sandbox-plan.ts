@@ -7,6 +7,7 @@ import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
+import { rebuildIfRestored } from "../restored/volume-rebuild.ts";
 import { requireBaseImage } from "../volumes/base-image.ts";
 
 /** A sandbox that can be created: every name resolved, every rule between them checked. */
@@ -58,7 +59,8 @@ export async function planSandbox(
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);
   const region = chooseRegion(app, used, hostRegion ?? config.region);
-  const at = await chooseNode(app, used, region);
+  const at = await chooseNode(app, used, region, root === null ? rootName : null);
+  for (const disk of used) if (disk.kind === "volume") await rebuildIfRestored(app, disk, signal);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
   const mounts = volumes.map(({ record, path, isReadOnly }) => ({ volumeId: record.id, path, isReadOnly }));
   const { hostname } = config;
@@ -122,7 +124,7 @@ function requireDistinct(disks: readonly Disk[]): void {
 
 function chooseRegion(app: AppContext, used: readonly Disk[], requested: string | null): string {
   const [first] = used;
-  if (first === undefined) return requested ?? app.config.regions[0] ?? "";
+  if (first === undefined) return requested ?? app.nodes.defaultRegion(app.config.regions[0]);
   const other = used.find((disk) => disk.region !== first.region);
   if (other !== undefined) {
     throw new CaissonError(
@@ -135,9 +137,14 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
 }
 
 /** The node that has all of them; with none, one of the region, which need not be the one that the store chooses. */
-async function chooseNode(app: AppContext, used: readonly Disk[], region: string): Promise<ConnectedNode> {
+async function chooseNode(
+  app: AppContext,
+  used: readonly Disk[],
+  region: string,
+  baseImage: string | null,
+): Promise<ConnectedNode> {
   const [first, ...others] = used;
-  if (first === undefined) return pickNode(app, region);
+  if (first === undefined) return pickNode(app, region, baseImage);
   const at = app.nodes.of(first);
   for (const other of others) {
     if (app.nodes.of(other) !== at) throw apart(first, other);

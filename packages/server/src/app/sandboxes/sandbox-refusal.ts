@@ -1,5 +1,6 @@
 import {
   type NewSandbox,
+  type NodeObstacle,
   type NodeRecord,
   type ReserveOutcome,
   regionUnavailable,
@@ -8,6 +9,9 @@ import {
 import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../context.ts";
 import { sandboxLimits } from "./sandbox-places.ts";
+
+/** A message names no more nodes of one state than these. */
+const MAX_NODES_NAMED = 8;
 
 type Refusal = Exclude<ReserveOutcome, { kind: "reserved" } | { kind: "held" }>;
 
@@ -30,9 +34,9 @@ export function reservationRefused(app: AppContext, sandbox: NewSandbox, outcome
     case "draining":
       return nodesDraining(outcome.nodes);
     case "full":
-      return serverFull(app, outcome);
+      return serverFull(app, sandbox, outcome);
     case "memory":
-      return memoryFull(app, sandbox.memoryMib, outcome.freeMib);
+      return memoryFull(sandbox, outcome);
   }
 }
 
@@ -58,27 +62,52 @@ function nodesDraining(nodes: readonly NodeRecord[]): CaissonError {
   );
 }
 
-function memoryFull({ nodes }: AppContext, wantedMib: number, freeMib: number): CaissonError {
+const OBSTACLES = {
+  full: "full",
+  kept: "full but for the places that are kept",
+  memory: "short of memory",
+  draining: "being drained",
+  unavailable: "away",
+} as const satisfies Record<NodeObstacle["obstacle"], string>;
+
+/** How each of several nodes stands in the way, in brackets; nothing for one alone. */
+function whichNodes(obstacles: readonly NodeObstacle[]): string {
+  if (obstacles.length < 2) return "";
+  const groups = Map.groupBy(obstacles, ({ obstacle }) => OBSTACLES[obstacle]);
+  const words = [...groups].map(([state, found]) => {
+    const ids = found.slice(0, MAX_NODES_NAMED).map(({ nodeId }) => nodeId);
+    const more = found.length > ids.length ? [`${found.length - ids.length} more`] : [];
+    return `${state}: ${[...ids, ...more].join(", ")}`;
+  });
+  return ` (${words.join("; ")})`;
+}
+
+function memoryFull(
+  { memoryMib, region }: NewSandbox,
+  { freeMib, obstacles }: Extract<Refusal, { kind: "memory" }>,
+): CaissonError {
   const left =
-    nodes.all().length > 1
-      ? `no node that has a place for it has more than ${freeMib} MiB left of what its sandboxes may have together`
+    obstacles.length > 1
+      ? `no node of region "${region}" that has a place for it has more than ${freeMib} MiB left of what its sandboxes may have together${whichNodes(obstacles)}`
       : `of what the sandboxes of this server may have together, ${freeMib} MiB are left`;
   return new CaissonError(
     "SERVER_FULL",
-    `Cannot create a sandbox with ${wantedMib} MiB of memory: ${left}. End a sandbox, or create one with less memory`,
+    `Cannot create a sandbox with ${memoryMib} MiB of memory: ${left}. End a sandbox, or create one with less memory`,
   );
 }
 
 function serverFull(
   { config, nodes }: AppContext,
-  { isKept, places, kept }: Extract<Refusal, { kind: "full" }>,
+  { region }: NewSandbox,
+  { isKept, places, kept, obstacles }: Extract<Refusal, { kind: "full" }>,
 ): CaissonError {
+  const where = obstacles.length > 1 ? `the nodes of region "${region}"${whichNodes(obstacles)}` : "this server";
   if (isKept)
     return new CaissonError(
       "SERVER_FULL",
-      `All but the last ${kept} of the ${places} places for sandboxes on this server are taken, and those are kept for organizations that run fewer than ${sandboxLimits(config.sandboxes).keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
+      `All but the last ${kept} of the ${places} places for sandboxes on ${where} are taken, and those are kept for organizations that run fewer than ${sandboxLimits(config.sandboxes).keptEach} (sandboxes.kept_places): end a sandbox, or try again later`,
     );
-  const all = `All ${places} places for sandboxes on this server are taken`;
+  const all = `All ${places} places for sandboxes on ${where} are taken`;
   const bounds = nodes.all().map((node) => node.places);
   // The settings of the nodes may ask for less than their hosts have room for.
   const bound = bounds.find(({ placeCount, placeBound }) => placeBound !== null && placeCount <= config.sandboxes.max);

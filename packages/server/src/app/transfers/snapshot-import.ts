@@ -38,7 +38,7 @@ export async function importSnapshot(
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const given = input.labels === null ? null : requireLabels(input.labels);
-  const region = input.region ?? app.config.regions[0] ?? "";
+  const region = input.region ?? app.nodes.defaultRegion(app.config.regions[0]);
   const at = await pickNode(app, region);
   using _place = app.transfers.take(actor.organization.id);
   await using source = await openImportSource(body, input.format, app.config.volumes.maxCapacityBytes);

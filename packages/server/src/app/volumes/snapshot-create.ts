@@ -8,6 +8,7 @@ import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { replicateByPolicy } from "../replication/replication-policy.ts";
+import { rebuildIfRestored } from "../restored/volume-rebuild.ts";
 import { findEarlier, hashRequest } from "./volume-create.ts";
 
 export interface CreateSnapshotInput {
@@ -33,7 +34,9 @@ export async function createSnapshot(
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const labels = requireLabels(input.labels ?? {});
-  const { id: volumeId } = await requireDisk(app, actor, "volume", volumeIdOrSlug);
+  const source = await requireDisk(app, actor, "volume", volumeIdOrSlug);
+  await rebuildIfRestored(app, source);
+  const { id: volumeId } = source;
   const key =
     idempotencyKey === undefined
       ? undefined

@@ -200,7 +200,7 @@ async function findSource(
   { region, from, signal }: { readonly region: string; readonly from: string; readonly signal: AbortSignal },
 ): Promise<Source> {
   if (from.startsWith("builtin:")) {
-    const chosen = await pickNode(app, region);
+    const chosen = await pickNode(app, region, from);
     const base = requireBaseImage(chosen, region, from);
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
     return {

@@ -4,6 +4,7 @@ import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { rebuildIfRestored } from "../restored/volume-rebuild.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
 
@@ -25,6 +26,7 @@ export async function growVolume(
   const { id, region } = volume;
   const { owner, node } = app.nodes.of(volume);
   const capacityBytes = requireCapacity(app, capacity);
+  await rebuildIfRestored(app, volume);
   await waitForHolders(app, id);
   const event = auditEvent(actor, "volume-grow", volume, { fromBytes: volume.capacityBytes, capacityBytes });
   return runOperation(app, {
