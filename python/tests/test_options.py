@@ -80,6 +80,8 @@ def test_records_are_dictionaries_with_attributes() -> None:
         "last_error": None,
         "inodes": None,
         "used_inodes": None,
+        "exclusive": None,
+        "usage_measured_at": None,
         "unavailable": None,
         "node": None,
     }

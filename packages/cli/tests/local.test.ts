@@ -8,11 +8,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { normalize } from "./support/normalize.ts";
 import { CAISSON, finish, runCaisson, startCaisson } from "./support/run-caisson.ts";
 import { TestServer } from "./support/test-server.ts";
 
+const SERVER = fileURLToPath(import.meta.resolve("../../server/src/main.ts"));
 const DEADLINE_MS = 30_000;
 const run = promisify(execFile);
 
@@ -279,6 +281,23 @@ test("an empty place is refused, and does not mean the current directory", async
   for (const [name, ...words] of cases) {
     const parsed = buildProgram().parseAsync(words, { from: "user" });
     await assert.rejects(parsed, { code: "USAGE", message: `${name} is empty` }, words.join(" "));
+  }
+});
+
+test("settings that the server cannot use are a usage error", async () => {
+  const serve = (...words: string[]) =>
+    run(process.execPath, [SERVER, "serve", "--data", join(directory, "unused"), ...words]).then(
+      () => null,
+      ({ code, stderr }: { readonly code: number; readonly stderr: string }) => ({ code, stderr }),
+    );
+  for (const [pattern, ...words] of [
+    [/^caisson: .*nope/, "--listen", "nope"],
+    [/^caisson: .*99999/, "--listen", "127.0.0.1:99999"],
+    [/^caisson: Cannot read .*\/nonexistent/, "--config", "/nonexistent"],
+  ] as const) {
+    const refused = await serve(...words);
+    assert.equal(refused?.code, 2, JSON.stringify(refused));
+    assert.match(refused.stderr, pattern);
   }
 });
 

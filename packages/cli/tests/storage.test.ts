@@ -60,7 +60,7 @@ test("a volume lives: created, listed, shown, grown, deleted, listed as deleted,
     "team=blue",
   );
   assert.match(id, /^vol_ord_[0-9a-hjkmnp-z]{20}$/);
-  const { used, allocated } = JSON.parse(await server.succeed("volumes", "get", "dataset", "--json"));
+  const { used, allocated, exclusive } = JSON.parse(await server.succeed("volumes", "get", "dataset", "--json"));
   const size = formatSize(used);
   assert.deepEqual(await output("volumes", "list"), {
     stdout:
@@ -69,12 +69,18 @@ test("a volume lives: created, listed, shown, grown, deleted, listed as deleted,
     stderr: "",
     code: 0,
   });
-  assert.deepEqual(await output("volumes", "get", id), {
+  assert.ok(exclusive > 0 && exclusive <= used, `${exclusive} of ${used}`);
+  const shown = await output("volumes", "get", id);
+  const measured = /^MEASURED {5}(not yet|2000-01-01 00:00:00\.00, \S+( \S+)? ago)$/m.exec(shown.stdout)?.[1];
+  assert.ok(measured !== undefined, shown.stdout);
+  assert.deepEqual(shown, {
     stdout: `ID           vol_ord_xxxxxxxxxxxxxxxxxxxx
 SLUG         dataset
 REGION       ord
 USED         ${size}
 ALLOCATED    ${formatSize(allocated)}
+EXCLUSIVE    ${formatSize(exclusive)}
+MEASURED     ${measured}
 TOTAL        953.67 MiB
 INODES       11 of 97664 in use
 BOOTABLE     FALSE

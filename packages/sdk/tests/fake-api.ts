@@ -88,6 +88,8 @@ export const EXTENDED_VOLUME = {
   used: 8192,
   inodes: 1024,
   used_inodes: 11,
+  exclusive: 4096,
+  usage_measured_at: "2026-01-30T18:34:00.000Z",
   labels: { team: "a" },
   created_at: "2026-01-30T18:33:40.790Z",
   deleted_at: null,
@@ -103,6 +105,8 @@ export const EXTENDED_VOLUME = {
 export const EXTENDED_SNAPSHOT = {
   inodes: 1024,
   used_inodes: 12,
+  exclusive: 3,
+  usage_measured_at: null,
   id: "snp_ord_0123456789abcdefghjk",
   slug: "cache-1",
   region: "ord",

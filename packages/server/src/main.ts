@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { CaissonError } from "@caisson/model";
 import pino, { type Logger } from "pino";
-import { type Config, loadConfig } from "./config.ts";
+import { type Config, type ConfigOverrides, loadConfig } from "./config.ts";
 import { runDatabaseCommand } from "./database/database-commands.ts";
 import { runDoctor } from "./doctor/index.ts";
 import { startNode } from "./node-process/start-node.ts";
@@ -14,6 +14,8 @@ const USAGE = `usage: main.ts serve [--role all|control] [--data DIR] [--listen 
        main.ts database migrate|copy [--data DIR] [--config FILE]
        main.ts restore --from URL --key FILE --data DIR [--backup ID] [--nodes-lost] [--fetch] [--endpoint URL] [--s3-region NAME] [--path-style] [--ca FILE]
        main.ts drill --from URL --key FILE [--backup ID] [--nodes-lost] [--sample N|all] [--endpoint URL] [--s3-region NAME] [--path-style] [--ca FILE]`;
+
+const USAGE_EXIT_CODE = 2;
 
 /** Entry of the server process. People use the \`caisson\` command, which starts this in namespaces of its own (scripts/isolate.sh). */
 async function main(): Promise<void> {
@@ -30,10 +32,7 @@ async function main(): Promise<void> {
       address: { type: "string" },
     },
   });
-  const config = loadConfig(
-    { dataDirectory: values.data, listen: values.listen, configPath: values.config },
-    process.env,
-  );
+  const config = loadSettings({ dataDirectory: values.data, listen: values.listen, configPath: values.config });
   switch (positionals[0]) {
     case "serve": {
       if (values.role === "node") {
@@ -61,6 +60,15 @@ async function main(): Promise<void> {
     }
     default:
       failUsage();
+  }
+}
+
+/** What is wrong with the settings is a mistake in the use, as a wrong option is. */
+function loadSettings(overrides: ConfigOverrides): Config {
+  try {
+    return loadConfig(overrides, process.env);
+  } catch (error) {
+    return fail(error, USAGE_EXIT_CODE);
   }
 }
 
@@ -115,7 +123,7 @@ function closeAtSignal(running: { close(): Promise<void> }): void {
 
 function failUsage(): void {
   console.error(USAGE);
-  process.exitCode = 2;
+  process.exitCode = USAGE_EXIT_CODE;
 }
 
 /** Logs go to standard error: as text on a terminal, else one JSON object a line. */
@@ -131,9 +139,9 @@ function createLogger(level: string): Logger {
   });
 }
 
-function fail(error: unknown): void {
+function fail(error: unknown, exitCode = 1): never {
   console.error(error instanceof CaissonError ? `caisson: ${error.message}` : error);
-  process.exit(1);
+  process.exit(exitCode);
 }
 
 await main().catch(fail);

@@ -63,6 +63,10 @@ class Volume(Record):
     """Files, directories and links that it can hold; None: the server does not know yet."""
     used_inodes: int | None
     """How many of the inodes are in use; about eleven are the file system's own."""
+    exclusive: int | None
+    """Bytes that nothing else shares, which deleting it would free; None: the server does not say."""
+    usage_measured_at: str | None
+    """When the sizes were measured; None: not yet, or the server does not say."""
     is_bootable: bool
     base_snapshot: Reference | None
     parent: Parent | None
@@ -87,6 +91,8 @@ class Volume(Record):
         volume.setdefault("used", wire.get("estimated_flattened_size"))
         volume.setdefault("inodes", None)
         volume.setdefault("used_inodes", None)
+        volume.setdefault("exclusive", None)
+        volume.setdefault("usage_measured_at", None)
         _wrap(volume, "base_snapshot", Reference)
         _wrap(volume, "parent", Parent)
         volume.setdefault("last_error", None)
@@ -162,6 +168,10 @@ class Snapshot(Record):
     """Files, directories and links that it can hold; None: the server does not know yet."""
     used_inodes: int | None
     """How many of the inodes are in use; about eleven are the file system's own."""
+    exclusive: int | None
+    """Bytes that nothing else shares, which deleting it would free; None: the server does not say."""
+    usage_measured_at: str | None
+    """When the sizes were measured; None: not yet, or the server does not say."""
     is_bootable: bool
     bootable: bool
     """The same as `is_bootable`."""
@@ -191,6 +201,8 @@ class Snapshot(Record):
         snapshot.setdefault("bootable", wire.get("is_bootable"))
         snapshot.setdefault("inodes", None)
         snapshot.setdefault("used_inodes", None)
+        snapshot.setdefault("exclusive", None)
+        snapshot.setdefault("usage_measured_at", None)
         _wrap(snapshot, "volume", Reference)
         _wrap(snapshot, "base_snapshot", Reference)
         return snapshot

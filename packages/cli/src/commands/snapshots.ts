@@ -2,7 +2,7 @@ import { formatSize } from "@caisson/model";
 import type { Snapshot } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
-import { formatBoolean, formatInodes, formatTime } from "../output/format.ts";
+import { formatBoolean, formatExclusive, formatInodes, formatMeasured, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { requireFound } from "../with-suggestion.ts";
 import { addSnapshotAction } from "./snapshot-create.ts";
@@ -172,6 +172,8 @@ function snapshotFields(snapshot: Snapshot): (readonly [string, string])[] {
     ["REGION", snapshot.region],
     ["ALLOCATED", formatSize(snapshot.allocated)],
     ["FLATTENED", formatSize(snapshot.used)],
+    ["EXCLUSIVE", formatExclusive(snapshot)],
+    ["MEASURED", formatMeasured(snapshot)],
     ["INODES", formatInodes(snapshot)],
     ["BOOTABLE", formatBoolean(snapshot.bootable)],
     ["VOLUME", snapshot.volume.id === "" ? "-" : `${snapshot.volume.slug} (${snapshot.volume.id})`],

@@ -3,7 +3,7 @@ import type { SizeText, Volume, VolumeError } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
-import { formatBoolean, formatInodes, formatTime } from "../output/format.ts";
+import { formatBoolean, formatExclusive, formatInodes, formatMeasured, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { parsePairs } from "../parse-pairs.ts";
 import { requireFound, withSuggestion } from "../with-suggestion.ts";
@@ -279,6 +279,8 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["REGION", volume.region],
     ["USED", formatSize(volume.used)],
     ["ALLOCATED", formatSize(volume.allocated)],
+    ["EXCLUSIVE", formatExclusive(volume)],
+    ["MEASURED", formatMeasured(volume)],
     ["TOTAL", formatSize(volume.capacity)],
     ["INODES", formatInodes(volume)],
     ["BOOTABLE", formatBoolean(volume.bootable)],

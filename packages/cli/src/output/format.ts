@@ -1,3 +1,5 @@
+import { formatSize } from "@caisson/model";
+
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -27,6 +29,17 @@ export function formatDuration(durationMs: number): string {
 
 export function formatBoolean(value: boolean): string {
   return value ? "TRUE" : "FALSE";
+}
+
+/** What deleting a volume or snapshot would free. */
+export function formatExclusive({ exclusive }: { readonly exclusive: number | null }): string {
+  return exclusive === null ? "-" : formatSize(exclusive);
+}
+
+/** When the sizes were measured, in UTC, and how long ago that was. */
+export function formatMeasured({ usageMeasuredAt }: { readonly usageMeasuredAt: Date | null }): string {
+  if (usageMeasuredAt === null) return "not yet";
+  return `${formatTime(usageMeasuredAt)}, ${formatSpan(Date.now() - usageMeasuredAt.getTime())} ago`;
 }
 
 /** `11 of 97664 in use`. */

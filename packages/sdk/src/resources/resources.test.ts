@@ -19,7 +19,7 @@ test("a volume has the short and the official names, and prints readably", async
   assert.equal(
     inspect(volume, { compact: 3, breakLength: 600 }),
     "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
-      "allocated: 4096, inodes: 1024, usedInodes: 11, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
+      "allocated: 4096, inodes: 1024, usedInodes: 11, exclusive: 4096, usageMeasuredAt: 2026-01-30T18:34:00.000Z, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
       "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z }, " +
       "unavailable: 'Mount the disk', node: 'nod_0123456789abcdefghjk' }",
@@ -33,6 +33,7 @@ test("a server that knows only the common form is understood too", async () => {
   assert.equal(volume?.used, 8192);
   assert.deepEqual(volume?.parent, { kind: "snapshot", ...base_snapshot });
   assert.deepEqual([volume?.inodes, volume?.usedInodes], [null, null]);
+  assert.deepEqual([volume?.exclusive, volume?.usageMeasuredAt], [null, null]);
   assert.deepEqual(volume?.labels, {});
   assert.equal(volume?.createdAt, null);
   assert.equal(volume?.lastError, null);
@@ -47,6 +48,7 @@ test("a snapshot has the short and the official names and says how consistent it
   assert.equal(snapshot?.flattenedSize, 2);
   assert.equal(snapshot?.allocatedSize, 1);
   assert.deepEqual([snapshot?.inodes, snapshot?.usedInodes], [1024, 12]);
+  assert.deepEqual([snapshot?.exclusive, snapshot?.usageMeasuredAt], [3, null]);
   assert.equal(snapshot?.consistency, "frozen");
   assert.equal(snapshot?.purgeAt?.toISOString(), "2026-02-01T00:00:00.000Z");
 });

@@ -47,6 +47,10 @@ export class Snapshot {
   readonly inodes: number | null;
   /** How many of the {@linkcode inodes} are in use; about eleven are the file system's own. */
   readonly usedInodes: number | null;
+  /** Bytes that nothing else shares: what deleting it would free; `null` when the server does not say. */
+  readonly exclusive: number | null;
+  /** When the sizes were measured; `null`: not yet, or the server does not say. */
+  readonly usageMeasuredAt: Date | null;
   /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
   readonly bootable: boolean;
   /** The volume that it is a snapshot of, also after that was deleted. */
@@ -82,6 +86,8 @@ export class Snapshot {
     this.used = data.flattened_size;
     this.inodes = data.inodes ?? null;
     this.usedInodes = data.used_inodes ?? null;
+    this.exclusive = data.exclusive ?? null;
+    this.usageMeasuredAt = toDate(data.usage_measured_at);
     this.bootable = data.bootable ?? data.is_bootable;
     this.volume = data.volume;
     this.baseSnapshot = data.base_snapshot ?? null;

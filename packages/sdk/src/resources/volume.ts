@@ -52,6 +52,10 @@ export class Volume {
   readonly inodes: number | null;
   /** How many of the {@linkcode inodes} are in use; about eleven are the file system's own. */
   readonly usedInodes: number | null;
+  /** Bytes that nothing else shares: what deleting it would free; `null` when the server does not say. */
+  readonly exclusive: number | null;
+  /** When the sizes were measured; `null`: not yet, or the server does not say. */
+  readonly usageMeasuredAt: Date | null;
   /** Whether a sandbox can boot from it. The same as {@linkcode isBootable}. */
   readonly bootable: boolean;
   /** What it was made from; `null` for a blank volume. */
@@ -84,6 +88,8 @@ export class Volume {
     this.allocated = data.estimated_allocated_size;
     this.inodes = data.inodes ?? null;
     this.usedInodes = data.used_inodes ?? null;
+    this.exclusive = data.exclusive ?? null;
+    this.usageMeasuredAt = toDate(data.usage_measured_at);
     this.bootable = data.is_bootable;
     this.#baseSnapshot = data.base_snapshot ?? null;
     this.parent = data.parent ?? (this.#baseSnapshot && { kind: "snapshot", ...this.#baseSnapshot });
