@@ -66,7 +66,7 @@ test("output that cannot be written is an error", async () => {
   });
   const [code] = await once(child, "close");
   assert.equal(code, 1);
-  assert.match(stderr, /^error: Cannot write to standard output: ENOSPC/);
+  assert.match(stderr, /^error: Cannot write the output: the disk is full/);
 });
 
 test("a reader that waits for ever is left by a signal", async () => {
