@@ -85,6 +85,7 @@ export {
   type ForgetNodeOptions,
   type JoinToken,
   type JoinTokenInit,
+  type LostVolumeName,
   type Node,
   type NodeLoss,
   Nodes,

@@ -46,13 +46,21 @@ export interface NodeLoss {
   /** Its volumes, also deleted ones that could be restored. */
   volumes: number;
   /** The first hundred of them, the oldest first. */
-  volumeNames: { organization: string; slug: string }[];
+  volumeNames: LostVolumeName[];
   /** Snapshots without a whole copy in the snapshot store. */
   snapshots: number;
   /** Snapshots with one: they stay usable. */
   replicatedSnapshots: number;
   /** Sandboxes that have not ended. */
   sandboxes: number;
+}
+
+/** A volume of {@linkcode NodeLoss}. */
+export interface LostVolumeName {
+  /** The slug of the organization that it belongs to. */
+  organization: string;
+  /** Its own slug. */
+  slug: string;
 }
 
 /** How {@linkcode Nodes.forget} forgets. */

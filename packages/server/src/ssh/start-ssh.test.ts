@@ -20,7 +20,9 @@ test("a port that was chosen because the default one was taken is kept, also whe
   /** The port that clients are told, of a server that has ended since. */
   const portOf = async (listenPort: number): Promise<number> => {
     const ssh = new SshAccesses(1);
-    const app = { config: { ...config, ssh: { ...settings, listenPort } }, ssh, logger: pino({ level: "silent" }) };
+    const store = { leadership: null };
+    const logger = pino({ level: "silent" });
+    const app = { config: { ...config, ssh: { ...settings, listenPort } }, store, ssh, logger };
     await using _started = await startSsh(app as unknown as AppContext);
     return ssh.requireEndpoint().port;
   };
