@@ -95,6 +95,8 @@ suite("two servers of one installation", { timeout: 900_000 }, () => {
 
     await one.start();
     assert.equal((await clientOf(one, token).rest<{ slug: string }>("GET", "/api/v2/volumes/kept")).slug, "kept");
+    assert.equal(await one.stop(), 0, "one that stands by ends at a signal");
+    await one.start();
   });
 
   test("it takes the place of one that is frozen, which then ends and has changed nothing", async () => {

@@ -175,6 +175,8 @@ export function lossConformance(name: string, open: () => Promise<StoreHarness>)
       const copy = await make("copy", { kind: "snapshot" });
       await giveUp();
       await lose();
+      const renewed = await store.disks.renewReplication(far, 1500, sampleEvent(far, "renew"));
+      assert.equal(renewed, false, "nothing is left to upload it from");
       const other = await store.nodes.begin(sampleNode({ id: "nod_other" }), LEASE_MS);
       const second = await harness.openSecond();
       const [one, two] = await Promise.all([

@@ -25,7 +25,8 @@ export class GenerationGate {
   admit(headers: IncomingHttpHeaders): boolean {
     const run = headers[RUN_HEADER];
     const generation = Number(headers[GENERATION_HEADER]);
-    const term = Number(headers[TERM_HEADER]);
+    // A server from before servers stood by does not say it.
+    const term = Number(headers[TERM_HEADER] ?? 0);
     if (run !== this.runId)
       throw new CaissonError(
         "NODE_UNAVAILABLE",
@@ -34,7 +35,7 @@ export class GenerationGate {
     if (!Number.isSafeInteger(generation) || generation < 1)
       throw new CaissonError("NODE_UNAVAILABLE", "The call does not say of which generation of the node it is");
     if (!Number.isSafeInteger(term) || term < 0)
-      throw new CaissonError("NODE_UNAVAILABLE", "The call does not say in which term its server leads");
+      throw new CaissonError("NODE_UNAVAILABLE", "The call does not say rightly in which term its server leads");
     if (term < this.#latestTerm)
       throw new CaissonError(
         "NODE_UNAVAILABLE",

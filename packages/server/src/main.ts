@@ -16,6 +16,7 @@ const USAGE = `usage: main.ts serve [--role all|control] [--data DIR] [--listen 
        main.ts drill --from URL --key FILE [--backup ID] [--nodes-lost] [--sample N|all] [--endpoint URL] [--s3-region NAME] [--path-style] [--ca FILE]`;
 
 const USAGE_EXIT_CODE = 2;
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Entry of the server process. People use the \`caisson\` command, which starts this in namespaces of its own (scripts/isolate.sh). */
 async function main(): Promise<void> {
@@ -74,6 +75,7 @@ function loadSettings(overrides: ConfigOverrides): Config {
 
 async function runServer(config: Config, role: ServerRole): Promise<void> {
   const logger = createLogger(config.logLevel);
+  const stopWaiting = role === "control" ? exitAtSignal() : () => {};
   const server = await startServer(config, role, logger, {
     onDisplaced(error) {
       logger.fatal({ err: error }, "the server ends, because another one has taken its place");
@@ -86,6 +88,7 @@ async function runServer(config: Config, role: ServerRole): Promise<void> {
     },
   });
   closeAtSignal(server);
+  stopWaiting();
   const { endpoint } = server.credentials;
   const place = role === "all" ? `region ${config.regions.join(", ")}` : "without a node of its own";
   console.log(`Caisson is ready at ${endpoint} (${place}; data in ${config.dataDirectory})`);
@@ -118,7 +121,16 @@ function closeAtSignal(running: { close(): Promise<void> }): void {
     isStopping = true;
     void running.close().then(() => process.exit(0), fail);
   };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+  for (const signal of STOP_SIGNALS) process.on(signal, stop);
+}
+
+/** For a server that stands by, however long, and has nothing to release: the first process of a container ignores what it does not handle. Returns what ends it. */
+function exitAtSignal(): () => void {
+  const stop = (): never => process.exit(0);
+  for (const signal of STOP_SIGNALS) process.on(signal, stop);
+  return () => {
+    for (const signal of STOP_SIGNALS) process.off(signal, stop);
+  };
 }
 
 function failUsage(): void {

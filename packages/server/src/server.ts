@@ -81,14 +81,19 @@ export async function startServer(
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
   undo.use(await lockDataDirectory(directory));
   await requireRestored(directory);
-  const tls = config.tls === null ? null : await readTls(config.tls);
+  const firstTls = config.tls === null ? null : await readTls(config.tls);
   const warning = clearTextWarning(config);
   if (warning !== null) logger.warn(warning);
   await requireFreeAddress(config.listenHost, config.listenPort);
   const standby = role === "control" ? undo.use(new Standby(config, logger, onStandby)) : null;
+  // What it lacks shows now, and not when it has to take over.
+  if (standby !== null && typeof config.expose.tls === "object") await readTls(config.expose.tls, "expose");
   const { databaseUrl } = config;
   const store = await openStore({ dataDirectory: directory, databaseUrl }, { onDisplaced, standBy: standby });
   undo.defer(() => store.close());
+  standby?.hold();
+  // It may have been renewed while this server stood by.
+  const tls = config.tls === null ? null : await readTls(config.tls).catch(() => firstTls);
 
   const metrics = undo.use(new Metrics());
   const live = new LiveSandboxes();
@@ -128,7 +133,7 @@ export async function startServer(
   if (own !== null) undo.defer(await takeUpOwnNode(app, own));
   await expireRows(app).catch((error: unknown) => logger.error({ err: error }, "cannot forget old rows yet"));
   await forgetLostNodes(app).catch((error: unknown) =>
-    logger.error({ err: error }, "cannot forget a node that is lost yet; it is tried again"),
+    logger.error({ err: error }, "cannot see which nodes are lost yet; it is tried again"),
   );
   undo.defer(startRowJobs(app));
   const credentials = () => app.authority.controlCredentials();
@@ -148,8 +153,9 @@ export async function startServer(
     upgraded.close();
     await closing;
   });
-  standby?.release();
+  standby?.release("previews");
   const previews = undo.use(await startPreviews(app));
+  standby?.release("ssh");
   const ssh = undo.use(await startSsh(app));
   // Before the listener closes, which waits for every client to be gone.
   undo.defer(() => endAllSandboxes(app));
@@ -158,6 +164,7 @@ export async function startServer(
     void handleUpgrade(app, request, socket, head);
   });
   const { listenHost: host, listenPort: port } = config;
+  standby?.release("api");
   await explainListening(host, port, () => http.listen({ host, port }));
   const bound = http.server.address() as AddressInfo;
   if (standby !== null) {

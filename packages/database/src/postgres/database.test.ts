@@ -339,6 +339,57 @@ suite("a PostgreSQL database", () => {
     await store.close();
   });
 
+  test("a server that is migrating, or is just taking over, is not taken for the one before, which is silent", async () => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    const shared = { ...INSTALLATION, isShared: true };
+    await (await openPostgresStore(url, shared, unexpected)).close();
+    await server.query("UPDATE installation SET lease_until_ms = 1", new URL(url).pathname.slice(1));
+    const takes = await Ownership.take(options);
+    const isLooking = Promise.withResolvers<void>();
+    const standBy = { onLeader: async () => isLooking.resolve(), onProblem: assert.fail };
+    const second = openPostgresStore(url, shared, { ...unexpected, standBy });
+    await isLooking.promise;
+    // Longer than the one that leads may be silent.
+    await takes.client.query("SELECT pg_sleep(7)");
+    await delay(1_000);
+    const generation = await takes.claim(shared);
+    await takes[Symbol.asyncDispose]();
+    const store = await second;
+    assert.equal(store.leadership?.term, generation + 1);
+    await store.close();
+  });
+
+  test("a shared server does not take the place of one that has a node of its own, but elsewhere", async () => {
+    const url = await server.createDatabase();
+    const here = { ...INSTALLATION, isShared: true };
+    const elsewhere = { ...here, dataDirectory: "/other" };
+    await (await openPostgresStore(url, INSTALLATION, unexpected)).close();
+    await assert.rejects(openPostgresStore(url, elsewhere, unexpected), {
+      code: "INVALID_CONFIG",
+      message: /data in \/data\) used the database last, and has a node of its own.*--role control/,
+    });
+    await (await openPostgresStore(url, here, unexpected)).close();
+    await (await openPostgresStore(url, elsewhere, unexpected)).close();
+  });
+
+  test("a server that was replaced is told when it renews its lease, and when it has its connection again", async () => {
+    const url = await server.createDatabase();
+    const name = new URL(url).pathname.slice(1);
+    for (const isCut of [false, true]) {
+      await using ownership = await Ownership.take(parseConnectionUrl(url));
+      const told = Promise.withResolvers<Error>();
+      const generation = await ownership.claim(INSTALLATION, told.resolve);
+      await server.query(`UPDATE installation SET generation = ${generation + 1}`, name);
+      if (isCut)
+        await server.query(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+          name,
+        );
+      assert.match((await told.promise).message, /Another server has taken the database/);
+    }
+  });
+
   test("a server that lost the database to another can write nothing more, and is told", async () => {
     const url = await server.createDatabase();
     const options = parseConnectionUrl(url);

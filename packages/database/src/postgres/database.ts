@@ -3,7 +3,7 @@ import { CaissonError, UnknownOutcomeError } from "@caisson/model";
 import pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
-import { adviceOn, ConnectionLost, classify, explain, isRolledBack } from "./failures.ts";
+import { adviceOn, ConnectionLost, classify, explain, isRolledBack, takenByAnother } from "./failures.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
 import { type Session, setUpSession } from "./session.ts";
 
@@ -189,10 +189,7 @@ export class Database {
     const row = Array.isArray(results) ? (results.at(-1) as pg.QueryResult<Row>).rows[0] : undefined;
     if (Number(row?.generation) === this.generation) return String(row?.transaction_id);
     await send(client, "ROLLBACK");
-    const error = new CaissonError(
-      "DATABASE_UNAVAILABLE",
-      `Another server has taken the database ${this.#description}: this one may not change it any more. Stop one of the two`,
-    );
+    const error = takenByAnother(this.#description);
     this.#options.onDisplaced(error);
     throw error;
   }

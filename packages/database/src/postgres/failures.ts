@@ -40,6 +40,11 @@ export function isRolledBack(error: unknown): boolean {
   return ROLLED_BACK.test(sqlState(error));
 }
 
+/** It waited too long for a lock, or for its own end. */
+export function isTooSlow(error: unknown): boolean {
+  return TOO_SLOW.test(sqlState(error));
+}
+
 /** True when the error is a broken rule of that name. */
 export function isViolation(error: unknown, constraint: string): boolean {
   return error instanceof pg.DatabaseError && error.code?.startsWith("23") === true && error.constraint === constraint;
@@ -58,13 +63,21 @@ export function explain(error: unknown, description: string): unknown {
       "Cannot record the change: the disk that holds the database is full. Free space on it",
       { cause: error },
     );
-  if (TOO_SLOW.test(state) || isRolledBack(error))
+  if (isTooSlow(error) || isRolledBack(error))
     return new CaissonError(
       "DATABASE_UNAVAILABLE",
       "The database is too busy: the change waited too long for others, and was not made. Try again",
       { cause: error },
     );
   return error;
+}
+
+/** For ever: what this server was is another one now. */
+export function takenByAnother(description: string): CaissonError {
+  return new CaissonError(
+    "DATABASE_UNAVAILABLE",
+    `Another server has taken the database ${description}: this one may not change it any more. Stop one of the two`,
+  );
 }
 
 /** What is wrong with a connection and what to do about it, as a sentence without an end. */

@@ -60,8 +60,8 @@ export function requireShared({ isShared, host, dataDirectory }: Leader, descrip
   if (isShared) return;
   throw new CaissonError(
     "INVALID_CONFIG",
-    `Another server uses the database ${description} (${host}, data in ${dataDirectory}), and none can stand by for it, because it has a node of its own: ` +
-      "start it with --role control, and the node by itself with --role node; or stop it, or give this one a database of its own",
+    `Another server uses the database ${description} (${host}, data in ${dataDirectory}), and none can stand by for it, because it has a node of its own, or is an older Caisson: ` +
+      "bring it up to date, and start it with --role control, and a node by itself with --role node; or stop it, or give this one a database of its own",
   );
 }
 

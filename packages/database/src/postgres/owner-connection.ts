@@ -8,6 +8,8 @@ import { LOCKS, lockKeys } from "./locks.ts";
 import { setUpSession } from "./session.ts";
 
 const PAUSE_MS = 200;
+/** Longer than any statement of an owner takes, but for migrations. */
+const ANSWER_WAIT_MS = 10_000;
 
 /** Its statements may take long: a migration of a large table. Errors between two statements show as the end of the connection. */
 export function newClient({ config }: ConnectionOptions): pg.Client {
@@ -46,6 +48,16 @@ export async function connectOnce(options: ConnectionOptions): Promise<pg.Client
 export async function setUpOwner(client: pg.Client): Promise<void> {
   await setUpSession(client);
   await client.query("SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3");
+}
+
+/** Ends the connection when statements on it have no answer in time: a machine that has vanished says nothing, for a quarter of an hour. */
+export async function answered<T>(client: pg.Client, ask: () => Promise<T>): Promise<T> {
+  const timer = setTimeout(() => void client.end().catch(() => {}), ANSWER_WAIT_MS);
+  try {
+    return await ask();
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export async function lockWithin(client: pg.Client, untilMs: number): Promise<boolean> {

@@ -4,17 +4,18 @@ import { CaissonError } from "@caisson/model";
 import type pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
-import { classify } from "./failures.ts";
+import { classify, takenByAnother } from "./failures.ts";
 import { LEASE_MS, NOW_MS, RENEW_INTERVAL_MS } from "./leadership.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
 import { migrate, requireUsableServer } from "./migrations.ts";
-import { connectWithin, invalid, lockWithin, newClient, setUpOwner, tryLock } from "./owner-connection.ts";
+import { answered, connectWithin, invalid, lockWithin, newClient, setUpOwner, tryLock } from "./owner-connection.ts";
 import { type StandBy, waitToLead } from "./stand-by.ts";
 
 /** A server that has just been killed may still be going, and a database server may still be starting. */
-const START_WAIT_MS = 10_000;
+export const START_WAIT_MS = 10_000;
 const PAUSE_MS = 200;
-const LONGEST_PAUSE_MS = 5_000;
+/** Less than others wait after an outage. */
+const LONGEST_PAUSE_MS = 1_000;
 
 /** Which data directory the rows belong to: the volumes that they tell of are there. */
 export interface Installation {
@@ -48,6 +49,7 @@ export class Ownership implements AsyncDisposable {
   /** What this server has claimed the database with; null: nothing yet. */
   #generation: number | null = null;
   #renewing: Promise<void> = Promise.resolve();
+  #onDisplaced: (error: Error) => void = () => {};
 
   private constructor(options: ConnectionOptions, client: pg.Client, schemaVersion: number) {
     this.#options = options;
@@ -82,14 +84,19 @@ export class Ownership implements AsyncDisposable {
     return this.#client;
   }
 
-  /** Makes the database this installation's, and keeps every server before this one from writing. Throws `INVALID_CONFIG` when it is another's, or lacks the rows. */
-  async claim(installation: Installation): Promise<number> {
+  /**
+   * Makes the database this installation's, and keeps every server before this one from writing. `onDisplaced` is called when another server has claimed it since. Throws `INVALID_CONFIG` when it is
+   * another's, lacks the rows, or is that of a server which has a node of its own elsewhere.
+   */
+  async claim(installation: Installation, onDisplaced: (error: Error) => void = () => {}): Promise<number> {
     const client = this.#client;
     await client.query("BEGIN");
     try {
       // Transactions of a server that has lost its lock, and does not know it yet, end first.
       await client.query(`SELECT pg_advisory_xact_lock(${lockKeys(LOCKS.takeover)})`);
-      const found = (await client.query<Row>("SELECT id, host, data_directory FROM installation")).rows[0];
+      const found = (
+        await client.query<Row>("SELECT id, host, data_directory, is_shared, lease_until_ms FROM installation")
+      ).rows[0];
       if (found !== undefined && found.id !== installation.id)
         throw new CaissonError(
           "INVALID_CONFIG",
@@ -100,6 +107,7 @@ export class Ownership implements AsyncDisposable {
           "INVALID_CONFIG",
           `The database ${this.#options.description} does not have the rows of ${installation.dataDirectory}, which are in a PostgreSQL database: correct the setting "database", or restore the database from a backup`,
         );
+      if (found !== undefined && installation.isShared === true) requireNoOwnNode(found, installation);
       const { rows } = await client.query<Row>(
         `INSERT INTO installation (id, generation, host, data_directory, is_shared, lease_until_ms) VALUES ($1, 1, $2, $3, $4, ${NOW_MS} + ${LEASE_MS})
          ON CONFLICT (only_row) DO UPDATE SET generation = installation.generation + 1, host = excluded.host, data_directory = excluded.data_directory,
@@ -109,6 +117,7 @@ export class Ownership implements AsyncDisposable {
       );
       await client.query("COMMIT");
       this.#generation = Number(rows[0]?.generation);
+      this.#onDisplaced = onDisplaced;
       this.#renewing = this.#renew();
       return this.#generation;
     } catch (error) {
@@ -120,23 +129,30 @@ export class Ownership implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await this.#keeping;
+    const ending = this.#client.end().catch(() => {});
     await this.#renewing;
-    await this.#client.end().catch(() => {});
+    await ending;
   }
 
   /** Says again and again that this server is there, so that no other one takes it for frozen. */
   async #renew(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
-      // Without a connection it says nothing; each transaction compares the generation, so that a server which was replaced notices it there.
-      await this.#renewLease(this.#client).catch(() => {});
+      // Without a connection it says nothing, until there is one again.
+      if (!(await this.#renewLease(this.#client).catch(() => true))) return this.#tellDisplaced();
       await delay(RENEW_INTERVAL_MS, undefined, { signal }).catch(() => {});
     }
   }
 
-  async #renewLease(client: pg.Client): Promise<void> {
+  /** False: another server has claimed the database since. */
+  async #renewLease(client: pg.Client): Promise<boolean> {
+    if (this.#generation === null) return true;
     const sql = `UPDATE installation SET lease_until_ms = ${NOW_MS} + ${LEASE_MS} WHERE generation = $1`;
-    await client.query(sql, [this.#generation]);
+    return (await answered(client, () => client.query(sql, [this.#generation]))).rowCount === 1;
+  }
+
+  #tellDisplaced(): void {
+    if (!this.#closing.signal.aborted) this.#onDisplaced(takenByAnother(this.#options.description));
   }
 
   #watch(client: pg.Client): void {
@@ -154,9 +170,12 @@ export class Ownership implements AsyncDisposable {
       const client = newClient(this.#options);
       try {
         await client.connect();
-        await setUpOwner(client);
-        if (await tryLock(client)) {
-          await this.#renewLease(client);
+        await answered(client, () => setUpOwner(client));
+        if (!(await this.#renewLease(client))) {
+          await client.end().catch(() => {});
+          return this.#tellDisplaced();
+        }
+        if (await answered(client, () => tryLock(client))) {
           this.#client = client;
           this.#watch(client);
           return;
@@ -167,6 +186,19 @@ export class Ownership implements AsyncDisposable {
       await client.end().catch(() => {});
     }
   }
+}
+
+/**
+ * A server with a node of its own may have lost its connection for a moment, and what it has is nowhere else. One that has never renewed a lease is from before servers stood by, or was only copied.
+ */
+function requireNoOwnNode(found: Row, { dataDirectory }: Installation): void {
+  const isElsewhere = found.host !== hostname() || found.data_directory !== dataDirectory;
+  if (found.is_shared === true || Number(found.lease_until_ms) === 0 || !isElsewhere) return;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `The server on ${found.host} (data in ${found.data_directory}) used the database last, and has a node of its own, so that none may take its place: start it once there with --role control. ` +
+      "If that is gone for ever with what it had, run UPDATE installation SET is_shared = true in the database",
+  );
 }
 
 async function ownedByAnother(client: pg.Client, description: string): Promise<CaissonError> {

@@ -10,8 +10,8 @@ import { createLeadership, findLeader, type Leader } from "./leadership.ts";
 import { requireExtensionFiles, requireUsableServer } from "./migrations.ts";
 import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
-import { connectOnce } from "./owner-connection.ts";
-import { type Installation, Ownership } from "./ownership.ts";
+import { connectOnce, connectWithin } from "./owner-connection.ts";
+import { type Installation, Ownership, START_WAIT_MS } from "./ownership.ts";
 import { createSandboxStore } from "./sandboxes.ts";
 import { createSnapshotStoreRows } from "./snapshot-store.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
@@ -30,14 +30,15 @@ export async function openPostgresStore(
   await using undo = new AsyncDisposableStack();
   const { startWaitMs: waitMs, standBy = null } = settings;
   const ownership = undo.use(await Ownership.take(options, { waitMs, standBy }));
-  const database = undo.use(new Database(options, await ownership.claim(installation), settings));
+  const generation = await ownership.claim(installation, settings.onDisplaced);
+  const database = undo.use(new Database(options, generation, settings));
   const resources = undo.move();
   return { ...storesOf(database), close: () => resources.disposeAsync() };
 }
 
-/** Who has the database, or had it last; null: nobody ever. Throws `INVALID_CONFIG`. */
+/** Who has the database, or had it last; null: nobody ever. Waits a little for a database server that does not answer yet. Throws `INVALID_CONFIG`. */
 export async function findLeaderOf(url: string): Promise<Leader | null> {
-  const client = await connectOnce(parseConnectionUrl(url));
+  const client = await connectWithin(parseConnectionUrl(url), Date.now() + START_WAIT_MS);
   try {
     return await findLeader(client);
   } finally {

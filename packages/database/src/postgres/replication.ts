@@ -74,7 +74,7 @@ export function createReplicationStore(database: Database): ReplicationStore {
 
     async renewReplication(id, nowMs, event) {
       const sql = `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = $1, replication_detail = '{}'
-        WHERE id = $2 AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`;
+        WHERE id = $2 AND lost_at_ms IS NULL AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`;
       return (await database.transaction((queries) => changeWithEvent(queries, sql, [nowMs, id], event))) !== undefined;
     },
 

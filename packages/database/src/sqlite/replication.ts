@@ -80,7 +80,7 @@ export function createReplicationStore(connection: Connection): ReplicationStore
       return connection.transaction(() => {
         const changed = connection.run(
           `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = ?, replication_detail = '{}'
-           WHERE id = ? AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`,
+           WHERE id = ? AND lost_at_ms IS NULL AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`,
           nowMs,
           id,
         );

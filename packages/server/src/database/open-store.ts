@@ -56,7 +56,7 @@ export async function openStore(
   const store = await openPostgresStore(
     databaseUrl,
     { id: installation.id, dataDirectory, hasRows: installation.rows === "postgresql", isShared },
-    { faultPoint, onDisplaced, standBy },
+    { faultPoint, onDisplaced, standBy: standBy && standByFor(installation.id, dataDirectory, standBy) },
   );
   try {
     if (installation.rows === "sqlite") await file.commit(installation);
@@ -76,6 +76,21 @@ async function adoptInstallation(file: InstallationFile, databaseUrl: string, da
   if ((await file.read())?.rows === "postgresql" || (await hasRows(sqlitePathOf(dataDirectory)))) return;
   const leader = await findLeaderOf(databaseUrl);
   if (leader?.isShared === true) await file.commit({ id: leader.installationId, rows: "sqlite" });
+}
+
+/** Clients of one installation are never relayed to another: theirs are other tokens, and other things of the same names. */
+function standByFor(installationId: string, dataDirectory: string, standBy: StandBy): StandBy {
+  return {
+    async onLeader(leader) {
+      if (leader.installationId !== installationId)
+        throw new CaissonError(
+          "INVALID_CONFIG",
+          `The database belongs to the installation of ${leader.host} (data in ${leader.dataDirectory}), and ${dataDirectory} is of another one: correct the setting "database"; if this directory is new, start again`,
+        );
+      await standBy.onLeader(leader);
+    },
+    onProblem: (error) => standBy.onProblem(error),
+  };
 }
 
 /**

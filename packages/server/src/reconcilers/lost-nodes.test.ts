@@ -127,6 +127,7 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
       throw new Error("the server is killed");
     });
     await assert.rejects(forgetLost("nod_gone"), /is killed/);
+    await forgetLostNodes(control.app);
     failing.mock.restore();
     assert.notEqual((await store.nodes.get("nod_gone"))?.lostAtMs, null);
     await machine.mend();

@@ -1,6 +1,7 @@
 import { once } from "node:events";
-import { connect, createServer, type Server, type Socket } from "node:net";
-import { setTimeout as delay } from "node:timers/promises";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { ListenerAddress } from "@caisson/database";
 
 /** How long a connection waits for a server that leads, which is longer than another one needs to take over from one that is frozen. */
@@ -15,6 +16,8 @@ const KEEP_ALIVE_MS = 10_000;
 export class Relay implements Disposable {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Those to the target. */
+  readonly #onward = new Set<Socket>();
   readonly #closing = new AbortController();
   #waitingCount = 0;
   #target: ListenerAddress | null = null;
@@ -36,9 +39,16 @@ export class Relay implements Disposable {
     return relay;
   }
 
-  /** Where connections go from now on. Null: they wait. */
+  /** The port that is listened at. */
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Where connections go from now on. Null: they wait. Those that went elsewhere end: who is there does not lead any more. */
   setTarget(target: ListenerAddress | null): void {
+    if (isDeepStrictEqual(target, this.#target)) return;
     this.#target = target;
+    for (const socket of this.#onward) socket.destroy();
   }
 
   /** Listens no more, so that the address is free. Connections that it has go on. */
@@ -55,6 +65,13 @@ export class Relay implements Disposable {
   /** Never rejects. */
   async #pass(socket: Socket): Promise<void> {
     this.#keep(socket);
+    // What is connected on one side and accepted on the other within one turn is known as both after it.
+    await nextTurn();
+    const own = this.#findOwn(socket);
+    if (own !== null) {
+      own.destroy();
+      return void socket.destroy();
+    }
     const onward = await this.#connect(socket);
     if (onward === null) return void socket.destroy();
     socket.pipe(onward).pipe(socket);
@@ -75,10 +92,15 @@ export class Relay implements Disposable {
     try {
       const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(WAIT_MS)]);
       while (!signal.aborted && !client.destroyed) {
-        const onward = this.#target === null ? null : await tryToConnect(this.#target);
+        const target = this.#target;
+        const onward = target === null ? null : await tryToConnect(target);
         if (onward !== null) {
           this.#keep(onward);
-          if (!client.destroyed) return onward;
+          if (!client.destroyed && target === this.#target) {
+            this.#onward.add(onward);
+            onward.once("close", () => this.#onward.delete(onward));
+            return onward;
+          }
           onward.destroy();
         }
         await delay(RETRY_MS, undefined, { signal }).catch(() => {});
@@ -87,6 +109,12 @@ export class Relay implements Disposable {
     } finally {
       this.#waitingCount -= 1;
     }
+  }
+
+  /** The other end of an accepted connection, if this relay has made it: the target is this relay itself, and would be so without end. */
+  #findOwn({ remoteAddress, remotePort, localAddress }: Socket): Socket | null {
+    if (remoteAddress !== localAddress) return null;
+    return [...this.#onward].find(({ localPort }) => localPort === remotePort) ?? null;
   }
 
   #keep(socket: Socket): void {

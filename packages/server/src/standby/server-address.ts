@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import type { ListenerAddress, ServerAddress } from "@caisson/database";
+import { parseNodeAddress } from "../app/nodes/node-address.ts";
 import type { Config } from "../config.ts";
 
 /** Where servers on other machines reach the listeners of this one, by the ports that they have. */
@@ -18,5 +19,7 @@ export function serverAddress(
 /** By the address that is listened at; where that is every address, by what this machine is called. */
 function reachable({ node }: Config, host: string, port: number): ListenerAddress {
   const isEvery = host === "0.0.0.0" || host === "::";
-  return { host: isEvery ? (node.address ?? hostname()) : host, port };
+  if (!isEvery) return { host, port };
+  const { address } = node;
+  return { host: address === null ? hostname() : (parseNodeAddress(address)?.host ?? address), port };
 }

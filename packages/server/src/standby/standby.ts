@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import type { Leader, ListenerAddress, ServerAddress, StandBy } from "@caisson/database";
 import { hasErrorCode } from "@caisson/linux";
 import type { Logger } from "pino";
@@ -6,6 +7,11 @@ import { explainListening } from "../listen-address.ts";
 import { Relay } from "./relay.ts";
 
 type Kind = keyof ServerAddress;
+
+const SETTINGS = { api: "listen", previews: "expose.listen", ssh: "ssh.listen" } as const satisfies Record<
+  Kind,
+  string
+>;
 
 /**
  * A server that stands by for the one that leads: it takes connections where it would take them itself, and relays them to that one. When it leads, it gives its addresses to its own listeners, and those
@@ -29,7 +35,7 @@ export class Standby implements StandBy, Disposable {
   async onLeader(leader: Leader): Promise<void> {
     if (!this.#isListening) await this.#listen();
     this.#isListening = true;
-    this.#relayTo(leader.address);
+    this.#relayToLeader(leader);
     const { host, dataDirectory, address } = leader;
     this.#logger.info(
       { host, dataDirectory, address },
@@ -42,22 +48,37 @@ export class Standby implements StandBy, Disposable {
     this.#logger.error({ err: error }, "cannot see who leads, and cannot take over; it is tried again");
   }
 
-  /** This server leads, and is about to listen itself. Until then, new connections are refused. */
-  release(): void {
-    for (const relay of this.#relays.values()) relay.release();
+  /** This server leads now: connections that were relayed end, and those that come wait for its own listeners. */
+  hold(): void {
+    for (const relay of this.#relays.values()) relay.setTarget(null);
+  }
+
+  /** This server is about to listen itself for connections of this kind. Until then, new ones are refused. */
+  release(kind: Kind): void {
+    this.#relays.get(kind)?.release();
   }
 
   /** This server listens itself: connections that still wait are its own. */
   relayToSelf(address: ServerAddress): void {
-    this.#relayTo(address);
+    for (const [kind, relay] of this.#relays) relay.setTarget(address[kind]);
   }
 
   [Symbol.dispose](): void {
     for (const relay of this.#relays.values()) relay[Symbol.dispose]();
   }
 
-  #relayTo(address: ServerAddress | null): void {
-    for (const [kind, relay] of this.#relays) relay.setTarget(address?.[kind] ?? null);
+  /** What is a loopback address on another machine is this server itself here, or another program. */
+  #relayToLeader({ host, address }: Leader): void {
+    for (const [kind, relay] of this.#relays) {
+      const target = address?.[kind] ?? null;
+      const isUnreachable = target !== null && host !== hostname() && isLoopback(target.host);
+      relay.setTarget(isUnreachable ? null : target);
+      if (isUnreachable)
+        this.#logger.error(
+          { kind, target },
+          `cannot relay to the server on ${host}, which listens at ${target.host}: listen at an address that the other servers reach (${SETTINGS[kind]} in caisson.toml)`,
+        );
+    }
   }
 
   async #listen(): Promise<void> {
@@ -76,4 +97,8 @@ export class Standby implements StandBy, Disposable {
       this.#logger.warn({ err: error, kind }, "this server does not stand by for connections of this kind");
     }
   }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\./.test(host);
 }

@@ -26,10 +26,14 @@ export function forgetLostNode(app: AppContext, actor: Actor | null, id: string)
   });
 }
 
-/** Finishes what `forgetLostNode` has begun, also of a server before this one. */
+/** Finishes what `forgetLostNode` has begun, also of a server before this one. A node that cannot be forgotten yet does not keep the others waiting. */
 export async function forgetLostNodes(app: AppContext): Promise<void> {
   for (const { id, lostAtMs } of await app.store.nodes.list())
-    if (lostAtMs !== null) await forgetLostNode(app, null, id);
+    if (lostAtMs !== null)
+      await forgetLostNode(app, null, id).catch((error: unknown) => {
+        app.metrics.countBackgroundError("purge");
+        app.logger.error({ err: error, nodeId: id }, "cannot forget a node that is lost yet; it is tried again");
+      });
 }
 
 async function endSandboxes(app: AppContext, nodeId: string): Promise<void> {
