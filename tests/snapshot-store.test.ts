@@ -216,6 +216,10 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
     await far.client.rest("POST", "/api/v2/snapshots/keyed-2/replicate", {});
     await far.until("keyed-2", "replicated");
     assert.match(await far.caisson("store", "get"), /STATE +usable/);
+    await rm(path);
+    await assert.rejects(far.caisson("store", "get"), /it is gone/, "also when it is lost while the server runs");
+    await writeFile(path, key, { mode: 0o600 });
+    assert.match(await far.caisson("store", "get"), /STATE +usable/);
   });
 
   test("an empty directory, as of a disk that is not mounted, is no store until somebody accepts it, and then gets everything", async () => {

@@ -24,3 +24,4 @@ export type { Backups, ListedBackup, OpenedBackup, StoredBackup } from "./store/
 export { SnapshotStore, type StoredSnapshot, type Upload } from "./store/snapshot-store.ts";
 export { StoreDamageError } from "./store/store-damage.ts";
 export type { RememberedStore, StoreMemory } from "./store/store-memory.ts";
+export type { AcceptedStore } from "./store/store-ownership.ts";

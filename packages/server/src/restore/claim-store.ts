@@ -50,7 +50,7 @@ export async function claimStore(
     const place = await placeOf(dataDirectory);
     // Its end says in the store that this program has ended, so that the server that starts waits for nothing.
     await using store = new SnapshotStore({ objects, installationKey: async () => key, memory, place, ...UNUSED });
-    await memory.remember(await store.accept(signal));
+    await store.accept(signal, (accepted) => memory.remember(accepted));
   } finally {
     await rows.close();
   }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
@@ -67,5 +67,25 @@ suite("the installation's key", () => {
     await rm(path);
     record = { ...record, keyFingerprint: await replaceInstallationKey(directory, rows) };
     await ensure();
+  });
+
+  test("is not replaced while it cannot be read or compared, and what the file had is kept beside a new one", async () => {
+    await ensure();
+    const text = await readFile(path, "utf8");
+    const away = { ...rows, get: () => Promise.reject(new Error("the database is away")) };
+    await assert.rejects(replaceInstallationKey(directory, away), { message: "the database is away" });
+    assert.equal(await readFile(path, "utf8"), text);
+    await rm(path);
+    await mkdir(path);
+    await assert.rejects(replaceInstallationKey(directory, rows), refusal(/cannot be read \(EISDIR\)/));
+    await rm(path, { recursive: true });
+    const other = `caisson-key-1:${"1".repeat(64)}\n`;
+    await writeFile(path, other);
+    record = { ...record, keyFingerprint: await replaceInstallationKey(directory, rows) };
+    await ensure();
+    const [former, ...more] = (await readdir(join(directory, "keys"))).filter((name) => name !== "installation.key");
+    assert.match(former ?? "", /^installation\.key\.former-/);
+    assert.equal(await readFile(join(directory, "keys", former ?? ""), "utf8"), other);
+    assert.deepEqual(more, []);
   });
 });

@@ -19,14 +19,17 @@ export class Condemned {
     this.atMs = atMs;
   }
 
-  static async read(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<Condemned> {
+  /** Null: there is one, and it is damaged, so that any chunk may stand in it. */
+  static async read(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<Condemned | null> {
     const packed = await objects.get(keyOf(organizationId), BYTES_MAX, signal);
     if (packed === null) return new Condemned(new Set(), 0);
-    const { keys, atMs } = JSON.parse((await decompress(packed, { maxOutputLength: BYTES_MAX })).toString()) as {
-      keys: string[];
-      atMs: number;
-    };
-    return new Condemned(new Set(keys), atMs);
+    try {
+      const text = (await decompress(packed, { maxOutputLength: BYTES_MAX })).toString();
+      const { keys, atMs } = JSON.parse(text) as { keys: string[]; atMs: number };
+      return Array.isArray(keys) && Number.isFinite(atMs) ? new Condemned(new Set(keys), atMs) : null;
+    } catch {
+      return null;
+    }
   }
 
   async write(objects: ObjectStore, organizationId: string, signal?: AbortSignal): Promise<void> {

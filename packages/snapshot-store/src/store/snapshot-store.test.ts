@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { zstdCompressSync } from "node:zlib";
 import { CaissonError } from "@caisson/model";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES, type SnapshotHeader, type SourceImage } from "../index.ts";
@@ -181,6 +182,57 @@ suite("the snapshot store", () => {
     const foreign = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /another installation key/ };
     await assert.rejects(upload(openStore(randomBytes(32)), "snp_2", imageOf(textChunk())), foreign);
     assert.deepEqual(await filesBelow("."), before);
+  });
+
+  test("a key that is lost is missed by every use, and what another one encrypts after that is read with it", async () => {
+    let installationKey: Buffer | null = key;
+    const memory = new FakeMemory();
+    const open = () =>
+      new SnapshotStore({
+        ...{ objects, memory, place: "here", bytesPerSecond: null, graceMs: HOUR_MS },
+        installationKey: () =>
+          installationKey === null ? Promise.reject(new Error("it is gone")) : Promise.resolve(installationKey),
+      });
+    const accept = (store: SnapshotStore) => store.accept(SIGNAL, (accepted) => memory.remember(accepted));
+    const [store, image] = [open(), imageOf(randomBytes(CHUNK_BYTES))];
+    const snapshot = { organizationId: "org_a", id: "snp_1" };
+    const uses = [
+      () => upload(store, "snp_1", image),
+      () => store.find(snapshot, SIGNAL),
+      () => readBack(store, "snp_1"),
+      () => sweepAt(1000, store),
+      () => store.backups.sweep(Date.now, SIGNAL),
+      () => store.requireFree(SIGNAL),
+      () => accept(store),
+      () => store.delete(snapshot, SIGNAL),
+    ];
+    for (const use of uses) await use();
+    installationKey = null;
+    for (const use of uses) await assert.rejects(use(), { message: "it is gone" });
+    installationKey = randomBytes(32);
+    for (const use of uses) await assert.rejects(use(), { message: /another installation key/ });
+    await rm(directory, { recursive: true });
+    await mkdir(directory);
+    await accept(store);
+    await upload(store, "snp_1", image);
+    assert.ok((await readBack(open(), "snp_1")).equals(image));
+  });
+
+  test("the key is asked for by one use at a time: the first may make it", async () => {
+    let [now, most] = [0, 0];
+    const store = new SnapshotStore({
+      ...{ objects, memory: new FakeMemory(), place: "here", bytesPerSecond: null, graceMs: HOUR_MS },
+      async installationKey() {
+        now += 1;
+        most = Math.max(most, now);
+        await new Promise(setImmediate);
+        now -= 1;
+        return key;
+      },
+    });
+    await Promise.all(["snp_1", "snp_2"].map((id) => upload(store, id, imageOf(textChunk()))));
+    assert.equal(most, 1);
+    assert.equal((await filesBelow("owners")).length, 1);
   });
 
   test("of two installations that come at once, one has the store, and the other leaves no mark", async () => {
@@ -497,6 +549,22 @@ suite("the snapshot store", () => {
     await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
     await sweepAt(1000, many);
     assert.equal((await sweepAt(1000 + HOUR_MS, many)).deletedChunks, CONDEMNED_MAX);
+  });
+
+  test("a damaged list of what goes ends no upload and no sweep: nothing is counted on, and it is written anew", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES));
+    await upload(openStore(), "snp_1", image);
+    await openStore().delete({ organizationId: "org_a", id: "snp_1" }, SIGNAL);
+    for (const bytes of ["nonsense", "", zstdCompressSync("{}")]) {
+      await objects.put("condemned/org_a", Buffer.from(bytes));
+      assert.ok((await upload(openStore(), "snp_2", image)).sentBytes > CHUNK_BYTES);
+      assert.equal((await sweepAt(1000)).deletedChunks, 0);
+    }
+    assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 3);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(image));
+    await objects.put("condemned/org_a", Buffer.from("nonsense"));
+    await sweepAt(1000);
+    assert.ok((await upload(openStore(), "snp_2", image)).sentBytes < CHUNK_BYTES);
   });
 
   test("while a manifest cannot be read, nothing is deleted", async () => {

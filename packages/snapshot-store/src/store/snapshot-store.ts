@@ -1,4 +1,4 @@
-import { step } from "@caisson/linux";
+import { KeyedLock, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES, type Chunk, chunkCount, sha256 } from "../chunk.ts";
@@ -22,14 +22,14 @@ import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
 import { listChunkSizes, listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
 import { StoreDamageError } from "./store-damage.ts";
-import type { RememberedStore, StoreMemory } from "./store-memory.ts";
-import { StoreOwnership } from "./store-ownership.ts";
+import type { StoreMemory } from "./store-memory.ts";
+import { type AcceptedStore, StoreOwnership } from "./store-ownership.ts";
 import { chunkDirectory, chunkKey, chunkObjectBytesMax, unpackChunk } from "./stored-chunk.ts";
 import { type Sweep, sweep } from "./sweep.ts";
 
 export interface SnapshotStoreOptions {
   readonly objects: ObjectStore;
-  /** 32 bytes: wraps the keys of all organizations. Asked for until it is there: the store cannot be used before, and nothing else waits for it. */
+  /** 32 bytes: wraps the keys of all organizations. Asked for with each use, never twice at once: without it the store cannot be used, and nothing else waits for it. */
   readonly installationKey: () => Promise<Buffer>;
   readonly memory: StoreMemory;
   /** As of `StoreOwnership`. */
@@ -79,6 +79,7 @@ export interface Upload {
 
 /** What takes the installation's key. */
 interface OpenedStore {
+  readonly installationKey: Buffer;
   readonly keys: OrganizationKeys;
   readonly ownership: StoreOwnership;
 }
@@ -94,7 +95,8 @@ export class SnapshotStore implements AsyncDisposable {
   readonly #objects: ObjectStore;
   readonly #pacer: Pacer;
   readonly #graceMs: number;
-  #opened: Promise<OpenedStore> | null = null;
+  readonly #opening = new KeyedLock();
+  #opened: OpenedStore | null = null;
   readonly #counted = new CountedChunks();
 
   constructor(options: SnapshotStoreOptions) {
@@ -272,36 +274,43 @@ export class SnapshotStore implements AsyncDisposable {
     await ownership.requireOwn(signal);
   }
 
-  /**
-   * Takes the store as it is for the installation's, by an administrator's word: also an empty one, and one that another server has used. Returns what the installation is to remember, in the transaction that has every replica uploaded
-   * again; what is there already is not sent again.
-   */
-  async accept(signal: AbortSignal): Promise<RememberedStore> {
+  /** Throws what would keep this server from using the store, and takes it from nobody: who only looks claims nothing. */
+  async requireFree(signal: AbortSignal): Promise<void> {
     const { ownership } = await this.#open();
-    return ownership.accept(signal);
+    await ownership.requireFree(signal);
+  }
+
+  /**
+   * Takes the store as it is for the installation's, by an administrator's word: also an empty one, and one that another server has used. `commit` has the installation remember what it is given, in the transaction that has every replica
+   * uploaded again; what is there already is not sent again.
+   */
+  async accept(signal: AbortSignal, commit: (accepted: AcceptedStore) => Promise<void>): Promise<void> {
+    const { ownership } = await this.#open();
+    await ownership.accept(signal, commit);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const opened = await this.#opened?.catch(() => null);
-    await opened?.ownership[Symbol.asyncDispose]();
+    await this.#opened?.ownership[Symbol.asyncDispose]();
     await this.#objects[Symbol.asyncDispose]();
   }
 
+  /** A key that was lost, or replaced, since the last use is noticed by the next one. One at a time, since the first may make the key. */
   #open(): Promise<OpenedStore> {
-    this.#opened ??= this.#openWithKey().catch((error: unknown) => {
-      this.#opened = null;
-      throw error;
+    return this.#opening.run("key", async () => {
+      const { objects, memory, place } = this.#options;
+      const installationKey = await this.#options.installationKey();
+      const before = this.#opened;
+      if (before?.installationKey.equals(installationKey)) return before;
+      const keys = new OrganizationKeys(objects, installationKey);
+      const opened = {
+        installationKey,
+        keys,
+        ownership: new StoreOwnership({ objects, installationKey, memory, place }),
+      };
+      this.#opened = opened;
+      await before?.ownership[Symbol.asyncDispose]();
+      return opened;
     });
-    return this.#opened;
-  }
-
-  async #openWithKey(): Promise<OpenedStore> {
-    const { objects, memory, place } = this.#options;
-    const installationKey = await this.#options.installationKey();
-    return {
-      keys: new OrganizationKeys(objects, installationKey),
-      ownership: new StoreOwnership({ objects, installationKey, memory, place }),
-    };
   }
 
   /** One that is taken out of the store meanwhile is skipped. */

@@ -34,12 +34,13 @@ export interface StoredChunks {
   readonly sentBytes: number;
 }
 
-/** What is there in its full length, and neither condemned nor known to be damaged. */
+/** What is there in its full length, and neither condemned nor known to be damaged. Nothing where the list of what is condemned is damaged. */
 export async function listUsableChunks(
   { objects, organizationId, key }: ChunkTarget,
   signal: AbortSignal,
 ): Promise<UsableChunks> {
   const condemned = await Condemned.read(objects, organizationId, signal);
+  if (condemned === null) return new Map();
   const damaged = await listDamagedChunks(objects, organizationId, signal);
   const usable = new Map<string, StoredChunk>();
   for await (const object of objects.list(chunkDirectory(organizationId, key.id), signal)) {
@@ -60,7 +61,7 @@ export interface UploadProgress {
   requireFit(count: number): void;
 }
 
-/** Sends the chunks of an image that are not usable. Whatever cuts it off leaves chunks, which the next try counts on. */
+/** Sends the chunks of an image that are not usable. Whatever cuts it off leaves chunks, which the next try may count on. */
 export async function storeChunks(
   { objects, organizationId, key, pacer }: ChunkTarget,
   image: SourceImage,

@@ -12,6 +12,7 @@ import { StoreOwnership } from "./store-ownership.ts";
 const SIGNAL = new AbortController().signal;
 const MINUTE_MS = 60_000;
 const EMPTY = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /it is empty, although 3 snapshots are replicated/ };
+const MAYBE_BACKUPS = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /the one that was used before may have backups/ };
 const ANOTHER = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /it is another one, although 3 snapshots/ };
 const COPY = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /has used it since .* copy of the data directory/ };
 const BUSY = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /may be using it/ };
@@ -46,6 +47,16 @@ suite("whose a snapshot store is", () => {
     runs.push(run);
     return run;
   };
+  const accept = (run: StoreOwnership, of = memory) => run.accept(SIGNAL, (accepted) => of.remember(accepted));
+  const changed = (over: Partial<ObjectStore>): ObjectStore => ({
+    url: objects.url,
+    put: (objectKey, bytes) => objects.put(objectKey, bytes),
+    get: (objectKey, maxBytes) => objects.get(objectKey, maxBytes),
+    list: (prefix) => objects.list(prefix),
+    delete: (objectKey) => objects.delete(objectKey),
+    [Symbol.asyncDispose]: async () => undefined,
+    ...over,
+  });
   const namesIn = (folder: string) => readdir(join(directory, folder)).catch(() => []);
 
   beforeEach(async () => {
@@ -80,12 +91,14 @@ suite("whose a snapshot store is", () => {
     await run.requireOwn(SIGNAL);
   });
 
-  test("another store of the same installation is refused until an administrator accepts it, and is taken where nothing is lost", async () => {
+  test("another store of the same installation is refused until an administrator accepts it, also while nothing is replicated", async () => {
     await start().requireOwn(SIGNAL);
     const first = memory.remembered.storeId;
     await rename(directory, join(parent, "first"));
     await mkdir(directory);
-    await start().requireOwn(SIGNAL);
+    await assert.rejects(start().requireOwn(SIGNAL), MAYBE_BACKUPS);
+    assert.deepEqual(await readdir(directory), []);
+    await accept(start());
     const second = memory.remembered.storeId;
     assert.ok(first !== null && second !== null && first !== second);
     memory.replicaCount = 3;
@@ -94,9 +107,8 @@ suite("whose a snapshot store is", () => {
     const run = start();
     await assert.rejects(run.requireOwn(SIGNAL), ANOTHER);
     await assert.rejects(run.requireSame(SIGNAL), ANOTHER);
-    const accepted = await run.accept(SIGNAL);
-    assert.equal(accepted.storeId, first);
-    await memory.remember(accepted);
+    await accept(run);
+    assert.equal(memory.remembered.storeId, first);
     await run.requireOwn(SIGNAL);
     await start().requireOwn(SIGNAL);
   });
@@ -132,7 +144,7 @@ suite("whose a snapshot store is", () => {
     await assert.rejects(start().requireOwn(SIGNAL), COPY);
     await start().requireSame(SIGNAL);
     const back = start();
-    await memory.remember(await back.accept(SIGNAL));
+    await accept(back);
     await back.requireOwn(SIGNAL);
     await assert.rejects(copy.requireOwn(SIGNAL), COPY);
     await assert.rejects(start({ memory: copied, place: "there" }).requireOwn(SIGNAL), COPY);
@@ -156,16 +168,76 @@ suite("whose a snapshot store is", () => {
 
   test("a kill between the mark and what is remembered of it locks nobody out", async () => {
     await start().requireOwn(SIGNAL);
-    const killed = Object.assign(Object.create(objects) as ObjectStore, {
-      put: objects.put.bind(objects),
-      get: objects.get.bind(objects),
-      list: objects.list.bind(objects),
-      delete: () => Promise.reject(new Error("killed")),
-    });
+    const killed = changed({ delete: () => Promise.reject(new Error("killed")) });
     await assert.rejects(start({ objects: killed }).requireOwn(SIGNAL), { message: "killed" });
     assert.equal((await namesIn("owners")).length, 2);
     await start().requireOwn(SIGNAL);
     assert.deepEqual(await namesIn("owners"), memory.remembered.marks);
+  });
+
+  test("a server that is cut off while it accepts a store takes nothing for replicated that is not there", async () => {
+    await start().requireOwn(SIGNAL);
+    memory.replicaCount = 3;
+    await rename(directory, join(parent, "first"));
+    await mkdir(directory);
+    const failing = start().accept(SIGNAL, () => Promise.reject(new Error("the database is away")));
+    await assert.rejects(failing, { message: "the database is away" });
+    assert.deepEqual(await namesIn("owners"), []);
+    await assert.rejects(start().requireOwn(SIGNAL), ANOTHER);
+    const killed = changed({
+      put: (objectKey, bytes) =>
+        objectKey.startsWith("owners/") ? Promise.reject(new Error("killed")) : objects.put(objectKey, bytes),
+    });
+    await assert.rejects(accept(start({ objects: killed })), { message: "killed" });
+    assert.deepEqual(await namesIn("stores"), [memory.remembered.storeId], "it is committed before the mark");
+    await start().requireOwn(SIGNAL);
+  });
+
+  test("a mark that comes back while another server accepts the store refuses both, until one of them is accepted", async () => {
+    const original = start();
+    await original.requireOwn(SIGNAL);
+    const [mark] = memory.remembered.marks;
+    const beat = await objects.get(`owners/${mark}`, 4096);
+    assert.ok(beat);
+    const copied = memory.copy();
+    const copy = start({ memory: copied, place: "there" });
+    await accept(copy, copied);
+    await copy.requireOwn(SIGNAL);
+    // As by a beat that had found its mark just before.
+    await objects.put(`owners/${mark}`, beat);
+    for (const run of [original, copy]) await assert.rejects(run.requireOwn(SIGNAL), COPY);
+    await accept(copy, copied);
+    await copy.requireOwn(SIGNAL);
+    await assert.rejects(original.requireOwn(SIGNAL), COPY);
+  });
+
+  test("a mark that cannot be read is of a server that may run, until it has been silent", async (t) => {
+    await start().requireOwn(SIGNAL);
+    const [mark] = memory.remembered.marks;
+    t.mock.timers.enable({ apis: ["setInterval"] });
+    let nowMs = 0;
+    t.mock.method(performance, "now", () => nowMs);
+    const next = start();
+    for (const text of ["", "null", '{"place":"here"}', '{"place":"he']) {
+      await objects.put(`owners/${mark}`, Buffer.from(text));
+      await assert.rejects(next.requireOwn(SIGNAL), BUSY);
+    }
+    nowMs += 4 * MINUTE_MS;
+    await next.requireOwn(SIGNAL);
+    assert.deepEqual(await namesIn("owners"), memory.remembered.marks);
+  });
+
+  test("a look says what a use would, and takes the store from nobody", async () => {
+    await start().requireFree(SIGNAL);
+    assert.deepEqual(await readdir(directory), []);
+    const original = start();
+    await original.requireOwn(SIGNAL);
+    const copy = start({ memory: memory.copy(), place: "there" });
+    await assert.rejects(copy.requireFree(SIGNAL), BUSY);
+    await original[Symbol.asyncDispose]();
+    await copy.requireFree(SIGNAL);
+    await start().requireOwn(SIGNAL);
+    await assert.rejects(copy.requireFree(SIGNAL), COPY);
   });
 
   test("of two that claim at once at most one has it, whatever the order", async () => {

@@ -20,6 +20,12 @@ export interface StoreOwnershipOptions {
   readonly place: string;
 }
 
+/** What accepting a store has found out, for the installation to remember. */
+export interface AcceptedStore {
+  readonly storeId: string;
+  readonly marks: readonly string[];
+}
+
 /** Content of a mark. */
 interface Mark {
   readonly place: string;
@@ -31,11 +37,12 @@ interface Mark {
  * Whose a store is, so that nobody takes another one for it, and no two servers with the same key delete each other's snapshots. Three kinds of objects, all of them found by lists, say so:
  *
  * - `installations/ID`: which key it was made with. Of several that came at once, the lowest has it, and the others take their object back.
- * - `stores/ID`: which store it is. The installation remembers it. A store without it, or with another one, is refused while snapshots are replicated: a disk that is not mounted, an emptied bucket or a
- *   changed URL look like that. Only an administrator accepts it.
+ * - `stores/ID`: which store it is. The installation remembers it. From then on a store without it, or with another one, is refused: a disk that is not mounted, an emptied bucket or a changed URL look like that, and replicas or backups
+ *   are in the one that was. Only an administrator accepts it.
  * - `owners/MARK`: which run of a server writes. Each run has a mark of its own, which its database knows before the store does. Marks that the database does not know are of a server with another database, such as one that was
  *   copied from this one, and refuse it. A known one is of an earlier run, or of the server that this one was copied from: it is replaced when it has ended. To claim, a server puts its mark and lists again; who then sees another new
- *   mark takes its own back. So of several at once none or one has the store, without conditional writes.
+ *   mark takes its own back. So of several at once none or one has the store, without conditional writes. A server that has it looks for others at each use: where two marks are there after all, as when one came back while another
+ *   server accepted the store, both are refused until an administrator accepts it for one of them.
  */
 export class StoreOwnership {
   readonly installationId: string;
@@ -65,6 +72,12 @@ export class StoreOwnership {
     await this.#requireKnown(installations, stores);
   }
 
+  /** Throws unless `requireOwn` could succeed as things stand, and takes nothing. Writes nothing into the store. */
+  async requireFree(signal: AbortSignal): Promise<void> {
+    await this.requireSame(signal);
+    await this.#findEarlier(await this.#list("owners", signal), signal);
+  }
+
   /** Throws unless this server may write. What nobody has yet becomes its own. */
   async requireOwn(signal: AbortSignal): Promise<void> {
     const [installations, stores] = await this.#identify(signal);
@@ -74,18 +87,22 @@ export class StoreOwnership {
     await this.#claim(signal);
   }
 
-  /** Takes the store as it is for the installation's, and away from any other server. Returns what is to be remembered, together with the replicas being unknown. */
-  async accept(signal: AbortSignal): Promise<{ readonly storeId: string; readonly marks: readonly string[] }> {
+  /**
+   * Takes the store as it is for the installation's, and away from any other server. `commit` remembers what it is given, in the transaction that has every replica looked for again. It comes before the mark: with the mark alone in the
+   * store a server that was cut off in between would take for replicated what is not there. Cut off after the commit, the store is refused, or is the installation's with every replica waiting for its upload. Again is success.
+   */
+  async accept(signal: AbortSignal, commit: (accepted: AcceptedStore) => Promise<void>): Promise<void> {
     const [installations, stores] = await this.#identify(signal);
     await this.#takeInstallation(installations, signal);
     const storeId = await this.#nameStore(stores, signal);
-    const others = (await this.#list("owners", signal)).filter((mark) => mark !== this.#mark);
     const { marks } = await this.#memory.get();
-    await this.#memory.remember({ marks: [...marks.filter((mark) => mark !== this.#mark), this.#mark] });
-    await this.#putMark(false, signal);
-    for (const other of others) await this.#objects.delete(`owners/${other}`, signal);
+    await commit({ storeId, marks: [...this.#withoutOwn(marks), this.#mark] });
+    await step("snapshot-store-accept.mark", () => this.#putMark(false, signal));
+    const others = this.#withoutOwn(await this.#list("owners", signal));
+    for (const other of others)
+      await step("snapshot-store-accept.replace", () => this.#objects.delete(`owners/${other}`, signal));
     this.#keepMark();
-    return { storeId, marks: [this.#mark] };
+    await this.#memory.remember({ marks: [this.#mark] });
   }
 
   /** Says in the store that this server has ended, so that the next one need not wait. */
@@ -111,10 +128,11 @@ export class StoreOwnership {
     // Of an older version, which named no stores.
     if (storeId === null && installations.length > 0) return false;
     const count = await this.#memory.countReplicas();
-    if (count === 0) return false;
+    if (storeId === null && count === 0) return false;
     const isEmpty = installations.length === 0 && stores.length === 0;
+    const replicas = count === 1 ? "a snapshot is replicated" : `${count} snapshots are replicated`;
     throw refused(
-      `it is ${isEmpty ? "empty" : "another one"}, although ${count === 1 ? "a snapshot is" : `${count} snapshots are`} replicated. Mount its disk, or correct snapshot_store.url. If the replicas are to be made anew in this one, an administrator says so: \`caisson store accept\``,
+      `it is ${isEmpty ? "empty" : "another one"}, although ${count === 0 ? "the one that was used before may have backups" : replicas}. Mount its disk, or correct snapshot_store.url. If this one is to be used from now on, and replicas are to be made anew in it, an administrator says so: \`caisson store accept\``,
     );
   }
 
@@ -144,12 +162,9 @@ export class StoreOwnership {
 
   async #claim(signal: AbortSignal): Promise<void> {
     const found = await this.#list("owners", signal);
-    const isHere = found.includes(this.#mark);
-    if (isHere && this.#timer !== null) return;
+    const earlier = await this.#findEarlier(found, signal);
+    if (found.includes(this.#mark) && this.#timer !== null && earlier.length === 0) return;
     const { marks } = await this.#memory.get();
-    const earlier = found.filter((mark) => mark !== this.#mark);
-    if (earlier.some((mark) => !marks.includes(mark))) throw usedByAnother();
-    for (const mark of earlier) await this.#requireEnded(mark, signal);
     if (!marks.includes(this.#mark)) await this.#memory.remember({ marks: [...marks, this.#mark] });
     await step("snapshot-store.mark", () => this.#putMark(false, signal));
     const now = await this.#list("owners", signal);
@@ -163,10 +178,24 @@ export class StoreOwnership {
     this.#keepMark();
   }
 
+  /** The marks of earlier runs among these, all of which have ended. Throws when one has not, or one of another server is there. */
+  async #findEarlier(found: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
+    const others = this.#withoutOwn(found);
+    if (others.length === 0) return others;
+    const { marks } = await this.#memory.get();
+    if (others.some((mark) => !marks.includes(mark))) throw usedByAnother();
+    for (const mark of others) await this.#requireEnded(mark, signal);
+    return others;
+  }
+
+  #withoutOwn(marks: readonly string[]): readonly string[] {
+    return marks.filter((mark) => mark !== this.#mark);
+  }
+
   async #requireEnded(mark: string, signal: AbortSignal): Promise<void> {
     const bytes = await this.#objects.get(`owners/${mark}`, MARK_BYTES_MAX, signal);
     if (bytes === null) return;
-    const { place, beat, isEnded } = JSON.parse(bytes.toString()) as Mark;
+    const { place, beat, isEnded } = parseMark(bytes.toString());
     if (isEnded || place === this.#place) return;
     const seen = this.#seen.get(mark);
     // No clock of another host is trusted: only that it says nothing new.
@@ -206,6 +235,17 @@ export class StoreOwnership {
     );
     return keys.filter((id) => /^[0-9a-f]{16}$/.test(id)).sort();
   }
+}
+
+/** One that cannot be read is of a server that has not ended, and says nothing new. */
+function parseMark(text: string): Mark {
+  try {
+    const { place, beat, isEnded } = JSON.parse(text) as Mark;
+    if (typeof place === "string" && typeof beat === "number") return { place, beat, isEnded: isEnded === true };
+  } catch {
+    // Damaged, as is one of another form.
+  }
+  return { place: "", beat: -1, isEnded: false };
 }
 
 function foreign(): CaissonError {

@@ -26,7 +26,7 @@ export interface Sweep {
  * Deletes chunks that no snapshot of the organization has, in two looks that lie a grace apart. The first look condemns them: uploads that begin later count on none of them. The second one deletes those of them that still no
  * manifest has and no upload under way counts on. Those that were under way when the second look began are told; those that ended before have manifests that are there to be seen; those that begin later count on nothing condemned. No lock
  * is needed: a condemned name is used by nobody new, and a deleted one never comes back. The clock is that of whoever sweeps; a list from its future, which a clock that was ahead has left, counts as written now. What one list has no room for waits
- * for the next one.
+ * for the next one. A list that is damaged condemns nothing, and is written anew.
  */
 export async function sweep({
   objects,
@@ -37,7 +37,8 @@ export async function sweep({
   now,
   signal,
 }: SweepOptions): Promise<Sweep> {
-  const condemned = await Condemned.read(objects, organizationId, signal);
+  const read = await Condemned.read(objects, organizationId, signal);
+  const condemned = read ?? new Condemned(new Set(), 0);
   const nothing = { deletedChunks: 0, deletedBytes: 0 };
   const nowMs = now();
   if (condemned.keys.size > 0 && condemned.atMs > nowMs) {
@@ -65,6 +66,7 @@ export async function sweep({
     deletedBytes += sizeBytes;
   }
   // The time is that of writing: uploads count on a name until they can see it in the list.
-  if (next.size > 0 || condemned.keys.size > 0) await new Condemned(next, now()).write(objects, organizationId, signal);
+  if (read === null || next.size > 0 || condemned.keys.size > 0)
+    await new Condemned(next, now()).write(objects, organizationId, signal);
   return { deletedChunks, deletedBytes };
 }

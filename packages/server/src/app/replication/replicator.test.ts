@@ -82,3 +82,33 @@ test("a node that hangs holds up no other node's snapshots, and its own next con
   uploads.resolve();
   await stopping;
 });
+
+test("a batch whose failures cannot be recorded either is tried again after a pause, and not at once", async () => {
+  const due = Array.from({ length: 16 }, (_, index) => farDisk(`snp_${index}`, "ready"));
+  let looks = 0;
+  let failures = 0;
+  const isOver = Promise.withResolvers<void>();
+  using far = new FarStore(
+    {},
+    {
+      async listDueReplications() {
+        looks += 1;
+        return due;
+      },
+      async failReplication() {
+        failures += 1;
+        if (failures === due.length) isOver.resolve();
+        throw new Error("the database is full");
+      },
+    },
+    { exportDisk: () => Promise.reject(new Error("away")) },
+  );
+  const { snapshotStore } = far.app;
+  assert.ok(snapshotStore);
+  const stop = new Replicator().start(far.app, snapshotStore);
+  await isOver.promise;
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  await stop();
+  assert.equal(looks, 1);
+  assert.equal(failures, due.length);
+});

@@ -68,12 +68,14 @@ export class Replicator {
       using look = this.#nextLook();
       const due = await this.#listDue(app, connected, isNew);
       isNew &&= due === null;
+      let isAnySettled = false;
       for (const snapshot of due ?? []) {
         using _place = await this.#places.take();
         if (isOver()) return;
-        await this.#upload(app, snapshotStore, snapshot, signal);
+        isAnySettled = (await this.#upload(app, snapshotStore, snapshot, signal)) || isAnySettled;
       }
-      if (due?.length !== BATCH) await look.due;
+      // Those of a batch that is due as before, since its failures could not be recorded, wait as well.
+      if (due?.length !== BATCH || !isAnySettled) await look.due;
     }
   }
 
@@ -90,12 +92,14 @@ export class Replicator {
     }
   }
 
-  async #upload(app: AppContext, snapshotStore: SnapshotStore, snapshot: Disk, signal: AbortSignal): Promise<void> {
+  /** Never rejects. False: the snapshot is due as before. */
+  async #upload(app: AppContext, snapshotStore: SnapshotStore, snapshot: Disk, signal: AbortSignal): Promise<boolean> {
     const { id, slug, replication } = snapshot;
     try {
       await uploadSnapshot(app, snapshotStore, snapshot, signal);
+      return true;
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted) return false;
       app.metrics.countBackgroundError("replication");
       const longestMs = Math.min(FIRST_PAUSE_MS * 2 ** replication.attempts, LONGEST_PAUSE_MS);
       const pauseMs = Math.round(longestMs * (0.5 + Math.random() / 2));
@@ -103,11 +107,13 @@ export class Replicator {
       // Tenants read it: what is not made for them stays in the log.
       const message =
         error instanceof CaissonError ? error.message : "It could not be replicated: the server's log says why";
-      await app.store.disks
-        .failReplication(id, message, Date.now() + pauseMs)
-        .catch((failure: unknown) =>
-          app.logger.error({ err: failure, id }, "cannot record why a snapshot is not replicated"),
-        );
+      try {
+        await app.store.disks.failReplication(id, message, Date.now() + pauseMs);
+        return true;
+      } catch (failure) {
+        app.logger.error({ err: failure, id }, "cannot record why a snapshot is not replicated");
+        return false;
+      }
     }
   }
 

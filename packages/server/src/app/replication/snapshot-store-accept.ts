@@ -9,8 +9,8 @@ import { requireSnapshotStore } from "./snapshot-store-get.ts";
 /**
  * Takes the store of the settings, as it is, for the installation's from now on, by an administrator's word: an empty one, another one, or one that another server with the same key has used, which may not use it any more.
  *
- * The store comes first: a crash before the commit leaves it refused or as good as before, and the command may be repeated. The commit remembers the store and makes what was `replicated` wait for its upload, which finds what
- * is there already. With `isKeyNew` a key that is lost for good is replaced before; what it has encrypted cannot be read any more. Returns how many snapshots are uploaded again. Throws `FORBIDDEN` unless the actor may
+ * The commit comes before the server's mark in the store (`StoreOwnership.accept`): it remembers the store and makes what was `replicated` wait for its upload, which finds what is there already. A crash before or after it leaves the store
+ * refused, or as good as before, or accepted, and nothing `replicated` that is not there; the command may be repeated. With `isKeyNew` a key that is lost for good is replaced before; what it has encrypted cannot be read any more. Returns how many snapshots are uploaded again. Throws `FORBIDDEN` unless the actor may
  * administer the server, `NOT_SUPPORTED` without a store, `INVALID_REQUEST` for a new key while the old one is there, and `SNAPSHOT_STORE_UNAVAILABLE` for a store that is away, or was made with another key.
  */
 export async function acceptSnapshotStore(
@@ -28,13 +28,12 @@ export async function acceptSnapshotStore(
     const event = auditEvent(actor, "snapshot-store-key", subject);
     count = await step("snapshot-store-accept.key", () => rows.accept({ keyFingerprint }, Date.now(), event));
   }
-  const accepted = await snapshotStore.accept(signal);
-  const event = auditEvent(actor, "snapshot-store-accept", subject, { url, storeId: accepted.storeId });
-  count += await step("snapshot-store-accept.commit", () => rows.accept(accepted, Date.now(), event));
-  app.logger.warn(
-    { url, storeId: accepted.storeId, count },
-    "the snapshot store was accepted: snapshots are uploaded again",
-  );
+  await snapshotStore.accept(signal, async (accepted) => {
+    const { storeId } = accepted;
+    const event = auditEvent(actor, "snapshot-store-accept", subject, { url, storeId });
+    count += await step("snapshot-store-accept.commit", () => rows.accept(accepted, Date.now(), event));
+    app.logger.warn({ url, storeId, count }, "the snapshot store was accepted: snapshots are uploaded again");
+  });
   app.replicator.wake();
   return count;
 }

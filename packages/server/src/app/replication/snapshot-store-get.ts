@@ -17,7 +17,7 @@ export interface SnapshotStoreStatus {
   readonly replicas: number;
 }
 
-/** Asks the store whether it can be used. Throws `FORBIDDEN` unless the actor may administer the server, and `NOT_SUPPORTED` without a store. */
+/** Asks the store whether it can be used, and claims it from nobody. Throws `FORBIDDEN` unless the actor may administer the server, and `NOT_SUPPORTED` without a store. */
 export async function getSnapshotStore(app: AppContext, actor: Actor): Promise<SnapshotStoreStatus> {
   requireAdmin(actor, "see the snapshot store");
   const { snapshotStore, url } = requireSnapshotStore(app);
@@ -38,7 +38,7 @@ export function requireSnapshotStore(app: AppContext): { readonly snapshotStore:
 async function problemOf(snapshotStore: SnapshotStore): Promise<string | null> {
   const late = AbortSignal.timeout(ANSWER_MS);
   try {
-    await snapshotStore.requireUsable(late);
+    await snapshotStore.requireFree(late);
     return null;
   } catch (error) {
     if (late.aborted) return `It does not answer within ${ANSWER_MS / 1000} seconds`;
