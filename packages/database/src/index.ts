@@ -13,6 +13,6 @@ export type { StandBy } from "./postgres/stand-by.ts";
 export { diskLost, isLost, nodeInUse, regionUnavailable } from "./refusals.ts";
 export { markCopied } from "./sqlite/copied.ts";
 export { type BackupDescription, describeBackup } from "./sqlite/describe-backup.ts";
-export { type RestoredDisk, type RestoredRows, settleRestored } from "./sqlite/settle-restored.ts";
+export { type KeptSnapshot, type RestoredDisk, type RestoredRows, settleRestored } from "./sqlite/settle-restored.ts";
 export { openSqliteStore } from "./sqlite/sqlite-store.ts";
 export type * from "./store.ts";

@@ -30,10 +30,11 @@ interface DrillFlags extends StoreFlags {
 }
 
 interface RestoredDisk {
+  readonly id: string;
   readonly kind: "volume" | "snapshot";
   readonly slug: string;
   readonly organization: string;
-  readonly outcome: "stored" | "from-snapshot" | "purged" | "lost";
+  readonly outcome: "stored" | "damaged" | "from-snapshot" | "purged" | "lost";
   readonly snapshot: { readonly slug: string } | null;
   readonly atMs: number | null;
 }
@@ -56,7 +57,12 @@ interface RestoreReport extends Report {
 
 interface DrillReport extends Report {
   readonly snapshots: { readonly count: number; readonly fetched: number; readonly fetchedBytes: number };
-  readonly damaged: readonly { readonly slug: string; readonly organization: string; readonly problem: string }[];
+  readonly damaged: readonly {
+    readonly id: string;
+    readonly slug: string;
+    readonly organization: string;
+    readonly problem: string;
+  }[];
   readonly rpo: { readonly rowsMs: number; readonly oldestVolumeMs: number | null };
   readonly rto: { readonly rowsMs: number; readonly fetchMs: number; readonly allMs: number | null };
   readonly isWhole: boolean;
@@ -161,6 +167,7 @@ function lineOf({ kind, slug, organization, outcome, snapshot, atMs }: RestoredD
   const name = `${kind} ${slug} of ${organization}`;
   const at = atMs === null ? "" : formatTime(new Date(atMs));
   if (outcome === "stored") return `${name}: in the store, as of ${at}`;
+  if (outcome === "damaged") return `${name}: DAMAGED, the store lacks a part of it`;
   if (outcome === "from-snapshot") return `${name}: comes back as of ${at}, from snapshot ${snapshot?.slug}`;
   if (outcome === "purged") return `${name}: not in the store any more, purged since the backup`;
   return `${name}: LOST, it was on the lost machine alone`;
@@ -191,6 +198,9 @@ function requireWhole({ isWhole, damaged, disks, skipped }: DrillReport): void {
   const problems = [
     ...skipped.map(({ problem }) => problem),
     ...damaged.map(({ slug, organization, problem }) => `${slug} of ${organization}: ${problem}`),
+    ...disks
+      .filter(({ outcome, id }) => outcome === "damaged" && !damaged.some((snapshot) => snapshot.id === id))
+      .map(({ slug, organization }) => `${slug} of ${organization}: the store lacks a part of it`),
     ...disks
       .filter(({ outcome }) => outcome === "purged")
       .map(

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import {
+  beginLapsed,
   SAMPLE_ORGANIZATION,
   SAMPLE_OWNER,
   sampleDisk,
@@ -45,6 +46,7 @@ suite("rows of a backup on another machine", () => {
     const settled = settleRestored(path, {
       ...{ atMs: AT_MS, backupId: "b", newNodeId: null },
       stored: new Set(stored.map(({ id }) => `${organizationId}/${id}`)),
+      damaged: new Set<string>(),
       isLost: ({ id }) => id === SAMPLE_OWNER.nodeId,
       ...values,
     });
@@ -97,6 +99,54 @@ suite("rows of a backup on another machine", () => {
     assert.equal((await store.disks.list(query)).length, 1, "its slug is free, and no search finds it");
   });
 
+  test("a volume comes back as of the newest snapshot that is whole, and a damaged one stays and is told", async () => {
+    const volume = await make("v");
+    const whole = await snapshotOf(volume, "whole", 100);
+    const cut = await snapshotOf(volume, "cut", 200);
+    const worse = await make("w");
+    const only = await snapshotOf(worse, "only", 300);
+    const damaged = new Set([cut, only].map(({ id }) => `${organizationId}/${id}`));
+    const settled = await settle([whole, cut, only], { damaged });
+    assert.deepEqual(outcomes(settled), {
+      ...{ v: "from-snapshot 100", whole: "stored 100", cut: "damaged 200" },
+      ...{ w: "from-snapshot 300", only: "damaged 300" },
+    });
+    assert.equal((await store.disks.get(cut.id))?.replication.state, "replicated");
+  });
+
+  test("what was deleted can be brought back for a day from now on, on all nodes", async () => {
+    const other = await store.nodes.begin(sampleNode({ id: "nod_other", address: "other:1" }), 60_000);
+    const elsewhere = await make("elsewhere", { owner: { nodeId: other.id, generation: other.generation } });
+    const volume = await make("v");
+    const snapshot = await snapshotOf(volume, "s", 5);
+    for (const { id } of [elsewhere, snapshot]) await store.disks.delete(id, 1, 2, sampleEvent(id));
+    const nowMs = Date.now();
+    await settle([snapshot]);
+    for (const { id } of [elsewhere, snapshot]) {
+      const disk = await store.disks.get(id);
+      assert.equal(disk?.state, "deleted");
+      assert.ok((disk?.purgeAtMs ?? 0) >= nowMs + 24 * 3_600_000, `${disk?.purgeAtMs}`);
+    }
+  });
+
+  test("what was being made on a node that goes on is not taken for its to undo", async () => {
+    const other = await store.nodes.begin(sampleNode({ id: "nod_other", address: "other:1" }), 60_000);
+    const owner = { nodeId: other.id, generation: other.generation };
+    const made = sampleDisk({ organizationId, slug: "being-made", owner });
+    await store.disks.reserve(made);
+    const replica = await snapshotOf(await make("elsewhere", { owner }), "replica", 5);
+    await replicate(replica);
+    const { keptSnapshots } = await settle([]);
+    assert.equal(await store.disks.get(made.id), null);
+    assert.deepEqual(
+      keptSnapshots.map(({ slug, organization }) => [slug, organization]),
+      [["replica", "a"]],
+    );
+    const { generation } = await store.nodes.begin(sampleNode({ id: "nod_other", address: "other:1" }), 60_000);
+    assert.deepEqual(await store.disks.listUnsettled({ nodeId: other.id, generation }), []);
+    await make("being-made", { owner: { nodeId: other.id, generation } });
+  });
+
   test("a snapshot that the store has is replicated, whether the rows knew it or not, and one more is counted", async () => {
     const volume = await make("v");
     const uploading = await snapshotOf(volume, "uploading", 1);
@@ -146,5 +196,20 @@ suite("rows of a backup on another machine", () => {
     assert.equal((await store.disks.get(elsewhere.id))?.owner.nodeId, "nod_new");
     assert.deepEqual(await store.nodes.list(), []);
     await assert.rejects(store.nodes.begin(sampleNode({ id: "nod_other" }), 1), { code: "NODE_UNAVAILABLE" });
+  });
+
+  test("what was lost with a machine before the backup is the new node's like all else", async () => {
+    const owner = await beginLapsed(store, { id: "nod_other", address: "other:1" });
+    const elsewhere = await make("elsewhere", { owner });
+    const snapshot = await snapshotOf(elsewhere, "s", 5);
+    await store.nodes.giveUp(owner.nodeId, sampleEvent(owner.nodeId));
+    const limits = { nowMs: 10, purgeAtMs: 20, afterSequence: 0, limit: 10 };
+    await store.disks.lose(owner.nodeId, limits, ({ id }) => sampleEvent(id));
+    await settle([snapshot], { isLost: () => true, newNodeId: "nod_new" });
+    for (const { id } of [elsewhere, snapshot]) {
+      const disk = await store.disks.get(id);
+      assert.deepEqual([disk?.owner.nodeId, disk?.lostAtMs, disk?.purgeAtMs], ["nod_new", null, null]);
+    }
+    assert.deepEqual(await store.disks.beginPurgeLost(Date.now()), []);
   });
 });

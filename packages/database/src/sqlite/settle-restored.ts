@@ -6,8 +6,10 @@ export interface RestoredFrom {
   /** When the backup was made. */
   readonly atMs: number;
   readonly backupId: string;
-  /** What the snapshot store has whole, as `ORGANIZATION/SNAPSHOT`. */
+  /** What has a manifest in the snapshot store, as `ORGANIZATION/SNAPSHOT`. */
   readonly stored: ReadonlySet<string>;
+  /** Those of `stored` that are not whole there. */
+  readonly damaged: ReadonlySet<string>;
   /** Which nodes are gone with their pools. */
   isLost(node: { readonly id: string; readonly address: string }): boolean;
   /** The id of the node that takes their place, when there is to be one: of the lost ones, which are forgotten, or a new one. Null: each stays what it was. */
@@ -23,14 +25,17 @@ export interface RestoredDisk {
   /** Its slug. */
   readonly organization: string;
   /**
-   * `stored`: a snapshot that the store has. `from-snapshot`: a volume that is made again of its newest one. `purged`: a snapshot that was purged, or damaged, since the backup. `lost`: it was in the pool alone.
+   * `stored`: a snapshot that the store has. `damaged`: one that the store has, but not whole. `from-snapshot`: a volume that is made again of its newest one. `purged`: a snapshot that the store has no more. `lost`: it was in the pool alone.
    */
-  readonly outcome: "stored" | "from-snapshot" | "purged" | "lost";
+  readonly outcome: "stored" | "damaged" | "from-snapshot" | "purged" | "lost";
   /** Of `from-snapshot`. */
   readonly snapshot: { readonly id: string; readonly slug: string } | null;
   /** As of when what came back is; null: nothing did. */
   readonly atMs: number | null;
 }
+
+/** A snapshot that is replicated, and its node keeps what it has of it. */
+export type KeptSnapshot = Pick<RestoredDisk, "id" | "slug" | "organizationId" | "organization">;
 
 export interface RestoredRows {
   /** Of the lost nodes, without those that were deleted. */
@@ -39,16 +44,21 @@ export interface RestoredRows {
   readonly endedSandboxes: number;
   /** Nodes of other machines, which keep what they have. */
   readonly keptNodes: readonly { readonly id: string; readonly address: string }[];
+  /** Their snapshots that are replicated. */
+  readonly keptSnapshots: readonly KeptSnapshot[];
   /** How many snapshots of the store the rows do not know: they came after the backup. */
   readonly unknownSnapshots: number;
 }
 
 /** Far more runs than a node begins between a backup and its end: nobody's generation comes twice. */
 const GENERATIONS = 1_000_000;
+/** How long what was deleted can be brought back from now on. */
+const DELETED_MS = 24 * 3_600_000;
 
 /**
  * Makes the rows of a backup true for the machine that they are restored to, in one transaction: brings them up to date, ends the sandboxes of lost nodes and frees what those held, and settles their disks. Snapshots that the store
- * has are replicated, whether the rows knew it or not; volumes stay when the newest of their snapshots is there, and say since when they lack what was written; other rows are deleted, each with a line in its organization's trail. What was deleted stays deleted.
+ * has are replicated, whether the rows knew it or not; volumes stay when one of their snapshots is there, as of the newest that is whole, and say since when they lack what was written; other rows are deleted, each with a line in its organization's trail. What was deleted stays
+ * deleted, for a while at least: somebody may have brought it back since. On nodes that go on, creations that were under way then have ended since, well or not: their rows go, and what they made is an image that the rows do not know, which is kept.
  * Run again on rows that it has settled, it finds the same, but for sandboxes and lost disks, which are gone.
  */
 export function settleRestored(path: string, from: RestoredFrom): RestoredRows {
@@ -60,11 +70,18 @@ export function settleRestored(path: string, from: RestoredFrom): RestoredRows {
     const lost = nodes.filter((node) => from.isLost(node));
     const lostIds = JSON.stringify(lost.map(({ id }) => id));
     const endedSandboxes = endSandboxes(connection, lostIds, from);
+    forgetCreations(connection, lostIds);
     const disks = settleDisks(connection, lostIds, from);
+    connection.run(
+      "UPDATE disks SET purge_at_ms = max(purge_at_ms, ?) WHERE state = 'deleted'",
+      Date.now() + DELETED_MS,
+    );
+    const keptSnapshots = listKeptSnapshots(connection, lostIds);
     connection.run("UPDATE nodes SET generation = generation + ?, lease_until_ms = 0", GENERATIONS);
     if (from.newNodeId !== null) moveTo(connection, from.newNodeId, lostIds);
     const lostNodes = new Set(lost.map(({ id }) => id));
-    return { disks, endedSandboxes, keptNodes: nodes.filter(({ id }) => !lostNodes.has(id)), unknownSnapshots };
+    const keptNodes = nodes.filter(({ id }) => !lostNodes.has(id));
+    return { disks, endedSandboxes, keptNodes, keptSnapshots, unknownSnapshots };
   }, "restore-settle");
 }
 
@@ -88,6 +105,27 @@ function endSandboxes(connection: Connection, lostIds: string, { atMs, backupId 
   return count;
 }
 
+/** A start of the node would delete what it finds in state `creating`, with the image; since the backup it may have become a volume that somebody uses. */
+function forgetCreations(connection: Connection, lostIds: string): void {
+  const sql = "SELECT id FROM disks WHERE state = 'creating' AND node_id NOT IN (SELECT value FROM json_each(?))";
+  for (const { id } of connection.all(sql, lostIds)) deleteRow(connection, String(id));
+}
+
+function listKeptSnapshots(connection: Connection, lostIds: string): readonly KeptSnapshot[] {
+  return connection
+    .all(
+      `SELECT disks.id, disks.slug, organization_id, organizations.slug AS organization_slug
+       FROM disks JOIN organizations ON organizations.id = organization_id
+       WHERE kind = 'snapshot' AND state = 'ready' AND replication_state = 'replicated' AND node_id NOT IN (SELECT value FROM json_each(?))
+       ORDER BY sequence`,
+      lostIds,
+    )
+    .map((row) => ({
+      ...{ id: String(row.id), slug: String(row.slug) },
+      ...{ organizationId: String(row.organization_id), organization: String(row.organization_slug) },
+    }));
+}
+
 function settleDisks(connection: Connection, lostIds: string, from: RestoredFrom): readonly RestoredDisk[] {
   const rows = connection.all(
     `SELECT disks.*, organizations.slug AS organization_slug FROM disks JOIN organizations ON organizations.id = organization_id
@@ -95,9 +133,12 @@ function settleDisks(connection: Connection, lostIds: string, from: RestoredFrom
     lostIds,
   );
   const isStored = (row: Row) => from.stored.has(keyOf(row));
+  const isWhole = (row: Row) => isStored(row) && !from.damaged.has(keyOf(row));
   const newest = new Map<string, Row>();
-  for (const row of rows)
-    if (row.kind === "snapshot" && row.state === "ready" && isStored(row)) newest.set(String(row.parent_id), row);
+  // What is damaged may be mended there: it is better than none.
+  for (const isWanted of [isStored, isWhole])
+    for (const row of rows)
+      if (row.kind === "snapshot" && row.state === "ready" && isWanted(row)) newest.set(String(row.parent_id), row);
   return rows.flatMap((row) => settleDisk(connection, row, isStored(row), newest.get(String(row.id)), from) ?? []);
 }
 
@@ -130,7 +171,9 @@ function settleDisk(
         id,
       );
     }
-    return row.state === "ready" ? { ...common, outcome: "stored", atMs: Number(row.created_at_ms) } : null;
+    if (row.state !== "ready") return null;
+    const outcome = from.damaged.has(keyOf(row)) ? "damaged" : "stored";
+    return { ...common, outcome, atMs: Number(row.created_at_ms) };
   }
   if (common.kind === "volume" && row.state === "ready" && snapshot !== undefined) {
     const atMs = Number(snapshot.created_at_ms);
@@ -149,11 +192,7 @@ function settleDisk(
     });
     return { ...common, outcome: "from-snapshot", snapshot: found, atMs };
   }
-  // It leaves the words to search by with its state.
-  connection.run("UPDATE disks SET state = 'purging' WHERE id = ?", id);
-  connection.run("DELETE FROM holds WHERE volume_id = ?", id);
-  connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
-  connection.run("DELETE FROM disks WHERE id = ?", id);
+  deleteRow(connection, id);
   if (row.state !== "ready") return null;
   const outcome = row.replication_state === "replicated" ? "purged" : "lost";
   const verb = outcome === "lost" ? `${common.kind}-lose` : "snapshot-purged";
@@ -164,9 +203,21 @@ function settleDisk(
   return { ...common, outcome, atMs: null };
 }
 
-/** Everything of the lost nodes is the new one's; they are forgotten, so that none of them comes back as a node. */
+function deleteRow(connection: Connection, id: string): void {
+  // It leaves the words to search by with its state.
+  connection.run("UPDATE disks SET state = 'purging' WHERE id = ?", id);
+  connection.run("DELETE FROM holds WHERE volume_id = ?", id);
+  connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
+  connection.run("DELETE FROM disks WHERE id = ?", id);
+}
+
+/** Everything of the lost nodes is the new one's, also what was lost with one of them before the backup; they are forgotten, so that none of them comes back as a node. */
 function moveTo(connection: Connection, nodeId: string, lostIds: string): void {
   const isLost = "IN (SELECT value FROM json_each(?))";
+  connection.run(
+    `UPDATE disks SET lost_at_ms = NULL, purge_at_ms = iif(state = 'ready', NULL, purge_at_ms) WHERE node_id ${isLost}`,
+    lostIds,
+  );
   for (const table of ["disks", "sandboxes"])
     connection.run(`UPDATE ${table} SET node_id = ?, node_generation = 0 WHERE node_id ${isLost}`, nodeId, lostIds);
   connection.run(

@@ -24,8 +24,8 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   metrics.retriedWork.set(app.persistent.failingCount + sum(retried));
   // A gauge without labels that was reset says 0: no series is what there is then.
   metrics.backupAge.remove();
-  const { lastAtMs } = app.backups;
-  if (lastAtMs !== null) metrics.backupAge.set(Math.max(0, (Date.now() - lastAtMs) / 1000));
+  const ageMs = app.backups.ageMs();
+  if (ageMs !== null) metrics.backupAge.set(ageMs / 1000);
   await observePools(app);
   return metrics.text();
 }

@@ -1,6 +1,6 @@
 import { open, rm } from "node:fs/promises";
-import { describeBackup } from "@caisson/database";
-import { step } from "@caisson/linux";
+import { type BackupDescription, describeBackup } from "@caisson/database";
+import { hasErrorCode, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type BackupManifest, CHUNK_BYTES, type SnapshotStore, StoreDamageError } from "@caisson/snapshot-store";
 
@@ -15,7 +15,7 @@ export interface FetchedBackup {
 
 /**
  * Brings the rows of a backup to `path`: of the one that is named, or of the newest that is whole. Throws `NOT_FOUND` when there is none, and `SNAPSHOT_STORE_UNAVAILABLE` when the store is away, the key is another one, or no
- * backup is whole. It writes nothing into the store.
+ * backup is whole. One that a newer program made is not passed over for an older one: that throws `NOT_SUPPORTED`, unless another is named. It writes nothing into the store.
  */
 export async function fetchBackup(
   snapshotStore: SnapshotStore,
@@ -54,11 +54,22 @@ async function fetchOne(
     for await (const { index, bytes } of chunks()) await file.write(bytes, 0, bytes.length, index * CHUNK_BYTES);
     await file.sync();
   }
-  const { schemaVersion, rows } = describeBackup(path);
+  const { schemaVersion, rows } = describe(id, path);
   const isSame = Object.entries(manifest.rows).every(([table, count]) => rows[table] === count);
   if (!isSame || schemaVersion !== manifest.schemaVersion)
     throw new StoreDamageError(`Cannot use backup ${id}: its rows are not as many as its manifest says`);
   return manifest;
+}
+
+/** What SQLite cannot read of a file whose every chunk was verified was no backup when it was stored. */
+function describe(id: string, path: string): BackupDescription {
+  try {
+    return describeBackup(path);
+  } catch (cause) {
+    if (!hasErrorCode(cause, "ERR_SQLITE_ERROR")) throw cause;
+    const said = cause instanceof Error ? cause.message : String(cause);
+    throw new StoreDamageError(`Cannot use backup ${id}: its rows cannot be read (${said})`, { cause });
+  }
 }
 
 function noBackup(wanted: string | null, newest: string | null): CaissonError {

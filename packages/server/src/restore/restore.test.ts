@@ -200,6 +200,27 @@ suite("an installation comes back from its store", () => {
     await backup();
   });
 
+  test("a drill reads what other machines have replicated as well, and goes on after one that cannot be read", async () => {
+    const other = await store.nodes.begin(sampleNode({ id: "nod_other", address: "other:1" }), 60_000);
+    const theirs = sampleDisk({
+      ...{ organizationId: ORGANIZATION.id, slug: "theirs", kind: "snapshot", consistency: "clean" },
+      owner: { nodeId: other.id, generation: other.generation },
+    });
+    await store.disks.reserve(theirs);
+    await store.disks.commit(theirs.id, { consistency: "clean", ...sampleUsage() }, sampleEvent(theirs.id));
+    await store.disks.requestReplication(theirs.id, 1, null);
+    const result = { manifest: `manifests/org_a/${theirs.id}`, storedBytes: 1, readBytes: 1, sentBytes: 1 };
+    await store.disks.finishReplication(theirs.id, result, 2, sampleEvent(theirs.id));
+    await backup();
+    const { snapshots, damaged, isWhole } = await rehearse();
+    assert.deepEqual([snapshots.count, snapshots.fetched, isWhole], [2, 1, false]);
+    assert.deepEqual(
+      damaged.map(({ slug }) => slug),
+      ["theirs"],
+    );
+    assert.match(damaged[0]?.problem ?? "", /its manifest is missing/);
+  });
+
   test("a drill tells of each snapshot that is replicated and does not come back", async () => {
     await backup();
     const [chunk] = (await stored()).filter((path) => /^chunks\/org_a\/.*-[0-9a-f]{8}$/.test(path));
@@ -210,6 +231,10 @@ suite("an installation comes back from its store", () => {
     assert.equal(missing.isWhole, false);
     assert.match(missing.damaged[0]?.problem ?? "", /is missing/);
     assert.equal(missing.damaged[0]?.slug, "data-1");
+    assert.deepEqual(
+      missing.disks.map(({ outcome }) => outcome),
+      ["damaged", "from-snapshot", "lost"],
+    );
     await writeFile(join(at("store"), chunk), (await readFile(at("chunk"))).fill(7, 40, 41));
     assert.match((await rehearse()).damaged[0]?.problem ?? "", /is damaged/);
     assert.deepEqual(await stored(), [...before, chunk].sort(), "a drill marks nothing");

@@ -87,13 +87,16 @@ export async function restoreRows(
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const rowsPath = join(directory, "restoring.db");
   const fetched = await fetchBackup(snapshotStore, backupId, rowsPath, signal);
-  const stored = new Set<string>();
-  for await (const { organizationId, id } of snapshotStore.list(signal)) stored.add(`${organizationId}/${id}`);
+  const [stored, damaged] = [new Set<string>(), new Set<string>()];
+  for await (const { organizationId, id, isWhole } of snapshotStore.survey(signal)) {
+    stored.add(`${organizationId}/${id}`);
+    if (!isWhole) damaged.add(`${organizationId}/${id}`);
+  }
   const newNodeId = areNodesLost ? `nod_${randomCharacters(20)}` : null;
   if (newNodeId !== null) await target.write("node.json", `${JSON.stringify({ id: newNodeId })}\n`, 0o644);
   const settled = await step("restore.settle", async () =>
     settleRestored(rowsPath, {
-      ...{ atMs: fetched.atMs, backupId: fetched.id, stored, newNodeId },
+      ...{ atMs: fetched.atMs, backupId: fetched.id, stored, damaged, newNodeId },
       // One of another machine has a port.
       isLost: (node) => areNodesLost || parseNodeAddress(node.address) === null,
     }),

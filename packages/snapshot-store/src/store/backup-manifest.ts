@@ -1,5 +1,6 @@
 import { promisify } from "node:util";
 import { zstdCompress, zstdDecompress } from "node:zlib";
+import { CaissonError } from "@caisson/model";
 import { CHUNK_BYTES } from "../chunk.ts";
 import { ImageDigest } from "../image-digest.ts";
 import type { ManifestChunk } from "./manifest.ts";
@@ -61,7 +62,7 @@ export async function encodeBackup(key: OrganizationKey, objectKey: string, mani
   return Buffer.concat([Buffer.from(`${key.id}\n`), key.seal(objectKey, await compress(text))]);
 }
 
-/** Throws for anything but what `encodeBackup` made. What it says is believed: it is sealed with a key of the installation. */
+/** Throws for anything but what `encodeBackup` made; `NOT_SUPPORTED` for what a newer program made. What it says is believed: it is sealed with a key of the installation. */
 export async function decodeBackup(key: OrganizationKey, objectKey: string, bytes: Buffer): Promise<BackupManifest> {
   const packed = key.unseal(objectKey, bytes.subarray(key.id.length + 1));
   const text = await decompress(packed, { maxOutputLength: BACKUP_MANIFEST_BYTES_MAX });
@@ -71,7 +72,11 @@ export async function decodeBackup(key: OrganizationKey, objectKey: string, byte
     readonly chunks: readonly [number, string, string, number][];
   };
   const { format, files, chunks, ...rest } = value;
-  if (format !== VERSION) throw new Error(`it has version ${format}, and this program reads version ${VERSION}`);
+  if (format !== VERSION)
+    throw new CaissonError(
+      "NOT_SUPPORTED",
+      `Cannot read ${objectKey}: it has version ${format}, and this program reads version ${VERSION}. Use the program that made it, or name another backup`,
+    );
   const digest = new ImageDigest(rest.sizeBytes, CHUNK_BYTES);
   for (const [index, , sha256] of chunks) digest.add(index, Buffer.from(sha256, "hex"));
   if (digest.digest().toString("hex") !== rest.imageDigest) throw new Error("its chunks are not those of its database");

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES } from "../chunk.ts";
 import { Backups } from "./backups.ts";
@@ -83,6 +84,42 @@ suite("backups", () => {
     for (const { id } of (await backups.list(SIGNAL)).slice(0, 3)) assert.ok((await read(backups, id)).equals(image));
   });
 
+  test("a chunk that changed harms no backup of another day", async () => {
+    const backups = openBackups();
+    const image = randomBytes(4 * CHUNK_BYTES);
+    await create(backups, image);
+    const first = await filesBelow("chunks");
+    const nextDayMs = NOON_MS + 13 * HOUR_MS;
+    for (const minutes of [0, 15, 30, 45]) await create(backups, image, { atMs: nextDayMs + minutes * 60_000 });
+    assert.equal((await filesBelow("chunks")).length, 2 * first.length, "each day has its own, once");
+    for (const path of first) await writeFile(path, (await readFile(path)).fill(7, 30, 31));
+    const all = await backups.list(SIGNAL);
+    for (const { id } of all.slice(0, 4)) assert.ok((await read(backups, id)).equals(image));
+    await assert.rejects(read(backups, all.at(-1)?.id ?? ""), /is damaged/);
+  });
+
+  test("a try that failed is gone on with, and after a newest one that is damaged everything is sent", async () => {
+    let isFull = true;
+    const put = objects.put.bind(objects);
+    const backups = openBackups(key, {
+      put: async (name, bytes, signal) => {
+        if (isFull && name.startsWith("backups/")) throw new Error("full");
+        await put(name, bytes, signal);
+      },
+    });
+    const image = randomBytes(2 * CHUNK_BYTES);
+    for (const _ of [1, 2]) await assert.rejects(create(backups, image), /full/);
+    assert.equal((await filesBelow("chunks")).length, 2, "the second try has sent nothing again");
+    isFull = false;
+    const { id, sentBytes } = await create(backups, image);
+    assert.ok(sentBytes < CHUNK_BYTES, `${sentBytes}`);
+    const path = join(directory, "backups", id);
+    await writeFile(path, (await readFile(path)).subarray(0, -1));
+    const next = await create(backups, image);
+    assert.ok(next.sentBytes > 2 * CHUNK_BYTES, `${next.sentBytes}`);
+    assert.ok((await read(backups, next.id)).equals(image));
+  });
+
   test("what was cut off is no backup, and a clock that went back makes none that looks older", async () => {
     const backups = openBackups();
     const late = await create(backups, randomBytes(100), { atMs: NOON_MS + HOUR_MS });
@@ -123,6 +160,19 @@ suite("backups", () => {
     await writeFile(path, bytes);
     assert.equal((await sweepAt(1000 + HOUR_MS)).deletedChunks, 1);
     assert.ok((await read(backups, second.id)).equals(image));
+  });
+
+  test("one that a newer program made says so, and is not called damaged", async () => {
+    const backups = openBackups();
+    const { id } = await create(backups, randomBytes(100));
+    const [objectKey, path] = [`backups/${id}`, join(directory, "backups", id)];
+    const bytes = await readFile(path);
+    const sealing = await new OrganizationKeys(objects, key).get("installation", bytes.subarray(0, 16).toString());
+    const text = zstdDecompressSync(sealing.unseal(objectKey, bytes.subarray(17))).toString();
+    const newer = zstdCompressSync(text.replace('"format":1', '"format":2'));
+    await writeFile(path, Buffer.concat([bytes.subarray(0, 17), sealing.seal(objectKey, newer)]));
+    await assert.rejects(backups.open(id, SIGNAL), { code: "NOT_SUPPORTED", message: /version 2, .* reads version 1/ });
+    assert.ok((await create(backups, randomBytes(100))).id > id, "backups go on");
   });
 
   test("a chunk that is missing, cut or changed is an error and never data", async () => {

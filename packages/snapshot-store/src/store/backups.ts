@@ -14,11 +14,18 @@ import {
   parseBackupId,
 } from "./backup-manifest.ts";
 import type { CountedChunks } from "./counted-chunks.ts";
-import { MANIFEST_CHUNKS_MAX, manifestKeyId, type StoredChunk } from "./manifest.ts";
+import { MANIFEST_CHUNKS_MAX, manifestKeyId } from "./manifest.ts";
 import type { OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import type { Pacer } from "./pacer.ts";
-import { listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
-import { StoreDamageError } from "./store-damage.ts";
+import {
+  type ChunkTarget,
+  listUsableChunks,
+  requireStored,
+  storeChunks,
+  type UsableChunks,
+  WIDTH,
+} from "./store-chunks.ts";
+import { StoreDamageError, UnreadableKeyError } from "./store-damage.ts";
 import { chunkDirectory, chunkKey, chunkObjectBytesMax, unpackChunk } from "./stored-chunk.ts";
 import { type Sweep, sweep } from "./sweep.ts";
 
@@ -66,6 +73,8 @@ export interface OpenedBackup {
  */
 export class Backups {
   readonly #options: BackupsOptions;
+  /** What an automatic one counted on that came to no end, and the day that it was of: the next one of that day need not send it again. */
+  #unfinished: { readonly day: number; readonly names: ReadonlySet<string> } | null = null;
 
   constructor(options: BackupsOptions) {
     this.#options = options;
@@ -100,11 +109,12 @@ export class Backups {
     const target = { objects, organizationId: OWNER, key, pacer };
     // From before the list on, so that no sweep deletes in between what it shows.
     using counted = allCounted.countOn(OWNER);
-    // One a day, and each that somebody asks for, counts on nothing that is there: bits that change in one object harm the backups of a day, not all.
-    const isFull = !isAutomatic || newest === undefined || dayOf(newest.atMs) !== dayOf(atMs);
-    const usable = isFull
-      ? new Map<string, StoredChunk>()
-      : await step("backup-create.list", () => listUsableChunks(target, signal));
+    // One that somebody asks for counts on nothing that is there.
+    const usable: UsableChunks = isAutomatic
+      ? await step("backup-create.list", () => this.#usableChunks(target, newest, dayOf(atMs), signal))
+      : new Map();
+    // What is sent is remembered until there is a manifest that has it.
+    if (isAutomatic) this.#unfinished = { day: dayOf(atMs), names: counted.names };
     const progress = { names: counted.names, requireFit };
     const { chunks, imageDigest, sentBytes } = await storeChunks(target, image, usable, progress, signal);
     await step("backup-create.confirm", () => requireStored(target, chunks, signal));
@@ -119,6 +129,7 @@ export class Backups {
     await step("backup-create.manifest", () => objects.put(objectKey, bytes, signal));
     const stored = await objects.get(objectKey, BACKUP_MANIFEST_BYTES_MAX, signal);
     if (stored === null || !stored.equals(bytes)) throw unavailable("the store does not give it back as it was stored");
+    if (isAutomatic) this.#unfinished = null;
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, bytes.length);
     return { id, atMs, isAutomatic, sizeBytes: image.sizeBytes, storedBytes, sentBytes: sentBytes + bytes.length };
   }
@@ -161,6 +172,27 @@ export class Backups {
     return sweep({ objects, organizationId: OWNER, manifests, isCounted, graceMs, now, signal });
   }
 
+  /**
+   * The chunks that an automatic backup may count on: those of the newest one, when that is of the same day and can be read, and of a try of that day that came to no end. The first one of a day counts on nothing that is there: bits that
+   * change in one object harm the backups of a day, not all.
+   */
+  async #usableChunks(
+    target: ChunkTarget,
+    newest: ListedBackup | undefined,
+    day: number,
+    signal: AbortSignal,
+  ): Promise<UsableChunks> {
+    const names = new Set(this.#unfinished?.day === day ? this.#unfinished.names : []);
+    if (newest !== undefined && dayOf(newest.atMs) === day) {
+      const found = await this.#read(newest.id, signal).catch((error: unknown) => {
+        if (isUnreadable(error)) return null;
+        throw error;
+      });
+      for (const { name } of found?.manifest.chunks ?? []) names.add(name);
+    }
+    return names.size === 0 ? new Map() : listUsableChunks(target, signal, (name) => names.has(name));
+  }
+
   /** One that is deleted meanwhile is skipped. */
   async *#manifests(signal: AbortSignal): AsyncGenerator<BackupManifest, void> {
     for (const { id } of await this.list(signal)) {
@@ -186,9 +218,16 @@ export class Backups {
     try {
       return { key, manifest: await decodeBackup(key, objectKey, bytes) };
     } catch (cause) {
+      if (cause instanceof CaissonError) throw cause;
       throw damaged(id, "it is damaged", cause);
     }
   }
+}
+
+/** Whether the object itself is the reason, and no store that is away. */
+function isUnreadable(error: unknown): boolean {
+  if (error instanceof StoreDamageError || error instanceof UnreadableKeyError) return true;
+  return error instanceof CaissonError && error.code === "NOT_SUPPORTED";
 }
 
 /** Days are those of UTC. */

@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
 import { deriveKey, seal, unseal } from "./sealed-bytes.ts";
+import { UnreadableKeyError } from "./store-damage.ts";
 
 const KEY_BYTES = 32;
 const OBJECT_BYTES_MAX = 1024;
@@ -126,8 +127,7 @@ function copyOf(organizationId: string, id: string): string {
 }
 
 function unreadable(name: string, reason: string): CaissonError {
-  return new CaissonError(
-    "SNAPSHOT_STORE_UNAVAILABLE",
+  return new UnreadableKeyError(
     `Cannot read ${name} of the snapshot store, nor its copy: ${reason}. Give the server the installation key that the store was made with`,
   );
 }

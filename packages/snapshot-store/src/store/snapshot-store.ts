@@ -7,8 +7,9 @@ import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
 import { Backups } from "./backups.ts";
+import { ChunkLists } from "./chunk-lists.ts";
 import { CountedChunks } from "./counted-chunks.ts";
-import { damagedKey, listDamagedChunks } from "./damaged-chunks.ts";
+import { damagedKey } from "./damaged-chunks.ts";
 import {
   decodeManifest,
   encodeManifest,
@@ -20,8 +21,8 @@ import {
 } from "./manifest.ts";
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
-import { listChunkSizes, listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
-import { StoreDamageError } from "./store-damage.ts";
+import { listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
+import { StoreDamageError, UnreadableKeyError } from "./store-damage.ts";
 import type { StoreMemory } from "./store-memory.ts";
 import { type AcceptedStore, StoreOwnership } from "./store-ownership.ts";
 import { chunkDirectory, chunkKey, chunkObjectBytesMax, unpackChunk } from "./stored-chunk.ts";
@@ -162,17 +163,20 @@ export class SnapshotStore implements AsyncDisposable {
    */
   async find(snapshot: StoredSnapshot, signal: AbortSignal): Promise<Upload | null> {
     await this.requireUsable(signal);
-    const { organizationId } = snapshot;
+    return this.#find(snapshot, new ChunkLists(this.#objects, snapshot.organizationId), signal);
+  }
+
+  async #find(snapshot: StoredSnapshot, lists: ChunkLists, signal: AbortSignal): Promise<Upload | null> {
     const manifest = manifestKey(snapshot);
-    const found = await this.#manifest(organizationId, manifest, signal).catch((error: unknown) => {
+    const found = await this.#manifest(snapshot.organizationId, manifest, signal).catch((error: unknown) => {
       if (error instanceof StoreDamageError) return null;
       throw error;
     });
     if (found === null) return null;
     const { key, sizeBytes } = found;
     const { chunks, imageDigest } = found.manifest;
-    const damaged = await listDamagedChunks(this.#objects, organizationId, signal);
-    const sizes = await listChunkSizes({ objects: this.#objects, organizationId, key }, signal);
+    const damaged = await lists.damaged(signal);
+    const sizes = await lists.sizes(key, signal);
     if (chunks.some(({ name, storedBytes }) => damaged.has(name) || sizes.get(name) !== storedBytes)) return null;
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, sizeBytes);
     return { manifest, imageDigest, storedBytes, readBytes: 0, sentBytes: 0 };
@@ -251,7 +255,24 @@ export class SnapshotStore implements AsyncDisposable {
     return { storedProblem, imageState, readBytes };
   }
 
-  /** Every snapshot that the store has whole, of all organizations. */
+  /**
+   * As `list`, and of each whether it is whole, as far as its manifest and lists tell: every chunk is there in its full length, and none is known as damaged. Chunks are not read, nothing is written, and it need not be this server's store.
+   */
+  async *survey(signal: AbortSignal): AsyncGenerator<StoredSnapshot & { readonly isWhole: boolean }, void> {
+    let lists = null as ChunkLists | null;
+    const look = async (snapshot: StoredSnapshot) => {
+      const { organizationId } = snapshot;
+      if (lists?.organizationId !== organizationId) lists = new ChunkLists(this.#objects, organizationId);
+      const found = await this.#find(snapshot, lists, signal).catch((error: unknown) => {
+        if (error instanceof UnreadableKeyError) return null;
+        throw error;
+      });
+      return { ...snapshot, isWhole: found !== null };
+    };
+    yield* mapInOrder(this.list(signal), WIDTH, look);
+  }
+
+  /** Every snapshot that has a manifest in the store, of all organizations. */
   async *list(signal: AbortSignal): AsyncGenerator<StoredSnapshot, void> {
     for await (const { key } of this.#objects.list("manifests/", signal)) {
       const [, organizationId, id] = key.split("/");

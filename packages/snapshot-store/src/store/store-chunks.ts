@@ -34,10 +34,11 @@ export interface StoredChunks {
   readonly sentBytes: number;
 }
 
-/** What is there in its full length, and neither condemned nor known to be damaged. Nothing where the list of what is condemned is damaged. */
+/** What is there in its full length, and neither condemned nor known to be damaged. Nothing where the list of what is condemned is damaged. `isWanted`: by its name. */
 export async function listUsableChunks(
   { objects, organizationId, key }: ChunkTarget,
   signal: AbortSignal,
+  isWanted: (name: string) => boolean = () => true,
 ): Promise<UsableChunks> {
   const condemned = await Condemned.read(objects, organizationId, signal);
   if (condemned === null) return new Map();
@@ -48,6 +49,7 @@ export async function listUsableChunks(
     const said = parseChunkName(name);
     // One that was cut has another length than its name says.
     if (said?.storedBytes !== object.sizeBytes || condemned.keys.has(object.key) || damaged.has(name)) continue;
+    if (!isWanted(name)) continue;
     usable.set(said.id, { name, storedBytes: object.sizeBytes });
   }
   return usable;

@@ -7,3 +7,11 @@ export class StoreDamageError extends CaissonError {
     this.name = "StoreDamageError";
   }
 }
+
+/** The key of an organization cannot be read in either of its two places: it was changed or deleted there, or the installation's key is another one. */
+export class UnreadableKeyError extends CaissonError {
+  constructor(message: string) {
+    super("SNAPSHOT_STORE_UNAVAILABLE", message);
+    this.name = "UnreadableKeyError";
+  }
+}

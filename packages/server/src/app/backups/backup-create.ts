@@ -1,6 +1,8 @@
-import { open, rm } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { describeBackup } from "@caisson/database";
-import { CaissonError } from "@caisson/model";
+import { hasErrorCode, readSpace } from "@caisson/linux";
+import { CaissonError, formatSize } from "@caisson/model";
 import type { SnapshotStore, StoredBackup } from "@caisson/snapshot-store";
 import manifest from "../../../package.json" with { type: "json" };
 import { requireAdmin } from "../access/administrator.ts";
@@ -14,7 +16,7 @@ const PIECE_BYTES = 2 ** 20;
 
 /**
  * Makes a backup now, because somebody asks for it. It resolves when all of it is in the store and was found there again. Throws `FORBIDDEN`, `NOT_SUPPORTED` without a store, and
- * `SNAPSHOT_STORE_UNAVAILABLE`.
+ * `SNAPSHOT_STORE_UNAVAILABLE`; `STORAGE_FULL` when the database's disk has no room for a copy of it.
  */
 export async function createBackup(app: AppContext, actor: Actor, signal: AbortSignal): Promise<StoredBackup> {
   requireAdmin(actor, "make backups");
@@ -44,6 +46,7 @@ export async function backUp(
       const copy = async () => {
         for (const path of [copyPath, `${copyPath}-journal`, `${copyPath}-wal`, `${copyPath}-shm`])
           await rm(path, { force: true });
+        await requireRoom(dirname(copyPath));
         await store.backup(copyPath);
         const file = undo.use(await open(copyPath, "r"));
         const { size } = await file.stat();
@@ -52,17 +55,39 @@ export async function backUp(
         return { image: { sizeBytes: size, pieces: () => piecesOf(file) }, content };
       };
       const made = await snapshotStore.backups.create(copy, { isAutomatic, now: Date.now }, signal);
-      backups.lastAtMs = made.atMs;
-      backups.failure = null;
+      backups.succeed(made.atMs);
       app.logger.info({ ...made }, "a backup is in the snapshot store");
       return made;
     } catch (error) {
       signal.throwIfAborted();
       const message = error instanceof CaissonError ? error.message : "It failed: the server's log says why";
-      backups.failure = { message, atMs: Date.now() };
+      backups.fail(message, { isAutomatic });
       throw error;
     }
   });
+}
+
+/** Throws `STORAGE_FULL` unless the disk has twice the room of the database in `directory`: its copy must not keep the rows from growing. Rows of a PostgreSQL database are elsewhere, and what the copy takes is not known before. */
+async function requireRoom(directory: string): Promise<void> {
+  const sizes = ["caisson.db", "caisson.db-wal"].map((name) => sizeOf(join(directory, name)));
+  const neededBytes = 2 * (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
+  const { availableBytes } = await readSpace(directory);
+  if (availableBytes >= neededBytes) return;
+  throw new CaissonError(
+    "STORAGE_FULL",
+    `Cannot make a backup: its copy of the rows needs ${formatSize(neededBytes)} of room beside the database in ${directory}, and ${formatSize(availableBytes)} are free. Free space on that disk`,
+  );
+}
+
+/** Of a file; absent is none. */
+async function sizeOf(path: string): Promise<number> {
+  return stat(path).then(
+    ({ size }) => size,
+    (error: unknown) => {
+      if (hasErrorCode(error, "ENOENT")) return 0;
+      throw error;
+    },
+  );
 }
 
 async function* piecesOf(

@@ -34,11 +34,13 @@ export async function listBackups(app: AppContext, actor: Actor): Promise<Backup
   }
 }
 
-/** Which sentence says that the newest backup is too old: one may be missed, two may not. */
+/** Which sentence says that the newest backup is too old, where one may be missed and two may not, or from the future. */
 export function problemOf(newestAtMs: number | null, everyMs: number | null, nowMs: number): string | null {
   if (everyMs === null) return null;
   if (newestAtMs === null) return "there is no backup yet";
   const ageMs = nowMs - newestAtMs;
+  if (ageMs < -60_000)
+    return `the newest backup is from the future (${new Date(newestAtMs).toISOString()}): a clock was wrong, or is. Set it, delete what is from the future (\`caisson backup delete ID\`), and make one (\`caisson backup create\`)`;
   if (ageMs <= 3 * Math.max(everyMs, 60_000)) return null;
   const [minutes, every] = [ageMs, everyMs].map((ms) => Math.ceil(ms / 60_000));
   return `the newest backup is ${minutes} minutes old, and there is to be one every ${every}`;
