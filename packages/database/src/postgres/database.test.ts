@@ -254,16 +254,17 @@ suite("a PostgreSQL database", () => {
     const first = await openPostgresStore(url, shared, unexpected);
     const at = (port: number) => ({ host: "10.0.0.1", port });
     const told: unknown[] = [];
+    const hasBegun = Promise.withResolvers<void>();
     const hasSeen = Promise.withResolvers<void>();
     const standBy = {
       async onLeader({ address, isShared }: Leader): Promise<void> {
         told.push([address, isShared]);
-        if (address !== null) hasSeen.resolve();
+        (address === null ? hasBegun : hasSeen).resolve();
       },
       onProblem: (error: unknown) => hasSeen.reject(error),
     };
     const second = openPostgresStore(url, shared, { ...unexpected, standBy });
-    await delay(100);
+    await hasBegun.promise;
     const address = { api: at(1), previews: at(2), ssh: null };
     await first.leadership?.announce(address);
     assert.equal(await first.leadership?.share("key", "of the first"), "of the first");
