@@ -149,9 +149,9 @@ async def test_pools_tell_what_they_hold(client: AsyncCaisson) -> None:
 
 
 async def test_a_server_without_a_snapshot_store_says_so(client: AsyncCaisson) -> None:
-    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         await client.snapshot_store.get()
-    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         await client.snapshot_store.accept()
 
 

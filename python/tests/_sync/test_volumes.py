@@ -150,9 +150,9 @@ def test_pools_tell_what_they_hold(client: Caisson) -> None:
 
 
 def test_a_server_without_a_snapshot_store_says_so(client: Caisson) -> None:
-    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         client.snapshot_store.get()
-    with pytest.raises(errors.NotSupportedError, match="snapshot_store.url"):
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         client.snapshot_store.accept()
 
 
