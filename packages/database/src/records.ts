@@ -12,6 +12,7 @@ import type {
   ForgottenNode,
   FreeBytes,
   JoinToken,
+  NodeLoss,
   NodeRecord,
   ObjectReference,
   Organization,
@@ -224,5 +225,16 @@ export function toEvent(row: Row): AuditEvent {
     objectId: String(row.object_id),
     outcome: String(row.outcome),
     detail: JSON.parse(String(row.detail)) as Record<string, unknown>,
+  };
+}
+
+/** What would be lost with a node, of its row of counts and the rows of its volumes' names. */
+export function toNodeLoss(counts: Row | undefined, names: readonly Row[]): NodeLoss {
+  return {
+    volumes: Number(counts?.volumes),
+    snapshots: Number(counts?.snapshots),
+    replicatedSnapshots: Number(counts?.replicated_snapshots),
+    sandboxes: Number(counts?.sandboxes),
+    volumeNames: names.map(({ organization, slug }) => ({ organization: String(organization), slug: String(slug) })),
   };
 }

@@ -50,7 +50,7 @@ export interface Leadership {
   readonly term: number;
   /** Tells those that stand by where this server takes connections. */
   announce(address: ServerAddress): Promise<void>;
-  /** The text that all servers of the installation have by this name: the given one if none has any yet. */
+  /** The text that all servers of the installation have by this name: the given one, if this is the first to give one. */
   share(name: string, text: string): Promise<string>;
 }
 

@@ -21,7 +21,7 @@ const COLUMNS: readonly Column<Node>[] = [
   },
 ];
 
-/** Shown when a node has any. */
+/** Shown where at least one node is labelled. */
 const LABELS: Column<Node> = { title: "LABELS", value: formatLabels, dropRank: 6 };
 
 const TOKEN_COLUMNS: readonly Column<JoinToken>[] = [
@@ -99,7 +99,7 @@ export function addNodesCommands(program: Command): void {
   const forget = nodes
     .command("forget")
     .description(
-      "Forget a node that is gone for good; refused while it is live, or has anything that is not lost with it",
+      "Forget a node that is gone for good; refused while it is live, or still holds disks or sandboxes that are not given up with it",
     )
     .argument("<id>")
     .option("--lost", "what it has is lost with it; without --yes the command only says what that is")

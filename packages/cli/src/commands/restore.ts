@@ -147,6 +147,7 @@ function addStoreOptions(command: Command): void {
 }
 
 function showRestored({ output }: Context, report: Report): void {
+  // `skipped` are newer backups that were passed over because they are damaged: each is told of below.
   const { skipped, disks, endedSandboxes, keptNodes, unknownSnapshots, rows } = report;
   for (const { problem } of skipped) output.warn(`${problem}; an older backup is used`);
   output.note(

@@ -1,4 +1,4 @@
-import { toDisk } from "../records.ts";
+import { toDisk, toNodeLoss } from "../records.ts";
 import { diskNotFound, nodeNotFound } from "../refusals.ts";
 import type { Disk, DiskStore } from "../store.ts";
 import type { Database } from "./database.ts";
@@ -26,16 +26,7 @@ export function createLostDiskStore(database: Database): LostDiskStore {
           nodeId,
           nameLimit,
         );
-        return {
-          volumes: Number(counts?.volumes),
-          snapshots: Number(counts?.snapshots),
-          replicatedSnapshots: Number(counts?.replicated_snapshots),
-          sandboxes: Number(counts?.sandboxes),
-          volumeNames: names.map(({ organization, slug }) => ({
-            organization: String(organization),
-            slug: String(slug),
-          })),
-        };
+        return toNodeLoss(counts, names);
       });
     },
 
