@@ -395,6 +395,7 @@ async def test_a_dead_peer_is_noticed(
     fake: FakeServer, fake_client: AsyncCaisson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caisson._async.websocket.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("caisson._async.websocket.PONG_TIMEOUT_S", 0.2)
     monkeypatch.setattr("caisson._async.websocket.CLOSE_TIMEOUT_S", 0.2)
 
     def freeze(session: FakeSession, *_: Any) -> Any:

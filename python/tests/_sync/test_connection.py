@@ -382,6 +382,7 @@ def test_extending_a_session_makes_leaving_it_return_at_once(fake: FakeServer, f
 
 def test_a_dead_peer_is_noticed(fake: FakeServer, fake_client: Caisson, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caisson._sync.websocket.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("caisson._sync.websocket.PONG_TIMEOUT_S", 0.2)
     monkeypatch.setattr("caisson._sync.websocket.CLOSE_TIMEOUT_S", 0.2)
 
     def freeze(session: FakeSession, *_: Any) -> Any:
