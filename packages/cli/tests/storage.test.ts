@@ -90,6 +90,8 @@ BASE         -
 ATTACHED TO  -
 LABELS       team=blue
 CREATED      2000-01-01 00:00:00.00
+SCHEDULE     -
+REPLICATED   -
 `,
     stderr: "",
     code: 0,

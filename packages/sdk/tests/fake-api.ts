@@ -99,6 +99,8 @@ export const EXTENDED_VOLUME = {
   unavailable: "Mount the disk",
   last_error: { message: "Writes are lost", at: "2026-01-30T18:33:40.790Z" },
   parent: { kind: "image", id: "builtin:debian-13", slug: "builtin:debian-13" },
+  schedule: { every: "5m", next_at: "2026-01-30T18:38:40.790Z", error: null, replicates: true },
+  replicated_at: "2026-01-30T18:33:41.000Z",
 };
 
 /** A snapshot with what Caisson adds. */
@@ -122,6 +124,7 @@ export const EXTENDED_SNAPSHOT = {
   node: "nod_0123456789abcdefghjk",
   consistency: "frozen",
   base_snapshot: null,
+  automatic: true,
   replication: {
     state: "replicated",
     at: "2026-01-30T19:00:00.000Z",

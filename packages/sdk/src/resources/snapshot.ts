@@ -74,6 +74,8 @@ export class Snapshot {
   readonly unavailable: string | null;
   /** The id of the node that has it, if the server says so. */
   readonly node: string | null;
+  /** Whether the schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, makes it stay. */
+  readonly automatic: boolean;
   /** Whether it is in the server's snapshot store, if the server says so. */
   readonly replication: Replication | null;
 
@@ -98,6 +100,7 @@ export class Snapshot {
     this.purgeAt = toDate(data.purge_at);
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
+    this.automatic = data.automatic ?? false;
     this.replication = data.replication === undefined ? null : toReplication(data.replication);
   }
 
