@@ -352,7 +352,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       ...read(() => parseCapacities(file)),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       retentionFloorMs: (file.volumes?.retention_floor_hours ?? 1) * HOUR_MS,
-      minEveryMs: parseMinEvery(file),
+      minEveryMs: read(() => parseMinEvery(file)),
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },

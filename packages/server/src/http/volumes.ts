@@ -37,7 +37,7 @@ export function volumeRoutes(app: AppContext, http: Http): void {
         attachedTo: writers.get(volume.id) ?? null,
         unavailable: problems.get(volume.id) ?? null,
         replicatedAtMs: replicated.get(volume.id) ?? null,
-        isReplicating: app.snapshotStore !== null,
+        isReplicating: app.config.snapshotStore !== null,
       }),
     );
   };
