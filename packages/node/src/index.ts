@@ -27,3 +27,4 @@ export type {
 export { type NodeOptions, type OpenNode, openNode } from "./open-node.ts";
 export { poolDirectory } from "./pools/pool-directory.ts";
 export { diskNeedsRoom, needsRoom } from "./pools/pool-room.ts";
+export { REPLICATED_MARK, type ReplicatedDirectory, requireMounted } from "./pools/replicated-pool.ts";

@@ -95,6 +95,7 @@ export const EXTENDED_VOLUME = {
   deleted_at: null,
   purge_at: null,
   node: "nod_0123456789abcdefghjk",
+  storage_class: "local" as const,
   attached_to: "sbx_ord_0123456789abcdefghjk",
   unavailable: "Mount the disk",
   last_error: { message: "Writes are lost", at: "2026-01-30T18:33:40.790Z" },
@@ -120,6 +121,7 @@ export const EXTENDED_SNAPSHOT = {
   deleted_at: "2026-01-31T00:00:00.000Z",
   purge_at: "2026-02-01T00:00:00.000Z",
   node: "nod_0123456789abcdefghjk",
+  storage_class: "local" as const,
   consistency: "frozen",
   base_snapshot: null,
   replication: {

@@ -83,6 +83,8 @@ class Volume(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    storage_class: Literal["local", "replicated"] | None
+    """Where its bytes live; None: the server does not say."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
@@ -98,6 +100,7 @@ class Volume(Record):
         volume.setdefault("last_error", None)
         volume.setdefault("unavailable", None)
         volume.setdefault("node", None)
+        volume.setdefault("storage_class", None)
         _wrap(volume, "last_error", VolumeError)
         return volume
 
@@ -188,6 +191,8 @@ class Snapshot(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    storage_class: Literal["local", "replicated"] | None
+    """Where its bytes live; None: the server does not say."""
     replication: Replication | None
     """Whether it is in the server's snapshot store, if the server says so."""
 
@@ -198,6 +203,7 @@ class Snapshot(Record):
         _wrap(snapshot, "replication", Replication)
         snapshot.setdefault("unavailable", None)
         snapshot.setdefault("node", None)
+        snapshot.setdefault("storage_class", None)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
         snapshot.setdefault("inodes", None)
         snapshot.setdefault("used_inodes", None)
@@ -213,6 +219,8 @@ class PoolDisk(Record):
 
     directory: str
     """Where the pool's part on this disk is, on the server's host."""
+    storage_class: Literal["local", "replicated"]
+    """Of the volumes and snapshots that lie on it."""
     problem: str | None
     """Why the disk cannot be used, and what to do; its sizes are 0 then. What lies on it is not lost."""
     total: int

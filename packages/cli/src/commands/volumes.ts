@@ -1,6 +1,6 @@
 import { formatSize } from "@caisson/model";
-import type { SizeText, Volume, VolumeError } from "@caisson/sdk";
-import type { Command } from "commander";
+import type { SizeText, StorageClass, Volume, VolumeError } from "@caisson/sdk";
+import { type Command, Option } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
 import { formatBoolean, formatExclusive, formatInodes, formatMeasured, formatTime } from "../output/format.ts";
@@ -18,6 +18,13 @@ const COLUMNS: readonly Column<Volume>[] = [
   { title: "BASE", value: ({ parent }) => parent?.slug ?? "-", dropRank: 4 },
 ];
 
+/** Shown where there are others than local ones. */
+const CLASS_COLUMN: Column<Volume> = {
+  title: "CLASS",
+  value: ({ storageClass }) => storageClass ?? "-",
+  dropRank: 5,
+};
+
 const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
@@ -26,6 +33,7 @@ const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)), dropRank: 1 },
 ];
 
+const isReplicated = ({ storageClass }: Volume): boolean => storageClass === "replicated";
 const byId = ({ id }: Volume): string => id;
 
 /** `caisson volumes ...`. */
@@ -50,6 +58,7 @@ interface CreateFlags {
   readonly capacity: string;
   readonly region: string;
   readonly from?: string;
+  readonly class?: StorageClass;
   readonly inodes?: number;
   readonly label?: readonly string[];
 }
@@ -63,6 +72,12 @@ function addCreate(volumes: Command): void {
     .requiredOption("--capacity <size>", "for example 10GB or 512MiB; 300MB to 20GB by default")
     .requiredOption("--region <region>", "for example ord")
     .option("--from <source>", "builtin:debian-13, or a snapshot's id or slug; makes it bootable if that is")
+    .addOption(
+      new Option("--class <class>", "where its bytes live; default: as the server's settings say").choices([
+        "local",
+        "replicated",
+      ]),
+    )
     .option(
       "--inodes <count>",
       "how many files a blank volume can hold at least; default: one for every 10 KiB",
@@ -70,27 +85,31 @@ function addCreate(volumes: Command): void {
     )
     .option("--label <key=value>", "a label (repeatable)", collect)
     .action(
-      run(async (context, slug: string, { capacity, region, from, inodes, label }: CreateFlags) => {
-        const { client } = await context.connect();
-        const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
-        const source = from === undefined ? {} : { from };
-        const create = () =>
-          client.volumes.create({
-            slug,
-            region,
-            capacity: capacity as SizeText,
-            ...source,
-            ...(inodes !== undefined && { inodes }),
-            ...labels,
-          });
-        const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
-        const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
-        context.output.value(volume.id, volume);
-      }),
+      run(
+        async (context, slug: string, { capacity, region, from, class: storageClass, inodes, label }: CreateFlags) => {
+          const { client } = await context.connect();
+          const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
+          const source = from === undefined ? {} : { from };
+          const create = () =>
+            client.volumes.create({
+              slug,
+              region,
+              capacity: capacity as SizeText,
+              ...source,
+              ...(storageClass !== undefined && { storageClass }),
+              ...(inodes !== undefined && { inodes }),
+              ...labels,
+            });
+          const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
+          const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
+          context.output.value(volume.id, volume);
+        },
+      ),
     );
   addCommonOptions(command);
   addExamples(command, [
     ["caisson volumes create dataset --capacity 10GB --region ord", "An empty volume"],
+    ["caisson volumes create safe --capacity 10GB --region ord --class replicated", "In the replicated pool"],
     ["caisson volumes create cache --capacity 5GB --region ord --inodes 1000000", "For a million small files"],
     ["caisson volumes create root --capacity 10GB --region ord --from builtin:debian-13", "A bootable one"],
   ]);
@@ -111,7 +130,8 @@ function addList(volumes: Command): void {
           search === undefined
             ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
             : "None.";
-        context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
+        const columns = items.some(isReplicated) ? [...COLUMNS, CLASS_COLUMN] : COLUMNS;
+        context.output.list({ items, columns, id: byId, org: settings.org, empty });
         for (const { slug, lastError, unavailable } of items) {
           if (unavailable !== null && !context.output.isJson)
             context.output.warn(`Volume ${slug} cannot be used: ${unavailable}`);
@@ -277,6 +297,7 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["ID", volume.id],
     ["SLUG", volume.slug],
     ["REGION", volume.region],
+    ...(volume.storageClass === null ? [] : [["CLASS", volume.storageClass] as const]),
     ["USED", formatSize(volume.used)],
     ["ALLOCATED", formatSize(volume.allocated)],
     ["EXCLUSIVE", formatExclusive(volume)],

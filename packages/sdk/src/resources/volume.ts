@@ -18,6 +18,11 @@ export interface VolumeInit {
   /** What to start from: `"builtin:debian-13"`, or the id or slug of a snapshot in the same region. Default: an empty file system. */
   from?: "builtin:debian-13" | (string & {});
   /**
+   * Where its bytes live: `"local"`, in the pool of a node; `"replicated"`, in the server's replicated pool, if it has one. Default: as the server's
+   * settings say. A volume that is made from a snapshot of the other class is a whole copy of it.
+   */
+  storageClass?: StorageClass;
+  /**
    * How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB of the capacity. Default: one for every 10
    * KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in proportion; with `from` they cannot be chosen.
    */
@@ -25,6 +30,9 @@ export interface VolumeInit {
   /** Labels, at most 5; keys up to 64 bytes, values up to 128. */
   labels?: Record<string, string>;
 }
+
+/** Where the bytes of a volume or snapshot live. Snapshots lie with their volumes. */
+export type StorageClass = "local" | "replicated";
 
 /** What went wrong with a volume. */
 export interface VolumeError {
@@ -76,6 +84,8 @@ export class Volume {
   readonly unavailable: string | null;
   /** The id of the node that has it, if the server says so. */
   readonly node: string | null;
+  /** Where its bytes live, if the server says so. */
+  readonly storageClass: StorageClass | null;
   readonly #baseSnapshot: ObjectReference | null;
 
   /** @internal */
@@ -101,6 +111,7 @@ export class Volume {
     this.lastError = data.last_error ? { message: data.last_error.message, at: new Date(data.last_error.at) } : null;
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
+    this.storageClass = data.storage_class ?? null;
   }
 
   /** Creates a volume; the same as `new Client(options).volumes.create(options)`. */
@@ -141,10 +152,10 @@ export function toVolume(value: unknown): Volume {
 
 export async function createVolume(
   http: HttpClient,
-  { slug, region, capacity, from, inodes, labels }: VolumeInit,
+  { slug, region, capacity, from, storageClass, inodes, labels }: VolumeInit,
   options?: CreateRequestOptions,
 ): Promise<Volume> {
-  const body = { slug, region, capacity, from, inodes, labels };
+  const body = { slug, region, capacity, from, storage_class: storageClass, inodes, labels };
   const idempotencyKey = newIdempotencyKey(options);
   return toVolume((await http.send({ method: "POST", path: "/api/v2/volumes", body, idempotencyKey, options })).body);
 }

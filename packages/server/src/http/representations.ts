@@ -1,3 +1,4 @@
+import { classOfId } from "@caisson/model";
 import type {
   ExtendedSnapshot,
   ExtendedVolume,
@@ -29,6 +30,7 @@ export function extendedVolume(volume: Disk, attachedTo: string | null, unavaila
     ...wireVolume(volume),
     ...lifeOf(volume),
     node: volume.owner.nodeId,
+    storage_class: classOfId(volume.id),
     attached_to: attachedTo,
     last_error:
       volume.lastError === null
@@ -60,6 +62,7 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     bootable: snapshot.isBootable,
     ...lifeOf(snapshot),
     node: snapshot.owner.nodeId,
+    storage_class: classOfId(snapshot.id),
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
     unavailable,

@@ -76,6 +76,14 @@ export function volumeRoutes(app: AppContext, http: Http): void {
 
 /** Only what belongs to the request: the body of an official client may carry its token (protocol.md 2.1). */
 function pickCreate(body: Type.Static<typeof CreateVolumeSchema>) {
-  const { slug, region, capacity, from, inodes, labels } = body;
-  return { slug, region, capacity, from: from ?? null, inodes: inodes ?? null, labels: labels ?? null };
+  const { slug, region, capacity, from, inodes, labels, storage_class: storageClass } = body;
+  return {
+    slug,
+    region,
+    capacity,
+    from: from ?? null,
+    class: storageClass ?? null,
+    inodes: inodes ?? null,
+    labels: labels ?? null,
+  };
 }
