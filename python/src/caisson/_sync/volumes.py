@@ -38,9 +38,9 @@ class Volumes:
             region: The region to make it in, for example "ord".
             capacity: Its size: bytes, or a number with kB, MB, GB (1000) or KiB, MiB, GiB (1024), for example "10GB".
             from_snapshot: What it starts as: a snapshot, or "builtin:debian-13" for a bootable Debian. Default: empty.
-            storage_class: Where its bytes live: "local", in the pool of a node; "replicated", in the server's replicated
-                pool, if it has one. Default: as the server's settings say. A volume that is made from a snapshot of the
-                other class is a whole copy of it.
+            storage_class: Where its bytes live: "local", in the pool of a node; "replicated", in the replicated pool
+                of the server, if it has one. Default: as the server's settings say. A volume that is made from a
+                snapshot of the other class is a whole copy of it.
             inodes: How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB.
                 Default: one for every 10 KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in
                 proportion; with `from_snapshot` they cannot be chosen.

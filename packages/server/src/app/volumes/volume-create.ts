@@ -70,7 +70,8 @@ export async function createVolume(
   await requireRegion(app, input.region);
   const { region } = input;
   const diskClass = input.class ?? app.config.volumes.defaultClass;
-  const without = nodesWithoutClass(app, region, diskClass);
+  const id = newId("vol", region, diskClass);
+  const without = await nodesWithoutClass(app, { region, id }, diskClass);
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
@@ -88,7 +89,7 @@ export async function createVolume(
   const at = (): ConnectedNode => app.nodes.of({ ...volume, owner: placedOwner(volume.id, placed.owner) });
   const volume: NewDisk = {
     kind: "volume",
-    id: newId("vol", region, diskClass),
+    id,
     owner: source?.at.owner ?? null,
     organizationId: actor.organization.id,
     slug,
