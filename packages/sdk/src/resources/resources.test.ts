@@ -17,7 +17,7 @@ test("a volume has the short and the official names, and prints readably", async
   assert.equal(volume.attachedTo, "sbx_ord_0123456789abcdefghjk");
   assert.equal(volume.createdAt?.toISOString(), "2026-01-30T18:33:40.790Z");
   assert.equal(
-    inspect(volume, { compact: 3, breakLength: 600 }),
+    inspect(volume, { compact: 3, breakLength: 700 }),
     "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
       "allocated: 4096, inodes: 1024, usedInodes: 11, exclusive: 4096, usageMeasuredAt: 2026-01-30T18:34:00.000Z, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
