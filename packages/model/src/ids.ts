@@ -14,7 +14,7 @@ export type IdPrefix = "vol" | "snp" | "sbx";
 const REPLICATED_MARK = "o";
 
 const ID_PATTERN = /^(vol|snp|sbx)_([a-z]{3})_(?:[0-9a-hjkmnp-z]|(?<!sbx_[a-z]{3}_)o)[0-9a-hjkmnp-z]{19}$/;
-const REPLICATED_PATTERN = /^(?:vol|snp)_[a-z]{3}_o/;
+const REPLICATED_PATTERN = /^(?:vol|snp)_[a-z]{3}_o[0-9a-hjkmnp-z]{19}$/;
 
 /** Where the bytes of a volume or snapshot live: in the pool of its node, or in the pool that `[replicated]` of the settings names. */
 export type DiskClass = "local" | "replicated";
