@@ -7,8 +7,8 @@ import type { Node, TakeNodeEvent } from "./node.ts";
 import type { NodeLogger } from "./node-logger.ts";
 import type { BaseImageSource } from "./pools/base-image-import.ts";
 import { openPool } from "./pools/open-pool.ts";
+import type { ReplicatedDirectory } from "./pools/open-replicated-pool.ts";
 import type { Pool } from "./pools/pool.ts";
-import type { ReplicatedDirectory } from "./pools/replicated-pool.ts";
 
 export interface NodeOptions {
   /** Holds the pools and what the runtime makes: `regions/` and `run/`. */

@@ -10,9 +10,9 @@ import type { NodeOptions } from "../open-node.ts";
 import { importBaseImage } from "./base-image-import.ts";
 import { BlankVolumes } from "./blank-volumes.ts";
 import { Evictables } from "./evictables.ts";
+import { replicatedPool } from "./open-replicated-pool.ts";
 import { isOwnImage, type Pool } from "./pool.ts";
 import { poolDirectory } from "./pool-directory.ts";
-import { replicatedPool } from "./replicated-pool.ts";
 
 /** What the pools of a node share. */
 export interface PoolEnvironment {
