@@ -28,6 +28,10 @@ function nullable<T extends Type.TSchema>(schema: T) {
   return Type.Union([schema, Type.Null()]);
 }
 
+export function StorageClassSchema(description: string) {
+  return Type.Union([Type.Literal("local"), Type.Literal("replicated")], { description });
+}
+
 const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC" });
 export const LabelsSchema = Type.Record(Type.String(), Type.String(), { description: "At most 5 pairs of text" });
 export const ReferenceSchema = Type.Object({ id: Type.String(), slug: Type.String() }, closed);
@@ -92,6 +96,11 @@ const UnavailableSchema = nullable(
 );
 
 /** Of volumes and snapshots. */
+const StorageClassOfDisk = StorageClassSchema(
+  "Where its bytes live: local, in the pool of its node; replicated, in the replicated pool",
+);
+
+/** Of volumes and snapshots. */
 const NodeIdSchema = Type.String({ description: "Id of the node that has it" });
 
 export const ScheduleSchema = Type.Object(
@@ -116,6 +125,7 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
   node: NodeIdSchema,
+  storage_class: StorageClassOfDisk,
   attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
   last_error: nullable(LastErrorSchema),
   unavailable: UnavailableSchema,
@@ -194,6 +204,7 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
   node: NodeIdSchema,
+  storage_class: StorageClassOfDisk,
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
   unavailable: UnavailableSchema,
@@ -234,6 +245,9 @@ export const CreateVolumeSchema = Type.Object({
   region: Type.String(),
   capacity: Type.Union([Type.Integer(), Type.String()], { description: 'Bytes, or a text such as "10GB"' }),
   from: Type.Optional(nullable(Type.String({ description: "builtin:debian-13, or a snapshot's id or slug" }))),
+  storage_class: Type.Optional(
+    nullable(StorageClassSchema("Where its bytes live. Default: as the server's settings say (volumes.default_class)")),
+  ),
   inodes: Type.Optional(
     nullable(
       Type.Integer({

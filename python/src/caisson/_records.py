@@ -96,6 +96,8 @@ class Volume(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    storage_class: Literal["local", "replicated"] | None
+    """Where its bytes live; None: the server does not say."""
     schedule: VolumeSchedule | None
     """The snapshots that the server makes of it by itself."""
     replicated_at: str | None
@@ -115,6 +117,7 @@ class Volume(Record):
         volume.setdefault("last_error", None)
         volume.setdefault("unavailable", None)
         volume.setdefault("node", None)
+        volume.setdefault("storage_class", None)
         _wrap(volume, "last_error", VolumeError)
         volume.setdefault("schedule", None)
         volume.setdefault("replicated_at", None)
@@ -208,6 +211,8 @@ class Snapshot(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    storage_class: Literal["local", "replicated"] | None
+    """Where its bytes live; None: the server does not say."""
     automatic: bool
     """The schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, keeps it."""
     replication: Replication | None
@@ -221,6 +226,7 @@ class Snapshot(Record):
         _wrap(snapshot, "replication", Replication)
         snapshot.setdefault("unavailable", None)
         snapshot.setdefault("node", None)
+        snapshot.setdefault("storage_class", None)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
         snapshot.setdefault("inodes", None)
         snapshot.setdefault("used_inodes", None)
@@ -236,6 +242,8 @@ class PoolDisk(Record):
 
     directory: str
     """Where the pool's part on this disk is, on the server's host."""
+    storage_class: Literal["local", "replicated"]
+    """Of the volumes and snapshots that lie on it."""
     problem: str | None
     """Why the disk cannot be used, and what to do; its sizes are 0 then. What lies on it is not lost."""
     total: int

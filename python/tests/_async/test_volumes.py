@@ -63,6 +63,14 @@ async def test_the_inodes_of_a_volume_are_chosen_and_shown(client: AsyncCaisson,
         await client.volumes.create(f"{name}-2", "ord", "300MB", inodes=7)
 
 
+async def test_the_class_of_a_volume_is_chosen_and_shown(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB", storage_class="local")
+    assert volume.storage_class == "local"
+    assert (await client.volumes.snapshot(volume, slug=f"{name}-1")).storage_class == "local"
+    with pytest.raises(errors.BadRequestError, match="has no replicated pool"):
+        await client.volumes.create(f"{name}-2", "ord", "300MB", storage_class="replicated")
+
+
 async def test_a_create_with_the_same_key_gives_the_same_volume(client: AsyncCaisson, name: str) -> None:
     first = await client.volumes.create(name, "ord", "1GB", idempotency_key=name)
     assert (await client.volumes.create(name, "ord", "1GB", idempotency_key=name)).id == first.id

@@ -64,6 +64,14 @@ def test_the_inodes_of_a_volume_are_chosen_and_shown(client: Caisson, name: str)
         client.volumes.create(f"{name}-2", "ord", "300MB", inodes=7)
 
 
+def test_the_class_of_a_volume_is_chosen_and_shown(client: Caisson, name: str) -> None:
+    volume = client.volumes.create(name, "ord", "300MB", storage_class="local")
+    assert volume.storage_class == "local"
+    assert (client.volumes.snapshot(volume, slug=f"{name}-1")).storage_class == "local"
+    with pytest.raises(errors.BadRequestError, match="has no replicated pool"):
+        client.volumes.create(f"{name}-2", "ord", "300MB", storage_class="replicated")
+
+
 def test_a_create_with_the_same_key_gives_the_same_volume(client: Caisson, name: str) -> None:
     first = client.volumes.create(name, "ord", "1GB", idempotency_key=name)
     assert (client.volumes.create(name, "ord", "1GB", idempotency_key=name)).id == first.id

@@ -1,6 +1,6 @@
 import { formatSize } from "@caisson/model";
-import type { Period, SizeText, Volume, VolumeError } from "@caisson/sdk";
-import type { Command } from "commander";
+import type { Period, SizeText, StorageClass, Volume, VolumeError } from "@caisson/sdk";
+import { type Command, Option } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
 import {
@@ -28,6 +28,13 @@ const COLUMNS: readonly Column<Volume>[] = [
 /** Where there is a schedule. */
 const REPLICATED_COLUMN: Column<Volume> = { title: "REPLICATED", value: describeReplicated, dropRank: 5 };
 
+/** Shown where there are others than local ones. */
+const CLASS_COLUMN: Column<Volume> = {
+  title: "CLASS",
+  value: ({ storageClass }) => storageClass ?? "-",
+  dropRank: 5,
+};
+
 const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
@@ -36,6 +43,7 @@ const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)), dropRank: 1 },
 ];
 
+const isReplicated = ({ storageClass }: Volume): boolean => storageClass === "replicated";
 const byId = ({ id }: Volume): string => id;
 
 /** `caisson volumes ...`. */
@@ -61,6 +69,7 @@ interface CreateFlags {
   readonly capacity: string;
   readonly region: string;
   readonly from?: string;
+  readonly class?: StorageClass;
   readonly inodes?: number;
   readonly label?: readonly string[];
   readonly every?: string;
@@ -75,6 +84,12 @@ function addCreate(volumes: Command): void {
     .requiredOption("--capacity <size>", "for example 10GB or 512MiB; 300MB to 20GB by default")
     .requiredOption("--region <region>", "for example ord")
     .option("--from <source>", "builtin:debian-13, or a snapshot's id or slug; makes it bootable if that is")
+    .addOption(
+      new Option("--class <class>", "where its bytes live; default: as the server's settings say").choices([
+        "local",
+        "replicated",
+      ]),
+    )
     .option(
       "--inodes <count>",
       "how many files a blank volume can hold at least; default: one for every 10 KiB",
@@ -83,28 +98,36 @@ function addCreate(volumes: Command): void {
     .option("--label <key=value>", "a label (repeatable)", collect)
     .option("--every <period>", "have a snapshot made by itself that often, for example 5m; see `volumes schedule`")
     .action(
-      run(async (context, slug: string, { capacity, region, from, inodes, label, every }: CreateFlags) => {
-        const { client } = await context.connect();
-        const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
-        const source = from === undefined ? {} : { from };
-        const create = () =>
-          client.volumes.create({
-            slug,
-            region,
-            capacity: capacity as SizeText,
-            ...source,
-            ...(inodes !== undefined && { inodes }),
-            ...labels,
-            ...(every !== undefined && { every: every as Period }),
-          });
-        const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
-        const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
-        context.output.value(volume.id, volume);
-      }),
+      run(
+        async (
+          context,
+          slug: string,
+          { capacity, region, from, class: storageClass, inodes, label, every }: CreateFlags,
+        ) => {
+          const { client } = await context.connect();
+          const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
+          const source = from === undefined ? {} : { from };
+          const create = () =>
+            client.volumes.create({
+              slug,
+              region,
+              capacity: capacity as SizeText,
+              ...source,
+              ...(storageClass !== undefined && { storageClass }),
+              ...(inodes !== undefined && { inodes }),
+              ...labels,
+              ...(every !== undefined && { every: every as Period }),
+            });
+          const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
+          const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
+          context.output.value(volume.id, volume);
+        },
+      ),
     );
   addCommonOptions(command);
   addExamples(command, [
     ["caisson volumes create dataset --capacity 10GB --region ord", "An empty volume"],
+    ["caisson volumes create safe --capacity 10GB --region ord --class replicated", "In the replicated pool"],
     ["caisson volumes create cache --capacity 5GB --region ord --inodes 1000000", "For a million small files"],
     ["caisson volumes create root --capacity 10GB --region ord --from builtin:debian-13", "A bootable one"],
     ["caisson volumes create db --capacity 5GB --region ord --every 5m", "One that is snapshotted every five minutes"],
@@ -126,7 +149,11 @@ function addList(volumes: Command): void {
           search === undefined
             ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
             : "None.";
-        const columns = items.some(({ schedule }) => schedule !== null) ? [...COLUMNS, REPLICATED_COLUMN] : COLUMNS;
+        const columns = [
+          ...COLUMNS,
+          ...(items.some(isReplicated) ? [CLASS_COLUMN] : []),
+          ...(items.some(({ schedule }) => schedule !== null) ? [REPLICATED_COLUMN] : []),
+        ];
         context.output.list({ items, columns, id: byId, org: settings.org, empty });
         for (const { slug, lastError, unavailable, schedule } of items) {
           if (schedule?.error != null && !context.output.isJson)
@@ -329,6 +356,7 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["ID", volume.id],
     ["SLUG", volume.slug],
     ["REGION", volume.region],
+    ...(volume.storageClass === null ? [] : [["CLASS", volume.storageClass] as const]),
     ["USED", formatSize(volume.used)],
     ["ALLOCATED", formatSize(volume.allocated)],
     ["EXCLUSIVE", formatExclusive(volume)],

@@ -22,7 +22,7 @@ test("a volume has the short and the official names, and prints readably", async
       "allocated: 4096, inodes: 1024, usedInodes: 11, exclusive: 4096, usageMeasuredAt: 2026-01-30T18:34:00.000Z, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
       "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z }, " +
-      "unavailable: 'Mount the disk', node: 'nod_0123456789abcdefghjk', " +
+      "unavailable: 'Mount the disk', node: 'nod_0123456789abcdefghjk', storageClass: 'local', " +
       "schedule: { every: '5m', error: null, replicates: true, nextAt: 2026-01-30T18:38:40.790Z }, replicatedAt: 2026-01-30T18:33:41.000Z }",
   );
 });
@@ -40,6 +40,7 @@ test("a server that knows only the common form is understood too", async () => {
   assert.equal(volume?.lastError, null);
   assert.equal(volume?.unavailable, null);
   assert.deepEqual([volume?.schedule, volume?.replicatedAt], [null, null]);
+  assert.equal(volume?.storageClass, null);
 });
 
 test("a snapshot has the short and the official names and says how consistent it is", async () => {

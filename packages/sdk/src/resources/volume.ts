@@ -18,6 +18,11 @@ export interface VolumeInit {
   /** What to start from: `"builtin:debian-13"`, or the id or slug of a snapshot in the same region. Default: an empty file system. */
   from?: "builtin:debian-13" | (string & {});
   /**
+   * Where its bytes live: `"local"`, in the pool of a node; `"replicated"`, in the server's replicated pool, if it has one. Default: as the server's
+   * settings say. A volume that is made from a snapshot of the other class is a whole copy of it.
+   */
+  storageClass?: StorageClass;
+  /**
    * How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB of the capacity. Default: one for every 10
    * KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in proportion; with `from` they cannot be chosen.
    */
@@ -42,6 +47,9 @@ export interface VolumeSchedule {
   /** Whether they go to the snapshot store; `false`: the server has none, and they are in its pool alone. */
   readonly replicates: boolean;
 }
+
+/** Where the bytes of a volume or snapshot live. Snapshots lie with their volumes. */
+export type StorageClass = "local" | "replicated";
 
 /** What went wrong with a volume. */
 export interface VolumeError {
@@ -93,6 +101,8 @@ export class Volume {
   readonly unavailable: string | null;
   /** The id of the node that has it, if the server says so. */
   readonly node: string | null;
+  /** Where its bytes live, if the server says so. */
+  readonly storageClass: StorageClass | null;
   /** The snapshots that the server makes of it by itself; `null`: it makes none. */
   readonly schedule: VolumeSchedule | null;
   /** As of when the server's snapshot store has it: when the newest of its replicated snapshots was taken; `null`: it has none. */
@@ -122,6 +132,7 @@ export class Volume {
     this.lastError = data.last_error ? { message: data.last_error.message, at: new Date(data.last_error.at) } : null;
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
+    this.storageClass = data.storage_class ?? null;
     this.schedule = data.schedule ? toSchedule(data.schedule) : null;
     this.replicatedAt = toDate(data.replicated_at);
   }
@@ -168,10 +179,10 @@ export function toVolume(value: unknown): Volume {
 
 export async function createVolume(
   http: HttpClient,
-  { slug, region, capacity, from, inodes, labels, every }: VolumeInit,
+  { slug, region, capacity, from, storageClass, inodes, labels, every }: VolumeInit,
   options?: CreateRequestOptions,
 ): Promise<Volume> {
-  const body = { slug, region, capacity, from, inodes, labels, every };
+  const body = { slug, region, capacity, from, storage_class: storageClass, inodes, labels, every };
   const idempotencyKey = newIdempotencyKey(options);
   return toVolume((await http.send({ method: "POST", path: "/api/v2/volumes", body, idempotencyKey, options })).body);
 }

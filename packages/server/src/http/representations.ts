@@ -1,4 +1,4 @@
-import { formatPeriod } from "@caisson/model";
+import { classOfId, formatPeriod } from "@caisson/model";
 import type {
   ExtendedSnapshot,
   ExtendedVolume,
@@ -41,6 +41,7 @@ export function extendedVolume(volume: Disk, around: VolumeSurroundings): Extend
     ...wireVolume(volume),
     ...lifeOf(volume),
     node: volume.owner.nodeId,
+    storage_class: classOfId(volume.id),
     attached_to: attachedTo,
     last_error:
       volume.lastError === null
@@ -82,6 +83,7 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     bootable: snapshot.isBootable,
     ...lifeOf(snapshot),
     node: snapshot.owner.nodeId,
+    storage_class: classOfId(snapshot.id),
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
     unavailable,

@@ -103,5 +103,5 @@ export function volumeRoutes(app: AppContext, http: Http): void {
 /** Only what belongs to the request: the body of an official client may carry its token (protocol.md 2.1). */
 function pickCreate(body: Type.Static<typeof CreateVolumeSchema>) {
   const { slug, region, capacity, from = null, inodes = null, labels = null, every = null } = body;
-  return { slug, region, capacity, from, inodes, labels, every };
+  return { slug, region, capacity, from, class: body.storage_class ?? null, inodes, labels, every };
 }

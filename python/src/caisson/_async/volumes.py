@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from typing import Literal
 
 from .._records import Descendant, Snapshot, Volume, id_of
 from .http import AsyncHttp, path_part
@@ -24,6 +25,7 @@ class AsyncVolumes:
         capacity: int | str,
         *,
         from_snapshot: str | Snapshot | None = None,
+        storage_class: Literal["local", "replicated"] | None = None,
         inodes: int | None = None,
         labels: Mapping[str, str] | None = None,
         every: str | None = None,
@@ -36,6 +38,9 @@ class AsyncVolumes:
             region: The region to make it in, for example "ord".
             capacity: Its size: bytes, or a number with kB, MB, GB (1000) or KiB, MiB, GiB (1024), for example "10GB".
             from_snapshot: What it starts as: a snapshot, or "builtin:debian-13" for a bootable Debian. Default: empty.
+            storage_class: Where its bytes live: "local", in the pool of a node; "replicated", in the replicated pool
+                of the server, if it has one. Default: as the server's settings say. A volume that is made from a
+                snapshot of the other class is a whole copy of it.
             inodes: How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB.
                 Default: one for every 10 KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in
                 proportion; with `from_snapshot` they cannot be chosen.
@@ -52,6 +57,8 @@ class AsyncVolumes:
         body: dict[str, object] = {"slug": slug, "region": region, "capacity": capacity}
         if from_snapshot is not None:
             body["from"] = id_of(from_snapshot)
+        if storage_class is not None:
+            body["storage_class"] = storage_class
         if inodes is not None:
             body["inodes"] = inodes
         if labels is not None:

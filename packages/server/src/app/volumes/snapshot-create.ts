@@ -1,6 +1,6 @@
 import type { Disk, NewDisk, Owner } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
-import { type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
+import { classOfId, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import type { Node, SealedDisk, SealSpec } from "@caisson/node";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
@@ -77,7 +77,7 @@ export async function takeSnapshot<T>(
   const at = app.nodes.of(volume);
   const snapshot = {
     kind: "snapshot" as const,
-    id: newId("snp", region),
+    id: newId("snp", region, classOfId(volumeId)),
     owner: at.owner,
     organizationId: volume.organizationId,
     slug,
