@@ -55,6 +55,22 @@ suite("configuration", () => {
     await assert.rejects(disks(twice), /names \/b twice/);
   });
 
+  test("a replicated pool is an absolute directory of its own, and volumes are local unless the settings say otherwise", async () => {
+    const replicated = async (text: string) => (await load(text)).pool.replicated;
+    assert.equal(await replicated(""), null);
+    assert.deepEqual(await replicated('[replicated]\ndirectory = "/mnt/far/"\nsize = "1GB"\n'), {
+      directory: "/mnt/far",
+      sizeBytes: 1e9,
+    });
+    await assert.rejects(replicated('[replicated]\ndirectory = "far"\n'), /replicated has .*give an absolute path/);
+    await assert.rejects(replicated('[replicated]\nsize = "1GB"\n'), /"replicated" needs directory/);
+    const both = '[replicated]\ndirectory = "/b"\n[[pool.disks]]\ndirectory = "/b/"\n';
+    await assert.rejects(replicated(both), /replicated and pool\.disks both name \/b/);
+    assert.equal((await load("")).volumes.defaultClass, "local");
+    assert.equal((await load('[volumes]\ndefault_class = "replicated"\n')).volumes.defaultClass, "replicated");
+    await assert.rejects(load('[volumes]\ndefault_class = "far"\n'), /volumes\.default_class/);
+  });
+
   test("disks are limited by bandwidth, by operations, or by both", async () => {
     const limits = async (text: string) => (await load(`[sandboxes]\n${text}`)).sandboxes.diskLimits;
     assert.deepEqual(await limits('disk_bandwidth = "200MB"'), { bytesPerSecond: 200e6 });

@@ -1,7 +1,17 @@
 import { readFileSync, statSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { isAbsolute, join, resolve } from "node:path";
-import { CaissonError, type Labels, parseSize, requireLabels } from "@caisson/model";
+import {
+  CaissonError,
+  type DiskClass,
+  formatPeriod,
+  type Labels,
+  MAX_EVERY_MS,
+  parsePeriod,
+  parseSize,
+  requireLabels,
+} from "@caisson/model";
+import type { ReplicatedDirectory } from "@caisson/node";
 import { PLACES_DEFAULT, parseSandboxSubnet } from "@caisson/runtime";
 import { parse, TomlError } from "smol-toml";
 import { type Static, Type } from "typebox";
@@ -106,6 +116,8 @@ export interface PoolConfig {
   readonly headroomBytes: number | null;
   /** Further disks; each region has a directory of its own on each. */
   readonly disks: readonly PoolDiskConfig[];
+  /** Where replicated volumes and snapshots lie. Null: there can be none. */
+  readonly replicated: ReplicatedDirectory | null;
 }
 
 export interface PoolDiskConfig {
@@ -123,8 +135,12 @@ export interface VolumeLimits {
   readonly retentionMs: number;
   /** How long it can be restored also when the pool needs room. */
   readonly retentionFloorMs: number;
+  /** How often a schedule may at most make a snapshot of a volume. */
+  readonly minEveryMs: number;
   /** How often the usage of attached volumes is measured. */
   readonly usageIntervalMs: number;
+  /** Of volumes that are created without one. */
+  readonly defaultClass: DiskClass;
   /** Whether a virtual machine's processors are kept awake while volumes are written with many syncs. */
   readonly isAwakeForSyncs: boolean;
 }
@@ -209,6 +225,7 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
+    replicated: Type.Optional(Type.Object({ directory: Type.String(), size: Type.Optional(Size) }, closed)),
     volumes: Type.Optional(
       Type.Object(
         {
@@ -216,7 +233,9 @@ const FileSchema = Type.Object(
           max_capacity: Type.Optional(Size),
           retention_hours: Type.Optional(Type.Number({ minimum: 0 })),
           retention_floor_hours: Type.Optional(Type.Number({ minimum: 0 })),
+          min_every: Type.Optional(Type.String()),
           usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
+          default_class: Type.Optional(Type.Union([Type.Literal("local"), Type.Literal("replicated")])),
           awake_for_syncs: Type.Optional(Type.Boolean()),
           transfers: Type.Optional(PositiveInteger),
           transfers_per_organization: Type.Optional(PositiveInteger),
@@ -336,12 +355,15 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     pool: {
       ...read(() => poolSizesOf(file)),
       headroomBytes: read(() => parseHeadroomSetting(file)),
+      replicated: read(() => parseReplicated(file)),
     },
     volumes: {
       ...read(() => parseCapacities(file)),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       retentionFloorMs: (file.volumes?.retention_floor_hours ?? 1) * HOUR_MS,
+      minEveryMs: read(() => parseMinEvery(file)),
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
+      defaultClass: file.volumes?.default_class ?? "local",
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     transfers: {
@@ -480,7 +502,7 @@ export function readPoolSizes(configPath: string): PoolSizes {
 
 function poolSizesOf({ pool }: ConfigFile): PoolSizes {
   const disks = (pool?.disks ?? []).map(({ directory, size }) => ({
-    directory: poolDirectoryOf(directory),
+    directory: absolutePath("pool.disks has", directory),
     sizeBytes: size === undefined ? null : sizeOf(`pool.disks.size of ${directory}`, size),
   }));
   const twice = disks.find(({ directory }, index) => disks.findIndex((disk) => disk.directory === directory) !== index);
@@ -489,11 +511,24 @@ function poolSizesOf({ pool }: ConfigFile): PoolSizes {
   throw new CaissonError("INVALID_CONFIG", `pool.disks names ${twice.directory} twice: give each disk once`);
 }
 
-function poolDirectoryOf(directory: string): string {
+function parseReplicated({ replicated, pool }: ConfigFile): ReplicatedDirectory | null {
+  if (replicated === undefined) return null;
+  const directory = absolutePath("replicated has", replicated.directory);
+  if ((pool?.disks ?? []).some((disk) => resolve(disk.directory) === directory)) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `replicated and pool.disks both name ${directory}: a disk holds local volumes or replicated ones. Remove it from one of them`,
+    );
+  }
+  return { directory, sizeBytes: replicated.size === undefined ? null : sizeOf("replicated.size", replicated.size) };
+}
+
+/** `what`: begins the sentence of the error. */
+function absolutePath(what: string, directory: string): string {
   if (isAbsolute(directory)) return resolve(directory);
   throw new CaissonError(
     "INVALID_CONFIG",
-    `pool.disks has the directory ${JSON.stringify(directory)}: give an absolute path, where the disk is mounted`,
+    `${what} the directory ${JSON.stringify(directory)}: give an absolute path, where the disk is mounted`,
   );
 }
 
@@ -570,6 +605,16 @@ function parseCapacities({ volumes }: ConfigFile): Pick<VolumeLimits, "minCapaci
   throw new CaissonError(
     "INVALID_CONFIG",
     `volumes.min_capacity (${minCapacityBytes} bytes) is above volumes.max_capacity (${maxCapacityBytes} bytes): no volume could be created. Lower the one or raise the other`,
+  );
+}
+
+function parseMinEvery({ volumes }: ConfigFile): number {
+  const text = volumes?.min_every ?? "1m";
+  const everyMs = parsePeriod(text);
+  if (everyMs !== null && everyMs <= MAX_EVERY_MS) return everyMs;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `volumes.min_every is ${JSON.stringify(text)}: give a period such as "1m", at most ${formatPeriod(MAX_EVERY_MS)}`,
   );
 }
 
