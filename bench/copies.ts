@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdir, mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Readable, Writable } from "node:stream";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { Client, type Sandbox } from "@caisson/sdk";
 import { TestServer } from "../tests/support/server.ts";
@@ -123,7 +123,11 @@ async function tarDown(sandbox: Sandbox, source: string, target: string): Promis
   const inside = await sandbox.spawn("tar", { args: ["-C", source, "-cf", "-", "tree"], stdout: "piped" });
   const here = spawn("tar", ["-C", target, "-xf", "-"], { stdio: ["pipe", "inherit", "inherit"] });
   const closed = once(here, "close");
-  await inside.stdout?.pipeTo(Writable.toWeb(here.stdin) as WritableStream<Uint8Array>);
+  // It ends behind the last file, perhaps before all that follows has been written.
+  here.stdin.on("error", () => {});
+  for await (const bytes of inside.stdout ?? [])
+    if (!here.stdin.write(bytes)) await Promise.race([once(here.stdin, "drain"), closed]);
+  here.stdin.end();
   const [code] = await closed;
   if (code !== 0) throw new Error("tar failed on this machine");
 }
