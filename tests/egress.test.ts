@@ -138,13 +138,13 @@ suite("egress", () => {
           "get\\t/x",
           "GET http://forbidden.test/",
         ]) {
-          const answer = await read(sandbox, exchangeRaw(`${line}\\r\\nHost: forbidden.test\\r\\n\\r\\n`, port));
+          const answer = await read(sandbox, exchangeRaw(`${line}\\r\\nHost: forbidden.test\\r\\n\\r\\n`, { port }));
           assert.match(answer, /^(HTTP\/1\.1 40[03]|$)/, line);
           assert.doesNotMatch(answer, /"host":/, line);
         }
       }
       for (const text of ["hello\\n", "\\0\\0\\0\\x08\\x04\\xd2\\x16\\x2f"]) {
-        assert.equal(await read(sandbox, exchangeRaw(text)), "", text);
+        assert.equal(await read(sandbox, exchangeRaw(text, SILENCE)), "", text);
       }
     });
 
@@ -182,7 +182,10 @@ suite("egress", () => {
       const preface = "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n";
       assert.match(await read(sandbox, exchangeRaw(preface)), /^HTTP\/1\.1 400/);
       assert.equal(
-        await read(sandbox, exchangeRaw("CONNECT forbidden.test:443 HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n")),
+        await read(
+          sandbox,
+          exchangeRaw("CONNECT forbidden.test:443 HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n", SILENCE),
+        ),
         "",
       );
     });

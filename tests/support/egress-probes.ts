@@ -71,10 +71,10 @@ try:
   s.connect(("${target}", ${port})); s.send(b"${text}"); print(s.recv(100).decode())
 except OSError as e: print("closed", e)'`;
 
-/** Sends bytes to allowed.test, by default to port 80, and prints all that comes back until a second has passed without more. */
-export function exchangeRaw(text: string, port = 80): string {
+/** Sends bytes to allowed.test and prints all that comes back until a second has passed without more. `seconds` as above. */
+export function exchangeRaw(text: string, { port = 80, seconds = ANSWER_SECONDS } = {}): string {
   return `python3 -c 'import socket
-s = socket.create_connection(("allowed.test", ${port})); s.settimeout(${ANSWER_SECONDS}); s.send(b"${text}")
+s = socket.create_connection(("allowed.test", ${port})); s.settimeout(${seconds}); s.send(b"${text}")
 try:
   while True:
     data = s.recv(65536)
