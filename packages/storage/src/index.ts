@@ -1,3 +1,5 @@
+export { CephStorage, type CephStorageOptions } from "./ceph/ceph-storage.ts";
+export { checkCeph } from "./ceph/check-ceph.ts";
 export type * from "./driver.ts";
 export {
   type FileSystemKind,

@@ -1,21 +1,24 @@
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { faultPoint } from "@caisson/linux";
+import { CephStorage } from "../src/ceph/ceph-storage.ts";
 import { LocalStorage } from "../src/local/local-storage.ts";
 import { SpreadStorage } from "../src/spread/spread-storage.ts";
+import { findCephDebris, openObserver } from "./ceph/ceph-test-pool.ts";
+import type { CrashSetting } from "./crash-command.ts";
 import { callDriver, type DriverCall } from "./driver-call.ts";
-import { type CrashSetting, findDebris } from "./local-test-pool.ts";
+import { findDebris } from "./local-test-pool.ts";
 
 /**
  * The process that the crash tests kill: opens a pool, runs one operation under a plan of faults, and reports. Where the operation fails, it
  * is tried once more, without faults, as a caller would.
  */
 const [configuration = "", requestPath = ""] = process.argv.slice(2);
-const { options, images } = JSON.parse(configuration) as CrashSetting;
+const setting = JSON.parse(configuration) as CrashSetting;
 const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: DriverCall; plan: string };
 
-await using storage = await openStorage(options);
+await using storage = await openStorage();
 // What a start does in the background is no part of the operation.
-await storage.sparesMade();
+if ("sparesMade" in storage) await storage.sparesMade();
 const run = (): Promise<void> => callDriver(storage, call);
 
 // Counting starts anew with every change of the plan, so the points of opening the pool do not count.
@@ -26,16 +29,32 @@ try {
   await run();
 } catch (error) {
   report(`error ${String(error).replaceAll("\n", " ")}`);
-  report(`debris ${(await findDebris(images)).join(" ")}`);
+  report(`debris ${(await findRemains()).join(" ")}`);
   await run();
 }
 report("done");
 await faultPoint("operation:end");
 writeFileSync(planPath, "");
 
-function openStorage(given: CrashSetting["options"]): Promise<LocalStorage | SpreadStorage> {
-  if (!("disks" in given)) return LocalStorage.open(given);
-  return SpreadStorage.open({ ...given, onProblem: (_directory, problem) => report(`error ${problem}`) });
+async function openStorage(): Promise<LocalStorage | SpreadStorage | CephStorage> {
+  switch (setting.kind) {
+    case "local":
+      return LocalStorage.open(setting.options);
+    case "ceph":
+      return CephStorage.open(setting.options);
+    case "spread":
+      return SpreadStorage.open({ ...setting.options, onProblem: (_directory, problem) => report(`error ${problem}`) });
+  }
+}
+
+async function findRemains(): Promise<readonly string[]> {
+  if (setting.kind !== "ceph") return findDebris(setting.images);
+  const observer = await openObserver(setting.options);
+  try {
+    return await findCephDebris(observer);
+  } finally {
+    await observer.close();
+  }
 }
 
 /** Written at once: the process may be killed at the next step. */
