@@ -40,6 +40,8 @@ export class TestServer implements AsyncDisposable {
   #output: string[] = [];
   #leading = Promise.withResolvers<string>();
   endpoint = "";
+  /** Since its process began. */
+  hasLed = false;
   /** Empty while it stands by. */
   token = "";
 
@@ -103,7 +105,11 @@ export class TestServer implements AsyncDisposable {
     const ready = Promise.withResolvers<string | null>();
     const leading = Promise.withResolvers<string>();
     this.#leading = leading;
-    leading.promise.then(ready.resolve, ready.reject);
+    this.hasLed = false;
+    leading.promise.then((endpoint) => {
+      this.hasLed = true;
+      ready.resolve(endpoint);
+    }, ready.reject);
     createInterface({ input: child.stdout }).on("line", (line) => {
       const endpoint = /^Caisson is ready at (\S+)/.exec(line)?.[1];
       if (endpoint !== undefined) leading.resolve(endpoint);

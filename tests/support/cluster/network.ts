@@ -1,0 +1,123 @@
+import { once } from "node:events";
+import net from "node:net";
+
+/** Where to listen, or to connect to: a port of 127.0.0.1, or the path of a socket. */
+export type Place = number | string;
+/** `silent`: nothing passes and nobody is told, as on a network that lost its way. `refusing`: connections end, and new ones do at once. */
+export type Cut = "silent" | "refusing";
+
+/** A piece of network that a test can cut: takes connections, and passes on what comes on them, both ways. */
+export class Network implements AsyncDisposable {
+  readonly #target: Place;
+  readonly #server: net.Server;
+  readonly #pairs = new Set<Pair>();
+  #cut: Cut | null = null;
+
+  private constructor(target: Place) {
+    this.#target = target;
+    this.#server = net.createServer({ pauseOnConnect: true }, (client) => this.#accept(client));
+  }
+
+  static async between(listen: Place, target: Place): Promise<Network> {
+    const network = new Network(target);
+    if (typeof listen === "number") network.#server.listen(listen, "127.0.0.1");
+    else network.#server.listen(listen);
+    await once(network.#server, "listening");
+    return network;
+  }
+
+  cut(how: Cut): void {
+    this.#cut = how;
+    for (const pair of this.#pairs) {
+      if (how === "silent") pair.hold();
+      else pair.end();
+    }
+  }
+
+  /** What was held passes now. */
+  heal(): void {
+    this.#cut = null;
+    for (const pair of this.#pairs) pair.release(this.#target);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const pair of this.#pairs) pair.end();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #accept(client: net.Socket): void {
+    if (this.#cut === "refusing") {
+      client.destroy();
+      return;
+    }
+    const pair = new Pair(client, () => this.#pairs.delete(pair));
+    this.#pairs.add(pair);
+    if (this.#cut === null) pair.release(this.#target);
+  }
+}
+
+/** One connection and the one that it is passed on by. */
+class Pair {
+  readonly #client: net.Socket;
+  readonly #onEnd: () => void;
+  #server: net.Socket | null = null;
+  #isHeld = true;
+  /** One side has ended; while the network is cut, the other does not know. */
+  #isEnded = false;
+
+  constructor(client: net.Socket, onEnd: () => void) {
+    this.#client = client;
+    this.#onEnd = onEnd;
+    this.#watch(client);
+  }
+
+  hold(): void {
+    this.#isHeld = true;
+    this.#client.pause();
+    this.#server?.pause();
+  }
+
+  release(target: Place): void {
+    this.#isHeld = false;
+    if (this.#isEnded) {
+      this.end();
+      return;
+    }
+    this.#server ??= this.#connect(target);
+    this.#client.resume();
+    this.#server.resume();
+  }
+
+  end(): void {
+    this.#client.destroy();
+    this.#server?.destroy();
+    this.#onEnd();
+  }
+
+  #connect(target: Place): net.Socket {
+    const server = typeof target === "number" ? net.connect(target, "127.0.0.1") : net.connect(target);
+    this.#watch(server);
+    this.#pass(this.#client, server);
+    this.#pass(server, this.#client);
+    return server;
+  }
+
+  #watch(socket: net.Socket): void {
+    socket.on("error", () => {});
+    socket.once("close", () => {
+      this.#isEnded = true;
+      if (!this.#isHeld) this.end();
+    });
+  }
+
+  #pass(from: net.Socket, to: net.Socket): void {
+    from.on("data", (chunk) => {
+      if (to.write(chunk)) return;
+      from.pause();
+      to.once("drain", () => {
+        if (!this.#isHeld) from.resume();
+      });
+    });
+  }
+}
