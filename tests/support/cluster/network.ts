@@ -8,18 +8,20 @@ export type Cut = "silent" | "refusing";
 
 /** A piece of network that a test can cut: takes connections, and passes on what comes on them, both ways. */
 export class Network implements AsyncDisposable {
-  readonly #target: Place;
+  readonly #targets: readonly Place[];
+  #count = 0;
   readonly #server: net.Server;
   readonly #pairs = new Set<Pair>();
   #cut: Cut | null = null;
 
-  private constructor(target: Place) {
-    this.#target = target;
+  private constructor(targets: readonly Place[]) {
+    this.#targets = targets;
     this.#server = net.createServer({ pauseOnConnect: true }, (client) => this.#accept(client));
   }
 
-  static async between(listen: Place, target: Place): Promise<Network> {
-    const network = new Network(target);
+  /** With several targets each connection goes to the next one, as behind a load balancer. */
+  static async between(listen: Place, ...targets: readonly Place[]): Promise<Network> {
+    const network = new Network(targets);
     if (typeof listen === "number") network.#server.listen(listen, "127.0.0.1");
     else network.#server.listen(listen);
     await once(network.#server, "listening");
@@ -37,7 +39,7 @@ export class Network implements AsyncDisposable {
   /** What was held passes now. */
   heal(): void {
     this.#cut = null;
-    for (const pair of this.#pairs) pair.release(this.#target);
+    for (const pair of this.#pairs) pair.release();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -51,23 +53,26 @@ export class Network implements AsyncDisposable {
       client.destroy();
       return;
     }
-    const pair = new Pair(client, () => this.#pairs.delete(pair));
+    const target = this.#targets[this.#count++ % this.#targets.length] as Place;
+    const pair = new Pair(client, target, () => this.#pairs.delete(pair));
     this.#pairs.add(pair);
-    if (this.#cut === null) pair.release(this.#target);
+    if (this.#cut === null) pair.release();
   }
 }
 
 /** One connection and the one that it is passed on by. */
 class Pair {
   readonly #client: net.Socket;
+  readonly #target: Place;
   readonly #onEnd: () => void;
   #server: net.Socket | null = null;
   #isHeld = true;
   /** One side has ended; while the network is cut, the other does not know. */
   #isEnded = false;
 
-  constructor(client: net.Socket, onEnd: () => void) {
+  constructor(client: net.Socket, target: Place, onEnd: () => void) {
     this.#client = client;
+    this.#target = target;
     this.#onEnd = onEnd;
     this.#watch(client);
   }
@@ -78,13 +83,13 @@ class Pair {
     this.#server?.pause();
   }
 
-  release(target: Place): void {
+  release(): void {
     this.#isHeld = false;
     if (this.#isEnded) {
       this.end();
       return;
     }
-    this.#server ??= this.#connect(target);
+    this.#server ??= this.#connect();
     this.#client.resume();
     this.#server.resume();
   }
@@ -95,7 +100,8 @@ class Pair {
     this.#onEnd();
   }
 
-  #connect(target: Place): net.Socket {
+  #connect(): net.Socket {
+    const target = this.#target;
     const server = typeof target === "number" ? net.connect(target, "127.0.0.1") : net.connect(target);
     this.#watch(server);
     this.#pass(this.#client, server);
