@@ -99,6 +99,11 @@ export class TestNodeProcess implements AsyncDisposable {
     return this.#port;
   }
 
+  /** Takes another port at its next start, as a machine may have another address. */
+  async move(): Promise<void> {
+    this.#port = await freePort();
+  }
+
   /** Of the program that gives the node's process its namespaces; null when it does not run. */
   get pid(): number | null {
     return this.isRunning ? (this.#process?.pid ?? null) : null;

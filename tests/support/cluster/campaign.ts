@@ -44,11 +44,6 @@ export async function runCampaign({
   let fault = "none, at the beginning";
   await using undo = new AsyncDisposableStack();
   const where = () => `seed ${seed}, round ${round} of ${rounds} (${fault})`;
-  const onEnd = () => print(`ended by a signal: ${where()}`);
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, onEnd);
-    undo.defer(() => void process.off(signal, onEnd));
-  }
   const fleet = undo.use(await Fleet.start({ regions: REGIONS, nodeSettings: NODE_SETTINGS }));
   const load = await Load.start(fleet, random, violations);
   undo.use(load);
@@ -59,6 +54,8 @@ export async function runCampaign({
       if (order.length === 0) order.push(...random.shuffle(faults));
       const next = order.shift() as Fault;
       fault = next.name;
+      // Whatever ends the run, its last line says where it was.
+      print(where());
       await next.run(fleet, random);
       const startedMs = performance.now();
       await load.untilWritten();
@@ -71,7 +68,7 @@ export async function runCampaign({
         await load.check();
       });
       results.push({ fault, recoveryMs });
-      print(`round ${round}: ${fault}; all wrote again after ${recoveryMs} ms`);
+      print(`  all wrote again after ${recoveryMs} ms`);
       if (violations.length > 0) throw new Error(violations.join("\n"));
     }
     fault = "none, at the end";

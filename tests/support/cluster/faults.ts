@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { runTool } from "@caisson/linux";
@@ -160,18 +160,26 @@ async function cutFor({ network }: ServerMachine | NodeMachine, how: Cut, forMs:
 async function fillDisk({ process, region }: NodeMachine, forMs: number): Promise<void> {
   const main = await mainProcess(pidOf(process.pid));
   const pool = join(`/proc/${main}/root`, process.dataDirectory, "regions", region, "pool/mount");
-  const ballast = [join(pool, "ballast-1"), join(pool, "ballast-2"), join(pool, "ballast-3")];
+  const ballast = [join(pool, "ballast-1"), join(pool, "ballast-2")];
   try {
-    // What is left after each try is smaller than the step.
-    for (const [index, step] of ["64M", "1M", "4K"].entries())
-      await runTool("sh", [
-        "-c",
-        `i=0; while i=$((i+1)); fallocate -l $((i * $(numfmt --from=iec ${step}))) ${ballast[index]} 2>/dev/null; do :; done; true`,
-      ]);
+    const { bavail, bsize } = await statfs(pool);
+    for (const [index, path] of ballast.entries()) {
+      // What the file system keeps for its own records cannot be told beforehand, so a little less is tried until it fits.
+      let bytes = index === 0 ? bavail * bsize : 2 ** 20;
+      while (bytes > 4096 && !(await canAllocate(path, bytes)))
+        bytes = Math.floor(bytes - Math.max(2 ** 16, bytes / 64));
+    }
     await delay(forMs);
   } finally {
     for (const path of ballast) await rm(path, { force: true });
   }
+}
+
+async function canAllocate(path: string, bytes: number): Promise<boolean> {
+  return runTool("fallocate", ["-l", String(bytes), path]).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** While it runs, and again for a process that starts with that clock. */

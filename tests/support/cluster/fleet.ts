@@ -174,7 +174,7 @@ export class Fleet implements AsyncDisposable {
     // The servers reach it over the network that can be cut, as they would reach one behind a translation of addresses.
     const port = await freePort();
     const network = this.#resources.use(await Network.between(port, process.port));
-    await this.rows(`UPDATE nodes SET address = '127.0.0.1:${port}' WHERE id = '${process.nodeId}'`);
+    await this.clientOf(first).rest("PATCH", `/api/v1/nodes/${process.nodeId}`, { address: `127.0.0.1:${port}` });
     await process.kill();
     await process.start();
     this.nodes.push({ name, network, process, region, ...this.#controls(name, clock) });
