@@ -23,18 +23,18 @@ export interface Fault {
 /** What the rounds of a campaign choose from. */
 export const FAULTS: readonly Fault[] = [
   { name: "kill a node", run: (fleet, random) => killFor([random.pick(fleet.nodes)], random) },
-  { name: "kill the leader", run: async (fleet, random) => killFor([leaderOf(fleet)], random) },
-  { name: "kill the standby", run: async (fleet, random) => killFor([standbyOf(fleet)], random) },
+  { name: "kill the leader", run: async (fleet, random) => killFor([await fleet.leader()], random) },
+  { name: "kill the standby", run: async (fleet, random) => killFor([await fleet.standby()], random) },
   { name: "kill both servers", run: (fleet, random) => killFor(fleet.servers, random) },
   {
     name: "kill the leader and a node",
-    run: async (fleet, random) => killFor([leaderOf(fleet), random.pick(fleet.nodes)], random),
+    run: async (fleet, random) => killFor([await fleet.leader(), random.pick(fleet.nodes)], random),
   },
   { name: "freeze the leader until it is replaced", run: async (fleet) => freezeLeader(fleet) },
   {
     name: "freeze the standby",
     run: async (fleet, random) => {
-      const { process } = standbyOf(fleet);
+      const { process } = await fleet.standby();
       process.signal("SIGSTOP");
       await delay(random.between(1_000, 20_000)).finally(() => process.signal("SIGCONT"));
     },
@@ -55,11 +55,11 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "cut the leader from the store",
-    run: async (fleet, random) => cutFor(leaderOf(fleet), cutOf(random), random.pick([3_000, 25_000])),
+    run: async (fleet, random) => cutFor(await fleet.leader(), cutOf(random), random.pick([3_000, 25_000])),
   },
   {
     name: "cut the standby from the store",
-    run: async (fleet, random) => cutFor(standbyOf(fleet), cutOf(random), random.pick([3_000, 25_000])),
+    run: async (fleet, random) => cutFor(await fleet.standby(), cutOf(random), random.pick([3_000, 25_000])),
   },
   {
     name: "cut a node from the servers",
@@ -72,7 +72,7 @@ export const FAULTS: readonly Fault[] = [
       const how = cutOf(random);
       for (const { network } of fleet.nodes) network.cut(how);
       try {
-        await killFor([leaderOf(fleet)], random);
+        await killFor([await fleet.leader()], random);
       } finally {
         for (const { network } of fleet.nodes) network.heal();
       }
@@ -96,21 +96,9 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "move the leader's clock by an hour",
-    run: async (fleet, random) => moveClock(fleet, leaderOf(fleet), random),
+    run: async (fleet, random) => moveClock(fleet, await fleet.leader(), random),
   },
 ];
-
-function leaderOf(fleet: Fleet): ServerMachine {
-  const { leader } = fleet;
-  if (leader === undefined) throw new Error("No server leads");
-  return leader;
-}
-
-function standbyOf(fleet: Fleet): ServerMachine {
-  const { standby } = fleet;
-  if (standby === undefined) throw new Error("No server stands by");
-  return standby;
-}
 
 function cutOf(random: SeededRandom): Cut {
   return random.pick(["silent", "refusing"]);
@@ -135,8 +123,8 @@ async function killFor(machines: readonly (ServerMachine | NodeMachine)[], rando
 
 /** It goes on when another one leads, and must find that out. */
 async function freezeLeader(fleet: Fleet): Promise<void> {
-  const frozen = leaderOf(fleet);
-  const next = standbyOf(fleet);
+  const frozen = await fleet.leader();
+  const next = await fleet.standby();
   frozen.process.signal("SIGSTOP");
   try {
     await eventually(`that ${next.name} leads`, () => next.process.hasLed || null, TAKEOVER_MS);

@@ -97,14 +97,20 @@ export class Fleet implements AsyncDisposable {
     await this.#resources.disposeAsync();
   }
 
-  /** The server that leads, if one says so. A frozen one that was replaced may say so still: of two, the later one counts. */
-  get leader(): ServerMachine | undefined {
-    return this.servers.findLast(({ process }) => process.isRunning && process.hasLed);
+  /** The server that leads, or led last, as the database says. */
+  async leader(): Promise<ServerMachine> {
+    const [row] = await this.rows<{ data_directory: string }>("SELECT data_directory FROM installation");
+    const leader = this.servers.find(({ process }) => process.dataDirectory === row?.data_directory);
+    if (leader === undefined) throw new Error(`${row?.data_directory} leads, which is none of the servers`);
+    return leader;
   }
 
-  get standby(): ServerMachine | undefined {
-    const { leader } = this;
-    return this.servers.find((server) => server !== leader && server.process.isRunning);
+  /** Another one than leads. */
+  async standby(): Promise<ServerMachine> {
+    const leader = await this.leader();
+    const standby = this.servers.find((server) => server !== leader);
+    if (standby === undefined) throw new Error("There is one server only");
+    return standby;
   }
 
   clientOf({ process }: ServerMachine): TestClient {
