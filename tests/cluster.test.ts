@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually, untilSuccess } from "./support/eventually.ts";
@@ -29,7 +30,7 @@ const TOKENS = `${NODES}/tokens`;
 const REGION = "ams";
 
 /** A server with a node of its own, and a node in another process, which is to the server as another machine. */
-suite("a server and a node on another machine", { timeout: 600_000 }, () => {
+suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000) }, () => {
   let server: TestServer;
   let client: TestClient;
   let node: TestNodeProcess;

@@ -85,6 +85,11 @@ export class TestServer implements AsyncDisposable {
     }
   }
 
+  /** What the server calls its cgroups, rules and interfaces by. */
+  get instance(): string {
+    return createHash("sha256").update(join(this.dataDirectory, "run")).digest("hex").slice(0, 10);
+  }
+
   /** Writes the settings that the server began with, and these tables after them, for its next start. */
   async writeSettings(more = ""): Promise<void> {
     const settings = this.#settings + more;
@@ -230,7 +235,7 @@ export class TestServer implements AsyncDisposable {
     await rm(this.dataDirectory, { recursive: true, force: true });
     await assertNoLeaks({
       directory: this.dataDirectory,
-      instance: createHash("sha256").update(join(this.dataDirectory, "run")).digest("hex").slice(0, 10),
+      instance: this.instance,
     });
   }
 

@@ -1,3 +1,5 @@
+export { ClassStorage, type ClassStorageOptions } from "./classes/class-storage.ts";
+export type { ReplicatedPoolOptions } from "./classes/replicated-pool.ts";
 export type * from "./driver.ts";
 export {
   type FileSystemKind,

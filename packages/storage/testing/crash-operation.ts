@@ -1,7 +1,9 @@
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { faultPoint } from "@caisson/linux";
+import type { ClassStorage } from "../src/classes/class-storage.ts";
 import { LocalStorage } from "../src/local/local-storage.ts";
 import { SpreadStorage } from "../src/spread/spread-storage.ts";
+import { openTwoClasses } from "./class-test-pool.ts";
 import { callDriver, type DriverCall } from "./driver-call.ts";
 import { type CrashSetting, findDebris } from "./local-test-pool.ts";
 
@@ -13,9 +15,8 @@ const [configuration = "", requestPath = ""] = process.argv.slice(2);
 const { options, images } = JSON.parse(configuration) as CrashSetting;
 const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: DriverCall; plan: string };
 
-await using storage = await openStorage(options);
-// What a start does in the background is no part of the operation.
-await storage.sparesMade();
+await using resources = new AsyncDisposableStack();
+const storage = resources.use(await openStorage(options));
 const run = (): Promise<void> => callDriver(storage, call);
 
 // Counting starts anew with every change of the plan, so the points of opening the pool do not count.
@@ -33,9 +34,13 @@ report("done");
 await faultPoint("operation:end");
 writeFileSync(planPath, "");
 
-function openStorage(given: CrashSetting["options"]): Promise<LocalStorage | SpreadStorage> {
-  if (!("disks" in given)) return LocalStorage.open(given);
-  return SpreadStorage.open({ ...given, onProblem: (_directory, problem) => report(`error ${problem}`) });
+/** What a start does in the background is no part of the operation, and done when this resolves. */
+async function openStorage(given: CrashSetting["options"]): Promise<LocalStorage | SpreadStorage | ClassStorage> {
+  const onProblem = (_directory: string, problem: string): void => report(`error ${problem}`);
+  if ("replicated" in given) return openTwoClasses(given, onProblem);
+  const storage = "disks" in given ? await SpreadStorage.open({ ...given, onProblem }) : await LocalStorage.open(given);
+  await storage.sparesMade();
+  return storage;
 }
 
 /** Written at once: the process may be killed at the next step. */

@@ -6,6 +6,7 @@ import { LoopDevice, mountFileSystem, openFile, runTool, unmount } from "@caisso
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
 import type { SpreadStorageOptions } from "../src/spread/spread-storage.ts";
+import type { TwoClasses } from "./class-test-pool.ts";
 import { MIB } from "./device-io.ts";
 import type { TestPool } from "./test-pool.ts";
 
@@ -93,7 +94,7 @@ export async function makeLocalTestPool(kind: "xfs" | "btrfs"): Promise<TestPool
 
 /** What `crash-operation.ts` is told. */
 export interface CrashSetting {
-  readonly options: LocalStorageOptions | Omit<SpreadStorageOptions, "onProblem">;
+  readonly options: LocalStorageOptions | Omit<SpreadStorageOptions, "onProblem"> | TwoClasses;
   /** Where the images are. */
   readonly images: readonly string[];
 }

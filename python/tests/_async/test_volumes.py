@@ -63,6 +63,14 @@ async def test_the_inodes_of_a_volume_are_chosen_and_shown(client: AsyncCaisson,
         await client.volumes.create(f"{name}-2", "ord", "300MB", inodes=7)
 
 
+async def test_the_class_of_a_volume_is_chosen_and_shown(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB", storage_class="local")
+    assert volume.storage_class == "local"
+    assert (await client.volumes.snapshot(volume, slug=f"{name}-1")).storage_class == "local"
+    with pytest.raises(errors.BadRequestError, match="has no replicated pool"):
+        await client.volumes.create(f"{name}-2", "ord", "300MB", storage_class="replicated")
+
+
 async def test_a_create_with_the_same_key_gives_the_same_volume(client: AsyncCaisson, name: str) -> None:
     first = await client.volumes.create(name, "ord", "1GB", idempotency_key=name)
     assert (await client.volumes.create(name, "ord", "1GB", idempotency_key=name)).id == first.id
@@ -116,6 +124,19 @@ async def test_a_deleted_volume_comes_back_with_what_it_held(client: AsyncCaisso
     assert (restored.id, restored.slug, restored.deleted_at) == (volume.id, f"{name}-b", None)
     async with client.sandbox.create(volumes={"/v": restored}) as sandbox:
         assert await sandbox.fs.read_file("/v/kept") == b"kept"
+
+
+async def test_a_volume_is_given_a_schedule_whose_snapshots_are_automatic(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB", every="12h")
+    assert volume.schedule is not None
+    assert (volume.schedule.every, volume.schedule.error) == ("12h", None)
+    assert volume.schedule.replicates is False
+    assert volume.replicated_at is None
+    assert (await client.volumes.schedule(volume, every=None)).schedule is None
+    with pytest.raises(errors.BadRequestError, match="30d"):
+        await client.volumes.schedule(volume, every="1y")
+    snapshot = await client.volumes.snapshot(volume, slug=f"{name}-s")
+    assert snapshot.automatic is False
 
 
 async def test_what_is_deleted_for_good_or_purged_cannot_be_restored(client: AsyncCaisson, name: str) -> None:

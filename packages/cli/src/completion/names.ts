@@ -14,6 +14,7 @@ const KINDS: Readonly<Record<string, NameKind>> = {
   "volumes grow": "volume",
   "volumes delete": "volume",
   "volumes acknowledge": "volume",
+  "volumes schedule": "volume",
   "volumes snapshot": "volume",
   "snapshots create": "volume",
   "snapshots get": "snapshot",

@@ -41,8 +41,10 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
   if (config.databaseUrl !== null)
     throw new CaissonError("INVALID_CONFIG", `A node has no database: remove "database" from ${config.configPath}`);
   const directory = resolve(config.dataDirectory);
-  await makeDataDirectory(directory);
+  const made = await makeDataDirectory(directory);
   undo.use(await lockDataDirectory(directory));
+  // Removed while it is locked still.
+  undo.use(made);
   const { text: address, listenHost, port } = ownAddress(options.address ?? config.node.address);
   await explainAddress(() => requireFreeAddress(listenHost ?? "0.0.0.0", port));
   const { regions } = config;

@@ -14,9 +14,9 @@ export interface ConnectedNode {
 }
 
 export function connectedNode(owner: Owner, node: Node, description: NodeDescription): ConnectedNode {
-  const regions = description.regions.map(({ name, baseImages }): [string, Region] => [
+  const regions = description.regions.map(({ name, baseImages, hasReplicated }): [string, Region] => [
     name,
-    { name, baseImages: new Map(baseImages.map((image) => [image.name, image])) },
+    { name, hasReplicated, baseImages: new Map(baseImages.map((image) => [image.name, image])) },
   ]);
   return { owner, node, regions: new Map(regions), places: description };
 }
