@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { after, afterEach, before, suite, type TestContext, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { closed } from "./support/closed.ts";
 import { eventually, within } from "./support/eventually.ts";
 import { anonymousBytes, Peak, serverPid } from "./support/memory.ts";
@@ -12,7 +13,7 @@ const MIB = 2 ** 20;
 const GROWTH_MAX = 400 * MIB;
 
 /** What clients without a token can do to the server: little. The parts are proven in packages/linux/src/connections. */
-suite("clients without a token", { timeout: 600_000 }, () => {
+suite("clients without a token", { timeout: testTimeoutMs(600_000) }, () => {
   let server: TestServer;
   let pid: number;
   let clients: Socket[] = [];

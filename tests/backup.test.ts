@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { shell, TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
@@ -18,7 +19,7 @@ interface Overview {
   readonly backups: readonly { readonly id: string; readonly automatic: boolean }[];
 }
 
-suite("backups", { timeout: 900_000 }, () => {
+suite("backups", { timeout: testTimeoutMs(900_000) }, () => {
   let parent: string;
   let directory: string;
   let server: TestServer;
@@ -121,7 +122,7 @@ suite("backups", { timeout: 900_000 }, () => {
   });
 });
 
-suite("a machine is lost", { timeout: 900_000 }, () => {
+suite("a machine is lost", { timeout: testTimeoutMs(900_000) }, () => {
   let parent: string;
   let settings: string;
   let keyFile: string;

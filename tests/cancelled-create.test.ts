@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox as CaissonSandbox } from "@caisson/sdk";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
@@ -28,7 +29,7 @@ const LIFE_MS = 300_000;
 const HELD_START = [{ tag: "sandbox-start.run:before", occurrence: 1 }] as const;
 
 /** Whoever never got the 101 has no sandbox: whatever the client's mode, and wherever its creation was. */
-suite("a create without an answer", { timeout: 900_000 }, () => {
+suite("a create without an answer", { timeout: testTimeoutMs(900_000) }, () => {
   let directory: string;
   let plan: FaultPlan;
   let server: TestServer;

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
@@ -15,7 +16,7 @@ import { SshClient, type SshEndpoint } from "./support/ssh-client.ts";
 const REGION = "ord";
 
 /** Everything that a client does reaches the sandbox over the connection to its node: there is no other way. */
-suite("a server without a node of its own", { timeout: 600_000 }, () => {
+suite("a server without a node of its own", { timeout: testTimeoutMs(600_000) }, () => {
   let server: TestServer;
   let client: TestClient;
   let node: TestNodeProcess;

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
@@ -28,7 +29,7 @@ const tries = (tag: string, count: number): readonly FaultPoint[] =>
   Array.from({ length: count }, (_, index) => ({ tag, occurrence: index + 1 }));
 
 /** An end that fails is tried again until it is done; what it holds stays held until then, and is free afterwards without a restart. */
-suite("the end of a sandbox", { timeout: 900_000 }, () => {
+suite("the end of a sandbox", { timeout: testTimeoutMs(900_000) }, () => {
   let directory: string;
   let plan: FaultPlan;
   let server: TestServer;

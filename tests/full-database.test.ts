@@ -4,12 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { mountFileSystem, unmount } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { TestClient } from "./support/client.ts";
 import { TestServer } from "./support/server.ts";
 
 const BALLAST_BYTES = 16 * 2 ** 20;
 
-suite("a full database", { timeout: 900_000 }, () => {
+suite("a full database", { timeout: testTimeoutMs(900_000) }, () => {
   test("refuses changes, takes back nothing that was acknowledged, and goes on when there is room, without a restart", async () => {
     const directory = await mkdtemp(join(tmpdir(), "caisson-full-"));
     const database = join(directory, "database");

@@ -47,6 +47,7 @@ const RULES: ImportRules = {
     composition: [
       "packages/node/src/open-node.ts",
       "packages/node/src/pools/open-pool.ts",
+      "packages/node/src/pools/open-replicated-pool.ts",
       "packages/server/src/database/open-store.ts",
       "packages/server/src/database/database-commands.ts",
       "packages/server/src/snapshot-store/open-snapshot-store.ts",

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
@@ -43,7 +44,7 @@ const OTHERS_ROWS = `
     SELECT '${OTHER}', 7, 'sbx_ord_other', id, 'ord', 'running', '{}', 1280, 1 FROM organizations;
   INSERT INTO holds (volume_id, sandbox_id, is_read_only) VALUES ('vol_ord_growing', 'sbx_ord_other', 0);`;
 
-suite("a server as a node", { timeout: 900_000 }, () => {
+suite("a server as a node", { timeout: testTimeoutMs(900_000) }, () => {
   const withPlan = async (work: (plan: FaultPlan) => Promise<void>): Promise<void> => {
     const directory = await mkdtemp(join(tmpdir(), "caisson-nodes-"));
     try {
@@ -108,6 +109,13 @@ suite("a server as a node", { timeout: 900_000 }, () => {
       name: "a",
       organization: "acme",
     });
+    const [moved] = await client.refused(
+      "PATCH",
+      `${NODES}/${id}`,
+      { address: "10.0.0.9:1" },
+      { authorization: `Bearer ${token}` },
+    );
+    assert.equal(moved, "403 FORBIDDEN");
     for (const [method, path] of [
       ["GET", NODES],
       ["GET", `${NODES}/${id}`],

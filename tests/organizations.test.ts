@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { eventually, within } from "./support/eventually.ts";
 import { RawSandbox, UpgradeRefusedError } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
 /** What one organization can take from the others. */
-suite("organizations on one server", { timeout: 300_000 }, () => {
+suite("organizations on one server", { timeout: testTimeoutMs(300_000) }, () => {
   let server: TestServer;
 
   before(async () => {

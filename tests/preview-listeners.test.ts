@@ -9,6 +9,7 @@ import { text } from "node:stream/consumers";
 import { suite, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { freePort } from "./support/free-port.ts";
 import { PreviewClient } from "./support/preview-client.ts";
@@ -17,7 +18,7 @@ import { TestServer } from "./support/server.ts";
 const ECHO =
   'Deno.serve({ port: 8000 }, async (request) => { if (request.url.endsWith("/slow")) await new Promise((done) => setTimeout(done, 3_000)); return Response.json(Object.fromEntries(request.headers)); })';
 
-suite("where previews are served", { timeout: 300_000 }, () => {
+suite("where previews are served", { timeout: testTimeoutMs(300_000) }, () => {
   test("behind a proxy that ends TLS the listener speaks HTTP, and believes the proxy alone", async () => {
     const port = await freePort();
     await using server = await TestServer.start({

@@ -7,12 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import WebSocket from "ws";
 import { type Echo, hostOf, PreviewWorld } from "./support/preview-world.ts";
 import { startVite, VITE_PORT, writeMessage } from "./support/vite.ts";
 
 /** Programs that nobody wrote for previews. */
-suite("programs on both sides of a preview", { timeout: 600_000 }, () => {
+suite("programs on both sides of a preview", { timeout: testTimeoutMs(600_000) }, () => {
   let world: PreviewWorld;
   let directory: string;
   before(async () => {

@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
@@ -10,7 +11,7 @@ import { FaultPlan } from "./support/fault-plan.ts";
 import { TestServer } from "./support/server.ts";
 
 /** What cannot be settled at the start keeps nobody else away. */
-suite("recovery", { timeout: 900_000 }, () => {
+suite("recovery", { timeout: testTimeoutMs(900_000) }, () => {
   test("a region taken out of the settings is reported and kept, and is there again when the settings name it", async () => {
     await using server = await TestServer.start({ settings: 'regions = ["ord", "ams"]\n' });
     const client = new TestClient(server);

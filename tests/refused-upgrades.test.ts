@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { eventually, within } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -10,7 +11,7 @@ import { TestServer } from "./support/server.ts";
 const LISTEN = "0A";
 
 /** A client whose upgrade is refused may do what it likes: the server keeps nothing of it. */
-suite("a refused upgrade", { timeout: 600_000 }, () => {
+suite("a refused upgrade", { timeout: testTimeoutMs(600_000) }, () => {
   let server: TestServer;
   let address: URL;
 

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { FaultProxy, SeaweedServer } from "@caisson/objects/testing";
 import type { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
@@ -82,7 +83,7 @@ class Replicating {
   }
 }
 
-suite("snapshots go to a directory", { timeout: 900_000 }, () => {
+suite("snapshots go to a directory", { timeout: testTimeoutMs(900_000) }, () => {
   let parent: string;
   let directory: string;
   /** Where the directory is while the store is away. */
@@ -347,7 +348,7 @@ suite("snapshots go to a directory", { timeout: 900_000 }, () => {
   });
 });
 
-suite("snapshots go to an S3 service", { timeout: 900_000 }, () => {
+suite("snapshots go to an S3 service", { timeout: testTimeoutMs(900_000) }, () => {
   const resources = new AsyncDisposableStack();
   let service: SeaweedServer;
   let proxy: FaultProxy;

@@ -5,6 +5,7 @@ import { type ClientRequest, request } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { CHUNK_BYTES, SnapshotFileReader } from "@caisson/snapshot-store";
 import { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
@@ -16,7 +17,7 @@ const MIB = 2 ** 20;
 /** Some files for images. */
 const FILES = join(import.meta.dirname, "support");
 
-suite("snapshots leave and come", { timeout: 900_000 }, () => {
+suite("snapshots leave and come", { timeout: testTimeoutMs(900_000) }, () => {
   let server: TestServer;
   let client: TestClient;
 

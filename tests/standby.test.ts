@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { PostgresServer } from "@caisson/database/testing";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
@@ -9,7 +10,7 @@ import { TestNodeProcess } from "./support/node-process.ts";
 import { TestServer } from "./support/server.ts";
 
 /** What clients do reaches the one that leads through either of them. */
-suite("two servers of one installation", { timeout: 900_000 }, () => {
+suite("two servers of one installation", { timeout: testTimeoutMs(900_000) }, () => {
   let postgres: PostgresServer;
   let url: string;
   let one: TestServer;

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { closed } from "./support/closed.ts";
 import { eventually } from "./support/eventually.ts";
 import { freePort } from "./support/free-port.ts";
@@ -16,7 +17,7 @@ import { RawSandbox } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
 /** A server that speaks TLS itself, without a proxy. */
-suite("with tls.cert and tls.key", { timeout: 300_000 }, () => {
+suite("with tls.cert and tls.key", { timeout: testTimeoutMs(300_000) }, () => {
   let directory: string;
   let ca: string;
   let server: TestServer;

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { STAND_IN_EDITOR } from "@caisson/agent/testing";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox as OwnSandbox } from "@caisson/sdk";
 import { Sandbox } from "@deno/sandbox";
 import WebSocket from "ws";
@@ -17,7 +18,7 @@ interface Served {
   readonly settings: string | null;
 }
 
-suite("VS Code in a sandbox", { timeout: 300_000 }, () => {
+suite("VS Code in a sandbox", { timeout: testTimeoutMs(300_000) }, () => {
   let server: TestServer;
   let preview: PreviewClient;
   let sandbox: Sandbox;

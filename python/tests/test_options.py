@@ -84,6 +84,7 @@ def test_records_are_dictionaries_with_attributes() -> None:
         "usage_measured_at": None,
         "unavailable": None,
         "node": None,
+        "storage_class": None,
     }
     assert json.loads(json.dumps(volume)) == volume
     assert pickle.loads(pickle.dumps(volume)).slug == "s"

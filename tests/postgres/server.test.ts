@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { PostgresServer } from "@caisson/database/testing";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "../support/client.ts";
 import { eventually } from "../support/eventually.ts";
@@ -29,7 +30,7 @@ function runMain(
   });
 }
 
-suite("a server on PostgreSQL", { timeout: 900_000 }, () => {
+suite("a server on PostgreSQL", { timeout: testTimeoutMs(900_000) }, () => {
   let postgres: PostgresServer;
   before(async () => {
     postgres = await PostgresServer.start();

@@ -5,7 +5,7 @@ import { testTimeoutMs } from "@caisson/linux/testing";
 export async function eventually<T>(
   what: string,
   ask: () => Promise<T | null | undefined> | T | null | undefined,
-  deadlineMs = 10_000,
+  deadlineMs = 30_000,
 ): Promise<T> {
   const deadline = Date.now() + testTimeoutMs(deadlineMs);
   for (;;) {

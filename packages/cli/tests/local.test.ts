@@ -294,11 +294,15 @@ test("settings that the server cannot use are a usage error", async () => {
     [/^caisson: .*nope/, "--listen", "nope"],
     [/^caisson: .*99999/, "--listen", "127.0.0.1:99999"],
     [/^caisson: Cannot read .*\/nonexistent/, "--config", "/nonexistent"],
+    [/^caisson: --data is empty/, "--data", ""],
+    [/^caisson: That is no token for joining/, "--role", "node", "--join", "bad"],
+    [/^caisson: The address "a b" is none/, "--role", "node", "--address", "a b"],
   ] as const) {
     const refused = await serve(...words);
     assert.equal(refused?.code, 2, JSON.stringify(refused));
     assert.match(refused.stderr, pattern);
   }
+  assert.ok(!(await readdir(directory)).includes("unused"), "nothing was made");
 });
 
 test("deploy says that it is not there yet, whatever follows it", async () => {

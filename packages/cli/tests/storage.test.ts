@@ -48,6 +48,17 @@ test("the inodes of a volume can be chosen; nonsense is a usage error, too many 
   await server.succeed("volumes", "delete", "many", "--now");
 });
 
+test("the class of a volume is chosen, and refused where there is no pool of it", async () => {
+  const create = (slug: string, wanted: string) =>
+    output("volumes", "create", slug, "--capacity", "1GB", "--region", "ord", "--class", wanted);
+  const refused = await create("far", "replicated");
+  assert.equal(refused.stdout, "");
+  assert.match(refused.stderr, /has no replicated pool: create the volume with the class "local"/);
+  assert.equal((await create("far", "near")).code, 2);
+  assert.equal((await create("classed", "local")).code, 0);
+  await server.succeed("volumes", "delete", "classed", "--now");
+});
+
 test("a volume lives: created, listed, shown, grown, deleted, listed as deleted, restored", async () => {
   const id = await server.succeed(
     "volumes",
@@ -79,6 +90,7 @@ test("a volume lives: created, listed, shown, grown, deleted, listed as deleted,
     stdout: `ID           vol_ord_xxxxxxxxxxxxxxxxxxxx
 SLUG         dataset
 REGION       ord
+CLASS        local
 USED         ${size}
 ALLOCATED    ${formatSize(allocated)}
 EXCLUSIVE    ${formatSize(exclusive)}
@@ -90,6 +102,8 @@ BASE         -
 ATTACHED TO  -
 LABELS       team=blue
 CREATED      2000-01-01 00:00:00.00
+SCHEDULE     -
+REPLICATED   -
 `,
     stderr: "",
     code: 0,
@@ -312,6 +326,8 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   assert.match(await server.succeed("list", "--nodes"), new RegExp(`^ID .*NODE\\n${sandbox} .*${id}$`, "m"));
   assert.doesNotMatch(await server.succeed("list"), /NODE/);
   await server.succeed("kill", sandbox);
+  const moved = await server.run(["nodes", "set-address", id, "10.0.0.9:8485"]);
+  assert.match(moved.stderr, /^error: Node nod_\w+ is in the process of a server/);
   const forget = await server.run(["nodes", "forget", id]);
   assert.deepEqual([forget.stdout, forget.code], ["", 5]);
   assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: this server is that node\./);

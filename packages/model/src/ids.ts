@@ -7,11 +7,27 @@ const RANDOM_LENGTH = 20;
 /** Kinds of object that carry an id of the shape `<prefix>_<region>_<20 characters>`. */
 export type IdPrefix = "vol" | "snp" | "sbx";
 
-const ID_PATTERN = /^(vol|snp|sbx)_([a-z]{3})_[0-9a-hjkmnp-z]{20}$/;
+/**
+ * What the random part of a replicated disk's id begins with. The alphabet does not have it, so that no other id, of whatever age, begins so. The class is in
+ * the id because everybody who touches the disk needs to know it, on every node and after every loss: nothing else has to be kept that could be lost or wrong.
+ */
+const REPLICATED_MARK = "o";
 
-/** Makes a new random id, for example `vol_ord_spmbe47dysccpy277ma6`. About 101 bits are random. */
-export function newId(prefix: IdPrefix, region: string): string {
-  return `${prefix}_${region}_${randomCharacters(RANDOM_LENGTH)}`;
+const ID_PATTERN = /^(vol|snp|sbx)_([a-z]{3})_(?:[0-9a-hjkmnp-z]|(?<!sbx_[a-z]{3}_)o)[0-9a-hjkmnp-z]{19}$/;
+const REPLICATED_PATTERN = /^(?:vol|snp)_[a-z]{3}_o[0-9a-hjkmnp-z]{19}$/;
+
+/** Where the bytes of a volume or snapshot live: in the pool of its node, or in the pool that `[replicated]` of the settings names. */
+export type DiskClass = "local" | "replicated";
+
+/** Makes a new random id, for example `vol_ord_spmbe47dysccpy277ma6`. About 101 bits are random, 96 in that of a replicated disk. */
+export function newId(prefix: IdPrefix, region: string, diskClass: DiskClass = "local"): string {
+  const mark = diskClass === "replicated" ? REPLICATED_MARK : "";
+  return `${prefix}_${region}_${mark}${randomCharacters(RANDOM_LENGTH - mark.length)}`;
+}
+
+/** The class of the volume or snapshot of that id. What is neither, such as a scratch disk, is local. */
+export function classOfId(id: string): DiskClass {
+  return REPLICATED_PATTERN.test(id) ? "replicated" : "local";
 }
 
 /** Random characters of the id alphabet; used wherever an unguessable name is wanted. */

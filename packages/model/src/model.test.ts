@@ -2,7 +2,17 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import fc from "fast-check";
 import { CaissonError, ERRORS, type ErrorCode } from "./errors.ts";
-import { formatSize, isSlug, newId, parseDuration, parseId, parseSize, requireLabels, requireSlug } from "./index.ts";
+import {
+  classOfId,
+  formatSize,
+  isSlug,
+  newId,
+  parseDuration,
+  parseId,
+  parseSize,
+  requireLabels,
+  requireSlug,
+} from "./index.ts";
 
 const fails = (code: ErrorCode) => (error: unknown) => error instanceof CaissonError && error.code === code;
 
@@ -13,6 +23,17 @@ suite("ids", () => {
       assert.match(id, /^sbx_([a-z]{3})_[0-9a-hjkmnp-z]{20}$/);
       assert.deepEqual(parseId(id), { prefix: "sbx", region: "ord" });
     }
+  });
+
+  test("the id of a volume or snapshot tells its class, and no other id is taken for that of a replicated one", () => {
+    for (let count = 0; count < 200; count += 1) {
+      const [local, replicated] = [newId("vol", "ord"), newId("snp", "ord", "replicated")];
+      assert.deepEqual([classOfId(local), classOfId(replicated)], ["local", "replicated"]);
+      assert.match(replicated, /^snp_ord_o[0-9a-hjkmnp-z]{19}$/);
+      assert.deepEqual(parseId(replicated), { prefix: "snp", region: "ord" });
+    }
+    for (const id of ["scr_ord_o0", "img_o0", "vol_o0", "vol_orange_o"]) assert.equal(classOfId(id), "local");
+    assert.equal(parseId("sbx_ord_o0000000000000000000"), null);
   });
 
   test("a slug is never taken for an id", () => {

@@ -30,6 +30,7 @@ const TextOrNull = Type.Union([Text, Type.Null()]);
 const Id = Type.String({ pattern: "^[A-Za-z0-9_.-]{1,100}$" });
 /** Visible characters without spaces. */
 const Name = Type.String({ pattern: "^[!-~]{1,200}$" });
+const Class = Type.Union([Type.Literal("local"), Type.Literal("replicated")]);
 const Region = Type.String({ pattern: "^[a-z]{3}$" });
 const Cause = Type.Union([Type.Literal("exited"), Type.Literal("out-of-memory")]);
 const CauseOrNull = Type.Union([Cause, Type.Null()]);
@@ -44,6 +45,7 @@ const ANSWERS: Readonly<Record<AnsweringMethod, Validator>> = {
         Type.Object({
           name: Region,
           baseImages: Type.Array(Type.Object({ name: Name, imageId: Id, sizeBytes: Bytes }), { maxItems: MAX_FEW }),
+          hasReplicated: Type.Boolean(),
         }),
         { maxItems: MAX_FEW },
       ),
@@ -57,7 +59,15 @@ const ANSWERS: Readonly<Record<AnsweringMethod, Validator>> = {
   poolCapacity: Compile(
     Type.Object({
       ...capacity,
-      disks: Type.Array(Type.Object({ ...capacity, directory: Text, problem: TextOrNull }), { maxItems: MAX_FEW }),
+      disks: Type.Array(
+        Type.Object({
+          ...capacity,
+          directory: Text,
+          problem: TextOrNull,
+          class: Type.Optional(Class),
+        }),
+        { maxItems: MAX_FEW },
+      ),
     }),
   ),
   ownPoolUsage: Compile(Type.Object({ builtInBytes: Bytes, scratchBytes: Bytes })),

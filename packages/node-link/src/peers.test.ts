@@ -415,7 +415,7 @@ suite("a node in foreign hands", () => {
 
 const describing = (region: string): NodeDescription => ({
   runId: "run-1",
-  regions: [{ name: region, baseImages: [] }],
+  regions: [{ name: region, baseImages: [], hasReplicated: false }],
   placeCount: 1,
   placeBound: null,
   labels: {},

@@ -62,7 +62,11 @@ export class HostNode implements OpenNode {
     const { pools, labels, runtime, persistent } = this.#parts;
     return {
       runId: this.#runId,
-      regions: [...pools.values()].map(({ region, baseImages }) => ({ name: region, baseImages })),
+      regions: [...pools.values()].map(({ region, baseImages, hasReplicated }) => ({
+        name: region,
+        baseImages,
+        hasReplicated,
+      })),
       labels,
       placeCount: runtime.placeCount,
       placeBound: runtime.placeBound,
@@ -79,7 +83,7 @@ export class HostNode implements OpenNode {
   }
 
   async ownPoolUsage(region: string): Promise<OwnPoolUsage> {
-    const { storage, ownImageIds } = this.#pool(region);
+    const { local: storage, ownImageIds } = this.#pool(region);
     let builtInBytes = 0;
     let scratchBytes = 0;
     for await (const { id } of storage.listImages()) {

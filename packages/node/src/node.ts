@@ -111,6 +111,8 @@ export interface RegionDescription {
   readonly name: string;
   /** None when the pool had no room for it at the start. */
   readonly baseImages: readonly BaseImage[];
+  /** Whether its settings name a replicated pool, which may be out of reach at the moment. */
+  readonly hasReplicated: boolean;
 }
 
 export interface BaseImage {

@@ -12,7 +12,7 @@ const MIB = 2 ** 20;
 const never = new AbortController().signal;
 
 async function until(isSo: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + testTimeoutMs(10_000);
+  const deadlineMs = performance.now() + testTimeoutMs(30_000);
   while (!(await isSo())) {
     assert.ok(performance.now() < deadlineMs, "it did not come about");
     await delay(5);

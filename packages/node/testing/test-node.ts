@@ -27,6 +27,8 @@ export interface TestNodeOptions {
   readonly directory?: string;
   /** How an event gets to those who are told. Default: at once. */
   readonly deliver?: TakeNodeEvent;
+  /** Default: none. */
+  readonly replicated?: NodeOptions["pool"]["replicated"];
 }
 
 export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNode> {
@@ -44,7 +46,7 @@ export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNod
       key: "test",
       sizeBytes: BASE_IMAGE_BYTES,
     },
-    pool: { sizeBytes: null, headroomBytes: null, disks: [] },
+    pool: { sizeBytes: null, headroomBytes: null, disks: [], replicated: given.replicated ?? null },
     isAwakeForSyncs: false,
     scratch: { sizeBytes: BASE_IMAGE_BYTES, preparedCount: 1 },
     runtime: {},

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { type Fault, FaultProxy, objectStoreConformance, SeaweedServer } from "../testing/index.ts";
 import { type ObjectStore, openObjectStore } from "./index.ts";
 
@@ -19,7 +20,7 @@ objectStoreConformance("an S3 service", async () => {
   };
 });
 
-suite("a network between us and an S3 service", { timeout: 300_000 }, () => {
+suite("a network between us and an S3 service", { timeout: testTimeoutMs(300_000) }, () => {
   let server: SeaweedServer;
   let proxy: FaultProxy;
   let objects: ObjectStore;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import type { ObjectStore } from "../src/index.ts";
 
 const MIB = 2 ** 20;
@@ -12,7 +13,7 @@ export interface ConformanceHarness extends AsyncDisposable {
 
 /** The contract of `ObjectStore`, which every driver keeps. */
 export function objectStoreConformance(name: string, start: () => Promise<ConformanceHarness>): void {
-  suite(`object store: ${name}`, { timeout: 300_000 }, () => {
+  suite(`object store: ${name}`, { timeout: testTimeoutMs(300_000) }, () => {
     let harness: ConformanceHarness;
     let objects: ObjectStore;
     before(async () => {

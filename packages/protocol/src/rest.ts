@@ -28,6 +28,10 @@ function nullable<T extends Type.TSchema>(schema: T) {
   return Type.Union([schema, Type.Null()]);
 }
 
+export function StorageClassSchema(description: string) {
+  return Type.Union([Type.Literal("local"), Type.Literal("replicated")], { description });
+}
+
 const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC" });
 export const LabelsSchema = Type.Record(Type.String(), Type.String(), { description: "At most 5 pairs of text" });
 export const ReferenceSchema = Type.Object({ id: Type.String(), slug: Type.String() }, closed);
@@ -92,7 +96,27 @@ const UnavailableSchema = nullable(
 );
 
 /** Of volumes and snapshots. */
+const StorageClassOfDisk = StorageClassSchema(
+  "Where its bytes live: local, in the pool of its node; replicated, in the replicated pool",
+);
+
+/** Of volumes and snapshots. */
 const NodeIdSchema = Type.String({ description: "Id of the node that has it" });
+
+export const ScheduleSchema = Type.Object(
+  {
+    every: Type.String({ description: "How often, such as 5m" }),
+    next_at: Type.String({
+      format: "date-time",
+      description: "When the next one is made, or is tried again; past: its node is away",
+    }),
+    error: nullable(Type.String({ description: "Why the last one could not be made" })),
+    replicates: Type.Boolean({
+      description: "Whether they go to the snapshot store; false: the server has none, and they are in the pool alone",
+    }),
+  },
+  { ...closed, description: "Snapshots that the server makes by itself, and thins out" },
+);
 
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
   ...usageProperties,
@@ -101,10 +125,19 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
   node: NodeIdSchema,
+  storage_class: StorageClassOfDisk,
   attached_to: nullable(Type.String({ description: "Id of the sandbox that holds it read-write" })),
   last_error: nullable(LastErrorSchema),
   unavailable: UnavailableSchema,
   parent: nullable(ParentSchema),
+  schedule: nullable(ScheduleSchema),
+  replicated_at: nullable(
+    Type.String({
+      format: "date-time",
+      description:
+        "As of when the snapshot store has it: when the newest of its replicated snapshots was taken; null: it has none",
+    }),
+  ),
 });
 
 export const ReplicationSchema = Type.Object(
@@ -171,9 +204,14 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   deleted_at: nullable(Timestamp),
   purge_at: nullable(Timestamp),
   node: NodeIdSchema,
+  storage_class: StorageClassOfDisk,
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
   unavailable: UnavailableSchema,
+  automatic: Type.Boolean({
+    description:
+      "The schedule of its volume made it, and thins it out; labelling it, or asking for its replication, makes it stay",
+  }),
   replication: ReplicationSchema,
 });
 
@@ -207,6 +245,9 @@ export const CreateVolumeSchema = Type.Object({
   region: Type.String(),
   capacity: Type.Union([Type.Integer(), Type.String()], { description: 'Bytes, or a text such as "10GB"' }),
   from: Type.Optional(nullable(Type.String({ description: "builtin:debian-13, or a snapshot's id or slug" }))),
+  storage_class: Type.Optional(
+    nullable(StorageClassSchema("Where its bytes live. Default: as the server's settings say (volumes.default_class)")),
+  ),
   inodes: Type.Optional(
     nullable(
       Type.Integer({
@@ -217,6 +258,17 @@ export const CreateVolumeSchema = Type.Object({
     ),
   ),
   labels: Type.Optional(nullable(LabelsSchema)),
+  every: Type.Optional(
+    nullable(
+      Type.String({
+        description:
+          "How often the server makes a snapshot of it by itself, in s, m, h or d, such as 5m: from 1m to 30d by default. Default: never",
+      }),
+    ),
+  ),
+});
+export const ScheduleVolumeSchema = Type.Object({
+  every: nullable(Type.String({ description: "As of a create; null: no more" })),
 });
 export const CreateSnapshotSchema = Type.Object({
   slug: Type.String(),

@@ -100,6 +100,7 @@ export async function makeOciTestHost(options: TestHostOptions): Promise<TestHos
     runtimePath,
     network,
     preparedCount: 1,
+    startTimeoutMs: testTimeoutMs(45_000),
     ...warm,
   };
   const warnings: string[] = [];
@@ -114,7 +115,7 @@ export async function makeOciTestHost(options: TestHostOptions): Promise<TestHos
     isWarm: options.warm !== undefined,
     warnings,
     async open() {
-      opened = await OciRuntime.open({ ...runtimeOptions, logger, startTimeoutMs: testTimeoutMs(20_000) });
+      opened = await OciRuntime.open({ ...runtimeOptions, logger });
       return opened;
     },
     async settle() {

@@ -95,10 +95,13 @@ export const EXTENDED_VOLUME = {
   deleted_at: null,
   purge_at: null,
   node: "nod_0123456789abcdefghjk",
+  storage_class: "local" as const,
   attached_to: "sbx_ord_0123456789abcdefghjk",
   unavailable: "Mount the disk",
   last_error: { message: "Writes are lost", at: "2026-01-30T18:33:40.790Z" },
   parent: { kind: "image", id: "builtin:debian-13", slug: "builtin:debian-13" },
+  schedule: { every: "5m", next_at: "2026-01-30T18:38:40.790Z", error: null, replicates: true },
+  replicated_at: "2026-01-30T18:33:41.000Z",
 };
 
 /** A snapshot with what Caisson adds. */
@@ -120,8 +123,10 @@ export const EXTENDED_SNAPSHOT = {
   deleted_at: "2026-01-31T00:00:00.000Z",
   purge_at: "2026-02-01T00:00:00.000Z",
   node: "nod_0123456789abcdefghjk",
+  storage_class: "local" as const,
   consistency: "frozen",
   base_snapshot: null,
+  automatic: true,
   replication: {
     state: "replicated",
     at: "2026-01-30T19:00:00.000Z",

@@ -56,7 +56,7 @@ class Screen {
 }
 
 test("a program on a terminal sees a terminal of the size that was asked for, and each later size", {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async () => {
   const terminal = await sandbox.terminal({ columns: 101, rows: 31, command: "exec bash --norc" });
   const screen = new Screen(terminal);
@@ -76,7 +76,7 @@ test("a program on a terminal sees a terminal of the size that was asked for, an
   assert.deepEqual(await terminal.status, { success: false, code: 7, signal: null, oom: false });
 });
 
-test("Ctrl-C interrupts what is in the foreground, and Ctrl-D ends the shell", { timeout: 20_000 }, async () => {
+test("Ctrl-C interrupts what is in the foreground, and Ctrl-D ends the shell", { timeout: 120_000 }, async () => {
   const terminal = await sandbox.terminal({ command: "exec bash --norc" });
   const screen = new Screen(terminal);
   await screen.prompt();
@@ -95,7 +95,7 @@ test("Ctrl-C interrupts what is in the foreground, and Ctrl-D ends the shell", {
 });
 
 test("leaving the scope of a terminal ends the program on it, and so does an aborted signal", {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async () => {
   const command = "trap 'touch hung-up; exit' HUP; echo start; while :; do sleep 0.01; done";
   let ended: Promise<unknown>;

@@ -2,25 +2,43 @@ import type { TSchema } from "typebox";
 import { Value } from "typebox/value";
 
 /**
- * What is wrong with the settings of a file, for the person who wrote it: the line, the setting's whole name, and the right name when it looks
- * misspelt.
+ * All that is wrong with the settings of a file, for the person who wrote it, in the order of the lines: each with its line, the setting's whole
+ * name, and the right name when it looks misspelt.
  */
-export function describeProblem(schema: TSchema, value: unknown, text: string): string {
+export function describeProblems(schema: TSchema, value: unknown, text: string): readonly string[] {
   const errors = Value.Errors(schema, value);
-  // A misspelt setting comes before the one that is missing for that reason.
-  const first = errors.find(({ keyword }) => keyword === "boolean") ?? errors[0];
-  const path = first?.instancePath.split("/").slice(1) ?? [];
+  const misspelt = errors.filter(({ keyword }) => keyword === "boolean").map(({ instancePath }) => instancePath);
+  const tables = new Set(misspelt.map((path) => path.slice(0, path.lastIndexOf("/"))));
+  const messages = new Map<string, string[]>();
+  for (const { keyword, instancePath, message } of errors) {
+    // The names that are too many are in the list by themselves, and what may be one of several has an error for each.
+    if (keyword === "additionalProperties" || keyword === "anyOf") continue;
+    // One that is missing may be the one that is misspelt.
+    if (keyword === "required" && tables.has(instancePath)) continue;
+    messages.set(instancePath, [...(messages.get(instancePath) ?? []), message ?? "is invalid"]);
+  }
+  const names = settingNames(schema);
+  return [...messages]
+    .map(([instancePath, all]) => {
+      const path = instancePath.split("/").slice(1);
+      const line = lineOf(text, path);
+      const problem = describeProblem(names, path, all.join(" or "), text);
+      return { line, problem: line === null ? problem : `line ${line}: ${problem}` };
+    })
+    .sort((a, b) => (a.line ?? 0) - (b.line ?? 0))
+    .map(({ problem }) => problem);
+}
+
+function describeProblem(names: readonly string[], path: readonly string[], reason: string, text: string): string {
   // An item of a list has no name of its own.
   const name = path.filter((part) => !/^\d+$/.test(part)).join(".");
-  const names = settingNames(schema);
-  const where = lineOf(text, path);
   if (name === "" || names.includes(name)) {
-    const message = (first?.message ?? "is invalid").replace("must have required properties", "needs");
+    const message = reason.replace("must have required properties", "needs");
     const isTable = message === "must be array" && new RegExp(`^\\s*\\[\\s*${name}\\s*\\]`, "m").test(text);
-    return `${where}${name === "" ? "the file" : `"${name}"`} ${isTable ? `is a list: write [[${name}]] above each item` : message}`;
+    return `${name === "" ? "the file" : `"${name}"`} ${isTable ? `is a list: write [[${name}]] above each item` : message}`;
   }
   const nearest = nearestName(names, name);
-  return `${where}there is no setting "${name}"${nearest === null ? "" : `. Did you mean "${nearest}"?`}`;
+  return `there is no setting "${name}"${nearest === null ? "" : `. Did you mean "${nearest}"?`}`;
 }
 
 /** Every setting's whole name, for example `sandboxes.cpus`. */
@@ -59,10 +77,10 @@ function editDistance(a: string, b: string): number {
   return previous.at(-1) ?? 0;
 }
 
-/** `line 12: ` of the setting, or nothing where it is not written plainly. */
-function lineOf(text: string, path: readonly string[]): string {
+/** The line of the setting, or null where it is not written plainly. */
+function lineOf(text: string, path: readonly string[]): number | null {
   const key = path.at(-1);
-  if (key === undefined) return "";
+  if (key === undefined) return null;
   const table = path.slice(0, -1).join(".");
   let current = "";
   const counts = new Map<string, number>();
@@ -77,7 +95,7 @@ function lineOf(text: string, path: readonly string[]): string {
     const written = /^\s*"?([\w.-]+?)"?\s*=/.exec(line)?.[1];
     const isTable = [path.join("."), `${path.join(".")}.0`].includes(current) && line.trimStart().startsWith("[");
     if (isTable || (written === key && current === table) || (written === path.join(".") && current === ""))
-      return `line ${index + 1}: `;
+      return index + 1;
   }
-  return "";
+  return null;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -52,6 +53,22 @@ suite("configuration", () => {
     await assert.rejects(disks('[[pool.disks]]\ndirectory = "mnt"\n'), /give an absolute path/);
     const twice = '[[pool.disks]]\ndirectory = "/b"\n[[pool.disks]]\ndirectory = "/b/"\n';
     await assert.rejects(disks(twice), /names \/b twice/);
+  });
+
+  test("a replicated pool is an absolute directory of its own, and volumes are local unless the settings say otherwise", async () => {
+    const replicated = async (text: string) => (await load(text)).pool.replicated;
+    assert.equal(await replicated(""), null);
+    assert.deepEqual(await replicated('[replicated]\ndirectory = "/mnt/far/"\nsize = "1GB"\n'), {
+      directory: "/mnt/far",
+      sizeBytes: 1e9,
+    });
+    await assert.rejects(replicated('[replicated]\ndirectory = "far"\n'), /replicated has .*give an absolute path/);
+    await assert.rejects(replicated('[replicated]\nsize = "1GB"\n'), /"replicated" needs directory/);
+    const both = '[replicated]\ndirectory = "/b"\n[[pool.disks]]\ndirectory = "/b/"\n';
+    await assert.rejects(replicated(both), /replicated and pool\.disks both name \/b/);
+    assert.equal((await load("")).volumes.defaultClass, "local");
+    assert.equal((await load('[volumes]\ndefault_class = "replicated"\n')).volumes.defaultClass, "replicated");
+    await assert.rejects(load('[volumes]\ndefault_class = "far"\n'), /volumes\.default_class/);
   });
 
   test("disks are limited by bandwidth, by operations, or by both", async () => {
@@ -138,7 +155,40 @@ suite("configuration", () => {
     for (const text of ["10.0.0", "10.0.0.0/33", "10.0.0.0/", "proxy", "::1/129"])
       await refused(`trusted_proxies = ["${text}"]`, /trusted_proxies holds/);
     await refused('listen = "localhost"', /HOST:PORT/);
-    await refused("listen = ", /TOML/);
+    await refused("listen = ", /caisson\.toml, line 1, column 10: invalid value\. Correct that line/);
+    await assert.rejects(load("# ours\ndatabase = 'postgres://me:secret@a/b"), (error: Error) => {
+      assert.match(error.message, /caisson\.toml, line 2, column \d+: /);
+      return !error.message.includes("secret");
+    });
     await assert.rejects(async () => loadConfig({ configPath: join(directory, "absent.toml") }, {}), /Cannot read/);
+    execFileSync("mkfifo", [join(directory, "fifo")]);
+    for (const configPath of [join(directory, "fifo"), directory, "/dev/zero"])
+      assert.throws(() => loadConfig({ configPath }, {}), /Cannot read .*: it is not a file/);
+    for (const overrides of [{ dataDirectory: "" }, { configPath: "" }])
+      assert.throws(() => loadConfig(overrides, {}), {
+        code: "INVALID_CONFIG",
+        message: /^--(data|config) is empty: give a path/,
+      });
+  });
+
+  test("of several wrong settings each is named, in the order of the lines", async () => {
+    await assert.rejects(
+      load('colour = 2\n[sandboxes]\ncpu = 2\npids = 1\n[[pool.disks]]\ndirectry = "/a"\nsize = 1\n'),
+      (error: Error) => {
+        assert.deepEqual(error.message.split("\n").slice(1), [
+          '  line 1: there is no setting "colour"',
+          '  line 3: there is no setting "sandboxes.cpu". Did you mean "sandboxes.cpus"?',
+          '  line 4: "sandboxes.pids" must be >= 64',
+          '  line 6: there is no setting "pool.disks.directry". Did you mean "pool.disks.directory"?',
+          "(caisson.example.toml shows every setting)",
+        ]);
+        return true;
+      },
+    );
+    await assert.rejects(load('listen = "a"\npublic_url = "b"\n[sandboxes]\nscratch = "1 banana"\n'), {
+      code: "INVALID_CONFIG",
+      message:
+        /^The settings have 3 problems:\n {2}Cannot listen on "a".*\n {2}public_url is "b".*\n {2}The setting sandboxes\.scratch.*$/,
+    });
   });
 });

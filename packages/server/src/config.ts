@@ -1,13 +1,23 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { isAbsolute, join, resolve } from "node:path";
-import { CaissonError, type Labels, parseSize, requireLabels } from "@caisson/model";
+import {
+  CaissonError,
+  type DiskClass,
+  formatPeriod,
+  type Labels,
+  MAX_EVERY_MS,
+  parsePeriod,
+  parseSize,
+  requireLabels,
+} from "@caisson/model";
+import type { ReplicatedDirectory } from "@caisson/node";
 import { PLACES_DEFAULT, parseSandboxSubnet } from "@caisson/runtime";
-import { parse } from "smol-toml";
+import { parse, TomlError } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import type { TransferLimits } from "./app/transfers/transfer-places.ts";
-import { describeProblem } from "./config-problem.ts";
+import { describeProblems } from "./config-problem.ts";
 import {
   parseSnapshotStore,
   type SnapshotStoreConfig,
@@ -106,6 +116,8 @@ export interface PoolConfig {
   readonly headroomBytes: number | null;
   /** Further disks; each region has a directory of its own on each. */
   readonly disks: readonly PoolDiskConfig[];
+  /** Where replicated volumes and snapshots lie. Null: there can be none. */
+  readonly replicated: ReplicatedDirectory | null;
 }
 
 export interface PoolDiskConfig {
@@ -123,8 +135,12 @@ export interface VolumeLimits {
   readonly retentionMs: number;
   /** How long it can be restored also when the pool needs room. */
   readonly retentionFloorMs: number;
+  /** How often a schedule may at most make a snapshot of a volume. */
+  readonly minEveryMs: number;
   /** How often the usage of attached volumes is measured. */
   readonly usageIntervalMs: number;
+  /** Of volumes that are created without one. */
+  readonly defaultClass: DiskClass;
   /** Whether a virtual machine's processors are kept awake while volumes are written with many syncs. */
   readonly isAwakeForSyncs: boolean;
 }
@@ -209,6 +225,7 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
+    replicated: Type.Optional(Type.Object({ directory: Type.String(), size: Type.Optional(Size) }, closed)),
     volumes: Type.Optional(
       Type.Object(
         {
@@ -216,7 +233,9 @@ const FileSchema = Type.Object(
           max_capacity: Type.Optional(Size),
           retention_hours: Type.Optional(Type.Number({ minimum: 0 })),
           retention_floor_hours: Type.Optional(Type.Number({ minimum: 0 })),
+          min_every: Type.Optional(Type.String()),
           usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
+          default_class: Type.Optional(Type.Union([Type.Literal("local"), Type.Literal("replicated")])),
           awake_for_syncs: Type.Optional(Type.Boolean()),
           transfers: Type.Optional(PositiveInteger),
           transfers_per_organization: Type.Optional(PositiveInteger),
@@ -299,35 +318,52 @@ export interface ConfigOverrides {
   readonly configPath?: string | undefined;
 }
 
-/** Reads the settings: command line over file over defaults. Throws `INVALID_CONFIG` that names the setting. */
+/** Reads the settings: command line over file over defaults. Throws `INVALID_CONFIG` that names every setting that is wrong. */
 export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.ProcessEnv): Config {
+  requireNotEmpty("--data", overrides.dataDirectory);
+  requireNotEmpty("--config", overrides.configPath);
   const dataDirectory = overrides.dataDirectory ?? "/var/lib/caisson";
   const configPath = overrides.configPath ?? join(dataDirectory, "caisson.toml");
   const file = readConfigFile(configPath, overrides.configPath !== undefined);
   const warmCount = file.sandboxes?.warm_sandboxes ?? 4;
-  const [listenHost, listenPort] = parseListen(overrides.listen ?? file.listen ?? "127.0.0.1:8484");
-  return {
+  const problems: CaissonError[] = [];
+  /** Goes on after what is wrong with one part, so that all of it is told at once. */
+  const read = <T>(part: () => T): T => {
+    try {
+      return part();
+    } catch (error) {
+      if (!(error instanceof CaissonError)) throw error;
+      problems.push(error);
+      // Nobody sees it: where there are problems, there is no result.
+      return undefined as T;
+    }
+  };
+  const listen = read(() => parseListen(overrides.listen ?? file.listen ?? "127.0.0.1:8484"));
+  const config: Config = {
     dataDirectory,
     configPath,
-    listenHost,
-    listenPort,
-    publicUrl: parsePublicUrl(file),
-    tls: parseTls(file),
-    trustedProxies: parseProxies(file.trusted_proxies ?? []),
+    listenHost: listen?.[0],
+    listenPort: listen?.[1],
+    publicUrl: read(() => parsePublicUrl(file)),
+    tls: read(() => parseTls(file)),
+    trustedProxies: read(() => parseProxies(file.trusted_proxies ?? [])),
     logLevel: file.log_level ?? "info",
     regions: file.regions ?? ["ord"],
     cacheDirectory: file.cache ?? environment.CAISSON_CACHE ?? "/var/cache/caisson",
     databaseUrl: file.database ?? null,
-    node: { address: file.node?.address ?? null, labels: parseNodeLabels(file) },
+    node: { address: file.node?.address ?? null, labels: read(() => parseNodeLabels(file)) },
     pool: {
-      ...poolSizesOf(file),
-      headroomBytes: file.pool?.headroom === undefined ? null : parseHeadroom(file.pool.headroom),
+      ...read(() => poolSizesOf(file)),
+      headroomBytes: read(() => parseHeadroomSetting(file)),
+      replicated: read(() => parseReplicated(file)),
     },
     volumes: {
-      ...parseCapacities(file),
+      ...read(() => parseCapacities(file)),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       retentionFloorMs: (file.volumes?.retention_floor_hours ?? 1) * HOUR_MS,
+      minEveryMs: read(() => parseMinEvery(file)),
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
+      defaultClass: file.volumes?.default_class ?? "local",
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
     },
     transfers: {
@@ -336,15 +372,16 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     },
     sandboxes: {
       max: file.sandboxes?.max ?? PLACES_DEFAULT,
-      maxMemoryBytes:
+      maxMemoryBytes: read(() =>
         file.sandboxes?.max_memory === undefined ? null : sizeOf("sandboxes.max_memory", file.sandboxes.max_memory),
+      ),
       keptPlaces: file.sandboxes?.kept_places ?? null,
       maxPerOrganization: file.sandboxes?.max_per_organization ?? 250,
       cpuCount: file.sandboxes?.cpus ?? 2,
       pidsMax: file.sandboxes?.pids ?? 4096,
       terminalsMax: file.sandboxes?.terminals ?? 64,
-      diskLimits: parseDiskLimits(file),
-      scratchBytes: sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB"),
+      diskLimits: read(() => parseDiskLimits(file)),
+      scratchBytes: read(() => sizeOf("sandboxes.scratch", file.sandboxes?.scratch ?? "10GB")),
       preparedScratchDisks: file.sandboxes?.prepared_scratch_disks ?? Math.max(4, warmCount),
       warmCount,
       startTimeoutMs: (file.sandboxes?.start_timeout_seconds ?? 45) * 1000,
@@ -355,12 +392,22 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
     network: {
       isPrivateAllowed: file.network?.allow_private ?? false,
       ...(file.network?.name_servers === undefined ? {} : { nameServers: file.network.name_servers }),
-      ...parseSubnetSetting(file),
+      ...read(() => parseSubnetSetting(file)),
     },
-    expose: parseExpose(file),
-    ssh: parseSsh(file),
-    snapshotStore: parseSnapshotStore(file.snapshot_store),
+    expose: read(() => parseExpose(file)),
+    ssh: read(() => parseSsh(file)),
+    snapshotStore: read(() => parseSnapshotStore(file.snapshot_store)),
   };
+  const [first, ...others] = problems;
+  if (first === undefined) return config;
+  if (others.length === 0) throw first;
+  const all = problems.map(({ message }) => `\n  ${message}`).join("");
+  throw new CaissonError("INVALID_CONFIG", `The settings have ${problems.length} problems:${all}`, { cause: first });
+}
+
+/** An empty path would be the current directory. */
+function requireNotEmpty(option: string, path: string | undefined): void {
+  if (path === "") throw new CaissonError("INVALID_CONFIG", `${option} is empty: give a path, or leave it away`);
 }
 
 function parseSubnetSetting({ network }: ConfigFile): Pick<NetworkConfig, "subnet"> {
@@ -455,7 +502,7 @@ export function readPoolSizes(configPath: string): PoolSizes {
 
 function poolSizesOf({ pool }: ConfigFile): PoolSizes {
   const disks = (pool?.disks ?? []).map(({ directory, size }) => ({
-    directory: poolDirectoryOf(directory),
+    directory: absolutePath("pool.disks has", directory),
     sizeBytes: size === undefined ? null : sizeOf(`pool.disks.size of ${directory}`, size),
   }));
   const twice = disks.find(({ directory }, index) => disks.findIndex((disk) => disk.directory === directory) !== index);
@@ -464,17 +511,32 @@ function poolSizesOf({ pool }: ConfigFile): PoolSizes {
   throw new CaissonError("INVALID_CONFIG", `pool.disks names ${twice.directory} twice: give each disk once`);
 }
 
-function poolDirectoryOf(directory: string): string {
+function parseReplicated({ replicated, pool }: ConfigFile): ReplicatedDirectory | null {
+  if (replicated === undefined) return null;
+  const directory = absolutePath("replicated has", replicated.directory);
+  if ((pool?.disks ?? []).some((disk) => resolve(disk.directory) === directory)) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `replicated and pool.disks both name ${directory}: a disk holds local volumes or replicated ones. Remove it from one of them`,
+    );
+  }
+  return { directory, sizeBytes: replicated.size === undefined ? null : sizeOf("replicated.size", replicated.size) };
+}
+
+/** `what`: begins the sentence of the error. */
+function absolutePath(what: string, directory: string): string {
   if (isAbsolute(directory)) return resolve(directory);
   throw new CaissonError(
     "INVALID_CONFIG",
-    `pool.disks has the directory ${JSON.stringify(directory)}: give an absolute path, where the disk is mounted`,
+    `${what} the directory ${JSON.stringify(directory)}: give an absolute path, where the disk is mounted`,
   );
 }
 
 function readConfigFile(path: string, isRequired: boolean): ConfigFile {
   let text: string;
   try {
+    // Reading a pipe waits for somebody who writes, and reading a device may have no end.
+    if (!statSync(path).isFile()) throw new Error("it is not a file: name one that holds the settings");
     text = readFileSync(path, "utf8");
   } catch (error) {
     if (!isRequired && error instanceof Error && "code" in error && error.code === "ENOENT") return {};
@@ -486,19 +548,27 @@ function readConfigFile(path: string, isRequired: boolean): ConfigFile {
       },
     );
   }
-  let value: unknown;
-  try {
-    value = parse(text);
-  } catch (error) {
-    throw new CaissonError("INVALID_CONFIG", `The configuration file ${path} is not TOML: ${String(error)}`, {
-      cause: error,
-    });
-  }
+  const value = parseToml(path, text);
   if (Value.Check(FileSchema, value)) return value;
+  const problems = describeProblems(FileSchema, value, text);
   throw new CaissonError(
     "INVALID_CONFIG",
-    `In the configuration file ${path}, ${describeProblem(FileSchema, value, text)} (caisson.example.toml shows every setting)`,
+    `In the configuration file ${path}${problems.length === 1 ? `, ${problems[0]} ` : `:\n  ${problems.join("\n  ")}\n`}(caisson.example.toml shows every setting)`,
   );
+}
+
+function parseToml(path: string, text: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    // What follows the first line shows the file, which may hold a password.
+    const [reason = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
+    const where = error instanceof TomlError ? `, line ${error.line}, column ${error.column}` : "";
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `In the configuration file ${path}${where}: ${reason.replace("Invalid TOML document: ", "")}. Correct that line: settings are written as in caisson.example.toml`,
+    );
+  }
 }
 
 /** A size in bytes. Throws `INVALID_CONFIG` that names the setting. */
@@ -517,7 +587,9 @@ function sizeOf(setting: string, value: string | number): number {
 }
 
 /** Throws `INVALID_CONFIG` for one that is too small for what it is there for. */
-function parseHeadroom(value: string | number): number {
+function parseHeadroomSetting({ pool }: ConfigFile): number | null {
+  const value = pool?.headroom;
+  if (value === undefined) return null;
   const bytes = sizeOf("pool.headroom", value);
   if (bytes >= MIN_HEADROOM) return bytes;
   throw new CaissonError(
@@ -533,6 +605,16 @@ function parseCapacities({ volumes }: ConfigFile): Pick<VolumeLimits, "minCapaci
   throw new CaissonError(
     "INVALID_CONFIG",
     `volumes.min_capacity (${minCapacityBytes} bytes) is above volumes.max_capacity (${maxCapacityBytes} bytes): no volume could be created. Lower the one or raise the other`,
+  );
+}
+
+function parseMinEvery({ volumes }: ConfigFile): number {
+  const text = volumes?.min_every ?? "1m";
+  const everyMs = parsePeriod(text);
+  if (everyMs !== null && everyMs <= MAX_EVERY_MS) return everyMs;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `volumes.min_every is ${JSON.stringify(text)}: give a period such as "1m", at most ${formatPeriod(MAX_EVERY_MS)}`,
   );
 }
 

@@ -1,9 +1,11 @@
 import { parseArgs } from "node:util";
 import { CaissonError } from "@caisson/model";
 import pino, { type Logger } from "pino";
-import { type Config, type ConfigOverrides, loadConfig } from "./config.ts";
+import { parseJoinToken } from "./app/nodes/join-token.ts";
+import { type Config, loadConfig } from "./config.ts";
 import { runDatabaseCommand } from "./database/database-commands.ts";
 import { runDoctor } from "./doctor/index.ts";
+import { ownAddress } from "./node-process/node-address.ts";
 import { startNode } from "./node-process/start-node.ts";
 import { runRestoreCommand } from "./restore/restore-command.ts";
 import { type ServerRole, startServer } from "./server.ts";
@@ -33,10 +35,15 @@ async function main(): Promise<void> {
       address: { type: "string" },
     },
   });
-  const config = loadSettings({ dataDirectory: values.data, listen: values.listen, configPath: values.config });
+  const overrides = { dataDirectory: values.data, listen: values.listen, configPath: values.config };
+  const config = checkUse(() => loadConfig(overrides, process.env));
   switch (positionals[0]) {
     case "serve": {
       if (values.role === "node") {
+        checkUse(() => {
+          if (values.join !== undefined) parseJoinToken(values.join);
+          if (values.address !== undefined) ownAddress(values.address);
+        });
         await runNode(config, values.join ?? null, values.address ?? null);
         break;
       }
@@ -64,10 +71,10 @@ async function main(): Promise<void> {
   }
 }
 
-/** What is wrong with the settings is a mistake in the use, as a wrong option is. */
-function loadSettings(overrides: ConfigOverrides): Config {
+/** What is wrong with the settings, or with what an option says, is a mistake in the use, as an unknown option is. */
+function checkUse<T>(read: () => T): T {
   try {
-    return loadConfig(overrides, process.env);
+    return read();
   } catch (error) {
     return fail(error, USAGE_EXIT_CODE);
   }

@@ -77,9 +77,11 @@ export async function startServer(
 ): Promise<Server> {
   await using undo = new AsyncDisposableStack();
   const directory = resolve(config.dataDirectory);
-  await makeDataDirectory(directory);
+  const made = await makeDataDirectory(directory);
   await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
   undo.use(await lockDataDirectory(directory));
+  // Removed while it is locked still.
+  undo.use(made);
   await requireRestored(directory);
   const firstTls = config.tls === null ? null : await readTls(config.tls);
   const warning = clearTextWarning(config);

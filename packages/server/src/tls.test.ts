@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import pino from "pino";
 import { readTls, reloadTls, type TlsMaterial } from "./tls.ts";
 
-suite("the files of a certificate", { timeout: 60_000 }, () => {
+suite("the files of a certificate", { timeout: testTimeoutMs(60_000) }, () => {
   let directory: string;
   const path = (name: string) => join(directory, name);
   const files = (name: string) => ({ certPath: path(`${name}.cert`), keyPath: path(`${name}.key`) });

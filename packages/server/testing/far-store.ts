@@ -34,7 +34,7 @@ export class FarStore implements Disposable {
     };
     this.connected = connectedNode(SAMPLE_OWNER, node as Node, {
       ...{ placeCount: 1, placeBound: null, runId: "run_a", labels: {}, retriedWorkCount: 0 },
-      regions: [{ name: "ord", baseImages: [] }],
+      regions: [{ name: "ord", baseImages: [], hasReplicated: false }],
     });
     const nodes = new NodeDirectory(SAMPLE_OWNER.nodeId);
     nodes.add(this.connected);
@@ -68,7 +68,7 @@ export function farDisk(id: string, state: Disk["state"]): Disk {
   return {
     ...{ id, slug: id, region: "ord", organizationId: "org_a", owner: SAMPLE_OWNER, state },
     kind: isSnapshot ? "snapshot" : "volume",
-    replication: { state: isSnapshot ? "replicated" : "local", attempts: 0 },
+    replication: { state: isSnapshot ? "replicated" : "local", attempts: 0, retryAtMs: null },
     ...{
       labels: {},
       isBootable: false,

@@ -1,3 +1,5 @@
+import type { DiskClass } from "@caisson/model";
+
 /**
  * The storage seam: block images, never file systems or tenants.
  *
@@ -113,6 +115,8 @@ export interface DiskCapacity extends Capacity {
   readonly directory: string;
   /** Why it cannot be used or measured, with what to do; it then counts as nothing. Null: it can. */
   readonly problem: string | null;
+  /** Of the disks that lie on it. Absent: local. */
+  readonly class?: DiskClass;
 }
 
 export interface PoolCapacity extends Capacity {

@@ -46,6 +46,19 @@ class VolumeError(Record):
     at: str
 
 
+class VolumeSchedule(Record):
+    """The snapshots that the server makes of a volume by itself."""
+
+    every: str
+    """How often, such as "5m"."""
+    next_at: str
+    """When the next one is made, or is tried again."""
+    error: str | None
+    """Why the last one could not be made."""
+    replicates: bool
+    """Whether they go to the snapshot store. False: the server has none, and they are in its pool alone."""
+
+
 class Volume(Record):
     """Read-write storage that outlives sandboxes. Sizes are in bytes, times are ISO 8601 texts."""
 
@@ -83,6 +96,12 @@ class Volume(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    storage_class: Literal["local", "replicated"] | None
+    """Where its bytes live; None: the server does not say."""
+    schedule: VolumeSchedule | None
+    """The snapshots that the server makes of it by itself."""
+    replicated_at: str | None
+    """As of when the server's snapshot store has it: when the newest of its replicated snapshots was taken."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
@@ -98,7 +117,11 @@ class Volume(Record):
         volume.setdefault("last_error", None)
         volume.setdefault("unavailable", None)
         volume.setdefault("node", None)
+        volume.setdefault("storage_class", None)
         _wrap(volume, "last_error", VolumeError)
+        volume.setdefault("schedule", None)
+        volume.setdefault("replicated_at", None)
+        _wrap(volume, "schedule", VolumeSchedule)
         return volume
 
 
@@ -188,16 +211,22 @@ class Snapshot(Record):
     """Why it cannot be used now, for example when its disk is not mounted. It is not lost."""
     node: str | None
     """The id of the node that has it."""
+    storage_class: Literal["local", "replicated"] | None
+    """Where its bytes live; None: the server does not say."""
+    automatic: bool
+    """The schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, keeps it."""
     replication: Replication | None
     """Whether it is in the server's snapshot store, if the server says so."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
         snapshot = cls(wire)
+        snapshot.setdefault("automatic", False)
         snapshot.setdefault("replication", None)
         _wrap(snapshot, "replication", Replication)
         snapshot.setdefault("unavailable", None)
         snapshot.setdefault("node", None)
+        snapshot.setdefault("storage_class", None)
         snapshot.setdefault("bootable", wire.get("is_bootable"))
         snapshot.setdefault("inodes", None)
         snapshot.setdefault("used_inodes", None)
@@ -213,6 +242,8 @@ class PoolDisk(Record):
 
     directory: str
     """Where the pool's part on this disk is, on the server's host."""
+    storage_class: Literal["local", "replicated"]
+    """Of the volumes and snapshots that lie on it."""
     problem: str | None
     """Why the disk cannot be used, and what to do; its sizes are 0 then. What lies on it is not lost."""
     total: int

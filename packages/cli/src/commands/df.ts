@@ -70,8 +70,9 @@ function linesOf(pool: Pool): readonly Line[] {
   ];
 }
 
-function describeDisk({ problem, available, usedPercent }: PoolDisk): string {
-  return problem ?? `of this on the disk there: ${usedPercent} % used, ${formatSize(available)} available`;
+function describeDisk({ problem, storageClass, available, usedPercent }: PoolDisk): string {
+  const what = storageClass === "replicated" ? "of this in the replicated pool" : "of this on the disk there";
+  return problem ?? `${what}: ${usedPercent} % used, ${formatSize(available)} available`;
 }
 
 function hours(count: number): string {

@@ -20,6 +20,13 @@ const COLUMNS: readonly Column<Snapshot>[] = [
   { title: "BASE", value: sourceOf, dropRank: 5 },
 ];
 
+/** Shown where there are others than local ones. */
+const CLASS_COLUMN: Column<Snapshot> = {
+  title: "CLASS",
+  value: ({ storageClass }) => storageClass ?? "-",
+  dropRank: 6,
+};
+
 const DELETED_COLUMNS: readonly Column<Snapshot>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
@@ -66,7 +73,9 @@ function addList(snapshots: Command): void {
         const filter = search === undefined ? {} : { search };
         const items = await Array.fromAsync(await client.snapshots.list({ ...filter, limit: 100 }));
         const empty = search === undefined ? "No snapshots. Make one: caisson snapshots create VOLUME SLUG" : "None.";
-        context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
+        const isAnyReplicated = items.some(({ storageClass }) => storageClass === "replicated");
+        const columns = isAnyReplicated ? [...COLUMNS, CLASS_COLUMN] : COLUMNS;
+        context.output.list({ items, columns, id: byId, org: settings.org, empty });
       }),
     );
   addCommonOptions(command);
@@ -170,6 +179,7 @@ function snapshotFields(snapshot: Snapshot): (readonly [string, string])[] {
     ["ID", snapshot.id],
     ["SLUG", snapshot.slug],
     ["REGION", snapshot.region],
+    ...(snapshot.storageClass === null ? [] : [["CLASS", snapshot.storageClass] as const]),
     ["ALLOCATED", formatSize(snapshot.allocated)],
     ["FLATTENED", formatSize(snapshot.used)],
     ["EXCLUSIVE", formatExclusive(snapshot)],

@@ -1,9 +1,16 @@
 import { formatSize } from "@caisson/model";
-import type { SizeText, Volume, VolumeError } from "@caisson/sdk";
-import type { Command } from "commander";
+import type { Period, SizeText, StorageClass, Volume, VolumeError } from "@caisson/sdk";
+import { type Command, Option } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
-import { formatBoolean, formatExclusive, formatInodes, formatMeasured, formatTime } from "../output/format.ts";
+import {
+  formatBoolean,
+  formatExclusive,
+  formatInodes,
+  formatMeasured,
+  formatSpan,
+  formatTime,
+} from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { parsePairs } from "../parse-pairs.ts";
 import { requireFound, withSuggestion } from "../with-suggestion.ts";
@@ -18,6 +25,16 @@ const COLUMNS: readonly Column<Volume>[] = [
   { title: "BASE", value: ({ parent }) => parent?.slug ?? "-", dropRank: 4 },
 ];
 
+/** Where there is a schedule. */
+const REPLICATED_COLUMN: Column<Volume> = { title: "REPLICATED", value: describeReplicated, dropRank: 5 };
+
+/** Shown where there are others than local ones. */
+const CLASS_COLUMN: Column<Volume> = {
+  title: "CLASS",
+  value: ({ storageClass }) => storageClass ?? "-",
+  dropRank: 5,
+};
+
 const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "ID", value: ({ id }) => id },
   { title: "SLUG", value: ({ slug }) => slug },
@@ -26,6 +43,7 @@ const DELETED_COLUMNS: readonly Column<Volume>[] = [
   { title: "RESTORABLE UNTIL", value: ({ purgeAt }) => (purgeAt === null ? "-" : formatTime(purgeAt)), dropRank: 1 },
 ];
 
+const isReplicated = ({ storageClass }: Volume): boolean => storageClass === "replicated";
 const byId = ({ id }: Volume): string => id;
 
 /** `caisson volumes ...`. */
@@ -38,6 +56,7 @@ export function addVolumesCommands(program: Command): void {
   addList(volumes);
   addGet(volumes);
   addGrow(volumes);
+  addSchedule(volumes);
   addSnapshotAction(volumes.command("snapshot"));
   addDelete(volumes);
   addDeleted(volumes);
@@ -50,8 +69,10 @@ interface CreateFlags {
   readonly capacity: string;
   readonly region: string;
   readonly from?: string;
+  readonly class?: StorageClass;
   readonly inodes?: number;
   readonly label?: readonly string[];
+  readonly every?: string;
 }
 
 function addCreate(volumes: Command): void {
@@ -63,36 +84,53 @@ function addCreate(volumes: Command): void {
     .requiredOption("--capacity <size>", "for example 10GB or 512MiB; 300MB to 20GB by default")
     .requiredOption("--region <region>", "for example ord")
     .option("--from <source>", "builtin:debian-13, or a snapshot's id or slug; makes it bootable if that is")
+    .addOption(
+      new Option("--class <class>", "where its bytes live; default: as the server's settings say").choices([
+        "local",
+        "replicated",
+      ]),
+    )
     .option(
       "--inodes <count>",
       "how many files a blank volume can hold at least; default: one for every 10 KiB",
       parseInodes,
     )
     .option("--label <key=value>", "a label (repeatable)", collect)
+    .option("--every <period>", "have a snapshot made by itself that often, for example 5m; see `volumes schedule`")
     .action(
-      run(async (context, slug: string, { capacity, region, from, inodes, label }: CreateFlags) => {
-        const { client } = await context.connect();
-        const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
-        const source = from === undefined ? {} : { from };
-        const create = () =>
-          client.volumes.create({
-            slug,
-            region,
-            capacity: capacity as SizeText,
-            ...source,
-            ...(inodes !== undefined && { inodes }),
-            ...labels,
-          });
-        const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
-        const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
-        context.output.value(volume.id, volume);
-      }),
+      run(
+        async (
+          context,
+          slug: string,
+          { capacity, region, from, class: storageClass, inodes, label, every }: CreateFlags,
+        ) => {
+          const { client } = await context.connect();
+          const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
+          const source = from === undefined ? {} : { from };
+          const create = () =>
+            client.volumes.create({
+              slug,
+              region,
+              capacity: capacity as SizeText,
+              ...source,
+              ...(storageClass !== undefined && { storageClass }),
+              ...(inodes !== undefined && { inodes }),
+              ...labels,
+              ...(every !== undefined && { every: every as Period }),
+            });
+          const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
+          const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
+          context.output.value(volume.id, volume);
+        },
+      ),
     );
   addCommonOptions(command);
   addExamples(command, [
     ["caisson volumes create dataset --capacity 10GB --region ord", "An empty volume"],
+    ["caisson volumes create safe --capacity 10GB --region ord --class replicated", "In the replicated pool"],
     ["caisson volumes create cache --capacity 5GB --region ord --inodes 1000000", "For a million small files"],
     ["caisson volumes create root --capacity 10GB --region ord --from builtin:debian-13", "A bootable one"],
+    ["caisson volumes create db --capacity 5GB --region ord --every 5m", "One that is snapshotted every five minutes"],
   ]);
 }
 
@@ -111,8 +149,15 @@ function addList(volumes: Command): void {
           search === undefined
             ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
             : "None.";
-        context.output.list({ items, columns: COLUMNS, id: byId, org: settings.org, empty });
-        for (const { slug, lastError, unavailable } of items) {
+        const columns = [
+          ...COLUMNS,
+          ...(items.some(isReplicated) ? [CLASS_COLUMN] : []),
+          ...(items.some(({ schedule }) => schedule !== null) ? [REPLICATED_COLUMN] : []),
+        ];
+        context.output.list({ items, columns, id: byId, org: settings.org, empty });
+        for (const { slug, lastError, unavailable, schedule } of items) {
+          if (schedule?.error != null && !context.output.isJson)
+            context.output.warn(`Volume ${slug} misses a snapshot of its schedule: ${schedule.error}`);
           if (unavailable !== null && !context.output.isJson)
             context.output.warn(`Volume ${slug} cannot be used: ${unavailable}`);
           if (lastError === null || context.output.isJson) continue;
@@ -158,6 +203,28 @@ function addGrow(volumes: Command): void {
     );
   addCommonOptions(command);
   addExamples(command, [["caisson volumes grow dataset 20GB", "Give a volume more room"]]);
+}
+
+function addSchedule(volumes: Command): void {
+  const command = volumes
+    .command("schedule")
+    .description("Have the server make a snapshot of a volume by itself, and thin out older ones")
+    .argument("<id-or-slug>")
+    .requiredOption("--every <period>", "how often, in s, m, h or d: 5m, 12h; 1m to 30d by default; off: no more")
+    .action(
+      run(async (context, name: string, { every }: { readonly every: string }) => {
+        const { client } = await context.connect();
+        const volume = await withSuggestion(client, "volume", name, () =>
+          client.volumes.schedule(name, { every: every === "off" ? null : (every as Period) }),
+        );
+        context.output.confirm(`Volume ${volume.slug}: ${describeSchedule(volume)}`, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson volumes schedule dataset --every 5m", "A snapshot at once, and then every five minutes"],
+    ["caisson volumes schedule dataset --every off", "No more; what was made stays as long as it would"],
+  ]);
 }
 
 function addDelete(volumes: Command): void {
@@ -271,12 +338,25 @@ function describeLastError({ message, at }: VolumeError): string {
   return `${message} (found ${formatTime(at)})`;
 }
 
+function describeSchedule({ schedule }: Volume): string {
+  if (schedule === null) return "no schedule";
+  const place = schedule.replicates
+    ? "brought into the snapshot store"
+    : "in the pool alone, because the server has no snapshot store";
+  return `a snapshot every ${schedule.every}, ${place}`;
+}
+
+function describeReplicated({ replicatedAt }: Volume): string {
+  return replicatedAt === null ? "-" : `${formatSpan(Date.now() - replicatedAt.getTime())} ago`;
+}
+
 function volumeFields(volume: Volume): (readonly [string, string])[] {
   const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
   return [
     ["ID", volume.id],
     ["SLUG", volume.slug],
     ["REGION", volume.region],
+    ...(volume.storageClass === null ? [] : [["CLASS", volume.storageClass] as const]),
     ["USED", formatSize(volume.used)],
     ["ALLOCATED", formatSize(volume.allocated)],
     ["EXCLUSIVE", formatExclusive(volume)],
@@ -288,6 +368,13 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["ATTACHED TO", volume.attachedTo ?? "-"],
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
     ["CREATED", volume.createdAt === null ? "-" : formatTime(volume.createdAt)],
+    ["SCHEDULE", volume.schedule === null ? "-" : describeSchedule(volume)],
+    ...(volume.schedule === null ? [] : [["NEXT", formatTime(volume.schedule.nextAt)] as const]),
+    ...(volume.schedule?.error == null ? [] : [["SCHEDULE ERROR", volume.schedule.error] as const]),
+    [
+      "REPLICATED",
+      volume.replicatedAt === null ? "-" : `as of ${formatTime(volume.replicatedAt)}, ${describeReplicated(volume)}`,
+    ],
     ...(volume.lastError === null ? [] : [["LAST ERROR", describeLastError(volume.lastError)] as const]),
     ...(volume.unavailable === null ? [] : [["UNAVAILABLE", volume.unavailable] as const]),
   ];

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { call } from "./ffi.ts";
 import { hasErrorCode } from "./kernel-error.ts";
@@ -30,12 +30,20 @@ async function tryLockFile(path: string): Promise<FileLock | null> {
   const file = await open(path, "a", 0o600);
   try {
     await call("flock", [file.fd, LOCK_EX | LOCK_NB], { name: "flock", detail: path });
-    return new FileLock(file);
+    if (await isStillThere(file, path)) return new FileLock(file);
+    await file.close();
+    return null;
   } catch (error) {
     await file.close();
     if (hasErrorCode(error, "EAGAIN")) return null;
     throw error;
   }
+}
+
+/** Whether the path leads to the file, which its last owner may have removed meanwhile. */
+async function isStillThere(file: FileHandle, path: string): Promise<boolean> {
+  const [own, now] = await Promise.all([file.stat(), stat(path).catch(() => null)]);
+  return own.ino === now?.ino && own.dev === now.dev;
 }
 
 /** Waits for the lock on `path`. It asks again and again, because a wait inside the kernel could not be aborted. */

@@ -4,6 +4,7 @@ import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { suite, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { HttpGuard, type HttpLimits, passBodyOn } from "./http-guard.ts";
 
 const LARGE = Buffer.alloc(4 * 2 ** 20, "x");
@@ -21,7 +22,7 @@ const GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
 
 /** What the server does with a connection that does this, under limits of which one is small. */
-suite("a guarded server", { timeout: 120_000 }, () => {
+suite("a guarded server", { timeout: testTimeoutMs(120_000) }, () => {
   async function serve(
     limits: Partial<HttpLimits>,
     handle: RequestListener = (_request, response) => response.end("answer"),

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { type KeyedLock, type PersistentWork, ReadyQueue } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
-import { ScratchDisks, SpaceGuard, SpreadStorage, type StorageDriver } from "@caisson/storage";
+import { ClassStorage, ScratchDisks, SpaceGuard, SpreadStorage, type StorageDriver } from "@caisson/storage";
 import { RootMounts } from "../mounts/root-mounts.ts";
 import { VolumeMounts } from "../mounts/volume-mounts.ts";
 import type { TakeNodeEvent } from "../node.ts";
@@ -10,6 +10,7 @@ import type { NodeOptions } from "../open-node.ts";
 import { importBaseImage } from "./base-image-import.ts";
 import { BlankVolumes } from "./blank-volumes.ts";
 import { Evictables } from "./evictables.ts";
+import { replicatedPool } from "./open-replicated-pool.ts";
 import { isOwnImage, type Pool } from "./pool.ts";
 import { poolDirectory } from "./pool-directory.ts";
 
@@ -37,24 +38,34 @@ export async function openPool(
     void takeEvent(event).catch((error: unknown) =>
       logger.error({ err: error, region, event: event.kind }, "cannot tell what has happened on the node"),
     );
-  const storage = await SpreadStorage.open({
+  const shared = {
+    ...(options.pool.headroomBytes === null ? {} : { headroomBytes: options.pool.headroomBytes }),
+    isAwakeForSyncs: options.isAwakeForSyncs,
+    onBackgroundError(error: unknown) {
+      tell({ kind: "background-error", work: "storage" });
+      logger.error({ err: error, region }, "background work of the pool failed");
+    },
+  };
+  const onProblem = (disk: string, problem: string): void => logger.error({ region, disk }, problem);
+  const local = await SpreadStorage.open({
+    ...shared,
     directory: join(directory, "pool"),
     disks: options.pool.disks.map((disk) => ({
       directory: poolDirectory(disk.directory, region),
       ...(disk.sizeBytes === null ? {} : { poolSizeBytes: disk.sizeBytes }),
     })),
-    onProblem: (disk, problem) => logger.error({ region, disk }, problem),
+    onProblem,
     ...(options.pool.sizeBytes === null ? {} : { poolSizeBytes: options.pool.sizeBytes }),
-    ...(options.pool.headroomBytes === null ? {} : { headroomBytes: options.pool.headroomBytes }),
-    isAwakeForSyncs: options.isAwakeForSyncs,
-    onBackgroundError(error) {
-      tell({ kind: "background-error", work: "storage" });
-      logger.error({ err: error, region }, "background work of the pool failed");
-    },
+  });
+  const evictables = new Evictables();
+  evictables.register({ name: "spare clones", evict: () => local.evictSpares() });
+  const { replicated } = options.pool;
+  const storage = await ClassStorage.open({
+    local,
+    replicated: replicated === null ? null : replicatedPool(replicated, region, shared, evictables),
+    onProblem,
   });
   undo.defer(() => storage.close());
-  const evictables = new Evictables();
-  evictables.register({ name: "spare clones", evict: () => storage.evictSpares() });
   // What an import that failed undoes again and again needs the pool.
   undo.defer(() => persistent.close());
   const guard = undo.use(
@@ -85,14 +96,16 @@ export async function openPool(
     });
   const base = await unlessFull(
     "import the built-in image",
-    importBaseImage({ persistent, locks }, storage, options.baseImage),
+    importBaseImage({ persistent, locks }, local, options.baseImage),
   );
   const template = await unlessFull("make the template of scratch disks", scratchDisks.prepare());
   const ownImageIds = new Set([base?.imageId, template].filter((id) => id != null));
-  await removeLeftovers(storage, { region, ownImageIds, logger });
+  await removeLeftovers(local, { region, ownImageIds, logger });
   return {
     region,
     storage,
+    local,
+    hasReplicated: replicated !== null,
     baseImages: base === null ? [] : [base],
     roots,
     volumes: new VolumeMounts(mounts, {

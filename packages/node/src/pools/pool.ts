@@ -11,6 +11,9 @@ import type { Evictables } from "./evictables.ts";
 export interface Pool {
   readonly region: string;
   readonly storage: StorageDriver;
+  /** The part of the storage that is this node's alone, where all of its own images lie. */
+  readonly local: StorageDriver;
+  readonly hasReplicated: boolean;
   readonly baseImages: readonly BaseImage[];
   readonly roots: RootMounts;
   readonly volumes: VolumeMounts;

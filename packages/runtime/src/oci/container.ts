@@ -3,7 +3,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Cgroups, cgroupProcesses, hasErrorCode } from "@caisson/linux";
 import type { ContainerProcess } from "./container-process.ts";
 
-const KILL_DEADLINE_MS = 10_000;
+/** How long the kernel may take, at least, to end processes on a host that starts sandboxes as quickly as hosts do. */
+export const KILL_TIMEOUT_MS = 10_000;
 const POLL_MS = 2;
 
 export interface ContainerOptions {
@@ -14,6 +15,7 @@ export interface ContainerOptions {
   readonly pidPath: string;
   readonly cgroups: Cgroups;
   readonly cgroupPath: string;
+  readonly killTimeoutMs: number;
 }
 
 /**
@@ -21,8 +23,8 @@ export interface ContainerOptions {
  * and the runtime then tidies up and ends. Before there is a first process, the runtime itself is what there is to kill.
  */
 export async function killContainer(options: ContainerOptions): Promise<void> {
-  const { containerProcess, id, pidPath, cgroups, cgroupPath } = options;
-  const deadline = Date.now() + KILL_DEADLINE_MS;
+  const { containerProcess, id, pidPath, cgroups, cgroupPath, killTimeoutMs } = options;
+  const deadline = Date.now() + killTimeoutMs;
   while (!containerProcess.hasExited) {
     if (Date.now() > deadline) throw new Error(`Cannot end sandbox ${id}: processes of it survive SIGKILL`);
     const first = Number(await readFile(pidPath, "utf8").catch(() => ""));
@@ -32,7 +34,7 @@ export async function killContainer(options: ContainerOptions): Promise<void> {
     await Promise.race([containerProcess.exited, new Promise((resolve) => setTimeout(resolve, POLL_MS))]);
   }
   // Killed while it started, the runtime could not look after what it had begun.
-  await killCgroup(cgroups, cgroupPath);
+  await killCgroup(cgroups, cgroupPath, killTimeoutMs);
 }
 
 /** The id of the first process. Waits for it: runc writes it down after it has started the container, whose agent may be ready by then. */
@@ -44,9 +46,9 @@ export async function readFirstPid(pidPath: string, signal: AbortSignal): Promis
   }
 }
 
-/** Kills every process in the cgroup and waits until it is empty. */
-export async function killCgroup(cgroups: Cgroups, cgroupPath: string): Promise<void> {
-  const deadline = Date.now() + KILL_DEADLINE_MS;
+/** Kills every process in the cgroup and waits until it is empty. Throws when it is not in time. */
+export async function killCgroup(cgroups: Cgroups, cgroupPath: string, timeoutMs: number): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
   for (;;) {
     const pids = await cgroupProcesses(cgroups, cgroupPath);
     if (pids.length === 0) return;

@@ -20,7 +20,7 @@ import { type NetworkOptions, SandboxNetwork } from "../network/sandbox-network.
 import type { RunningSandbox, SandboxRuntime, SandboxSpec } from "../runtime.ts";
 import { ensureAgentBundle, mountAgentBundle } from "./agent/agent-bundle.ts";
 import { agentSources } from "./agent/agent-sources.ts";
-import { killCgroup } from "./container.ts";
+import { KILL_TIMEOUT_MS, killCgroup } from "./container.ts";
 import { findOciRuntime } from "./find-oci-runtime.ts";
 import { putLimitsOutOfReach, readProcessLimit, readTerminalLimit } from "./limits/host-limits.ts";
 import { hostPlaces } from "./limits/host-places.ts";
@@ -61,7 +61,7 @@ export interface OciRuntimeOptions {
   readonly denoPath?: string;
   /** A static init. Default: `/usr/bin/tini-static`. */
   readonly tiniPath?: string;
-  /** How long a sandbox may take until it answers. Default: 45 seconds. */
+  /** How long a sandbox may take until it answers, and a container until it waits. Its processes may take a quarter of that to end. Default: 45 seconds. */
   readonly startTimeoutMs?: number;
   /** How long programs that take SIGTERM themselves may save their state when a sandbox ends. Default: 2 seconds. */
   readonly stopGraceMs?: number;
@@ -110,7 +110,9 @@ export class OciRuntime implements SandboxRuntime {
       );
     }
     undo.use(claim);
-    const { diskLimits } = options;
+    const { diskLimits, startTimeoutMs = 45_000 } = options;
+    // Where starts may take long, everything does.
+    const killTimeoutMs = Math.max(KILL_TIMEOUT_MS, startTimeoutMs / 4);
     const cgroups = await readCgroups({ isDiskLimited: diskLimits !== undefined });
     if (diskLimits !== undefined && diskHierarchy(cgroups) === null) {
       throw new CaissonError(
@@ -128,7 +130,7 @@ export class OciRuntime implements SandboxRuntime {
     // Also what the OCI runtime keeps there for itself: crun 1.21 caches compiled seccomp filters below its state directory.
     undo.defer(() => rm(directories.state, { recursive: true, force: true }));
     await shareMounts();
-    await removeLeftovers(cgroups, cgroupParent, directories.sandboxes);
+    await removeLeftovers(cgroups, cgroupParent, directories.sandboxes, killTimeoutMs);
     const agent = undo.use(
       await mountAgentBundle(sourceBundle, join(options.runDirectory, "agent"), join(options.runDirectory, "empty")),
     );
@@ -161,7 +163,7 @@ export class OciRuntime implements SandboxRuntime {
       }),
     );
     const stateDirectory = directories.state;
-    const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network };
+    const environmentOptions = { program, stateDirectory, cgroups, cgroupParent, network, killTimeoutMs };
     const environments = undo.use(
       new ReadyQueue<PreparedEnvironment>(options.preparedCount ?? 4, () => prepareEnvironment(environmentOptions)),
     );
@@ -183,7 +185,8 @@ export class OciRuntime implements SandboxRuntime {
       processes: new HostShares(processes.total, places.count),
       terminals: new HostShares(terminals.total, places.count),
       diskLimits: diskLimits ?? null,
-      startTimeoutMs: options.startTimeoutMs ?? 45_000,
+      startTimeoutMs,
+      killTimeoutMs,
       stopGraceMs: options.stopGraceMs ?? 2_000,
       untilPlaceIsFree: (signal: AbortSignal) => untilOneIsReleased([...sandboxes.values()], signal),
       warn: (error: unknown, message: string) => options.logger?.warn({ err: error }, message),
@@ -288,8 +291,13 @@ async function shareMounts(): Promise<void> {
 }
 
 /** Ends and removes what an earlier run of this instance left, which happens when it was killed outside namespaces of its own. */
-async function removeLeftovers(cgroups: Cgroups, cgroupParent: string, directory: string): Promise<void> {
-  await killCgroup(cgroups, cgroupParent);
+async function removeLeftovers(
+  cgroups: Cgroups,
+  cgroupParent: string,
+  directory: string,
+  killTimeoutMs: number,
+): Promise<void> {
+  await killCgroup(cgroups, cgroupParent, killTimeoutMs);
   await removeCgroup(cgroups, cgroupParent);
   for (const id of await readdir(directory)) await removeLeftDirectory(join(directory, id));
 }

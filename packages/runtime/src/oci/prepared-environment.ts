@@ -35,16 +35,18 @@ export interface EnvironmentOptions {
   readonly cgroups: Cgroups;
   readonly cgroupParent: string;
   readonly network: SandboxNetwork;
+  /** How long the processes of one may take to end. */
+  readonly killTimeoutMs: number;
 }
 
 export async function prepareEnvironment(options: EnvironmentOptions): Promise<PreparedEnvironment> {
-  const { program, stateDirectory, cgroups, cgroupParent, network } = options;
+  const { program, stateDirectory, cgroups, cgroupParent, network, killTimeoutMs } = options;
   await using undo = new UndoStack();
   const namespaces = undo.use(await network.prepare());
   const name = String(namespaces.slot.index);
   const cgroupPath = `${cgroupParent}/${name}`;
   undo.defer(async () => {
-    await killCgroup(cgroups, cgroupPath);
+    await killCgroup(cgroups, cgroupPath, killTimeoutMs);
     await removeCgroup(cgroups, cgroupPath);
   });
   await step("runtime.environment.cgroup", () => createCgroup(cgroups, cgroupParent, name));

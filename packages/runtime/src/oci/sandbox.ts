@@ -243,8 +243,9 @@ export class Sandbox {
     const agent = await trace.run("container", () => startContainer(shared, start, undo, signal));
     const pidPath = pidPathOf(directory);
     const { containerProcess } = environment;
+    const { cgroups, killTimeoutMs } = shared;
     const letGo = async (): Promise<void> => {
-      await killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath });
+      await killContainer({ containerProcess, id, pidPath, cgroupPath, cgroups, killTimeoutMs });
       await directory.unmount();
     };
     return { agent, environment, pidPath, letGo };

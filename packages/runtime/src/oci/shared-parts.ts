@@ -32,6 +32,8 @@ export interface SharedParts {
   /** Sandboxes that there is room for. */
   readonly placeCount: number;
   readonly startTimeoutMs: number;
+  /** How long the kernel may take to end the processes of a sandbox. */
+  readonly killTimeoutMs: number;
   readonly stopGraceMs: number;
   /** Resolves when a sandbox that has stopped has given its place back; to false, at once, when there is none. Rejects when the signal aborts. */
   readonly untilPlaceIsFree: (signal: AbortSignal) => Promise<boolean>;
@@ -46,10 +48,12 @@ export interface ContainerParts
     | "agent"
     | "cgroups"
     | "environments"
+    | "killTimeoutMs"
     | "program"
     | "runDirectory"
     | "sandboxesDirectory"
     | "seccomp"
+    | "startTimeoutMs"
     | "stateDirectory"
   > {
   readonly lxcfs: Pick<Lxcfs, "files">;

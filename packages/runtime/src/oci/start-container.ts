@@ -74,10 +74,10 @@ export async function startContainer(
   signal: AbortSignal,
 ): Promise<AgentSocket> {
   const { containerProcess, cgroupPath } = environment;
-  const { cgroups, stateDirectory, runDirectory } = shared;
+  const { cgroups, stateDirectory, runDirectory, killTimeoutMs } = shared;
   undo.defer(() => rm(join(stateDirectory, id), { recursive: true, force: true }));
   const pidPath = pidPathOf(directory);
-  undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups, cgroupPath }));
+  undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups, cgroupPath, killTimeoutMs }));
   const logPath = `/proc/${process.pid}/fd/${log.fd}`;
   containerProcess.start({ processesMax, bundlePath: directory.path, logPath, id });
   const gone = new AbortController();

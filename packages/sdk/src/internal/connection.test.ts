@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { EventEmitter } from "node:events";
 import { test } from "node:test";
 import { FakeSandbox, RUNNING_PROCESS } from "../../tests/fake-sandbox.ts";
 import { poll } from "../../tests/poll.ts";
@@ -7,6 +8,8 @@ import { Connection } from "./connection.ts";
 import { openSocket } from "./socket.ts";
 
 const MEBIBYTE = 2 ** 20;
+/** An answer that is under way for two of them is none; everything here runs in one process, which a busy machine lets wait. */
+const PING_INTERVAL_MS = 200;
 
 /** Waits until a number stays the same for 20 turns of a busy event loop. */
 async function standsStill(read: () => number): Promise<void> {
@@ -245,7 +248,8 @@ test("a writer waits while too much is on its way", async () => {
 test("a peer that gives no sign of life is given up, one that only answers pings is not", async () => {
   await using fake = await FakeSandbox.start({ envGet: () => new Promise(() => undefined) });
   const url = new URL(fake.options.sandboxEndpoint);
-  const open = () => openSocket({ url, headers: {}, timeoutMs: 5_000 }, (socket) => new Connection(socket, 20));
+  const open = () =>
+    openSocket({ url, headers: {}, timeoutMs: 5_000 }, (socket) => new Connection(socket, PING_INTERVAL_MS));
   const living = await open();
   let pings = 0;
   fake.socket.on("ping", () => {
@@ -258,4 +262,22 @@ test("a peer that gives no sign of life is given up, one that only answers pings
   const silent = await open();
   fake.socket.pause();
   await assert.rejects(silent.call("envGet", { key: "A" }), { name: "ConnectionClosedError", code: 1006 });
+});
+
+test("a peer that reads on is not given up, however late the answers come that lie behind what it reads", (context) => {
+  context.mock.timers.enable({ apis: ["setInterval"] });
+  let isGivenUp = false;
+  const socket = Object.assign(new EventEmitter(), {
+    bufferedAmount: 10 * MEBIBYTE,
+    ping: () => undefined,
+    terminate: () => {
+      isGivenUp = true;
+    },
+  });
+  new Connection(socket as unknown as ConstructorParameters<typeof Connection>[0], 20);
+  for (; socket.bufferedAmount > 0; socket.bufferedAmount -= MEBIBYTE) context.mock.timers.tick(20);
+  assert.equal(isGivenUp, false);
+  // It has all, and says nothing.
+  context.mock.timers.tick(60);
+  assert.equal(isGivenUp, true);
 });

@@ -1,5 +1,6 @@
 import { type HttpClient, type RequestOptions, requireRecord } from "../core/http.ts";
 import { requireArray } from "../core/page.ts";
+import type { StorageClass } from "./volume.ts";
 
 /** What a node's storage pool of a region holds. All but the percentage and the hours are bytes. */
 export interface Pool {
@@ -45,6 +46,8 @@ export interface Pool {
 export interface PoolDisk {
   /** Where the pool's part on this disk is, on the server's host. */
   directory: string;
+  /** Of the volumes and snapshots that lie on it. */
+  storageClass: StorageClass;
   /** Why the disk cannot be used, and what to do; all sizes are 0 then. What lies on it is not lost. */
   problem: string | null;
   /** What it can hold. */
@@ -107,13 +110,14 @@ function toDisk(value: unknown): PoolDisk {
   const wire = requireRecord(value);
   return {
     directory: String(wire.directory),
+    storageClass: wire.storage_class === "replicated" ? "replicated" : "local",
     problem: typeof wire.problem === "string" ? wire.problem : null,
     ...toSpace(wire),
   };
 }
 
 /** What a pool and each of its disks tell alike. */
-function toSpace(wire: Readonly<Record<string, unknown>>): Omit<PoolDisk, "directory" | "problem"> {
+function toSpace(wire: Readonly<Record<string, unknown>>): Omit<PoolDisk, "directory" | "storageClass" | "problem"> {
   const number = (name: string) => Number(wire[name]);
   return {
     total: number("total"),

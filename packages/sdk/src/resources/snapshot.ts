@@ -2,6 +2,7 @@ import type { ExtendedSnapshot, WireSnapshot } from "@caisson/protocol";
 import { type BaseClientOptions, resolveConfiguration } from "../core/configuration.ts";
 import { type CreateRequestOptions, HttpClient, path, type RequestOptions, requireRecord } from "../core/http.ts";
 import { getOrNull, newIdempotencyKey, type ObjectReference, toDate } from "./common.ts";
+import type { StorageClass } from "./volume.ts";
 
 /** What to create. */
 export interface SnapshotInit {
@@ -74,6 +75,10 @@ export class Snapshot {
   readonly unavailable: string | null;
   /** The id of the node that has it, if the server says so. */
   readonly node: string | null;
+  /** Whether the schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, makes it stay. */
+  readonly automatic: boolean;
+  /** Where its bytes live, if the server says so: as its volume's. */
+  readonly storageClass: StorageClass | null;
   /** Whether it is in the server's snapshot store, if the server says so. */
   readonly replication: Replication | null;
 
@@ -98,6 +103,8 @@ export class Snapshot {
     this.purgeAt = toDate(data.purge_at);
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
+    this.automatic = data.automatic ?? false;
+    this.storageClass = data.storage_class ?? null;
     this.replication = data.replication === undefined ? null : toReplication(data.replication);
   }
 

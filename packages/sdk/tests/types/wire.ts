@@ -13,6 +13,7 @@ import type {
   FileInfo,
   OpenOptions,
   SandboxMetadata,
+  StorageClass,
   VolumeInit,
   WalkEntry,
   WriteFileOptions,
@@ -33,7 +34,8 @@ export type Checks = [
   Assert<SameKeys<Omit<OpenOptions, "signal">, Params<"open", "options">>>,
   Assert<SameKeys<Omit<WriteFileOptions, "signal">, Params<"writeFile", "options">>>,
   Assert<SameKeys<Omit<ExpandGlobOptions, "signal">, Omit<RpcMethods["expandGlob"]["params"], "glob" | "escapeNames">>>,
-  Assert<SameKeys<VolumeInit, CreateVolumeBody>>,
+  Assert<SameKeys<Omit<VolumeInit, "storageClass">, Omit<CreateVolumeBody, "storage_class">>>,
+  Assert<Has<NonNullable<CreateVolumeBody["storage_class"]>, StorageClass>>,
   Assert<SameKeys<Omit<SandboxMetadata, "stopAt" | "node">, WireSandbox>>,
   Assert<Has<SandboxMetadata["status"], WireSandbox["status"]>>,
 ];

@@ -5,6 +5,7 @@ export interface Region {
   readonly name: string;
   /** Base images by their name, `builtin:debian-13`. */
   readonly baseImages: ReadonlyMap<string, BaseImage>;
+  readonly hasReplicated: boolean;
 }
 
 /** What a sandbox without `root` boots from. */

@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { PostgresServer } from "@caisson/database/testing";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { installationFileOf, openStore } from "./open-store.ts";
 
-suite("a server without disks of its own", { timeout: 120_000 }, () => {
+suite("a server without disks of its own", { timeout: testTimeoutMs(120_000) }, () => {
   let postgres: PostgresServer;
   let parent: string;
   before(async () => {

@@ -33,6 +33,7 @@ suite("doctor", () => {
     const checks = await runDoctor({
       databaseUrl: null,
       snapshotStore: null,
+      pool: { replicated: null },
       dataDirectory: "/var/lib/caisson",
       sandboxes: loadConfig({ dataDirectory: "/nowhere" }, {}).sandboxes,
       network: { isPrivateAllowed: false },

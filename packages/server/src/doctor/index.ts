@@ -1,5 +1,5 @@
 import { defaultCacheDirectory } from "../base-image/index.ts";
-import type { NetworkConfig, SandboxLimitsConfig } from "../config.ts";
+import type { NetworkConfig, PoolConfig, SandboxLimitsConfig } from "../config.ts";
 import type { SnapshotStoreConfig } from "../snapshot-store/snapshot-store-config.ts";
 import { checkBackups } from "./backup-check.ts";
 import type { Check } from "./check.ts";
@@ -7,6 +7,7 @@ import { checkDatabase } from "./database-check.ts";
 import { checkDisk, checkPools, checkPrivileges, checkTools, judgeCacheDisk, judgeDataDisk } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
+import { checkReplicated } from "./replicated-check.ts";
 import {
   checkFirewall,
   checkImageSources,
@@ -25,6 +26,7 @@ export async function runDoctor(options: {
   readonly sandboxes: SandboxLimitsConfig;
   readonly network: NetworkConfig;
   readonly databaseUrl: string | null;
+  readonly pool: Pick<PoolConfig, "replicated">;
   readonly snapshotStore: SnapshotStoreConfig | null;
 }): Promise<readonly Check[]> {
   const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
@@ -38,6 +40,7 @@ export async function runDoctor(options: {
     () => checkDisk(options.dataDirectory, judgeDataDisk),
     () => checkDisk(cacheDirectory, judgeCacheDisk),
     () => checkPools(options.dataDirectory),
+    async () => (options.pool.replicated === null ? [] : checkReplicated(options.pool.replicated)),
     () => checkDatabase(options.databaseUrl),
     async () => (options.snapshotStore === null ? [] : checkBackups(options.snapshotStore)),
     checkNameServers,

@@ -1,4 +1,4 @@
-import { ErrorSchema } from "@caisson/protocol";
+import { ErrorSchema, StorageClassSchema } from "@caisson/protocol";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { getPools, type PoolUsage } from "../app/pool/pool-get.ts";
@@ -11,6 +11,7 @@ const tags = ["administration"];
 const Bytes = (description: string) => Type.Integer({ description: `Bytes: ${description}` });
 const DiskSchema = Type.Object({
   directory: Type.String({ description: "Of the part of the pool on this disk, on the server's host" }),
+  storage_class: StorageClassSchema("Of the volumes and snapshots that lie on it"),
   problem: Type.Union([Type.String(), Type.Null()], {
     description: "Why it cannot be used, with what to do; its sizes are 0 then. What lies on it is not lost",
   }),
@@ -67,6 +68,7 @@ export function poolRoutes(app: AppContext, http: Http): void {
     retention_floor_hours: Math.min(app.config.volumes.retentionMs, app.config.volumes.retentionFloorMs) / 3_600_000,
     disks: pool.disks.map((disk) => ({
       directory: disk.directory,
+      storage_class: disk.class ?? "local",
       problem: disk.problem,
       total: disk.totalBytes,
       used: Math.max(0, disk.totalBytes - disk.freeBytes),

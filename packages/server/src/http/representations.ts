@@ -1,3 +1,4 @@
+import { classOfId, formatPeriod } from "@caisson/model";
 import type {
   ExtendedSnapshot,
   ExtendedVolume,
@@ -23,12 +24,24 @@ export function wireVolume(volume: Disk): WireVolume {
   };
 }
 
-export function extendedVolume(volume: Disk, attachedTo: string | null, unavailable: string | null): ExtendedVolume {
-  const { parent } = volume;
+/** What the row of a volume does not say. */
+export interface VolumeSurroundings {
+  readonly attachedTo: string | null;
+  readonly unavailable: string | null;
+  /** As of when the snapshot store has it. */
+  readonly replicatedAtMs: number | null;
+  /** Whether the server has a snapshot store. */
+  readonly isReplicating: boolean;
+}
+
+export function extendedVolume(volume: Disk, around: VolumeSurroundings): ExtendedVolume {
+  const { parent, everyMs, schedule } = volume;
+  const { attachedTo, unavailable, replicatedAtMs, isReplicating } = around;
   return {
     ...wireVolume(volume),
     ...lifeOf(volume),
     node: volume.owner.nodeId,
+    storage_class: classOfId(volume.id),
     attached_to: attachedTo,
     last_error:
       volume.lastError === null
@@ -39,6 +52,16 @@ export function extendedVolume(volume: Disk, attachedTo: string | null, unavaila
       parent === null
         ? null
         : { kind: parent.kind === "builtin" ? "image" : "snapshot", id: parent.id, slug: parent.slug },
+    schedule:
+      everyMs === null || schedule === null
+        ? null
+        : {
+            every: formatPeriod(everyMs),
+            next_at: new Date(schedule.nextAtMs).toISOString(),
+            error: schedule.error,
+            replicates: isReplicating,
+          },
+    replicated_at: isoOrNull(replicatedAtMs),
   };
 }
 
@@ -60,9 +83,11 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     bootable: snapshot.isBootable,
     ...lifeOf(snapshot),
     node: snapshot.owner.nodeId,
+    storage_class: classOfId(snapshot.id),
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
     unavailable,
+    automatic: snapshot.isAutomatic,
     replication: replicationOf(snapshot),
   };
 }

@@ -41,16 +41,23 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
   if (config.databaseUrl !== null)
     throw new CaissonError("INVALID_CONFIG", `A node has no database: remove "database" from ${config.configPath}`);
   const directory = resolve(config.dataDirectory);
-  await makeDataDirectory(directory);
+  const made = await makeDataDirectory(directory);
   undo.use(await lockDataDirectory(directory));
+  // Removed while it is locked still.
+  undo.use(made);
   const { text: address, listenHost, port } = ownAddress(options.address ?? config.node.address);
   await explainAddress(() => requireFreeAddress(listenHost ?? "0.0.0.0", port));
   const { regions } = config;
-  const { nodeId, certificate, key, authority } = await ensureMembership(directory, {
+  const { nodeId, certificate, key, authority, movedFrom } = await ensureMembership(directory, {
     token: options.joinToken,
     address,
     regions,
   });
+  if (movedFrom !== null)
+    logger.warn(
+      { nodeId, address, before: movedFrom },
+      `this node was at ${movedFrom} before, where the server looks for it. On the server: caisson nodes set-address ${nodeId} ${address}`,
+    );
   const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),

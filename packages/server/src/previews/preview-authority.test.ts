@@ -6,6 +6,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { FaultPlan } from "../../../../tests/support/fault-plan.ts";
 import { PreviewAuthority } from "./preview-authority.ts";
 
@@ -43,7 +44,9 @@ suite("the authority of previews", () => {
     assert.equal(new X509Certificate(kept).fingerprint256, trusted.fingerprint256, "the next start keeps it");
   }
 
-  test("killed anywhere in the making of it, the next start has a whole one", { timeout: 120_000 }, async () => {
+  test("killed anywhere in the making of it, the next start has a whole one", {
+    timeout: testTimeoutMs(120_000),
+  }, async () => {
     const plan = new FaultPlan(directory);
     await plan.reset();
     assert.equal(await openElsewhere(join(directory, "traced"), plan), null);

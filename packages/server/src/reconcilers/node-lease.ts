@@ -63,8 +63,12 @@ export class NodeLease {
     const found = await Promise.all(
       [...regions.keys()].map(async (region): Promise<[string, number][]> => {
         const capacity = await within(LOOK_MS, node.poolCapacity(region)).catch(() => null);
+        if (capacity === null) return [];
+        // What several nodes share says nothing of any one of them.
+        const own = capacity.disks.filter((disk) => disk.class !== "replicated");
+        const freeBytes = own.reduce((sum, disk) => sum + disk.freeBytes, 0);
         // The store compares the nodes by it: a number that is none would keep new volumes from all of them.
-        return Number.isSafeInteger(capacity?.freeBytes) ? [[region, capacity?.freeBytes ?? 0]] : [];
+        return Number.isSafeInteger(freeBytes) ? [[region, freeBytes]] : [];
       }),
     );
     return Object.fromEntries(found.flat());

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import pino from "pino";
 import ssh2, { type ClientChannel } from "ssh2";
 import type { AppContext } from "../app/context.ts";
@@ -22,7 +23,9 @@ interface Insides {
   readonly _sock: Socket;
 }
 
-test("what a client still sends after its connection was ended starts nothing", { timeout: 120_000 }, async (t) => {
+test("what a client still sends after its connection was ended starts nothing", {
+  timeout: testTimeoutMs(120_000),
+}, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "caisson-ssh-connection-"));
   t.after(() => rm(directory, { recursive: true }));
   const agent = createServer((socket) => socket.on("error", () => {}).resume());

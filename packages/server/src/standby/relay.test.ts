@@ -4,11 +4,12 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { text } from "node:stream/consumers";
 import { afterEach, suite, test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Relay } from "./relay.ts";
 
 const HOST = "127.0.0.1";
 
-suite("a relay", { timeout: 30_000 }, () => {
+suite("a relay", { timeout: testTimeoutMs(30_000) }, () => {
   const ending: Disposable[] = [];
   afterEach(() => {
     for (const one of ending.splice(0)) one[Symbol.dispose]();

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from typing import Literal
 
 from .._records import Descendant, Snapshot, Volume, id_of
 from .http import Http, path_part
@@ -25,8 +26,10 @@ class Volumes:
         capacity: int | str,
         *,
         from_snapshot: str | Snapshot | None = None,
+        storage_class: Literal["local", "replicated"] | None = None,
         inodes: int | None = None,
         labels: Mapping[str, str] | None = None,
+        every: str | None = None,
         idempotency_key: str | None = None,
     ) -> Volume:
         """Makes a volume.
@@ -36,10 +39,14 @@ class Volumes:
             region: The region to make it in, for example "ord".
             capacity: Its size: bytes, or a number with kB, MB, GB (1000) or KiB, MiB, GiB (1024), for example "10GB".
             from_snapshot: What it starts as: a snapshot, or "builtin:debian-13" for a bootable Debian. Default: empty.
+            storage_class: Where its bytes live: "local", in the pool of a node; "replicated", in the replicated pool
+                of the server, if it has one. Default: as the server's settings say. A volume that is made from a
+                snapshot of the other class is a whole copy of it.
             inodes: How many files, directories and links a blank volume can hold at least: 1024 to one for every 4 KiB.
                 Default: one for every 10 KiB. Each takes 256 bytes. Clones and snapshots keep them, and growing adds in
                 proportion; with `from_snapshot` they cannot be chosen.
             labels: At most 5 labels of yours.
+            every: How often the server makes a snapshot of it by itself, as in `schedule`. Default: never.
             idempotency_key: Makes repetitions of this call, by other processes too, give the same volume.
                 Default: a new key, used for the retries of this one call.
 
@@ -51,10 +58,14 @@ class Volumes:
         body: dict[str, object] = {"slug": slug, "region": region, "capacity": capacity}
         if from_snapshot is not None:
             body["from"] = id_of(from_snapshot)
+        if storage_class is not None:
+            body["storage_class"] = storage_class
         if inodes is not None:
             body["inodes"] = inodes
         if labels is not None:
             body["labels"] = dict(labels)
+        if every is not None:
+            body["every"] = every
         return Volume.from_wire(self._http.create(self._url, body, idempotency_key=idempotency_key))
 
     def get(self, id_or_slug: str) -> Volume | None:
@@ -157,6 +168,24 @@ class Volumes:
         """
         url, body = f"{self._of(id_or_slug)}/grow", {"capacity": capacity}
         return Volume.from_wire(self._http.post(url, body, repeatable=True))
+
+    def schedule(self, id_or_slug: str | Volume, *, every: str | None) -> Volume:
+        """Has the server make a snapshot of a volume that often, also while it is in use, the first one at once.
+
+        Where the server has a snapshot store they go there, so that `replicated_at` is never much older. The server
+        keeps all of the last hour, the last of each hour for a day, and the last of each day for 30 days, and what
+        something needs.
+
+        Args:
+            id_or_slug: The volume.
+            every: A whole number of seconds, minutes, hours or days, such as "5m"; from "1m" to "30d", unless the
+                server's settings say otherwise. None: no more.
+
+        Raises:
+            BadRequestError: When the period is not acceptable.
+        """
+        url = f"{self._of(id_or_slug)}/schedule"
+        return Volume.from_wire(self._http.post(url, {"every": every}, repeatable=True))
 
     def update(self, id_or_slug: str | Volume, *, labels: Mapping[str, str]) -> Volume:
         """Replaces the labels of a volume."""

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
 import { ByteBudget } from "@caisson/linux";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { HttpForwarder } from "./http-forwarder.ts";
 
 const BODY_BYTES = 1024 * 1024;
@@ -12,7 +13,7 @@ const HEAD = `POST / HTTP/1.1\r\nHost: host.test\r\nConnection: close\r\nContent
 const BODY = "placeholder".padEnd(BODY_BYTES, ".");
 
 /** Bodies to hosts of secrets are read whole; clients that send them slowly wait for each other, and not for ever. */
-suite("bodies with secrets", { timeout: 120_000 }, () => {
+suite("bodies with secrets", { timeout: testTimeoutMs(120_000) }, () => {
   let host: HttpServer;
   let received: string[] = [];
 

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { suite, test } from "node:test";
+import { mock, suite, test } from "node:test";
 import type { MemoryUse } from "@caisson/linux";
 import { ThrashingWatch } from "./thrashing-watch.ts";
 
 const MIB = 2 ** 20;
 
 interface Look {
-  /** Since the look before, as a part of the time that has really passed. */
+  /** Since the look before, as a part of the time that has passed. */
   readonly stalled: number;
   readonly use?: MemoryUse;
 }
@@ -18,15 +18,16 @@ async function watchLooks(looks: readonly Look[]): Promise<readonly number[]> {
   const done = Promise.withResolvers<void>();
   let count = -1;
   let stallUs = 0;
-  let lookedMs = performance.now();
+  // Looks are as far apart as the clock says, and it is this one, so that it does not matter when they really are.
+  let nowMs = 0;
+  const clock = mock.method(performance, "now", () => nowMs);
   const watch = new ThrashingWatch(
     {
       memoryBytes: 256 * MIB,
       async stallUs() {
         count += 1;
-        const nowMs = performance.now();
-        stallUs += (looks[count]?.stalled ?? 0) * (nowMs - lookedMs) * 1000;
-        lookedMs = nowMs;
+        nowMs += 1_000;
+        stallUs += (looks[count]?.stalled ?? 0) * 1_000_000;
         if (count === looks.length) done.resolve();
         return stallUs;
       },
@@ -39,10 +40,11 @@ async function watchLooks(looks: readonly Look[]): Promise<readonly number[]> {
         ends.push(count);
       },
     },
-    { intervalMs: 20, onFailure: (error) => failures.push(error) },
+    { intervalMs: 5, onFailure: (error) => failures.push(error) },
   );
   await done.promise;
   await watch[Symbol.asyncDispose]();
+  clock.mock.restore();
   assert.deepEqual(failures, []);
   return ends;
 }

@@ -2,7 +2,7 @@ import { chmod, chown, copyFile, mkdir, readFile, writeFile } from "node:fs/prom
 import { basename, join } from "node:path";
 import { createNetworkSysfs, type HasDescriptor, moveMount, readCgroups, UndoStack, unmount } from "@caisson/linux";
 import { namespacePath, ociConfig } from "../config.ts";
-import { killContainer } from "../container.ts";
+import { KILL_TIMEOUT_MS, killContainer } from "../container.ts";
 import { findOciRuntime } from "../find-oci-runtime.ts";
 import { readSeccompProfile } from "../seccomp/seccomp.ts";
 import { makeTryDirectory, prepareTryEnvironment, TRY_IDS } from "./try-environment.ts";
@@ -56,7 +56,9 @@ export async function tryOciRuntime(runtimePath: string, tiniPath = "/usr/bin/ti
 
   const id = basename(directory);
   const pidPath = join(directory, "pid");
-  undo.defer(() => killContainer({ containerProcess, id, pidPath, cgroups, cgroupPath }));
+  undo.defer(() =>
+    killContainer({ containerProcess, id, pidPath, cgroups, cgroupPath, killTimeoutMs: KILL_TIMEOUT_MS }),
+  );
   const logPath = join(directory, "log");
   containerProcess.start({ processesMax: 64, bundlePath: directory, logPath, id });
   await endInTime(containerProcess.exited);

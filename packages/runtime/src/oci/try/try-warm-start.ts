@@ -4,6 +4,7 @@ import { ReadyQueue, readCgroups, UndoStack } from "@caisson/linux";
 import { ensureAgentBundle, mountAgentBundle } from "../agent/agent-bundle.ts";
 import { agentSources } from "../agent/agent-sources.ts";
 import { agentEnvironment, HOME } from "../agent/environment.ts";
+import { KILL_TIMEOUT_MS } from "../container.ts";
 import { findOciRuntime } from "../find-oci-runtime.ts";
 import { ownFiles } from "../root/own-files.ts";
 import { readSeccompProfile } from "../seccomp/seccomp.ts";
@@ -51,6 +52,8 @@ export async function tryWarmStart(runtimePath: string): Promise<void> {
     environments: new ReadyQueue(0, () => prepareTryEnvironment(directory, program, cgroups)),
     lxcfs: { files: {} },
     terminals: { guaranteed: LIMITS.terminalsMax },
+    startTimeoutMs: TIMEOUT_MS,
+    killTimeoutMs: KILL_TIMEOUT_MS,
   };
   const container = undo.use(new WarmContainer(MEMORY_BYTES));
   const signal = AbortSignal.timeout(TIMEOUT_MS);

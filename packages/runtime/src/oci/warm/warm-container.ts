@@ -35,8 +35,6 @@ export interface WaitingParts {
   readonly pidPath: string;
 }
 
-const PREPARE_TIMEOUT_MS = 20_000;
-
 /**
  * A container whose agent runs, has rehearsed, and waits on the placeholder for a root of its own: `preparing` → `waiting` → `adopting` → `running` →
  * `ended`. It becomes the sandbox of one create and of no other, and no code of a user runs in it before.
@@ -109,12 +107,13 @@ export class WarmContainer implements AsyncDisposable {
       processesMax: null,
     };
     await writeConfig(shared, start);
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(PREPARE_TIMEOUT_MS)]);
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(shared.startTimeoutMs)]);
     const agent = await step("runtime.warm.container", () => startContainer(shared, start, undo, deadline));
     // The container has its own; every other container that starts would copy these.
     await directory.unmount();
     const pidPath = pidPathOf(directory);
-    this.#kill = () => killContainer({ containerProcess, id, pidPath, cgroups: shared.cgroups, cgroupPath });
+    const { cgroups, killTimeoutMs } = shared;
+    this.#kill = () => killContainer({ containerProcess, id, pidPath, cgroupPath, cgroups, killTimeoutMs });
     const firstPid = Number(await readFile(pidPath, "utf8"));
     const mountNamespace = undo.use(await openNamespace(firstPid, "mnt"));
     const utsNamespace = undo.use(await openNamespace(firstPid, "uts"));

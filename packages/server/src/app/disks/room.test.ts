@@ -12,7 +12,7 @@ import { makeRoom, RoomMaker, withRoom } from "./room.ts";
 
 const DESCRIPTION: NodeDescription = {
   runId: "run_a",
-  regions: [{ name: "ord", baseImages: [] }],
+  regions: [{ name: "ord", baseImages: [], hasReplicated: false }],
   placeCount: 1,
   placeBound: null,
   labels: {},

@@ -20,9 +20,9 @@ export function isRegion({ nodes }: Pick<AppContext, "nodes">, region: string): 
   return nodes.hasRegion(region);
 }
 
-/** What the store has to know when it chooses a node for something new. */
-export function nodeChoice({ nodes }: Pick<AppContext, "nodes">): NodeChoice {
-  return { own: nodes.own?.owner ?? null, unreachable: nodes.unreachableIds() };
+/** What the store has to know when it chooses a node for something new. `without`: nodes that it must not choose. */
+export function nodeChoice({ nodes }: Pick<AppContext, "nodes">, without: readonly string[] = []): NodeChoice {
+  return { own: nodes.own?.owner ?? null, unreachable: [...nodes.unreachableIds(), ...without] };
 }
 
 /**
@@ -33,8 +33,9 @@ export async function pickNode(
   app: AppContext,
   region: string,
   baseImage: string | null = null,
+  mayHave: (at: ConnectedNode) => boolean = () => true,
 ): Promise<ConnectedNode> {
-  const [first, ...others] = app.nodes.inRegion(region);
+  const [first, ...others] = app.nodes.inRegion(region).filter(mayHave);
   if (first === undefined) throw await regionError(app, region);
   if (others.length === 0) return first;
   const rows = new Map((await app.store.nodes.list()).map((row) => [row.id, row]));

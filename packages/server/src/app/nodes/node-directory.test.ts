@@ -9,7 +9,7 @@ const BASE: BaseImage = { name: "builtin:debian-13", imageId: "img_ord", sizeByt
 
 function add(nodes: NodeDirectory, nodeId: string, region: string, baseImages: readonly BaseImage[] = [BASE]): void {
   const description = { runId: nodeId, labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
-  const regions = [{ name: region, baseImages }];
+  const regions = [{ name: region, baseImages, hasReplicated: false }];
   nodes.add(connectedNode({ nodeId, generation: 1 }, {} as Node, { ...description, regions }));
 }
 

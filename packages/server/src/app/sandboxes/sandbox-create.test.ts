@@ -23,7 +23,7 @@ function directoryOf(places: Pick<NodeDescription, "placeCount" | "placeBound">)
     connectedNode(SAMPLE_OWNER, {} as Node, {
       ...places,
       runId: "run_a",
-      regions: [{ name: "ord", baseImages: [base] }],
+      regions: [{ name: "ord", baseImages: [base], hasReplicated: false }],
       labels: {},
       retriedWorkCount: 0,
     }),

@@ -56,6 +56,7 @@ export async function importSnapshot(
     parent: null,
     baseSnapshot: null,
     baseImageId: null,
+    everyMs: null,
     labels: given ?? source.labels,
     createdAtMs: Date.now(),
     owner: at.owner,
@@ -112,8 +113,9 @@ async function requireRoomFor(
   );
 }
 
-/** An image lies on one disk. */
+/** An image lies on one disk, and what comes in is local. */
 async function mostAvailable({ node }: ConnectedNode, region: string): Promise<number> {
   const { disks } = await node.poolCapacity(region);
-  return Math.max(0, ...disks.map(({ availableBytes }) => availableBytes));
+  const local = disks.filter((disk) => disk.class !== "replicated");
+  return Math.max(0, ...local.map(({ availableBytes }) => availableBytes));
 }

@@ -3,6 +3,7 @@ import type { Disk, DiskUsage, NewDisk, ObjectReference, Owner, ParentReference 
 import { runOperation, Step } from "@caisson/linux";
 import {
   CaissonError,
+  type DiskClass,
   formatSize,
   type Labels,
   MINIMUM_INODES,
@@ -21,7 +22,9 @@ import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
+import { requireEvery } from "../schedules/period.ts";
 import { requireBaseImage } from "./base-image.ts";
+import { hasClass, nodesWithoutClass } from "./volume-class.ts";
 
 export interface CreateVolumeInput {
   readonly slug: string;
@@ -29,9 +32,13 @@ export interface CreateVolumeInput {
   readonly capacity: string | number;
   /** `builtin:<name>`, or a snapshot's id or slug. */
   readonly from?: string | null;
+  /** Default: as the settings say. */
+  readonly class?: DiskClass | null;
   /** How many files, directories and links a blank volume can hold at least. Default: one for every 10 KiB. */
   readonly inodes?: number | null;
   readonly labels?: Labels | null;
+  /** How often the server is to make a snapshot of it by itself, such as `5m`. Default: never. */
+  readonly every?: string | null;
 }
 
 interface Source {
@@ -65,10 +72,15 @@ export async function createVolume(
   const slug = requireSlug(input.slug);
   await requireRegion(app, input.region);
   const { region } = input;
+  const diskClass = input.class ?? app.config.volumes.defaultClass;
+  const id = newId("vol", region, diskClass);
+  const without = await nodesWithoutClass(app, { region, id }, diskClass);
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
-  const source = input.from == null ? null : await findSource(app, actor, { region, from: input.from, signal });
+  const everyMs = requireEvery(app, input.every ?? null);
+  const source =
+    input.from == null ? null : await findSource(app, actor, { region, from: input.from, diskClass, signal });
   if (source !== null && capacityBytes < source.sizeBytes) {
     throw new CaissonError(
       "INVALID_CAPACITY",
@@ -81,7 +93,7 @@ export async function createVolume(
   const at = (): ConnectedNode => app.nodes.of({ ...volume, owner: placedOwner(volume.id, placed.owner) });
   const volume: NewDisk = {
     kind: "volume",
-    id: newId("vol", region),
+    id,
     owner: source?.at.owner ?? null,
     organizationId: actor.organization.id,
     slug,
@@ -93,6 +105,7 @@ export async function createVolume(
     baseSnapshot: source?.baseSnapshot ?? null,
     baseImageId: source?.imageId ?? null,
     labels,
+    everyMs,
     createdAtMs: Date.now(),
   };
   const disk = { region, id: volume.id };
@@ -105,7 +118,7 @@ export async function createVolume(
     lock: volume.id,
     intent: {
       async run() {
-        const reserved = await app.store.disks.reserve(volume, key, nodeChoice(app));
+        const reserved = await app.store.disks.reserve(volume, key, nodeChoice(app, without));
         if (reserved.existingId !== null) return findEarlier(app, reserved.existingId);
         placed.owner = reserved.owner;
         return null;
@@ -129,7 +142,9 @@ export async function createVolume(
           slug,
           capacityBytes,
           inodes,
+          class: diskClass,
           from: input.from ?? null,
+          every: input.every ?? null,
         });
         const usage = await measureDisk(at().node, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
@@ -197,10 +212,16 @@ export function hashRequest(kind: string, input: object): Uint8Array {
 async function findSource(
   app: AppContext,
   actor: Actor,
-  { region, from, signal }: { readonly region: string; readonly from: string; readonly signal: AbortSignal },
+  wanted: {
+    readonly region: string;
+    readonly from: string;
+    readonly diskClass: DiskClass;
+    readonly signal: AbortSignal;
+  },
 ): Promise<Source> {
+  const { region, from, diskClass, signal } = wanted;
   if (from.startsWith("builtin:")) {
-    const chosen = await pickNode(app, region, from);
+    const chosen = await pickNode(app, region, from, (at) => hasClass(at, region, diskClass));
     const base = requireBaseImage(chosen, region, from);
     const parent: ParentReference = { kind: "builtin", id: base.imageId, slug: base.name };
     return {
@@ -227,6 +248,13 @@ async function findSource(
   }
   const snapshot = await rehomeIfLost(app, found);
   const at = app.nodes.of(snapshot);
+  if (!hasClass(at, region, diskClass)) {
+    throw new CaissonError(
+      "INVALID_REQUEST",
+      `Cannot make a replicated volume from ${JSON.stringify(snapshot.slug)}: it is on node ${at.owner.nodeId}, whose settings name no replicated pool. ` +
+        `Leave the class out for a local volume, or have an administrator add "[replicated]" to that node's caisson.toml`,
+    );
+  }
   await fetchIfLost(app, snapshot, signal);
   const reference = { id: snapshot.id, slug: snapshot.slug };
   return {

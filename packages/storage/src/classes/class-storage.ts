@@ -1,0 +1,263 @@
+import { KeyedLock, settleAll, step } from "@caisson/linux";
+import { CaissonError, classOfId, type DiskClass } from "@caisson/model";
+import type {
+  AttachMode,
+  BlockDevice,
+  BlockImage,
+  Capacity,
+  CreateImageOptions,
+  DiskSpace,
+  FillableImage,
+  ImageId,
+  ImagePiece,
+  ImagePlace,
+  ImageUsage,
+  OpenImage,
+  PoolCapacity,
+  SealOptions,
+  SealReport,
+  StorageCapabilities,
+  StorageDriver,
+  UsageOptions,
+} from "../driver.ts";
+import { ReplicatedPool, type ReplicatedPoolOptions } from "./replicated-pool.ts";
+
+/** What is copied at a time. */
+const PIECE_BYTES = 2 ** 20;
+const NO_POOL =
+  'the settings name no replicated pool. Name the one that it lies in under "[replicated]" in caisson.toml, and start the server again';
+
+export interface ClassStorageOptions {
+  /** The local pool. It is closed with this driver. */
+  readonly local: StorageDriver;
+  /** Null: there is none. */
+  readonly replicated: ReplicatedPoolOptions | null;
+  /** Told why the replicated pool cannot be used: once, until it can be again. */
+  readonly onProblem: (directory: string, problem: string) => void;
+  /** Default: as ids of disks tell. */
+  readonly classOf?: (id: ImageId) => DiskClass;
+}
+
+/**
+ * A local and a replicated pool behind one driver. The id of an image says in which of them it lies, so that nothing is written down here that a crash could
+ * leave half done, that could be lost with this machine, or that another machine with the same replicated pool would lack.
+ *
+ * Snapshots lie with their volumes. A clone of an image of the other class is a whole copy. It is made in two steps, so that it becomes visible as a whole: a
+ * sealed copy of the parent in the pool of the clone, `cpy_<id>`, and a clone of that, which shares all with it; then the sealed copy goes. What a crash leaves
+ * of it goes with the clone, when that is created again or deleted.
+ *
+ * A replicated pool that cannot be reached keeps nobody from the local one: calls about its images fail with `DISK_UNAVAILABLE`, and it is opened again by itself.
+ */
+export class ClassStorage implements StorageDriver {
+  readonly name = "classes";
+  readonly #local: StorageDriver;
+  readonly #replicated: ReplicatedPool | null;
+  readonly #classOf: (id: ImageId) => DiskClass;
+  readonly #turns = new KeyedLock();
+
+  private constructor(
+    local: StorageDriver,
+    replicated: ReplicatedPool | null,
+    classOf: (id: ImageId) => DiskClass = classOfId,
+  ) {
+    this.#local = local;
+    this.#replicated = replicated;
+    this.#classOf = (id) => classOf(id.startsWith(COPY) ? id.slice(COPY.length) : id);
+  }
+
+  /** Does not fail when the replicated pool cannot be opened. */
+  static async open({ local, replicated, onProblem, classOf }: ClassStorageOptions): Promise<ClassStorage> {
+    const pool = replicated === null ? null : new ReplicatedPool(replicated, onProblem);
+    await pool?.open();
+    return new ClassStorage(local, pool, classOf);
+  }
+
+  /** What both can do, while both are open. */
+  get capabilities(): StorageCapabilities {
+    const [here, there] = [this.#local.capabilities, this.#replicated?.driver?.capabilities];
+    if (there === undefined) return here;
+    return {
+      unitBytes: Math.max(here.unitBytes, there.unitBytes),
+      failsWhenFull: here.failsWhenFull && there.failsWhenFull,
+      hasSpaceNow: here.hasSpaceNow && there.hasSpaceNow,
+      // Its own calls say nothing of who else uses the replicated pool.
+      isShared: false,
+    };
+  }
+
+  async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
+    const target = this.#poolOf(id, `create image ${id}`);
+    const { parent } = options;
+    if (parent === undefined || this.#classOf(parent) === this.#classOf(id)) await target.createImage(id, options);
+    else await this.#turns.run(id, () => this.#createCopy(id, { ...options, parent }, target));
+  }
+
+  async sealImage(source: ImageId, id: ImageId, options?: SealOptions): Promise<SealReport> {
+    const action = `seal image ${source} as ${id}`;
+    if (this.#classOf(source) !== this.#classOf(id))
+      throw new CaissonError("INTERNAL_ERROR", `Cannot ${action}: a snapshot lies with its volume`);
+    return this.#poolOf(source, action).sealImage(source, id, options);
+  }
+
+  async createSealed(id: ImageId, fill: (image: FillableImage) => Promise<void>): Promise<void> {
+    await this.#poolOf(id, `create image ${id}`).createSealed(id, fill);
+  }
+
+  async openSealed(id: ImageId): Promise<OpenImage> {
+    return this.#poolOf(id, `open image ${id}`).openSealed(id);
+  }
+
+  async growImage(id: ImageId, sizeBytes: number): Promise<void> {
+    await this.#poolOf(id, `grow image ${id}`).growImage(id, sizeBytes);
+  }
+
+  async deleteImage(id: ImageId): Promise<void> {
+    const pool = this.#poolOf(id, `delete image ${id}`);
+    await this.#turns.run(id, async () => {
+      await pool.deleteImage(id);
+      if (canBeCopied(id)) await pool.deleteImage(copyFor(id));
+    });
+  }
+
+  async attach(id: ImageId, mode: AttachMode): Promise<BlockDevice> {
+    return this.#poolOf(id, `attach image ${id}`).attach(id, mode);
+  }
+
+  async detach(device: BlockDevice): Promise<void> {
+    await this.#poolOf(device.imageId, `detach ${device.path}`).detach(device);
+  }
+
+  async usage(id: ImageId, options: UsageOptions = {}): Promise<ImageUsage | null> {
+    const pool = this.#openPoolOf(id);
+    if (pool === null) return null;
+    const { base = null } = options;
+    // With a base in the other pool it shares nothing.
+    const isApart = base !== null && this.#classOf(base) !== this.#classOf(id);
+    return pool.usage(id, isApart ? { ...options, base: null } : options);
+  }
+
+  async readPieces(id: ImageId): Promise<readonly ImagePiece[]> {
+    return this.#poolOf(id, `read image ${id}`).readPieces(id);
+  }
+
+  async read(id: ImageId, offset: number, length: number): Promise<Buffer> {
+    return this.#poolOf(id, `read image ${id}`).read(id, offset, length);
+  }
+
+  async getImage(id: ImageId): Promise<BlockImage | null> {
+    return this.#poolOf(id, `get image ${id}`).getImage(id);
+  }
+
+  async *listImages(): AsyncGenerator<BlockImage> {
+    for (const pool of [this.#local, this.#replicated?.driver ?? null])
+      if (pool !== null) for await (const image of pool.listImages()) if (!image.id.startsWith(COPY)) yield image;
+  }
+
+  async storedBytes(id: ImageId): Promise<number> {
+    return (await this.#openPoolOf(id)?.storedBytes(id)) ?? 0;
+  }
+
+  spaceNow(directory: string, ids: readonly ImageId[]): DiskSpace {
+    return this.#poolAt(directory).spaceNow(directory, ids);
+  }
+
+  /** The sums are over both pools. */
+  async capacity(): Promise<PoolCapacity> {
+    const [local, replicated = []] = await Promise.all([this.#local.capacity(), this.#replicated?.capacity()]);
+    const sum = (pick: (part: Capacity) => number): number =>
+      replicated.reduce((bytes, disk) => bytes + pick(disk), pick(local));
+    return {
+      totalBytes: sum(({ totalBytes }) => totalBytes),
+      availableBytes: sum(({ availableBytes }) => availableBytes),
+      freeBytes: sum(({ freeBytes }) => freeBytes),
+      headroomBytes: sum(({ headroomBytes }) => headroomBytes),
+      disks: [...local.disks, ...replicated],
+    };
+  }
+
+  placeOf(id: ImageId): ImagePlace {
+    if (this.#classOf(id) === "local") return this.#local.placeOf(id);
+    return this.#replicated?.placeOf(id) ?? { directory: "replicated", problem: `Cannot use ${id}: ${NO_POOL}` };
+  }
+
+  async growPool(sizeBytes: number, directory?: string): Promise<void> {
+    const driver = this.#replicated?.driver ?? null;
+    const isReplicated =
+      driver !== null && directory !== undefined && driver.placeOf("vol_any").directory === directory;
+    await (isReplicated ? driver : this.#local).growPool(sizeBytes, directory);
+  }
+
+  async close(): Promise<void> {
+    await this.#turns.idle();
+    await settleAll([this.#local.close(), this.#replicated?.close() ?? Promise.resolve()]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #poolOf(id: ImageId, action: string): StorageDriver {
+    if (this.#classOf(id) === "local") return this.#local;
+    if (this.#replicated !== null) return this.#replicated.require(action);
+    throw new CaissonError("DISK_UNAVAILABLE", `Cannot ${action}: ${NO_POOL}`);
+  }
+
+  /** That of a disk; the local one, unless it is known to be the other's. */
+  #poolAt(directory: string | undefined): StorageDriver {
+    const replicated = this.#replicated?.driver ?? null;
+    return replicated !== null && this.#replicated?.directory === directory ? replicated : this.#local;
+  }
+
+  /** Null: it cannot be used. */
+  #openPoolOf(id: ImageId): StorageDriver | null {
+    return this.#classOf(id) === "local" ? this.#local : (this.#replicated?.driver ?? null);
+  }
+
+  async #createCopy(
+    id: ImageId,
+    options: CreateImageOptions & { readonly parent: ImageId },
+    target: StorageDriver,
+  ): Promise<void> {
+    const source = this.#poolOf(options.parent, `create image ${id}`);
+    const copy = copyFor(id);
+    try {
+      if ((await target.getImage(id)) === null) {
+        await step("storage.copy.contents", () =>
+          target.createSealed(copy, (image) => copyContents(source, options.parent, image)),
+        );
+        await step("storage.copy.clone", () => target.createImage(id, { ...options, parent: copy }));
+      }
+      await step("storage.copy.remove", () => target.deleteImage(copy));
+    } catch (error) {
+      // Where this fails too, the copy goes with the deletion of the image, or when it is created again.
+      await target.deleteImage(copy).catch(() => undefined);
+      throw error;
+    }
+  }
+}
+
+/** Names of sealed copies begin so. They are nobody's images. */
+const COPY = "cpy_";
+
+function copyFor(id: ImageId): ImageId {
+  return `${COPY}${id}`;
+}
+
+/** Volumes are made from what may lie elsewhere; snapshots lie with their volumes, and what is the node's own is local. */
+function canBeCopied(id: ImageId): boolean {
+  return id.startsWith("vol_");
+}
+
+async function copyContents(source: StorageDriver, id: ImageId, target: FillableImage): Promise<void> {
+  await using image = await source.openSealed(id);
+  await target.setSize(image.sizeBytes);
+  const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  for await (const { offset, length } of image.data()) {
+    const end = Math.min(offset + length, image.sizeBytes);
+    for (let at = offset; at < end; at += PIECE_BYTES) {
+      const bytes = piece.subarray(0, Math.min(PIECE_BYTES, end - at));
+      await image.read(at, bytes);
+      await target.write(at, bytes);
+    }
+  }
+}
