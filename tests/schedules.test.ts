@@ -144,9 +144,28 @@ suite("schedules of volumes", { timeout: 900_000 }, () => {
       [],
       "the others have given it their turn",
     );
+    const store = () =>
+      client.rest<{ problem: string | null; waiting: number; failing: number; last_error: string | null }>(
+        "GET",
+        "/api/v1/snapshot-store",
+      );
+    const { problem, failing: count, last_error: reason } = await store();
+    assert.ok(count >= 1 && /is not there/.test(problem ?? "") && reason !== null);
+    assert.match((await caisson("df")).stderr, /the snapshot store cannot be used: .* is not there/);
+    const metrics = await (await server.request("/metrics")).text();
+    assert.match(metrics, /^caisson_replication_waiting\{state="failing"\} [1-9]/m);
+    assert.match(metrics, /^caisson_replication_last_success_timestamp_seconds \d/m);
+    await schedule("waits", null);
     await rename(away, directory);
     await untilReplicated("waits", failing[0]?.created_at ?? null);
-    await schedule("waits", null);
+    await eventually(
+      "an end of all uploads",
+      async () => {
+        const now = await store();
+        return now.waiting === 0 && now.problem === null && now.last_error === null ? true : null;
+      },
+      TIMEOUT_MS,
+    );
   });
 
   test("periods outside the limits, of others' volumes and of snapshots are refused with what to do", async () => {
