@@ -5,13 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
 const CLI = join(import.meta.dirname, "../packages/cli/src/main.ts");
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = testTimeoutMs(60_000);
 
 interface Volume {
   readonly id: string;
@@ -34,7 +35,7 @@ interface Snapshot {
   readonly replication: { readonly state: string; readonly retry_at: string | null };
 }
 
-suite("schedules of volumes", { timeout: 900_000 }, () => {
+suite("schedules of volumes", { timeout: testTimeoutMs(900_000) }, () => {
   let parent: string;
   let directory: string;
   let server: TestServer;
