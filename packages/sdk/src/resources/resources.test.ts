@@ -313,8 +313,8 @@ test("nodes are listed, drained and forgotten", async () => {
   });
   const { nodes } = new Client(api.options);
   const found = await nodes.list();
-  for (const one of [await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a")])
-    found.push(one);
+  found.push(await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a"));
+  found.push(await nodes.setAddress("nod_a", "10.0.0.1:8485"));
   for (const one of found) {
     const { seenAt, placesTaken, memoryMib, memoryTakenMib, ...rest } = one;
     assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
@@ -338,6 +338,7 @@ test("nodes are listed, drained and forgotten", async () => {
       "GET /api/v1/nodes/nod_a",
       "POST /api/v1/nodes/nod_a/drain",
       "POST /api/v1/nodes/nod_a/undrain",
+      "PATCH /api/v1/nodes/nod_a",
       "DELETE /api/v1/nodes/nod_a",
       "GET /api/v1/nodes/nod_a/loss",
       "DELETE /api/v1/nodes/nod_a?lost=true",
