@@ -117,12 +117,23 @@ export interface SnapshotStoreRecord {
   readonly marks: readonly string[];
 }
 
+/** What waits for the snapshot store. */
+export interface UploadTotals {
+  readonly waiting: number;
+  /** Of these, those whose last try failed. */
+  readonly failing: number;
+  /** When the oldest of them was taken; null: none waits. */
+  readonly oldestAtMs: number | null;
+}
+
 export interface SnapshotStoreRows {
   get(): Promise<SnapshotStoreRecord>;
   /** Keeps what is given, and the rest as it is. */
   remember(changes: Partial<SnapshotStoreRecord>): Promise<void>;
   /** Snapshots in any state that are `replicated`. */
   countReplicas(): Promise<number>;
+  /** Ready snapshots of all organizations that are to be uploaded. */
+  uploadTotals(): Promise<UploadTotals>;
   /**
    * Remembers another store, or the same one anew: what is `replicated` is to be uploaded, in the same transaction. Snapshots whose node was forgotten stay as they are: no node could upload them, and they are nowhere but in the store
    * that was. Returns how many are to be uploaded.
@@ -140,8 +151,8 @@ export interface Owner {
 export interface NewNode {
   readonly id: string;
   readonly regions: readonly string[];
-  /** Where the server reaches it: host name or address, and the port of a node on another machine. */
-  readonly address: string;
+  /** Where the server reaches it: host name or address, and the port of a node on another machine. Null: where the row says. */
+  readonly address: string | null;
   readonly labels: Labels;
   readonly capacity: NodeCapacity;
   /** Which start of its process this is: random, and another one each time. */
@@ -155,7 +166,8 @@ export interface NodeCapacity {
   readonly memoryMib: number | null;
 }
 
-export interface NodeRecord extends NewNode {
+export interface NodeRecord extends Omit<NewNode, "address"> {
+  readonly address: string;
   /** Raised by each run that begins. 0: it has joined, and not begun yet. */
   readonly generation: number;
   /** It gets no new sandboxes; those that it has go on. */
@@ -207,6 +219,8 @@ export interface NodeStore {
   list(): Promise<readonly NodeRecord[]>;
   /** Begins or ends draining. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
+  /** Changes where the server reaches it, `HOST:PORT`. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
+  setAddress(id: string, address: string, event: AuditEvent): Promise<NodeRecord>;
   /**
    * Gives a node up as lost for ever, at the time of the event: no run of it begins or renews its lease any more, so that nothing begins on it. Lost already changes nothing, without an event. Throws `NODE_NOT_FOUND`, and
    * `NODE_IN_USE` while its lease holds.

@@ -185,6 +185,8 @@ async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str)
         await client.nodes.forget(node.id)
     with pytest.raises(errors.NotFoundError):
         await client.nodes.get("nod_absent")
+    with pytest.raises(errors.BadRequestError, match="in the process of a server"):
+        await client.nodes.set_address(node.id, "10.0.0.9:8485")
     # No other test runs at the same time.
     assert (await client.nodes.drain(node.id)).draining
     try:

@@ -186,6 +186,8 @@ def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:
         client.nodes.forget(node.id)
     with pytest.raises(errors.NotFoundError):
         client.nodes.get("nod_absent")
+    with pytest.raises(errors.BadRequestError, match="in the process of a server"):
+        client.nodes.set_address(node.id, "10.0.0.9:8485")
     # No other test runs at the same time.
     assert (client.nodes.drain(node.id)).draining
     try:

@@ -26,6 +26,7 @@ const KINDS: Readonly<Record<string, NameKind>> = {
   "nodes show": "node",
   "nodes drain": "node",
   "nodes undrain": "node",
+  "nodes set-address": "node",
   "nodes forget": "node",
   "caisson exec": "sandbox",
   "caisson shell": "sandbox",

@@ -235,9 +235,15 @@ test("pools tell what they hold, and grow", async () => {
 
 test("the snapshot store tells how it stands, and is accepted", async () => {
   const store = { url: "file:///mnt/far", id: null, problem: "Mount its disk", replicas: 3 };
-  await using api = await FakeApi.start(({ method }) => ({ body: method === "GET" ? store : { waiting: 3 } }));
+  const at = "2026-01-30T18:33:40.790Z";
+  const uploads = { waiting: 2, failing: 1, oldest_waiting_at: at, last_upload_at: null, last_error: "It is away" };
+  await using api = await FakeApi.start(({ method }) => ({
+    body: method === "GET" ? { ...store, ...uploads } : { waiting: 3 },
+  }));
   const { snapshotStore } = new Client(api.options);
-  assert.deepEqual(await snapshotStore.get(), store);
+  assert.deepEqual(await snapshotStore.get(), {
+    ...{ ...store, waiting: 2, failing: 1, oldestWaitingAt: new Date(at), lastUploadAt: null, lastError: "It is away" },
+  });
   assert.equal(await snapshotStore.accept(), 3);
   assert.equal(await snapshotStore.accept({ newKey: true }), 3);
   assert.deepEqual(
@@ -307,8 +313,8 @@ test("nodes are listed, drained and forgotten", async () => {
   });
   const { nodes } = new Client(api.options);
   const found = await nodes.list();
-  for (const one of [await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a")])
-    found.push(one);
+  found.push(await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a"));
+  found.push(await nodes.setAddress("nod_a", "10.0.0.1:8485"));
   for (const one of found) {
     const { seenAt, placesTaken, memoryMib, memoryTakenMib, ...rest } = one;
     assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
@@ -332,6 +338,7 @@ test("nodes are listed, drained and forgotten", async () => {
       "GET /api/v1/nodes/nod_a",
       "POST /api/v1/nodes/nod_a/drain",
       "POST /api/v1/nodes/nod_a/undrain",
+      "PATCH /api/v1/nodes/nod_a",
       "DELETE /api/v1/nodes/nod_a",
       "GET /api/v1/nodes/nod_a/loss",
       "DELETE /api/v1/nodes/nod_a?lost=true",
