@@ -16,6 +16,7 @@ import type {
   PoolCapacity,
   SealOptions,
   SealReport,
+  StorageCapabilities,
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
@@ -49,6 +50,8 @@ export interface ClassStorageOptions {
  */
 export class ClassStorage implements StorageDriver {
   readonly name = "classes";
+  /** Those of the local pool, where all lies that anybody asks about by them. */
+  readonly capabilities: StorageCapabilities;
   readonly #local: StorageDriver;
   readonly #replicated: ReplicatedPool | null;
   readonly #classOf: (id: ImageId) => DiskClass;
@@ -61,6 +64,7 @@ export class ClassStorage implements StorageDriver {
   ) {
     this.#local = local;
     this.#replicated = replicated;
+    this.capabilities = local.capabilities;
     this.#classOf = (id) => classOf(id.startsWith(COPY) ? id.slice(COPY.length) : id);
   }
 
