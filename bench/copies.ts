@@ -4,18 +4,21 @@ import { mkdir, mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
+import { fileURLToPath } from "node:url";
 import { Client, type Sandbox } from "@caisson/sdk";
 import { TestServer } from "../tests/support/server.ts";
 import { median, printTable, timed, writeResults } from "./support/report.ts";
 
 /**
- * A tree of small files into a sandbox and out of it by the SDK, beside tar through a process in the sandbox in the same run, in turns; then a file
+ * A tree of small files into a sandbox and out of it by the SDK and by the command (the start of its process included), beside tar through a process in the sandbox in the same run, in turns; then a file
  * of 1 GB that is nearly all holes, beside one of 1 GB of data. Run it with: scripts/isolate.sh node bench/copies.ts
  */
 const ROUNDS = 5;
 const LARGE_ROUNDS = 3;
 const DIRECTORIES = 40;
 const FILES_PER_DIRECTORY = 50;
+
+const LAUNCHER = fileURLToPath(new URL("../caisson", import.meta.url));
 
 const directory = await mkdtemp(join(tmpdir(), "caisson-bench-"));
 const server = await TestServer.start();
@@ -30,21 +33,28 @@ try {
   await using sandbox = await new Client({ token: server.token, apiEndpoint: server.endpoint }).sandboxes.create();
   for (let round = 0; round < ROUNDS; round += 1) {
     const [here, there] = [join(directory, `back-${round}`), `/home/app/${round}`];
-    for (const name of ["tar", "sdk"]) {
+    for (const name of ["tar", "sdk", "cp"]) {
       await mkdir(join(here, name), { recursive: true });
       await sandbox.fs.mkdir(`${there}/${name}`, { recursive: true });
     }
     await record("up, tar", () => tarUp(sandbox, `${there}/tar`));
     await record("up, upload()", () => sandbox.fs.upload(tree, `${there}/sdk`));
+    await record("up, caisson cp", () => caisson("cp", tree, `${sandbox.id}:${there}/cp/`));
     await record("down, tar", () => tarDown(sandbox, `${there}/sdk`, join(here, "tar")));
     await record("down, download()", () => sandbox.fs.download(`${there}/tar/tree`, join(here, "sdk")));
+    await record("down, caisson cp", () => caisson("cp", `${sandbox.id}:${there}/cp/tree`, `${join(here, "cp")}/`));
     await rm(here, { recursive: true });
     await sandbox.fs.remove(there, { recursive: true });
   }
   const large = await measureLarge(sandbox);
   const medians = Object.fromEntries([...samples].map(([name, values]) => [name, median(values)]));
   const ratio = (ours: string, tar: string) => (medians[ours] ?? Number.NaN) / (medians[tar] ?? Number.NaN);
-  const ratios = { up: ratio("up, upload()", "up, tar"), down: ratio("down, download()", "down, tar") };
+  const ratios = {
+    up: ratio("up, upload()", "up, tar"),
+    "up, by the command": ratio("up, caisson cp", "up, tar"),
+    down: ratio("down, download()", "down, tar"),
+    "down, by the command": ratio("down, caisson cp", "down, tar"),
+  };
   printTable(
     `${DIRECTORIES * FILES_PER_DIRECTORY} files of 1 to 3 KB, ms, medians of ${ROUNDS}`,
     ["", "median"],
@@ -81,6 +91,13 @@ async function measureLarge(sandbox: Sandbox): Promise<(readonly [string, number
     await sandbox.fs.remove(inside);
   }
   return rows;
+}
+
+async function caisson(...words: readonly string[]): Promise<void> {
+  const env = { ...process.env, ...server.clientEnv() };
+  const child = spawn(LAUNCHER, words, { env, stdio: ["ignore", "ignore", "inherit"] });
+  const [code] = await once(child, "close");
+  if (code !== 0) throw new Error(`caisson ${words.join(" ")} ended with ${code}`);
 }
 
 async function makeTree(parent: string): Promise<string> {

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually, untilSuccess } from "./support/eventually.ts";
+import { FaultPlan } from "./support/fault-plan.ts";
 import { TestNodeProcess } from "./support/node-process.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -30,18 +34,25 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
   let server: TestServer;
   let client: TestClient;
   let node: TestNodeProcess;
+  let plans: string;
+  let plan: FaultPlan;
 
   before(async () => {
+    plans = await mkdtemp(join(tmpdir(), "caisson-plan-"));
+    plan = new FaultPlan(plans);
+    await plan.reset();
     server = await TestServer.start({ settings: "[sandboxes]\nwarm_sandboxes = 0\n" });
     Object.assign(process.env, server.clientEnv());
     client = new TestClient(server);
     node = await TestNodeProcess.create({
       settings: `regions = ["${REGION}"]\n[sandboxes]\nwarm_sandboxes = 0\n`,
+      env: plan.env,
     });
   });
   after(async () => {
     await node?.[Symbol.asyncDispose]();
     await server?.[Symbol.asyncDispose]();
+    await rm(plans, { recursive: true });
   });
 
   const isLive = (generation: number) =>
@@ -152,8 +163,22 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
     await using sandbox = await Sandbox.create();
     const child = await sandbox.spawn("true", {});
     assert.equal((await child.status).code, 0);
+  });
+
+  test("a machine that has another address is found there when its administrator says so", async () => {
+    const path = `/api/v1/nodes/${node.nodeId}`;
+    await node.move();
     await node.start();
-    await isLive(3);
+    assert.match(node.logText(), /was at 127\.0\.0\.1:\d+ before.*caisson nodes set-address nod_/);
+    const address = `127.0.0.1:${node.port}`;
+    assert.equal((await client.rest<NodeShown>("PATCH", path, { address })).address, address);
+    assert.equal((await isLive(3)).address, address);
+    for (const none of ["", "127.0.0.1", "127.0.0.1:0", "x".repeat(400)])
+      assert.equal((await client.refused("PATCH", path, { address: none }))[0].slice(0, 3), "400", none);
+    const own = (await client.rest<NodeShown[]>("GET", NODES)).find(({ id }) => id !== node.nodeId);
+    const [code, message] = await client.refused("PATCH", `${NODES}/${own?.id}`, { address });
+    assert.match(`${code} ${message}`, /400 INVALID_REQUEST .*in the process of a server/);
+    assert.equal((await client.refused("PATCH", `${NODES}/nod_none`, { address }))[0], "404 NODE_NOT_FOUND");
   });
 
   test("a node that is lost for ever is forgotten with what it had, and ends for good when it comes back after all", async () => {
@@ -166,6 +191,11 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
     assert.equal((await show(sandbox.id)).stopReason, "node-lost");
     const { unavailable } = await client.extended<{ unavailable: string }>("GET", "/api/v2/volumes/remote");
     assert.match(unavailable, new RegExp(`node ${node.nodeId} that held it was forgotten on`));
+    // Killed before it has written down what it was told: it is told again.
+    await plan.at([{ tag: "membership-forgotten.commit:before", occurrence: 1 }], "kill");
+    await node.start();
+    await node.exited();
+    await plan.reset();
     await node.start();
     const told = /has forgotten node nod_\w+ on \d{4}-.*join with a new token/;
     await eventually("it is told", () => (told.test(node.logText()) ? true : null), 60_000);

@@ -14,6 +14,8 @@ import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
 const MARK = "CAISSON_TEST_EGRESS";
+/** Where nothing may come back. */
+const SILENCE = { seconds: 2 };
 const { shared, other, foreignResolver, host } = EGRESS_WORLD;
 
 suite("egress", () => {
@@ -106,7 +108,7 @@ suite("egress", () => {
         `http://${shared}/`,
         `--http1.1 -H 'Host: forbidden.test' http://allowed.test:8080/`,
       ]) {
-        assert.equal(await read(sandbox, `curl -sS -o /dev/null -w '%{http_code}' --max-time 5 ${args}`), "403", args);
+        assert.equal(await read(sandbox, `curl -sS -o /dev/null -w '%{http_code}' --max-time 30 ${args}`), "403", args);
       }
       const two = await read(
         sandbox,
@@ -155,7 +157,7 @@ suite("egress", () => {
         "x@www.sub.test",
       ]) {
         const args = `-H 'Host: ${name}' http://www.sub.test/`;
-        assert.equal(await read(sandbox, `curl -sS -o /dev/null -w '%{http_code}' --max-time 5 ${args}`), "400", name);
+        assert.equal(await read(sandbox, `curl -sS -o /dev/null -w '%{http_code}' --max-time 30 ${args}`), "400", name);
       }
     });
 
@@ -170,7 +172,7 @@ suite("egress", () => {
 
     test("protocols that are neither pass, whichever side speaks first", async () => {
       assert.match(await read(sandbox, exchange("SOCK_STREAM", "allowed.test", 25)), /^220 ready/);
-      assert.equal(await read(sandbox, exchange("SOCK_STREAM", "allowed.test", 7000, "hello\\n")), "hello");
+      assert.equal(await read(sandbox, exchange("SOCK_STREAM", "allowed.test", 7000, { text: "hello\\n" })), "hello");
     });
 
     test("no connection becomes one on which hosts are not checked", async () => {
@@ -223,7 +225,7 @@ suite("egress", () => {
 
     test("UDP, ICMP and IPv6 are closed, to open addresses too", async () => {
       await read(sandbox, "getent ahostsv4 allowed.test");
-      assert.match(await read(sandbox, exchange("SOCK_DGRAM", shared, 7000)), /^closed/);
+      assert.match(await read(sandbox, exchange("SOCK_DGRAM", shared, 7000, SILENCE)), /^closed/);
       const ping = `python3 -c 'import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP); s.settimeout(2)
 try:
@@ -238,7 +240,7 @@ except OSError as e: print("closed", e)'`;
     await using sandbox = await Sandbox.create({ allowNet: [] });
     await assertClosed(sandbox, "http://allowed.test/", [6]);
     await assertClosed(sandbox, `http://${shared}/`);
-    assert.match(await read(sandbox, exchange("SOCK_STREAM", shared, 7000)), /^closed/);
+    assert.match(await read(sandbox, exchange("SOCK_STREAM", shared, 7000, SILENCE)), /^closed/);
     assert.equal(await read(sandbox, "echo works"), "works");
   });
 
@@ -246,7 +248,7 @@ except OSError as e: print("closed", e)'`;
     await using sandbox = await Sandbox.create({ allowNet: [shared, `${other}:8080`, EGRESS_WORLD.private] });
     assert.equal((await curl(sandbox, `http://${shared}/`)).from, host);
     assert.match(await read(sandbox, exchange("SOCK_STREAM", shared, 25)), /^220 ready/);
-    assert.match(await read(sandbox, exchange("SOCK_DGRAM", shared, 7000)), /^closed/);
+    assert.match(await read(sandbox, exchange("SOCK_DGRAM", shared, 7000, SILENCE)), /^closed/);
     await curl(sandbox, `http://${other}:8080/`);
     await assertClosed(sandbox, `http://${other}/`);
     // A private network is the host's business, whatever the list says.

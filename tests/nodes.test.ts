@@ -109,6 +109,13 @@ suite("a server as a node", { timeout: testTimeoutMs(900_000) }, () => {
       name: "a",
       organization: "acme",
     });
+    const [moved] = await client.refused(
+      "PATCH",
+      `${NODES}/${id}`,
+      { address: "10.0.0.9:1" },
+      { authorization: `Bearer ${token}` },
+    );
+    assert.equal(moved, "403 FORBIDDEN");
     for (const [method, path] of [
       ["GET", NODES],
       ["GET", `${NODES}/${id}`],

@@ -79,6 +79,24 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
     await harness.client.createVolume(slug);
     await harness.fill(slug, text);
   };
+  const schedule = (slug: string, every: string | null) =>
+    harness.rest<{ id: string }>("POST", `/api/v2/volumes/${slug}/schedule`, { every });
+  /** Until the schedule's first snapshot is in the store, which a failure puts off. */
+  const untilScheduled = (slug: string) =>
+    eventually(
+      `a snapshot of ${slug} in the store`,
+      async () =>
+        (await harness.client.extended<{ replicated_at: string | null }>("GET", `/api/v2/volumes/${slug}`))
+          .replicated_at,
+      60_000,
+    );
+  const automaticOf = async (slug: string) =>
+    (
+      await harness.client.extended<{ id: string; slug: string; automatic: boolean; volume: { slug: string } }[]>(
+        "GET",
+        "/api/v2/snapshots?limit=100&search=auto-",
+      )
+    ).filter(({ automatic, volume }) => automatic && volume.slug === slug);
   const grow = (slug: string) => harness.rest("POST", `/api/v2/volumes/${slug}/grow`, { capacity: "600MB" });
   const assertSnapshotUsable = async (id: string): Promise<void> => {
     await harness.client.createVolume(`${id}-new`, { from: id });
@@ -314,6 +332,28 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await harness.assertRecorded(diskIds.get(id) ?? "", "snapshot-replicated");
         await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
         assert.equal(await harness.isInStore(diskIds.get(id) ?? ""), false, "its copy outlives it");
+      },
+    },
+    {
+      name: "snapshot of a schedule",
+      prepare: (id) => prepareFilled(id, id),
+      async run(id) {
+        await schedule(id, "1h");
+        await untilScheduled(id);
+      },
+      async verify(id) {
+        const { id: volumeId } = await schedule(id, "1h");
+        await untilScheduled(id);
+        const made = await automaticOf(id);
+        assert.equal(made.length, 1, "one is due, and one is made");
+        const [{ id: snapshotId, slug } = { id: "", slug: "" }] = made;
+        assert.ok(await harness.isInStore(snapshotId), "the store does not have it");
+        for (const verb of ["snapshot-create", "snapshot-replicated"]) await harness.assertRecorded(snapshotId, verb);
+        await harness.assertRecorded(volumeId, "volume-schedule");
+        await schedule(id, null);
+        await harness.client.createVolume(`${id}-new`, { from: slug });
+        await harness.assertUsable(`${id}-new`, id);
+        await harness.assertUsable(id, id);
       },
     },
     liveSnapshot("snapshot of a volume that is being written to", (sandbox) => sandbox.sh`sync`),

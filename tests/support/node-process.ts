@@ -16,11 +16,13 @@ const JOIN_ATTEMPTS = 3;
 export interface TestNodeOptions {
   /** Contents of caisson.toml. */
   readonly settings?: string;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The process of a node in namespaces and with a data directory of its own, as on another machine. */
 export class TestNodeProcess implements AsyncDisposable {
   readonly dataDirectory: string;
+  readonly #env: Readonly<Record<string, string>>;
   /** Of 127.0.0.1, where the server reaches it. */
   #port: number;
   #process: ChildProcess | null = null;
@@ -28,13 +30,14 @@ export class TestNodeProcess implements AsyncDisposable {
   /** What it was ready with last. */
   nodeId = "";
 
-  private constructor(dataDirectory: string, port: number) {
+  private constructor(dataDirectory: string, port: number, env: Readonly<Record<string, string>>) {
     this.dataDirectory = dataDirectory;
+    this.#env = env;
     this.#port = port;
   }
 
-  static async create({ settings = "" }: TestNodeOptions = {}): Promise<TestNodeProcess> {
-    const node = new TestNodeProcess(await mkdtemp(join(tmpdir(), "caisson-node-")), await freePort());
+  static async create({ settings = "", env = {} }: TestNodeOptions = {}): Promise<TestNodeProcess> {
+    const node = new TestNodeProcess(await mkdtemp(join(tmpdir(), "caisson-node-")), await freePort(), env);
     await writeFile(join(node.dataDirectory, "caisson.toml"), settings);
     return node;
   }
@@ -62,7 +65,7 @@ export class TestNodeProcess implements AsyncDisposable {
         ...["serve", "--role", "node", "--data", this.dataDirectory, "--address", `127.0.0.1:${this.#port}`],
         ...joining,
       ],
-      { stdio: ["ignore", "pipe", "pipe"], env: process.env },
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.#env } },
     );
     this.#process = child;
     this.#output = [];
@@ -92,6 +95,29 @@ export class TestNodeProcess implements AsyncDisposable {
     return this.#output.join("\n");
   }
 
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Takes another port at its next start, as a machine may have another address. */
+  async move(): Promise<void> {
+    this.#port = await freePort();
+  }
+
+  /** Of the program that gives the node's process its namespaces; null when it does not run. */
+  get pid(): number | null {
+    return this.isRunning ? (this.#process?.pid ?? null) : null;
+  }
+
+  get isRunning(): boolean {
+    return this.#process !== null && this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** What the names of its cgroups, network namespaces and interfaces begin with. */
+  get instance(): string {
+    return createHash("sha256").update(join(this.dataDirectory, "run")).digest("hex").slice(0, 10);
+  }
+
   /** Resolves to its exit code when it has ended by itself. */
   async exited(): Promise<number | null> {
     const child = this.#process;
@@ -111,10 +137,7 @@ export class TestNodeProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     await rm(this.dataDirectory, { recursive: true, force: true });
-    await assertNoLeaks({
-      directory: this.dataDirectory,
-      instance: createHash("sha256").update(join(this.dataDirectory, "run")).digest("hex").slice(0, 10),
-    });
+    await assertNoLeaks({ directory: this.dataDirectory, instance: this.instance });
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {

@@ -7,8 +7,10 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { ClusterParts, relayedSettings } from "./cluster-parts.ts";
+import { freePort } from "./free-port.ts";
 import { openServerLog } from "./server-log.ts";
-import { databaseSetting } from "./test-database.ts";
+import { databaseSetting, testDeployment } from "./test-database.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** A first start on a machine makes the built-in image. */
@@ -28,7 +30,10 @@ export interface TestServerOptions {
   readonly tree?: string;
 }
 
-/** A real server in namespaces of its own, with a data directory of its own. */
+/**
+ * A real server in namespaces of its own, with a data directory of its own. Where CAISSON_TEST_DEPLOYMENT says `cluster`, one of a test that does not ask for a role or for a directory that it has is a whole installation: two servers,
+ * whose connections take turns, and three nodes; it is stopped, killed and started as one.
+ */
 export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
   readonly #env: Readonly<Record<string, string>>;
@@ -39,7 +44,10 @@ export class TestServer implements AsyncDisposable {
   #process: ChildProcess | null = null;
   #output: string[] = [];
   #leading = Promise.withResolvers<string>();
+  #parts: ClusterParts | null = null;
   endpoint = "";
+  /** Since its process began. */
+  hasLed = false;
   /** Empty while it stands by. */
   token = "";
 
@@ -56,8 +64,17 @@ export class TestServer implements AsyncDisposable {
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
-    const server = new TestServer(dataDirectory, options);
-    server.#settings = (await databaseSetting()) + withWarmCount(withStartTimeout(options.settings ?? ""));
+    const { role, listen, tree } = options;
+    const isCluster = testDeployment() === "cluster" && (role ?? listen ?? tree ?? options.dataDirectory) === undefined;
+    const server = new TestServer(dataDirectory, {
+      ...options,
+      ...(isCluster ? { role: "control", listen: `127.0.0.1:${await freePort()}` } : {}),
+    });
+    const settings = withWarmCount(withStartTimeout(options.settings ?? ""));
+    const isNamed = settings.startsWith("database = ");
+    const database = isNamed ? "" : await databaseSetting();
+    server.#settings = database + (isCluster ? await relayedSettings(settings) : settings);
+    if (isCluster) server.#parts = new ClusterParts({ settings, startServer: () => startSecond(database + settings) });
     await server.writeSettings();
     try {
       await server.start();
@@ -80,8 +97,14 @@ export class TestServer implements AsyncDisposable {
     else await rm(join(this.dataDirectory, "caisson.toml"), { force: true });
   }
 
-  /** Starts the process again after `stop` or `kill`, on the same data. */
+  /** Starts it again after `stop` or `kill`, on the same data. */
   async start(): Promise<void> {
+    await this.#startProcess();
+    await this.#parts?.start(this);
+    if (this.#parts !== null) this.endpoint = this.#parts.endpoint;
+  }
+
+  async #startProcess(): Promise<void> {
     const isolate = this.#role === "control" ? [] : [join(this.#tree, "scripts/isolate.sh")];
     const [program = "", ...command] = [...isolate, process.execPath];
     const child = spawn(
@@ -108,7 +131,11 @@ export class TestServer implements AsyncDisposable {
     const ready = Promise.withResolvers<string | null>();
     const leading = Promise.withResolvers<string>();
     this.#leading = leading;
-    leading.promise.then(ready.resolve, ready.reject);
+    this.hasLed = false;
+    leading.promise.then((endpoint) => {
+      this.hasLed = true;
+      ready.resolve(endpoint);
+    }, ready.reject);
     createInterface({ input: child.stdout }).on("line", (line) => {
       const endpoint = /^Caisson is ready at (\S+)/.exec(line)?.[1];
       if (endpoint !== undefined) leading.resolve(endpoint);
@@ -147,13 +174,15 @@ export class TestServer implements AsyncDisposable {
   }
 
   /** Ends the server as a service manager would, and waits for it. */
-  stop(): Promise<number | null> {
+  async stop(): Promise<number | null> {
+    await this.#parts?.stop();
     return this.#end("SIGTERM");
   }
 
   /** Ends the server at whatever instruction it is, and waits until the kernel has taken its namespaces down. */
-  kill(): Promise<number | null> {
-    return this.#end("SIGKILL");
+  async kill(): Promise<number | null> {
+    const [code] = await Promise.all([this.#end("SIGKILL"), this.#parts?.kill()]);
+    return code;
   }
 
   /** Starts again with no data at all. */
@@ -177,7 +206,7 @@ export class TestServer implements AsyncDisposable {
 
   /** What the server wrote to standard error since it started. */
   logText(): string {
-    return this.#output.join("\n");
+    return [...this.#output, this.#parts?.logText() ?? ""].join("\n");
   }
 
   /** Environment for a client's process. */
@@ -201,7 +230,8 @@ export class TestServer implements AsyncDisposable {
 
   /** Ends the server, removes its data, and fails when anything of it is left on the host. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+    await this.#parts?.[Symbol.asyncDispose]();
+    await this.#end("SIGTERM");
     await rm(this.dataDirectory, { recursive: true, force: true });
     await assertNoLeaks({
       directory: this.dataDirectory,
@@ -219,6 +249,15 @@ export class TestServer implements AsyncDisposable {
     this.#process = null;
     return child.exitCode;
   }
+}
+
+/** Of the same installation as one that runs. */
+async function startSecond(settings: string): Promise<TestServer> {
+  return TestServer.start({
+    role: "control",
+    listen: `127.0.0.1:${await freePort()}`,
+    settings: await relayedSettings(settings),
+  });
 }
 
 /** The settings; where deadlines are multiplied, so is the server's own for the start of a sandbox. */

@@ -102,6 +102,8 @@ BASE         -
 ATTACHED TO  -
 LABELS       team=blue
 CREATED      2000-01-01 00:00:00.00
+SCHEDULE     -
+REPLICATED   -
 `,
     stderr: "",
     code: 0,
@@ -324,6 +326,8 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   assert.match(await server.succeed("list", "--nodes"), new RegExp(`^ID .*NODE\\n${sandbox} .*${id}$`, "m"));
   assert.doesNotMatch(await server.succeed("list"), /NODE/);
   await server.succeed("kill", sandbox);
+  const moved = await server.run(["nodes", "set-address", id, "10.0.0.9:8485"]);
+  assert.match(moved.stderr, /^error: Node nod_\w+ is in the process of a server/);
   const forget = await server.run(["nodes", "forget", id]);
   assert.deepEqual([forget.stdout, forget.code], ["", 5]);
   assert.match(forget.stderr, /^error: Cannot forget node nod_\w+: this server is that node\./);

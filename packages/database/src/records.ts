@@ -22,6 +22,8 @@ import type {
   ReplicationState,
   SandboxRecord,
   SandboxStatus,
+  Schedule,
+  ScheduleTotals,
   SnapshotStoreRecord,
   SshKey,
   Token,
@@ -143,6 +145,9 @@ export function toDisk(row: Row): Disk {
     purgeAtMs: row.purge_at_ms as number | null,
     lostAtMs: row.lost_at_ms as number | null,
     replication: toReplication(row),
+    everyMs: row.every_ms as number | null,
+    schedule: toSchedule(row),
+    isAutomatic: Boolean(row.is_automatic),
     lastError: row.last_error === null ? null : { message: String(row.last_error), atMs: Number(row.last_error_at_ms) },
   };
 }
@@ -167,6 +172,21 @@ function toReplication(row: Row): Replication {
     atMs: row.replication_at_ms as number | null,
     retryAtMs: row.replication_retry_at_ms as number | null,
     ...{ result, error, attempts },
+  };
+}
+
+function toSchedule(row: Row): Schedule | null {
+  if (row.every_ms === null) return null;
+  const { error = null, attempts = 0 } = JSON.parse(String(row.schedule_detail)) as Partial<Schedule>;
+  return { nextAtMs: Number(row.scheduled_at_ms), error, attempts };
+}
+
+export function toScheduleTotals(row: Row | undefined): ScheduleTotals {
+  return {
+    volumes: Number(row?.volumes),
+    failing: Number(row?.failing),
+    late: Number(row?.late),
+    oldestReplicatedAtMs: (row?.oldest_ms ?? null) as number | null,
   };
 }
 

@@ -140,8 +140,8 @@ export interface Owner {
 export interface NewNode {
   readonly id: string;
   readonly regions: readonly string[];
-  /** Where the server reaches it: host name or address, and the port of a node on another machine. */
-  readonly address: string;
+  /** Where the server reaches it: host name or address, and the port of a node on another machine. Null: where the row says. */
+  readonly address: string | null;
   readonly labels: Labels;
   readonly capacity: NodeCapacity;
   /** Which start of its process this is: random, and another one each time. */
@@ -155,7 +155,8 @@ export interface NodeCapacity {
   readonly memoryMib: number | null;
 }
 
-export interface NodeRecord extends NewNode {
+export interface NodeRecord extends Omit<NewNode, "address"> {
+  readonly address: string;
   /** Raised by each run that begins. 0: it has joined, and not begun yet. */
   readonly generation: number;
   /** It gets no new sandboxes; those that it has go on. */
@@ -207,6 +208,8 @@ export interface NodeStore {
   list(): Promise<readonly NodeRecord[]>;
   /** Begins or ends draining. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
+  /** Changes where the server reaches it, `HOST:PORT`. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
+  setAddress(id: string, address: string, event: AuditEvent): Promise<NodeRecord>;
   /**
    * Gives a node up as lost for ever, at the time of the event: no run of it begins or renews its lease any more, so that nothing begins on it. Lost already changes nothing, without an event. Throws `NODE_NOT_FOUND`, and
    * `NODE_IN_USE` while its lease holds.
@@ -320,6 +323,8 @@ export interface NewDisk {
   /** The block image that `allocatedBytes` is measured against: what a volume was cloned from; of a snapshot, what its volume was cloned from. */
   readonly baseImageId: string | null;
   readonly labels: Labels;
+  /** How often the server makes a snapshot of a volume by itself; null: never. */
+  readonly everyMs: number | null;
   readonly createdAtMs: number;
 }
 
@@ -356,6 +361,30 @@ export interface Disk extends NewDisk, DiskUsage {
   readonly lastError: DiskError | null;
   /** Of a snapshot; a volume is `local`. */
   readonly replication: Replication;
+  /** Of a volume with `everyMs`; null: it has none. */
+  readonly schedule: Schedule | null;
+  /** A snapshot of a schedule, which may thin it out: nobody has labelled it or asked for its upload. */
+  readonly isAutomatic: boolean;
+}
+
+/** When the server makes the next snapshot of a volume by itself. */
+export interface Schedule {
+  /** The next try, which waits for the node where it is past. */
+  readonly nextAtMs: number;
+  /** Why the last try failed, for people; null: it did not, and how many have failed in a row. */
+  readonly error: string | null;
+  readonly attempts: number;
+}
+
+/** Volumes with a schedule, of all organizations. */
+export interface ScheduleTotals {
+  readonly volumes: number;
+  /** Whose last try failed. */
+  readonly failing: number;
+  /** Whose newest replicated snapshot is older than three of its periods; of one without, the volume is. */
+  readonly late: number;
+  /** As of when the snapshot store has the one that it has the oldest state of; of one without, when it was created. Null: there are none. */
+  readonly oldestReplicatedAtMs: number | null;
 }
 
 /**
@@ -386,7 +415,7 @@ export interface Replication {
   /** Of `failed` only: for people, and how many tries have failed. */
   readonly error: string | null;
   readonly attempts: number;
-  /** Of `uploading` and `failed`: not tried before. */
+  /** Of `uploading` and `failed`: not tried before. Of `local`: a later one of its schedule has taken over its turn, and its upload may have begun. */
   readonly retryAtMs: number | null;
 }
 
@@ -479,6 +508,7 @@ export interface DiskStore {
   delete(id: string, nowMs: number, purgeAtMs: number, event: AuditEvent): Promise<void>;
   /** `deleted` to `ready` under `slug`. Throws `SLUG_ALREADY_IN_USE` when another has it, `*_NOT_FOUND` when it is not deleted, or lost. */
   restore(id: string, slug: string, event: AuditEvent): Promise<Disk>;
+  /** A snapshot of a schedule stays from then on. */
   setLabels(id: string, labels: Labels, event: AuditEvent): Promise<Disk>;
   /** Records what went wrong with a disk in any state; it replaces what is recorded. Absent is success, without an event. */
   recordError(id: string, error: DiskError, event: AuditEvent): Promise<void>;
@@ -535,10 +565,10 @@ export interface DiskStore {
   /** Ids of all disks of the node in any state, with their region, for reconciliation with the pool. */
   listIds(nodeId: string): Promise<readonly { readonly id: string; readonly region: string }[]>;
   /**
-   * Asks for a ready snapshot to be replicated, at once; under way or `replicated` already changes nothing. Throws `SNAPSHOT_NOT_FOUND`. The event is written when it changes something.
+   * Asks for a ready snapshot to be replicated, at once; under way or `replicated` already changes nothing, but that one of a schedule stays from then on. Throws `SNAPSHOT_NOT_FOUND`. The event is written when it changes something.
    */
   requestReplication(id: string, nowMs: number, event: AuditEvent | null): Promise<Disk>;
-  /** Asks for every `local` ready snapshot of the region of the node to be replicated, or for those labelled `replicate=true`. Returns how many. */
+  /** Asks for every `local` ready snapshot of the region of the node to be replicated, or for those labelled `replicate=true`, but for those of schedules. Returns how many. */
   requestReplications(nodeId: string, region: string, which: "all" | "labelled", nowMs: number): Promise<number>;
   /** Ready snapshots of these regions of the node that are to be replicated and whose time has come, those first that have waited longest. */
   listDueReplications(
@@ -547,12 +577,35 @@ export interface DiskStore {
     nowMs: number,
     limit: number,
   ): Promise<readonly Disk[]>;
-  /** `replicated`; that already changes nothing. Throws `SNAPSHOT_NOT_FOUND` when it is being purged or gone; a deleted one can be restored. */
+  /** `replicated`, also when nobody asks for it any more; that already changes nothing. Throws `SNAPSHOT_NOT_FOUND` when it is being purged or gone; a deleted one can be restored. */
   finishReplication(id: string, result: ReplicationResult, nowMs: number, event: AuditEvent): Promise<void>;
   /** Makes a snapshot wait for its upload again whose copy was found damaged. False, without an event: it is not `replicated`, or gone. */
   renewReplication(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
   /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. */
   failReplication(id: string, error: string, retryAtMs: number): Promise<void>;
+  /** Gives a ready volume a schedule, whose first snapshot is due at once, or takes it away (null). As it is already is success, without an event. Throws `VOLUME_NOT_FOUND`. */
+  setSchedule(id: string, everyMs: number | null, nowMs: number, event: AuditEvent): Promise<Disk>;
+  /** Ready volumes of these regions of the node whose schedule wants a snapshot, those first that have waited longest. One that is due much later than its period is due: the clock was ahead once. */
+  listScheduled(nodeId: string, regions: readonly string[], nowMs: number, limit: number): Promise<readonly Disk[]>;
+  /**
+   * As `reserve`, for a snapshot of its parent's schedule at its `createdAtMs`. False, with nothing done: none is due, since another server made it, or is just making it. `isReplicated`: it is to be uploaded. Its commit says when the next one
+   * is due, a period after its `createdAtMs`, and takes over the turn of earlier ones of the schedule that wait for their upload, which are `local` then: of each schedule one waits at a time. Throws `SLUG_ALREADY_IN_USE`.
+   */
+  reserveScheduled(snapshot: NewDisk & { readonly owner: Owner }, isReplicated: boolean): Promise<boolean>;
+  /** The schedule's snapshot was not made, and is tried again at that time. Without a schedule it is success. */
+  failScheduled(volumeId: string, error: string, retryAtMs: number): Promise<void>;
+  /** Volumes, also those that are gone, that have ready snapshots of a schedule: ids greater than `after`, in their order. */
+  listThinnable(after: string, limit: number): Promise<readonly string[]>;
+  /** Ready snapshots of a volume in the order in which they were made. */
+  listSnapshots(volumeId: string): Promise<readonly Disk[]>;
+  /**
+   * Deletes a ready snapshot of a schedule, to be purged at once. False, with nothing done: it is of no schedule any more, waits for its upload, a volume was made from it, or, unless its volume is gone, no later snapshot of the volume
+   * is ready that is replicated if this one is.
+   */
+  thin(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** When the newest replicated ready snapshot of each of these volumes was taken; of those that have one. */
+  replicatedStates(volumeIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  scheduleTotals(nowMs: number): Promise<ScheduleTotals>;
   /** Drops idempotency keys older than this. */
   expireIdempotencyKeys(beforeMs: number): Promise<void>;
 }

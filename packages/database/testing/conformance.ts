@@ -20,6 +20,7 @@ import {
   sampleSandbox,
   sampleUsage,
 } from "./samples.ts";
+import { scheduleConformance } from "./schedule-conformance.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -34,6 +35,7 @@ export interface StoreHarness {
 export function storeConformance(name: string, open: () => Promise<StoreHarness>): void {
   nodeConformance(name, open);
   replicationConformance(name, open);
+  scheduleConformance(name, open);
   backupConformance(name, open);
   joiningConformance(name, open);
   lossConformance(name, open);

@@ -21,6 +21,7 @@ export class CutProxy implements AsyncDisposable {
   /** After the last cut nobody is let in any more. */
   #isClosing = false;
   #isClosed = false;
+  #isSilent = false;
 
   private constructor(directory: string, targetDirectory: string) {
     this.directory = directory;
@@ -39,6 +40,12 @@ export class CutProxy implements AsyncDisposable {
   cutNext(cuts: readonly Cut[], { isClosing = false } = {}): void {
     this.#cuts.push(...cuts);
     this.#isClosing = isClosing;
+  }
+
+  /** Nothing passes any more, and nobody is told: as when the database's machine has vanished. */
+  silence(): void {
+    this.#isSilent = true;
+    for (const socket of this.#sockets) socket.pause();
   }
 
   /** Lets everybody in again. */
@@ -61,6 +68,7 @@ export class CutProxy implements AsyncDisposable {
     }
     const server = net.connect(this.#target);
     let isMute = false;
+    if (this.#isSilent) client.pause();
     for (const [socket, other] of [
       [client, server],
       [server, client],

@@ -204,6 +204,21 @@ export function nodeConformance(name: string, open: () => Promise<StoreHarness>)
       await assert.rejects(store.nodes.setDraining("nod_z", true, event("nod_z")), fails("NODE_NOT_FOUND", /"nod_z"/));
     });
 
+    test("the address of a node is changed by its administrator, and not by a beginning that names none", async () => {
+      const { address } = (await store.nodes.get((await begin("nod_a")).nodeId)) ?? assert.fail("it is not there");
+      const recorded = async () => (await store.events.list(organizationId, "nod_a", 9)).map(({ verb }) => verb);
+      await store.nodes.setAddress("nod_a", address, event("nod_a", "same"));
+      assert.deepEqual(await recorded(), []);
+      assert.equal(
+        (await store.nodes.setAddress("nod_a", "10.0.0.9:1", event("nod_a", "moved"))).address,
+        "10.0.0.9:1",
+      );
+      assert.deepEqual(await recorded(), ["moved"]);
+      await begin("nod_a", { address: null });
+      assert.equal((await store.nodes.get("nod_a"))?.address, "10.0.0.9:1");
+      await assert.rejects(store.nodes.setAddress("nod_z", "a:1", event("nod_z")), fails("NODE_NOT_FOUND", /"nod_z"/));
+    });
+
     test("reservations of two stores at once never take more of a node than it has, and each end gives back its part once", async () => {
       const second = await harness.openSecond();
       const capacity = { places: 10, memoryMib: 8 * 1280 + 100 };

@@ -42,6 +42,7 @@ export function sampleDisk(values: Pick<NewDisk, "organizationId" | "slug"> & Pa
     baseSnapshot: null,
     baseImageId: null,
     labels: {},
+    everyMs: null,
     createdAtMs: 1000,
     ...values,
   };

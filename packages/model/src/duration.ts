@@ -12,3 +12,26 @@ export function parseDuration(text: string): number {
     `Invalid duration ${JSON.stringify(text.slice(0, 32))}: give whole seconds or minutes above zero, for example "90s" or "5m"`,
   );
 }
+
+const PERIOD_UNITS = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["m", 60_000],
+  ["s", 1_000],
+] as const;
+
+/** The longest period of a schedule: 30 days. */
+export const MAX_EVERY_MS = 30 * 86_400_000;
+
+/** Reads how often something happens: a whole number above zero of seconds, minutes, hours or days, such as `5m` or `1d`, as milliseconds. Null: it is none. */
+export function parsePeriod(text: string): number | null {
+  const match = /^([1-9]\d{0,8})([smhd])$/.exec(text);
+  const [, unitMs] = PERIOD_UNITS.find(([unit]) => unit === match?.[2]) ?? [];
+  return match === null || unitMs === undefined ? null : Number(match[1]) * unitMs;
+}
+
+/** As `parsePeriod` reads it, in the largest unit that it is a whole number of. */
+export function formatPeriod(periodMs: number): string {
+  const [unit, unitMs] = PERIOD_UNITS.find(([, unitMs]) => periodMs % unitMs === 0) ?? ["s", 1_000];
+  return `${periodMs / unitMs}${unit}`;
+}

@@ -1,4 +1,4 @@
-export { parseDuration } from "./duration.ts";
+export { formatPeriod, MAX_EVERY_MS, parseDuration, parsePeriod } from "./duration.ts";
 export { CaissonError, ERRORS, type ErrorCode, isRefusal, UnknownOutcomeError } from "./errors.ts";
 export {
   classOfId,

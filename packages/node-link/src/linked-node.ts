@@ -91,6 +91,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   #begun: { readonly runId: string; readonly generation: number } | null = null;
   /** Why there is no connection. */
   #reason = "it has not been connected yet";
+  #hasTried = false;
 
   constructor(options: LinkedNodeOptions) {
     this.#options = options;
@@ -105,6 +106,11 @@ export class LinkedNode implements Node, AsyncDisposable {
   /** Why there is no connection, as the end of a sentence. Null: there is one. */
   get problem(): string | null {
     return this.#link === null ? this.#reason : null;
+  }
+
+  /** Whether one try to connect is over, so that `problem` says what came of it. */
+  get hasTried(): boolean {
+    return this.#hasTried;
   }
 
   /** From here on, calls to the run that is connected are of that generation, also after the connection was lost. Throws when it is another run meanwhile. */
@@ -413,6 +419,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         told = "";
         logger.info({ nodeId }, "connected to the node");
         const closed = new Promise<void>((resolve) => link.session.once("close", () => resolve()));
+        this.#hasTried = true;
         if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
         onConnected(link.description);
         await closed;
@@ -420,6 +427,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         logger.warn({ nodeId }, "the connection to the node was lost");
       } catch (error) {
         this.#reason = (error as Error).message;
+        this.#hasTried = true;
         if (!signal.aborted && told !== this.#reason)
           logger.warn({ nodeId, reason: this.#reason }, "cannot connect to the node; it is tried again");
         told = this.#reason;

@@ -103,6 +103,21 @@ const StorageClassOfDisk = StorageClassSchema(
 /** Of volumes and snapshots. */
 const NodeIdSchema = Type.String({ description: "Id of the node that has it" });
 
+export const ScheduleSchema = Type.Object(
+  {
+    every: Type.String({ description: "How often, such as 5m" }),
+    next_at: Type.String({
+      format: "date-time",
+      description: "When the next one is made, or is tried again; past: its node is away",
+    }),
+    error: nullable(Type.String({ description: "Why the last one could not be made" })),
+    replicates: Type.Boolean({
+      description: "Whether they go to the snapshot store; false: the server has none, and they are in the pool alone",
+    }),
+  },
+  { ...closed, description: "Snapshots that the server makes by itself, and thins out" },
+);
+
 export const ExtendedVolumeSchema = extend(VolumeSchema, {
   ...usageProperties,
   labels: LabelsSchema,
@@ -115,6 +130,14 @@ export const ExtendedVolumeSchema = extend(VolumeSchema, {
   last_error: nullable(LastErrorSchema),
   unavailable: UnavailableSchema,
   parent: nullable(ParentSchema),
+  schedule: nullable(ScheduleSchema),
+  replicated_at: nullable(
+    Type.String({
+      format: "date-time",
+      description:
+        "As of when the snapshot store has it: when the newest of its replicated snapshots was taken; null: it has none",
+    }),
+  ),
 });
 
 export const ReplicationSchema = Type.Object(
@@ -185,6 +208,10 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
   consistency: Type.Union([Type.Literal("clean"), Type.Literal("frozen")]),
   base_snapshot: nullable(ReferenceSchema),
   unavailable: UnavailableSchema,
+  automatic: Type.Boolean({
+    description:
+      "The schedule of its volume made it, and thins it out; labelling it, or asking for its replication, makes it stay",
+  }),
   replication: ReplicationSchema,
 });
 
@@ -231,6 +258,17 @@ export const CreateVolumeSchema = Type.Object({
     ),
   ),
   labels: Type.Optional(nullable(LabelsSchema)),
+  every: Type.Optional(
+    nullable(
+      Type.String({
+        description:
+          "How often the server makes a snapshot of it by itself, in s, m, h or d, such as 5m: from 1m to 30d by default. Default: never",
+      }),
+    ),
+  ),
+});
+export const ScheduleVolumeSchema = Type.Object({
+  every: nullable(Type.String({ description: "As of a create; null: no more" })),
 });
 export const CreateSnapshotSchema = Type.Object({
   slug: Type.String(),

@@ -113,7 +113,14 @@ export { Ssh, type SshEndpoint } from "./resources/ssh.ts";
 export { type SshKey, type SshKeyInit, SshKeys } from "./resources/ssh-keys.ts";
 export { type CreatedToken, type Token, type TokenInit, Tokens } from "./resources/tokens.ts";
 export type { SnapshotExportOptions, SnapshotImportInit, SnapshotImportSource } from "./resources/transfer.ts";
-export { type StorageClass, Volume, type VolumeError, type VolumeInit } from "./resources/volume.ts";
+export {
+  type Period,
+  type StorageClass,
+  Volume,
+  type VolumeError,
+  type VolumeInit,
+  type VolumeSchedule,
+} from "./resources/volume.ts";
 export { type VolumeListOptions, Volumes } from "./resources/volumes.ts";
 export { SandboxEnv } from "./sandbox/environment.ts";
 export type { SandboxDetails, SandboxMetadata } from "./sandbox/metadata.ts";

@@ -100,6 +100,8 @@ export const EXTENDED_VOLUME = {
   unavailable: "Mount the disk",
   last_error: { message: "Writes are lost", at: "2026-01-30T18:33:40.790Z" },
   parent: { kind: "image", id: "builtin:debian-13", slug: "builtin:debian-13" },
+  schedule: { every: "5m", next_at: "2026-01-30T18:38:40.790Z", error: null, replicates: true },
+  replicated_at: "2026-01-30T18:33:41.000Z",
 };
 
 /** A snapshot with what Caisson adds. */
@@ -124,6 +126,7 @@ export const EXTENDED_SNAPSHOT = {
   storage_class: "local" as const,
   consistency: "frozen",
   base_snapshot: null,
+  automatic: true,
   replication: {
     state: "replicated",
     at: "2026-01-30T19:00:00.000Z",

@@ -215,6 +215,22 @@ test("killing ends the connection, and killing again is no error", async () => {
   await sandbox.close();
 });
 
+test("what an own kill breaks off is told that the sandbox was killed, and so are later calls", async () => {
+  await using own = await AgentGateway.start();
+  const sandbox = await Sandbox.create({ ...own.options, timeout: "1m" });
+  const told = {
+    name: "ConnectionClosedError",
+    code: 1001,
+    stopReason: "killed",
+    message: /^The sandbox ended at \d{4}-.* \(killed\); connection closed \(code: 1001/,
+  };
+  const child = await sandbox.spawn("sleep", { args: ["100"], stdout: "piped", stderr: "null" });
+  const failed = [assert.rejects(new Response(child.stdout).text(), told), assert.rejects(child.status, told)];
+  await sandbox.kill();
+  await Promise.all(failed);
+  await assert.rejects(sandbox.env.get("B"), told);
+});
+
 test("a cut connection rejects what is pending", async () => {
   await using own = await AgentGateway.start();
   const sandbox = await Sandbox.create({ ...own.options, timeout: "1m" });

@@ -1,7 +1,16 @@
 import { readFileSync, statSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { isAbsolute, join, resolve } from "node:path";
-import { CaissonError, type DiskClass, type Labels, parseSize, requireLabels } from "@caisson/model";
+import {
+  CaissonError,
+  type DiskClass,
+  formatPeriod,
+  type Labels,
+  MAX_EVERY_MS,
+  parsePeriod,
+  parseSize,
+  requireLabels,
+} from "@caisson/model";
 import type { ReplicatedPoolSettings } from "@caisson/node";
 import { PLACES_DEFAULT, parseSandboxSubnet } from "@caisson/runtime";
 import { parse, TomlError } from "smol-toml";
@@ -126,6 +135,8 @@ export interface VolumeLimits {
   readonly retentionMs: number;
   /** How long it can be restored also when the pool needs room. */
   readonly retentionFloorMs: number;
+  /** How often a schedule may at most make a snapshot of a volume. */
+  readonly minEveryMs: number;
   /** How often the usage of attached volumes is measured. */
   readonly usageIntervalMs: number;
   /** Of volumes that are created without one. */
@@ -235,6 +246,7 @@ const FileSchema = Type.Object(
           max_capacity: Type.Optional(Size),
           retention_hours: Type.Optional(Type.Number({ minimum: 0 })),
           retention_floor_hours: Type.Optional(Type.Number({ minimum: 0 })),
+          min_every: Type.Optional(Type.String()),
           usage_interval_seconds: Type.Optional(Type.Number({ minimum: 1 })),
           default_class: Type.Optional(Type.Union([Type.Literal("local"), Type.Literal("replicated")])),
           awake_for_syncs: Type.Optional(Type.Boolean()),
@@ -362,6 +374,7 @@ export function loadConfig(overrides: ConfigOverrides, environment: NodeJS.Proce
       ...read(() => parseCapacities(file)),
       retentionMs: (file.volumes?.retention_hours ?? 24) * HOUR_MS,
       retentionFloorMs: (file.volumes?.retention_floor_hours ?? 1) * HOUR_MS,
+      minEveryMs: read(() => parseMinEvery(file)),
       usageIntervalMs: (file.volumes?.usage_interval_seconds ?? 60) * 1000,
       defaultClass: file.volumes?.default_class ?? "local",
       isAwakeForSyncs: file.volumes?.awake_for_syncs ?? true,
@@ -627,6 +640,16 @@ function parseCapacities({ volumes }: ConfigFile): Pick<VolumeLimits, "minCapaci
   throw new CaissonError(
     "INVALID_CONFIG",
     `volumes.min_capacity (${minCapacityBytes} bytes) is above volumes.max_capacity (${maxCapacityBytes} bytes): no volume could be created. Lower the one or raise the other`,
+  );
+}
+
+function parseMinEvery({ volumes }: ConfigFile): number {
+  const text = volumes?.min_every ?? "1m";
+  const everyMs = parsePeriod(text);
+  if (everyMs !== null && everyMs <= MAX_EVERY_MS) return everyMs;
+  throw new CaissonError(
+    "INVALID_CONFIG",
+    `volumes.min_every is ${JSON.stringify(text)}: give a period such as "1m", at most ${formatPeriod(MAX_EVERY_MS)}`,
   );
 }
 

@@ -68,7 +68,7 @@ export function farDisk(id: string, state: Disk["state"]): Disk {
   return {
     ...{ id, slug: id, region: "ord", organizationId: "org_a", owner: SAMPLE_OWNER, state },
     kind: isSnapshot ? "snapshot" : "volume",
-    replication: { state: isSnapshot ? "replicated" : "local", attempts: 0 },
+    replication: { state: isSnapshot ? "replicated" : "local", attempts: 0, retryAtMs: null },
     ...{
       labels: {},
       isBootable: false,

@@ -27,6 +27,9 @@ export class Machine implements AsyncDisposable {
   /** The names of the methods that were called, in order. */
   readonly calls: (keyof Node)[] = [];
 
+  /** False: as if a server had not had the time to find out whether it can reach it. */
+  hasTried = true;
+
   private constructor(id: string, directory: string) {
     this.id = id;
     this.#directory = directory;
@@ -87,6 +90,7 @@ export class Machine implements AsyncDisposable {
     return new Proxy({} as RemoteNode, {
       get: (_, name) => {
         if (name === "problem") return problem();
+        if (name === "hasTried") return this.hasTried;
         if (name === "begin") return begin;
         if (name === "dismiss")
           return async (forgottenAt: string) => {

@@ -124,6 +124,25 @@ describe("file systems on images", () => {
     assert.ok(allocatedBytes > 0 && allocatedBytes < 20 * MIB, `${allocatedBytes} bytes`);
   });
 
+  test("the features are those that are named, whatever the tool of this Debian adds", async () => {
+    const common = [
+      ...["64bit", "dir_index", "dir_nlink", "ext_attr", "extent", "extra_isize", "filetype", "flex_bg", "huge_file"],
+      ...["large_file", "metadata_csum", "resize_inode", "sparse_super"],
+    ];
+    await storage.createImage("vol_a", { sizeBytes: 400 * MIB });
+    await withDevice("vol_a", "rw", async (device) => {
+      for (const [kind, more] of [
+        ["data", ["has_journal", "metadata_csum_seed"]],
+        ["root", ["has_journal", "metadata_csum_seed"]],
+        ["scratch", []],
+      ] as const) {
+        await formatFileSystem(device, kind);
+        const features = /^Filesystem features: +(.*)$/m.exec(await runTool("dumpe2fs", ["-h", device]))?.[1];
+        assert.deepEqual(features?.split(" ").sort(), [...common, ...more].sort(), kind);
+      }
+    });
+  });
+
   test("device nodes cannot be opened, whatever is mounted", async () => {
     await withVolume(256 * MIB, async (device) => {
       for (const kind of ["root", "data", "scratch"] as const) {

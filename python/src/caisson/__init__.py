@@ -47,6 +47,7 @@ from ._records import (
     VerifiedPart,
     Volume,
     VolumeError,
+    VolumeSchedule,
     WalkEntry,
 )
 from ._sync.client import Caisson
@@ -144,6 +145,7 @@ __all__ = [
     "VerifiedPart",
     "Volume",
     "VolumeError",
+    "VolumeSchedule",
     "VsCode",
     "WalkEntry",
     "__version__",

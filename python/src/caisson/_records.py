@@ -46,6 +46,19 @@ class VolumeError(Record):
     at: str
 
 
+class VolumeSchedule(Record):
+    """The snapshots that the server makes of a volume by itself."""
+
+    every: str
+    """How often, such as "5m"."""
+    next_at: str
+    """When the next one is made, or is tried again."""
+    error: str | None
+    """Why the last one could not be made."""
+    replicates: bool
+    """Whether they go to the snapshot store. False: the server has none, and they are in its pool alone."""
+
+
 class Volume(Record):
     """Read-write storage that outlives sandboxes. Sizes are in bytes, times are ISO 8601 texts."""
 
@@ -85,6 +98,10 @@ class Volume(Record):
     """The id of the node that has it."""
     storage_class: Literal["local", "replicated"] | None
     """Where its bytes live; None: the server does not say."""
+    schedule: VolumeSchedule | None
+    """The snapshots that the server makes of it by itself."""
+    replicated_at: str | None
+    """As of when the server's snapshot store has it: when the newest of its replicated snapshots was taken."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Volume:
@@ -102,6 +119,9 @@ class Volume(Record):
         volume.setdefault("node", None)
         volume.setdefault("storage_class", None)
         _wrap(volume, "last_error", VolumeError)
+        volume.setdefault("schedule", None)
+        volume.setdefault("replicated_at", None)
+        _wrap(volume, "schedule", VolumeSchedule)
         return volume
 
 
@@ -193,12 +213,15 @@ class Snapshot(Record):
     """The id of the node that has it."""
     storage_class: Literal["local", "replicated"] | None
     """Where its bytes live; None: the server does not say."""
+    automatic: bool
+    """The schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, keeps it."""
     replication: Replication | None
     """Whether it is in the server's snapshot store, if the server says so."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
         snapshot = cls(wire)
+        snapshot.setdefault("automatic", False)
         snapshot.setdefault("replication", None)
         _wrap(snapshot, "replication", Replication)
         snapshot.setdefault("unavailable", None)

@@ -363,6 +363,18 @@ async def test_leaving_a_sandbox_with_a_duration_ends_only_the_processes_started
     assert not [request for request in fake.requests if "wait=stopped" in request.path]
 
 
+async def test_what_an_own_kill_breaks_off_is_told_so(fake: FakeServer, fake_client: AsyncCaisson) -> None:
+    fake.rest["DELETE", STOP_PATH] = [Answer(204, b"")]
+    fake.rpc |= {"spawn": spawned(), "processWait": lambda *_: Later}
+    async with fake_client.sandbox.create() as sandbox:
+        process = await sandbox.spawn("x", stdout="piped", stderr="null")
+        await sandbox.kill()
+        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+            await process.stdout.read(100)
+        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+            await sandbox.env.get("A")
+
+
 async def test_kill_ends_the_sandbox_and_closes(fake: FakeServer, fake_client: AsyncCaisson) -> None:
     fake.rest["DELETE", STOP_PATH] = [Answer(204, b"")]
     async with fake_client.sandbox.create() as sandbox:
@@ -383,6 +395,7 @@ async def test_a_dead_peer_is_noticed(
     fake: FakeServer, fake_client: AsyncCaisson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caisson._async.websocket.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("caisson._async.websocket.PONG_TIMEOUT_S", 0.2)
     monkeypatch.setattr("caisson._async.websocket.CLOSE_TIMEOUT_S", 0.2)
 
     def freeze(session: FakeSession, *_: Any) -> Any:

@@ -126,6 +126,19 @@ async def test_a_deleted_volume_comes_back_with_what_it_held(client: AsyncCaisso
         assert await sandbox.fs.read_file("/v/kept") == b"kept"
 
 
+async def test_a_volume_is_given_a_schedule_whose_snapshots_are_automatic(client: AsyncCaisson, name: str) -> None:
+    volume = await client.volumes.create(name, "ord", "300MB", every="12h")
+    assert volume.schedule is not None
+    assert (volume.schedule.every, volume.schedule.error) == ("12h", None)
+    assert volume.schedule.replicates is False
+    assert volume.replicated_at is None
+    assert (await client.volumes.schedule(volume, every=None)).schedule is None
+    with pytest.raises(errors.BadRequestError, match="30d"):
+        await client.volumes.schedule(volume, every="1y")
+    snapshot = await client.volumes.snapshot(volume, slug=f"{name}-s")
+    assert snapshot.automatic is False
+
+
 async def test_what_is_deleted_for_good_or_purged_cannot_be_restored(client: AsyncCaisson, name: str) -> None:
     volume = await client.volumes.create(name, "ord", "300MB")
     assert volume.last_error is None
@@ -172,6 +185,8 @@ async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str)
         await client.nodes.forget(node.id)
     with pytest.raises(errors.NotFoundError):
         await client.nodes.get("nod_absent")
+    with pytest.raises(errors.BadRequestError, match="in the process of a server"):
+        await client.nodes.set_address(node.id, "10.0.0.9:8485")
     # No other test runs at the same time.
     assert (await client.nodes.drain(node.id)).draining
     try:

@@ -352,6 +352,18 @@ def test_leaving_a_sandbox_with_a_duration_ends_only_the_processes_started_here(
     assert not [request for request in fake.requests if "wait=stopped" in request.path]
 
 
+def test_what_an_own_kill_breaks_off_is_told_so(fake: FakeServer, fake_client: Caisson) -> None:
+    fake.rest["DELETE", STOP_PATH] = [Answer(204, b"")]
+    fake.rpc |= {"spawn": spawned(), "processWait": lambda *_: Later}
+    with fake_client.sandbox.create() as sandbox:
+        process = sandbox.spawn("x", stdout="piped", stderr="null")
+        sandbox.kill()
+        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+            process.stdout.read(100)
+        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+            sandbox.env.get("A")
+
+
 def test_kill_ends_the_sandbox_and_closes(fake: FakeServer, fake_client: Caisson) -> None:
     fake.rest["DELETE", STOP_PATH] = [Answer(204, b"")]
     with fake_client.sandbox.create() as sandbox:
@@ -370,6 +382,7 @@ def test_extending_a_session_makes_leaving_it_return_at_once(fake: FakeServer, f
 
 def test_a_dead_peer_is_noticed(fake: FakeServer, fake_client: Caisson, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caisson._sync.websocket.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("caisson._sync.websocket.PONG_TIMEOUT_S", 0.2)
     monkeypatch.setattr("caisson._sync.websocket.CLOSE_TIMEOUT_S", 0.2)
 
     def freeze(session: FakeSession, *_: Any) -> Any:

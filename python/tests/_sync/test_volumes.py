@@ -127,6 +127,19 @@ def test_a_deleted_volume_comes_back_with_what_it_held(client: Caisson, name: st
         assert sandbox.fs.read_file("/v/kept") == b"kept"
 
 
+def test_a_volume_is_given_a_schedule_whose_snapshots_are_automatic(client: Caisson, name: str) -> None:
+    volume = client.volumes.create(name, "ord", "300MB", every="12h")
+    assert volume.schedule is not None
+    assert (volume.schedule.every, volume.schedule.error) == ("12h", None)
+    assert volume.schedule.replicates is False
+    assert volume.replicated_at is None
+    assert (client.volumes.schedule(volume, every=None)).schedule is None
+    with pytest.raises(errors.BadRequestError, match="30d"):
+        client.volumes.schedule(volume, every="1y")
+    snapshot = client.volumes.snapshot(volume, slug=f"{name}-s")
+    assert snapshot.automatic is False
+
+
 def test_what_is_deleted_for_good_or_purged_cannot_be_restored(client: Caisson, name: str) -> None:
     volume = client.volumes.create(name, "ord", "300MB")
     assert volume.last_error is None
@@ -173,6 +186,8 @@ def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:
         client.nodes.forget(node.id)
     with pytest.raises(errors.NotFoundError):
         client.nodes.get("nod_absent")
+    with pytest.raises(errors.BadRequestError, match="in the process of a server"):
+        client.nodes.set_address(node.id, "10.0.0.9:8485")
     # No other test runs at the same time.
     assert (client.nodes.drain(node.id)).draining
     try:

@@ -47,6 +47,7 @@ export class FrameReader {
   readonly #fragments = new Fragments();
   /** The message that is being read and has a place already. */
   #held: LargePayload | null = null;
+  #isInFrame = false;
 
   /** `leftover` is what arrived behind the upgrade request. */
   constructor(read: ReadBytes, maxMessageBytes: number, leftover: Uint8Array, hold: HoldPayload) {
@@ -57,10 +58,17 @@ export class FrameReader {
     this.#hold = hold;
   }
 
+  /** Whether a frame has begun that is not whole: what the peer sends meanwhile, an answer to a ping too, can only come behind it. */
+  get isInFrame(): boolean {
+    return this.#isInFrame;
+  }
+
   /** The next message or control frame; null when the connection ended. Throws `FrameError`. */
   async next(): Promise<Frame | null> {
     for (;;) {
+      this.#isInFrame = false;
       if (!(await this.#fill(2))) return null;
+      this.#isInFrame = true;
       const first = this.#buffer[this.#start] ?? 0;
       const second = this.#buffer[this.#start + 1] ?? 0;
       const isFinal = (first & 0x80) !== 0;

@@ -12,6 +12,11 @@ const MAX_MESSAGE_BYTES = 384 * 1024 * 1024;
 const CLOSE_TIMEOUT_MS = 1_000;
 /** Pings in a row without an answer after which the peer counts as gone. */
 const MAX_MISSED_PINGS = 2;
+/**
+ * As many in the middle of a frame, where an answer cannot come before the rest of it: a client that makes the next large message in one go sends
+ * nothing for as long as that takes. A machine that vanishes then is noticed by the kernel of the host.
+ */
+const MAX_MISSED_IN_FRAME = 20;
 /** How long a peer that has never answered a ping is waited for where its answer would say how far it has read. */
 const FIRST_PONG_TIMEOUT_MS = 2_000;
 const MAX_CLOSE_REASON_BYTES = 123;
@@ -171,7 +176,7 @@ export class WebSocketPeer {
 
   #ping(): void {
     if (this.#closeSent !== null) return;
-    if (this.#missedPings >= MAX_MISSED_PINGS) {
+    if (this.#missedPings >= (this.#reader.isInFrame ? MAX_MISSED_IN_FRAME : MAX_MISSED_PINGS)) {
       void this.close(CLOSE_CODES.goingAway, "the client does not answer pings");
       return;
     }

@@ -96,6 +96,23 @@ export function addNodesCommands(program: Command): void {
   addCommonOptions(undrain);
   addExamples(undrain, [["caisson nodes undrain nod_…", "When the machine is back"]]);
 
+  const setAddress = nodes
+    .command("set-address")
+    .description("Say where a node is from now on, when its machine has another address")
+    .argument("<id>")
+    .argument("<address>", "HOST:PORT, where the server reaches the node")
+    .action(
+      run(async (context, id: string, address: string) => {
+        const { client } = await context.connect();
+        const node = await client.nodes.setAddress(id, address);
+        context.output.confirm(`Node ${id} is looked for at ${node.address}`, node);
+        if (!node.connected)
+          context.output.note(`On its machine, as root: caisson up --role node --address ${node.address}`);
+      }),
+    );
+  addCommonOptions(setAddress);
+  addExamples(setAddress, [["caisson nodes set-address nod_… 10.0.0.9:8485", "When its machine has moved"]]);
+
   const forget = nodes
     .command("forget")
     .description(

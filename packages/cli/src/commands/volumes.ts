@@ -1,9 +1,16 @@
 import { formatSize } from "@caisson/model";
-import type { SizeText, StorageClass, Volume, VolumeError } from "@caisson/sdk";
+import type { Period, SizeText, StorageClass, Volume, VolumeError } from "@caisson/sdk";
 import { type Command, Option } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
-import { formatBoolean, formatExclusive, formatInodes, formatMeasured, formatTime } from "../output/format.ts";
+import {
+  formatBoolean,
+  formatExclusive,
+  formatInodes,
+  formatMeasured,
+  formatSpan,
+  formatTime,
+} from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { parsePairs } from "../parse-pairs.ts";
 import { requireFound, withSuggestion } from "../with-suggestion.ts";
@@ -17,6 +24,9 @@ const COLUMNS: readonly Column<Volume>[] = [
   { title: "TOTAL", value: ({ capacity }) => formatSize(capacity), isNumeric: true, dropRank: 2 },
   { title: "BASE", value: ({ parent }) => parent?.slug ?? "-", dropRank: 4 },
 ];
+
+/** Where there is a schedule. */
+const REPLICATED_COLUMN: Column<Volume> = { title: "REPLICATED", value: describeReplicated, dropRank: 5 };
 
 /** Shown where there are others than local ones. */
 const CLASS_COLUMN: Column<Volume> = {
@@ -46,6 +56,7 @@ export function addVolumesCommands(program: Command): void {
   addList(volumes);
   addGet(volumes);
   addGrow(volumes);
+  addSchedule(volumes);
   addSnapshotAction(volumes.command("snapshot"));
   addDelete(volumes);
   addDeleted(volumes);
@@ -61,6 +72,7 @@ interface CreateFlags {
   readonly class?: StorageClass;
   readonly inodes?: number;
   readonly label?: readonly string[];
+  readonly every?: string;
 }
 
 function addCreate(volumes: Command): void {
@@ -84,9 +96,14 @@ function addCreate(volumes: Command): void {
       parseInodes,
     )
     .option("--label <key=value>", "a label (repeatable)", collect)
+    .option("--every <period>", "have a snapshot made by itself that often, for example 5m; see `volumes schedule`")
     .action(
       run(
-        async (context, slug: string, { capacity, region, from, class: storageClass, inodes, label }: CreateFlags) => {
+        async (
+          context,
+          slug: string,
+          { capacity, region, from, class: storageClass, inodes, label, every }: CreateFlags,
+        ) => {
           const { client } = await context.connect();
           const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
           const source = from === undefined ? {} : { from };
@@ -99,6 +116,7 @@ function addCreate(volumes: Command): void {
               ...(storageClass !== undefined && { storageClass }),
               ...(inodes !== undefined && { inodes }),
               ...labels,
+              ...(every !== undefined && { every: every as Period }),
             });
           const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
           const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
@@ -112,6 +130,7 @@ function addCreate(volumes: Command): void {
     ["caisson volumes create safe --capacity 10GB --region ord --class replicated", "In the replicated pool"],
     ["caisson volumes create cache --capacity 5GB --region ord --inodes 1000000", "For a million small files"],
     ["caisson volumes create root --capacity 10GB --region ord --from builtin:debian-13", "A bootable one"],
+    ["caisson volumes create db --capacity 5GB --region ord --every 5m", "One that is snapshotted every five minutes"],
   ]);
 }
 
@@ -130,9 +149,15 @@ function addList(volumes: Command): void {
           search === undefined
             ? "No volumes. Create one: caisson volumes create NAME --capacity 10GB --region ord"
             : "None.";
-        const columns = items.some(isReplicated) ? [...COLUMNS, CLASS_COLUMN] : COLUMNS;
+        const columns = [
+          ...COLUMNS,
+          ...(items.some(isReplicated) ? [CLASS_COLUMN] : []),
+          ...(items.some(({ schedule }) => schedule !== null) ? [REPLICATED_COLUMN] : []),
+        ];
         context.output.list({ items, columns, id: byId, org: settings.org, empty });
-        for (const { slug, lastError, unavailable } of items) {
+        for (const { slug, lastError, unavailable, schedule } of items) {
+          if (schedule?.error != null && !context.output.isJson)
+            context.output.warn(`Volume ${slug} misses a snapshot of its schedule: ${schedule.error}`);
           if (unavailable !== null && !context.output.isJson)
             context.output.warn(`Volume ${slug} cannot be used: ${unavailable}`);
           if (lastError === null || context.output.isJson) continue;
@@ -178,6 +203,28 @@ function addGrow(volumes: Command): void {
     );
   addCommonOptions(command);
   addExamples(command, [["caisson volumes grow dataset 20GB", "Give a volume more room"]]);
+}
+
+function addSchedule(volumes: Command): void {
+  const command = volumes
+    .command("schedule")
+    .description("Have the server make a snapshot of a volume by itself, and thin out older ones")
+    .argument("<id-or-slug>")
+    .requiredOption("--every <period>", "how often, in s, m, h or d: 5m, 12h; 1m to 30d by default; off: no more")
+    .action(
+      run(async (context, name: string, { every }: { readonly every: string }) => {
+        const { client } = await context.connect();
+        const volume = await withSuggestion(client, "volume", name, () =>
+          client.volumes.schedule(name, { every: every === "off" ? null : (every as Period) }),
+        );
+        context.output.confirm(`Volume ${volume.slug}: ${describeSchedule(volume)}`, volume);
+      }),
+    );
+  addCommonOptions(command);
+  addExamples(command, [
+    ["caisson volumes schedule dataset --every 5m", "A snapshot at once, and then every five minutes"],
+    ["caisson volumes schedule dataset --every off", "No more; what was made stays as long as it would"],
+  ]);
 }
 
 function addDelete(volumes: Command): void {
@@ -291,6 +338,18 @@ function describeLastError({ message, at }: VolumeError): string {
   return `${message} (found ${formatTime(at)})`;
 }
 
+function describeSchedule({ schedule }: Volume): string {
+  if (schedule === null) return "no schedule";
+  const place = schedule.replicates
+    ? "brought into the snapshot store"
+    : "in the pool alone, because the server has no snapshot store";
+  return `a snapshot every ${schedule.every}, ${place}`;
+}
+
+function describeReplicated({ replicatedAt }: Volume): string {
+  return replicatedAt === null ? "-" : `${formatSpan(Date.now() - replicatedAt.getTime())} ago`;
+}
+
 function volumeFields(volume: Volume): (readonly [string, string])[] {
   const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
   return [
@@ -309,6 +368,13 @@ function volumeFields(volume: Volume): (readonly [string, string])[] {
     ["ATTACHED TO", volume.attachedTo ?? "-"],
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
     ["CREATED", volume.createdAt === null ? "-" : formatTime(volume.createdAt)],
+    ["SCHEDULE", volume.schedule === null ? "-" : describeSchedule(volume)],
+    ...(volume.schedule === null ? [] : [["NEXT", formatTime(volume.schedule.nextAt)] as const]),
+    ...(volume.schedule?.error == null ? [] : [["SCHEDULE ERROR", volume.schedule.error] as const]),
+    [
+      "REPLICATED",
+      volume.replicatedAt === null ? "-" : `as of ${formatTime(volume.replicatedAt)}, ${describeReplicated(volume)}`,
+    ],
     ...(volume.lastError === null ? [] : [["LAST ERROR", describeLastError(volume.lastError)] as const]),
     ...(volume.unavailable === null ? [] : [["UNAVAILABLE", volume.unavailable] as const]),
   ];

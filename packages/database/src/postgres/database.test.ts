@@ -444,6 +444,16 @@ suite("a PostgreSQL database", () => {
     await store.close();
   });
 
+  test("a store closes although the database's machine has vanished while it was idle", async () => {
+    const url = await server.createDatabase();
+    await using proxy = await CutProxy.start(server.directory);
+    const store = await open(url.replace(server.directory, proxy.directory));
+    assert.equal(await store.organizations.get("nobody"), null);
+    proxy.silence();
+    // The kernel would wait a quarter of an hour.
+    await store.close();
+  });
+
   test("a commit of which nothing can be found out is no refusal, so that it is undone", async () => {
     const url = await server.createDatabase();
     await using proxy = await CutProxy.start(server.directory);

@@ -3,6 +3,7 @@ import { CaissonError, UnknownOutcomeError } from "@caisson/model";
 import pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
+import { endWithin } from "./end-client.ts";
 import { adviceOn, ConnectionLost, classify, explain, isRolledBack, takenByAnother } from "./failures.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
 import { type Session, setUpSession } from "./session.ts";
@@ -86,6 +87,7 @@ export interface DatabaseOptions {
  */
 export class Database {
   readonly #pool: pg.Pool;
+  readonly #clients = new Set<pg.Client>();
   readonly #description: string;
   readonly #options: DatabaseOptions;
   readonly #names = new Map<string, string>();
@@ -104,6 +106,8 @@ export class Database {
         this.#sessions.set(client, await setUpSession(client));
       },
     });
+    this.#pool.on("connect", (client) => this.#clients.add(client));
+    this.#pool.on("remove", (client) => this.#clients.delete(client));
     // An idle connection that ends is replaced when it is needed.
     this.#pool.on("error", () => {});
   }
@@ -150,7 +154,7 @@ export class Database {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#pool.end();
+    await endWithin(this.#clients, this.#pool.end());
   }
 
   async #attempt<T>(client: pg.PoolClient, name: string, work: (queries: Queries) => Promise<T>): Promise<T> {

@@ -5,11 +5,13 @@ import type { AuditEvent, Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey,
 import type { Database, Queries, Value } from "./database.ts";
 import { changeWithEvent, writeEvent } from "./events.ts";
 import { isViolation } from "./failures.ts";
+import { insertDisk } from "./insert-disk.ts";
 import { labelWords } from "./label-words.ts";
 import { listStatement } from "./list-statement.ts";
 import { createLostDiskStore } from "./lost-disks.ts";
 import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
+import { createScheduleStore, finishScheduled } from "./schedules.ts";
 
 const SET_USAGE =
   "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
@@ -74,33 +76,6 @@ export function createDiskStore(database: Database): DiskStore {
     throw regionUnavailable("make anything", region, nodes.map(toNode));
   };
 
-  const insert = async (queries: Queries, disk: NewDisk, owner: Owner): Promise<void> => {
-    await queries.run(
-      `INSERT INTO disks (kind, id, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
-         parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, label_words, created_at_ms, node_id, node_generation)
-       VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
-      disk.kind,
-      disk.id,
-      disk.organizationId,
-      disk.slug,
-      disk.region,
-      disk.capacityBytes,
-      disk.isBootable,
-      disk.consistency,
-      disk.parent?.kind ?? null,
-      disk.parent?.id ?? null,
-      disk.parent?.slug ?? null,
-      disk.baseSnapshot?.id ?? null,
-      disk.baseSnapshot?.slug ?? null,
-      disk.baseImageId,
-      JSON.stringify(disk.labels),
-      labelWords(disk.labels),
-      disk.createdAtMs,
-      owner.nodeId,
-      owner.generation,
-    );
-  };
-
   /** The object of an earlier request with the same key, or null when the key is new and now taken by `disk`. */
   const takeKey = async (
     queries: Queries,
@@ -152,7 +127,7 @@ export function createDiskStore(database: Database): DiskStore {
           if (disk.owner !== null) await requireLatest(queries, owner);
           else if (owner.nodeId === own?.nodeId && owner.generation !== own.generation)
             throw notLatest(own, owner.generation);
-          await insert(queries, disk, owner);
+          await insertDisk(queries, disk, owner, null);
           return { existingId, owner };
         });
       } catch (error) {
@@ -161,20 +136,25 @@ export function createDiskStore(database: Database): DiskStore {
     },
 
     commit(id, values, event) {
-      return database.transaction((queries) =>
-        change(
+      return database.transaction(async (queries) => {
+        const committed = await change(
           queries,
           id,
           `UPDATE disks SET ${SET_USAGE}, state = 'ready', consistency = $7 WHERE id = $8 AND state = 'creating'`,
           [...usageValues(values), values.consistency, id],
           event,
-        ),
-      );
+        );
+        return (await finishScheduled(queries, committed)) ? lock(queries, id) : committed;
+      });
     },
 
     withdraw(id) {
       return database.transaction(async (queries) => {
-        await queries.run("UPDATE disks SET state = 'purging' WHERE id = $1 AND state = 'creating'", id);
+        // Nothing of it is in the snapshot store yet.
+        await queries.run(
+          "UPDATE disks SET state = 'purging', replication_state = 'local', replication_retry_at_ms = NULL WHERE id = $1 AND state = 'creating'",
+          id,
+        );
         const disk = await get(queries, id);
         if (disk !== null && disk.state !== "purging") return disk;
         await queries.run("DELETE FROM idempotency_keys WHERE object_id = $1", id);
@@ -241,7 +221,7 @@ export function createDiskStore(database: Database): DiskStore {
           change(
             queries,
             id,
-            "UPDATE disks SET state = 'ready', slug = $1, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = $2 AND state = 'deleted' AND (lost_at_ms IS NULL OR replication_state = 'replicated')",
+            "UPDATE disks SET state = 'ready', slug = $1, deleted_at_ms = NULL, purge_at_ms = NULL, is_automatic = FALSE WHERE id = $2 AND state = 'deleted' AND (lost_at_ms IS NULL OR replication_state = 'replicated')",
             [slug, id],
             event,
           ),
@@ -256,7 +236,7 @@ export function createDiskStore(database: Database): DiskStore {
         change(
           queries,
           id,
-          "UPDATE disks SET labels = $1, label_words = $2 WHERE id = $3",
+          "UPDATE disks SET labels = $1, label_words = $2, is_automatic = FALSE WHERE id = $3",
           [JSON.stringify(labels), labelWords(labels), id],
           event,
         ),
@@ -400,6 +380,7 @@ export function createDiskStore(database: Database): DiskStore {
     },
 
     ...createReplicationStore(database),
+    ...createScheduleStore(database),
     ...createLostDiskStore(database),
 
     async expireIdempotencyKeys(beforeMs) {

@@ -26,7 +26,7 @@ export function createNodeStore(database: Database): NodeStore {
         requireOnlyRegion(node, known);
         await queries.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, 1, ${NOW_MS} + $8::bigint, ${NOW_MS}, ${NOW_MS})
+           VALUES ($1, $2, coalesce($3, (SELECT address FROM nodes WHERE id = $1)), $4, $5, $6, $7, 1, ${NOW_MS} + $8::bigint, ${NOW_MS}, ${NOW_MS})
            ON CONFLICT (id) DO UPDATE SET regions = excluded.regions, address = excluded.address, labels = excluded.labels, places = excluded.places,
              memory_mib = excluded.memory_mib, run_id = excluded.run_id, lease_until_ms = excluded.lease_until_ms, seen_at_ms = excluded.seen_at_ms,
              generation = nodes.generation + CASE WHEN nodes.run_id = excluded.run_id THEN 0 ELSE 1 END,
@@ -82,6 +82,16 @@ export function createNodeStore(database: Database): NodeStore {
         await queries.run("UPDATE nodes SET is_draining = $1 WHERE id = $2", isDraining, id);
         await writeEvent(queries, event);
         return { ...node, isDraining };
+      });
+    },
+
+    setAddress(id, address, event) {
+      return database.transaction(async (queries) => {
+        const node = await lock(queries, id);
+        if (node.address === address) return node;
+        await queries.run("UPDATE nodes SET address = $1 WHERE id = $2", address, id);
+        await writeEvent(queries, event);
+        return { ...node, address };
       });
     },
 

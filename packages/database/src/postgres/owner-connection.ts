@@ -3,6 +3,7 @@ import { CaissonError } from "@caisson/model";
 import pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
+import { endClient } from "./end-client.ts";
 import { adviceOn, ConnectionLost, classify } from "./failures.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
 import { setUpSession } from "./session.ts";
@@ -39,7 +40,7 @@ export async function connectOnce(options: ConnectionOptions): Promise<pg.Client
     await setUpOwner(client);
     return client;
   } catch (error) {
-    await client.end().catch(() => {});
+    await endClient(client);
     throw invalid(classify(error), options.description);
   }
 }
@@ -52,7 +53,7 @@ export async function setUpOwner(client: pg.Client): Promise<void> {
 
 /** Ends the connection when statements on it have no answer in time: a machine that has vanished says nothing, for a quarter of an hour. */
 export async function answered<T>(client: pg.Client, ask: () => Promise<T>): Promise<T> {
-  const timer = setTimeout(() => void client.end().catch(() => {}), ANSWER_WAIT_MS);
+  const timer = setTimeout(() => void endClient(client), ANSWER_WAIT_MS);
   try {
     return await ask();
   } finally {

@@ -4,6 +4,7 @@ import { CaissonError } from "@caisson/model";
 import type pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
+import { endClient } from "./end-client.ts";
 import { classify, takenByAnother } from "./failures.ts";
 import { LEASE_MS, NOW_MS, RENEW_INTERVAL_MS } from "./leadership.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
@@ -74,7 +75,7 @@ export class Ownership implements AsyncDisposable {
         throw await ownedByAnother(client, options.description);
       return new Ownership(options, client, await migrate(client, options.description));
     } catch (error) {
-      await client.end().catch(() => {});
+      await endClient(client);
       throw error instanceof CaissonError ? error : invalid(classify(error), options.description);
     }
   }
@@ -129,7 +130,7 @@ export class Ownership implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await this.#keeping;
-    const ending = this.#client.end().catch(() => {});
+    const ending = endClient(this.#client);
     await this.#renewing;
     await ending;
   }
@@ -172,7 +173,7 @@ export class Ownership implements AsyncDisposable {
         await client.connect();
         await answered(client, () => setUpOwner(client));
         if (!(await this.#renewLease(client))) {
-          await client.end().catch(() => {});
+          await endClient(client);
           return this.#tellDisplaced();
         }
         if (await answered(client, () => tryLock(client))) {
@@ -183,7 +184,7 @@ export class Ownership implements AsyncDisposable {
       } catch {
         // Tried again.
       }
-      await client.end().catch(() => {});
+      await endClient(client);
     }
   }
 }

@@ -4,6 +4,7 @@ import { parseConnectionUrl } from "./connection-options.ts";
 import { backupPostgres } from "./copy/backup-postgres.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { createDiskStore } from "./disks.ts";
+import { endClient } from "./end-client.ts";
 import { createEventStore } from "./events.ts";
 import { createJoiningStore } from "./joining.ts";
 import { createLeadership, findLeader, type Leader } from "./leadership.ts";
@@ -42,7 +43,7 @@ export async function findLeaderOf(url: string): Promise<Leader | null> {
   try {
     return await findLeader(client);
   } finally {
-    await client.end().catch(() => {});
+    await endClient(client);
   }
 }
 
@@ -101,6 +102,6 @@ export async function checkPostgres(url: string): Promise<PostgresCheck> {
       durationMs,
     };
   } finally {
-    await client.end().catch(() => {});
+    await endClient(client);
   }
 }

@@ -16,12 +16,15 @@ type ReplicationStore = Pick<
 
 /** The condition of the partial index `disks_replicating`. */
 const REPLICATING = "replication_state IN ('uploading', 'failed')";
+/** Whether an upload may be under way: also one of a schedule whose turn a later snapshot has taken over. */
+const MAY_BE_UPLOADING = `(${REPLICATING} OR (replication_state = 'local' AND replication_retry_at_ms IS NOT NULL))`;
 
 /** What the rows of snapshots say of the snapshot store. */
 export function createReplicationStore(database: Database): ReplicationStore {
   return {
     requestReplication(id, nowMs, event) {
       return database.transaction(async (queries) => {
+        await queries.run("UPDATE disks SET is_automatic = FALSE WHERE id = $1 AND is_automatic", id);
         const sql = `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = $1, replication_detail = '{}'
           WHERE id = $2 AND kind = 'snapshot' AND state = 'ready' AND replication_state IN ('local', 'failed')`;
         const changed = await queries.run(sql, nowMs, id);
@@ -37,7 +40,7 @@ export function createReplicationStore(database: Database): ReplicationStore {
       return database.transaction((queries) =>
         queries.run(
           `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = $1
-           WHERE replication_state = 'local' AND kind = 'snapshot' AND node_id = $2 AND region = $3 AND state = 'ready'
+           WHERE replication_state = 'local' AND kind = 'snapshot' AND node_id = $2 AND region = $3 AND state = 'ready' AND NOT is_automatic
              AND ($4 OR labels ->> 'replicate' = 'true')`,
           nowMs,
           nodeId,
@@ -64,7 +67,7 @@ export function createReplicationStore(database: Database): ReplicationStore {
     async finishReplication(id, result, nowMs, event) {
       await database.transaction(async (queries) => {
         const sql = `UPDATE disks SET replication_state = 'replicated', replication_at_ms = $1, replication_retry_at_ms = NULL, replication_detail = $2
-          WHERE id = $3 AND state IN ('ready', 'deleted') AND ${REPLICATING}`;
+          WHERE id = $3 AND state IN ('ready', 'deleted') AND ${MAY_BE_UPLOADING}`;
         if ((await changeWithEvent(queries, sql, [nowMs, JSON.stringify({ result }), id], event)) !== undefined) return;
         const found =
           "SELECT id FROM disks WHERE id = $1 AND state IN ('ready', 'deleted') AND replication_state = 'replicated'";

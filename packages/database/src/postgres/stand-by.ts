@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { CaissonError } from "@caisson/model";
 import type pg from "pg";
 import type { ConnectionOptions } from "./connection-options.ts";
+import { endClient } from "./end-client.ts";
 import { ConnectionLost, classify, isTooSlow, sqlState } from "./failures.ts";
 import { findLeader, type Leader, requireShared } from "./leadership.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
@@ -46,7 +47,7 @@ export async function waitToLead(options: ConnectionOptions, first: pg.Client, s
       });
       return client;
     } catch (error) {
-      await client?.end().catch(() => {});
+      if (client !== null) await endClient(client);
       client = null;
       if (error === leaders.failure || !isPassing(error)) throw error;
       if (!isTold) standBy.onProblem(error);

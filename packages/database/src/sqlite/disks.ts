@@ -5,15 +5,18 @@ import type { Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk, Ow
 import { type Connection, isUniqueViolation } from "./connection.ts";
 import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
+import { diskInserter } from "./insert-disk.ts";
 import { labelConditions } from "./labels.ts";
 import { createLostDiskStore } from "./lost-disks.ts";
 import { requireLatest, SELECT_NODES } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
+import { createScheduleStore, finishScheduled } from "./schedules.ts";
 
 /** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
 const UNSETTLED = "state <> 'ready'";
 
 export function createDiskStore(connection: Connection): DiskStore {
+  const insert = diskInserter(connection);
   const get = (id: string): Disk | null => {
     const row = connection.get("SELECT * FROM disks WHERE id = ?", id);
     return row === undefined ? null : toDisk(row);
@@ -44,32 +47,6 @@ export function createDiskStore(connection: Connection): DiskStore {
     const node = nodes.find(({ id, isLive }) => (isLive || id === own?.nodeId) && !unreachable.includes(id));
     if (node === undefined) throw regionUnavailable("make anything", region, nodes);
     return ownerOf(node);
-  };
-
-  const insert = (disk: NewDisk, owner: Owner): void => {
-    connection.run(
-      `INSERT INTO disks (kind, id, node_id, node_generation, organization_id, slug, region, state, capacity_bytes, is_bootable, consistency, parent_kind, parent_id,
-         parent_slug, base_snapshot_id, base_snapshot_slug, base_image_id, labels, created_at_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      disk.kind,
-      disk.id,
-      owner.nodeId,
-      owner.generation,
-      disk.organizationId,
-      disk.slug,
-      disk.region,
-      disk.capacityBytes,
-      disk.isBootable ? 1 : 0,
-      disk.consistency,
-      disk.parent?.kind ?? null,
-      disk.parent?.id ?? null,
-      disk.parent?.slug ?? null,
-      disk.baseSnapshot?.id ?? null,
-      disk.baseSnapshot?.slug ?? null,
-      disk.baseImageId,
-      JSON.stringify(disk.labels),
-      disk.createdAtMs,
-    );
   };
 
   /** The object of an earlier request with the same key, or null when the key is new and now taken by `disk`. */
@@ -103,7 +80,7 @@ export function createDiskStore(connection: Connection): DiskStore {
           if (existingId !== null) return { existingId };
           const owner = disk.owner ?? chooseNode(disk.region, own, unreachable);
           requireLatest(connection, owner.nodeId === own?.nodeId ? own : owner);
-          insert(disk, owner);
+          insert(disk, owner, null);
           return { existingId, owner };
         });
       } catch (error) {
@@ -121,13 +98,18 @@ export function createDiskStore(connection: Connection): DiskStore {
         );
         if (changed === 0) throw diskNotFound("disk", id);
         writeEvent(connection, event);
+        finishScheduled(connection, mustGet(id));
         return mustGet(id);
       });
     },
 
     async withdraw(id) {
       return connection.transaction(() => {
-        connection.run("UPDATE disks SET state = 'purging' WHERE id = ? AND state = 'creating'", id);
+        // Nothing of it is in the snapshot store yet.
+        connection.run(
+          "UPDATE disks SET state = 'purging', replication_state = 'local', replication_retry_at_ms = NULL WHERE id = ? AND state = 'creating'",
+          id,
+        );
         const disk = get(id);
         if (disk !== null && disk.state !== "purging") return disk;
         connection.run("DELETE FROM idempotency_keys WHERE object_id = ?", id);
@@ -204,7 +186,7 @@ export function createDiskStore(connection: Connection): DiskStore {
       try {
         return connection.transaction(() => {
           const changed = connection.run(
-            "UPDATE disks SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL WHERE id = ? AND state = 'deleted' AND (lost_at_ms IS NULL OR replication_state = 'replicated')",
+            "UPDATE disks SET state = 'ready', slug = ?, deleted_at_ms = NULL, purge_at_ms = NULL, is_automatic = 0 WHERE id = ? AND state = 'deleted' AND (lost_at_ms IS NULL OR replication_state = 'replicated')",
             slug,
             id,
           );
@@ -219,7 +201,7 @@ export function createDiskStore(connection: Connection): DiskStore {
 
     async setLabels(id, labels, event) {
       return connection.transaction(() => {
-        connection.run("UPDATE disks SET labels = ? WHERE id = ?", JSON.stringify(labels), id);
+        connection.run("UPDATE disks SET labels = ?, is_automatic = 0 WHERE id = ?", JSON.stringify(labels), id);
         writeEvent(connection, event);
         return mustGet(id);
       });
@@ -387,6 +369,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     },
 
     ...createReplicationStore(connection),
+    ...createScheduleStore(connection, insert),
     ...createLostDiskStore(connection),
 
     async expireIdempotencyKeys(beforeMs) {

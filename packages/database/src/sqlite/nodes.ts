@@ -25,7 +25,7 @@ export function createNodeStore(connection: Connection): NodeStore {
         requireOnlyRegion(node, known);
         connection.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
-           VALUES (?, ?, ?, ?, ?, ?, ?, 1, ${NOW_MS} + ?, ${NOW_MS}, ${NOW_MS})
+           VALUES (?1, ?2, coalesce(?3, (SELECT address FROM nodes WHERE id = ?1)), ?4, ?5, ?6, ?7, 1, ${NOW_MS} + ?8, ${NOW_MS}, ${NOW_MS})
            ON CONFLICT (id) DO UPDATE SET regions = excluded.regions, address = excluded.address, labels = excluded.labels, places = excluded.places,
              memory_mib = excluded.memory_mib, run_id = excluded.run_id, lease_until_ms = excluded.lease_until_ms, seen_at_ms = excluded.seen_at_ms,
              generation = generation + iif(run_id = excluded.run_id, 0, 1),
@@ -74,6 +74,15 @@ export function createNodeStore(connection: Connection): NodeStore {
       return connection.transaction(() => {
         if (mustGet(id).isDraining === isDraining) return mustGet(id);
         connection.run("UPDATE nodes SET is_draining = ? WHERE id = ?", isDraining ? 1 : 0, id);
+        writeEvent(connection, event);
+        return mustGet(id);
+      });
+    },
+
+    async setAddress(id, address, event) {
+      return connection.transaction(() => {
+        if (mustGet(id).address === address) return mustGet(id);
+        connection.run("UPDATE nodes SET address = ? WHERE id = ?", address, id);
         writeEvent(connection, event);
         return mustGet(id);
       });

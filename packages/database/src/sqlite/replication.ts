@@ -16,12 +16,15 @@ type ReplicationStore = Pick<
 
 /** The condition of the partial index `disks_replicating`. */
 const REPLICATING = "replication_state IN ('uploading', 'failed')";
+/** Whether an upload may be under way: also one of a schedule whose turn a later snapshot has taken over. */
+const MAY_BE_UPLOADING = `(${REPLICATING} OR (replication_state = 'local' AND replication_retry_at_ms IS NOT NULL))`;
 
 /** What the rows of snapshots say of the snapshot store. */
 export function createReplicationStore(connection: Connection): ReplicationStore {
   return {
     async requestReplication(id, nowMs, event) {
       return connection.transaction(() => {
+        connection.run("UPDATE disks SET is_automatic = 0 WHERE id = ? AND is_automatic = 1", id);
         const changed = connection.run(
           `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = ?, replication_detail = '{}'
            WHERE id = ? AND kind = 'snapshot' AND state = 'ready' AND replication_state IN ('local', 'failed')`,
@@ -38,7 +41,7 @@ export function createReplicationStore(connection: Connection): ReplicationStore
     async requestReplications(nodeId, region, which, nowMs) {
       return connection.run(
         `UPDATE disks SET replication_state = 'uploading', replication_retry_at_ms = ?
-         WHERE replication_state = 'local' AND kind = 'snapshot' AND node_id = ? AND region = ? AND state = 'ready'
+         WHERE replication_state = 'local' AND kind = 'snapshot' AND node_id = ? AND region = ? AND state = 'ready' AND is_automatic = 0
            AND (? = 'all' OR json_extract(labels, '$.replicate') = 'true')`,
         nowMs,
         nodeId,
@@ -64,7 +67,7 @@ export function createReplicationStore(connection: Connection): ReplicationStore
       connection.transaction(() => {
         const changed = connection.run(
           `UPDATE disks SET replication_state = 'replicated', replication_at_ms = ?, replication_retry_at_ms = NULL, replication_detail = ?
-           WHERE id = ? AND state IN ('ready', 'deleted') AND ${REPLICATING}`,
+           WHERE id = ? AND state IN ('ready', 'deleted') AND ${MAY_BE_UPLOADING}`,
           nowMs,
           JSON.stringify({ result }),
           id,

@@ -58,7 +58,8 @@ suite("places beyond the first network", () => {
       );
       const allow = [address, WORLD.web].map((host) => ({ kind: "ipv4" as const, host, port: null }));
       await harness.with({ egress: { allow, secrets: [] } }, async (restricted) => {
-        const curl = async (url: string) => (await runScript(restricted, `curl -sS --max-time 5 ${url}`)).code;
+        const curl = async (url: string) =>
+          (await runScript(restricted, `curl -sS --connect-timeout 5 --max-time 60 ${url}`)).code;
         assert.equal(await curl(`http://${WORLD.web}/`), 0);
         assert.notEqual(await curl(`http://${address}:8000/`), 0, "no list opens another sandbox");
         assert.notEqual(await curl(`http://${WORLD.privateWeb}/`), 0);

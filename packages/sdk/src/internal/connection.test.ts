@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { EventEmitter } from "node:events";
 import { test } from "node:test";
 import { FakeSandbox, RUNNING_PROCESS } from "../../tests/fake-sandbox.ts";
 import { poll } from "../../tests/poll.ts";
@@ -261,4 +262,22 @@ test("a peer that gives no sign of life is given up, one that only answers pings
   const silent = await open();
   fake.socket.pause();
   await assert.rejects(silent.call("envGet", { key: "A" }), { name: "ConnectionClosedError", code: 1006 });
+});
+
+test("a peer that reads on is not given up, however late the answers come that lie behind what it reads", (context) => {
+  context.mock.timers.enable({ apis: ["setInterval"] });
+  let isGivenUp = false;
+  const socket = Object.assign(new EventEmitter(), {
+    bufferedAmount: 10 * MEBIBYTE,
+    ping: () => undefined,
+    terminate: () => {
+      isGivenUp = true;
+    },
+  });
+  new Connection(socket as unknown as ConstructorParameters<typeof Connection>[0], 20);
+  for (; socket.bufferedAmount > 0; socket.bufferedAmount -= MEBIBYTE) context.mock.timers.tick(20);
+  assert.equal(isGivenUp, false);
+  // It has all, and says nothing.
+  context.mock.timers.tick(60);
+  assert.equal(isGivenUp, true);
 });

@@ -63,6 +63,8 @@ export class Connection {
   #shortCalls = 0;
   #isPaused = false;
   #unansweredPings = 0;
+  /** As the last look at the other side found it. */
+  #unsentBytes = 0;
   #closedError: ConnectionClosedError | null = null;
   /** Resolves when the reason of the end is known; until then the calls that it broke off wait. */
   #explained: Promise<void> = Promise.resolve();
@@ -382,6 +384,10 @@ export class Connection {
       this.#socket.pong();
       return;
     }
+    // The answer can only come when the other side has read what lies before the question, and it does.
+    const unsentBytes = this.#socket.bufferedAmount;
+    if (unsentBytes < this.#unsentBytes) this.#unansweredPings = 0;
+    this.#unsentBytes = unsentBytes;
     if (this.#unansweredPings >= 2) {
       this.#socket.terminate();
       return;

@@ -129,6 +129,12 @@ export class Nodes {
     return this.#change(path`/api/v1/nodes/${id}/undrain`, options);
   }
 
+  /** Says where a node is from now on, as `HOST:PORT`. A connection to it that stands stays. Throws {@linkcode NotFoundError}. */
+  async setAddress(id: string, address: string, options?: RequestOptions): Promise<Node> {
+    const body = { address };
+    return toNode((await this.#http.send({ method: "PATCH", path: path`/api/v1/nodes/${id}`, body, options })).body);
+  }
+
   /** What would be lost if the node were forgotten as lost. Throws {@linkcode NotFoundError}. */
   async loss(id: string, options?: RequestOptions): Promise<NodeLoss> {
     const { body } = await this.#http.send({ method: "GET", path: path`/api/v1/nodes/${id}/loss`, options });

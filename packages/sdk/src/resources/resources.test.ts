@@ -17,12 +17,13 @@ test("a volume has the short and the official names, and prints readably", async
   assert.equal(volume.attachedTo, "sbx_ord_0123456789abcdefghjk");
   assert.equal(volume.createdAt?.toISOString(), "2026-01-30T18:33:40.790Z");
   assert.equal(
-    inspect(volume, { compact: 3, breakLength: 700 }),
+    inspect(volume, { compact: 3, breakLength: 900 }),
     "Volume { id: 'vol_ord_0123456789abcdefghjk', slug: 'cache', region: 'ord', capacity: 1000000000, used: 8192, " +
       "allocated: 4096, inodes: 1024, usedInodes: 11, exclusive: 4096, usageMeasuredAt: 2026-01-30T18:34:00.000Z, bootable: false, parent: { kind: 'image', id: 'builtin:debian-13', slug: 'builtin:debian-13' }, " +
       "labels: { team: 'a' }, attachedTo: 'sbx_ord_0123456789abcdefghjk', createdAt: 2026-01-30T18:33:40.790Z, " +
       "deletedAt: null, purgeAt: null, lastError: { message: 'Writes are lost', at: 2026-01-30T18:33:40.790Z }, " +
-      "unavailable: 'Mount the disk', node: 'nod_0123456789abcdefghjk', storageClass: 'local' }",
+      "unavailable: 'Mount the disk', node: 'nod_0123456789abcdefghjk', storageClass: 'local', " +
+      "schedule: { every: '5m', error: null, replicates: true, nextAt: 2026-01-30T18:38:40.790Z }, replicatedAt: 2026-01-30T18:33:41.000Z }",
   );
 });
 
@@ -38,6 +39,7 @@ test("a server that knows only the common form is understood too", async () => {
   assert.equal(volume?.createdAt, null);
   assert.equal(volume?.lastError, null);
   assert.equal(volume?.unavailable, null);
+  assert.deepEqual([volume?.schedule, volume?.replicatedAt], [null, null]);
   assert.equal(volume?.storageClass, null);
 });
 
@@ -51,7 +53,27 @@ test("a snapshot has the short and the official names and says how consistent it
   assert.deepEqual([snapshot?.inodes, snapshot?.usedInodes], [1024, 12]);
   assert.deepEqual([snapshot?.exclusive, snapshot?.usageMeasuredAt], [3, null]);
   assert.equal(snapshot?.consistency, "frozen");
+  assert.equal(snapshot?.automatic, true);
   assert.equal(snapshot?.purgeAt?.toISOString(), "2026-02-01T00:00:00.000Z");
+});
+
+test("a volume is created with a schedule, and given and taken one", async () => {
+  const requests: unknown[] = [];
+  await using api = await FakeApi.start(({ method, url, body }) => {
+    requests.push([method, url.pathname, (body as { every?: string | null }).every]);
+    return { body: EXTENDED_VOLUME };
+  });
+  const { volumes } = new Client(api.options);
+  const volume = await volumes.create({ slug: "cache", region: "ord", capacity: "1GB", every: "5m" });
+  assert.equal(volume.schedule?.nextAt.toISOString(), "2026-01-30T18:38:40.790Z");
+  await volumes.schedule("cache", { every: "12h" });
+  await volumes.schedule("cache", { every: null });
+  const path = "/api/v2/volumes/cache/schedule";
+  assert.deepEqual(requests, [
+    ["POST", "/api/v2/volumes", "5m"],
+    ["POST", path, "12h"],
+    ["POST", path, null],
+  ]);
 });
 
 test("a snapshot says how it stands with the snapshot store, and is replicated by a call", async () => {
@@ -285,8 +307,8 @@ test("nodes are listed, drained and forgotten", async () => {
   });
   const { nodes } = new Client(api.options);
   const found = await nodes.list();
-  for (const one of [await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a")])
-    found.push(one);
+  found.push(await nodes.get("nod_a"), await nodes.drain("nod_a"), await nodes.undrain("nod_a"));
+  found.push(await nodes.setAddress("nod_a", "10.0.0.1:8485"));
   for (const one of found) {
     const { seenAt, placesTaken, memoryMib, memoryTakenMib, ...rest } = one;
     assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
@@ -310,6 +332,7 @@ test("nodes are listed, drained and forgotten", async () => {
       "GET /api/v1/nodes/nod_a",
       "POST /api/v1/nodes/nod_a/drain",
       "POST /api/v1/nodes/nod_a/undrain",
+      "PATCH /api/v1/nodes/nod_a",
       "DELETE /api/v1/nodes/nod_a",
       "GET /api/v1/nodes/nod_a/loss",
       "DELETE /api/v1/nodes/nod_a?lost=true",

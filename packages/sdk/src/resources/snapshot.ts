@@ -75,6 +75,8 @@ export class Snapshot {
   readonly unavailable: string | null;
   /** The id of the node that has it, if the server says so. */
   readonly node: string | null;
+  /** Whether the schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, makes it stay. */
+  readonly automatic: boolean;
   /** Where its bytes live, if the server says so: as its volume's. */
   readonly storageClass: StorageClass | null;
   /** Whether it is in the server's snapshot store, if the server says so. */
@@ -101,6 +103,7 @@ export class Snapshot {
     this.purgeAt = toDate(data.purge_at);
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
+    this.automatic = data.automatic ?? false;
     this.storageClass = data.storage_class ?? null;
     this.replication = data.replication === undefined ? null : toReplication(data.replication);
   }

@@ -29,6 +29,23 @@ export interface VolumeInit {
   inodes?: number;
   /** Labels, at most 5; keys up to 64 bytes, values up to 128. */
   labels?: Record<string, string>;
+  /** How often the server makes a snapshot of it by itself, such as `"5m"`, see {@linkcode Volumes.schedule}. Default: never. */
+  every?: Period;
+}
+
+/** How often: a whole number of seconds, minutes, hours or days; from `"1m"` to `"30d"`, unless the server's settings say otherwise. */
+export type Period = `${number}${"s" | "m" | "h" | "d"}`;
+
+/** The snapshots that the server makes of a volume by itself. */
+export interface VolumeSchedule {
+  /** How often, such as `"5m"`. */
+  readonly every: string;
+  /** When the next one is made, or is tried again. */
+  readonly nextAt: Date;
+  /** Why the last one could not be made; `null`: it could. */
+  readonly error: string | null;
+  /** Whether they go to the snapshot store; `false`: the server has none, and they are in its pool alone. */
+  readonly replicates: boolean;
 }
 
 /** Where the bytes of a volume or snapshot live. Snapshots lie with their volumes. */
@@ -86,6 +103,10 @@ export class Volume {
   readonly node: string | null;
   /** Where its bytes live, if the server says so. */
   readonly storageClass: StorageClass | null;
+  /** The snapshots that the server makes of it by itself; `null`: it makes none. */
+  readonly schedule: VolumeSchedule | null;
+  /** As of when the server's snapshot store has it: when the newest of its replicated snapshots was taken; `null`: it has none. */
+  readonly replicatedAt: Date | null;
   readonly #baseSnapshot: ObjectReference | null;
 
   /** @internal */
@@ -112,6 +133,8 @@ export class Volume {
     this.unavailable = data.unavailable ?? null;
     this.node = data.node ?? null;
     this.storageClass = data.storage_class ?? null;
+    this.schedule = data.schedule ? toSchedule(data.schedule) : null;
+    this.replicatedAt = toDate(data.replicated_at);
   }
 
   /** Creates a volume; the same as `new Client(options).volumes.create(options)`. */
@@ -145,6 +168,10 @@ export class Volume {
   }
 }
 
+function toSchedule({ next_at, ...values }: NonNullable<ExtendedVolume["schedule"]>): VolumeSchedule {
+  return { ...values, nextAt: new Date(next_at) };
+}
+
 /** Reads the form of the wire, with or without what Caisson adds to it. */
 export function toVolume(value: unknown): Volume {
   return new Volume(requireRecord(value) as unknown as WireVolume & Partial<ExtendedVolume>);
@@ -152,10 +179,10 @@ export function toVolume(value: unknown): Volume {
 
 export async function createVolume(
   http: HttpClient,
-  { slug, region, capacity, from, storageClass, inodes, labels }: VolumeInit,
+  { slug, region, capacity, from, storageClass, inodes, labels, every }: VolumeInit,
   options?: CreateRequestOptions,
 ): Promise<Volume> {
-  const body = { slug, region, capacity, from, storage_class: storageClass, inodes, labels };
+  const body = { slug, region, capacity, from, storage_class: storageClass, inodes, labels, every };
   const idempotencyKey = newIdempotencyKey(options);
   return toVolume((await http.send({ method: "POST", path: "/api/v2/volumes", body, idempotencyKey, options })).body);
 }

@@ -4,7 +4,7 @@ import type { SizeText } from "../core/limits.ts";
 import { fetchPage, type ListOptions, labelQuery, type PaginatedList, requireArray } from "../core/page.ts";
 import { type Descendant, toDescendant } from "./common.ts";
 import { createSnapshot, type Snapshot, type SnapshotInit } from "./snapshot.ts";
-import { createVolume, getVolume, toVolume, type Volume, type VolumeInit } from "./volume.ts";
+import { createVolume, getVolume, type Period, toVolume, type Volume, type VolumeInit } from "./volume.ts";
 
 /** Which volumes to list. */
 export interface VolumeListOptions extends ListOptions {
@@ -76,6 +76,21 @@ export class Volumes {
       method: "POST",
       path: path`/api/v2/volumes/${idOrSlug}/grow`,
       body: { capacity: init.capacity },
+      isRepeatable: true,
+      options,
+    } as const;
+    return toVolume((await this.#http.send(request)).body);
+  }
+
+  /**
+   * Has the server make a snapshot of a volume that often, also while it is in use, the first one at once; `null`: no more. Where the server has a snapshot store they go there, so that {@linkcode Volume.replicatedAt} is never much
+   * older. It keeps all of the last hour, the last of each hour for a day, and the last of each day for 30 days, and what something needs.
+   */
+  async schedule(idOrSlug: string, init: { every: Period | null }, options?: RequestOptions): Promise<Volume> {
+    const request = {
+      method: "POST",
+      path: path`/api/v2/volumes/${idOrSlug}/schedule`,
+      body: { every: init.every },
       isRepeatable: true,
       options,
     } as const;

@@ -1,5 +1,5 @@
 import { DEFAULT_REGION, resolveConfiguration } from "../core/configuration.ts";
-import { NetworkError, NotFoundError } from "../core/errors.ts";
+import { ConnectionClosedError, NetworkError, NotFoundError } from "../core/errors.ts";
 import { HttpClient, path, type RequestOptions } from "../core/http.ts";
 import { inspectAs, inspectSymbol } from "../core/inspect.ts";
 import type { Duration } from "../core/limits.ts";
@@ -216,13 +216,21 @@ export class Sandbox implements AsyncDisposable {
   /** Ends the sandbox now, whatever its kind, and resolves when its volumes are durable and free. */
   async kill(options?: RequestOptions): Promise<void> {
     const { http, origin } = this.#init;
-    this.#connection.expectEnd();
-    try {
-      await killSandbox(http, origin, this.id, options);
-    } catch (error) {
-      // It has ended by itself meanwhile, which is what was wanted.
-      if (!(error instanceof NotFoundError)) throw error;
-    }
+    const killed = killSandbox(http, origin, this.id, options).then(
+      () => true,
+      (error: unknown) => {
+        // It has ended by itself meanwhile, which is what was wanted.
+        if (error instanceof NotFoundError) return false;
+        throw error;
+      },
+    );
+    // What this breaks off is told so, without asking the server.
+    this.#connection.explainEnd(async (error) =>
+      (await killed.catch(() => false))
+        ? new ConnectionClosedError(error.code, error.reason, { stoppedAt: new Date(), stopReason: "killed" })
+        : await explainEnd(http, origin, this.id, error),
+    );
+    await killed;
     this.#endsWithConnection = false;
     const timer = setTimeout(() => void this.#connection.close(), KILL_CLOSE_MS);
     void this.closed.then(() => clearTimeout(timer));

@@ -1,6 +1,7 @@
 import { ErrorSchema } from "@caisson/protocol";
 import { type Static, Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import { setNodeAddress } from "../app/nodes/node-address-set.ts";
 import { drainNode } from "../app/nodes/node-drain.ts";
 import { forgetNode, getNodeLoss } from "../app/nodes/node-forget.ts";
 import { getNode, nodeProblem } from "../app/nodes/node-get.ts";
@@ -51,6 +52,9 @@ const LossSchema = Type.Object({
   snapshots: Count("Those without a whole copy in the snapshot store"),
   replicated_snapshots: Count("Those with one: they stay usable, and nothing of them is lost"),
   sandboxes: Count("Those that have not ended"),
+});
+const AddressBody = Type.Object({
+  address: Type.String({ minLength: 1, maxLength: 300, description: "HOST:PORT, where the server reaches the node" }),
 });
 const ForgetQuery = Type.Object({
   lost: Type.Optional(
@@ -108,6 +112,19 @@ export function nodeRoutes(app: AppContext, http: Http): void {
       { schema: { tags, summary, params: IdParams, response: { 200: NodeSchema, ...errors } } },
       async ({ actor, params }) => show(await drainNode(app, actor, params.id, isDraining)),
     );
+  http.patch(
+    "/api/v1/nodes/:id",
+    {
+      schema: {
+        tags,
+        summary: "Say where a node is from now on; a connection that stands stays",
+        params: IdParams,
+        body: AddressBody,
+        response: { 200: NodeSchema, ...errors },
+      },
+    },
+    async ({ actor, params, body }) => show(await setNodeAddress(app, actor, params.id, body.address)),
+  );
   http.delete(
     "/api/v1/nodes/:id",
     {

@@ -1,4 +1,4 @@
-import { classOfId } from "@caisson/model";
+import { classOfId, formatPeriod } from "@caisson/model";
 import type {
   ExtendedSnapshot,
   ExtendedVolume,
@@ -24,8 +24,19 @@ export function wireVolume(volume: Disk): WireVolume {
   };
 }
 
-export function extendedVolume(volume: Disk, attachedTo: string | null, unavailable: string | null): ExtendedVolume {
-  const { parent } = volume;
+/** What the row of a volume does not say. */
+export interface VolumeSurroundings {
+  readonly attachedTo: string | null;
+  readonly unavailable: string | null;
+  /** As of when the snapshot store has it. */
+  readonly replicatedAtMs: number | null;
+  /** Whether the server has a snapshot store. */
+  readonly isReplicating: boolean;
+}
+
+export function extendedVolume(volume: Disk, around: VolumeSurroundings): ExtendedVolume {
+  const { parent, everyMs, schedule } = volume;
+  const { attachedTo, unavailable, replicatedAtMs, isReplicating } = around;
   return {
     ...wireVolume(volume),
     ...lifeOf(volume),
@@ -41,6 +52,16 @@ export function extendedVolume(volume: Disk, attachedTo: string | null, unavaila
       parent === null
         ? null
         : { kind: parent.kind === "builtin" ? "image" : "snapshot", id: parent.id, slug: parent.slug },
+    schedule:
+      everyMs === null || schedule === null
+        ? null
+        : {
+            every: formatPeriod(everyMs),
+            next_at: new Date(schedule.nextAtMs).toISOString(),
+            error: schedule.error,
+            replicates: isReplicating,
+          },
+    replicated_at: isoOrNull(replicatedAtMs),
   };
 }
 
@@ -66,6 +87,7 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     consistency: snapshot.consistency ?? "clean",
     base_snapshot: snapshot.baseSnapshot,
     unavailable,
+    automatic: snapshot.isAutomatic,
     replication: replicationOf(snapshot),
   };
 }

@@ -1,9 +1,17 @@
-import { CreateVolumeSchema, ExtendedVolumeSchema, GrowVolumeSchema, VolumeSchema } from "@caisson/protocol";
+import {
+  CreateVolumeSchema,
+  ExtendedVolumeSchema,
+  GrowVolumeSchema,
+  ScheduleVolumeSchema,
+  VolumeSchema,
+} from "@caisson/protocol";
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
 import { findProblems } from "../app/disks/disk-problem.ts";
 import type { Disk } from "../app/records.ts";
+import { setSchedule } from "../app/schedules/schedule-set.ts";
+import { listReplicatedStates } from "../app/volumes/replicated-states.ts";
 import { createVolume } from "../app/volumes/volume-create.ts";
 import { acknowledgeVolume } from "../app/volumes/volume-damage.ts";
 import { growVolume } from "../app/volumes/volume-grow.ts";
@@ -20,13 +28,17 @@ const tags = ["volumes"];
 export function volumeRoutes(app: AppContext, http: Http): void {
   const show = async (request: FastifyRequest, volumes: readonly Disk[]) => {
     if (!isExtended(request)) return volumes.map(wireVolume);
-    const writers = await listWriters(
-      app,
-      volumes.map((volume) => volume.id),
-    );
+    const ids = volumes.map(({ id }) => id);
+    const writers = await listWriters(app, ids);
     const problems = await findProblems(app, volumes);
+    const replicated = await listReplicatedStates(app, ids);
     return volumes.map((volume) =>
-      extendedVolume(volume, writers.get(volume.id) ?? null, problems.get(volume.id) ?? null),
+      extendedVolume(volume, {
+        attachedTo: writers.get(volume.id) ?? null,
+        unavailable: problems.get(volume.id) ?? null,
+        replicatedAtMs: replicated.get(volume.id) ?? null,
+        isReplicating: app.config.snapshotStore !== null,
+      }),
     );
   };
   const showOne = async (request: FastifyRequest, volume: Disk) => (await show(request, [volume]))[0];
@@ -61,6 +73,20 @@ export function volumeRoutes(app: AppContext, http: Http): void {
     async (request) => showOne(request, await growVolume(app, request.actor, request.params.id, request.body.capacity)),
   );
   http.post(
+    "/api/v2/volumes/:id/schedule",
+    {
+      schema: {
+        tags,
+        summary:
+          "Have the server make a snapshot of a volume that often, the first one at once, bring it into the snapshot store and thin out older ones; null ends that",
+        params: IdParams,
+        body: ScheduleVolumeSchema,
+        response: { 200: Volume, ...errors },
+      },
+    },
+    async (request) => showOne(request, await setSchedule(app, request.actor, request.params.id, request.body.every)),
+  );
+  http.post(
     "/api/v2/volumes/:id/acknowledge",
     {
       schema: {
@@ -76,14 +102,6 @@ export function volumeRoutes(app: AppContext, http: Http): void {
 
 /** Only what belongs to the request: the body of an official client may carry its token (protocol.md 2.1). */
 function pickCreate(body: Type.Static<typeof CreateVolumeSchema>) {
-  const { slug, region, capacity, from, inodes, labels, storage_class: storageClass } = body;
-  return {
-    slug,
-    region,
-    capacity,
-    from: from ?? null,
-    class: storageClass ?? null,
-    inodes: inodes ?? null,
-    labels: labels ?? null,
-  };
+  const { slug, region, capacity, from = null, inodes = null, labels = null, every = null } = body;
+  return { slug, region, capacity, from, class: body.storage_class ?? null, inodes, labels, every };
 }

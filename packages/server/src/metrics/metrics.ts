@@ -19,6 +19,7 @@ const BACKGROUND_WORK = [
   "replication",
   "snapshot-sweep",
   "backup",
+  "schedule",
   "restore",
   "retry",
 ] as const;
@@ -110,6 +111,15 @@ export class Metrics implements Disposable {
   readonly backupAge = this.#gauge(
     "caisson_backup_age_seconds",
     "How old the newest whole backup of the rows in the snapshot store is; absent while none is known",
+  );
+  readonly schedules = this.#gauge(
+    "caisson_schedules",
+    "Volumes of which snapshots are made by a schedule: all; failing, the last try failed; late, the snapshot store has none that is younger than three periods",
+    ["state"],
+  );
+  readonly replicatedStateAge = this.#gauge(
+    "caisson_schedules_replicated_age_seconds",
+    "How old the oldest last replicated state of a volume with a schedule is; absent without such volumes and without a snapshot store",
   );
   readonly disksLost = this.#counter(
     "caisson_disks_lost_total",

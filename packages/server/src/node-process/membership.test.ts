@@ -45,7 +45,7 @@ async function openServer(answer?: (signed: object) => { readonly status?: numbe
     url,
     pin,
     wish,
-    join: (changes: Partial<typeof wish | { readonly token: null }> = {}) =>
+    join: (changes: Partial<Omit<typeof wish, "token"> & { readonly token: string | null }> = {}) =>
       ensureMembership(directory, { ...wish, ...changes }),
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
@@ -105,7 +105,18 @@ suite("the membership of a node", () => {
     await assert.rejects(server.join(), { message: /belongs to a server with a database of its own/ });
   });
 
-  test("says what the server says, and what is wrong with a clock, a region, an address and a token", async () => {
+  test("goes with its machine to another address, which it remembers", async () => {
+    await using server = await openServer();
+    const { movedFrom, ...made } = await server.join();
+    assert.equal(movedFrom, null);
+    const moved = { ...made, address: "10.0.0.3:8485" };
+    assert.deepEqual(await server.join({ address: moved.address }), { ...moved, movedFrom: "10.0.0.2:8485" });
+    assert.deepEqual(await server.join({ address: moved.address, token: null }), { ...moved, movedFrom: null });
+    assert.doesNotMatch(await readFile(join(server.directory, "membership.json"), "utf8"), /PRIVATE|movedFrom/);
+    assert.equal(server.asked.length, 1);
+  });
+
+  test("says what the server says, and what is wrong with a clock, a region and a token", async () => {
     await using refusing = await openServer(() => ({
       status: 401,
       body: { code: "INVALID_TOKEN", message: "The token has expired" },
@@ -116,9 +127,6 @@ suite("the membership of a node", () => {
     await assert.rejects(server.join(), { message: /By the clock of this machine it is .*set the clocks/ });
     server.lifetime.ms = 60_000;
     await server.join();
-    await assert.rejects(server.join({ address: "10.0.0.3:8485" }), {
-      message: /has joined with the address 10\.0\.0\.2:8485/,
-    });
     await using bound = await openServer((signed) => ({ body: { ...signed, region: "ams" } }));
     await assert.rejects(bound.join(), { message: /may have region ams alone.*set regions = \["ams"\]/ });
     await bound.join({ regions: ["ams"] });

@@ -23,7 +23,7 @@ const MembershipSchema = Type.Object({
   certificate: Type.String(),
   authority: Type.String(),
   region: Type.Union([Type.String(), Type.Null()]),
-  /** `HOST:PORT`, as the server knows it. */
+  /** `HOST:PORT`, as it said last where it is. */
   address: Type.String(),
 });
 const AnswerSchema = Type.Object({
@@ -35,6 +35,9 @@ const AnswerSchema = Type.Object({
 
 /** Which node of which installation this machine is. */
 export type Membership = Static<typeof MembershipSchema> & { readonly key: string };
+
+/** A membership, and whether the address of this machine is another one than at its last start; then where that was. */
+export type FoundMembership = Membership & { readonly movedFrom: string | null };
 
 export interface JoinWish {
   /** Null: it has joined before. */
@@ -48,7 +51,7 @@ export interface JoinWish {
  * The membership of a data directory; by the token, when it has none yet. Its key is on stable storage before the server hears of it, so that a join that was cut off anywhere is finished by the same command: the same
  * key with the same token is the same node. A token of the installation that it belongs to changes nothing, so that the command may stay in a service's file. Throws `INVALID_CONFIG`.
  */
-export async function ensureMembership(directory: string, wish: JoinWish): Promise<Membership> {
+export async function ensureMembership(directory: string, wish: JoinWish): Promise<FoundMembership> {
   const known = await read(directory);
   if (known !== null) await requireMember(directory, known);
   const token = wish.token === null ? null : parseJoinToken(wish.token);
@@ -64,13 +67,11 @@ export async function ensureMembership(directory: string, wish: JoinWish): Promi
       `${directory} is node ${known.nodeId} of another installation. Leave --join away, or give another directory with --data`,
     );
   const membership = known ?? (await joinInstallation(directory, wish, token as JoinTokenText));
-  if (membership.address !== wish.address)
-    throw new CaissonError(
-      "INVALID_CONFIG",
-      `Node ${membership.nodeId} has joined with the address ${membership.address}, where the server looks for it, and not ${wish.address}: start it with --address ${membership.address}`,
-    );
   requireRegion(membership, wish.regions);
-  return membership;
+  if (membership.address === wish.address) return { ...membership, movedFrom: null };
+  const moved = { ...membership, address: wish.address };
+  await remember(directory, moved);
+  return { ...moved, movedFrom: membership.address };
 }
 
 /** Remembers that the installation has forgotten this node. */
@@ -116,14 +117,15 @@ async function joinInstallation(
   requireFitting(certificate, authority, key);
   const membership = { nodeId, certificate, authority, region, address };
   requireRegion(membership, regions);
-  await writeDurably(
-    directory,
-    NAMES.membership,
-    `${JSON.stringify(membership, null, 2)}\n`,
-    0o600,
-    "membership.commit",
-  );
+  await remember(directory, membership);
   return { ...membership, key };
+}
+
+/** The key is in a file of its own. */
+async function remember(directory: string, membership: Static<typeof MembershipSchema>): Promise<void> {
+  const { nodeId, certificate, authority, region, address } = membership;
+  const text = `${JSON.stringify({ nodeId, certificate, authority, region, address }, null, 2)}\n`;
+  await writeDurably(directory, NAMES.membership, text, 0o600, "membership.commit");
 }
 
 async function ask(token: JoinTokenText, body: object): Promise<Static<typeof AnswerSchema>> {

@@ -48,11 +48,16 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
   const { text: address, listenHost, port } = ownAddress(options.address ?? config.node.address);
   await explainAddress(() => requireFreeAddress(listenHost ?? "0.0.0.0", port));
   const { regions } = config;
-  const { nodeId, certificate, key, authority } = await ensureMembership(directory, {
+  const { nodeId, certificate, key, authority, movedFrom } = await ensureMembership(directory, {
     token: options.joinToken,
     address,
     regions,
   });
+  if (movedFrom !== null)
+    logger.warn(
+      { nodeId, address, before: movedFrom },
+      `this node was at ${movedFrom} before, where the server looks for it. On the server: caisson nodes set-address ${nodeId} ${address}`,
+    );
   const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),
     onProgress: (progress) => logger.info({ progress }, progress.message),

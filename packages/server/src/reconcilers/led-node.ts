@@ -110,8 +110,7 @@ export class LedNode implements AsyncDisposable {
   }
 
   async #begin(description: NodeDescription): Promise<ConnectedNode> {
-    const { address } = await this.#row();
-    const node = { id: this.#nodeId, address, description };
+    const node = { id: this.#nodeId, address: null, description };
     const { generation } = await beginNode(this.#app, node, LEASE_MS);
     if (this.#begunRunId !== description.runId) this.#remote.begin(description.runId, generation);
     this.#begunRunId = description.runId;

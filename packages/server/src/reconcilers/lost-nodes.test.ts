@@ -115,6 +115,13 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
     assert.equal(await killSandbox(control.app, actor, sandboxId).catch((error: unknown) => error), "stopping");
     await assert.rejects(forgetLost("nod_gone"), { code: "NODE_IN_USE", message: /it is live/ });
     lapse("nod_gone");
+    // As right after a takeover.
+    machine.hasTried = false;
+    await assert.rejects(forgetLost("nod_gone"), {
+      code: "NODE_IN_USE",
+      message: /not found out yet whether it can reach it/,
+    });
+    machine.hasTried = true;
     const volumeNames = ["data", "root"].map((slug) => ({ organization: ADMIN_ORGANIZATION, slug }));
     const loss = await getNodeLoss(control.app, actor, "nod_gone");
     assert.deepEqual(
@@ -164,6 +171,17 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
       ],
     );
 
+    // A crash before the commit that gives the snapshot to another node, and one after it.
+    for (const isDone of [false, true]) {
+      const rehome = disks.rehome.bind(disks);
+      const killed = t.mock.method(disks, "rehome", async (...values: Parameters<typeof rehome>) => {
+        if (isDone) await rehome(...values);
+        throw new Error("the server is killed");
+      });
+      await assert.rejects(makeVolume("clone", "far"), /is killed/);
+      killed.mock.restore();
+      assert.equal((await disks.get(far))?.owner.nodeId, isDone ? "nod_stays" : "nod_gone");
+    }
     const clone = await makeVolume("clone", "far");
     assert.equal(clone.owner.nodeId, "nod_stays");
     assert.equal((await disks.get(far))?.owner.nodeId, "nod_stays");
@@ -183,12 +201,21 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
     assert.ok((await verbsOf(copy.id)).includes("snapshot-purge"));
   });
 
-  test("is told that it was forgotten when it comes back, and leads nothing", async () => {
+  test("is told that it was forgotten when it comes back, and leads nothing", async (t) => {
     const machine = machines.get("nod_gone");
     assert.ok(machine);
     machine.calls.length = 0;
+    // A crash when it was told, and before that is written down: it is told again.
+    const killed = t.mock.method(store.nodes, "setTold", async () => {
+      throw new Error("the server is killed");
+    });
     await control.remote.look();
     await machine.mend();
+    await eventually("it is told", () => machine.forgottenAt !== null && killed.mock.callCount() > 0);
+    killed.mock.restore();
+    assert.equal((await store.nodes.listForgotten()).length, 1);
+    machine.forgottenAt = null;
+    await control.remote.look();
     await eventually("it is told", () => machine.forgottenAt !== null);
     assert.match(machine.forgottenAt ?? "", /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
     await eventually("nobody looks for it any more", async () => (await store.nodes.listForgotten()).length === 0);

@@ -1,5 +1,6 @@
 import type { Disk } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
+import type { SnapshotStore } from "@caisson/snapshot-store";
 import { backUpWhenDue } from "../app/backups/backup-schedule.ts";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
@@ -7,10 +8,14 @@ import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { forgetLostNodes } from "../app/nodes/node-loss.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
-import { ReplicaRound } from "../app/replication/replica-round.ts";
+import { mayHaveReplica, ReplicaRound } from "../app/replication/replica-round.ts";
 import { sweepStore } from "../app/replication/store-sweep.ts";
 import { rebuildRestored } from "../app/restored/volume-rebuild.ts";
+import { watchSchedules } from "../app/schedules/schedule-watch.ts";
+import { takeScheduled } from "../app/schedules/scheduled-snapshots.ts";
+import { thinVolumes } from "../app/schedules/volume-thin.ts";
 import type { BackgroundWork } from "../metrics/metrics.ts";
+import type { SnapshotStoreConfig } from "../snapshot-store/snapshot-store-config.ts";
 import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
@@ -19,6 +24,10 @@ const SWEEP_INTERVAL_MS = 3_600_000;
 const BACKUP_LOOK_MS = 30_000;
 /** What a restore has left is brought back one after the other; what fails is tried again so often. */
 const RESTORE_LOOK_MS = 5_000;
+/** Snapshots of schedules come at most that much later than they are due. */
+const SCHEDULE_LOOK_MS = 1_000;
+const SCHEDULE_WATCH_MS = 5_000;
+const THIN_INTERVAL_MS = 3_600_000;
 const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
@@ -37,7 +46,7 @@ export async function purgeExpired(
   { replicas = new ReplicaRound(), signal }: { readonly replicas?: ReplicaRound; readonly signal?: AbortSignal } = {},
 ): Promise<void> {
   // Those with a copy come in any order: one whose deletion always fails, and ends asking the store for this round, is not always the first.
-  const rankOf = ({ replication }: Disk) => (replication.state === "local" ? 0 : 1 + Math.random());
+  const rankOf = ({ replication }: Disk) => (mayHaveReplica(replication) ? 1 + Math.random() : 0);
   const ranked = (await app.store.disks.beginPurge(owner, Date.now())).map((disk) => ({ disk, rank: rankOf(disk) }));
   for (const { disk } of ranked.toSorted((one, other) => one.rank - other.rank)) {
     if (signal?.aborted === true) return;
@@ -101,6 +110,7 @@ export function startNodeJobs(app: AppContext, connected: ConnectedNode): () => 
   const stop = runJobs(app, [
     { name: "pool", intervalMs: POOL_INTERVAL_MS, run: () => watch.look() },
     { name: "purge", intervalMs: PURGE_INTERVAL_MS, run: purge },
+    { name: "schedule", intervalMs: SCHEDULE_LOOK_MS, run: () => takeScheduled(app, connected, signal) },
     { name: "usage", intervalMs: app.config.volumes.usageIntervalMs, run: () => measureDisks(app, connected) },
   ]);
   return async () => {
@@ -122,23 +132,39 @@ export function startRowJobs(app: AppContext): () => Promise<void> {
       await expireRows(app);
     },
   };
-  if (snapshotStore === null || config.snapshotStore === null) return runJobs(app, [purge]);
-  const intervalMs = Math.min(SWEEP_INTERVAL_MS, config.snapshotStore.graceMs / 2);
   const stopping = new AbortController();
   const { signal } = stopping;
+  const jobs: Job[] = [
+    purge,
+    { name: "schedule", intervalMs: SCHEDULE_WATCH_MS, run: () => watchSchedules(app) },
+    { name: "schedule", intervalMs: THIN_INTERVAL_MS, run: () => thinVolumes(app, signal) },
+  ];
+  if (snapshotStore !== null && config.snapshotStore !== null)
+    jobs.push(...storeJobs(app, snapshotStore, config.snapshotStore, signal));
+  const stop = runJobs(app, jobs);
+  return () => {
+    stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
+    return stop();
+  };
+}
+
+/** Those of the snapshot store. */
+function storeJobs(
+  app: AppContext,
+  snapshotStore: SnapshotStore,
+  config: SnapshotStoreConfig,
+  signal: AbortSignal,
+): readonly Job[] {
+  const intervalMs = Math.min(SWEEP_INTERVAL_MS, config.graceMs / 2);
   const sweep: Job = { name: "snapshot-sweep", intervalMs, run: () => sweepStore(app, snapshotStore, signal) };
-  const everyMs = config.snapshotStore.backupEveryMs;
+  const everyMs = config.backupEveryMs;
   const backup: Job = {
     name: "backup",
     intervalMs: Math.min(BACKUP_LOOK_MS, everyMs ?? BACKUP_LOOK_MS),
     run: () => backUpWhenDue(app, snapshotStore, signal),
   };
   const restore: Job = { name: "restore", intervalMs: RESTORE_LOOK_MS, run: () => rebuildRestored(app, signal) };
-  const stop = runJobs(app, [purge, sweep, restore, ...(everyMs === null ? [] : [backup])]);
-  return () => {
-    stopping.abort(new CaissonError("SHUTTING_DOWN", "The server is stopping"));
-    return stop();
-  };
+  return [sweep, restore, ...(everyMs === null ? [] : [backup])];
 }
 
 interface Job {

@@ -106,7 +106,8 @@ async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
   if (disk.state === "creating") {
     // The same order as where a creation fails while the server runs: what was committed meanwhile stands.
     if ((await app.store.disks.withdraw(id)) !== null) return;
-    await purgeDisk(app, disk, { replicas: ReplicaRound.silent() });
+    const withdrawn = await app.store.disks.get(id);
+    if (withdrawn !== null) await purgeDisk(app, withdrawn, { replicas: ReplicaRound.silent() });
     app.logger.info({ id, slug }, "undid an unfinished creation");
   } else if (disk.state === "purging") {
     await purgeDisk(app, disk, { replicas: ReplicaRound.silent() });

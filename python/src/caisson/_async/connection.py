@@ -90,6 +90,8 @@ class AsyncConnection:
         self._unwanted: set[int] = set()
         self._next_id = 0
         self._error: ConnectionClosedError | None = None
+        # Why this side wants the end, where the other side gives no reason.
+        self.own_reason = ""
         self.flow = FlowControl(buffer_bytes)
         self._reader = Task(self._read, "caisson-reader")
 
@@ -254,6 +256,8 @@ class AsyncConnection:
 
     def _end(self, error: ConnectionClosedError) -> None:
         self.flow.open()
+        if self.own_reason and not error.reason:
+            error = ConnectionClosedError(error.code, self.own_reason)
         with self._lock:
             self._error = error
             replies, self._replies = self._replies, {}

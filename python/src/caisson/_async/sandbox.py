@@ -296,8 +296,12 @@ class AsyncSandbox:
     async def kill(self) -> None:
         """Ends the sandbox now. Its volumes are durable and free when this returns."""
         self._is_closing = True
+        self._connection.own_reason = "this client killed the sandbox"
         try:
             await self._control.kill(self.id)
+        except BaseException:
+            self._connection.own_reason = ""
+            raise
         finally:
             await self._connection.close()
 

@@ -16,6 +16,8 @@ from .._wire import api_error, closed_error
 from ..errors import ApiConnectionError, ApiTimeoutError, ConnectionClosedError
 
 PING_INTERVAL_S = 20.0
+# The answer comes when the sandbox has read what lies before the question, which may take a slow machine long.
+PONG_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 
 
@@ -72,7 +74,7 @@ class AsyncWebSocket:
                 proxy=None,
                 open_timeout=timeout,
                 ping_interval=PING_INTERVAL_S,
-                ping_timeout=PING_INTERVAL_S,
+                ping_timeout=PONG_TIMEOUT_S,
                 close_timeout=CLOSE_TIMEOUT_S,
                 max_size=max_message_bytes,
                 ssl=ssl_context if url.startswith("wss:") else None,

@@ -44,6 +44,19 @@ class Nodes:
         """
         return Node(self._http.post(f"{self._of(id)}/undrain", {}, repeatable=True))
 
+    def set_address(self, id: str, address: str) -> Node:
+        """Says where a node is from now on. A connection to it that stands stays.
+
+        Args:
+            id: The node.
+            address: `HOST:PORT`, where the server reaches it.
+
+        Raises:
+            NotFoundError: When there is none with this id.
+            BadRequestError: When the address is none, or the node is in the process of a server.
+        """
+        return Node(self._http.patch(self._of(id), {"address": address}))
+
     def loss(self, id: str) -> NodeLoss:
         """What would be lost if the node were forgotten as lost.
 

@@ -297,8 +297,12 @@ class Sandbox:
     def kill(self) -> None:
         """Ends the sandbox now. Its volumes are durable and free when this returns."""
         self._is_closing = True
+        self._connection.own_reason = "this client killed the sandbox"
         try:
             self._control.kill(self.id)
+        except BaseException:
+            self._connection.own_reason = ""
+            raise
         finally:
             self._connection.close()
 

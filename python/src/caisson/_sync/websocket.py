@@ -29,6 +29,8 @@ from .._wire import api_error, closed_error
 from ..errors import ApiConnectionError, ApiTimeoutError, ConnectionClosedError
 
 PING_INTERVAL_S = 20.0
+# The answer comes when the sandbox has read what lies before the question, which may take a slow machine long.
+PONG_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 _READ_BYTES = 256 * 1024
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -202,8 +204,8 @@ class WebSocket:
     def _wait_for_socket(self) -> None:
         """Waits until something can be read or written, or a ping is due, and does it."""
         events = _READ | _WRITE if self._outgoing else _READ
-        since = self._heard_at if self._pinged_at is None else self._pinged_at
-        happened = self._poll(events, max(0.0, since + PING_INTERVAL_S - time.monotonic()))
+        due = self._heard_at + PING_INTERVAL_S if self._pinged_at is None else self._pinged_at + PONG_TIMEOUT_S
+        happened = self._poll(events, max(0.0, due - time.monotonic()))
         if happened == 0:
             self._keep_alive()
         if happened & _READ:
@@ -217,7 +219,7 @@ class WebSocket:
             self._pinged_at = now
             with contextlib.suppress(ConnectionClosedError):
                 self._produce(lambda: self._protocol.send_ping(os.urandom(4)))
-        elif self._pinged_at is not None and now >= self._pinged_at + PING_INTERVAL_S:
+        elif self._pinged_at is not None and now >= self._pinged_at + PONG_TIMEOUT_S:
             self._break()
 
     def _read(self) -> None:

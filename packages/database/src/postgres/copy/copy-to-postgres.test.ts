@@ -54,6 +54,7 @@ const disk = (slug: string, values: Partial<NewDisk> = {}): NewDisk => ({
   parent: { kind: "builtin", id: "img_1", slug: "debian" },
   baseSnapshot: null,
   baseImageId: "img_1",
+  everyMs: 300_000,
   labels: { "": "x\0y", é: '日本"' },
   createdAtMs: 1_795_000_000_000,
   ...values,

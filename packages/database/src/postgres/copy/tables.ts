@@ -106,6 +106,10 @@ export const TABLES: readonly Table[] = [
       "replication_at_ms",
       "replication_retry_at_ms",
       "replication_detail",
+      "every_ms",
+      "scheduled_at_ms",
+      "schedule_detail",
+      "is_automatic",
     ],
     key: ["sequence"],
     derived: LABEL_WORDS,
@@ -155,7 +159,7 @@ export const TABLES: readonly Table[] = [
 /** Tables whose rows have numbers of their own, which go on where they were. */
 export const NUMBERED = ["disks", "sandboxes", "events"] as const;
 
-const BOOLEANS = new Set(["is_bootable", "is_draining", "is_read_only"]);
+const BOOLEANS = new Set(["is_automatic", "is_bootable", "is_draining", "is_read_only"]);
 
 /** A value of SQLite as PostgreSQL has it. */
 export function converted(column: string, value: unknown): Value {

@@ -85,6 +85,12 @@ export const localTarget: Target = {
 
 async function openInTree(path: string, mode: number): Promise<FileHandle> {
   try {
+    // Nearly always there is nothing, and what is new is a file without asking.
+    return await open(toLocalPath(path), WRITE | O_EXCL, mode);
+  } catch (error) {
+    if (!hasCode(error, "EEXIST")) throw error;
+  }
+  try {
     const file = await open(toLocalPath(path), WRITE, mode);
     if ((await file.stat()).isFile()) return file;
     await file.close();

@@ -15,6 +15,8 @@ import {
 
 /** How many files travel at a time. Each costs a few round trips and little work, so they are waited for together. */
 const PARALLEL_FILES = 32;
+/** How many directories are listed and made at a time. */
+const PARALLEL_DIRECTORIES = 8;
 /** Files up to this size travel whole, in one message each; so 32 of them are 8 MiB of memory on either side. */
 const SMALL_BYTES = 256 * 1024;
 /** How many files at a time travel in pieces. */
@@ -90,10 +92,15 @@ class TreeTransfer {
   }
 
   async run(root: Pair): Promise<void> {
+    const directories = new SideBySide(PARALLEL_DIRECTORIES);
     try {
-      const directories = [root];
-      for (let next = directories.pop(); next !== undefined; next = directories.pop()) {
-        directories.push(...(await this.#directory(next, next === root)));
+      // Level by level, so that each directory is made after the one that it is in; those of a level do not wait for each other's round trips.
+      for (let level: readonly Pair[] = [root]; level.length > 0; ) {
+        const next: Pair[] = [];
+        for (const pair of level)
+          await directories.begin(async () => void next.push(...(await this.#directory(pair, pair === root))));
+        await directories.finish();
+        level = next;
       }
       await this.#jobs.finish();
       // Links come last: a file that is said to lie behind one would otherwise be written where the link leads, outside the target.
@@ -105,6 +112,7 @@ class TreeTransfer {
         await finish();
       }
     } finally {
+      await directories.settle();
       await this.#jobs.settle();
     }
   }

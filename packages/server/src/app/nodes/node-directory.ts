@@ -36,7 +36,7 @@ export class NodeDirectory {
   /** The node of this server's own host; null: it has none. */
   readonly ownId: string | null;
   readonly #connected = new Map<string, ConnectedNode>();
-  readonly #expected = new Map<string, Pick<RemoteNode, "problem">>();
+  readonly #expected = new Map<string, Pick<RemoteNode, "problem" | "hasTried">>();
   readonly #lost = new Set<string>();
   #rowRegions: ReadonlySet<string> = new Set();
 
@@ -56,7 +56,7 @@ export class NodeDirectory {
   }
 
   /** Says that this server connects to a node, and who knows why it cannot. */
-  expect(nodeId: string, remote: Pick<RemoteNode, "problem">): void {
+  expect(nodeId: string, remote: Pick<RemoteNode, "problem" | "hasTried">): void {
     this.#expected.set(nodeId, remote);
   }
 
@@ -87,6 +87,12 @@ export class NodeDirectory {
     const remote = this.#expected.get(nodeId);
     if (remote === undefined) return "this server is not connected to it";
     return remote.problem ?? "what ran there before is being settled";
+  }
+
+  /** Whether this server has found out that it cannot reach a node on another machine. One that has just begun to lead does not know yet. */
+  isKnownAway(nodeId: string): boolean {
+    const remote = this.#expected.get(nodeId);
+    return remote?.hasTried === true && remote.problem !== null;
   }
 
   /** Those that can be reached, in no particular order. */

@@ -4,6 +4,7 @@ import { CaissonError } from "@caisson/model";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
+import { parseNodeAddress } from "./node-address.ts";
 import { getNode } from "./node-get.ts";
 import { forgetLostNode } from "./node-loss.ts";
 
@@ -12,7 +13,7 @@ const MAX_NAMES = 100;
 
 /**
  * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live, is this server's own, or holds disks or sandboxes, and `FORBIDDEN` unless the actor may administer the
- * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected.
+ * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected, and until this server has tried to connect to it.
  *
  * Intent of a loss: the node is given up, with which nothing begins there any more. What it had is settled by `forgetLostNode`.
  */
@@ -23,7 +24,7 @@ export async function forgetNode(
   { isLost = false }: { readonly isLost?: boolean } = {},
 ): Promise<void> {
   requireAdmin(actor, "forget nodes");
-  await getNode(app, actor, id);
+  const { address, lostAtMs } = await getNode(app, actor, id);
   if (id === app.nodes.ownId)
     throw new CaissonError(
       "NODE_IN_USE",
@@ -38,6 +39,11 @@ export async function forgetNode(
     throw new CaissonError(
       "NODE_IN_USE",
       `Cannot forget node ${id} as lost: this server is connected to it. Stop it for ever first, and try again when its lease is over`,
+    );
+  if (lostAtMs === null && parseNodeAddress(address) !== null && !app.nodes.isKnownAway(id))
+    throw new CaissonError(
+      "NODE_IN_USE",
+      `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it, because it has just begun to lead, or to connect. Try again in a minute`,
     );
   const { volumeNames: _, ...loss } = await app.store.disks.lossOf(id, 0);
   const event = auditEvent(actor, "node-give-up", object, loss);

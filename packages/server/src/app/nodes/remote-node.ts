@@ -4,6 +4,8 @@ import type { Node, NodeDescription, TakeNodeEvent } from "@caisson/node";
 export interface RemoteNode extends Node, AsyncDisposable {
   /** Why there is no connection, as the end of a sentence; null: there is one. */
   readonly problem: string | null;
+  /** Whether one try to connect is over, so that `problem` says what came of it. */
+  readonly hasTried: boolean;
   /** Says which generation its calls are of. Before that, a run that is new to this object takes none but `describe`. Throws when it is another run meanwhile. */
   begin(runId: string, generation: number): void;
   /** Tells it that its installation has forgotten it, at that time in ISO 8601: it ends, and does not start again. */

@@ -5,6 +5,11 @@ import type { Disk } from "../records.ts";
 /** Who purges waits for it, and for a store that says nothing no longer than this. */
 export const REPLICA_WAIT_MS = 10_000;
 
+/** Whether the snapshot store may have something of it. */
+export function mayHaveReplica({ state, retryAtMs }: Disk["replication"]): boolean {
+  return state !== "local" || retryAtMs !== null;
+}
+
 /** How one round of purges uses the snapshot store: the first failure ends asking it, so that a store that says nothing holds up a round once, and not once for each snapshot. */
 export class ReplicaRound {
   readonly #signal: AbortSignal | null;
@@ -27,7 +32,7 @@ export class ReplicaRound {
    */
   async delete(app: AppContext, { id, organizationId, replication }: Disk): Promise<boolean> {
     const { snapshotStore } = app;
-    if (replication.state === "local" || snapshotStore === null) return true;
+    if (!mayHaveReplica(replication) || snapshotStore === null) return true;
     if (this.#isOver) return false;
     try {
       const late = AbortSignal.timeout(REPLICA_WAIT_MS);

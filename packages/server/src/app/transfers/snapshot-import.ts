@@ -56,6 +56,7 @@ export async function importSnapshot(
     parent: null,
     baseSnapshot: null,
     baseImageId: null,
+    everyMs: null,
     labels: given ?? source.labels,
     createdAtMs: Date.now(),
     owner: at.owner,

@@ -22,6 +22,7 @@ import { placedOwner } from "../nodes/placed-owner.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { fetchIfLost } from "../replication/snapshot-fetch.ts";
 import { rehomeIfLost } from "../replication/snapshot-rehome.ts";
+import { requireEvery } from "../schedules/period.ts";
 import { requireBaseImage } from "./base-image.ts";
 import { hasClass, nodesWithoutClass } from "./volume-class.ts";
 
@@ -36,6 +37,8 @@ export interface CreateVolumeInput {
   /** How many files, directories and links a blank volume can hold at least. Default: one for every 10 KiB. */
   readonly inodes?: number | null;
   readonly labels?: Labels | null;
+  /** How often the server is to make a snapshot of it by itself, such as `5m`. Default: never. */
+  readonly every?: string | null;
 }
 
 interface Source {
@@ -75,6 +78,7 @@ export async function createVolume(
   const capacityBytes = requireCapacity(app, input.capacity);
   const labels = requireLabels(input.labels ?? {});
   const inodes = requireInodes(input, capacityBytes);
+  const everyMs = requireEvery(app, input.every ?? null);
   const source =
     input.from == null ? null : await findSource(app, actor, { region, from: input.from, diskClass, signal });
   if (source !== null && capacityBytes < source.sizeBytes) {
@@ -101,6 +105,7 @@ export async function createVolume(
     baseSnapshot: source?.baseSnapshot ?? null,
     baseImageId: source?.imageId ?? null,
     labels,
+    everyMs,
     createdAtMs: Date.now(),
   };
   const disk = { region, id: volume.id };
@@ -139,6 +144,7 @@ export async function createVolume(
           inodes,
           class: diskClass,
           from: input.from ?? null,
+          every: input.every ?? null,
         });
         const usage = await measureDisk(at().node, volume, source?.usage ?? NO_USAGE);
         return app.store.disks.commit(volume.id, { consistency: null, ...usage }, event);
