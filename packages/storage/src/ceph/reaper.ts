@@ -1,4 +1,4 @@
-import { hasErrorCode, KeyedLock, step } from "@caisson/linux";
+import { KeyedLock, step } from "@caisson/linux";
 import type { ImageId } from "../driver.ts";
 import type { CephConnection } from "./ceph-connection.ts";
 import type { RbdClient, RbdImage } from "./rbd-client.ts";
@@ -64,13 +64,14 @@ export class Reaper {
     const { info, imageId } = located;
     const rows = [...(await this.#register.list("image")).values()];
     const users = rows.map(({ row }) => row).filter((row) => row.image === image && row.state !== "deleting");
+    if (users.length === 0) await this.#expel(client, image, imageId);
     const kept = [];
     for (const { name, childCount } of info.snapshots) {
       if (childCount > 0 || users.some(({ snapshot }) => snapshot === name)) kept.push(name);
       else await step("storage.reap.snapshot", () => client.removeSnapshot(image, imageId, name));
     }
     if (users.length === 0 && kept.length === 0) {
-      await step("storage.reap.image", () => this.#removeUnused(client, image, imageId));
+      await step("storage.reap.image", () => (imageId === null ? client.remove(image) : client.trashRemove(imageId)));
       return info.parent?.image ?? null;
     }
     if (imageId !== null || users.some(({ snapshot, state }) => snapshot === null || state === "making")) return null;
@@ -79,19 +80,16 @@ export class Reaper {
     return null;
   }
 
-  /** Nobody has the image attached, but the cluster counts a client that was killed for half a minute. */
-  async #removeUnused(client: RbdClient, image: string, imageId: string | null): Promise<void> {
-    const remove = (): Promise<void> => (imageId === null ? client.remove(image) : client.trashRemove(imageId));
-    try {
-      await remove();
-    } catch (error) {
-      if (!hasErrorCode(error, "EBUSY")) throw error;
-      const instances = [...(await this.#register.list("instance")).values()].map(({ row }) => row.address);
-      const gone = (await client.watchers(image, imageId)).filter((address) => !instances.includes(address));
-      if (gone.length === 0) throw error;
-      await client.blocklist(gone, GONE_SECONDS);
-      await remove();
-    }
+  /**
+   * Nobody has the image attached, but the cluster counts a client that was killed for half a minute, and waits as long for the lock that it had: it is
+   * told that the client is gone.
+   */
+  async #expel(client: RbdClient, image: string, imageId: string | null): Promise<void> {
+    const watchers = await client.watchers(image, imageId);
+    if (watchers.length === 0) return;
+    const instances = [...(await this.#register.list("instance")).values()].map(({ row }) => row.address);
+    const gone = watchers.filter((address) => !instances.includes(address));
+    if (gone.length > 0) await client.blocklist(gone, GONE_SECONDS);
   }
 }
 
