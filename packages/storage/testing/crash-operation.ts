@@ -20,8 +20,6 @@ const { call, plan } = JSON.parse(readFileSync(requestPath, "utf8")) as { call: 
 
 await using resources = new AsyncDisposableStack();
 const storage = resources.use(await openStorage());
-// What a start does in the background is no part of the operation.
-if ("sparesMade" in storage) await storage.sparesMade();
 const run = (): Promise<void> => callDriver(storage, call);
 
 // Counting starts anew with every change of the plan, so the points of opening the pool do not count.
@@ -39,18 +37,16 @@ report("done");
 await faultPoint("operation:end");
 writeFileSync(planPath, "");
 
+/** What a start does in the background is no part of the operation, and done when this resolves. */
 async function openStorage(): Promise<LocalStorage | SpreadStorage | ClassStorage | CephStorage> {
   const onProblem = (_directory: string, problem: string): void => report(`error ${problem}`);
-  switch (setting.kind) {
-    case "local":
-      return LocalStorage.open(setting.options);
-    case "ceph":
-      return CephStorage.open(setting.options);
-    case "spread":
-      return SpreadStorage.open({ ...setting.options, onProblem });
-    case "classes":
-      return openTwoClasses(setting.options, onProblem);
-  }
+  if (setting.kind === "ceph") return CephStorage.open(setting.options);
+  if (setting.kind === "classes") return openTwoClasses(setting.options, onProblem);
+  const isSpread = setting.kind === "spread";
+  const opened = isSpread ? SpreadStorage.open({ ...setting.options, onProblem }) : LocalStorage.open(setting.options);
+  const storage = await opened;
+  await storage.sparesMade();
+  return storage;
 }
 
 async function findRemains(): Promise<readonly string[]> {
