@@ -51,8 +51,6 @@ export interface ClassStorageOptions {
  */
 export class ClassStorage implements StorageDriver {
   readonly name = "classes";
-  /** Those of the local pool, where all lies that anybody asks about by them. */
-  readonly capabilities: StorageCapabilities;
   readonly #local: StorageDriver;
   readonly #replicated: ReplicatedPool | null;
   readonly #classOf: (id: ImageId) => DiskClass;
@@ -65,7 +63,6 @@ export class ClassStorage implements StorageDriver {
   ) {
     this.#local = local;
     this.#replicated = replicated;
-    this.capabilities = local.capabilities;
     this.#classOf = (id) => classOf(id.startsWith(COPY) ? id.slice(COPY.length) : id);
   }
 
@@ -74,6 +71,19 @@ export class ClassStorage implements StorageDriver {
     const pool = replicated === null ? null : new ReplicatedPool(replicated, onProblem);
     await pool?.open();
     return new ClassStorage(local, pool, classOf);
+  }
+
+  /** What both can do, while both are open. */
+  get capabilities(): StorageCapabilities {
+    const [here, there] = [this.#local.capabilities, this.#replicated?.driver?.capabilities];
+    if (there === undefined) return here;
+    return {
+      unitBytes: Math.max(here.unitBytes, there.unitBytes),
+      failsWhenFull: here.failsWhenFull && there.failsWhenFull,
+      hasSpaceNow: here.hasSpaceNow && there.hasSpaceNow,
+      // Its own calls say nothing of who else uses the replicated pool.
+      isShared: false,
+    };
   }
 
   async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
