@@ -29,7 +29,8 @@ async function withCeph(
 suite("replicated volumes on Ceph", { timeout: testTimeoutMs(900_000) }, () => {
   test("they are made, used, copied to the other class and back, told of and purged", async () => {
     await withCeph(async ({ client }) => {
-      await checkReplicatedVolumes(client);
+      // A cluster gives the space of snapshots back at its own pace, minutes later on slow disks.
+      await checkReplicatedVolumes(client, { isSpaceFreeSoon: false });
     });
   });
 

@@ -46,7 +46,7 @@ async function withWorld(run: (world: World) => Promise<void>): Promise<void> {
 suite("replicated volumes", { timeout: testTimeoutMs(900_000) }, () => {
   test("they are made, used, copied to the other class and back, told of and purged, and lie on the replicated disk alone", async () => {
     await withWorld(async ({ client }) => {
-      await checkReplicatedVolumes(client);
+      await checkReplicatedVolumes(client, { isSpaceFreeSoon: true });
     });
   });
 
