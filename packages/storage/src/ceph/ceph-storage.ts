@@ -490,7 +490,7 @@ export class CephStorage implements SharedStorageDriver {
         image: row.image,
         snapshot: row.snapshot,
         isWritable: mode === "rw",
-        path: this.#servedPath(row.snapshot ?? row.image),
+        path: this.#servedPath(newName(id)),
         timeoutMs: this.#timeoutMs,
       }),
     );
