@@ -137,9 +137,10 @@ export class HostNode implements OpenNode {
 
   async recoverDisk({ region, id }: DiskReference): Promise<void> {
     const pool = this.#pool(region);
-    await pool.locks.run(id, () =>
-      withDevice(pool, pool.storage, id, (path) => step("recover.file-system", () => recoverFileSystem(path))),
-    );
+    await pool.locks.run(id, async () => {
+      await pool.storage.takeOver(id);
+      await withDevice(pool, pool.storage, id, (path) => step("recover.file-system", () => recoverFileSystem(path)));
+    });
   }
 
   async getDisk({ region, id }: DiskReference): Promise<{ readonly sizeBytes: number } | null> {

@@ -55,7 +55,7 @@ export interface Node {
   growDisk(disk: DiskReference, sizeBytes: number): Promise<void>;
   /** Frees the storage of a volume or snapshot. `in-use`: a sandbox runs from it, and nothing has happened. */
   deleteDisk(disk: DiskReference): Promise<"deleted" | "in-use">;
-  /** Brings the file system of a volume whose writer died into the state that a proper unmount leaves. `VOLUME_DAMAGED` where that could lose files. */
+  /** Shuts the earlier run of the node that may have the volume still out of it, where that was on another machine, and brings its file system into the state that a proper unmount leaves. `VOLUME_DAMAGED` where that could lose files. */
   recoverDisk(disk: DiskReference): Promise<void>;
   /** Null: there is none. */
   getDisk(disk: DiskReference): Promise<{ readonly sizeBytes: number } | null>;

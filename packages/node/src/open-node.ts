@@ -7,7 +7,7 @@ import type { Node, TakeNodeEvent } from "./node.ts";
 import type { NodeLogger } from "./node-logger.ts";
 import type { BaseImageSource } from "./pools/base-image-import.ts";
 import { openPool } from "./pools/open-pool.ts";
-import type { ReplicatedDirectory } from "./pools/open-replicated-pool.ts";
+import type { ReplicatedPoolSettings } from "./pools/open-replicated-pool.ts";
 import type { Pool } from "./pools/pool.ts";
 
 export interface NodeOptions {
@@ -25,7 +25,7 @@ export interface NodeOptions {
     /** Further disks, on which each region has a part of its own. */
     readonly disks: readonly { readonly directory: string; readonly sizeBytes: number | null }[];
     /** Where replicated volumes and snapshots lie. Null: there can be none. */
-    readonly replicated: ReplicatedDirectory | null;
+    readonly replicated: ReplicatedPoolSettings | null;
   };
   /** Whether processors are kept awake while volumes are written to with many syncs. */
   readonly isAwakeForSyncs: boolean;

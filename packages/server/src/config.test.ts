@@ -63,7 +63,17 @@ suite("configuration", () => {
       sizeBytes: 1e9,
     });
     await assert.rejects(replicated('[replicated]\ndirectory = "far"\n'), /replicated has .*give an absolute path/);
-    await assert.rejects(replicated('[replicated]\nsize = "1GB"\n'), /"replicated" needs directory/);
+    await assert.rejects(replicated('[replicated]\nsize = "1GB"\n'), /replicated: give directory, .* or pool/);
+    assert.deepEqual(await replicated('[replicated]\npool = "volumes"\n'), {
+      ...{ conf: "/etc/ceph/ceph.conf", user: "caisson", pool: "volumes" },
+    });
+    await assert.rejects(replicated('[replicated]\nuser = "a"\n'), /replicated\.pool is missing/);
+    await assert.rejects(replicated('[replicated]\npool = "a"\ndirectory = "/b"\n'), /replicated: give directory/);
+    await assert.rejects(
+      replicated('[replicated]\npool = "a"\nconf = "ceph.conf"\n'),
+      /replicated\.conf is "ceph\.conf": give an absolute path/,
+    );
+    await assert.rejects(replicated('[replicated]\npool = "a b"\n'), /replicated\.pool/);
     const both = '[replicated]\ndirectory = "/b"\n[[pool.disks]]\ndirectory = "/b/"\n';
     await assert.rejects(replicated(both), /replicated and pool\.disks both name \/b/);
     assert.equal((await load("")).volumes.defaultClass, "local");

@@ -11,7 +11,7 @@ import {
   parseSize,
   requireLabels,
 } from "@caisson/model";
-import type { ReplicatedDirectory } from "@caisson/node";
+import type { ReplicatedPoolSettings } from "@caisson/node";
 import { PLACES_DEFAULT, parseSandboxSubnet } from "@caisson/runtime";
 import { parse, TomlError } from "smol-toml";
 import { type Static, Type } from "typebox";
@@ -117,7 +117,7 @@ export interface PoolConfig {
   /** Further disks; each region has a directory of its own on each. */
   readonly disks: readonly PoolDiskConfig[];
   /** Where replicated volumes and snapshots lie. Null: there can be none. */
-  readonly replicated: ReplicatedDirectory | null;
+  readonly replicated: ReplicatedPoolSettings | null;
 }
 
 export interface PoolDiskConfig {
@@ -184,6 +184,8 @@ const MIN_HEADROOM = 64 * 2 ** 20;
 const MAX_STOP_GRACE_SECONDS = 60;
 const HTTPS_PORT = 443;
 const DOMAIN = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+/** A user or pool of Ceph. */
+const CEPH_NAME = "^[A-Za-z0-9_.-]{1,128}$";
 const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
 
 const FileSchema = Type.Object(
@@ -225,7 +227,18 @@ const FileSchema = Type.Object(
         closed,
       ),
     ),
-    replicated: Type.Optional(Type.Object({ directory: Type.String(), size: Type.Optional(Size) }, closed)),
+    replicated: Type.Optional(
+      Type.Object(
+        {
+          directory: Type.Optional(Type.String()),
+          size: Type.Optional(Size),
+          conf: Type.Optional(Type.String()),
+          user: Type.Optional(Type.String({ pattern: CEPH_NAME })),
+          pool: Type.Optional(Type.String({ pattern: CEPH_NAME })),
+        },
+        closed,
+      ),
+    ),
     volumes: Type.Optional(
       Type.Object(
         {
@@ -502,7 +515,7 @@ export function readPoolSizes(configPath: string): PoolSizes {
 
 function poolSizesOf({ pool }: ConfigFile): PoolSizes {
   const disks = (pool?.disks ?? []).map(({ directory, size }) => ({
-    directory: absolutePath("pool.disks has", directory),
+    directory: absolutePath("pool.disks", "has the directory", directory),
     sizeBytes: size === undefined ? null : sizeOf(`pool.disks.size of ${directory}`, size),
   }));
   const twice = disks.find(({ directory }, index) => disks.findIndex((disk) => disk.directory === directory) !== index);
@@ -511,25 +524,47 @@ function poolSizesOf({ pool }: ConfigFile): PoolSizes {
   throw new CaissonError("INVALID_CONFIG", `pool.disks names ${twice.directory} twice: give each disk once`);
 }
 
-function parseReplicated({ replicated, pool }: ConfigFile): ReplicatedDirectory | null {
+function parseReplicated({ replicated, pool }: ConfigFile): ReplicatedPoolSettings | null {
   if (replicated === undefined) return null;
-  const directory = absolutePath("replicated has", replicated.directory);
+  const isCeph = [replicated.conf, replicated.user, replicated.pool].some((value) => value !== undefined);
+  if (isCeph === (replicated.directory !== undefined) || (isCeph && replicated.size !== undefined)) {
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      "replicated: give directory, and size if you like, for a disk that is replicated, or pool, and conf and user if they are not the usual ones, for a pool of a Ceph cluster",
+    );
+  }
+  if (replicated.directory !== undefined) return parseReplicatedDirectory(replicated.directory, replicated.size, pool);
+  if (replicated.pool === undefined)
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      "replicated.pool is missing: name the pool of the Ceph cluster, for example caisson",
+    );
+  return {
+    conf: absolutePath("replicated.conf", "is", replicated.conf ?? "/etc/ceph/ceph.conf"),
+    user: replicated.user ?? "caisson",
+    pool: replicated.pool,
+  };
+}
+
+function parseReplicatedDirectory(
+  given: string,
+  size: string | number | undefined,
+  pool: ConfigFile["pool"],
+): ReplicatedPoolSettings {
+  const directory = absolutePath("replicated", "has the directory", given);
   if ((pool?.disks ?? []).some((disk) => resolve(disk.directory) === directory)) {
     throw new CaissonError(
       "INVALID_CONFIG",
       `replicated and pool.disks both name ${directory}: a disk holds local volumes or replicated ones. Remove it from one of them`,
     );
   }
-  return { directory, sizeBytes: replicated.size === undefined ? null : sizeOf("replicated.size", replicated.size) };
+  return { directory, sizeBytes: size === undefined ? null : sizeOf("replicated.size", size) };
 }
 
-/** `what`: begins the sentence of the error. */
-function absolutePath(what: string, directory: string): string {
-  if (isAbsolute(directory)) return resolve(directory);
-  throw new CaissonError(
-    "INVALID_CONFIG",
-    `${what} the directory ${JSON.stringify(directory)}: give an absolute path, where the disk is mounted`,
-  );
+/** `setting` and `verb` begin the sentence of the error. */
+function absolutePath(setting: string, verb: string, path: string): string {
+  if (isAbsolute(path)) return resolve(path);
+  throw new CaissonError("INVALID_CONFIG", `${setting} ${verb} ${JSON.stringify(path)}: give an absolute path`);
 }
 
 function readConfigFile(path: string, isRequired: boolean): ConfigFile {

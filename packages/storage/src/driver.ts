@@ -98,6 +98,8 @@ export interface SharedStorageDriver extends StorageDriver {
    * had attached is free, and it can attach nothing any more. Again, or of one that is closed, is success.
    */
   fence(clientInstance: string): Promise<void>;
+  /** The opening that has the image attached read-write; null: none. */
+  writerOf(id: ImageId): Promise<string | null>;
 }
 
 export interface Capacity {

@@ -62,7 +62,10 @@ export async function openPool(
   const { replicated } = options.pool;
   const storage = await ClassStorage.open({
     local,
-    replicated: replicated === null ? null : replicatedPool(replicated, region, shared, evictables),
+    replicated:
+      replicated === null
+        ? null
+        : replicatedPool(replicated, region, { ...shared, stateDirectory: join(directory, "replicated") }, evictables),
     onProblem,
   });
   undo.defer(() => storage.close());

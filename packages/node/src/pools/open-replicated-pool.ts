@@ -1,9 +1,27 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { CaissonError } from "@caisson/model";
-import { LocalStorage, type LocalStorageOptions, type ReplicatedPoolOptions } from "@caisson/storage";
+import {
+  CephStorage,
+  checkCeph,
+  LocalStorage,
+  type LocalStorageOptions,
+  type ReplicatedPoolOptions,
+} from "@caisson/storage";
 import type { Evictables } from "./evictables.ts";
 import { poolDirectory } from "./pool-directory.ts";
+
+/** Where replicated volumes and snapshots lie. */
+export type ReplicatedPoolSettings = ReplicatedDirectory | ReplicatedCeph;
+
+/** A pool of a Ceph cluster. */
+export interface ReplicatedCeph {
+  /** Path of the cluster's `ceph.conf`. */
+  readonly conf: string;
+  /** Without `client.`. */
+  readonly user: string;
+  readonly pool: string;
+}
 
 /** A directory on storage that is replicated below its file system, such as DRBD or the disk of a cloud. */
 export interface ReplicatedDirectory {
@@ -17,9 +35,42 @@ export const REPLICATED_MARK = "caisson-replicated";
 
 /** How the replicated pool of a region is opened. */
 export function replicatedPool(
+  settings: ReplicatedPoolSettings,
+  region: string,
+  options: ReplicatedOptions,
+  evictables: Evictables,
+): ReplicatedPoolOptions {
+  return "pool" in settings ? cephPool(settings, options) : directoryPool(settings, region, options, evictables);
+}
+
+interface ReplicatedOptions
+  extends Pick<LocalStorageOptions, "headroomBytes" | "isAwakeForSyncs" | "onBackgroundError"> {
+  /** For what this host must know of a pool that is not on it. */
+  readonly stateDirectory: string;
+}
+
+function cephPool(
+  { conf, user, pool }: ReplicatedCeph,
+  { stateDirectory, headroomBytes, onBackgroundError }: ReplicatedOptions,
+): ReplicatedPoolOptions {
+  return {
+    name: `ceph:${pool}`,
+    open: () =>
+      CephStorage.open({
+        conf,
+        user,
+        pool,
+        directory: stateDirectory,
+        ...(headroomBytes === undefined ? {} : { headroomBytes }),
+        ...(onBackgroundError === undefined ? {} : { onBackgroundError }),
+      }),
+  };
+}
+
+function directoryPool(
   { directory, sizeBytes }: ReplicatedDirectory,
   region: string,
-  options: Omit<LocalStorageOptions, "directory" | "poolSizeBytes">,
+  { stateDirectory: _ofOthers, ...options }: ReplicatedOptions,
   evictables: Evictables,
 ): ReplicatedPoolOptions {
   const name = poolDirectory(directory, region);
@@ -41,8 +92,17 @@ export function replicatedPool(
   };
 }
 
+/** Why the pool cannot be used, with what to do; null: it can, as far as one can see from outside. */
+export async function checkReplicatedPool(settings: ReplicatedPoolSettings): Promise<string | null> {
+  if ("pool" in settings) return checkCeph(settings);
+  return requireMounted(settings.directory).then(
+    () => null,
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
+}
+
 /** Throws `DISK_UNAVAILABLE` where the mark is missing. */
-export async function requireMounted(directory: string): Promise<void> {
+async function requireMounted(directory: string): Promise<void> {
   const mark = join(directory, REPLICATED_MARK);
   try {
     await access(mark);

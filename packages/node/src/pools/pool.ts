@@ -1,5 +1,5 @@
 import type { KeyedLock, PersistentWork, ReadyQueue } from "@caisson/linux";
-import type { ScratchDisk, StorageDriver } from "@caisson/storage";
+import type { ClassStorage, ScratchDisk, StorageDriver } from "@caisson/storage";
 import type { RootMounts } from "../mounts/root-mounts.ts";
 import type { VolumeMounts } from "../mounts/volume-mounts.ts";
 import type { BaseImage } from "../node.ts";
@@ -10,7 +10,7 @@ import type { Evictables } from "./evictables.ts";
 /** The storage pool of one region on this host, and what is mounted from it. */
 export interface Pool {
   readonly region: string;
-  readonly storage: StorageDriver;
+  readonly storage: ClassStorage;
   /** The part of the storage that is this node's alone, where all of its own images lie. */
   readonly local: StorageDriver;
   readonly hasReplicated: boolean;

@@ -1,6 +1,6 @@
 import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
-import type { StopReason } from "@caisson/model";
+import { classOfId, type StopReason } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
@@ -135,8 +135,11 @@ async function comparePool(
     .map(({ id }) => id);
   const known = new Set(rows);
   const present = new Set(await node.listDisks(region));
-  for (const id of present.difference(known))
+  for (const id of present.difference(known)) {
+    // A replicated pool holds what other nodes and regions have, too.
+    if (classOfId(id) === "replicated" && (await app.store.disks.get(id)) !== null) continue;
     app.logger.warn({ id, region }, "the pool holds an image that the database does not know; it is kept");
+  }
   const missing = [...known.difference(present).difference(purging)];
   const places = await node.placesOf(region, missing);
   for (const [index, id] of missing.entries()) {

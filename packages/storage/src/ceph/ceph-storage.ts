@@ -147,6 +147,11 @@ export class CephStorage implements SharedStorageDriver {
     return `ceph:${poolName(this.#options)}`;
   }
 
+  async writerOf(id: ImageId): Promise<string | null> {
+    const action = `look who writes to image ${id}`;
+    return this.#turn([], action, async () => (await this.#register.find("writer", id))?.row.instance ?? null);
+  }
+
   async fence(clientInstance: string): Promise<void> {
     const action = `fence ${clientInstance}`;
     if (clientInstance === this.clientInstance) throw refused(action, "it is this server's own");

@@ -16,6 +16,7 @@ import type {
   PoolCapacity,
   SealOptions,
   SealReport,
+  SharedStorageDriver,
   StorageCapabilities,
   StorageDriver,
   UsageOptions,
@@ -161,6 +162,17 @@ export class ClassStorage implements StorageDriver {
     return this.#poolAt(directory).spaceNow(directory, ids);
   }
 
+  /**
+   * Frees an image of the replicated pool that a host which is gone has attached: the pool refuses that host from then on, frozen or late as it may be.
+   * Success where nobody else has it, and of a pool that is this host's alone.
+   */
+  async takeOver(id: ImageId): Promise<void> {
+    const pool = this.#poolOf(id, `take over image ${id}`);
+    if (!isShared(pool)) return;
+    const writer = await pool.writerOf(id);
+    if (writer !== null && writer !== pool.clientInstance) await step("storage.take-over", () => pool.fence(writer));
+  }
+
   /** The sums are over both pools. */
   async capacity(): Promise<PoolCapacity> {
     const [local, replicated = []] = await Promise.all([this.#local.capacity(), this.#replicated?.capacity()]);
@@ -234,6 +246,10 @@ export class ClassStorage implements StorageDriver {
       throw error;
     }
   }
+}
+
+function isShared(driver: StorageDriver): driver is SharedStorageDriver {
+  return driver.capabilities.isShared;
 }
 
 /** Names of sealed copies begin so. They are nobody's images. */
