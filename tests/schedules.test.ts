@@ -156,9 +156,9 @@ suite("schedules of volumes", { timeout: testTimeoutMs(900_000) }, () => {
     const metrics = await (await server.request("/metrics")).text();
     assert.match(metrics, /^caisson_replication_waiting\{state="failing"\} [1-9]/m);
     assert.match(metrics, /^caisson_replication_last_success_timestamp_seconds \d/m);
-    await schedule("waits", null);
     await rename(away, directory);
     await untilReplicated("waits", failing[0]?.created_at ?? null);
+    await schedule("waits", null);
     await eventually(
       "an end of all uploads",
       async () => {
