@@ -76,6 +76,10 @@ export class Connection {
     socket.on("pong", () => {
       this.#unansweredPings = 0;
     });
+    // It asks itself, also while much that is being written keeps its answers away.
+    socket.on("ping", () => {
+      this.#unansweredPings = 0;
+    });
     // The event that follows, "close", says everything that matters here.
     socket.on("error", () => undefined);
     this.closed = new Promise((resolve) => {
