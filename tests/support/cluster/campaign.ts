@@ -120,12 +120,7 @@ class Load implements AsyncDisposable {
     await Promise.all(
       this.writers.map(async (writer) => {
         const count = writer.ledger.count;
-        const ask = () => writer.ledger.count > count || null;
-        try {
-          await eventually(`a record of ${writer.slug}`, ask, RECOVERY_MS);
-        } catch (error) {
-          throw new Error(`hang: ${writer.slug} is not written to any more: ${writer.lastError}`, { cause: error });
-        }
+        await untilRecord(writer, () => writer.ledger.count > count);
       }),
     );
   }
@@ -147,14 +142,26 @@ class Load implements AsyncDisposable {
 
   /** The next writer of each volume finds in it all that was acknowledged. */
   async checkAnew(): Promise<void> {
-    for (const writer of this.writers) await writer.endSandbox();
-    await this.untilWritten();
+    for (const writer of this.writers) {
+      // What was told before by the one that ends may still come.
+      const { generation } = writer.ledger;
+      await writer.endSandbox();
+      await untilRecord(writer, () => writer.ledger.acknowledgedGeneration > generation);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     this.#pause.abort();
     await Promise.all([this.#writing, this.#clerking]);
+  }
+}
+
+async function untilRecord(writer: VolumeWriter, isThere: () => boolean): Promise<void> {
+  try {
+    await eventually(`a record of ${writer.slug}`, () => isThere() || null, RECOVERY_MS);
+  } catch (error) {
+    throw new Error(`hang: ${writer.slug} is not written to any more: ${writer.lastError}`, { cause: error });
   }
 }
 

@@ -7,7 +7,8 @@ import type { SeededRandom } from "./random.ts";
 import { checkFile, MOUNT, sdkClient, type VolumeWriter } from "./volume-writer.ts";
 
 const PAUSE_MS = 300;
-const REQUEST_MS = 60_000;
+/** Longer than a takeover, and what comes after, takes on a machine that is busy. */
+const REQUEST_MS = 120_000;
 const KEPT = 2;
 
 interface Kept {
