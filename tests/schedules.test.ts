@@ -5,13 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
+import { testTimeoutMs } from "@caisson/linux/testing";
 import { Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { TestServer } from "./support/server.ts";
 
 const CLI = join(import.meta.dirname, "../packages/cli/src/main.ts");
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = testTimeoutMs(60_000);
 
 interface Volume {
   readonly id: string;
@@ -34,7 +35,7 @@ interface Snapshot {
   readonly replication: { readonly state: string; readonly retry_at: string | null };
 }
 
-suite("schedules of volumes", { timeout: 900_000 }, () => {
+suite("schedules of volumes", { timeout: testTimeoutMs(900_000) }, () => {
   let parent: string;
   let directory: string;
   let server: TestServer;
@@ -144,9 +145,28 @@ suite("schedules of volumes", { timeout: 900_000 }, () => {
       [],
       "the others have given it their turn",
     );
+    const store = () =>
+      client.rest<{ problem: string | null; waiting: number; failing: number; last_error: string | null }>(
+        "GET",
+        "/api/v1/snapshot-store",
+      );
+    const { problem, failing: count, last_error: reason } = await store();
+    assert.ok(count >= 1 && /is not there/.test(problem ?? "") && reason !== null);
+    assert.match((await caisson("df")).stderr, /the snapshot store cannot be used: .* is not there/);
+    const metrics = await (await server.request("/metrics")).text();
+    assert.match(metrics, /^caisson_replication_waiting\{state="failing"\} [1-9]/m);
+    assert.match(metrics, /^caisson_replication_last_success_timestamp_seconds \d/m);
+    await schedule("waits", null);
     await rename(away, directory);
     await untilReplicated("waits", failing[0]?.created_at ?? null);
-    await schedule("waits", null);
+    await eventually(
+      "an end of all uploads",
+      async () => {
+        const now = await store();
+        return now.waiting === 0 && now.problem === null && now.last_error === null ? true : null;
+      },
+      TIMEOUT_MS,
+    );
   });
 
   test("periods outside the limits, of others' volumes and of snapshots are refused with what to do", async () => {

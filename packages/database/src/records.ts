@@ -27,6 +27,7 @@ import type {
   SnapshotStoreRecord,
   SshKey,
   Token,
+  UploadTotals,
 } from "./store.ts";
 
 /**
@@ -187,6 +188,14 @@ export function toScheduleTotals(row: Row | undefined): ScheduleTotals {
     failing: Number(row?.failing),
     late: Number(row?.late),
     oldestReplicatedAtMs: (row?.oldest_ms ?? null) as number | null,
+  };
+}
+
+export function toUploadTotals(row: Row | undefined): UploadTotals {
+  return {
+    waiting: Number(row?.waiting),
+    failing: Number(row?.failing),
+    oldestAtMs: (row?.oldest_ms ?? null) as number | null,
   };
 }
 

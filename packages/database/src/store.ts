@@ -117,12 +117,23 @@ export interface SnapshotStoreRecord {
   readonly marks: readonly string[];
 }
 
+/** What waits for the snapshot store. */
+export interface UploadTotals {
+  readonly waiting: number;
+  /** Of these, those whose last try failed. */
+  readonly failing: number;
+  /** When the oldest of them was taken; null: none waits. */
+  readonly oldestAtMs: number | null;
+}
+
 export interface SnapshotStoreRows {
   get(): Promise<SnapshotStoreRecord>;
   /** Keeps what is given, and the rest as it is. */
   remember(changes: Partial<SnapshotStoreRecord>): Promise<void>;
   /** Snapshots in any state that are `replicated`. */
   countReplicas(): Promise<number>;
+  /** Ready snapshots of all organizations that are to be uploaded. */
+  uploadTotals(): Promise<UploadTotals>;
   /**
    * Remembers another store, or the same one anew: what is `replicated` is to be uploaded, in the same transaction. Snapshots whose node was forgotten stay as they are: no node could upload them, and they are nowhere but in the store
    * that was. Returns how many are to be uploaded.

@@ -150,6 +150,21 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       assert.deepEqual(await due(70), ["one"]);
     });
 
+    test("what waits for its upload is counted, with when the oldest was taken", async () => {
+      const totals = () => store.snapshotStore.uploadTotals();
+      assert.deepEqual(await totals(), { waiting: 0, failing: 0, oldestAtMs: null });
+      const made: Disk[] = [];
+      for (const [index, slug] of ["one", "two", "three", "gone"].entries())
+        made.push(await make(slug, { createdAtMs: 5000 - index }));
+      for (const { id } of made) await request(id, 1);
+      await make("local", { createdAtMs: 1 });
+      const [one, two, , gone] = made.map(({ id }) => id);
+      await store.disks.delete(gone ?? "", 10, 20, sampleEvent(gone ?? ""));
+      await store.disks.failReplication(two ?? "", "the store is away", 100);
+      await store.disks.finishReplication(one ?? "", result, 5, sampleEvent(one ?? "", "done"));
+      assert.deepEqual(await totals(), { waiting: 2, failing: 1, oldestAtMs: 4998 });
+    });
+
     test("a volume is not replicated", async () => {
       const { id } = await make("volume", { kind: "volume", consistency: null });
       await assert.rejects(request(id, 1), notFound);

@@ -12,6 +12,7 @@ import type { DiskClass } from "@caisson/model";
  */
 export interface StorageDriver {
   readonly name: string;
+  readonly capabilities: StorageCapabilities;
   /**
    * Makes an image of `sizeBytes` (a multiple of 4096 is not required). With `parent`, a copy-on-write clone of that sealed image;
    * `sizeBytes` must then be at least the parent's; `SNAPSHOT_BUSY`: so many others are made from it that it would take too long. Without, all
@@ -72,6 +73,31 @@ export interface StorageDriver {
   growPool(sizeBytes: number, directory?: string): Promise<void>;
   /** Releases what the driver holds (devices, mounts). The images stay. */
   close(): Promise<void>;
+}
+
+/** In what drivers differ. */
+export interface StorageCapabilities {
+  /** The parts, in bytes, in which a clone shares with its parent and in which usage is counted: a part of which anything is stored may count as a whole. */
+  readonly unitBytes: number;
+  /** Whether a write to a full pool fails. Otherwise it waits until there is room. */
+  readonly failsWhenFull: boolean;
+  /** Whether `spaceNow` is of this instant. Otherwise it knows what was free some seconds ago, and nothing of images. */
+  readonly hasSpaceNow: boolean;
+  /** Whether other hosts use the same pool at once. The driver then is a `SharedStorageDriver`. */
+  readonly isShared: boolean;
+}
+
+/** A driver of a pool that several hosts use at once. An image that another one has attached read-write is `VOLUME_IN_USE`. */
+export interface SharedStorageDriver extends StorageDriver {
+  /** Of the pool: the same for all hosts that use it. */
+  readonly identity: string;
+  /** Of this opening of the pool; a later one is another. Other hosts fence it by this. */
+  readonly clientInstance: string;
+  /**
+   * Shuts another opening of the pool out, frozen, cut off or late as it may be: when the promise resolves, the pool refuses whatever it still sends, what it
+   * had attached is free, and it can attach nothing any more. Again, or of one that is closed, is success.
+   */
+  fence(clientInstance: string): Promise<void>;
 }
 
 export interface Capacity {

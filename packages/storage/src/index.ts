@@ -1,3 +1,5 @@
+export { CephStorage, type CephStorageOptions } from "./ceph/ceph-storage.ts";
+export { checkCeph } from "./ceph/check-ceph.ts";
 export { ClassStorage, type ClassStorageOptions } from "./classes/class-storage.ts";
 export type { ReplicatedPoolOptions } from "./classes/replicated-pool.ts";
 export type * from "./driver.ts";

@@ -4,8 +4,9 @@ import type { DiskClass } from "@caisson/model";
 import { ClassStorage } from "../src/classes/class-storage.ts";
 import type { ImageId } from "../src/driver.ts";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
+import { crashCommand } from "./crash-command.ts";
 import { MIB } from "./device-io.ts";
-import { crashCommand, findDebris, TestDisk } from "./local-test-pool.ts";
+import { findDebris, TestDisk } from "./local-test-pool.ts";
 import type { TestPool } from "./test-pool.ts";
 
 /** Two local pools, one of which stands for the replicated one. */
@@ -43,7 +44,7 @@ export async function makeClassTestPool(): Promise<TestPool> {
   return {
     open: () => openTwoClasses(options, (_directory, problem) => assert.fail(problem)),
     findDebris: () => findDebris(images),
-    crashCommand: crashCommand({ options, images }),
+    crashCommand: crashCommand({ kind: "classes", options, images }),
     cutPower: (driver) => near.cutPower(() => far.cutPower(() => driver.close())),
     async dispose() {
       await near.dispose();

@@ -1,12 +1,10 @@
 import { mkdir, mkdtemp, readdir, rename, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { LoopDevice, mountFileSystem, openFile, runTool, unmount } from "@caisson/linux";
 import { assertNoLeaks } from "@caisson/linux/testing";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
-import type { SpreadStorageOptions } from "../src/spread/spread-storage.ts";
-import type { TwoClasses } from "./class-test-pool.ts";
+import { crashCommand } from "./crash-command.ts";
 import { MIB } from "./device-io.ts";
 import type { TestPool } from "./test-pool.ts";
 
@@ -86,23 +84,10 @@ export async function makeLocalTestPool(kind: "xfs" | "btrfs"): Promise<TestPool
   return {
     open: () => LocalStorage.open(options),
     findDebris: () => findDebris(images),
-    crashCommand: crashCommand({ options, images }),
+    crashCommand: crashCommand({ kind: "local", options, images }),
     cutPower: (driver) => disk.cutPower(() => driver.close()),
     dispose: () => disk.dispose(),
   };
-}
-
-/** What `crash-operation.ts` is told. */
-export interface CrashSetting {
-  readonly options: LocalStorageOptions | Omit<SpreadStorageOptions, "onProblem"> | TwoClasses;
-  /** Where the images are. */
-  readonly images: readonly string[];
-}
-
-export function crashCommand(setting: CrashSetting): readonly string[] {
-  const isolate = fileURLToPath(new URL("../../../scripts/isolate.sh", import.meta.url));
-  const operation = fileURLToPath(new URL("./crash-operation.ts", import.meta.url));
-  return [isolate, process.execPath, operation, JSON.stringify(setting)];
 }
 
 /** Half-made and half-removed images. */

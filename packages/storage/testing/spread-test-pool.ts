@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { SpreadStorage, type SpreadStorageOptions } from "../src/spread/spread-storage.ts";
+import { crashCommand } from "./crash-command.ts";
 import { MIB } from "./device-io.ts";
-import { crashCommand, findDebris, TestDisk } from "./local-test-pool.ts";
+import { findDebris, TestDisk } from "./local-test-pool.ts";
 import type { TestPool } from "./test-pool.ts";
 
 /** A pool on two disks, with most room on the further one, so that what has no base lies there. */
@@ -19,7 +20,7 @@ export async function makeSpreadTestPool(): Promise<TestPool> {
   return {
     open: () => SpreadStorage.open({ ...options, onProblem: (_directory, problem) => assert.fail(problem) }),
     findDebris: () => findDebris(images),
-    crashCommand: crashCommand({ options, images }),
+    crashCommand: crashCommand({ kind: "spread", options, images }),
     cutPower: (driver) => first.cutPower(() => further.cutPower(() => driver.close())),
     async dispose() {
       await first.dispose();

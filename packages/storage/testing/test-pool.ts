@@ -8,8 +8,8 @@ export interface TestPool {
   findDebris(): Promise<readonly string[]>;
   /** A command that opens the same pool in a process of its own and runs one operation; see `conformance-crash.ts`. */
   readonly crashCommand: readonly string[];
-  /** Loses everything that is not on stable storage, as a power cut does, and closes the driver. Where that cannot be simulated, why. */
-  readonly cutPower: ((driver: StorageDriver) => Promise<void>) | string;
+  /** Loses everything that is not on stable storage, as a power cut does, and closes the driver. Null: what is stable is the cluster's affair. */
+  readonly cutPower: ((driver: StorageDriver) => Promise<void>) | null;
   /** Removes the pool. Fails when anything of it is left on the host. */
   dispose(): Promise<void>;
 }

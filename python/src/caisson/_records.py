@@ -304,6 +304,16 @@ class SnapshotStoreStatus(Record):
     """Why it cannot be used, and what to do. None: it can."""
     replicas: int
     """How many snapshots of all organizations are replicated."""
+    waiting: int
+    """How many are to be."""
+    failing: int
+    """Of these, how many have failed at the last try."""
+    oldest_waiting_at: str | None
+    """When the oldest of them was taken."""
+    last_upload_at: str | None
+    """When this run of the server brought a snapshot there last. None: it has not."""
+    last_error: str | None
+    """Why the last try of this run failed. None: it did not."""
 
 
 class Node(Record):

@@ -7,8 +7,8 @@ import type { SeededRandom } from "./random.ts";
 import { checkFile, MOUNT, sdkClient, type VolumeWriter } from "./volume-writer.ts";
 
 const PAUSE_MS = 300;
-/** Longer than a takeover, and what comes after, takes on a machine that is busy. */
-const REQUEST_MS = 120_000;
+/** A server that stands by holds a request for half a minute at most, and a frozen one is replaced after twenty seconds; the rest is for a machine that is busy. */
+const REQUEST_MS = 150_000;
 const KEPT = 2;
 
 interface Kept {

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import type { Column } from "../output/table.ts";
 import { warnOfBackups } from "./backup.ts";
+import { warnOfStore } from "./snapshot-store.ts";
 
 /** One line of a pool: a part of what is used, or what is left. */
 interface Line {
@@ -40,6 +41,7 @@ export function addDfCommand(program: Command): void {
           const columns = isOneNode ? COLUMNS : [NODE_COLUMN, ...COLUMNS];
           output.list({ ...listing, items: pools.flatMap(linesOf), columns, id: ({ what }) => what });
           await warnOfBackups(client, output);
+          await warnOfStore(client, output);
         }
       }),
     );

@@ -1,7 +1,10 @@
+import type { Client, SnapshotStoreStatus } from "@caisson/sdk";
 import type { Command } from "commander";
 import { CliError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { formatCount, formatSpan, formatTime } from "../output/format.ts";
+import type { Output } from "../output/output.ts";
 
 /** `caisson store ...`. */
 export function addStoreCommands(program: Command): void {
@@ -20,13 +23,16 @@ function addGet(store: Command): void {
       run(async (context) => {
         const { client } = await context.connect();
         const status = await client.snapshotStore.get();
-        const { url, id, problem, replicas } = status;
+        const { url, id, problem, replicas, lastUploadAt } = status;
         const state = problem === null ? "usable" : "not usable";
         const fields = [
           ["URL", url],
           ["ID", id ?? "-"],
           ["REPLICAS", String(replicas)],
           ["STATE", state],
+          ["WAITING", describeWaiting(status)],
+          ["LAST UPLOAD", lastUploadAt === null ? "-" : formatTime(lastUploadAt)],
+          ...(status.lastError === null ? [] : [["LAST ERROR", status.lastError] as const]),
         ] as const;
         context.output.fields(fields, id ?? "", status);
         if (problem !== null) throw new CliError("SNAPSHOT_STORE_UNAVAILABLE", EXIT.backend, problem);
@@ -34,6 +40,31 @@ function addGet(store: Command): void {
     );
   addCommonOptions(command);
   addExamples(command, [["caisson store get", "The exit code says whether it can be used"]]);
+}
+
+/** For example `3 snapshots, the oldest of 2m 5s ago; 1 has failed`. */
+function describeWaiting({ waiting, failing, oldestWaitingAt }: SnapshotStoreStatus): string {
+  if (oldestWaitingAt === null) return "none";
+  const age = formatSpan(Date.now() - oldestWaitingAt.getTime());
+  const failed = failing === 0 ? "" : `; ${failing} ${failing === 1 ? "has" : "have"} failed`;
+  return `${formatCount(waiting, "snapshot")}, the oldest of ${age} ago${failed}`;
+}
+
+/** Says beside other figures of the server what is wrong with its snapshot store, if it has one. */
+export async function warnOfStore(client: Client, output: Output): Promise<void> {
+  const { NotSupportedError } = await import("@caisson/sdk");
+  try {
+    const status = await client.snapshotStore.get();
+    const { problem, failing, lastError } = status;
+    if (problem !== null) output.warn(`the snapshot store cannot be used: ${problem}`);
+    else if (failing > 0)
+      output.warn(
+        `uploads to the snapshot store fail: ${describeWaiting(status)}${lastError === null ? "" : `: ${lastError}`}`,
+      );
+  } catch (error) {
+    if (error instanceof NotSupportedError) return;
+    output.warn(`nobody knows how the snapshot store is: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 function addAccept(store: Command): void {

@@ -1,4 +1,4 @@
-import { toSnapshotStoreRecord } from "../records.ts";
+import { toSnapshotStoreRecord, toUploadTotals } from "../records.ts";
 import type { SnapshotStoreRows } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { writeEvent } from "./events.ts";
@@ -29,6 +29,12 @@ export function createSnapshotStoreRows(database: Database): SnapshotStoreRows {
     async countReplicas() {
       const sql = "SELECT count(*) AS replicas FROM disks WHERE replication_state = 'replicated'";
       return Number((await database.read((queries) => queries.get(sql)))?.replicas);
+    },
+
+    async uploadTotals() {
+      const sql = `SELECT count(*) AS waiting, count(*) FILTER (WHERE replication_state = 'failed') AS failing, min(created_at_ms) AS oldest_ms
+        FROM disks WHERE replication_state IN ('uploading', 'failed') AND state = 'ready'`;
+      return toUploadTotals(await database.read((queries) => queries.get(sql)));
     },
 
     accept(changes, nowMs, event) {

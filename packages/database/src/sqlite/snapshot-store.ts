@@ -1,4 +1,4 @@
-import { toSnapshotStoreRecord } from "../records.ts";
+import { toSnapshotStoreRecord, toUploadTotals } from "../records.ts";
 import type { SnapshotStoreRows } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
@@ -27,6 +27,15 @@ export function createSnapshotStoreRows(connection: Connection): SnapshotStoreRo
     async countReplicas() {
       return Number(
         connection.get("SELECT count(*) AS replicas FROM disks WHERE replication_state = 'replicated'")?.replicas,
+      );
+    },
+
+    async uploadTotals() {
+      return toUploadTotals(
+        connection.get(
+          `SELECT count(*) AS waiting, count(*) FILTER (WHERE replication_state = 'failed') AS failing, min(created_at_ms) AS oldest_ms
+           FROM disks WHERE replication_state IN ('uploading', 'failed') AND state = 'ready'`,
+        ),
       );
     },
 

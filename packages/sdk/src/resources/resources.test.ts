@@ -235,9 +235,15 @@ test("pools tell what they hold, and grow", async () => {
 
 test("the snapshot store tells how it stands, and is accepted", async () => {
   const store = { url: "file:///mnt/far", id: null, problem: "Mount its disk", replicas: 3 };
-  await using api = await FakeApi.start(({ method }) => ({ body: method === "GET" ? store : { waiting: 3 } }));
+  const at = "2026-01-30T18:33:40.790Z";
+  const uploads = { waiting: 2, failing: 1, oldest_waiting_at: at, last_upload_at: null, last_error: "It is away" };
+  await using api = await FakeApi.start(({ method }) => ({
+    body: method === "GET" ? { ...store, ...uploads } : { waiting: 3 },
+  }));
   const { snapshotStore } = new Client(api.options);
-  assert.deepEqual(await snapshotStore.get(), store);
+  assert.deepEqual(await snapshotStore.get(), {
+    ...{ ...store, waiting: 2, failing: 1, oldestWaitingAt: new Date(at), lastUploadAt: null, lastError: "It is away" },
+  });
   assert.equal(await snapshotStore.accept(), 3);
   assert.equal(await snapshotStore.accept({ newKey: true }), 3);
   assert.deepEqual(

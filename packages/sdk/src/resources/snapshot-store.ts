@@ -10,6 +10,16 @@ export interface SnapshotStoreStatus {
   problem: string | null;
   /** How many snapshots of all organizations are replicated. */
   replicas: number;
+  /** How many are to be. */
+  waiting: number;
+  /** Of these, how many have failed at the last try. */
+  failing: number;
+  /** When the oldest of them was taken. */
+  oldestWaitingAt: Date | null;
+  /** When this run of the server brought a snapshot there last; `null`: it has not. */
+  lastUploadAt: Date | null;
+  /** Why the last try of this run failed. `null`: it did not. */
+  lastError: string | null;
 }
 
 /** The server's snapshot store: for tokens of the server's first organization. */
@@ -24,12 +34,18 @@ export class SnapshotStore {
   /** Asks the store whether it can be used. Throws {@linkcode PermissionDeniedError} for other organizations' tokens, and {@linkcode NotSupportedError} where there is none. */
   async get(options?: RequestOptions): Promise<SnapshotStoreStatus> {
     const response = await this.#http.send({ method: "GET", path: "/api/v1/snapshot-store", options });
-    const { url, id, problem, replicas } = requireRecord(response.body);
+    const { url, id, problem, replicas, ...uploads } = requireRecord(response.body);
+    const { waiting, failing, oldest_waiting_at, last_upload_at, last_error } = uploads;
     return {
       url: String(url),
       id: typeof id === "string" ? id : null,
       problem: typeof problem === "string" ? problem : null,
       replicas: Number(replicas),
+      waiting: Number(waiting ?? 0),
+      failing: Number(failing ?? 0),
+      oldestWaitingAt: typeof oldest_waiting_at === "string" ? new Date(oldest_waiting_at) : null,
+      lastUploadAt: typeof last_upload_at === "string" ? new Date(last_upload_at) : null,
+      lastError: typeof last_error === "string" ? last_error : null,
     };
   }
 

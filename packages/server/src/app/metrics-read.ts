@@ -26,12 +26,24 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   metrics.backupAge.remove();
   const ageMs = app.backups.ageMs();
   if (ageMs !== null) metrics.backupAge.set(ageMs / 1000);
+  await observeUploads(app);
   await observePools(app);
   return metrics.text();
 }
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);
+}
+
+async function observeUploads({ metrics, store, snapshotStore, replicator }: AppContext): Promise<void> {
+  metrics.replicationWaitingAge.remove();
+  metrics.replicationLast.remove();
+  if (snapshotStore === null) return;
+  const { waiting, failing, oldestAtMs } = await store.snapshotStore.uploadTotals();
+  metrics.replicationWaiting.set({ state: "all" }, waiting);
+  metrics.replicationWaiting.set({ state: "failing" }, failing);
+  metrics.replicationWaitingAge.set(oldestAtMs === null ? 0 : Math.max(0, Date.now() - oldestAtMs) / 1000);
+  if (replicator.lastUploadAtMs !== null) metrics.replicationLast.set(replicator.lastUploadAtMs / 1000);
 }
 
 async function observePools({ metrics, nodes, store }: AppContext): Promise<void> {

@@ -16,6 +16,17 @@ const SnapshotStoreSchema = Type.Object({
   }),
   problem: Type.Union([Type.String(), Type.Null()], { description: "Why it cannot be used, with what to do" }),
   replicas: Type.Integer({ description: "Snapshots of all organizations that are replicated" }),
+  waiting: Type.Integer({ description: "Those that are to be" }),
+  failing: Type.Integer({ description: "Of these, those whose last try failed" }),
+  oldest_waiting_at: Type.Union([Type.String({ format: "date-time" }), Type.Null()], {
+    description: "When the oldest of them was taken",
+  }),
+  last_upload_at: Type.Union([Type.String({ format: "date-time" }), Type.Null()], {
+    description: "When this run of the server brought a snapshot there last",
+  }),
+  last_error: Type.Union([Type.String(), Type.Null()], {
+    description: "Why the last try of this run failed; null: it did not",
+  }),
 });
 
 /** The snapshot store as a whole: for administrators. */

@@ -112,6 +112,27 @@ export class Metrics implements Disposable {
     "caisson_backup_age_seconds",
     "How old the newest whole backup of the rows in the snapshot store is; absent while none is known",
   );
+  readonly replicationWaiting = this.#gauge(
+    "caisson_replication_waiting",
+    "Snapshots that are to be brought into the snapshot store: all, and those whose last try failed",
+    ["state"],
+  );
+  readonly replicationWaitingAge = this.#gauge(
+    "caisson_replication_waiting_age_seconds",
+    "How old the oldest snapshot is that is to be brought into the snapshot store; 0: none waits. Absent without a snapshot store",
+  );
+  readonly replicationLast = this.#gauge(
+    "caisson_replication_last_success_timestamp_seconds",
+    "When this run of the server brought a snapshot into the snapshot store last; absent while it has not",
+  );
+  readonly replicationRead = this.#counter(
+    "caisson_replication_read_bytes_total",
+    "Bytes of snapshots that were read to be brought into the snapshot store",
+  );
+  readonly replicationSent = this.#counter(
+    "caisson_replication_sent_bytes_total",
+    "Bytes that were sent to the snapshot store of what was read",
+  );
   readonly schedules = this.#gauge(
     "caisson_schedules",
     "Volumes of which snapshots are made by a schedule: all; failing, the last try failed; late, the snapshot store has none that is younger than three periods",

@@ -17,6 +17,7 @@ suite("the installation's key", () => {
       record = { ...record, ...changes };
     },
     countReplicas: async () => replicaCount,
+    uploadTotals: () => assert.fail(),
     accept: () => assert.fail("nobody asked for it"),
   };
   const ensure = () => ensureInstallationKey(directory, rows);

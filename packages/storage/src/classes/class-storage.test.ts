@@ -7,10 +7,15 @@ import { describeStorageConformance } from "../../testing/conformance.ts";
 import { hashDevice, MIB, patternOf, writeDevice } from "../../testing/device-io.ts";
 import { TestDisk } from "../../testing/local-test-pool.ts";
 import type { StorageDriver } from "../driver.ts";
-import { LocalStorage } from "../local/local-storage.ts";
+import { LOCAL_CAPABILITIES, LocalStorage } from "../local/local-storage.ts";
 import { ClassStorage } from "./class-storage.ts";
 
-describeStorageConformance("pools of two classes", makeClassTestPool);
+describeStorageConformance("pools of two classes", {
+  capabilities: LOCAL_CAPABILITIES,
+  makePool: makeClassTestPool,
+  hasPowerCut: true,
+  pointStride: 3,
+});
 
 const [LOCAL, REPLICATED] = ["vol_ord_00000000000000000000", "vol_ord_o0000000000000000000"];
 const [LOCAL_SNAPSHOT, REPLICATED_SNAPSHOT] = ["snp_ord_00000000000000000000", "snp_ord_o0000000000000000000"];

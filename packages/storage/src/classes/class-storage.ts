@@ -16,6 +16,7 @@ import type {
   PoolCapacity,
   SealOptions,
   SealReport,
+  StorageCapabilities,
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
@@ -69,6 +70,19 @@ export class ClassStorage implements StorageDriver {
     const pool = replicated === null ? null : new ReplicatedPool(replicated, onProblem);
     await pool?.open();
     return new ClassStorage(local, pool, classOf);
+  }
+
+  /** What both can do, while both are open. */
+  get capabilities(): StorageCapabilities {
+    const [here, there] = [this.#local.capabilities, this.#replicated?.driver?.capabilities];
+    if (there === undefined) return here;
+    return {
+      unitBytes: Math.max(here.unitBytes, there.unitBytes),
+      failsWhenFull: here.failsWhenFull && there.failsWhenFull,
+      hasSpaceNow: here.hasSpaceNow && there.hasSpaceNow,
+      // Its own calls say nothing of who else uses the replicated pool.
+      isShared: false,
+    };
   }
 
   async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {

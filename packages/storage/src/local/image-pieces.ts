@@ -37,7 +37,7 @@ export async function readPieces(file: FileHandle, path: string): Promise<readon
 }
 
 /** Runs of blocks that are not all zero; each piece has memory of its own. */
-function* nonZeroPieces(bytes: Buffer, offset: number): Generator<ImagePiece, void> {
+export function* nonZeroPieces(bytes: Buffer, offset: number): Generator<ImagePiece, void> {
   let start: number | null = null;
   for (let at = 0; at <= bytes.length; at += BLOCK_BYTES) {
     const block = bytes.subarray(at, at + BLOCK_BYTES);

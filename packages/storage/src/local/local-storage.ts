@@ -35,6 +35,7 @@ import type {
   PoolCapacity,
   SealOptions,
   SealReport,
+  StorageCapabilities,
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
@@ -87,6 +88,12 @@ const EXCLUSIVE_AGE_MS = 24 * 3_600_000;
 /** The same when a spare is about to be made: measuring is quick then. */
 const EXCLUSIVE_AGE_BEFORE_SPARE_MS = 10 * 60_000;
 const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
+export const LOCAL_CAPABILITIES: StorageCapabilities = {
+  unitBytes: 4096,
+  failsWhenFull: true,
+  hasSpaceNow: true,
+  isShared: false,
+};
 /** Deleting alone frees nothing at once, so the advice says what does. */
 export const FULL_ADVICE =
   'Purge what is deleted ("caisson purge"), delete volumes or snapshots with "--now", delete files inside volumes, or enlarge the pool; "caisson df" shows what holds the space';
@@ -100,6 +107,7 @@ export const FULL_ADVICE =
  */
 export class LocalStorage implements StorageDriver {
   readonly name = "local";
+  readonly capabilities = LOCAL_CAPABILITIES;
   readonly #directory: string;
   readonly #reserveBytes: number;
   readonly #headroomBytes: number;

@@ -8,9 +8,15 @@ import { describeStorageConformance } from "../../testing/conformance.ts";
 import { MIB, patternOf, readDevice, writeDevice } from "../../testing/device-io.ts";
 import { findDebris, TestDisk } from "../../testing/local-test-pool.ts";
 import { makeSpreadTestPool } from "../../testing/spread-test-pool.ts";
+import { LOCAL_CAPABILITIES } from "../local/local-storage.ts";
 import { SpreadStorage } from "./spread-storage.ts";
 
-describeStorageConformance("pool on two disks", makeSpreadTestPool);
+describeStorageConformance("pool on two disks", {
+  capabilities: LOCAL_CAPABILITIES,
+  makePool: makeSpreadTestPool,
+  hasPowerCut: true,
+  pointStride: 3,
+});
 
 interface Disks {
   readonly first: TestDisk;

@@ -22,7 +22,7 @@ import type {
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
-import { FULL_ADVICE, LocalStorage, type LocalStorageOptions } from "../local/local-storage.ts";
+import { FULL_ADVICE, LOCAL_CAPABILITIES, LocalStorage, type LocalStorageOptions } from "../local/local-storage.ts";
 import {
   type Disk,
   type FurtherDisk,
@@ -57,6 +57,7 @@ const NOTHING: Capacity = { totalBytes: 0, availableBytes: 0, freeBytes: 0, head
  */
 export class SpreadStorage implements StorageDriver {
   readonly name = "local";
+  readonly capabilities = LOCAL_CAPABILITIES;
   readonly #register: DiskRegister;
   readonly #first: UsableDisk;
   readonly #further: readonly Disk[];

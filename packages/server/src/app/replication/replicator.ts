@@ -19,6 +19,10 @@ const UPLOADS_AT_ONCE = 8;
  * double and vary.
  */
 export class Replicator {
+  /** When this run of the server brought something into the store last, in epoch milliseconds; null: it has not. */
+  lastUploadAtMs: number | null = null;
+  /** Why the last try of this run failed, for administrators; null: it did not. */
+  lastError: string | null = null;
   readonly #wakes = new Set<() => void>();
   readonly #places = new Places(UPLOADS_AT_ONCE);
 
@@ -97,9 +101,12 @@ export class Replicator {
     const { id, slug, replication } = snapshot;
     try {
       await uploadSnapshot(app, snapshotStore, snapshot, signal);
+      this.lastUploadAtMs = Date.now();
+      this.lastError = null;
       return true;
     } catch (error) {
       if (signal.aborted) return false;
+      this.lastError = error instanceof Error ? error.message : String(error);
       app.metrics.countBackgroundError("replication");
       const longestMs = Math.min(FIRST_PAUSE_MS * 2 ** replication.attempts, LONGEST_PAUSE_MS);
       const pauseMs = Math.round(longestMs * (0.5 + Math.random() / 2));

@@ -15,6 +15,15 @@ export interface SnapshotStoreStatus {
   readonly problem: string | null;
   /** Snapshots of all organizations that are `replicated`. */
   readonly replicas: number;
+  /** Those that are to be, and of these the ones whose last try failed. */
+  readonly waiting: number;
+  readonly failing: number;
+  /** When the oldest of them was taken, in ISO 8601. */
+  readonly oldest_waiting_at: string | null;
+  /** When this run of the server brought a snapshot there last; null: it has not. */
+  readonly last_upload_at: string | null;
+  /** Why the last try of this run failed; null: it did not. */
+  readonly last_error: string | null;
 }
 
 /** Asks the store whether it can be used, and claims it from nobody. Throws `FORBIDDEN` unless the actor may administer the server, and `NOT_SUPPORTED` without a store. */
@@ -23,7 +32,15 @@ export async function getSnapshotStore(app: AppContext, actor: Actor): Promise<S
   const { snapshotStore, url } = requireSnapshotStore(app);
   const problem = await problemOf(snapshotStore);
   const { storeId: id } = await app.store.snapshotStore.get();
-  return { url, id, problem, replicas: await app.store.snapshotStore.countReplicas() };
+  const replicas = await app.store.snapshotStore.countReplicas();
+  const { waiting, failing, oldestAtMs } = await app.store.snapshotStore.uploadTotals();
+  const { lastUploadAtMs, lastError } = app.replicator;
+  return {
+    ...{ url, id, problem, replicas, waiting, failing },
+    oldest_waiting_at: oldestAtMs === null ? null : new Date(oldestAtMs).toISOString(),
+    last_upload_at: lastUploadAtMs === null ? null : new Date(lastUploadAtMs).toISOString(),
+    last_error: lastError,
+  };
 }
 
 export function requireSnapshotStore(app: AppContext): { readonly snapshotStore: SnapshotStore; readonly url: string } {

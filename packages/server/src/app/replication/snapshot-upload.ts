@@ -34,6 +34,10 @@ export async function uploadSnapshot(
       throw error;
     }
   });
+  if (there === null) {
+    app.metrics.replicationRead.inc(result.readBytes);
+    app.metrics.replicationSent.inc(result.sentBytes);
+  }
   app.logger.info({ id, slug, ...result }, "a snapshot is in the snapshot store");
 }
 
