@@ -104,7 +104,11 @@ export class Connection {
       if (this.isClosed) {
         // That the sandbox has ended, if it is known, says more than that there is no connection.
         void this.#explained.then(() =>
-          reject(this.#closedError?.stoppedAt ? this.#closedError : new ConnectionClosedError()),
+          reject(
+            this.#closedError?.stoppedAt || this.#closedError?.stopReason
+              ? this.#closedError
+              : new ConnectionClosedError(),
+          ),
         );
         return;
       }
