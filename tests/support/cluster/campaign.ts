@@ -106,7 +106,8 @@ class Load implements AsyncDisposable {
     for (const { region } of fleet.nodes) {
       const [server] = fleet.servers;
       if (server === undefined) throw new Error("There is no server");
-      await fleet.clientOf(server).createVolume(`log-${region}`, { region });
+      // Two hundred rounds write for hours.
+      await fleet.clientOf(server).createVolume(`log-${region}`, { region, capacity: "1GB" });
       // Each has draws of its own: which of them draws first is chance.
       const own = new SeededRandom(random.between(0, 2 ** 31));
       writers.push(new VolumeWriter(fleet, `log-${region}`, region, own, violations));
