@@ -1,3 +1,4 @@
+import { settleAll } from "@caisson/linux";
 import { Network } from "./cluster/network.ts";
 import { eventually } from "./eventually.ts";
 import { freePort } from "./free-port.ts";
@@ -36,7 +37,7 @@ export class ClusterParts {
   #front: Network | null = null;
   #frontPort = 0;
   #second: Server | null = null;
-  #nodes: readonly TestNodeProcess[] = [];
+  readonly #nodes: TestNodeProcess[] = [];
 
   constructor({ settings, startServer }: ClusterPartsOptions) {
     this.#settings = settings;
@@ -53,7 +54,7 @@ export class ClusterParts {
     if (this.#second === null) await this.#join(first);
     else {
       await this.#second.start();
-      await Promise.all(this.#nodes.map((node) => node.start()));
+      await settleAll(this.#nodes.map((node) => node.start()));
     }
     await eventually(
       "the nodes of the installation",
@@ -98,10 +99,13 @@ export class ClusterParts {
     const further = FURTHER.slice(others.length === 0 ? 0 : 1).map((text) => JSON.stringify(text));
     const regions = [own, ...(others.length === 0 ? [] : [others.join(", ")]), ...further];
     const settings = this.#settings.replace(/^regions = .*$/m, "");
-    this.#nodes = await Promise.all(
-      regions.map((text) => TestNodeProcess.create({ settings: `regions = [${text}]\n${settings}` })),
+    // When one fails, the others are whole first, so that they can be ended.
+    await settleAll(
+      regions.map(async (text, index) => {
+        this.#nodes[index] = await TestNodeProcess.create({ settings: `regions = [${text}]\n${settings}` });
+      }),
     );
-    await Promise.all(
+    await settleAll(
       this.#nodes.map(async (node) => {
         const answer = await first.request("/api/v1/nodes/tokens", { method: "POST", json: {} });
         await node.start(((await answer.json()) as { token: string }).token);

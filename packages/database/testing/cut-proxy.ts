@@ -16,6 +16,7 @@ export class CutProxy implements AsyncDisposable {
   readonly #target: string;
   readonly #server: net.Server;
   readonly #sockets = new Set<net.Socket>();
+  readonly #clients = new Set<net.Socket>();
   /** Cuts that are still to come, one for each commit. */
   readonly #cuts: Cut[] = [];
   /** After the last cut nobody is let in any more. */
@@ -48,6 +49,13 @@ export class CutProxy implements AsyncDisposable {
     for (const socket of this.#sockets) socket.pause();
   }
 
+  /** How many connections clients hold. One that is closed takes nothing any more; one that is not gets a byte, after which it can only be closed. */
+  async countHeld(): Promise<number> {
+    const write = (socket: net.Socket) =>
+      new Promise<boolean>((resolve) => void socket.write("N", (error) => resolve(error == null)));
+    return (await Promise.all([...this.#clients].map(write))).filter(Boolean).length;
+  }
+
   /** Lets everybody in again. */
   open(): void {
     this.#isClosing = false;
@@ -67,6 +75,8 @@ export class CutProxy implements AsyncDisposable {
       return;
     }
     const server = net.connect(this.#target);
+    this.#clients.add(client);
+    client.once("close", () => this.#clients.delete(client));
     let isMute = false;
     if (this.#isSilent) client.pause();
     for (const [socket, other] of [

@@ -73,6 +73,7 @@ export interface LinkedNodeOptions {
 interface Link {
   readonly session: ClientHttp2Session;
   readonly socket: Socket;
+  readonly address: NodeAddress;
   readonly description: NodeDescription;
   isReceivingEvents: boolean;
 }
@@ -91,7 +92,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   #begun: { readonly runId: string; readonly generation: number } | null = null;
   /** Why there is no connection. */
   #reason = "it has not been connected yet";
-  #hasTried = false;
+  #triedAddress: NodeAddress | null = null;
 
   constructor(options: LinkedNodeOptions) {
     this.#options = options;
@@ -108,9 +109,9 @@ export class LinkedNode implements Node, AsyncDisposable {
     return this.#link === null ? this.#reason : null;
   }
 
-  /** Whether one try to connect is over, so that `problem` says what came of it. */
-  get hasTried(): boolean {
-    return this.#hasTried;
+  /** Where the last try to connect that is over went, which `problem` tells of. Null: none is, or it ended before the network was used. */
+  get triedAddress(): NodeAddress | null {
+    return this.#triedAddress;
   }
 
   /** From here on, calls to the run that is connected are of that generation, also after the connection was lost. Throws when it is another run meanwhile. */
@@ -419,7 +420,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         told = "";
         logger.info({ nodeId }, "connected to the node");
         const closed = new Promise<void>((resolve) => link.session.once("close", () => resolve()));
-        this.#hasTried = true;
+        this.#triedAddress = link.address;
         if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
         onConnected(link.description);
         await closed;
@@ -427,7 +428,6 @@ export class LinkedNode implements Node, AsyncDisposable {
         logger.warn({ nodeId }, "the connection to the node was lost");
       } catch (error) {
         this.#reason = (error as Error).message;
-        this.#hasTried = true;
         if (!signal.aborted && told !== this.#reason)
           logger.warn({ nodeId, reason: this.#reason }, "cannot connect to the node; it is tried again");
         told = this.#reason;
@@ -478,8 +478,15 @@ export class LinkedNode implements Node, AsyncDisposable {
         this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
         breakOff(session, socket);
       });
-      return { session, socket, description: answer.value as NodeDescription, isReceivingEvents: false };
+      return {
+        session,
+        socket,
+        address: { host, port },
+        description: answer.value as NodeDescription,
+        isReceivingEvents: false,
+      };
     } catch (error) {
+      this.#triedAddress = { host, port };
       session.on("error", () => {});
       session.destroy();
       socket.destroy();

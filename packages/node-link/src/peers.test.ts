@@ -57,6 +57,47 @@ suite("peers of a link", () => {
     assert.notEqual(await problemOf(wrongUse.port, control), null);
   });
 
+  test("a try that ends before the network is used says nothing about the node, and one that fails says where", async () => {
+    const { control } = await makeInstallation();
+    // Nobody listens there, whatever else runs on this machine.
+    const address = { host: "127.0.0.1", port: 0 };
+    const problems: string[] = [];
+    const failed = [Promise.withResolvers<void>(), Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let tries = 0;
+    await using link = new LinkedNode({
+      nodeId: TEST_NODE_ID,
+      async address() {
+        tries += 1;
+        if (tries === 1) throw new Error("the store does not say where it is");
+        return address;
+      },
+      async credentials() {
+        if (tries === 2) throw new Error("the store does not say who this server is");
+        return control;
+      },
+      term: 0,
+      takeEvent: async () => {},
+      onStopping: async () => {},
+      onConnected: () => {},
+      onLost: () => {},
+      logger: {
+        info() {},
+        warn(details) {
+          failed[problems.length]?.resolve();
+          problems.push(String((details as { reason?: string }).reason));
+        },
+      },
+    });
+    assert.equal(link.triedAddress, null);
+    for (const index of [0, 1]) {
+      await failed[index]?.promise;
+      assert.equal(link.triedAddress, null);
+    }
+    await failed[2]?.promise;
+    assert.deepEqual(link.triedAddress, address);
+    assert.equal(link.problem, problems[2]);
+  });
+
   test("a node takes calls with a certificate of a server of this installation alone", async () => {
     const { control, node, issue } = await makeInstallation();
     const other = await makeInstallation();

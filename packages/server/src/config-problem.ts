@@ -1,4 +1,5 @@
 import type { TSchema } from "typebox";
+import type { TLocalizedValidationError } from "typebox/error";
 import { Value } from "typebox/value";
 
 /**
@@ -9,24 +10,31 @@ export function describeProblems(schema: TSchema, value: unknown, text: string):
   const errors = Value.Errors(schema, value);
   const misspelt = errors.filter(({ keyword }) => keyword === "boolean").map(({ instancePath }) => instancePath);
   const tables = new Set(misspelt.map((path) => path.slice(0, path.lastIndexOf("/"))));
-  const messages = new Map<string, string[]>();
-  for (const { keyword, instancePath, message } of errors) {
+  const told = errors.filter(({ keyword, instancePath }) => {
     // The names that are too many are in the list by themselves, and what may be one of several has an error for each.
-    if (keyword === "additionalProperties" || keyword === "anyOf") continue;
+    if (keyword === "additionalProperties" || keyword === "anyOf") return false;
     // One that is missing may be the one that is misspelt.
-    if (keyword === "required" && tables.has(instancePath)) continue;
-    messages.set(instancePath, [...(messages.get(instancePath) ?? []), message ?? "is invalid"]);
-  }
+    return keyword !== "required" || !tables.has(instancePath);
+  });
   const names = settingNames(schema);
-  return [...messages]
+  return [...Map.groupBy(told, ({ instancePath }) => instancePath)]
     .map(([instancePath, all]) => {
       const path = instancePath.split("/").slice(1);
       const line = lineOf(text, path);
-      const problem = describeProblem(names, path, all.join(" or "), text);
+      const problem = describeProblem(names, path, reasonOf(all), text);
       return { line, problem: line === null ? problem : `line ${line}: ${problem}` };
     })
     .sort((a, b) => (a.line ?? 0) - (b.line ?? 0))
     .map(({ problem }) => problem);
+}
+
+/** What a value has to be, of all that is wrong with it. */
+function reasonOf(errors: readonly TLocalizedValidationError[]): string {
+  const allowed = errors.flatMap((error) =>
+    error.keyword === "const" ? [JSON.stringify(error.params.allowedValue)] : [],
+  );
+  if (allowed.length > 0) return `must be ${allowed.join(" or ")}`;
+  return [...new Set(errors.map(({ message }) => message))].join(" or ");
 }
 
 function describeProblem(names: readonly string[], path: readonly string[], reason: string, text: string): string {

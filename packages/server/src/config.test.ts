@@ -195,6 +195,12 @@ suite("configuration", () => {
         return true;
       },
     );
+    await assert.rejects(load('log_level = "loud"\n'), {
+      message: /, line 1: "log_level" must be "trace" or "debug" or "info" or "warn" or "error" \(/,
+    });
+    await assert.rejects(load("[volumes]\ndefault_class = 1\n"), {
+      message: /, line 2: "volumes.default_class" must be "local" or "replicated" \(/,
+    });
     await assert.rejects(load('listen = "a"\npublic_url = "b"\n[sandboxes]\nscratch = "1 banana"\n'), {
       code: "INVALID_CONFIG",
       message:

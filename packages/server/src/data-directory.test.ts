@@ -36,6 +36,28 @@ suite("the data directory", () => {
     assert.deepEqual(await readdir(directory), ["server.lock"]);
   });
 
+  test("stays, and hides no error of the start, when it cannot go", async () => {
+    const directory = join(parent, "data");
+    const fail = async (prepare: () => Promise<void>): Promise<void> => {
+      await using _made = await makeDataDirectory(directory);
+      await prepare();
+      throw new Error("why the start failed");
+    };
+    await assert.rejects(
+      fail(() => rm(directory, { recursive: true })),
+      { message: "why the start failed" },
+    );
+    // As another start does that has not got the lock yet.
+    await assert.rejects(
+      fail(async () => {
+        await rm(directory, { recursive: true });
+        await writeFile(directory, "");
+      }),
+      { message: "why the start failed" },
+    );
+    assert.deepEqual(await readdir(parent), ["data"]);
+  });
+
   test("is not made below a directory that sandboxes could not pass", async () => {
     await chmod(parent, 0o700);
     await assert.rejects(makeDataDirectory(join(parent, "new/data")), {

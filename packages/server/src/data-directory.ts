@@ -1,6 +1,6 @@
 import { chmod, mkdir, readdir, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type FileLock, hasErrorCode, lockFile } from "@caisson/linux";
+import { type FileLock, lockFile } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 
 const LOCK_WAIT_MS = 5_000;
@@ -59,17 +59,18 @@ async function requirePassable(directory: string): Promise<void> {
   }
 }
 
+/** Never rejects: why the start failed says more than why a directory stays, which does no harm. */
 async function removeUnused(directory: string, first: string): Promise<void> {
-  const names = await readdir(directory);
-  if (names.some((name) => name !== LOCK_NAME && !EMPTY_DIRECTORIES.includes(name))) return;
   try {
+    const names = await readdir(directory);
+    if (names.some((name) => name !== LOCK_NAME && !EMPTY_DIRECTORIES.includes(name))) return;
     for (const name of EMPTY_DIRECTORIES.filter((name) => names.includes(name))) await rmdir(join(directory, name));
     await rm(join(directory, LOCK_NAME), { force: true });
     for (let path = directory; ; path = dirname(path)) {
       await rmdir(path);
       if (path === first) return;
     }
-  } catch (error) {
-    if (!hasErrorCode(error, "ENOTEMPTY", "ENOENT")) throw error;
+  } catch {
+    // Something else uses it, or has removed it.
   }
 }

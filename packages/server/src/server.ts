@@ -78,10 +78,11 @@ export async function startServer(
   await using undo = new AsyncDisposableStack();
   const directory = resolve(config.dataDirectory);
   const made = await makeDataDirectory(directory);
-  await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
   undo.use(await lockDataDirectory(directory));
   // Removed while it is locked still.
   undo.use(made);
+  // Another start that failed may have removed the directory before.
+  await mkdir(join(directory, "database"), { recursive: true, mode: 0o700 });
   await requireRestored(directory);
   const firstTls = config.tls === null ? null : await readTls(config.tls);
   const warning = clearTextWarning(config);

@@ -5,6 +5,7 @@ import { assertNoLeaks } from "@caisson/linux/testing";
 import { CaissonError } from "@caisson/model";
 import type { Node, TakeNodeEvent } from "@caisson/node";
 import { openTestNode, type TestNode, throughText } from "@caisson/node/testing";
+import type { NodeAddress } from "../src/app/nodes/node-address.ts";
 import type { OpenRemoteNode, RemoteNode, RemoteNodeOptions } from "../src/app/nodes/remote-node.ts";
 
 /** A machine with a node, in this process: what is asked of it goes through text, and it can be cut off, stand still, and start again. */
@@ -27,11 +28,12 @@ export class Machine implements AsyncDisposable {
   /** The names of the methods that were called, in order. */
   readonly calls: (keyof Node)[] = [];
 
-  /** False: as if a server had not had the time to find out whether it can reach it. */
-  hasTried = true;
+  /** Where the server has tried to connect to it last. Null: as if that had not had the time to find out whether it can reach it. */
+  triedAddress: NodeAddress | null;
 
   private constructor(id: string, directory: string) {
     this.id = id;
+    this.triedAddress = { host: id, port: 8485 };
     this.#directory = directory;
   }
 
@@ -90,7 +92,7 @@ export class Machine implements AsyncDisposable {
     return new Proxy({} as RemoteNode, {
       get: (_, name) => {
         if (name === "problem") return problem();
-        if (name === "hasTried") return this.hasTried;
+        if (name === "triedAddress") return this.triedAddress;
         if (name === "begin") return begin;
         if (name === "dismiss")
           return async (forgottenAt: string) => {

@@ -147,7 +147,8 @@ class ConnectionClosedError(CaissonError, ConnectionError):
 
     Attributes:
         code: The WebSocket close code; 1006 when the connection broke without one.
-        reason: The reason that the other side gave, or an empty text.
+        reason: The reason that the other side gave; where it gave none, that this client asked for the end of the
+            sandbox, or an empty text.
     """
 
     def __init__(self, code: int, reason: str) -> None:

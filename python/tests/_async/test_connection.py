@@ -369,9 +369,9 @@ async def test_what_an_own_kill_breaks_off_is_told_so(fake: FakeServer, fake_cli
     async with fake_client.sandbox.create() as sandbox:
         process = await sandbox.spawn("x", stdout="piped", stderr="null")
         await sandbox.kill()
-        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+        with pytest.raises(errors.ConnectionClosedError, match="this client asked for the end of the sandbox"):
             await process.stdout.read(100)
-        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+        with pytest.raises(errors.ConnectionClosedError, match="this client asked for the end of the sandbox"):
             await sandbox.env.get("A")
 
 

@@ -358,9 +358,9 @@ def test_what_an_own_kill_breaks_off_is_told_so(fake: FakeServer, fake_client: C
     with fake_client.sandbox.create() as sandbox:
         process = sandbox.spawn("x", stdout="piped", stderr="null")
         sandbox.kill()
-        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+        with pytest.raises(errors.ConnectionClosedError, match="this client asked for the end of the sandbox"):
             process.stdout.read(100)
-        with pytest.raises(errors.ConnectionClosedError, match="this client killed the sandbox"):
+        with pytest.raises(errors.ConnectionClosedError, match="this client asked for the end of the sandbox"):
             sandbox.env.get("A")
 
 

@@ -1,6 +1,7 @@
 import { glob, readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { hasErrorCode } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import type { Fleet, NodeMachine } from "./fleet.ts";
 import { mainProcess } from "./processes.ts";
@@ -15,7 +16,8 @@ const SETTLE_MS = 90_000;
 export async function auditFleet(fleet: Fleet): Promise<readonly string[]> {
   const deadline = performance.now() + testTimeoutMs(SETTLE_MS);
   for (;;) {
-    const found = await differences(fleet);
+    // A node that is just ending or starting is looked at again.
+    const found = await differences(fleet).catch((error: unknown) => [`the audit failed: ${String(error)}`]);
     if (found.length === 0 || performance.now() > deadline) return found;
     await delay(250);
   }
@@ -53,7 +55,8 @@ async function nodeDifferences(fleet: Fleet, { process, region }: NodeMachine): 
   // Its mounts are in a namespace of its own.
   const inside = join(`/proc/${await mainProcess(pid)}/root`, dataDirectory, "regions", region);
   const pool = join(inside, "pool/mount");
-  const images = [...(await names(join(pool, "images"))), ...(await names(join(pool, "sealed")))];
+  const sealed = await readdir(join(pool, "sealed"));
+  const images = [...(await readdir(join(pool, "images"))), ...sealed];
   return [
     ...compare("sandbox", ids(sandboxes), await names(join(dataDirectory, "run/state"))),
     ...compare("sandbox's directory", ids(sandboxes), await names(join(dataDirectory, "run/sandboxes"))),
@@ -67,7 +70,11 @@ async function nodeDifferences(fleet: Fleet, { process, region }: NodeMachine): 
       ids(disks),
       images.filter((name) => !name.startsWith("img_")),
     ),
-    ...(await names(join(pool, "incoming"))).map((name) => `leak: ${name} is half made`),
+    ...(await readdir(join(pool, "incoming"))).map((name) => `leak: ${name} is half made`),
+    ...(await readdir(join(pool, "trash"))).map((name) => `leak: ${name} is half removed`),
+    ...(await readdir(join(pool, "spares")))
+      .filter((name) => !sealed.includes(name.split(".")[0] as string))
+      .map((name) => `leak: ${name} is the clone of an image that is gone`),
     ...(Number(first?.reserved_places) === sandboxes.length
       ? []
       : [`leak: ${first?.reserved_places} places are taken, by ${sandboxes.length} sandboxes`]),
@@ -96,8 +103,14 @@ async function doubleDevices(): Promise<readonly string[]> {
     .map((file) => `two writers: ${file} is attached twice`);
 }
 
+/** Of a directory that is made with the first sandbox. */
 async function names(directory: string): Promise<readonly string[]> {
-  return readdir(directory).catch(() => []);
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (hasErrorCode(error, "ENOENT")) return [];
+    throw error;
+  }
 }
 
 function ids(rows: readonly { readonly id: string }[]): readonly string[] {

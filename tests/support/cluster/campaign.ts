@@ -106,7 +106,8 @@ class Load implements AsyncDisposable {
     for (const { region } of fleet.nodes) {
       const [server] = fleet.servers;
       if (server === undefined) throw new Error("There is no server");
-      await fleet.clientOf(server).createVolume(`log-${region}`, { region });
+      // Two hundred rounds write for hours.
+      await fleet.clientOf(server).createVolume(`log-${region}`, { region, capacity: "1GB" });
       // Each has draws of its own: which of them draws first is chance.
       const own = new SeededRandom(random.between(0, 2 ** 31));
       writers.push(new VolumeWriter(fleet, `log-${region}`, region, own, violations));
@@ -120,12 +121,7 @@ class Load implements AsyncDisposable {
     await Promise.all(
       this.writers.map(async (writer) => {
         const count = writer.ledger.count;
-        const ask = () => writer.ledger.count > count || null;
-        try {
-          await eventually(`a record of ${writer.slug}`, ask, RECOVERY_MS);
-        } catch (error) {
-          throw new Error(`hang: ${writer.slug} is not written to any more: ${writer.lastError}`, { cause: error });
-        }
+        await untilRecord(writer, () => writer.ledger.count > count);
       }),
     );
   }
@@ -147,14 +143,26 @@ class Load implements AsyncDisposable {
 
   /** The next writer of each volume finds in it all that was acknowledged. */
   async checkAnew(): Promise<void> {
-    for (const writer of this.writers) await writer.endSandbox();
-    await this.untilWritten();
+    for (const writer of this.writers) {
+      // What was told before by the one that ends may still come.
+      const { generation } = writer.ledger;
+      await writer.endSandbox();
+      await untilRecord(writer, () => writer.ledger.acknowledgedGeneration > generation);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     this.#pause.abort();
     await Promise.all([this.#writing, this.#clerking]);
+  }
+}
+
+async function untilRecord(writer: VolumeWriter, isThere: () => boolean): Promise<void> {
+  try {
+    await eventually(`a record of ${writer.slug}`, () => isThere() || null, RECOVERY_MS);
+  } catch (error) {
+    throw new Error(`hang: ${writer.slug} is not written to any more: ${writer.lastError}`, { cause: error });
   }
 }
 

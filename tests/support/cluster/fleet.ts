@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { PostgresServer } from "@caisson/database/testing";
+import { settleAll } from "@caisson/linux";
 import { TestClient } from "../client.ts";
 import { eventually } from "../eventually.ts";
 import { freePort } from "../free-port.ts";
@@ -77,7 +78,8 @@ export class Fleet implements AsyncDisposable {
     const fleet = new Fleet(postgres, await postgres.createDatabase());
     try {
       for (let index = 0; index < servers; index += 1) await fleet.#addServer(`server-${index + 1}`, serverSettings);
-      await Promise.all(regions.map((region, index) => fleet.#addNode(`node-${index + 1}`, region, nodeSettings)));
+      // When one fails, the others are whole first, so that they can be ended.
+      await settleAll(regions.map((region, index) => fleet.#addNode(`node-${index + 1}`, region, nodeSettings)));
       fleet.nodes.sort((a, b) => (a.name < b.name ? -1 : 1));
       await fleet.untilReady();
       fleet.#superviseAll();

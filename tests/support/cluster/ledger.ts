@@ -29,12 +29,23 @@ export type Floor = ReadonlyMap<number, Acknowledged>;
 export class Ledger {
   readonly #acknowledged = new Map<number, Acknowledged>();
   #generation = 0;
+  #acknowledgedGeneration = 0;
   #count = 0;
 
   /** For a writer that begins: later than all before. */
   nextGeneration(): number {
     this.#generation += 1;
     return this.#generation;
+  }
+
+  /** Of the latest writer that has begun. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Of the latest record that was acknowledged. */
+  get acknowledgedGeneration(): number {
+    return this.#acknowledgedGeneration;
   }
 
   /** Number of records that were acknowledged. */
@@ -45,6 +56,7 @@ export class Ledger {
   /** `at`: when the record was made, in seconds. */
   acknowledge(generation: number, sequence: number, at: number): void {
     this.#acknowledged.set(generation, { last: sequence, at });
+    this.#acknowledgedGeneration = generation;
     this.#count += 1;
   }
 

@@ -67,7 +67,7 @@ class Pair {
   readonly #onEnd: () => void;
   #server: net.Socket | null = null;
   #isHeld = true;
-  /** One side has ended; while the network is cut, the other does not know. */
+  /** One side has broken off, or ended while the network is cut and the other does not know. */
   #isEnded = false;
 
   constructor(client: net.Socket, target: Place, onEnd: () => void) {
@@ -111,10 +111,18 @@ class Pair {
 
   #watch(socket: net.Socket): void {
     socket.on("error", () => {});
-    socket.once("close", () => {
-      this.#isEnded = true;
-      if (!this.#isHeld) this.end();
+    socket.once("close", (isBroken) => {
+      if (isBroken || this.#isHeld) this.#isEnded = true;
+      if (this.#isHeld) return;
+      if (isBroken) this.end();
+      else this.#finish(socket === this.#client ? this.#server : this.#client);
     });
+  }
+
+  /** One side has ended well: the other one gets what is on its way to it, and then the end. */
+  #finish(other: net.Socket | null): void {
+    if (other === null || other.closed) this.#onEnd();
+    else other.end();
   }
 
   #pass(from: net.Socket, to: net.Socket): void {

@@ -127,7 +127,7 @@ test("protocol pings are answered with their payload, also while much is being s
 });
 
 test("a client that stops answering pings is closed after two, and a quiet one that answers is not", async () => {
-  await using agent = await TestAgent.start({ env: { CAISSON_AGENT_PING_MS: "400" } });
+  await using agent = await TestAgent.start({ env: { CAISSON_AGENT_PING_MS: "1000" } });
   const quiet = await RpcClient.connect(agent.socketPath);
   const dead = await RpcClient.connect(agent.socketPath, {}, { autoPong: false });
   let pings = 0;
@@ -140,32 +140,45 @@ test("a client that stops answering pings is closed after two, and a quiet one t
   await quiet.close();
 });
 
-test("a client that stands still in the middle of a frame, behind which its answers are, has ten times as long and goes on", async () => {
-  await using agent = await TestAgent.start({ env: { CAISSON_AGENT_PING_MS: "200" } });
+/** A client that has asked for the upgrade, and sent the beginning of a frame behind that. */
+function openHalfFrame(agent: TestAgent) {
   const socket = connect(agent.socketPath);
   const key = randomBytes(16).toString("base64");
-  socket.write(
-    `GET /rpc HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
-  );
+  const upgrade = `GET /rpc HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`;
+  const request = Buffer.from('{"jsonrpc":"2.0","id":1,"method":"envGet","params":{"key":"HOME"}}');
+  assert.ok(request.length < 126);
+  // Masked with zeroes.
+  const header = Buffer.from([0x81, 0x80 | request.length, 0, 0, 0, 0]);
+  socket.write(Buffer.concat([Buffer.from(upgrade), header, request.subarray(0, 10)]));
   let received = Buffer.alloc(0);
   socket.on("data", (bytes: Buffer) => {
     received = Buffer.concat([received, bytes]);
   });
-  /** Empty pings of the agent. */
-  const pings = () => received.toString("latin1").split("\x89\x00").length - 1;
-  const request = Buffer.from('{"jsonrpc":"2.0","id":1,"method":"envGet","params":{"key":"HOME"}}');
-  // Masked with zeroes.
-  const header = Buffer.from([0x81, 0x80 | request.length, 0, 0, 0, 0]);
-  assert.ok(request.length < 126);
-  await eventually("the upgrade", () => received.includes("\r\n\r\n"));
-  socket.write(Buffer.concat([header, request.subarray(0, 10)]));
-  const before = pings();
-  await eventually("more pings than a client may leave unanswered", () => pings() > before + 4);
-  socket.write(request.subarray(10));
-  await eventually("the answer", () => received.includes(agent.home));
+  return {
+    socket,
+    rest: request.subarray(10),
+    hasReceived: (text: string) => received.includes(text),
+    /** Empty pings of the agent. */
+    countPings: () => received.toString("latin1").split("\x89\x00").length - 1,
+  };
+}
+
+test("a client that stands still in the middle of a frame, behind which its answers are, has ten times as long and goes on", async () => {
+  await using agent = await TestAgent.start({ env: { CAISSON_AGENT_PING_MS: "500" } });
+  const { socket, rest, hasReceived, countPings } = openHalfFrame(agent);
+  await eventually("more pings than a client may leave unanswered", () => countPings() > 4);
+  socket.write(rest);
+  await eventually("the answer", () => hasReceived(agent.home));
   // Between frames it has two.
   await once(socket, "close");
   socket.destroy();
+});
+
+test("a client that stands still in the middle of a frame for twenty pings is closed", async () => {
+  await using agent = await TestAgent.start({ env: { CAISSON_AGENT_PING_MS: "50" } });
+  const { socket, countPings } = openHalfFrame(agent);
+  await once(socket, "close");
+  assert.ok(countPings() >= 20, `${countPings()} pings`);
 });
 
 test("abort always answers ok, and what it aborts answers an AbortError", async () => {

@@ -444,14 +444,45 @@ suite("a PostgreSQL database", () => {
     await store.close();
   });
 
-  test("a store closes although the database's machine has vanished while it was idle", async () => {
+  test("a store closes although the database's machine has vanished while it was idle, and holds no connection any more", {
+    timeout: 120_000,
+  }, async () => {
     const url = await server.createDatabase();
     await using proxy = await CutProxy.start(server.directory);
     const store = await open(url.replace(server.directory, proxy.directory));
-    assert.equal(await store.organizations.get("nobody"), null);
+    // On several connections.
+    await Promise.all(["a", "b", "c"].map((slug) => store.organizations.get(slug)));
     proxy.silence();
+    assert.ok((await proxy.countHeld()) > 1);
     // The kernel would wait a quarter of an hour.
     await store.close();
+    assert.equal(await proxy.countHeld(), 0);
+  });
+
+  test("a store that closes waits for what is under way, and cuts none of it", { timeout: 120_000 }, async (t) => {
+    const url = await server.createDatabase();
+    const options = parseConnectionUrl(url);
+    await (await open(url)).close();
+    await using ownership = await Ownership.take(options);
+    const database = new Database(options, await ownership.claim(INSTALLATION), unexpected);
+    const { promise: entered, resolve: enter } = Promise.withResolvers<void>();
+    const { promise: gate, resolve: go } = Promise.withResolvers<void>();
+    const late = database.transaction(async (queries) => {
+      await queries.run("INSERT INTO organizations (id, slug, created_at_ms) VALUES ('org_late', 'late', 1)");
+      enter();
+      await gate;
+    });
+    await entered;
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const closing = database[Symbol.asyncDispose]();
+    // Longer than a farewell may take, and shorter than a query.
+    t.mock.timers.tick(20_000);
+    go();
+    await late;
+    await closing;
+    t.mock.timers.reset();
+    const { rows } = await ownership.client.query("SELECT 1 FROM organizations WHERE id = 'org_late'");
+    assert.equal(rows.length, 1);
   });
 
   test("a commit of which nothing can be found out is no refusal, so that it is undone", async () => {

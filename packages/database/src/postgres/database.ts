@@ -3,7 +3,7 @@ import { CaissonError, UnknownOutcomeError } from "@caisson/model";
 import pg from "pg";
 import type { Row } from "../records.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
-import { endWithin } from "./end-client.ts";
+import { cutLate } from "./end-client.ts";
 import { adviceOn, ConnectionLost, classify, explain, isRolledBack, takenByAnother } from "./failures.ts";
 import { LOCKS, lockKeys } from "./locks.ts";
 import { type Session, setUpSession } from "./session.ts";
@@ -87,7 +87,12 @@ export interface DatabaseOptions {
  */
 export class Database {
   readonly #pool: pg.Pool;
+  /** All whose end is not over. */
   readonly #clients = new Set<pg.Client>();
+  /** Those that run something. */
+  readonly #busy = new Set<pg.Client>();
+  #isClosing = false;
+  readonly #closed = Promise.withResolvers<void>();
   readonly #description: string;
   readonly #options: DatabaseOptions;
   readonly #names = new Map<string, string>();
@@ -107,7 +112,9 @@ export class Database {
       },
     });
     this.#pool.on("connect", (client) => this.#clients.add(client));
-    this.#pool.on("remove", (client) => this.#clients.delete(client));
+    this.#pool.on("acquire", (client) => this.#busy.add(client));
+    this.#pool.on("release", (_, client) => this.#onReleased(client));
+    this.#pool.on("remove", (client) => this.#onRemoved(client));
     // An idle connection that ends is replaced when it is needed.
     this.#pool.on("error", () => {});
   }
@@ -153,8 +160,23 @@ export class Database {
     while ((await this.transaction((queries) => queries.run(sql, value))) === DELETE_BATCH);
   }
 
+  /** What is under way may end, also with its commit. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await endWithin(this.#clients, this.#pool.end());
+    this.#isClosing = true;
+    for (const client of this.#clients) if (!this.#busy.has(client)) cutLate(client);
+    // The pool forgets idle connections at once, and does not wait for their end.
+    await this.#pool.end();
+    if (this.#clients.size > 0) await this.#closed.promise;
+  }
+
+  #onReleased(client: pg.Client): void {
+    this.#busy.delete(client);
+    if (this.#isClosing) cutLate(client);
+  }
+
+  #onRemoved(client: pg.Client): void {
+    this.#clients.delete(client);
+    if (this.#isClosing && this.#clients.size === 0) this.#closed.resolve();
   }
 
   async #attempt<T>(client: pg.PoolClient, name: string, work: (queries: Queries) => Promise<T>): Promise<T> {

@@ -4,20 +4,18 @@ import type pg from "pg";
 const FAREWELL_MS = 2_000;
 
 /** Ends a connection, whatever state it is in. Never rejects. */
-export function endClient(client: pg.Client): Promise<void> {
-  return endWithin([client], client.end());
-}
-
-/** Waits for the end of connections that was asked for. A machine that has vanished while they were idle says nothing, for a quarter of an hour: then they are cut. Never rejects. */
-export async function endWithin(clients: Iterable<pg.Client>, ending: Promise<void>): Promise<void> {
-  const timer = setTimeout(() => {
-    for (const { connection } of clients) connection.stream.destroy();
-  }, FAREWELL_MS);
+export async function endClient(client: pg.Client): Promise<void> {
+  cutLate(client);
   try {
-    await ending;
+    await client.end();
   } catch {
     // It has ended already.
-  } finally {
-    clearTimeout(timer);
   }
+}
+
+/** Cuts a connection that is being ended, unless its end comes in time: a machine that has vanished while it was idle says nothing, for a quarter of an hour. */
+export function cutLate(client: pg.Client): void {
+  // A connection that stands keeps the process going by itself.
+  const timer = setTimeout(() => client.connection.stream.destroy(), FAREWELL_MS).unref();
+  client.once("end", () => clearTimeout(timer));
 }

@@ -119,8 +119,8 @@ export class RequestTimeoutError extends NetworkError {
 
 /** How a sandbox ended, as the server says. */
 export interface SandboxEnd {
-  /** When it ended. */
-  readonly stoppedAt: Date;
+  /** When it ended; `null` when the server was not asked, since this program itself ended it. */
+  readonly stoppedAt: Date | null;
   /** Why: `"killed"`, `"timeout"` and so on; `null` when the server does not say. */
   readonly stopReason: string | null;
 }
@@ -131,9 +131,9 @@ export class ConnectionClosedError extends SandboxSdkError {
   readonly code: number | undefined;
   /** The reason that the other side gave. */
   readonly reason: string | undefined;
-  /** When the sandbox ended; `null` when it was only the connection, or when the server could not be asked. */
+  /** When the sandbox ended; `null` when it was only the connection, when the server could not be asked, or when `sandbox.kill()` of this program ended it. */
   readonly stoppedAt: Date | null;
-  /** Why the sandbox ended; `null` as above. */
+  /** Why the sandbox ended; `null` when it was only the connection, or when the server could not be asked or does not say. */
   readonly stopReason: string | null;
 
   constructor(code?: number, reason?: string, end?: SandboxEnd) {
@@ -151,7 +151,8 @@ function closedMessage(code: number | undefined, reason: string | undefined, end
   const details = `code: ${code}${reason ? `, reason: ${reason}` : ""}`;
   if (end === undefined) return `Connection closed (${details})`;
   const why = end.stopReason === null ? "" : ` (${end.stopReason})`;
-  return `The sandbox ended at ${end.stoppedAt.toISOString()}${why}; connection closed (${details})`;
+  const when = end.stoppedAt === null ? "" : ` at ${end.stoppedAt.toISOString()}`;
+  return `The sandbox ended${when}${why}; connection closed (${details})`;
 }
 
 /** The sandbox refused a call as such: unknown method, wrong parameters or a failure inside it (protocol.md 3.3). */

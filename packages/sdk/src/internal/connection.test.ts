@@ -264,6 +264,27 @@ test("a peer that gives no sign of life is given up, one that only answers pings
   await assert.rejects(silent.call("envGet", { key: "A" }), { name: "ConnectionClosedError", code: 1006 });
 });
 
+test("a peer that asks for signs of life itself is not given up, however much waits to be sent to it", (context) => {
+  context.mock.timers.enable({ apis: ["setInterval"] });
+  let isGivenUp = false;
+  const socket = Object.assign(new EventEmitter(), {
+    // A writer adds as much as the peer takes.
+    bufferedAmount: MEBIBYTE,
+    ping: () => undefined,
+    terminate: () => {
+      isGivenUp = true;
+    },
+  });
+  new Connection(socket as unknown as ConstructorParameters<typeof Connection>[0], 20);
+  for (let count = 0; count < 10; count += 1) {
+    context.mock.timers.tick(40);
+    socket.emit("ping");
+  }
+  assert.equal(isGivenUp, false);
+  context.mock.timers.tick(60);
+  assert.equal(isGivenUp, true);
+});
+
 test("a peer that reads on is not given up, however late the answers come that lie behind what it reads", (context) => {
   context.mock.timers.enable({ apis: ["setInterval"] });
   let isGivenUp = false;

@@ -76,6 +76,10 @@ export class Connection {
     socket.on("pong", () => {
       this.#unansweredPings = 0;
     });
+    // It asks itself, also while much that is being written keeps its answers away.
+    socket.on("ping", () => {
+      this.#unansweredPings = 0;
+    });
     // The event that follows, "close", says everything that matters here.
     socket.on("error", () => undefined);
     this.closed = new Promise((resolve) => {
@@ -100,7 +104,11 @@ export class Connection {
       if (this.isClosed) {
         // That the sandbox has ended, if it is known, says more than that there is no connection.
         void this.#explained.then(() =>
-          reject(this.#closedError?.stoppedAt ? this.#closedError : new ConnectionClosedError()),
+          reject(
+            this.#closedError?.stoppedAt || this.#closedError?.stopReason
+              ? this.#closedError
+              : new ConnectionClosedError(),
+          ),
         );
         return;
       }

@@ -62,7 +62,7 @@ export async function revokeExposure(http: HttpClient, origin: string, id: strin
 }
 
 /** How long an error waits for what the server says about it, in milliseconds. */
-const EXPLAIN_MS = 5_000;
+export const EXPLAIN_MS = 5_000;
 
 /** Adds to the error of a connection that broke off when and why its sandbox ended, if it did and the server says so soon. */
 export async function explainEnd(

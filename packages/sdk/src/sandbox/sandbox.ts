@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { DEFAULT_REGION, resolveConfiguration } from "../core/configuration.ts";
 import { ConnectionClosedError, NetworkError, NotFoundError } from "../core/errors.ts";
 import { HttpClient, path, type RequestOptions } from "../core/http.ts";
@@ -16,6 +17,7 @@ import { openTerminal, type Terminal, type TerminalOptions } from "../process/te
 import { type Connected, connectSandbox } from "./connect.ts";
 import {
   dataLost,
+  EXPLAIN_MS,
   explainEnd,
   extendSandbox,
   killSandbox,
@@ -224,10 +226,10 @@ export class Sandbox implements AsyncDisposable {
         throw error;
       },
     );
-    // What this breaks off is told so, without asking the server.
+    // What this breaks off is told so, without asking the server, unless its answer takes long.
     this.#connection.explainEnd(async (error) =>
-      (await killed.catch(() => false))
-        ? new ConnectionClosedError(error.code, error.reason, { stoppedAt: new Date(), stopReason: "killed" })
+      (await Promise.race([killed.catch(() => false), delay(EXPLAIN_MS, false, { ref: false })]))
+        ? new ConnectionClosedError(error.code, error.reason, { stoppedAt: null, stopReason: "killed" })
         : await explainEnd(http, origin, this.id, error),
     );
     await killed;

@@ -56,7 +56,7 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
   if (movedFrom !== null)
     logger.warn(
       { nodeId, address, before: movedFrom },
-      `this node was at ${movedFrom} before, where the server looks for it. On the server: caisson nodes set-address ${nodeId} ${address}`,
+      `this node was at ${movedFrom} before. If the server does not know yet, it looks for it there. On the server: caisson nodes set-address ${nodeId} ${address}`,
     );
   const baseImageFile = await ensureBaseImage({
     cacheDirectory: join(config.cacheDirectory, "images"),

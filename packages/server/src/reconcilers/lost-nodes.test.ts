@@ -115,13 +115,16 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
     assert.equal(await killSandbox(control.app, actor, sandboxId).catch((error: unknown) => error), "stopping");
     await assert.rejects(forgetLost("nod_gone"), { code: "NODE_IN_USE", message: /it is live/ });
     lapse("nod_gone");
-    // As right after a takeover.
-    machine.hasTried = false;
-    await assert.rejects(forgetLost("nod_gone"), {
-      code: "NODE_IN_USE",
-      message: /not found out yet whether it can reach it/,
-    });
-    machine.hasTried = true;
+    // As right after a takeover, and right after it got another address.
+    const { triedAddress } = machine;
+    for (const tried of [null, { host: "nod_gone", port: 8486 }, { host: "nod_moved", port: 8485 }]) {
+      machine.triedAddress = tried;
+      await assert.rejects(forgetLost("nod_gone"), {
+        code: "NODE_IN_USE",
+        message: /not found out yet whether it can reach it at nod_gone:8485/,
+      });
+    }
+    machine.triedAddress = triedAddress;
     const volumeNames = ["data", "root"].map((slug) => ({ organization: ADMIN_ORGANIZATION, slug }));
     const loss = await getNodeLoss(control.app, actor, "nod_gone");
     assert.deepEqual(

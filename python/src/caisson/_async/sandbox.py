@@ -296,7 +296,7 @@ class AsyncSandbox:
     async def kill(self) -> None:
         """Ends the sandbox now. Its volumes are durable and free when this returns."""
         self._is_closing = True
-        self._connection.own_reason = "this client killed the sandbox"
+        self._connection.own_reason = "this client asked for the end of the sandbox"
         try:
             await self._control.kill(self.id)
         except BaseException:

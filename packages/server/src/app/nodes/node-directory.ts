@@ -2,6 +2,7 @@ import { diskLost, type Owner, type Replication } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { Node, NodeDescription } from "@caisson/node";
 import type { Region } from "../region.ts";
+import type { NodeAddress } from "./node-address.ts";
 import type { RemoteNode } from "./remote-node.ts";
 
 /** A run of a node that this server can reach, and what it said of itself when it began. */
@@ -36,7 +37,7 @@ export class NodeDirectory {
   /** The node of this server's own host; null: it has none. */
   readonly ownId: string | null;
   readonly #connected = new Map<string, ConnectedNode>();
-  readonly #expected = new Map<string, Pick<RemoteNode, "problem" | "hasTried">>();
+  readonly #expected = new Map<string, Pick<RemoteNode, "problem" | "triedAddress">>();
   readonly #lost = new Set<string>();
   #rowRegions: ReadonlySet<string> = new Set();
 
@@ -56,7 +57,7 @@ export class NodeDirectory {
   }
 
   /** Says that this server connects to a node, and who knows why it cannot. */
-  expect(nodeId: string, remote: Pick<RemoteNode, "problem" | "hasTried">): void {
+  expect(nodeId: string, remote: Pick<RemoteNode, "problem" | "triedAddress">): void {
     this.#expected.set(nodeId, remote);
   }
 
@@ -89,10 +90,11 @@ export class NodeDirectory {
     return remote.problem ?? "what ran there before is being settled";
   }
 
-  /** Whether this server has found out that it cannot reach a node on another machine. One that has just begun to lead does not know yet. */
-  isKnownAway(nodeId: string): boolean {
+  /** Whether this server has found out that it cannot reach a node on another machine, at that address. One that has just begun to lead, or cannot read where the node is, does not know yet. */
+  isKnownAway(nodeId: string, address: NodeAddress): boolean {
     const remote = this.#expected.get(nodeId);
-    return remote?.hasTried === true && remote.problem !== null;
+    const tried = remote?.triedAddress;
+    return remote?.problem != null && tried?.host === address.host && tried.port === address.port;
   }
 
   /** Those that can be reached, in no particular order. */

@@ -13,7 +13,7 @@ const MAX_NAMES = 100;
 
 /**
  * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live, is this server's own, or holds disks or sandboxes, and `FORBIDDEN` unless the actor may administer the
- * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected, and until this server has tried to connect to it.
+ * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected, and until this server has tried to connect to it where its row says.
  *
  * Intent of a loss: the node is given up, with which nothing begins there any more. What it had is settled by `forgetLostNode`.
  */
@@ -40,10 +40,12 @@ export async function forgetNode(
       "NODE_IN_USE",
       `Cannot forget node ${id} as lost: this server is connected to it. Stop it for ever first, and try again when its lease is over`,
     );
-  if (lostAtMs === null && parseNodeAddress(address) !== null && !app.nodes.isKnownAway(id))
+  // The node of a server's own host has no port.
+  const place = parseNodeAddress(address);
+  if (lostAtMs === null && place !== null && !app.nodes.isKnownAway(id, place))
     throw new CaissonError(
       "NODE_IN_USE",
-      `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it, because it has just begun to lead, or to connect. Try again in a minute`,
+      `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it at ${address}, because it has just begun to lead or to connect, or its address has just changed. Try again in a minute`,
     );
   const { volumeNames: _, ...loss } = await app.store.disks.lossOf(id, 0);
   const event = auditEvent(actor, "node-give-up", object, loss);

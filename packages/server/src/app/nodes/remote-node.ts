@@ -1,11 +1,12 @@
 import type { Node, NodeDescription, TakeNodeEvent } from "@caisson/node";
+import type { NodeAddress } from "./node-address.ts";
 
 /** A node on another machine, over a connection that is made again when it is lost. Without one, every call fails with `NODE_UNAVAILABLE`. */
 export interface RemoteNode extends Node, AsyncDisposable {
   /** Why there is no connection, as the end of a sentence; null: there is one. */
   readonly problem: string | null;
-  /** Whether one try to connect is over, so that `problem` says what came of it. */
-  readonly hasTried: boolean;
+  /** Where the last try to connect that is over went, which `problem` tells of. Null: none is, or it ended before the network was used, as when the store did not tell the address. */
+  readonly triedAddress: NodeAddress | null;
   /** Says which generation its calls are of. Before that, a run that is new to this object takes none but `describe`. Throws when it is another run meanwhile. */
   begin(runId: string, generation: number): void;
   /** Tells it that its installation has forgotten it, at that time in ISO 8601: it ends, and does not start again. */
@@ -15,7 +16,7 @@ export interface RemoteNode extends Node, AsyncDisposable {
 export interface RemoteNodeOptions {
   readonly nodeId: string;
   /** Asked before each try to connect. */
-  readonly address: () => Promise<{ readonly host: string; readonly port: number }>;
+  readonly address: () => Promise<NodeAddress>;
   readonly takeEvent: TakeNodeEvent;
   /** Its process ends: its sandboxes are to be ended now. Resolves when they are. */
   readonly onStopping: () => Promise<void>;
