@@ -18,3 +18,10 @@ export const STATE_AT_MS = `coalesce((SELECT max(snapshot.created_at_ms) FROM di
 
 /** A volume whose state in the store is older than so many of its periods is late. */
 export const LATE_PERIODS = 3;
+
+/** The snapshot that has taken over the turn of this one to be uploaded; none, if this one has it. `id`: the parameter that is its id. */
+export const NEXT_IN_TURN = (
+  id: string,
+): string => `SELECT next.id FROM disks AS late JOIN disks AS next ON next.parent_id = late.parent_id
+  WHERE late.id = ${id} AND late.replication_state = 'local' AND late.replication_retry_at_ms IS NOT NULL
+    AND next.is_automatic AND next.state = 'ready' AND next.replication_state IN ('uploading', 'failed') ORDER BY next.sequence DESC LIMIT 1`;

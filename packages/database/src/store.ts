@@ -492,7 +492,7 @@ export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
    * object id of its first request instead of inserting, or throws `IDEMPOTENCY_KEY_REUSED` when the request differs. Throws `NODE_UNAVAILABLE` when a node is to be
-   * chosen and none of the region is live and reachable.
+   * chosen and none of the region is live and reachable, and `SNAPSHOT_NOT_FOUND` when the snapshot that it is made from is not ready any more.
    */
   reserve(disk: NewDisk, key?: IdempotencyKey | null, choice?: NodeChoice): Promise<DiskReservation>;
   /** `creating` to `ready`: the creation is acknowledged. Throws `*_NOT_FOUND` when it is not `creating` any more. */
@@ -592,7 +592,7 @@ export interface DiskStore {
   finishReplication(id: string, result: ReplicationResult, nowMs: number, event: AuditEvent): Promise<void>;
   /** Makes a snapshot wait for its upload again whose copy was found damaged. False, without an event: it is not `replicated`, or gone. */
   renewReplication(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
-  /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. */
+  /** `failed`, to be tried again at that time. Gone, or `replicated`, is success. Of one whose turn a later snapshot of its schedule has taken over, that one is `failed`: it is what is tried again. */
   failReplication(id: string, error: string, retryAtMs: number): Promise<void>;
   /** Gives a ready volume a schedule, whose first snapshot is due at once, or takes it away (null). As it is already is success, without an event. Throws `VOLUME_NOT_FOUND`. */
   setSchedule(id: string, everyMs: number | null, nowMs: number, event: AuditEvent): Promise<Disk>;

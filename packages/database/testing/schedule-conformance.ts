@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, suite, test } from "node:test";
+import { CaissonError } from "@caisson/model";
 import type { Disk, NewDisk, Store } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
 import { SAMPLE_ORGANIZATION, SAMPLE_OWNER, sampleDisk, sampleEvent, sampleNode, sampleUsage } from "./samples.ts";
@@ -160,6 +161,53 @@ export function scheduleConformance(name: string, open: () => Promise<StoreHarne
       assert.deepEqual([local.replication.state, (await get(third.id)).replication.state], ["local", "uploading"]);
       assert.equal(await store.disks.requestReplications(nodeId, "ord", "all", 1), 0, "the schedule asks for its own");
       await assert.rejects(replicate(local.id, 1), { code: "SNAPSHOT_NOT_FOUND" });
+    });
+
+    test("an upload that lasts longer than the period counts its failure for the snapshot that has taken over its turn", async () => {
+      const volume = await make("volume", { everyMs: EVERY_MS });
+      const first = await automatic(volume, "first", 1 * EVERY_MS + 1000);
+      const second = await automatic(volume, "second", 3 * EVERY_MS);
+      const third = await automatic(volume, "third", 5 * EVERY_MS);
+      await store.disks.failReplication(first.id, "the store is slow", 8e9);
+      const failed = { state: "failed", error: "the store is slow", retryAtMs: 8e9, atMs: null, result: null } as const;
+      assert.deepEqual((await get(third.id)).replication, { ...failed, attempts: 1 });
+      await store.disks.failReplication(second.id, "the store is slow", 9e9);
+      assert.deepEqual((await get(third.id)).replication, { ...failed, attempts: 2, retryAtMs: 9e9 });
+      for (const { id } of [first, second]) assert.equal((await get(id)).replication.state, "local");
+      await replicate(third.id, 1e10);
+      await store.disks.failReplication(first.id, "late", 2e10);
+      assert.deepEqual(
+        [(await get(third.id)).replication.state, (await get(first.id)).replication.state],
+        ["replicated", "local"],
+      );
+    });
+
+    test("what is made from a snapshot keeps it from being thinned out, or is refused: one of the two at once", async () => {
+      const second = await harness.openSecond();
+      const volume = await make("volume", { everyMs: EVERY_MS });
+      const snapshots: Disk[] = [];
+      for (let index = 0; index < 12; index += 1)
+        snapshots.push(await automatic(volume, `snapshot-${index}`, (2 * index + 2) * EVERY_MS, false));
+      const childOf = ({ id, slug }: Disk): NewDisk =>
+        sampleDisk({ organizationId, slug: `of-${slug}`, parent: { kind: "snapshot", id, slug } });
+      const [thinned, kept, ...others] = snapshots.slice(0, -1);
+      assert.ok(thinned !== undefined && kept !== undefined);
+      const gone = { code: "SNAPSHOT_NOT_FOUND", message: /snapshot-0/ };
+      assert.equal(await thin(thinned.id), true);
+      await assert.rejects(store.disks.reserve(childOf(thinned)), gone);
+      await store.disks.reserve(childOf(kept));
+      assert.equal(await thin(kept.id), false);
+      for (const snapshot of others) {
+        const isMade = second.disks.reserve(childOf(snapshot)).then(
+          () => true,
+          (error: unknown) => {
+            assert.ok(error instanceof CaissonError && error.code === "SNAPSHOT_NOT_FOUND", String(error));
+            return false;
+          },
+        );
+        const [made, isThinned] = await Promise.all([isMade, thin(snapshot.id)]);
+        assert.equal(made, !isThinned, snapshot.slug);
+      }
     });
 
     test("only what the schedule made and nothing needs is thinned out", async () => {

@@ -25,6 +25,11 @@ export type {
   TakeNodeEvent,
 } from "./node.ts";
 export { type NodeOptions, type OpenNode, openNode } from "./open-node.ts";
-export { checkReplicatedPool, REPLICATED_MARK, type ReplicatedPoolSettings } from "./pools/open-replicated-pool.ts";
+export {
+  cephPoolName,
+  checkReplicatedPool,
+  REPLICATED_MARK,
+  type ReplicatedPoolSettings,
+} from "./pools/open-replicated-pool.ts";
 export { poolDirectory } from "./pools/pool-directory.ts";
 export { diskNeedsRoom, needsRoom } from "./pools/pool-room.ts";

@@ -67,6 +67,16 @@ suite("configuration", () => {
     assert.deepEqual(await replicated('[replicated]\npool = "volumes"\n'), {
       ...{ conf: "/etc/ceph/ceph.conf", user: "caisson", pool: "volumes" },
     });
+    assert.deepEqual(await replicated('[replicated]\npool = "volumes"\nnamespace = "ord"\n'), {
+      ...{ conf: "/etc/ceph/ceph.conf", user: "caisson", pool: "volumes", namespace: "ord" },
+    });
+    for (const name of ["", "a/b", "a b"])
+      await assert.rejects(
+        replicated(`[replicated]\npool = "a"\nnamespace = ${JSON.stringify(name)}\n`),
+        /replicated\.namespace/,
+      );
+    await assert.rejects(replicated('[replicated]\nnamespace = "a"\n'), /replicated\.pool is missing/);
+    await assert.rejects(replicated('[replicated]\ndirectory = "/a"\nnamespace = "a"\n'), /replicated: give directory/);
     await assert.rejects(replicated('[replicated]\nuser = "a"\n'), /replicated\.pool is missing/);
     await assert.rejects(replicated('[replicated]\npool = "a"\ndirectory = "/b"\n'), /replicated: give directory/);
     await assert.rejects(

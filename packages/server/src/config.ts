@@ -184,7 +184,7 @@ const MIN_HEADROOM = 64 * 2 ** 20;
 const MAX_STOP_GRACE_SECONDS = 60;
 const HTTPS_PORT = 443;
 const DOMAIN = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
-/** A user or pool of Ceph. */
+/** A user, a pool or a namespace of Ceph. */
 const CEPH_NAME = "^[A-Za-z0-9_.-]{1,128}$";
 const Size = Type.Union([Type.Integer({ minimum: 1 }), Type.String()]);
 
@@ -235,6 +235,7 @@ const FileSchema = Type.Object(
           conf: Type.Optional(Type.String()),
           user: Type.Optional(Type.String({ pattern: CEPH_NAME })),
           pool: Type.Optional(Type.String({ pattern: CEPH_NAME })),
+          namespace: Type.Optional(Type.String({ pattern: CEPH_NAME })),
         },
         closed,
       ),
@@ -526,23 +527,25 @@ function poolSizesOf({ pool }: ConfigFile): PoolSizes {
 
 function parseReplicated({ replicated, pool }: ConfigFile): ReplicatedPoolSettings | null {
   if (replicated === undefined) return null;
-  const isCeph = [replicated.conf, replicated.user, replicated.pool].some((value) => value !== undefined);
+  const { conf, user, pool: cephPool, namespace } = replicated;
+  const isCeph = [conf, user, cephPool, namespace].some((value) => value !== undefined);
   if (isCeph === (replicated.directory !== undefined) || (isCeph && replicated.size !== undefined)) {
     throw new CaissonError(
       "INVALID_CONFIG",
-      "replicated: give directory, and size if you like, for a disk that is replicated, or pool, and conf and user if they are not the usual ones, for a pool of a Ceph cluster",
+      "replicated: give directory, and size if you like, for a disk that is replicated, or pool, namespace if it has one for you, and conf and user if they are not the usual ones, for a pool of a Ceph cluster",
     );
   }
   if (replicated.directory !== undefined) return parseReplicatedDirectory(replicated.directory, replicated.size, pool);
-  if (replicated.pool === undefined)
+  if (cephPool === undefined)
     throw new CaissonError(
       "INVALID_CONFIG",
       "replicated.pool is missing: name the pool of the Ceph cluster, for example caisson",
     );
   return {
-    conf: absolutePath("replicated.conf", "is", replicated.conf ?? "/etc/ceph/ceph.conf"),
-    user: replicated.user ?? "caisson",
-    pool: replicated.pool,
+    conf: absolutePath("replicated.conf", "is", conf ?? "/etc/ceph/ceph.conf"),
+    user: user ?? "caisson",
+    pool: cephPool,
+    ...(namespace === undefined ? {} : { namespace }),
   };
 }
 

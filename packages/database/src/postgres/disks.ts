@@ -117,6 +117,13 @@ export function createDiskStore(database: Database): DiskStore {
     );
   };
 
+  /** Throws `SNAPSHOT_NOT_FOUND` when the snapshot that the disk is made from is deleted or gone. It is not until the row that keeps it is there. */
+  const lockReadyParent = async (queries: Queries, { parent }: NewDisk): Promise<void> => {
+    if (parent?.kind !== "snapshot") return;
+    const ready = await queries.get("SELECT 1 FROM disks WHERE id = $1 AND state = 'ready' FOR SHARE", parent.id);
+    if (ready === undefined) throw diskNotFound("snapshot", parent.slug);
+  };
+
   return {
     async reserve(disk, key = null, { own = null, unreachable = [] } = {}) {
       try {
@@ -127,6 +134,7 @@ export function createDiskStore(database: Database): DiskStore {
           if (disk.owner !== null) await requireLatest(queries, owner);
           else if (owner.nodeId === own?.nodeId && owner.generation !== own.generation)
             throw notLatest(own, owner.generation);
+          await lockReadyParent(queries, disk);
           await insertDisk(queries, disk, owner, null);
           return { existingId, owner };
         });

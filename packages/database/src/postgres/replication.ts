@@ -1,5 +1,6 @@
 import { toDisk } from "../records.ts";
 import { diskNotFound } from "../refusals.ts";
+import { NEXT_IN_TURN } from "../schedule-conditions.ts";
 import type { DiskStore } from "../store.ts";
 import type { Database } from "./database.ts";
 import { changeWithEvent, writeEvent } from "./events.ts";
@@ -82,16 +83,21 @@ export function createReplicationStore(database: Database): ReplicationStore {
     },
 
     async failReplication(id, error, retryAtMs) {
-      await database.transaction((queries) =>
-        queries.run(
+      await database.transaction(async (queries) => {
+        // A commit of another snapshot of the schedule changes this row too: it is over, or comes after.
+        await queries.get(
+          "SELECT 1 FROM disks WHERE id = (SELECT parent_id FROM disks WHERE id = $1) FOR NO KEY UPDATE",
+          id,
+        );
+        await queries.run(
           `UPDATE disks SET replication_state = 'failed', replication_retry_at_ms = $1,
              replication_detail = json_build_object('error', $2::text, 'attempts', coalesce((replication_detail ->> 'attempts')::integer, 0) + 1)
-           WHERE id = $3 AND ${REPLICATING}`,
+           WHERE id = coalesce((${NEXT_IN_TURN("$3")}), $3) AND ${REPLICATING}`,
           retryAtMs,
           error,
           id,
-        ),
-      );
+        );
+      });
     },
   };
 }

@@ -101,9 +101,13 @@ export function createScheduleStore(database: Database): ScheduleStore {
       );
     },
 
-    async thin(id, nowMs, event) {
-      const sql = `UPDATE disks SET state = 'deleted', deleted_at_ms = $1, purge_at_ms = $1 WHERE id = $2 AND is_automatic AND ${THINNABLE}`;
-      return (await database.transaction((queries) => changeWithEvent(queries, sql, [nowMs, id], event))) !== undefined;
+    thin(id, nowMs, event) {
+      return database.transaction(async (queries) => {
+        // What is just being made from it is there, or comes after: a statement that waits for a row does not see what others have added meanwhile.
+        await queries.get("SELECT 1 FROM disks WHERE id = $1 FOR NO KEY UPDATE", id);
+        const sql = `UPDATE disks SET state = 'deleted', deleted_at_ms = $1, purge_at_ms = $1 WHERE id = $2 AND is_automatic AND ${THINNABLE}`;
+        return (await changeWithEvent(queries, sql, [nowMs, id], event)) !== undefined;
+      });
     },
 
     async replicatedStates(volumeIds) {

@@ -72,6 +72,13 @@ export function createDiskStore(connection: Connection): DiskStore {
     throw keyReused(idempotency.key);
   };
 
+  /** Throws `SNAPSHOT_NOT_FOUND` when the snapshot that the disk is made from is deleted or gone. */
+  const requireReadyParent = ({ parent }: NewDisk): void => {
+    if (parent?.kind !== "snapshot") return;
+    const ready = connection.get("SELECT 1 FROM disks WHERE id = ? AND state = 'ready'", parent.id);
+    if (ready === undefined) throw diskNotFound("snapshot", parent.slug);
+  };
+
   return {
     async reserve(disk, idempotency = null, { own = null, unreachable = [] } = {}) {
       try {
@@ -80,6 +87,7 @@ export function createDiskStore(connection: Connection): DiskStore {
           if (existingId !== null) return { existingId };
           const owner = disk.owner ?? chooseNode(disk.region, own, unreachable);
           requireLatest(connection, owner.nodeId === own?.nodeId ? own : owner);
+          requireReadyParent(disk);
           insert(disk, owner, null);
           return { existingId, owner };
         });

@@ -1,5 +1,6 @@
 import { toDisk } from "../records.ts";
 import { diskNotFound } from "../refusals.ts";
+import { NEXT_IN_TURN } from "../schedule-conditions.ts";
 import type { DiskStore } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
@@ -96,9 +97,10 @@ export function createReplicationStore(connection: Connection): ReplicationStore
       connection.run(
         `UPDATE disks SET replication_state = 'failed', replication_retry_at_ms = ?,
            replication_detail = json_object('error', ?, 'attempts', coalesce(json_extract(replication_detail, '$.attempts'), 0) + 1)
-         WHERE id = ? AND ${REPLICATING}`,
+         WHERE id = coalesce((${NEXT_IN_TURN("?")}), ?) AND ${REPLICATING}`,
         retryAtMs,
         error,
+        id,
         id,
       );
     },

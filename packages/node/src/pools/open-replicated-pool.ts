@@ -21,6 +21,8 @@ export interface ReplicatedCeph {
   /** Without `client.`. */
   readonly user: string;
   readonly pool: string;
+  /** Of RBD, in the pool. Default: none. */
+  readonly namespace?: string;
 }
 
 /** A directory on storage that is replicated below its file system, such as DRBD or the disk of a cloud. */
@@ -50,21 +52,24 @@ interface ReplicatedOptions
 }
 
 function cephPool(
-  { conf, user, pool }: ReplicatedCeph,
+  cluster: ReplicatedCeph,
   { stateDirectory, headroomBytes, onBackgroundError }: ReplicatedOptions,
 ): ReplicatedPoolOptions {
   return {
-    name: `ceph:${pool}`,
+    name: `ceph:${cephPoolName(cluster)}`,
     open: () =>
       CephStorage.open({
-        conf,
-        user,
-        pool,
+        ...cluster,
         directory: stateDirectory,
         ...(headroomBytes === undefined ? {} : { headroomBytes }),
         ...(onBackgroundError === undefined ? {} : { onBackgroundError }),
       }),
   };
+}
+
+/** As Ceph's own tools name it. */
+export function cephPoolName({ pool, namespace }: ReplicatedCeph): string {
+  return namespace === undefined ? pool : `${pool}/${namespace}`;
 }
 
 function directoryPool(

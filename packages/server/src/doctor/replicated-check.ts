@@ -1,4 +1,4 @@
-import { checkReplicatedPool, type ReplicatedPoolSettings } from "@caisson/node";
+import { cephPoolName, checkReplicatedPool, type ReplicatedPoolSettings } from "@caisson/node";
 import { type Check, ok, warning } from "./check.ts";
 
 const NAME = "replicated pool";
@@ -7,7 +7,7 @@ const NAME = "replicated pool";
 export async function checkReplicated(settings: ReplicatedPoolSettings): Promise<Check> {
   const problem = await checkReplicatedPool(settings);
   const name =
-    "pool" in settings ? `pool ${settings.pool} of the Ceph cluster of ${settings.conf}` : settings.directory;
+    "pool" in settings ? `pool ${cephPoolName(settings)} of the Ceph cluster of ${settings.conf}` : settings.directory;
   if (problem === null) return ok(NAME, name);
   return warning(
     NAME,

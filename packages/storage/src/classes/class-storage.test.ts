@@ -6,7 +6,7 @@ import { makeClassTestPool } from "../../testing/class-test-pool.ts";
 import { describeStorageConformance } from "../../testing/conformance.ts";
 import { hashDevice, MIB, patternOf, writeDevice } from "../../testing/device-io.ts";
 import { TestDisk } from "../../testing/local-test-pool.ts";
-import type { StorageDriver } from "../driver.ts";
+import type { SharedStorageDriver, StorageDriver } from "../driver.ts";
 import { LOCAL_CAPABILITIES, LocalStorage } from "../local/local-storage.ts";
 import { ClassStorage } from "./class-storage.ts";
 
@@ -71,6 +71,18 @@ async function idsIn(storage: StorageDriver): Promise<readonly string[]> {
   return (await Array.fromAsync(storage.listImages(), ({ id }) => id)).sort();
 }
 
+/** A pool that hosts share, with these answers of its own about writers. */
+function shared(pool: StorageDriver, answers: Pick<SharedStorageDriver, "writerOf" | "fence">): StorageDriver {
+  const own = { ...answers, clientInstance: "run_now", capabilities: { ...pool.capabilities, isShared: true } };
+  return new Proxy(pool, {
+    get(target, name) {
+      if (name in own) return Reflect.get(own, name);
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
 const isUnavailable = (pattern: RegExp) => (error: unknown) =>
   error instanceof CaissonError && error.code === "DISK_UNAVAILABLE" && pattern.test(error.message);
 
@@ -99,6 +111,36 @@ suite("pools of two classes", () => {
       );
       const space = storage.spaceNow(storage.placeOf(REPLICATED).directory, []);
       assert.equal(space.freeBytes, (await replicated.capacity()).freeBytes);
+    });
+  });
+
+  test("whatever keeps a lost writer from being shut out makes its image unavailable, and it is shut out the next time", async () => {
+    await withWorld(async ({ replicated, open }) => {
+      const problems = [
+        new CaissonError("INTERNAL_ERROR", "the row has changed"),
+        new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"),
+      ];
+      const fenced: string[] = [];
+      let writer: string | null = "run_lost";
+      const storage = await open(async () =>
+        shared(replicated, {
+          writerOf: async () => writer,
+          async fence(instance) {
+            const problem = problems.shift();
+            if (problem !== undefined) throw problem;
+            fenced.push(instance);
+          },
+        }),
+      );
+      await assert.rejects(storage.takeOver(REPLICATED), isUnavailable(/take over.*the row has changed.*tried again/));
+      await assert.rejects(storage.takeOver(REPLICATED), isUnavailable(/^the cluster does not answer$/));
+      await storage.takeOver(REPLICATED);
+      for (const other of [null, "run_now"]) {
+        writer = other;
+        await storage.takeOver(REPLICATED);
+      }
+      await storage.takeOver(LOCAL);
+      assert.deepEqual(fenced, ["run_lost"]);
     });
   });
 

@@ -164,13 +164,22 @@ export class ClassStorage implements StorageDriver {
 
   /**
    * Frees an image of the replicated pool that a host which is gone has attached: the pool refuses that host from then on, frozen or late as it may be.
-   * Success where nobody else has it, and of a pool that is this host's alone.
+   * Success where nobody else has it, and of a pool that is this host's alone. Whatever keeps it from being freed is `DISK_UNAVAILABLE`, so that callers know that
+   * somebody may still write to it.
    */
   async takeOver(id: ImageId): Promise<void> {
-    const pool = this.#poolOf(id, `take over image ${id}`);
+    const action = `take over image ${id}`;
+    const pool = this.#poolOf(id, action);
     if (!isShared(pool)) return;
-    const writer = await pool.writerOf(id);
-    if (writer !== null && writer !== pool.clientInstance) await step("storage.take-over", () => pool.fence(writer));
+    try {
+      const writer = await pool.writerOf(id);
+      if (writer !== null && writer !== pool.clientInstance) await step("storage.take-over", () => pool.fence(writer));
+    } catch (error) {
+      if (error instanceof CaissonError && error.code === "DISK_UNAVAILABLE") throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      const message = `Cannot ${action} from the run of its node that is over: ${reason}. It is tried again`;
+      throw new CaissonError("DISK_UNAVAILABLE", message, { cause: error });
+    }
   }
 
   /** The sums are over both pools. */

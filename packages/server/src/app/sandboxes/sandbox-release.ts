@@ -1,12 +1,21 @@
 import type { SandboxRecord } from "@caisson/database";
-import { CaissonError, classOfId } from "@caisson/model";
+import { CaissonError, classOfId, type ErrorCode } from "@caisson/model";
 import type { SandboxEnd } from "@caisson/node";
 import type { AppContext } from "../context.ts";
 import { refreshUsage } from "../disks/usage.ts";
 
+/** What a node answers of a replicated volume that the run before may still write to. */
+const MAY_BE_WRITTEN: ReadonlySet<ErrorCode> = new Set([
+  "DISK_UNAVAILABLE",
+  "REGION_UNAVAILABLE",
+  "SHUTTING_DOWN",
+  "VOLUME_IN_USE",
+]);
+
 /**
  * Gives back all that a sandbox has on its node. Where the run of the node that had it is over, the kernel has dropped processes, mounts and devices, and its volumes are brought
- * into the state that a proper unmount leaves. With a node that was given up, nothing is left. Throws `NODE_UNAVAILABLE` while the node cannot be reached, and `DISK_UNAVAILABLE` while the replicated pool cannot: its volumes stay held, because it may still write to them.
+ * into the state that a proper unmount leaves. With a node that was given up, nothing is left. Throws `NODE_UNAVAILABLE` while the node cannot be reached.
+ * Throws too while the replicated pool has not shut the run that is over out: its volumes stay held, because that run may still write to them.
  */
 export async function releaseSandbox(
   app: AppContext,
@@ -30,10 +39,9 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
     await refreshUsage(app, volume);
   } catch (error) {
     if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") throw error;
-    // Until the pool has shut the lost run out, that may still write to it.
-    if (error instanceof CaissonError && error.code === "DISK_UNAVAILABLE" && classOfId(volumeId) === "replicated")
-      throw error;
-    // One damaged volume must not keep the others away; mounting it tries again and tells its user.
+    const isReplicated = classOfId(volumeId) === "replicated";
+    if (isReplicated && error instanceof CaissonError && MAY_BE_WRITTEN.has(error.code)) throw error;
+    // It is this node's again, and one damaged volume must not keep the others away; mounting it tries again and tells its user.
     app.logger.error({ err: error, volumeId, slug: volume.slug }, "cannot recover the file system of a volume");
   }
 }

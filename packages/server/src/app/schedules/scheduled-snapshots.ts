@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
-import { CaissonError } from "@caisson/model";
+import { settleAll } from "@caisson/linux";
+import { CaissonError, classOfId } from "@caisson/model";
 import type { AppContext } from "../context.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import type { Disk } from "../records.ts";
@@ -11,23 +12,53 @@ import { thinVolume } from "./volume-thin.ts";
 const BATCH = 200;
 const FIRST_PAUSE_MS = 10_000;
 const LONGEST_PAUSE_MS = 10 * 60_000;
+const POOL_AWAY = "It could not be made, because the replicated pool cannot be used; it is tried again";
 
-/** Makes the snapshots that schedules of a node's volumes want, one after the other. Never rejects because of one of them: what fails is recorded in its volume, and tried again after a pause that doubles and varies. */
+/**
+ * Makes the snapshots that schedules of a node's volumes want. Those of a class follow one another, and the classes stand side by side, so that a replicated pool that does not answer holds up no local volume. Never rejects because of one of
+ * them: what fails is recorded in its volume, and tried again after a pause that doubles and varies.
+ */
 export async function takeScheduled(
   app: AppContext,
   { owner, regions }: ConnectedNode,
   signal: AbortSignal,
 ): Promise<void> {
   const due = await app.store.disks.listScheduled(owner.nodeId, [...regions.keys()], Date.now(), BATCH);
-  for (const volume of due) {
-    if (signal.aborted) return;
+  const classes = Map.groupBy(due, ({ id }) => classOfId(id));
+  await settleAll([
+    takeInTurn(app, classes.get("local") ?? [], signal),
+    takeReplicated(app, classes.get("replicated") ?? [], signal),
+  ]);
+}
+
+/** Where the pool cannot be used for one of them, it is not asked for the others, each of which might wait as long for it. They are due later, so that they take no place in the next batch. */
+async function takeReplicated(app: AppContext, volumes: readonly Disk[], signal: AbortSignal): Promise<void> {
+  const left = await takeInTurn(app, volumes, signal, isUnavailable);
+  for (const volume of left) await app.store.disks.failScheduled(volume.id, POOL_AWAY, Date.now() + pauseOf(volume));
+}
+
+/** Until `isLast` says of an error that it is the same for the others, which are returned. */
+async function takeInTurn(
+  app: AppContext,
+  volumes: readonly Disk[],
+  signal: AbortSignal,
+  isLast: (error: unknown) => boolean = () => false,
+): Promise<readonly Disk[]> {
+  for (const [index, volume] of volumes.entries()) {
+    if (signal.aborted) return [];
     try {
       if (await takeOne(app, volume, signal)) await thinVolume(app, volume.id);
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted) return [];
       await recordFailure(app, volume, error);
+      if (isLast(error)) return volumes.slice(index + 1);
     }
   }
+  return [];
+}
+
+function isUnavailable(error: unknown): boolean {
+  return error instanceof CaissonError && error.code === "DISK_UNAVAILABLE";
 }
 
 /** As a snapshot that somebody asks for, but that it makes no room at the cost of what others have deleted. False: there is nothing to do any more. */
@@ -51,14 +82,20 @@ async function takeOne(app: AppContext, { id }: Disk, signal: AbortSignal): Prom
   });
 }
 
-async function recordFailure(app: AppContext, { id, slug, schedule }: Disk, error: unknown): Promise<void> {
-  const longestMs = Math.min(FIRST_PAUSE_MS * 2 ** (schedule?.attempts ?? 0), LONGEST_PAUSE_MS);
-  const pauseMs = Math.round(longestMs * (0.5 + Math.random() / 2));
+async function recordFailure(app: AppContext, volume: Disk, error: unknown): Promise<void> {
+  const { id, slug } = volume;
+  const pauseMs = pauseOf(volume);
   app.metrics.countBackgroundError("schedule");
   app.logger.error({ err: error, id, slug, pauseMs }, "cannot make the snapshot of a schedule; it is tried again");
   // Tenants read it: what is not made for them stays in the log.
   const message = error instanceof CaissonError ? error.message : "It could not be made: the server's log says why";
   await app.store.disks.failScheduled(id, message, Date.now() + pauseMs);
+}
+
+/** How long a volume waits whose snapshot was not made. */
+function pauseOf({ schedule }: Disk): number {
+  const longestMs = Math.min(FIRST_PAUSE_MS * 2 ** (schedule?.attempts ?? 0), LONGEST_PAUSE_MS);
+  return Math.round(longestMs * (0.5 + Math.random() / 2));
 }
 
 /** For example `auto-20261127-175200-0f3a`, in UTC. */
