@@ -1,7 +1,7 @@
 import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { listLoopDevices, readBackingFile } from "../src/blocks/loop-device.ts";
+import { listLoopPaths, readBackingFile } from "../src/blocks/loop-device.ts";
 import { readMounts } from "../src/mounts/mount-info.ts";
 import { testTimeoutMs } from "./test-timeout.ts";
 
@@ -50,7 +50,7 @@ async function mounts(directory: string): Promise<readonly string[]> {
 
 async function loopDevices(directory: string): Promise<readonly string[]> {
   const files = await Promise.all(
-    (await listLoopDevices()).map(async ({ path }) => ({ path, file: await readBackingFile(path) })),
+    (await listLoopPaths()).map(async (path) => ({ path, file: await readBackingFile(path) })),
   );
   return files.flatMap(({ path, file }) =>
     file !== null && isBelow(file.replace(/ \(deleted\)$/, ""), directory) ? [`loop device: ${path} over ${file}`] : [],

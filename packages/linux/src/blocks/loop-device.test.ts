@@ -1,15 +1,19 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { writeSync } from "node:fs";
 import { mkdir, mkdtemp, open, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { assertNoLeaks, findLeaks } from "../../testing/leak-check.ts";
 import { cloneFile, openFile } from "../calls/files.ts";
 import { KernelError } from "../calls/kernel-error.ts";
 import { openUntimed } from "../calls/untimed-file.ts";
 import { freeze, shutDown, thaw, trim } from "../mounts/freeze.ts";
 import { mountFileSystem, unmount } from "../mounts/mount.ts";
+import { findMount } from "../mounts/mount-info.ts";
 import { runTool } from "../processes/run-tool.ts";
 import { extents, readMappedBytes } from "./extent-map.ts";
 import { LoopDevice, listLoopDevices, readLoopStatus } from "./loop-device.ts";
@@ -106,6 +110,38 @@ describe("loop devices", () => {
     const paths = (await listLoopDevices()).map(({ path }) => path);
     for (const { path } of devices) assert.ok(paths.includes(path));
     await Promise.all(devices.map((device) => device.detach()));
+  });
+
+  test("a device whose file belongs to a program that is gone keeps nobody from listing the others", async () => {
+    await writeFile(image(), "");
+    await truncate(image(), MIB);
+    const served = join(directory, "served");
+    await writeFile(served, "");
+    const program = spawn("qemu-storage-daemon", [
+      ...["--blockdev", `driver=file,filename=${image()},node-name=image`],
+      ...["--export", `type=fuse,id=export,node-name=image,mountpoint=${served},writable=on`],
+    ]);
+    const ended = once(program, "exit");
+    try {
+      while ((await findMount(served))?.target !== served) await Promise.race([delay(10), ended]);
+      const file = await openFile(served, "r+");
+      const device = await LoopDevice.attach(file);
+      await file.close();
+      program.kill("SIGKILL");
+      await ended;
+      // The kernel remembers for a moment what the file was like.
+      while ((await readLoopStatus(device.path)) !== null) await delay(50);
+      const devices = await listLoopDevices();
+      const leaks = await findLeaks({ directory });
+      await device.detach({ isDiscarded: true });
+      assert.ok(devices.every(({ path }) => path !== device.path));
+      assert.ok(leaks.includes(`loop device: ${device.path} over ${served}`), leaks.join("\n"));
+    } finally {
+      program.kill("SIGKILL");
+      await ended;
+      await unmount(served);
+      await rm(served);
+    }
   });
 
   test("the leak check finds a device, a mount, an open file and the directory, and nothing of others", async () => {

@@ -124,14 +124,18 @@ export class LoopDevice {
   }
 }
 
-/** All loop devices with a backing file, of anybody. */
+/** All loop devices with a backing file that can be looked at, of anybody. */
 export async function listLoopDevices(): Promise<readonly LoopStatus[]> {
-  const names = (await readdir("/sys/block")).filter((name) => /^loop\d+$/.test(name));
-  const statuses = await Promise.all(names.map((name) => readLoopStatus(`/dev/${name}`)));
+  const statuses = await Promise.all((await listLoopPaths()).map((path) => readLoopStatus(path)));
   return statuses.filter((status) => status !== null);
 }
 
-/** What backs a loop device, or `null` when nothing does. Does not open devices that are free. */
+/** All loop devices, also those that are free. */
+export async function listLoopPaths(): Promise<readonly string[]> {
+  return (await readdir("/sys/block")).filter((name) => /^loop\d+$/.test(name)).map((name) => `/dev/${name}`);
+}
+
+/** What backs a loop device, or `null` when nothing does that can be looked at. Does not open devices that are free. */
 export async function readLoopStatus(path: string): Promise<LoopStatus | null> {
   if (!(await isBacked(path))) return null;
   try {
@@ -152,6 +156,8 @@ export async function readLoopStatus(path: string): Promise<LoopStatus | null> {
   } catch (error) {
     // It was freed, or removed, between the two looks.
     if (hasErrorCode(error, "ENXIO", "ENOENT", "ENODEV")) return null;
+    // Its file belongs to a program or a host that is gone (FUSE, NFS), and is no file that anybody can open.
+    if (hasErrorCode(error, "ENOTCONN", "ECONNABORTED", "ESTALE", "EIO")) return null;
     throw error;
   }
 }
