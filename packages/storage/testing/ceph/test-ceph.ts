@@ -189,6 +189,7 @@ mon_warn_on_pool_no_redundancy = false
 mon_data_avail_warn = 2
 mon_data_avail_crit = 1
 mon_clock_drift_allowed = 1
+mon_tick_interval = 1
 paxos_propose_interval = 0.01
 paxos_min_wait = 0.005
 admin_socket =
