@@ -19,7 +19,7 @@ process.env.CAISSON_FAULT_TRACE = tracePath;
 const { runTool } = await import("@caisson/linux");
 const { testTimeoutMs } = await import("@caisson/linux/testing");
 const { disposeHost, findCephDebris, hostOptions } = await import("../../testing/ceph/ceph-test-pool.ts");
-const { TestCeph } = await import("../../testing/ceph/test-ceph.ts");
+const { freezeProcess, TestCeph } = await import("../../testing/ceph/test-ceph.ts");
 const { MIB, patternOf, readDevice, writeDevice } = await import("../../testing/device-io.ts");
 const { CephStorage } = await import("./ceph-storage.ts");
 const { checkCeph } = await import("./check-ceph.ts");
@@ -86,7 +86,7 @@ describe("hosts that share a Ceph pool", () => {
     const device = await lost.attach("vol_a", "rw");
     await writeDevice(device.path, patternOf("acknowledged", MIB), 0);
     const daemon = await serverOf(options[0], device);
-    process.kill(daemon, "SIGSTOP");
+    await freezeProcess(daemon);
     // It is under way, and waits for what is frozen.
     const late = writeDevice(device.path, patternOf("late", 2 * MIB), MIB);
     const refused = assert.rejects(late, { code: "EIO" });
@@ -257,7 +257,7 @@ describe("hosts that share a Ceph pool", () => {
     const impatient = { ...options[0], answerTimeoutMs: 4000 };
     // On a busy machine it is what a call takes.
     lost = await untilDone(() => CephStorage.open(impatient));
-    ceph.freeze();
+    await ceph.freeze();
     try {
       await assert.rejects(lost.createImage("vol_b", { sizeBytes: MIB }), {
         code: "DISK_UNAVAILABLE",
