@@ -72,7 +72,7 @@ suite("replicated volumes on Ceph", { timeout: testTimeoutMs(900_000) }, () => {
       await client.createVolume("far", { storage_class: "replicated" });
       await client.createVolume("near");
       await server.stop();
-      ceph.freeze();
+      await ceph.freeze();
       try {
         await server.start();
         Object.assign(process.env, server.clientEnv());

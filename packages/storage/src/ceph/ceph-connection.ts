@@ -125,6 +125,11 @@ export class CephConnection {
   }
 }
 
+/** The host of an opening. */
+export function ownerOf(instance: string): string {
+  return instance.slice(0, instance.lastIndexOf("."));
+}
+
 /** Reads which host and cluster the directory is of, or makes it this cluster's. */
 async function identify(options: CephConnectionOptions, fsid: string): Promise<Identity> {
   const path = join(options.directory, "ceph.json");

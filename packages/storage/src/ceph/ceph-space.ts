@@ -33,13 +33,20 @@ export class CephSpace {
   #claimedBytes = 0;
   #last: Capacity = { totalBytes: 0, availableBytes: 0, freeBytes: 0, headroomBytes: 0 };
   #readAtMs = Number.NEGATIVE_INFINITY;
+  #reading: Promise<Capacity> | null = null;
 
   constructor(connection: CephConnection, options: SpaceOptions) {
     this.#connection = connection;
     this.#options = options;
   }
 
-  async read(): Promise<Capacity> {
+  /** Joins a look that is under way: a cluster that is silent is asked once. */
+  read(): Promise<Capacity> {
+    this.#reading ??= this.#read().finally(() => (this.#reading = null));
+    return this.#reading;
+  }
+
+  async #read(): Promise<Capacity> {
     this.#readAtMs = performance.now();
     const { storedBytes, freeBytes: left, quotaBytes } = await (await this.#connection.client()).space();
     const { reserveBytes = 0 } = this.#options;
@@ -72,9 +79,14 @@ export class CephSpace {
   /** For one that writes in strides: each is claimed before it is written. */
   filler(action: string): Filler {
     let claimedBytes = 0;
+    const own = new Set<Written>();
     const release = (): void => {
       this.#claimedBytes -= claimedBytes;
-      if (claimedBytes > 0) this.#written.push({ atMs: performance.now(), bytes: claimedBytes });
+      if (claimedBytes > 0) {
+        const written = { atMs: performance.now(), bytes: claimedBytes };
+        own.add(written);
+        this.#written.push(written);
+      }
       claimedBytes = 0;
     };
     return {
@@ -85,6 +97,9 @@ export class CephSpace {
         this.#claimedBytes += bytes;
       },
       end: release,
+      forget: () => {
+        this.#written = this.#written.filter((written) => !own.has(written));
+      },
     };
   }
 
@@ -99,4 +114,6 @@ export interface Filler {
   /** Room for so much more, when what was claimed before is written. `STORAGE_FULL` where there is none. */
   claim(bytes: number): Promise<void>;
   end(): void;
+  /** What was written is removed again. */
+  forget(): void;
 }

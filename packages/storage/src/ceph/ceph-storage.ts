@@ -26,7 +26,7 @@ import { FrozenFileSystem } from "../frozen-file-system.ts";
 import { nonZeroPieces } from "../local/image-pieces.ts";
 import { CephConnection } from "./ceph-connection.ts";
 import { asCephProblem } from "./ceph-problem.ts";
-import { CephSpace } from "./ceph-space.ts";
+import { CephSpace, type Filler } from "./ceph-space.ts";
 import { type ExtentSet, extentSet } from "./extent-set.ts";
 import { fence, settleOwn } from "./fence.ts";
 import { FillableExport } from "./fill-export.ts";
@@ -36,7 +36,15 @@ import { type CephPool, type DiffExtent, poolName } from "./rbd-client.ts";
 import { RbdDevices } from "./rbd-devices.ts";
 import { RbdExport } from "./rbd-export.ts";
 import { Reaper } from "./reaper.ts";
-import { type Found, type ImageRow, isThere, Register } from "./register.ts";
+import {
+  type Found,
+  hasWriter,
+  type ImageRow,
+  isThere,
+  Register,
+  RowChangedError,
+  type WriterRow,
+} from "./register.ts";
 
 export interface CephStorageOptions extends CephPool {
   /** On the host, for what this host must know of the pool; made when missing. One process at a time may have it open. */
@@ -155,7 +163,9 @@ export class CephStorage implements SharedStorageDriver {
   async fence(clientInstance: string): Promise<void> {
     const action = `fence ${clientInstance}`;
     if (clientInstance === this.clientInstance) throw refused(action, "it is this server's own");
-    await this.#turn([], action, () => fence(clientInstance, this.#connection, this.#register, this.#reaper));
+    await this.#turn([`fence ${clientInstance}`], action, () =>
+      fence(clientInstance, this.#connection, this.#register, this.#reaper),
+    );
   }
 
   async createImage(id: ImageId, options: CreateImageOptions): Promise<void> {
@@ -237,15 +247,20 @@ export class CephStorage implements SharedStorageDriver {
       const existing = await this.#findSettled(id);
       if (existing !== null) return requireSame(action, existing.row, "sealed", existing.row.sizeBytes);
       const image = newName(id);
-      await this.#make(id, { ...this.#blankRow(image), snapshot: newName(id) }, async (making) => {
+      const filler = this.#space.filler(action);
+      const made = this.#make(id, { ...this.#blankRow(image), snapshot: newName(id) }, async (making) => {
         await step("storage.fill.image", () => this.#call((client) => client.create(image, 0)));
-        const sizeBytes = await this.#fill(action, image, fill);
+        const sizeBytes = await this.#fill(image, filler, fill);
         await step("storage.seal.snapshot", () =>
           this.#call((client) => client.snapshot(image, making.row.snapshot ?? "")),
         );
         await step("storage.seal.commit", () =>
           this.#register.replace("image", id, making, { ...making.row, sizeBytes, state: "sealed" }),
         );
+      });
+      await made.catch((error: unknown) => {
+        filler.forget();
+        throw error;
       });
     });
   }
@@ -282,7 +297,14 @@ export class CephStorage implements SharedStorageDriver {
       const grown = await step("storage.grow.commit", () =>
         this.#register.replace("image", id, found, { ...row, sizeBytes, isGrowing: true }),
       );
-      if (grown !== null) await this.#finishGrowth(id, grown);
+      if (grown === null) return;
+      try {
+        await this.#requireNoOtherWriter(action, id);
+      } catch (error) {
+        await this.#register.replace("image", id, grown, row);
+        throw error;
+      }
+      await this.#finishGrowth(id, grown);
     });
   }
 
@@ -291,7 +313,7 @@ export class CephStorage implements SharedStorageDriver {
     await this.#turn([id], action, async () => {
       await this.#requireDetached(action, id);
       const found = await this.#register.find("image", id);
-      if (found !== null) await this.#reaper.remove(id, found, this.#connection.owner);
+      if (found !== null) await this.#reaper.remove(id, found);
     });
   }
 
@@ -305,8 +327,8 @@ export class CephStorage implements SharedStorageDriver {
       }
       const shared = this.#devices.share(id, mode);
       if (shared !== null) return shared;
-      await this.#requireNoOtherWriter(action, id);
-      return mode === "ro" ? this.#serve(id, row, mode) : this.#attachWriter(action, id, row);
+      const before = await this.#requireNoOtherWriter(action, id);
+      return mode === "ro" ? this.#serve(id, row, mode) : this.#attachWriter(action, id, row, before);
     });
   }
 
@@ -441,10 +463,10 @@ export class CephStorage implements SharedStorageDriver {
 
   async #withdraw(id: ImageId): Promise<void> {
     const found = await this.#register.find("image", id);
-    if (found !== null && !isThere(found.row)) await this.#reaper.remove(id, found, this.#connection.owner);
+    if (found !== null && !isThere(found.row)) await this.#reaper.remove(id, found);
   }
 
-  async #fill(action: string, image: string, fill: (image: FillableImage) => Promise<void>): Promise<number> {
+  async #fill(image: string, filler: Filler, fill: (image: FillableImage) => Promise<void>): Promise<number> {
     const served = await RbdExport.open(this.#options, {
       image,
       snapshot: null,
@@ -454,7 +476,7 @@ export class CephStorage implements SharedStorageDriver {
       timeoutMs: this.#timeoutMs,
     });
     try {
-      await using target = await FillableExport.open(served.path, this.#space.filler(action));
+      await using target = await FillableExport.open(served.path, filler);
       await step("storage.fill", () => fill(target));
       await step("storage.fill.sync", () => target.sync());
       return target.sizeBytes;
@@ -463,25 +485,51 @@ export class CephStorage implements SharedStorageDriver {
     }
   }
 
-  /** Gives the image a device, with its row as this server's writer. */
-  async #attachWriter(action: string, id: ImageId, row: ImageRow): Promise<BlockDevice> {
-    const { instance } = this.#connection;
-    const before = await this.#register.find("writer", id);
-    const claim = { instance, image: row.image, address: null };
-    const claimed = await step("storage.attach.claim", () => this.#register.replace("writer", id, before, claim));
+  /** Gives the image a device, with its row as this server's writer in the place of the one that was found (`null`: none). */
+  async #attachWriter(
+    action: string,
+    id: ImageId,
+    row: ImageRow,
+    before: Found<WriterRow> | null,
+  ): Promise<BlockDevice> {
+    const claim = { instance: this.clientInstance, image: row.image, addresses: [] };
+    const claimed = await step("storage.attach.claim", () => this.#claim(action, id, before, claim));
     try {
-      const device = await this.#serve(id, row, "rw", async () => {
-        const client = await this.#connection.client();
-        const [address = null] = (await client.watchers(row.image)).filter((watcher) => watcher !== client.address);
-        await this.#register.replace("writer", id, claimed, { ...claim, address });
-        // Who fences this server writes that down first and then looks who writes: one of the two sees the other.
+      // A host that deletes or grows it writes that down first and then looks who writes: one of the two sees the other.
+      const { row: current } = await this.#requireImage(action, id);
+      if (current.image !== row.image)
+        throw refused(action, "it was deleted and made again at the same time. Try again");
+      return await this.#serve(id, current, "rw", async () => {
+        await this.#register.replace("writer", id, claimed, { ...claim, addresses: await this.#clientsOf(row.image) });
+        // So does a host that fences this server.
         await this.#connection.requireNotFenced(action);
       });
-      return device;
     } catch (error) {
       await this.#forgetWriter(id).catch((failure: unknown) => this.#tell(failure));
       throw error;
     }
+  }
+
+  async #claim(
+    action: string,
+    id: ImageId,
+    before: Found<WriterRow> | null,
+    claim: WriterRow,
+  ): Promise<Found<WriterRow> | null> {
+    try {
+      return await this.#register.replace("writer", id, before, claim);
+    } catch (error) {
+      // Another host was quicker.
+      if (error instanceof RowChangedError) await this.#requireNoOtherWriter(action, id);
+      throw error;
+    }
+  }
+
+  /** Who has a block image open, apart from the servers themselves, which may work on it for a moment. */
+  async #clientsOf(image: string): Promise<readonly string[]> {
+    const watchers = await this.#call((client) => client.watchers(image));
+    const servers = [...(await this.#register.list("instance")).values()].map(({ row }) => row.address);
+    return watchers.filter((address) => !servers.includes(address));
   }
 
   async #serve(id: ImageId, row: ImageRow, mode: AttachMode, beforeUse?: () => Promise<void>): Promise<BlockDevice> {
@@ -518,7 +566,7 @@ export class CephStorage implements SharedStorageDriver {
     const found = await this.#register.find("image", id);
     if (found === null) return null;
     if (!isThere(found.row)) {
-      await this.#reaper.remove(id, found, this.#connection.owner);
+      await this.#reaper.remove(id, found);
       return null;
     }
     return found.row.isGrowing ? this.#finishGrowth(id, found) : found;
@@ -551,11 +599,11 @@ export class CephStorage implements SharedStorageDriver {
     await this.#requireNoOtherWriter(action, id);
   }
 
-  async #requireNoOtherWriter(action: string, id: ImageId): Promise<void> {
-    const writer = (await this.#register.find("writer", id))?.row ?? null;
-    if (writer === null || writer.instance === this.clientInstance) return;
-    const message = `Cannot ${action}: another node (${writer.instance}, ${writer.address ?? "starting"}) has it attached read-write. Detach it there; if that node is lost, it must be fenced first`;
-    throw new CaissonError("VOLUME_IN_USE", message);
+  /** This server's own row as its writer, or null. */
+  async #requireNoOtherWriter(action: string, id: ImageId): Promise<Found<WriterRow> | null> {
+    const found = await this.#register.find("writer", id);
+    if (found !== null && found.row.instance !== this.clientInstance) throw hasWriter(action, found.row);
+    return found;
   }
 
   #blankRow(image: string): ImageRow {

@@ -81,7 +81,7 @@ const FRAME_BYTES = 8;
 
 /**
  * A connection to a cluster, in a process of its own (`rbd-helper.py`), whose libraries block and cannot be interrupted. A call that hears nothing for too
- * long ends that process, and with it all other calls; the owner then opens another connection.
+ * long ends that process, and with it all other calls; the owner then opens another connection. Long ones are heard of as long as the cluster answers.
  */
 export class RbdClient {
   readonly #process: ChildProcess;
@@ -106,6 +106,8 @@ export class RbdClient {
       client_mount_timeout: String(Math.ceil((options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS) / 1000)),
       rados_mon_op_timeout: seconds,
       rados_osd_op_timeout: seconds,
+      // Of snapshots that are not protected, also where the cluster still admits clients that know no such clones.
+      rbd_default_clone_format: "2",
     };
     const { conf, user, pool, namespace = "" } = options;
     this.#process = spawn(PYTHON, ["-u", HELPER, JSON.stringify({ conf, user, pool, namespace, configuration })], {

@@ -2,7 +2,8 @@
 
 A frame, both ways, on standard input and output: the lengths of a header and of a payload, 4 bytes each with the most significant first, then the
 header (JSON) and the payload. A request's header is {"id", "op", "arguments"}; an answer's is {"id", "result"} or {"id", "error": {"errno", "message"}},
-or, while something long goes on, {"id", "isAlive": true}. Requests are answered side by side and in any order. It ends with its input.
+or, while something long goes on, {"id", "isAlive": true}. Requests are answered side by side and in any order; those that may take long
+have threads of their own, and keep no short one waiting. It ends with its input.
 """
 
 import collections
@@ -24,7 +25,10 @@ FEATURES = rbd.RBD_FEATURE_LAYERING | rbd.RBD_FEATURE_EXCLUSIVE_LOCK | rbd.RBD_F
 # 1 MiB: what a clone copies for the first small write, and the unit in which usage counts.
 ORDER = 20
 WORKERS = 12
+LONG_WORKERS = 8
 ALIVE_SECONDS = 1
+# A call that takes longer is stuck.
+LONG_SECONDS = 3600
 OPEN_SNAPSHOTS = 32
 
 
@@ -46,6 +50,8 @@ class Pool:
             if not self.rbd.namespace_exists(self.io, options["namespace"]):
                 raise Refusal(errno.ENOENT, "no namespace")
             self.io.set_namespace(options["namespace"])
+        # In a full pool things are deleted, and writes fail instead of waiting for room.
+        self.io.set_osdmap_full_try()
         with rados.WriteOpCtx() as op:
             op.new(rados.LIBRADOS_CREATE_IDEMPOTENT)
             self.io.operate_write_op(op, REGISTER)
@@ -121,18 +127,18 @@ class Pool:
             except rbd.ImageNotFound:
                 pass
 
-    def remove(self, image, progress):
+    def remove(self, image):
         try:
-            self.rbd.remove(self.io, image, progress)
+            self.rbd.remove(self.io, image)
         except rbd.ImageNotFound:
             pass
 
     def trash_move(self, image):
         self.rbd.trash_move(self.io, image, 0)
 
-    def trash_remove(self, imageId, progress):
+    def trash_remove(self, imageId):
         try:
-            self.rbd.trash_remove(self.io, imageId, True, progress)
+            self.rbd.trash_remove(self.io, imageId, True)
         except rbd.ImageNotFound:
             pass
 
@@ -229,6 +235,9 @@ class Pool:
 
     # The cluster
 
+    def look(self):
+        self.io.stat(REGISTER)
+
     def address(self):
         return self.cluster.get_addrs()
 
@@ -270,7 +279,11 @@ OPS = (
     "rows row replace_row images trash create clone resize snapshot remove_snapshot remove trash_move trash_remove info diff read write "
     "watchers blocklist break_locks address fsid space"
 ).split()
-WITH_PROGRESS = {"remove", "trash_remove"}
+# What takes time in proportion to what there is.
+LONG_OPS = {"resize", "remove_snapshot", "remove", "trash_remove", "diff"}
+# When each long call began; None: it waits for its turn.
+long_calls = {}
+long_lock = threading.Lock()
 output_lock = threading.Lock()
 
 
@@ -293,16 +306,6 @@ def answer(pool, header, payload):
             raise Refusal(errno.EINVAL, "no operation " + name)
         if name == "write":
             arguments["payload"] = payload
-        if name in WITH_PROGRESS:
-            told = [time.monotonic()]
-
-            def progress(_done, _total):
-                if time.monotonic() - told[0] > ALIVE_SECONDS:
-                    told[0] = time.monotonic()
-                    send({"id": number, "isAlive": True})
-                return 0
-
-            arguments["progress"] = progress
         result = getattr(pool, name)(**arguments)
         if isinstance(result, Payload):
             send({"id": number, "result": None}, result)
@@ -310,6 +313,30 @@ def answer(pool, header, payload):
             send({"id": number, "result": result})
     except Exception as error:  # whatever it is, the server decides
         send({"id": number, "error": describe_error(error)})
+
+
+def answer_long(pool, header, payload):
+    with long_lock:
+        long_calls[header["id"]] = time.monotonic()
+    answer(pool, header, payload)
+    with long_lock:
+        del long_calls[header["id"]]
+
+
+def tell_alive(pool):
+    """Tells that long calls go on, as long as the cluster answers another one beside them."""
+    while True:
+        time.sleep(ALIVE_SECONDS)
+        now = time.monotonic()
+        with long_lock:
+            numbers = [number for number, began in long_calls.items() if began is None or now - began < LONG_SECONDS]
+        try:
+            if numbers:
+                pool.look()
+        except rados.Error:
+            continue
+        for number in numbers:
+            send({"id": number, "isAlive": True})
 
 
 def read_exactly(length):
@@ -327,11 +354,18 @@ def main():
     except Exception as error:
         send({"id": 0, "error": describe_error(error)})
         os._exit(1)
-    with ThreadPoolExecutor(WORKERS) as workers:
+    threading.Thread(target=tell_alive, args=(pool,), daemon=True).start()
+    with ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(LONG_WORKERS) as long_workers:
         while True:
             header_length, payload_length = struct.unpack(">II", read_exactly(8))
             header = json.loads(read_exactly(header_length))
-            workers.submit(answer, pool, header, read_exactly(payload_length))
+            payload = read_exactly(payload_length)
+            if header["op"] in LONG_OPS:
+                with long_lock:
+                    long_calls[header["id"]] = None
+                long_workers.submit(answer_long, pool, header, payload)
+            else:
+                workers.submit(answer, pool, header, payload)
 
 
 main()

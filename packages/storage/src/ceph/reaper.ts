@@ -2,10 +2,10 @@ import { KeyedLock, step } from "@caisson/linux";
 import type { ImageId } from "../driver.ts";
 import type { CephConnection } from "./ceph-connection.ts";
 import type { RbdClient, RbdImage } from "./rbd-client.ts";
-import type { Found, ImageRow, Register } from "./register.ts";
+import { type Found, hasWriter, type ImageRow, type Register, type WriterRow } from "./register.ts";
 
-/** Names that the driver gives. Anything else in the pool is somebody else's and is not looked at. */
-const OWN_NAME = /^[a-z0-9_-]+\.[0-9a-f]{12}$/;
+/** Names that the driver gives to images of the kinds that there are. Anything else in the pool is somebody else's and is not looked at. */
+const OWN_NAME = /^(?:vol|snp|scr|img|cpy)_[a-z0-9_-]+\.[0-9a-f]{12}$/;
 
 /** How long the cluster refuses clients whose processes are gone, so that their traces go. */
 export const GONE_SECONDS = 3600;
@@ -35,11 +35,20 @@ export class Reaper {
     return this.#turns.run([image], task);
   }
 
-  /** Removes an image for good, also one that is half made or half removed. */
-  async remove(id: ImageId, found: Found<ImageRow>, owner: string): Promise<void> {
+  /**
+   * Removes an image for good, also one that is half made or half removed. `VOLUME_IN_USE` where another server has begun to write to it.
+   * `owner`: the host that is to finish it after a crash, or whose fence is. Default: this one.
+   */
+  async remove(id: ImageId, found: Found<ImageRow>, owner = this.#connection.owner): Promise<void> {
     const deleting = await step("storage.delete.intent", () =>
       this.#register.replace("image", id, found, { ...found.row, state: "deleting", owner }),
     );
+    // A server that attaches it writes that down first and then looks whether it is there: one of the two sees the other.
+    const writer = (await this.#register.find("writer", id))?.row ?? null;
+    if (writer !== null && this.#isOther(writer) && (await this.#register.find("fenced", writer.instance)) === null) {
+      await this.#register.replace("image", id, deleting, found.row);
+      throw hasWriter(`delete image ${id}`, writer);
+    }
     await step("storage.delete.reap", () => this.reap(found.row.image));
     await step("storage.delete.forget", () => this.#register.replace("image", id, deleting, null));
   }
@@ -80,6 +89,10 @@ export class Reaper {
     return null;
   }
 
+  #isOther({ instance }: WriterRow): boolean {
+    return instance !== this.#connection.instance;
+  }
+
   /**
    * Nobody has the image attached, but the cluster counts a client that was killed for half a minute, and waits as long for the lock that it had: it is
    * told that the client is gone.
@@ -87,6 +100,9 @@ export class Reaper {
   async #expel(client: RbdClient, image: string, imageId: string | null): Promise<void> {
     const watchers = await client.watchers(image, imageId);
     if (watchers.length === 0) return;
+    // One that another server writes to is open there, or that server is shut out already.
+    const writers = [...(await this.#register.list("writer")).values()];
+    if (writers.some(({ row }) => row.image === image && this.#isOther(row))) return;
     const instances = [...(await this.#register.list("instance")).values()].map(({ row }) => row.address);
     const gone = watchers.filter((address) => !instances.includes(address));
     if (gone.length > 0) await client.blocklist(gone, GONE_SECONDS);

@@ -1,5 +1,4 @@
 import { CaissonError } from "@caisson/model";
-import type { ImageId } from "../driver.ts";
 import type { RbdClient } from "./rbd-client.ts";
 
 /**
@@ -20,11 +19,12 @@ export interface ImageRow {
   readonly isGrowing: boolean;
 }
 
-/** Written before the image is opened for writing, and again when the address of that client is known. */
+/** Written before the image is opened for writing, and again when it is known who has it open. */
 export interface WriterRow {
   readonly instance: string;
   readonly image: string;
-  readonly address: string | null;
+  /** Of all clients that then had the image open and are no server's own connection: the writer is one, a client that was killed before may be another. */
+  readonly addresses: readonly string[];
 }
 
 export interface InstanceRow {
@@ -68,7 +68,7 @@ export class Register {
     );
   }
 
-  /** Replaces what was found (`null`: nothing). Throws where another host has changed it meanwhile. */
+  /** Replaces what was found (`null`: nothing). Throws `RowChangedError` where another host has changed it meanwhile; what is to go may be gone already. */
   async replace<Kind extends keyof Rows>(
     kind: Kind,
     key: string,
@@ -77,18 +77,29 @@ export class Register {
   ): Promise<Found<Rows[Kind]> | null> {
     const text = row === null ? null : JSON.stringify(row);
     if (text === found?.text) return found;
-    if (!(await (await this.#client()).replaceRow(`${kind}/${key}`, found?.text ?? null, text)))
-      throw changed(kind, key);
+    const client = await this.#client();
+    const isReplaced = await client.replaceRow(`${kind}/${key}`, found?.text ?? null, text);
+    if (!isReplaced && (text !== null || (await client.row(`${kind}/${key}`)) !== null))
+      throw new RowChangedError(kind, key);
     return row === null || text === null ? null : { row, text };
   }
+}
+
+/** Two hosts changed one row at the same time, and the other was first. */
+export class RowChangedError extends CaissonError {
+  constructor(kind: string, key: string) {
+    const message = `Cannot change the ${kind} ${key} in the register of the Ceph pool: another host changed it at the same time. Try again`;
+    super("INTERNAL_ERROR", message);
+  }
+}
+
+export function hasWriter(action: string, { instance, addresses }: WriterRow): CaissonError {
+  const client = addresses.join(" ") || "starting";
+  const message = `Cannot ${action}: another node (${instance}, ${client}) has it attached read-write. Detach it there; if that node is lost, it must be fenced first`;
+  return new CaissonError("VOLUME_IN_USE", message);
 }
 
 /** Visible to callers of the driver. */
 export function isThere(row: ImageRow): boolean {
   return row.state === "ready" || row.state === "sealed";
-}
-
-function changed(kind: string, key: ImageId): CaissonError {
-  const message = `Cannot change the ${kind} ${key} in the register of the Ceph pool: another host changed it at the same time. Try again`;
-  return new CaissonError("INTERNAL_ERROR", message);
 }

@@ -38,8 +38,6 @@ if part == "osd":
         command(prefix="osd set", key=flag)
 else:
     wait_until(lambda: any(osd["up"] and osd["in"] for osd in command(prefix="osd dump")["osds"]))
-    # Clones of snapshots that are not protected need it.
-    command(prefix="osd set-require-min-compat-client", version="mimic")
     command(prefix="osd pool create", pool=pool, pg_num=8, pgp_num=8)
     io = cluster.open_ioctx(pool)
     rbd.RBD().pool_init(io, True)

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { runTool } from "@caisson/linux";
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
@@ -60,8 +61,8 @@ export class TestCeph {
   }
 
   /** Stops the processes of the cluster, as they are. */
-  freeze(): void {
-    for (const daemon of this.#daemons.values()) daemon.kill("SIGSTOP");
+  async freeze(): Promise<void> {
+    for (const { pid } of this.#daemons.values()) if (pid !== undefined) await freezeProcess(pid);
   }
 
   thaw(): void {
@@ -141,6 +142,24 @@ export class TestCeph {
   }
 }
 
+/** Resolves when all threads stand still: on a busy machine the others go on until the one that the signal wakes has run. */
+export async function freezeProcess(pid: number): Promise<void> {
+  process.kill(pid, "SIGSTOP");
+  const deadline = performance.now() + testTimeoutMs(60_000);
+  while ((await threadStates(pid)).some((state) => state !== "T")) {
+    if (performance.now() > deadline) throw new Error(`process ${pid} does not stop`);
+    await delay(5);
+  }
+}
+
+async function threadStates(pid: number): Promise<readonly string[]> {
+  const stats = (await readdir(`/proc/${pid}/task`)).map((thread) =>
+    // One that has ended meanwhile does nothing more.
+    readFile(`/proc/${pid}/task/${thread}/stat`, "utf8").catch(() => ") T"),
+  );
+  return (await Promise.all(stats)).map((stat) => stat.charAt(stat.lastIndexOf(")") + 2));
+}
+
 export function rbdCaps(pool: string): readonly string[] {
   return ["mon", "profile rbd", "osd", `profile rbd pool=${pool}`, "mgr", `profile rbd pool=${pool}`];
 }
@@ -189,6 +208,7 @@ mon_warn_on_pool_no_redundancy = false
 mon_data_avail_warn = 2
 mon_data_avail_crit = 1
 mon_clock_drift_allowed = 1
+mon_tick_interval = 1
 paxos_propose_interval = 0.01
 paxos_min_wait = 0.005
 admin_socket =
