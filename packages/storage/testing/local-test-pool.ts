@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, rename, rm, truncate } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LoopDevice, mountFileSystem, openFile, runTool, unmount } from "@caisson/linux";
-import { assertNoLeaks } from "@caisson/linux/testing";
+import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
 import { crashCommand } from "./crash-command.ts";
 import { MIB } from "./device-io.ts";
@@ -48,7 +48,8 @@ export class TestDisk {
 
   async unmount(): Promise<void> {
     await unmount(this.mountPath);
-    await this.#device?.detach();
+    // A container that another test starts at this moment has a copy of the mount until its root is in place.
+    await this.#device?.detach({ timeoutMs: testTimeoutMs(30_000) });
     this.#device = null;
   }
 

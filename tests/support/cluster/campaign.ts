@@ -1,7 +1,7 @@
 import { randomInt } from "node:crypto";
 import { eventually } from "../eventually.ts";
 import { auditFleet } from "./audit.ts";
-import { Clerk } from "./clerk.ts";
+import { Clerk, LOG_CAPACITY } from "./clerk.ts";
 import { FAULTS, type Fault } from "./faults.ts";
 import { Fleet } from "./fleet.ts";
 import { SeededRandom } from "./random.ts";
@@ -106,8 +106,7 @@ class Load implements AsyncDisposable {
     for (const { region } of fleet.nodes) {
       const [server] = fleet.servers;
       if (server === undefined) throw new Error("There is no server");
-      // Two hundred rounds write for hours.
-      await fleet.clientOf(server).createVolume(`log-${region}`, { region, capacity: "1GB" });
+      await fleet.clientOf(server).createVolume(`log-${region}`, { region, capacity: LOG_CAPACITY });
       // Each has draws of its own: which of them draws first is chance.
       const own = new SeededRandom(random.between(0, 2 ** 31));
       writers.push(new VolumeWriter(fleet, `log-${region}`, region, own, violations));

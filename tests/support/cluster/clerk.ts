@@ -17,6 +17,9 @@ interface Kept {
   readonly region: string;
 }
 
+/** Of the volumes that are written to: two hundred rounds write for hours. */
+export const LOG_CAPACITY = "1GB";
+
 type Kind = "volumes" | "snapshots";
 
 /**
@@ -80,7 +83,7 @@ export class Clerk {
     const server = this.#random.pick(this.#fleet.servers);
     const client = this.#fleet.clientOf(server);
     const copy = `copy-${slug}`;
-    await client.createVolume(copy, { region: kept.region, from: slug });
+    await client.createVolume(copy, { region: kept.region, from: slug, capacity: LOG_CAPACITY });
     const sandbox = await sdkClient(this.#fleet, server).sandboxes.create({
       region: kept.region,
       volumes: { [MOUNT]: copy },

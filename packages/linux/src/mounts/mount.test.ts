@@ -50,6 +50,17 @@ describe("mounts", () => {
     });
   });
 
+  test("what is in use is not unmounted, or after a while", async () => {
+    await mountFileSystem({ type: "tmpfs", source: "none", target: target() });
+    const file = await open(join(target(), "file"), "w");
+    await assert.rejects(unmount(target()), { code: "EBUSY" });
+    await assert.rejects(unmount(target(), { timeoutMs: 50 }), { code: "EBUSY" });
+    const unmounted = unmount(target(), { timeoutMs: 600_000 });
+    await file.close();
+    await unmounted;
+    assert.equal(await findMount(target()), null);
+  });
+
   test("a mount is found by its target, with blanks in the path, and unmounting twice is success", async () => {
     await mountFileSystem({ type: "tmpfs", source: "scratch", target: target(), options: "size=1M" }, { noDev: true });
     const mount = await findMount(target());

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { Descriptor, type HasDescriptor } from "../calls/descriptor.ts";
 import { call } from "../calls/ffi.ts";
 import { hasErrorCode } from "../calls/kernel-error.ts";
@@ -153,16 +154,26 @@ export async function bindMount(source: string, target: string, attributes: Tree
   await moveMount(tree, target);
 }
 
-/**
- * Unmounts `target`, which must be a mount itself. `isLazy` only hides it now and leaves the rest to the kernel for when nobody uses it;
- * nothing may then be concluded about the device. Not mounted, or not there, is success.
- */
-export async function unmount(target: string, options: { readonly isLazy?: boolean } = {}): Promise<void> {
-  const flags = UMOUNT_NOFOLLOW | (options.isLazy === true ? MNT_DETACH : 0);
-  try {
-    await call("umount2", [target, flags], { name: "umount", detail: target });
-  } catch (error) {
-    if (!hasErrorCode(error, "EINVAL", "ENOENT")) throw error;
+export interface UnmountOptions {
+  /** Only hides it now and leaves the rest to the kernel for when nobody uses it; nothing may then be concluded about the device. */
+  readonly isLazy?: boolean;
+  /** How long it may be in use until that is an error, such as by a program that looks at it for a moment. Default: not at all. */
+  readonly timeoutMs?: number;
+}
+
+/** Unmounts `target`, which must be a mount itself. Not mounted, or not there, is success; in use is `EBUSY`. */
+export async function unmount(target: string, { isLazy = false, timeoutMs = 0 }: UnmountOptions = {}): Promise<void> {
+  const flags = UMOUNT_NOFOLLOW | (isLazy ? MNT_DETACH : 0);
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      await call("umount2", [target, flags], { name: "umount", detail: target });
+      return;
+    } catch (error) {
+      if (hasErrorCode(error, "EINVAL", "ENOENT")) return;
+      if (!hasErrorCode(error, "EBUSY") || performance.now() >= deadline) throw error;
+      await delay(20);
+    }
   }
 }
 

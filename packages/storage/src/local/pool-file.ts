@@ -37,6 +37,8 @@ const TRIM_PERIOD_MS = 10_000;
 /** The ballast follows the host's disk in steps of this size, so that it does not change with every write. */
 const BALLAST_STEP_BYTES = 16 * MIB;
 const BALLAST_PERIOD_MS = 1000;
+/** Others may have the pool for a moment when it is closed: a program that looks at it, a container whose mounts are a copy of the host's until its root is in place. */
+const RELEASE_TIMEOUT_MS = 30_000;
 
 export interface PoolFileOptions {
   /** The sparse file; made when missing. */
@@ -221,8 +223,8 @@ export class PoolFile {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#balancing.catch(() => undefined);
-    await unmount(this.mountPath);
-    await this.#device.detach();
+    await unmount(this.mountPath, { timeoutMs: RELEASE_TIMEOUT_MS });
+    await this.#device.detach({ timeoutMs: RELEASE_TIMEOUT_MS });
   }
 }
 

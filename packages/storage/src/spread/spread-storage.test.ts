@@ -29,37 +29,39 @@ interface Disks {
 
 /** Two disks, the second with more room. */
 async function withDisks(run: (disks: Disks) => Promise<void>): Promise<void> {
-  const first = await TestDisk.create("ext4", 900 * MIB);
-  const second = await TestDisk.create("ext4", 1200 * MIB);
+  // What fails while they go hides nothing of why the test failed.
+  await using disks = new AsyncDisposableStack();
+  const make = async (sizeBytes: number): Promise<TestDisk> =>
+    disks.adopt(await TestDisk.create("ext4", sizeBytes), (disk) => disk.dispose());
+  const first = await make(900 * MIB);
+  const second = await make(1200 * MIB);
   const problems: string[] = [];
   const directory = join(second.mountPath, "ord");
-  try {
-    await run({
-      first,
-      second,
-      directory,
-      problems,
-      open(directories = [directory]) {
-        problems.length = 0;
-        return SpreadStorage.open({
-          directory: join(first.mountPath, "pool"),
-          reserveBytes: 64 * MIB,
-          disks: directories.map((each) => ({ directory: each })),
-          onProblem: (_directory, problem) => problems.push(problem),
-          onBackgroundError: (error) => problems.push(String(error)),
-        });
-      },
-    });
-  } finally {
-    await first.dispose();
-    await second.dispose();
-  }
+  await run({
+    first,
+    second,
+    directory,
+    problems,
+    open(directories = [directory]) {
+      problems.length = 0;
+      return SpreadStorage.open({
+        directory: join(first.mountPath, "pool"),
+        reserveBytes: 64 * MIB,
+        disks: directories.map((each) => ({ directory: each })),
+        onProblem: (_directory, problem) => problems.push(problem),
+        onBackgroundError: (error) => problems.push(String(error)),
+      });
+    },
+  });
 }
 
 async function write(storage: SpreadStorage, id: string, contents: Buffer): Promise<void> {
   const device = await storage.attach(id, "rw");
-  await writeDevice(device.path, contents, 0);
-  await storage.detach(device);
+  try {
+    await writeDevice(device.path, contents, 0);
+  } finally {
+    await storage.detach(device);
+  }
 }
 
 /** Makes an image that takes what its disk has available, but for so much. */
