@@ -47,9 +47,10 @@ export class TestDisk {
   }
 
   async unmount(): Promise<void> {
-    await unmount(this.mountPath);
-    // A container that another test starts at this moment has a copy of the mount until its root is in place.
-    await this.#device?.detach({ timeoutMs: testTimeoutMs(30_000) });
+    // The kernel lets go of a pool file a moment after its device is gone; and a container that another test starts has a copy of all mounts for a moment.
+    const timeoutMs = testTimeoutMs(30_000);
+    await unmount(this.mountPath, { timeoutMs });
+    await this.#device?.detach({ timeoutMs });
     this.#device = null;
   }
 
