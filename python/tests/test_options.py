@@ -85,6 +85,8 @@ def test_records_are_dictionaries_with_attributes() -> None:
         "unavailable": None,
         "node": None,
         "storage_class": None,
+        "schedule": None,
+        "replicated_at": None,
     }
     assert json.loads(json.dumps(volume)) == volume
     assert pickle.loads(pickle.dumps(volume)).slug == "s"
