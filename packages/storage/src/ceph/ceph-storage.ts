@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type FileLock, KeyedLock, lockFile, step } from "@caisson/linux";
+import { type FileLock, KeyedLock, step } from "@caisson/linux";
 import { CaissonError, formatSize } from "@caisson/model";
 import type {
   AttachMode,
@@ -23,7 +23,9 @@ import type {
   UsageOptions,
 } from "../driver.ts";
 import { FrozenFileSystem } from "../frozen-file-system.ts";
+import { refused, requireImageId, requireSame } from "../image-checks.ts";
 import { nonZeroPieces } from "../local/image-pieces.ts";
+import { lockPool } from "../pool-lock.ts";
 import { CephConnection } from "./ceph-connection.ts";
 import { asCephProblem } from "./ceph-problem.ts";
 import { CephSpace, type Filler } from "./ceph-space.ts";
@@ -36,15 +38,8 @@ import { type CephPool, type DiffExtent, poolName } from "./rbd-client.ts";
 import { RbdDevices } from "./rbd-devices.ts";
 import { RbdExport } from "./rbd-export.ts";
 import { Reaper } from "./reaper.ts";
-import {
-  type Found,
-  hasWriter,
-  type ImageRow,
-  isThere,
-  Register,
-  RowChangedError,
-  type WriterRow,
-} from "./register.ts";
+import { type Found, type ImageRow, isThere, Register, type WriterRow } from "./register.ts";
+import { Writers } from "./writers.ts";
 
 export interface CephStorageOptions extends CephPool {
   /** On the host, for what this host must know of the pool; made when missing. One process at a time may have it open. */
@@ -73,7 +68,6 @@ export const CEPH_CAPABILITIES: StorageCapabilities = {
 const ANSWER_TIMEOUT_MS = 30_000;
 const READ_BYTES = 2 ** 20;
 const BLOCK_BYTES = 4096;
-const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 
 interface Parts {
   readonly options: CephStorageOptions;
@@ -100,6 +94,7 @@ export class CephStorage implements SharedStorageDriver {
   readonly #connection: CephConnection;
   readonly #register: Register;
   readonly #reaper: Reaper;
+  readonly #writers: Writers;
   readonly #space: CephSpace;
   readonly #devices: RbdDevices;
   readonly #turns = new KeyedLock();
@@ -114,6 +109,7 @@ export class CephStorage implements SharedStorageDriver {
     this.#register = register;
     this.#timeoutMs = options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS;
     this.#reaper = new Reaper(connection, register);
+    this.#writers = new Writers(connection, register);
     this.#space = new CephSpace(connection, options);
     this.#devices = new RbdDevices({ timeoutMs: this.#timeoutMs });
   }
@@ -121,7 +117,7 @@ export class CephStorage implements SharedStorageDriver {
   /** `DISK_UNAVAILABLE`, with what to do, where the pool cannot be used: within about ten seconds. */
   static async open(options: CephStorageOptions): Promise<CephStorage> {
     await mkdir(options.directory, { recursive: true, mode: 0o700 });
-    const lock = await lockDirectory(options.directory, options.takeoverTimeoutMs ?? 10_000);
+    const lock = await lockPool(options.directory, options.takeoverTimeoutMs ?? 10_000);
     try {
       const answerTimeoutMs = options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS;
       const connection = await CephConnection.open({ ...options, answerTimeoutMs });
@@ -157,7 +153,7 @@ export class CephStorage implements SharedStorageDriver {
 
   async writerOf(id: ImageId): Promise<string | null> {
     const action = `look who writes to image ${id}`;
-    return this.#turn([], action, async () => (await this.#register.find("writer", id))?.row.instance ?? null);
+    return this.#turn([], action, () => this.#writers.of(id));
   }
 
   async fence(clientInstance: string): Promise<void> {
@@ -174,7 +170,8 @@ export class CephStorage implements SharedStorageDriver {
     requireImageId(id);
     await this.#turn([id], action, async () => {
       const existing = await this.#findSettled(id);
-      if (existing !== null) return requireSame(action, existing.row, isEphemeral ? "ephemeral" : "ready", sizeBytes);
+      if (existing !== null)
+        return requireSame(action, kindOf(existing.row), isEphemeral ? "ephemeral" : "ready", sizeBytes);
       await this.#space.require(action, { isEphemeral });
       const source = parent === undefined ? null : await this.#requireParent(action, parent, sizeBytes);
       const image = newName(id);
@@ -203,7 +200,7 @@ export class CephStorage implements SharedStorageDriver {
     return this.#turn([source, id], action, async () => {
       const existing = await this.#findSettled(id);
       if (existing !== null) {
-        requireSame(action, existing.row, "sealed", existing.row.sizeBytes);
+        requireSame(action, kindOf(existing.row), "sealed", existing.row.sizeBytes);
         await onSealed?.();
         return { frozenMs: 0 };
       }
@@ -245,7 +242,7 @@ export class CephStorage implements SharedStorageDriver {
     const action = `create image ${id}`;
     await this.#turn([id], action, async () => {
       const existing = await this.#findSettled(id);
-      if (existing !== null) return requireSame(action, existing.row, "sealed", existing.row.sizeBytes);
+      if (existing !== null) return requireSame(action, kindOf(existing.row), "sealed", existing.row.sizeBytes);
       const image = newName(id);
       const filler = this.#space.filler(action);
       const made = this.#make(id, { ...this.#blankRow(image), snapshot: newName(id) }, async (making) => {
@@ -299,7 +296,7 @@ export class CephStorage implements SharedStorageDriver {
       );
       if (grown === null) return;
       try {
-        await this.#requireNoOtherWriter(action, id);
+        await this.#writers.requireNoOther(action, id);
       } catch (error) {
         await this.#register.replace("image", id, grown, row);
         throw error;
@@ -327,7 +324,7 @@ export class CephStorage implements SharedStorageDriver {
       }
       const shared = this.#devices.share(id, mode);
       if (shared !== null) return shared;
-      const before = await this.#requireNoOtherWriter(action, id);
+      const before = await this.#writers.requireNoOther(action, id);
       return mode === "ro" ? this.#serve(id, row, mode) : this.#attachWriter(action, id, row, before);
     });
   }
@@ -341,7 +338,7 @@ export class CephStorage implements SharedStorageDriver {
       try {
         isGone = await this.#devices.detach(device);
       } finally {
-        if (mode === "rw" && (isGone || !this.#devices.isAttached(id))) await this.#forgetWriter(id);
+        if (mode === "rw" && (isGone || !this.#devices.isAttached(id))) await this.#writers.forget(id);
       }
     });
   }
@@ -485,51 +482,24 @@ export class CephStorage implements SharedStorageDriver {
     }
   }
 
-  /** Gives the image a device, with its row as this server's writer in the place of the one that was found (`null`: none). */
+  /** Gives the image a device, with this server as its writer in the place of the one that was found (`null`: none). */
   async #attachWriter(
     action: string,
     id: ImageId,
     row: ImageRow,
     before: Found<WriterRow> | null,
   ): Promise<BlockDevice> {
-    const claim = { instance: this.clientInstance, image: row.image, addresses: [] };
-    const claimed = await step("storage.attach.claim", () => this.#claim(action, id, before, claim));
+    const claim = await this.#writers.claim(action, id, row.image, before);
     try {
       // A host that deletes or grows it writes that down first and then looks who writes: one of the two sees the other.
       const { row: current } = await this.#requireImage(action, id);
       if (current.image !== row.image)
         throw refused(action, "it was deleted and made again at the same time. Try again");
-      return await this.#serve(id, current, "rw", async () => {
-        await this.#register.replace("writer", id, claimed, { ...claim, addresses: await this.#clientsOf(row.image) });
-        // So does a host that fences this server.
-        await this.#connection.requireNotFenced(action);
-      });
+      return await this.#serve(id, current, "rw", () => this.#writers.confirm(action, claim));
     } catch (error) {
-      await this.#forgetWriter(id).catch((failure: unknown) => this.#tell(failure));
+      await this.#writers.forget(id).catch((failure: unknown) => this.#tell(failure));
       throw error;
     }
-  }
-
-  async #claim(
-    action: string,
-    id: ImageId,
-    before: Found<WriterRow> | null,
-    claim: WriterRow,
-  ): Promise<Found<WriterRow> | null> {
-    try {
-      return await this.#register.replace("writer", id, before, claim);
-    } catch (error) {
-      // Another host was quicker.
-      if (error instanceof RowChangedError) await this.#requireNoOtherWriter(action, id);
-      throw error;
-    }
-  }
-
-  /** Who has a block image open, apart from the servers themselves, which may work on it for a moment. */
-  async #clientsOf(image: string): Promise<readonly string[]> {
-    const watchers = await this.#call((client) => client.watchers(image));
-    const servers = [...(await this.#register.list("instance")).values()].map(({ row }) => row.address);
-    return watchers.filter((address) => !servers.includes(address));
   }
 
   async #serve(id: ImageId, row: ImageRow, mode: AttachMode, beforeUse?: () => Promise<void>): Promise<BlockDevice> {
@@ -553,12 +523,6 @@ export class CephStorage implements SharedStorageDriver {
 
   #servedPath(name: string): string {
     return join(this.#connection.servedDirectory, name);
-  }
-
-  async #forgetWriter(id: ImageId): Promise<void> {
-    const found = await this.#register.find("writer", id);
-    if (found?.row.instance === this.clientInstance)
-      await step("storage.detach.forget", () => this.#register.replace("writer", id, found, null));
   }
 
   /** Null: no such image. What an earlier call has left half-made or half-removed is removed, and what was half-grown is grown. */
@@ -596,14 +560,7 @@ export class CephStorage implements SharedStorageDriver {
   async #requireDetached(action: string, id: ImageId): Promise<void> {
     if (this.#devices.isAttached(id))
       throw new CaissonError("VOLUME_IN_USE", `Cannot ${action}: it is attached. Detach it first`);
-    await this.#requireNoOtherWriter(action, id);
-  }
-
-  /** This server's own row as its writer, or null. */
-  async #requireNoOtherWriter(action: string, id: ImageId): Promise<Found<WriterRow> | null> {
-    const found = await this.#register.find("writer", id);
-    if (found !== null && found.row.instance !== this.clientInstance) throw hasWriter(action, found.row);
-    return found;
+    await this.#writers.requireNoOther(action, id);
   }
 
   #blankRow(image: string): ImageRow {
@@ -642,6 +599,10 @@ export class CephStorage implements SharedStorageDriver {
   }
 }
 
+function kindOf({ isEphemeral, state, sizeBytes }: ImageRow) {
+  return { state: isEphemeral ? "ephemeral" : state, sizeBytes } as const;
+}
+
 function describe(id: ImageId, { sizeBytes, state }: ImageRow): BlockImage {
   return { id, sizeBytes, isSealed: state === "sealed" };
 }
@@ -664,32 +625,4 @@ function inBlocks(extents: readonly DiffExtent[], sizeBytes: number): ExtentSet 
 /** For a block image or a snapshot: never used again, so that what remains of one is not taken for another. */
 function newName(id: ImageId): string {
   return `${id}.${randomBytes(6).toString("hex")}`;
-}
-
-async function lockDirectory(directory: string, timeoutMs: number): Promise<FileLock> {
-  const path = join(directory, "lock");
-  try {
-    return await lockFile(path, { signal: AbortSignal.timeout(timeoutMs) });
-  } catch (error) {
-    if (!(error instanceof Error) || (error.name !== "TimeoutError" && error.name !== "AbortError")) throw error;
-    const message = `Cannot open ${directory}: another server has it open (lock ${path}). Stop that server or choose another directory`;
-    throw new CaissonError("INTERNAL_ERROR", message, { cause: error });
-  }
-}
-
-function requireImageId(id: ImageId): void {
-  if (IMAGE_ID.test(id)) return;
-  const message = `Invalid image id ${JSON.stringify(id)}: 1 to 64 characters of a-z, 0-9, _ and -`;
-  throw new CaissonError("INTERNAL_ERROR", message);
-}
-
-/** A repeated call must ask for what is there; another size or kind under the same id is a mistake of the caller. */
-function requireSame(action: string, row: ImageRow, kind: "ready" | "sealed" | "ephemeral", sizeBytes: number): void {
-  const existing = row.isEphemeral ? "ephemeral" : row.state;
-  if (existing === kind && row.sizeBytes === sizeBytes) return;
-  throw refused(action, `there is another image of that id (${existing}, ${row.sizeBytes} bytes)`);
-}
-
-function refused(action: string, reason: string): CaissonError {
-  return new CaissonError("INTERNAL_ERROR", `Cannot ${action}: ${reason}`);
 }

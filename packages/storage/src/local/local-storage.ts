@@ -9,7 +9,6 @@ import {
   hasErrorCode,
   KeyedLock,
   type LoopStatus,
-  lockFile,
   openFile,
   readAvailableBytesNow,
   readMappedBytes,
@@ -39,6 +38,8 @@ import type {
   StorageDriver,
   UsageOptions,
 } from "../driver.ts";
+import { refused, requireImageId, requireSame } from "../image-checks.ts";
+import { lockPool } from "../pool-lock.ts";
 import { CloneQueue } from "./copy/clone-queue.ts";
 import { CloneSources } from "./copy/clone-sources.ts";
 import { copyWhole } from "./copy/copy-whole.ts";
@@ -46,7 +47,7 @@ import { ImageCopier, SCATTERED_EXTENTS } from "./copy/image-copier.ts";
 import { LastSealed } from "./copy/last-sealed.ts";
 import { SpareClones } from "./copy/spare-clones.ts";
 import { FillableFile, STRIDE_BYTES } from "./fill-image.ts";
-import { ImageDirectory, type ImageState, type IncomingImage, type StoredImage } from "./image-directory.ts";
+import { ImageDirectory, type IncomingImage, type StoredImage } from "./image-directory.ts";
 import { readPieces, writePieces } from "./image-pieces.ts";
 import { findDevicesOn, settleLeftoverDevices } from "./leftover-devices.ts";
 import { LoopDevices } from "./loop-devices.ts";
@@ -87,7 +88,6 @@ const MINIMUM_FREE_BYTES = 8 * MIB;
 const EXCLUSIVE_AGE_MS = 24 * 3_600_000;
 /** The same when a spare is about to be made: measuring is quick then. */
 const EXCLUSIVE_AGE_BEFORE_SPARE_MS = 10 * 60_000;
-const IMAGE_ID = /^[a-z0-9_-]{1,64}$/;
 export const LOCAL_CAPABILITIES: StorageCapabilities = {
   unitBytes: 4096,
   failsWhenFull: true,
@@ -675,18 +675,6 @@ async function openPoolFile(
   });
 }
 
-/** One process at a time: the lock goes with the process that has it, so waiting for a server that just died is enough. */
-async function lockPool(directory: string, timeoutMs: number): Promise<FileLock> {
-  const path = join(directory, "lock");
-  try {
-    return await lockFile(path, { signal: AbortSignal.timeout(timeoutMs) });
-  } catch (error) {
-    if (!(error instanceof Error) || (error.name !== "TimeoutError" && error.name !== "AbortError")) throw error;
-    const message = `Cannot open the pool ${directory}: another server has it open (lock ${path}). Stop that server or choose another directory`;
-    throw new CaissonError("INTERNAL_ERROR", message, { cause: error });
-  }
-}
-
 async function defaultReserve(directory: string): Promise<number> {
   const { totalBytes } = await readSpace(directory);
   return Math.min(4 * GIB, Math.max(GIB, Math.floor(totalBytes / 20)));
@@ -704,22 +692,4 @@ async function isFile(path: string): Promise<boolean> {
     if (hasErrorCode(error, "ENOENT")) return false;
     throw error;
   }
-}
-
-function requireImageId(id: ImageId): void {
-  if (IMAGE_ID.test(id)) return;
-  throw new CaissonError(
-    "INTERNAL_ERROR",
-    `Invalid image id ${JSON.stringify(id)}: 1 to 64 characters of a-z, 0-9, _ and -`,
-  );
-}
-
-/** A repeated call must ask for what is there; another size or kind under the same id is a mistake of the caller. */
-function requireSame(action: string, existing: StoredImage, state: ImageState, sizeBytes: number): void {
-  if (existing.state === state && existing.sizeBytes === sizeBytes) return;
-  throw refused(action, `there is another image of that id (${existing.state}, ${existing.sizeBytes} bytes)`);
-}
-
-function refused(action: string, reason: string): CaissonError {
-  return new CaissonError("INTERNAL_ERROR", `Cannot ${action}: ${reason}`);
 }
