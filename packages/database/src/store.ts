@@ -128,8 +128,8 @@ export interface UploadTotals {
 
 export interface SnapshotStoreRows {
   get(): Promise<SnapshotStoreRecord>;
-  /** Keeps what is given, and the rest as it is. */
-  remember(changes: Partial<SnapshotStoreRecord>): Promise<void>;
+  /** Keeps what is given, and the rest as it is, with the event of that. */
+  remember(changes: Partial<SnapshotStoreRecord>, event?: AuditEvent | null): Promise<void>;
   /** Snapshots in any state that are `replicated`. */
   countReplicas(): Promise<number>;
   /** Ready snapshots of all organizations that are to be uploaded. */

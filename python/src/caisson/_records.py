@@ -316,6 +316,18 @@ class SnapshotStoreStatus(Record):
     """Why the last try of this run failed. None: it did not."""
 
 
+class KeyRotation(Record):
+    """What a rotation of the installation's key has done."""
+
+    outcome: Literal["rotated", "finished", "checked"]
+    """`finished`: a rotation that was cut off was finished, and no other key was made. `checked`: a dry run, which
+    changed nothing."""
+    keys: int
+    """How many keys of organizations were wrapped anew, or opened."""
+    former_key_file: str | None
+    """Where the former key lies, in the server's data directory. None: nothing was replaced."""
+
+
 class Node(Record):
     """A machine that holds volumes and runs sandboxes. Times are ISO 8601 texts."""
 
