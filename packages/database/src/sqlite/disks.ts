@@ -362,9 +362,9 @@ export function createDiskStore(connection: Connection): DiskStore {
     async listUnsettled(owner) {
       return connection
         .all(
-          // With an OR of both, all disks would be read. `state <> 'ready'` is what the first index asks for.
+          // With an OR of both, all disks would be read.
           `SELECT * FROM disks INDEXED BY disks_unsettled
-           WHERE state IN ('creating', 'purging') AND state <> 'ready' AND node_id = ?1 AND node_generation < ?2
+           WHERE state IN ('creating', 'purging') AND ${UNSETTLED} AND node_id = ?1 AND node_generation < ?2
            UNION SELECT * FROM disks INDEXED BY disks_growing WHERE grow_to_bytes IS NOT NULL AND node_id = ?1 AND node_generation < ?2
            ORDER BY sequence`,
           owner.nodeId,
