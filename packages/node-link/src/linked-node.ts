@@ -16,7 +16,7 @@ import type {
   StartedSandbox,
   TakeNodeEvent,
 } from "@caisson/node";
-import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH } from "./answer-stream.ts";
+import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH, EXPEL_PATH } from "./answer-stream.ts";
 import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answers.ts";
 import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
@@ -125,11 +125,20 @@ export class LinkedNode implements Node, AsyncDisposable {
 
   /** Tells the node that its installation has forgotten it, at that time in ISO 8601, whatever run of it is connected. */
   async dismiss(forgottenAt: string): Promise<void> {
-    const stream = requestOn(this.#requireLink().session, DISMISS_PATH, {});
-    stream.end(JSON.stringify([forgottenAt]));
+    await this.#tell(DISMISS_PATH, forgottenAt);
+  }
+
+  /** Tells the run that is connected that it may do nothing more, because it was shut out: it ends at once. Throws when it is another run meanwhile. */
+  async expel(runId: string): Promise<void> {
+    await this.#tell(EXPEL_PATH, runId);
+  }
+
+  async #tell(path: string, value: string): Promise<void> {
+    const stream = requestOn(this.#requireLink().session, path, {});
+    stream.end(JSON.stringify([value]));
     const answer = await readAnswer(stream, MAX_ERROR_BYTES);
     if (answer.kind === "error") throw decodeError(answer.error);
-    if (answer.kind !== "value") throw answer.kind === "lost" ? this.#lost(DISMISS_PATH) : this.#wrong(DISMISS_PATH);
+    if (answer.kind !== "value") throw answer.kind === "lost" ? this.#lost(path) : this.#wrong(path);
   }
 
   readonly describe: Node["describe"] = (...values) => this.#call("describe", values);
@@ -143,6 +152,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   readonly growDisk: Node["growDisk"] = (...values) => this.#call("growDisk", values);
   readonly deleteDisk: Node["deleteDisk"] = (...values) => this.#call("deleteDisk", values);
   readonly recoverDisk: Node["recoverDisk"] = (...values) => this.#call("recoverDisk", values);
+  readonly fence: Node["fence"] = (...values) => this.#call("fence", values);
   readonly getDisk: Node["getDisk"] = (...values) => this.#call("getDisk", values);
   readonly measureDisk: Node["measureDisk"] = (...values) => this.#call("measureDisk", values);
   readonly tendDisk: Node["tendDisk"] = (...values) => this.#call("tendDisk", values);

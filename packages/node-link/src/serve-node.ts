@@ -28,6 +28,8 @@ export interface ServeNodeOptions {
   readonly credentials: LinkCredentials;
   /** Default: it takes no dismissal. */
   readonly onDismissed?: OnDismissed;
+  /** This run was shut out. Default: it goes on, and every call fails that needs what it is shut out of. */
+  readonly onExpelled?: () => void;
   /** Null: every address of this machine. */
   readonly host: string | null;
   /** 0: any that is free. */
@@ -46,7 +48,16 @@ export interface ServedNode extends AsyncDisposable {
  * error when the address cannot be listened on.
  */
 export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> {
-  const { node, events, credentials, host, port, logger, onDismissed = refuseDismissal } = options;
+  const {
+    node,
+    events,
+    credentials,
+    host,
+    port,
+    logger,
+    onDismissed = refuseDismissal,
+    onExpelled = () => {},
+  } = options;
   const { runId } = await node.describe();
   const sessions = new Map<ServerHttp2Session, TLSSocket>();
   const calls: ServedCalls = {
@@ -54,6 +65,7 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     events,
     gate: new GenerationGate(runId),
     onDismissed,
+    onExpelled,
     keepOnly(leading) {
       for (const [session, socket] of sessions) {
         if (session === leading) continue;

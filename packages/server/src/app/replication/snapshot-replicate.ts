@@ -2,6 +2,7 @@ import type { Disk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import { takeOverIfLost } from "../disks/disk-take-over.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 
 /**
@@ -9,7 +10,7 @@ import { auditEvent } from "../operations/audit-event.ts";
  * once; one that is there already changes nothing. Throws `NOT_SUPPORTED` without a store.
  */
 export async function replicateSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
-  const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
+  const snapshot = await takeOverIfLost(app, await requireDisk(app, actor, "snapshot", idOrSlug));
   if (snapshot.replication.state !== "replicated") app.nodes.of(snapshot);
   if (app.snapshotStore === null)
     throw new CaissonError(
