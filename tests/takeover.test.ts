@@ -90,9 +90,11 @@ suite("replicated volumes of nodes that are lost", { timeout: testTimeoutMs(600_
     await withNodes(async ({ client, nodes }) => {
       const [killed, frozen, heir] = nodes;
       assert.ok(killed && frozen && heir);
-      await makeOn(client, killed, "of-killed");
-      await makeOn(client, frozen, "of-frozen");
-      const told = { "of-killed": await writeTo("of-killed"), "of-frozen": await writeTo("of-frozen") };
+      const writeOn = async (node: TestNodeProcess, slug: string): Promise<() => number> => {
+        await makeOn(client, node, slug);
+        return writeTo(slug);
+      };
+      const told = { "of-killed": await writeOn(killed, "of-killed"), "of-frozen": await writeOn(frozen, "of-frozen") };
 
       assert.ok(frozen.pid !== null);
       const main = await mainProcess(frozen.pid);
@@ -138,8 +140,8 @@ suite("replicated volumes of nodes that are lost", { timeout: testTimeoutMs(600_
       );
       assert.ok(last.endsWith("\ntaken over\n"), last.slice(-100));
 
-      // Its next run has what is its own, and not what was taken over.
-      await frozen.start();
+      // The next runs have what is their own, and not what was taken over.
+      await Promise.all([killed.start(), frozen.start()]);
       const back = await eventually(
         "the next run of the node",
         async () => {

@@ -1,4 +1,5 @@
 import type { Labels, StopReason } from "@caisson/model";
+import type { TakeOverFrom } from "./take-over.ts";
 
 /**
  * The database seam: what the control plane remembers.
@@ -588,9 +589,9 @@ export interface DiskStore {
   /**
    * Gives a disk to another node that has the same shared pool, where the latest run of its node is over: its lease has run out, or it was shut out before. From then on that run is shut out: it begins and renews nothing
    * any more. Holds of its sandboxes on the disk go, and of these sandboxes those end, as `node-lost`, that hold nothing else; `events` has the line of the disk, and is asked for that of each sandbox. On that node
-   * already is success, without an event. Throws `NODE_UNAVAILABLE`, with the reason, `*_NOT_FOUND` for one that is being created or gone, and `DISK_LOST`.
+   * already is success, without an event. `draining`: a volume that nobody has goes from a live node that drains, and nobody is shut out; default: `lost`. Throws `NODE_UNAVAILABLE`, with the reason, `*_NOT_FOUND` for one that is being created or gone, and `DISK_LOST`.
    */
-  takeOver(id: string, owner: Owner, nowMs: number, events: TakeOverEvents): Promise<Disk>;
+  takeOver(id: string, owner: Owner, nowMs: number, events: TakeOverEvents, from?: TakeOverFrom): Promise<Disk>;
   /** Those that it was taken over from are shut out. False, with nothing done: it is on another node, or was taken from others, meanwhile. */
   settleTakeOver(disk: Pick<Disk, "id" | "owner" | "takenFrom">): Promise<boolean>;
   /** Disks of the region of the node that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import type { NewDisk, NewSandbox, Owner, SharedPools, Store } from "../src/store.ts";
+import type { NewDisk, NewSandbox, Owner, SharedPools, Store, TakeOverEvents } from "../src/store.ts";
 import type { StoreHarness } from "./conformance.ts";
 import {
   beginLapsed,
@@ -41,11 +41,13 @@ export function takeOverConformance(name: string, open: () => Promise<StoreHarne
       assert.equal(outcome.kind, "reserved");
       return sandbox.id;
     };
+    const eventsOf = (id: string): TakeOverEvents => ({
+      disk: sampleEvent(id, "take-over"),
+      sandbox: (sandbox) => sampleEvent(sandbox.id, "sandbox-end"),
+    });
     const takeOver = (id: string, to: Owner = SAMPLE_OWNER, of: Omit<Store, "close"> = store) =>
-      of.disks.takeOver(id, to, 99, {
-        disk: sampleEvent(id, "take-over"),
-        sandbox: (sandbox) => sampleEvent(sandbox.id, "sandbox-end"),
-      });
+      of.disks.takeOver(id, to, 99, eventsOf(id));
+    const letGo = (id: string) => store.disks.takeOver(id, SAMPLE_OWNER, 99, eventsOf(id), "draining");
     const unavailable = (message: RegExp) => ({ code: "NODE_UNAVAILABLE", message });
 
     beforeEach(async () => {
@@ -120,6 +122,25 @@ export function takeOverConformance(name: string, open: () => Promise<StoreHarne
       assert.equal([taken, renewed].filter(({ status }) => status === "fulfilled").length, 1);
       const disk = await store.disks.get(contested);
       assert.equal(disk?.owner.nodeId, taken.status === "fulfilled" ? SAMPLE_OWNER.nodeId : "nod_third");
+    });
+
+    test("a node that lives and drains lets go of volumes that nobody has, and is not shut out", async () => {
+      const [free, held] = [await make("free"), await make("held")];
+      const copy = await make("copy", { kind: "snapshot" });
+      const growing = await make("growing");
+      await store.nodes.renew(owner, LEASE_MS, {});
+      await hold([held]);
+      await store.disks.beginGrow(owner, growing, 2e9);
+      await assert.rejects(letGo(free), unavailable(/only a live node that drains lets go/));
+      await store.nodes.setDraining(AWAY, true, sampleEvent(AWAY));
+      await assert.rejects(takeOver(free), unavailable(/lease holds/));
+      const taken = await letGo(free);
+      assert.deepEqual([taken.owner, taken.takenFrom], [SAMPLE_OWNER, []]);
+      for (const id of [held, copy, growing]) await assert.rejects(letGo(id), unavailable(/lets go/));
+      assert.equal((await store.nodes.get(AWAY))?.isShutOut, false);
+      const later = await make("later");
+      await store.nodes.begin(sampleNode({ id: AWAY, runId: "run_away" }), -1);
+      await assert.rejects(letGo(later), unavailable(/only a live node/), "it may still write, and is not shut out");
     });
 
     test("of two nodes that take a disk over at once one has it", async () => {

@@ -12,7 +12,7 @@ type TakenDiskStore = Pick<DiskStore, "takeOver" | "settleTakeOver">;
 /** Disks that change their node. */
 export function createTakenDiskStore(database: Database): TakenDiskStore {
   return {
-    takeOver(id, owner, nowMs, events) {
+    takeOver(id, owner, nowMs, events, from = "lost") {
       return database.transaction(async (queries) => {
         const row = await queries.get("SELECT * FROM disks WHERE id = $1 FOR NO KEY UPDATE", id);
         if (row === undefined) throw diskNotFound("disk", id);
@@ -23,8 +23,11 @@ export function createTakenDiskStore(database: Database): TakenDiskStore {
         await requireLatest(queries, owner);
         const target = await nodeOf(queries, owner.nodeId);
         if (target === null) throw diskNotFound("disk", id);
-        const takenFrom = requireTakeOver(disk, former, target);
-        await queries.run("UPDATE nodes SET shut_out_generation = generation WHERE id = $1", disk.owner.nodeId);
+        // The row of the disk is locked, so that no reservation adds a hold.
+        const isFree = (await queries.get("SELECT FROM holds WHERE volume_id = $1 LIMIT 1", id)) === undefined;
+        const takenFrom = requireTakeOver(disk, { from, isFree }, former, target);
+        if (from === "lost")
+          await queries.run("UPDATE nodes SET shut_out_generation = generation WHERE id = $1", disk.owner.nodeId);
         const taken = await queries.get(
           "UPDATE disks SET node_id = $1, node_generation = $2, taken_from = $3 WHERE id = $4 RETURNING *",
           owner.nodeId,

@@ -28,7 +28,7 @@ export function createTakenDiskStore(connection: Connection): TakenDiskStore {
   };
 
   return {
-    async takeOver(id, owner, nowMs, events) {
+    async takeOver(id, owner, nowMs, events, from = "lost") {
       return connection.transaction(() => {
         const row = connection.get("SELECT * FROM disks WHERE id = ?", id);
         if (row === undefined) throw diskNotFound("disk", id);
@@ -37,8 +37,10 @@ export function createTakenDiskStore(connection: Connection): TakenDiskStore {
         requireLatest(connection, owner);
         const [former, target] = [nodeOf(disk.owner.nodeId), nodeOf(owner.nodeId)];
         if (target === null) throw diskNotFound("disk", id);
-        const takenFrom = requireTakeOver(disk, former, target);
-        connection.run("UPDATE nodes SET shut_out_generation = generation WHERE id = ?", disk.owner.nodeId);
+        const isFree = connection.get("SELECT 1 FROM holds WHERE volume_id = ? LIMIT 1", id) === undefined;
+        const takenFrom = requireTakeOver(disk, { from, isFree }, former, target);
+        if (from === "lost")
+          connection.run("UPDATE nodes SET shut_out_generation = generation WHERE id = ?", disk.owner.nodeId);
         const taken = connection.get(
           "UPDATE disks SET node_id = ?, node_generation = ?, taken_from = ? WHERE id = ? RETURNING *",
           owner.nodeId,

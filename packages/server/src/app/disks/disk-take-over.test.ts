@@ -19,6 +19,7 @@ import { Control } from "../../../testing/control.ts";
 import { ADMIN_ORGANIZATION } from "../access/administrator.ts";
 import type { Actor } from "../context.ts";
 import { connectedNode } from "../nodes/node-directory.ts";
+import { drainNode } from "../nodes/node-drain.ts";
 import { forgetNode, getNodeLoss } from "../nodes/node-forget.ts";
 import { deleteDisk, deleteDiskNow } from "./disk-delete.ts";
 import { purgeDisk } from "./disk-purge.ts";
@@ -193,6 +194,28 @@ suite("a disk whose node is lost", () => {
     const inDirectory = await make("in-directory", { owner: silent });
     await assert.rejects(takeOver(inDirectory), unavailable(/none that nodes share, as a directory is/));
     assert.equal((await store.nodes.get(LOST))?.isShutOut, false);
+  });
+
+  test("a node that drains gives volumes that nobody has to another one, and nobody is shut out", async () => {
+    const volume = await make("data");
+    const local = await make("near", {}, "local");
+    const snapshot = await make("copy", { kind: "snapshot" });
+    lost = await connect(LOST, poolOf("lost.2"));
+    const drain = () => drainNode(control.app, actor, LOST, true);
+    await drain();
+    assert.equal((await rowOf(volume)).owner.nodeId, LOST, "there is no other one");
+    await connect(HEIR, poolOf("heir.1"));
+    await store.nodes.setDraining(HEIR, true, sampleEvent(HEIR));
+    await drain();
+    assert.equal((await rowOf(volume)).owner.nodeId, LOST, "the other one drains");
+    await store.nodes.setDraining(HEIR, false, sampleEvent(HEIR));
+    await drain();
+    const nodes = (await Promise.all([volume, local, snapshot].map(rowOf))).map(({ owner }) => owner.nodeId);
+    assert.deepEqual(nodes, [HEIR, LOST, LOST]);
+    assert.equal((await store.nodes.get(LOST))?.isShutOut, false);
+    assert.deepEqual(calls, []);
+    const [event] = await store.events.list("org_a", volume.id, 1);
+    assert.deepEqual([event?.verb, event?.detail.isDraining], ["volume-take-over", true]);
   });
 
   test("has its growth finished where the image had grown, and else forgotten", async () => {

@@ -1,4 +1,4 @@
-import type { Disk, NodeRecord } from "@caisson/database";
+import type { Disk, NodeRecord, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, classOfId } from "@caisson/model";
 import type { AppContext } from "../context.ts";
@@ -66,11 +66,51 @@ export async function handOver(app: AppContext, { id }: Disk): Promise<void> {
   });
 }
 
+/**
+ * Gives replicated volumes of a node that drains, and that nobody has, to other nodes with the same shared pool. Each is one transaction, and nobody is shut out, because the node has let go of them. What cannot go, or not now, stays.
+ */
+export async function letGo(app: AppContext, nodeId: string): Promise<void> {
+  for (const disk of await listShared(app, nodeId)) {
+    if (disk.kind !== "volume" || (disk.state !== "ready" && disk.state !== "deleted")) continue;
+    await app.locks
+      .run(disk.id, () => moveFromDraining(app, disk))
+      .catch((error: unknown) => {
+        if (!(error instanceof CaissonError)) throw error;
+        app.logger.debug({ id: disk.id, nodeId, reason: error.message }, "a volume stays on a node that drains");
+      });
+  }
+}
+
+/** The same of every node that drains, for volumes whose sandboxes have ended meanwhile. */
+export async function letGoOfDraining(app: AppContext): Promise<void> {
+  for (const { id, isDraining, lostAtMs } of await app.store.nodes.list())
+    if (isDraining && lostAtMs === null) await letGo(app, id);
+}
+
+async function moveFromDraining(app: AppContext, disk: Disk): Promise<void> {
+  const rows = await app.store.nodes.list();
+  const former = rows.find(({ id }) => id === disk.owner.nodeId);
+  if (former === undefined || !former.isDraining) return;
+  // One that drains would only let go of it again.
+  const staying = rows.filter(({ isDraining }) => !isDraining);
+  const target = findHeir(app, disk.region, former, staying);
+  if (target === null) return;
+  const toNodeId = target.owner.nodeId;
+  const detail = { slug: disk.slug, fromNodeId: former.id, toNodeId, isDraining: true };
+  const events = {
+    disk: auditEvent(null, "volume-take-over", disk, detail),
+    sandbox: (sandbox: SandboxRecord) => auditEvent(null, "sandbox-end", sandbox, { reason: "node-lost" }),
+  };
+  await step("node-drain.volume", () =>
+    app.store.disks.takeOver(disk.id, target.owner, Date.now(), events, "draining"),
+  );
+}
+
 /** Throws `NODE_UNAVAILABLE`, with what to do, where no other node can take the disk over. */
 export async function requireHeir(app: AppContext, disk: Disk): Promise<void> {
   const rows = await app.store.nodes.list();
   const former = rows.find(({ id }) => id === disk.owner.nodeId);
-  if (former !== undefined) chooseTarget(app, disk, former, rows, null);
+  if (former !== undefined) chooseHeir(app, disk, former, rows);
 }
 
 /** Whether another node may have to take it over, or is at that. */
@@ -85,7 +125,7 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
   const former = rows.find((row) => row.id === owner.nodeId);
   if (former === undefined || app.nodes.get(former.id) !== null) throw app.nodes.unavailable(disk);
   requireOver(app, disk, former);
-  const target = chooseTarget(app, disk, former, rows, near);
+  const target = chooseHeir(app, disk, former, rows, near);
   const toNodeId = target.owner.nodeId;
   const holders = kind === "volume" ? await app.store.sandboxes.holders(id) : [];
   const taken = await step("disk-take-over.intent", () =>
@@ -125,25 +165,40 @@ function requireOver(app: AppContext, disk: Disk, { id, address, isLive, isShutO
     );
 }
 
-/** Of the nodes that can be reached and have the same pool: the one that is asked for, then one that does not drain, then the one whose sandboxes have the least memory. */
-function chooseTarget(
-  app: AppContext,
-  disk: Disk,
-  former: NodeRecord,
-  rows: readonly NodeRecord[],
-  near: ConnectedNode | null,
-): ConnectedNode {
-  const { id, region } = disk;
+/** The other nodes that have said the same pool, also those that cannot be reached. */
+function heirsOf(former: NodeRecord, rows: readonly NodeRecord[], region: string): readonly NodeRecord[] {
   const pool = former.sharedPools[region];
-  const having = rows.filter(
+  return rows.filter(
     (row) => row.id !== former.id && pool !== undefined && row.sharedPools[region]?.identity === pool.identity,
   );
+}
+
+/** Of those that can be reached: the one that is asked for, then one that does not drain, then the one whose sandboxes have the least memory. Null: there is none. */
+function findHeir(
+  app: AppContext,
+  region: string,
+  former: NodeRecord,
+  rows: readonly NodeRecord[],
+  near: ConnectedNode | null = null,
+): ConnectedNode | null {
   const rank = (row: NodeRecord): number => (row.id === near?.owner.nodeId ? 0 : row.isDraining ? 2 : 1);
-  const [best] = having
+  const [best] = heirsOf(former, rows, region)
     .filter((row) => app.nodes.find({ owner: { nodeId: row.id }, region }) !== null)
     .toSorted((a, b) => rank(a) - rank(b) || a.reserved.memoryMib - b.reserved.memoryMib || (a.id < b.id ? -1 : 1));
-  const target = best === undefined ? null : app.nodes.get(best.id);
-  if (target !== null) return target;
+  return best === undefined ? null : app.nodes.get(best.id);
+}
+
+function chooseHeir(
+  app: AppContext,
+  { id, region }: Disk,
+  former: NodeRecord,
+  rows: readonly NodeRecord[],
+  near: ConnectedNode | null = null,
+): ConnectedNode {
+  const heir = findHeir(app, region, former, rows, near);
+  if (heir !== null) return heir;
+  const pool = former.sharedPools[region];
+  const having = heirsOf(former, rows, region);
   const reason =
     pool === undefined
       ? `its replicated pool is none that nodes share, as a directory is, or node ${former.id} has not said which it is: start that node again, or another machine in its place, with that pool`
