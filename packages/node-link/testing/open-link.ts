@@ -36,6 +36,7 @@ export interface TestLinkOptions {
   readonly events?: NodeEvents;
   readonly onStopping?: () => Promise<void>;
   readonly onDismissed?: (forgottenAt: string) => Promise<void>;
+  readonly onExpelled?: () => void;
   /** Of the node's row. Null: `begin` is left to the test. Default: 1. */
   readonly generation?: number | null;
 }
@@ -60,6 +61,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
     events: options.events ?? new NodeEvents(),
     credentials: installation.node,
     ...(options.onDismissed === undefined ? {} : { onDismissed: options.onDismissed }),
+    ...(options.onExpelled === undefined ? {} : { onExpelled: options.onExpelled }),
     host: "127.0.0.1",
     port: 0,
     logger: SILENT,

@@ -55,10 +55,11 @@ export async function listShared(app: AppContext, nodeId: string): Promise<reado
 }
 
 /** Gives a disk of a node that was given up to another one. Who had it is shut out now, or before the disk is used. Throws as `takeOverIfLost` does where no other node can have it. */
-export async function handOver(app: AppContext, { id }: Disk): Promise<void> {
+export async function handOver(app: AppContext, { id, owner }: Disk): Promise<void> {
   await app.locks.run(id, async () => {
     const disk = await app.store.disks.get(id);
-    if (disk === null) return;
+    // A use has been first.
+    if (disk === null || disk.owner.nodeId !== owner.nodeId) return;
     const moved = await move(app, disk, null);
     await settleTakeOver(app, moved).catch((error: unknown) =>
       app.logger.error({ err: error, id }, "cannot shut a lost node out yet: the next use of the disk tries it again"),

@@ -10,8 +10,8 @@ import { auditEvent } from "../operations/audit-event.ts";
  * once; one that is there already changes nothing. Throws `NOT_SUPPORTED` without a store.
  */
 export async function replicateSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
-  const snapshot = await takeOverIfLost(app, await requireDisk(app, actor, "snapshot", idOrSlug));
-  if (snapshot.replication.state !== "replicated") app.nodes.of(snapshot);
+  const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
+  if (snapshot.replication.state !== "replicated") app.nodes.of(await takeOverIfLost(app, snapshot));
   if (app.snapshotStore === null)
     throw new CaissonError(
       "NOT_SUPPORTED",
