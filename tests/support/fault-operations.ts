@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile, readlink, rm, stat } from "node:fs/promises";
+import { readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createKey, createSigningRequest } from "@caisson/certificates";
 import type { Sandbox } from "@deno/sandbox";
@@ -559,6 +559,32 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         await harness.rest("POST", "/api/v1/snapshot-store/accept", {});
         await harness.replicate(id);
         assert.equal(await harness.isInStore(diskIds.get(id) ?? ""), true);
+        await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
+      },
+    },
+    {
+      name: "installation key, rotated",
+      async prepare(id) {
+        await prepareFilled(`${id}-src`, id);
+        diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
+        await harness.replicate(id);
+      },
+      run: async () => void (await harness.rest("POST", "/api/v1/snapshot-store/rotate-key", {})),
+      async verify(id) {
+        const rotate = (body: object) =>
+          harness.rest<{ keys: number }>("POST", "/api/v1/snapshot-store/rotate-key", body);
+        const { keys } = await rotate({ dry_run: true });
+        assert.ok(keys > 0, "every key opens before it is rotated again");
+        await rotate({});
+        assert.equal((await rotate({ dry_run: true })).keys, keys);
+        const left = await readdir(join(harness.server.dataDirectory, "keys"));
+        assert.deepEqual(
+          left.filter((name) => /next|previous|\.new$/.test(name)),
+          [],
+        );
+        const path = `/api/v2/snapshots/${id}/verify`;
+        const { store } = await harness.rest<{ store: { state: string } }>("POST", path, {});
+        assert.equal(store.state, "whole");
         await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
       },
     },

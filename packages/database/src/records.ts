@@ -88,6 +88,7 @@ export function toNode(row: Row): NodeRecord {
     startedAtMs: Number(row.started_at_ms),
     seenAtMs: Number(row.seen_at_ms),
     freeBytes: JSON.parse(String(row.free_bytes)) as FreeBytes,
+    certificateUntilMs: row.certificate_until_ms as number | null,
     lostAtMs: row.lost_at_ms as number | null,
     sharedPools: JSON.parse(String(row.shared_pools)) as SharedPools,
     isShutOut: row.shut_out_generation !== null && Number(row.shut_out_generation) === Number(row.generation),

@@ -129,8 +129,8 @@ export interface UploadTotals {
 
 export interface SnapshotStoreRows {
   get(): Promise<SnapshotStoreRecord>;
-  /** Keeps what is given, and the rest as it is. */
-  remember(changes: Partial<SnapshotStoreRecord>): Promise<void>;
+  /** Keeps what is given, and the rest as it is, with the event of that. */
+  remember(changes: Partial<SnapshotStoreRecord>, event?: AuditEvent | null): Promise<void>;
   /** Snapshots in any state that are `replicated`. */
   countReplicas(): Promise<number>;
   /** Ready snapshots of all organizations that are to be uploaded. */
@@ -201,6 +201,8 @@ export interface NodeRecord extends Omit<NewNode, "address"> {
   readonly reserved: { readonly places: number; readonly memoryMib: number };
   /** What its pools have free, by region, as it said with its lease; a region of which it has said nothing is absent. */
   readonly freeBytes: FreeBytes;
+  /** Until when its certificate is good, as a server saw it last. Null: none has seen it, as with the node in the server's own process, which needs none. */
+  readonly certificateUntilMs: number | null;
   /** When it was given up as lost for ever; it is forgotten as soon as what it had is settled. Null: it was not. */
   readonly lostAtMs: number | null;
 }
@@ -239,6 +241,8 @@ export interface NodeStore {
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
   /** Changes where the server reaches it, `HOST:PORT`. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setAddress(id: string, address: string, event: AuditEvent): Promise<NodeRecord>;
+  /** Remembers until when the node's certificate is good. `event`: of a renewal; null: it was only looked at. False: there is no such node, or it is lost; nothing is written. */
+  setCertificateUntil(id: string, untilMs: number, event: AuditEvent | null): Promise<boolean>;
   /**
    * Gives a node up as lost for ever, at the time of the event: no run of it begins or renews its lease any more, so that nothing begins on it. Lost already changes nothing, without an event. Throws `NODE_NOT_FOUND`, and
    * `NODE_IN_USE` while its lease holds.
@@ -282,12 +286,14 @@ export interface Joining {
   readonly keyFingerprint: string;
   /** Where the server reaches it: host and port. */
   readonly address: string;
+  /** It is that node already, and has shown it: it gets no new row, and keeps all that it has. */
+  readonly isNode?: boolean;
 }
 
 export type JoinOutcome =
   /** `isAgain`: the same machine had joined with this token before, and has the id that it got then. */
   | { readonly kind: "joined"; readonly node: NodeRecord; readonly token: JoinToken; readonly isAgain: boolean }
-  /** `used`: by another machine. `forgotten`: the node that it made was forgotten since. */
+  /** `used`: by another machine. `forgotten`: the node that it made, or that it is, was forgotten or given up since; the token is not used up by it. */
   | { readonly kind: "refused"; readonly reason: "unknown" | "expired" | "used" | "forgotten" };
 
 /** How machines become nodes of the installation. The clock of the store decides when a token expires. */
@@ -308,7 +314,7 @@ export interface JoiningStore {
   revokeToken(id: string, event: AuditEvent): Promise<boolean>;
   /**
    * Makes a node of the machine that has this token: its row, in generation 0, with its address and without a lease. The same machine may repeat it until the token
-   * expires; then the address is the new one, and no further event is written.
+   * expires; then the address is the new one, and no further event is written. A machine that is a node already (`isNode`) keeps its row, but for the address.
    */
   join(hash: Uint8Array, joining: Joining, event: AuditEvent): Promise<JoinOutcome>;
   /** Drops tokens that expired before this. */

@@ -113,6 +113,9 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       await rows().remember({ marks: [] });
       store = await harness.reopen();
       assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: [] });
+      await rows().remember({ keyFingerprint: "g" }, sampleEvent("snapshot-store", "snapshot-store-key-rotate"));
+      assert.equal((await rows().get()).keyFingerprint, "g");
+      assert.equal(await told("snapshot-store", "snapshot-store-key-rotate"), 1);
     });
 
     test("when another store is accepted, what was replicated is to be uploaded, whatever is deleted meanwhile", async () => {

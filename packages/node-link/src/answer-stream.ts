@@ -2,6 +2,7 @@ import { constants, type Http2Session, type IncomingHttpHeaders, type ServerHttp
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ImportSpec, Node, SandboxSpec } from "@caisson/node";
+import { RENEWAL_PATH, RENEWAL_REQUEST_PATH, type SignedCertificate } from "./certificate-renewal.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
 import type { GenerationGate } from "./generation-gate.ts";
 import { keptBytes, MAX_JSON_BYTES } from "./limits.ts";
@@ -28,6 +29,11 @@ export interface ServedCalls {
   readonly onDismissed: OnDismissed;
   /** This run was shut out, because another node has taken over what it had: it is to end at once, without letting go of anything in order. */
   readonly onExpelled: () => void;
+  readonly renewal: {
+    request(): Promise<string>;
+    /** Resolves when new connections are shown it. */
+    accept(signed: SignedCertificate): Promise<void>;
+  };
 }
 
 /** The installation has forgotten this node, at that time in ISO 8601. Resolves when that is remembered, so that it need not be told again. */
@@ -73,6 +79,11 @@ async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: In
     }
     case EVENTS_PATH:
       return sendEvents(events, stream);
+    case RENEWAL_REQUEST_PATH:
+      stream.resume();
+      return sendValue(stream, await calls.renewal.request());
+    case RENEWAL_PATH:
+      return answerRenewal(calls, stream);
     default:
       throw new Error(
         `This node has no call ${JSON.stringify(method.slice(0, 64))}: give it the version of the server`,
@@ -100,6 +111,14 @@ async function answerExpulsion({ gate, onExpelled }: ServedCalls, stream: Server
   const values = await readJson(stream);
   if (!Array.isArray(values) || values[0] !== gate.runId) throw new Error("Another run of this node was shut out");
   stream.once("close", onExpelled);
+  sendValue(stream, undefined);
+}
+
+async function answerRenewal({ renewal }: ServedCalls, stream: ServerHttp2Stream): Promise<void> {
+  const values = await readJson(stream);
+  const [cert, authority] = Array.isArray(values) ? values : [];
+  if (typeof cert !== "string" || typeof authority !== "string") throw new Error("There is no certificate");
+  await renewal.accept({ cert, authority });
   sendValue(stream, undefined);
 }
 

@@ -102,7 +102,7 @@ export {
 } from "./resources/previews.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { type Replication, Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
-export { SnapshotStore, type SnapshotStoreStatus } from "./resources/snapshot-store.ts";
+export { type KeyRotation, SnapshotStore, type SnapshotStoreStatus } from "./resources/snapshot-store.ts";
 export {
   type SnapshotListOptions,
   Snapshots,

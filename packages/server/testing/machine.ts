@@ -5,6 +5,7 @@ import { assertNoLeaks } from "@caisson/linux/testing";
 import { CaissonError } from "@caisson/model";
 import type { Node, TakeNodeEvent } from "@caisson/node";
 import { openTestNode, type TestNode, throughText } from "@caisson/node/testing";
+import type { Validity } from "@caisson/node-link";
 import type { NodeAddress } from "../src/app/nodes/node-address.ts";
 import type { OpenRemoteNode, RemoteNode, RemoteNodeOptions } from "../src/app/nodes/remote-node.ts";
 
@@ -29,6 +30,12 @@ export class Machine implements AsyncDisposable {
   readonly hanging = new Set<keyof Node>();
   /** The names of the methods that were called, in order. */
   readonly calls: (keyof Node)[] = [];
+  /** Of the certificate that it shows. Null: as if there were none. */
+  certificate: Validity | null = null;
+  /** How it takes a new certificate. */
+  renewCertificate: RemoteNode["renewCertificate"] = async () => {
+    throw new Error("this machine takes no certificate");
+  };
 
   /** Where the server has tried to connect to it last. Null: as if that had not had the time to find out whether it can reach it. */
   triedAddress: NodeAddress | null;
@@ -95,6 +102,8 @@ export class Machine implements AsyncDisposable {
       get: (_, name) => {
         if (name === "problem") return problem();
         if (name === "triedAddress") return this.triedAddress;
+        if (name === "certificate") return problem() === null ? this.certificate : null;
+        if (name === "renewCertificate") return this.renewCertificate;
         if (name === "begin") return begin;
         if (name === "dismiss")
           return async (forgottenAt: string) => {

@@ -316,6 +316,18 @@ class SnapshotStoreStatus(Record):
     """Why the last try of this run failed. None: it did not."""
 
 
+class KeyRotation(Record):
+    """What a rotation of the installation's key has done."""
+
+    outcome: Literal["rotated", "finished", "checked"]
+    """`finished`: a rotation that was cut off was finished, and no other key was made. `checked`: a dry run, which
+    changed nothing."""
+    keys: int
+    """How many keys of organizations were wrapped anew, or opened."""
+    former_key_file: str | None
+    """Where the former key lies, in the server's data directory. None: nothing was replaced."""
+
+
 class Node(Record):
     """A machine that holds volumes and runs sandboxes. Times are ISO 8601 texts."""
 
@@ -344,6 +356,9 @@ class Node(Record):
     """Its last sign of life."""
     lease_until: str
     """Until when it counts as live without another one."""
+    certificate_until: str | None
+    """Until when its certificate is good, which is renewed when a third of its time is left.
+    None: it is in the server's own process and needs none, or was not connected yet."""
     places: int
     """Sandboxes that it may run."""
     places_taken: int

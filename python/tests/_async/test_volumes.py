@@ -174,6 +174,8 @@ async def test_a_server_without_a_snapshot_store_says_so(client: AsyncCaisson) -
         await client.snapshot_store.get()
     with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         await client.snapshot_store.accept()
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
+        await client.snapshot_store.rotate_key(dry_run=True)
 
 
 async def test_a_node_is_drained_and_used_again(client: AsyncCaisson, name: str) -> None:

@@ -175,6 +175,8 @@ def test_a_server_without_a_snapshot_store_says_so(client: Caisson) -> None:
         client.snapshot_store.get()
     with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         client.snapshot_store.accept()
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
+        client.snapshot_store.rotate_key(dry_run=True)
 
 
 def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:

@@ -102,6 +102,15 @@ export function createNodeStore(database: Database): NodeStore {
       });
     },
 
+    setCertificateUntil(id, untilMs, event) {
+      return database.transaction(async (queries) => {
+        const sql = "UPDATE nodes SET certificate_until_ms = $1 WHERE id = $2 AND lost_at_ms IS NULL";
+        if ((await queries.run(sql, untilMs, id)) === 0) return false;
+        if (event !== null) await writeEvent(queries, event);
+        return true;
+      });
+    },
+
     giveUp(id, event) {
       return database.transaction(async (queries) => {
         const node = await lock(queries, id);

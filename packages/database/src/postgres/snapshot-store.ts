@@ -22,8 +22,11 @@ export function createSnapshotStoreRows(database: Database): SnapshotStoreRows {
       return toSnapshotStoreRecord(await database.read((queries) => queries.get("SELECT * FROM snapshot_store")));
     },
 
-    async remember(changes) {
-      await database.transaction((queries) => remember(queries, changes));
+    async remember(changes, event = null) {
+      await database.transaction(async (queries) => {
+        await remember(queries, changes);
+        if (event !== null) await writeEvent(queries, event);
+      });
     },
 
     async countReplicas() {

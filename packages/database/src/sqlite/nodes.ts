@@ -94,6 +94,15 @@ export function createNodeStore(connection: Connection): NodeStore {
       });
     },
 
+    async setCertificateUntil(id, untilMs, event) {
+      return connection.transaction(() => {
+        const sql = "UPDATE nodes SET certificate_until_ms = ? WHERE id = ? AND lost_at_ms IS NULL";
+        if (connection.run(sql, untilMs, id) === 0) return false;
+        if (event !== null) writeEvent(connection, event);
+        return true;
+      });
+    },
+
     async giveUp(id, event) {
       return connection.transaction(() => {
         const node = mustGet(id);

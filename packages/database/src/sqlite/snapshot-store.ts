@@ -20,8 +20,11 @@ export function createSnapshotStoreRows(connection: Connection): SnapshotStoreRo
       return toSnapshotStoreRecord(connection.get("SELECT * FROM snapshot_store"));
     },
 
-    async remember(changes) {
-      remember(changes);
+    async remember(changes, event = null) {
+      connection.transaction(() => {
+        remember(changes);
+        if (event !== null) writeEvent(connection, event);
+      });
     },
 
     async countReplicas() {

@@ -252,6 +252,23 @@ test("the snapshot store tells how it stands, and is accepted", async () => {
   );
 });
 
+test("the installation key is rotated", async () => {
+  await using api = await FakeApi.start((_request, count) => ({
+    body: { outcome: count === 1 ? "checked" : "rotated", keys: 3, former_key_file: count === 1 ? null : "keys/f" },
+  }));
+  const { snapshotStore } = new Client(api.options);
+  assert.deepEqual(await snapshotStore.rotateKey({ dryRun: true }), {
+    outcome: "checked",
+    keys: 3,
+    formerKeyFile: null,
+  });
+  assert.deepEqual(await snapshotStore.rotateKey(), { outcome: "rotated", keys: 3, formerKeyFile: "keys/f" });
+  assert.deepEqual(
+    api.requests.map(({ method, url, body }) => [`${method} ${url.pathname}`, body]),
+    [{ dry_run: true }, {}].map((body) => ["POST /api/v1/snapshot-store/rotate-key", body]),
+  );
+});
+
 test("tokens for joining are made, listed and revoked", async () => {
   const token = {
     id: "jtk_a",
@@ -299,6 +316,7 @@ test("nodes are listed, drained and forgotten", async () => {
     started_at: "2026-01-30T18:33:40.790Z",
     seen_at: "2026-01-30T18:33:43.790Z",
     lease_until: "2026-01-30T18:33:58.790Z",
+    certificate_until: "2026-07-29T18:33:40.000Z",
     places: 100,
     places_taken: 2,
     memory_mib: null,
@@ -320,6 +338,7 @@ test("nodes are listed, drained and forgotten", async () => {
     assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
     assert.deepEqual([rest.id, rest.state, rest.draining, rest.labels], ["nod_a", "draining", true, { rack: "b4" }]);
     const { connected, problem, run, free } = rest;
+    assert.deepEqual(rest.certificateUntil, new Date(node.certificate_until));
     assert.deepEqual([connected, problem, run, free], [false, "Cannot reach it: it is down", "run_a", { ord: 5 }]);
   }
   await nodes.forget("nod_a");

@@ -22,6 +22,16 @@ export interface SnapshotStoreStatus {
   lastError: string | null;
 }
 
+/** What a rotation of the installation's key has done. */
+export interface KeyRotation {
+  /** `finished`: a rotation that was cut off was finished, and no other key was made. `checked`: a dry run, which changed nothing. */
+  outcome: "rotated" | "finished" | "checked";
+  /** How many keys of organizations were wrapped anew, or opened. */
+  keys: number;
+  /** Where the former key lies, in the server's data directory. `null`: nothing was replaced. */
+  formerKeyFile: string | null;
+}
+
 /** The server's snapshot store: for tokens of the server's first organization. */
 export class SnapshotStore {
   readonly #http: HttpClient;
@@ -57,5 +67,20 @@ export class SnapshotStore {
     const path = "/api/v1/snapshot-store/accept";
     const response = await this.#http.send({ method: "POST", path, body: newKey ? { new_key: true } : {}, options });
     return Number(requireRecord(response.body).waiting);
+  }
+
+  /**
+   * Makes a new installation key, wraps the keys of all organizations by it, and uses it from then on; nothing is encrypted anew. A rotation that was cut off is finished instead. `dryRun`: only opens every key of the store with the one that there is (default:
+   * `false`). Afterwards the new key is to be exported, and kept elsewhere.
+   */
+  async rotateKey({ dryRun = false, ...options }: RequestOptions & { dryRun?: boolean } = {}): Promise<KeyRotation> {
+    const path = "/api/v1/snapshot-store/rotate-key";
+    const response = await this.#http.send({ method: "POST", path, body: dryRun ? { dry_run: true } : {}, options });
+    const { outcome, keys, former_key_file } = requireRecord(response.body);
+    return {
+      outcome: outcome as KeyRotation["outcome"],
+      keys: Number(keys),
+      formerKeyFile: typeof former_key_file === "string" ? former_key_file : null,
+    };
   }
 }

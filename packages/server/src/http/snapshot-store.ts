@@ -1,6 +1,7 @@
 import { ErrorSchema } from "@caisson/protocol";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
+import { rotateInstallationKey } from "../app/replication/installation-key-rotate.ts";
 import { acceptSnapshotStore } from "../app/replication/snapshot-store-accept.ts";
 import { getSnapshotStore } from "../app/replication/snapshot-store-get.ts";
 import { endWithClient } from "./end-with-client.ts";
@@ -26,6 +27,17 @@ const SnapshotStoreSchema = Type.Object({
   }),
   last_error: Type.Union([Type.String(), Type.Null()], {
     description: "Why the last try of this run failed; null: it did not",
+  }),
+});
+
+const KeyRotationSchema = Type.Object({
+  outcome: Type.Union([Type.Literal("rotated"), Type.Literal("finished"), Type.Literal("checked")], {
+    description:
+      "`finished`: a rotation that was cut off after its new key had become the one in use; no other one was made. `checked`: a dry run, which changed nothing",
+  }),
+  keys: Type.Integer({ description: "Keys of organizations that were wrapped anew, or opened" }),
+  former_key_file: Type.Union([Type.String(), Type.Null()], {
+    description: "Where the former key lies in the server's data directory; null: nothing was replaced",
   }),
 });
 
@@ -72,5 +84,29 @@ export function snapshotStoreRoutes(app: AppContext, http: Http): void {
         signal: endWithClient(reply, "The client that accepts a snapshot store left"),
       }),
     }),
+  );
+  http.post(
+    "/api/v1/snapshot-store/rotate-key",
+    {
+      schema: {
+        tags,
+        summary:
+          "Make a new installation key, wrap the keys of all organizations by it, and use it from now on; a rotation that was cut off is finished instead. Nothing is encrypted anew",
+        body: Type.Object(
+          {
+            dry_run: Type.Optional(
+              Type.Boolean({ description: "Only open every key of the store with the key that there is" }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
+        response: { 200: KeyRotationSchema, ...errors },
+      },
+    },
+    async ({ actor, body }, reply) =>
+      rotateInstallationKey(app, actor, {
+        isDryRun: body.dry_run ?? false,
+        signal: endWithClient(reply, "The client that rotates the installation key left"),
+      }),
   );
 }

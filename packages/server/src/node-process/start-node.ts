@@ -8,7 +8,9 @@ import type { Config } from "../config.ts";
 import { lockDataDirectory, makeDataDirectory } from "../data-directory.ts";
 import { explainListening, requireFreeAddress } from "../listen-address.ts";
 import { nodeOptions } from "../node-options.ts";
-import { dismissedError, ensureMembership, rememberDismissal } from "./membership.ts";
+import { dismissedError, ensureMembership } from "./membership.ts";
+import { rememberDismissal } from "./membership-file.ts";
+import { MembershipRenewal } from "./membership-renewal.ts";
 import { ownAddress } from "./node-address.ts";
 
 /** When no server has connected by then, the log says where it is looked for. */
@@ -74,9 +76,10 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
     options.onDismissed(dismissedError(directory, nodeId, forgottenAt));
   };
   const onExpelled = () => options.onExpelled(expelledError(nodeId));
+  const renewal = new MembershipRenewal(directory, nodeId);
   const served = undo.use(
     await explainAddress(() =>
-      serveNode({ node, events, credentials, onDismissed, onExpelled, host: listenHost, port, logger }),
+      serveNode({ node, events, credentials, onDismissed, onExpelled, renewal, host: listenHost, port, logger }),
     ),
   );
   const lonely = setTimeout(() => {

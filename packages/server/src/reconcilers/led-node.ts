@@ -12,6 +12,7 @@ import { type ConnectedNode, connectedNode } from "../app/nodes/node-directory.t
 import type { OpenRemoteNode, RemoteNode } from "../app/nodes/remote-node.ts";
 import { adoptSandboxes } from "../app/sandboxes/sandbox-adopt.ts";
 import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
+import { CertificateRenewals } from "./certificate-renewal.ts";
 import { LEASE_MS, NodeLease } from "./node-lease.ts";
 import { startNodeJobs } from "./periodic.ts";
 import { recover } from "./recover.ts";
@@ -20,7 +21,7 @@ const RETRY_MS = 1_000;
 
 /**
  * What this server does with a node on another machine. Each time that a connection stands: its run begins, which is its next generation unless it has begun already; then it can be used, its lease
- * is renewed and its jobs run; what earlier runs and servers left is settled, and its sandboxes are taken up. When the connection is lost, all that stops until the next one.
+ * and its certificate are renewed and its jobs run; what earlier runs and servers left is settled, and its sandboxes are taken up. When the connection is lost, all that stops until the next one.
  *
  * All of it waits for this node alone, and what fails is tried again while the connection stands.
  */
@@ -98,6 +99,7 @@ export class LedNode implements AsyncDisposable {
     if (left === null || signal.aborted) return;
     undo.defer(new NodeLease(app, connected, this.#onReplaced).start());
     undo.defer(startNodeJobs(app, connected));
+    undo.defer(new CertificateRenewals(app, this.#nodeId, this.#remote).start());
     app.nodes.add(connected);
     undo.defer(() => app.nodes.remove(connected));
     const isTaken = await this.#untilDone(signal, async () => {

@@ -1,6 +1,7 @@
 import type { ObjectStore } from "@caisson/objects";
 import { SnapshotStore, type StoreMemory } from "@caisson/snapshot-store";
 import { openRows } from "../database/open-store.ts";
+import { fingerprintOf } from "../snapshot-store/key-file.ts";
 import { placeOf } from "../snapshot-store/open-snapshot-store.ts";
 
 /** What is read has no need of it: nothing is swept or uploaded. */
@@ -50,7 +51,9 @@ export async function claimStore(
     const place = await placeOf(dataDirectory);
     // Its end says in the store that this program has ended, so that the server that starts waits for nothing.
     await using store = new SnapshotStore({ objects, installationKey: async () => key, memory, place, ...UNUSED });
-    await store.accept(signal, (accepted) => memory.remember(accepted));
+    // Rows of before `caisson keys rotate` know a former key.
+    const keyFingerprint = fingerprintOf(key);
+    await store.accept(signal, (accepted) => memory.remember({ ...accepted, keyFingerprint }));
   } finally {
     await rows.close();
   }

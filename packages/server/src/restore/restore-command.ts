@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { CaissonError } from "@caisson/model";
-import { parseInstallationKey } from "../snapshot-store/installation-key.ts";
+import { parseInstallationKey } from "../snapshot-store/key-file.ts";
 import { parseSnapshotStore } from "../snapshot-store/snapshot-store-config.ts";
 import { drill } from "./drill.ts";
 import { restore } from "./restore.ts";

@@ -310,6 +310,42 @@ export class SnapshotStore implements AsyncDisposable {
     await ownership.accept(signal, commit);
   }
 
+  /** How many keys of organizations the store has. Throws unless the installation's key opens each; nothing is written. */
+  async countKeys(signal: AbortSignal): Promise<number> {
+    const { keys } = await this.#open();
+    return keys.count(signal);
+  }
+
+  /**
+   * Wraps the keys of all organizations by another key of the installation, which takes the place of the one that there is. What they encrypt stays as it is, and uploads go on meanwhile.
+   *
+   * First everything is wrapped by both keys, and proven to open with the new one; then the store is the installation's with either. `commit` makes the new key the one that the installation knows: until then the former one opens everything, and from
+   * then on the new one. The wraps by the former key go last (`finishKeyChange`). Whatever cuts it off, it can be done again, with the same key or, before the commit, another one. Returns how many keys there are.
+   */
+  async changeKey(nextKey: Buffer, commit: () => Promise<void>, signal: AbortSignal): Promise<number> {
+    await this.requireUsable(signal);
+    const { keys, ownership } = await this.#open();
+    await keys.wrapFor(nextKey, signal);
+    await step("keys-rotate.admit", () => ownership.admitKey(nextKey, signal));
+    // Nobody finds the one key here and the other in the installation.
+    await this.#opening.run("key", async () => {
+      await commit();
+      keys.changeKey();
+      ownership.changeKey(nextKey);
+      this.#opened = { installationKey: nextKey, keys, ownership };
+    });
+    return this.finishKeyChange(signal);
+  }
+
+  /** The last part of `changeKey`: takes away what the former key opens. Again is success. */
+  async finishKeyChange(signal: AbortSignal): Promise<number> {
+    await this.requireUsable(signal);
+    const { keys, ownership } = await this.#open();
+    const count = await keys.wrapOnce(signal);
+    await step("keys-rotate.refuse", () => ownership.refuseOtherKeys(signal));
+    return count;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#opened?.ownership[Symbol.asyncDispose]();
     await this.#objects[Symbol.asyncDispose]();

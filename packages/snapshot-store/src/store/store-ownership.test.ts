@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
+import { installationIdOf } from "./installations.ts";
 import type { RememberedStore, StoreMemory } from "./store-memory.ts";
 import { StoreOwnership } from "./store-ownership.ts";
 
@@ -114,7 +115,7 @@ suite("whose a snapshot store is", () => {
   });
 
   test("a store that an older version has made is taken as it is", async () => {
-    await objects.put(`installations/${start().installationId}`, Buffer.from("{}"));
+    await objects.put(`installations/${installationIdOf(key)}`, Buffer.from("{}"));
     memory.replicaCount = 3;
     await start().requireSame(SIGNAL);
     await start().requireOwn(SIGNAL);

@@ -1,7 +1,14 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
+import {
+  formerInstallations,
+  installationIdOf,
+  isReplaced,
+  listInstallations,
+  putInstallation,
+} from "./installations.ts";
 import type { StoreMemory } from "./store-memory.ts";
 
 /** A mark that does not change for so long is of a server that has ended. */
@@ -36,7 +43,8 @@ interface Mark {
 /**
  * Whose a store is, so that nobody takes another one for it, and no two servers with the same key delete each other's snapshots. Three kinds of objects, all of them found by lists, say so:
  *
- * - `installations/ID`: which key it was made with. Of several that came at once, the lowest has it, and the others take their object back.
+ * - `installations/ID`: which key it was made with. Of several that came at once, the lowest has it, and the others take their object back. A key that comes in the place of another names that one in its object, and both are there until the
+ *   other is of no use any more.
  * - `stores/ID`: which store it is. The installation remembers it. From then on a store without it, or with another one, is refused: a disk that is not mounted, an emptied bucket or a changed URL look like that, and replicas or backups
  *   are in the one that was. Only an administrator accepts it.
  * - `owners/MARK`: which run of a server writes. Each run has a mark of its own, which its database knows before the store does. Marks that the database does not know are of a server with another database, such as one that was
@@ -45,7 +53,7 @@ interface Mark {
  *   server accepted the store, both are refused until an administrator accepts it for one of them.
  */
 export class StoreOwnership {
-  readonly installationId: string;
+  #installationId: string;
   readonly #objects: ObjectStore;
   readonly #memory: StoreMemory;
   readonly #place: string;
@@ -59,11 +67,7 @@ export class StoreOwnership {
     this.#objects = objects;
     this.#memory = memory;
     this.#place = place;
-    this.installationId = createHash("sha256")
-      .update("caisson installation\n")
-      .update(installationKey)
-      .digest("hex")
-      .slice(0, 16);
+    this.#installationId = installationIdOf(installationKey);
   }
 
   /** Throws unless the store is the one that the installation's replicas are in, or it has none. Writes nothing into the store. */
@@ -105,6 +109,31 @@ export class StoreOwnership {
     await this.#memory.remember({ marks: [this.#mark] });
   }
 
+  /** Lets another key of the installation in, which comes in the place of this one: from now on the store is this installation's with either. */
+  async admitKey(nextKey: Buffer, signal: AbortSignal): Promise<void> {
+    const nextId = installationIdOf(nextKey);
+    const former = await formerInstallations(this.#objects, this.#installationId, signal);
+    // Of a change that was given up.
+    await this.#deleteInstallations((id) => id !== this.#installationId && id !== nextId, signal);
+    await putInstallation(this.#objects, nextId, [this.#installationId, ...former], signal);
+    if (!(await listInstallations(this.#objects, signal)).includes(nextId)) throw lostInstallation(nextId);
+  }
+
+  /** The key of `admitKey` is the installation's from now on. */
+  changeKey(nextKey: Buffer): void {
+    this.#installationId = installationIdOf(nextKey);
+  }
+
+  /** With every other key the store is refused from now on. */
+  async refuseOtherKeys(signal: AbortSignal): Promise<void> {
+    await this.#deleteInstallations((id) => id !== this.#installationId, signal);
+  }
+
+  async #deleteInstallations(isUnwanted: (id: string) => boolean, signal: AbortSignal): Promise<void> {
+    for (const id of (await listInstallations(this.#objects, signal)).filter(isUnwanted))
+      await this.#objects.delete(`installations/${id}`, signal);
+  }
+
   /** Says in the store that this server has ended, so that the next one need not wait. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#timer === null) return;
@@ -116,8 +145,9 @@ export class StoreOwnership {
   }
 
   async #identify(signal: AbortSignal): Promise<readonly [readonly string[], readonly string[]]> {
-    const installations = await this.#list("installations", signal);
-    if (installations.length > 0 && !installations.includes(this.installationId)) throw foreign();
+    const installations = await listInstallations(this.#objects, signal);
+    if (installations.length > 0 && !installations.includes(this.#installationId))
+      throw (await isReplaced(this.#objects, this.#installationId, signal)) ? replaced() : foreign();
     return [installations, await this.#list("stores", signal)];
   }
 
@@ -137,18 +167,27 @@ export class StoreOwnership {
   }
 
   async #takeInstallation(found: readonly string[], signal: AbortSignal): Promise<void> {
-    const own = `installations/${this.installationId}`;
+    const own = this.#installationId;
     let installations = found;
     if (installations.length === 0) {
-      await this.#objects.put(own, Buffer.from(JSON.stringify({ version: 1 })), signal);
-      installations = await this.#list("installations", signal);
+      await putInstallation(this.#objects, own, [], signal);
+      installations = await listInstallations(this.#objects, signal);
     }
     const [first] = installations;
-    if (first === this.installationId) return;
-    if (first === undefined)
-      throw new CaissonError("SNAPSHOT_STORE_UNAVAILABLE", `The snapshot store lost ${own} that it had stored`);
-    await this.#objects.delete(own, signal);
+    if (first === own) return;
+    if (first === undefined) throw lostInstallation(own);
+    if (installations.includes(own) && (await this.#isOneInstallation(first, signal))) return;
+    await this.#objects.delete(`installations/${own}`, signal);
     throw foreign();
+  }
+
+  /** Whether one of the two keys comes in the place of the other. */
+  async #isOneInstallation(other: string, signal: AbortSignal): Promise<boolean> {
+    const own = this.#installationId;
+    const [ofOwn, ofOther] = await Promise.all(
+      [own, other].map((id) => formerInstallations(this.#objects, id, signal)),
+    );
+    return ofOwn?.includes(other) === true || ofOther?.includes(own) === true;
   }
 
   /** The id that it has, the lowest of several, or else a new one. */
@@ -252,6 +291,20 @@ function foreign(): CaissonError {
   return new CaissonError(
     "SNAPSHOT_STORE_UNAVAILABLE",
     "The snapshot store was made with another installation key. Give this server the key of the one that made it (`caisson keys export` there), or choose another place in snapshot_store.url",
+  );
+}
+
+function replaced(): CaissonError {
+  return new CaissonError(
+    "SNAPSHOT_STORE_UNAVAILABLE",
+    "The snapshot store has a newer installation key: `caisson keys rotate` has replaced this one. Give this server the newer one (`caisson keys export` prints it where it was replaced)",
+  );
+}
+
+function lostInstallation(id: string): CaissonError {
+  return new CaissonError(
+    "SNAPSHOT_STORE_UNAVAILABLE",
+    `The snapshot store lost installations/${id} that it had stored`,
   );
 }
 

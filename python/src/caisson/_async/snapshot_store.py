@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._records import SnapshotStoreStatus
+from .._records import KeyRotation, SnapshotStoreStatus
 from .http import AsyncHttp
 
 
@@ -37,3 +37,18 @@ class AsyncSnapshotStore:
         """
         answer = await self._http.post(f"{self._url}/accept", {"new_key": True} if new_key else {})
         return int(answer["waiting"])
+
+    async def rotate_key(self, *, dry_run: bool = False) -> KeyRotation:
+        """Makes a new installation key, wraps the keys of all organizations by it, and uses it from then on.
+
+        Nothing is encrypted anew. A rotation that was cut off is finished instead. Afterwards the new key is to be
+        exported, and kept elsewhere.
+
+        Args:
+            dry_run: Only open every key of the store with the one that there is. Default: False.
+
+        Raises:
+            NotSupportedError: When the server has no snapshot store.
+        """
+        answer = await self._http.post(f"{self._url}/rotate-key", {"dry_run": True} if dry_run else {})
+        return KeyRotation(answer)
