@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { hasReflink, TestDisk } from "@caisson/storage/testing";
@@ -19,6 +19,8 @@ export class DataPlace {
   /** A new one. `hasPoolFile`: the pools in it need a pool file, also where files of the temporary directory can share blocks. */
   static async make(prefix: string, hasPoolFile = false): Promise<DataPlace> {
     const disk = hasPoolFile && (await hasReflink(tmpdir())) ? await TestDisk.create("ext4", DISK_BYTES) : null;
+    // Sandboxes pass it on the way to their files.
+    if (disk !== null) await chmod(disk.directory, 0o711);
     return new DataPlace(await mkdtemp(join(disk?.mountPath ?? tmpdir(), prefix)), disk);
   }
 
