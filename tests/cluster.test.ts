@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { X509Certificate } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
+import { CertificateAuthority, createSigningRequest } from "@caisson/certificates";
 import { testTimeoutMs } from "@caisson/linux/testing";
+import { nodeName } from "@caisson/node-link";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually, untilSuccess } from "./support/eventually.ts";
@@ -24,6 +28,7 @@ interface SandboxShown {
   readonly stopReason: string | null;
 }
 
+const HOUR_MS = 3_600_000;
 const NODES = "/api/v1/nodes";
 const TOKENS = `${NODES}/tokens`;
 /** The server's own node has `ord`, the other machine `ams`. */
@@ -179,6 +184,58 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
     const [code, message] = await client.refused("PATCH", `${NODES}/${own?.id}`, { address });
     assert.match(`${code} ${message}`, /400 INVALID_REQUEST .*in the process of a server/);
     assert.equal((await client.refused("PATCH", `${NODES}/nod_none`, { address }))[0], "404 NODE_NOT_FOUND");
+  });
+
+  test("a node whose certificate has expired joins again as itself, and one that is due is renewed, also after a kill half-way", async () => {
+    const { nodeId } = node;
+    const { generation } = await client.rest<NodeShown>("GET", `${NODES}/${nodeId}`);
+    const path = join(node.dataDirectory, "membership.json");
+    const membership = async () => JSON.parse(await readFile(path, "utf8")) as Record<string, string>;
+    const untilMs = async () => new X509Certificate((await membership()).certificate ?? "").validToDate.getTime();
+    await node.stop();
+    using database = new DatabaseSync(join(server.dataDirectory, "database/caisson.db"), { readOnly: true });
+    const { certificate, private_key } = database.prepare("SELECT * FROM authority").get() ?? {};
+    const keys = { cert: String(certificate), key: String(private_key) };
+    const authority = await CertificateAuthority.open(keys, "test");
+    const key = await readFile(join(node.dataDirectory, "membership-key.pem"), "utf8");
+    const request = await createSigningRequest(key, "test");
+    const giveCertificate = async (lifetimeMs: number) => {
+      const signed = await authority.sign(request, [nodeName(nodeId)], { lifetimeMs });
+      await writeFile(path, JSON.stringify({ ...(await membership()), certificate: signed }));
+    };
+    await giveCertificate(-HOUR_MS);
+    await assert.rejects(node.start(), /certificate of node nod_\w+ was good until .*caisson nodes tokens create/);
+    const { token } = await client.rest<{ token: string }>("POST", TOKENS, {});
+    await node.start(token);
+    assert.equal(node.nodeId, nodeId);
+    await isLive(generation + 1);
+    assert.ok((await untilMs()) > Date.now() + 100 * 24 * HOUR_MS);
+
+    await node.stop();
+    // Good for a day already, and for an hour more.
+    await giveCertificate(HOUR_MS);
+    await plan.at([{ tag: "membership.commit:before", occurrence: 1 }], "kill");
+    // The server may be there before the node has said that it is ready.
+    await node.start().catch(() => {});
+    await node.exited();
+    assert.ok((await untilMs()) < Date.now() + 2 * HOUR_MS);
+    await plan.reset();
+    await node.start();
+    await eventually("the new certificate", async () =>
+      (await untilMs()) > Date.now() + 100 * 24 * HOUR_MS ? true : null,
+    );
+    assert.notEqual((await membership()).key, key);
+    const shown = await eventually("its row", async () => {
+      const { certificate_until: until } = await client.rest<{ certificate_until: string }>(
+        "GET",
+        `${NODES}/${nodeId}`,
+      );
+      return Date.parse(until) > Date.now() + 100 * 24 * HOUR_MS ? Date.parse(until) : null;
+    });
+    assert.equal(shown, await untilMs());
+    const reader = await create({ timeout: "10m", volumes: { "/data": "remote" } });
+    assert.equal(await reader.fs.readTextFile("/data/file"), "over the network");
+    await reader.kill();
   });
 
   test("a node that is lost for ever is forgotten with what it had, and ends for good when it comes back after all", async () => {

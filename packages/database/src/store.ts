@@ -1,4 +1,5 @@
 import type { Labels, StopReason } from "@caisson/model";
+import type { TakeOverFrom } from "./take-over.ts";
 
 /**
  * The database seam: what the control plane remembers.
@@ -157,7 +158,20 @@ export interface NewNode {
   readonly capacity: NodeCapacity;
   /** Which start of its process this is: random, and another one each time. */
   readonly runId: string;
+  /** What it shares with other nodes, as far as it has opened that. Default: nothing more than it has said before. */
+  readonly sharedPools?: SharedPools;
 }
+
+/** A pool that several nodes use at once. */
+export interface SharedPool {
+  /** The same for all nodes that use it. */
+  readonly identity: string;
+  /** The node's opening of it, by which the others can shut it out. */
+  readonly instance: string;
+}
+
+/** By region. */
+export type SharedPools = Readonly<Record<string, SharedPool>>;
 
 /** How much the sandboxes of a node may have together. */
 export interface NodeCapacity {
@@ -168,6 +182,10 @@ export interface NodeCapacity {
 
 export interface NodeRecord extends Omit<NewNode, "address"> {
   readonly address: string;
+  /** What it has said last of each region. */
+  readonly sharedPools: SharedPools;
+  /** A disk was taken over from its latest run, which may do nothing more. */
+  readonly isShutOut: boolean;
   /** Raised by each run that begins. 0: it has joined, and not begun yet. */
   readonly generation: number;
   /** It gets no new sandboxes; those that it has go on. */
@@ -183,6 +201,8 @@ export interface NodeRecord extends Omit<NewNode, "address"> {
   readonly reserved: { readonly places: number; readonly memoryMib: number };
   /** What its pools have free, by region, as it said with its lease; a region of which it has said nothing is absent. */
   readonly freeBytes: FreeBytes;
+  /** Until when its certificate is good, as a server saw it last. Null: none has seen it, as with the node in the server's own process, which needs none. */
+  readonly certificateUntilMs: number | null;
   /** When it was given up as lost for ever; it is forgotten as soon as what it had is settled. Null: it was not. */
   readonly lostAtMs: number | null;
 }
@@ -206,14 +226,14 @@ export interface NodeStore {
   /**
    * Begins a run of the node: the next generation, with a lease of so many milliseconds. The run that began last keeps its generation. Either way the row is as the
    * node describes itself now, and what its sandboxes have of its capacity is counted anew. Whether it drains stays as it is. Throws `NODE_UNAVAILABLE` for a node
-   * that was forgotten, and for one that says other regions than the only one that its token for joining gave it.
+   * that was forgotten, for one that says other regions than the only one that its token for joining gave it, and for a run that was shut out.
    */
   begin(node: NewNode, leaseMs: number): Promise<NodeRecord>;
   /**
-   * Lengthens the lease, also one that ran out, and remembers what the node's pools have free. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten:
-   * this run of it must end.
+   * Lengthens the lease, also one that ran out, and remembers what the node's pools have free, and what it shares besides what it has said before. Throws `NODE_UNAVAILABLE` when the node has begun again, was forgotten or
+   * shut out: this run of it must end.
    */
-  renew(owner: Owner, leaseMs: number, freeBytes: FreeBytes): Promise<void>;
+  renew(owner: Owner, leaseMs: number, freeBytes: FreeBytes, sharedPools?: SharedPools): Promise<void>;
   get(id: string): Promise<NodeRecord | null>;
   /** All, by id. */
   list(): Promise<readonly NodeRecord[]>;
@@ -221,6 +241,8 @@ export interface NodeStore {
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
   /** Changes where the server reaches it, `HOST:PORT`. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setAddress(id: string, address: string, event: AuditEvent): Promise<NodeRecord>;
+  /** Remembers until when the node's certificate is good. `event`: of a renewal; null: it was only looked at. False: there is no such node, or it is lost; nothing is written. */
+  setCertificateUntil(id: string, untilMs: number, event: AuditEvent | null): Promise<boolean>;
   /**
    * Gives a node up as lost for ever, at the time of the event: no run of it begins or renews its lease any more, so that nothing begins on it. Lost already changes nothing, without an event. Throws `NODE_NOT_FOUND`, and
    * `NODE_IN_USE` while its lease holds.
@@ -264,12 +286,14 @@ export interface Joining {
   readonly keyFingerprint: string;
   /** Where the server reaches it: host and port. */
   readonly address: string;
+  /** It is that node already, and has shown it: it gets no new row, and keeps all that it has. */
+  readonly isNode?: boolean;
 }
 
 export type JoinOutcome =
   /** `isAgain`: the same machine had joined with this token before, and has the id that it got then. */
   | { readonly kind: "joined"; readonly node: NodeRecord; readonly token: JoinToken; readonly isAgain: boolean }
-  /** `used`: by another machine. `forgotten`: the node that it made was forgotten since. */
+  /** `used`: by another machine. `forgotten`: the node that it made, or that it is, was forgotten or given up since; the token is not used up by it. */
   | { readonly kind: "refused"; readonly reason: "unknown" | "expired" | "used" | "forgotten" };
 
 /** How machines become nodes of the installation. The clock of the store decides when a token expires. */
@@ -290,7 +314,7 @@ export interface JoiningStore {
   revokeToken(id: string, event: AuditEvent): Promise<boolean>;
   /**
    * Makes a node of the machine that has this token: its row, in generation 0, with its address and without a lease. The same machine may repeat it until the token
-   * expires; then the address is the new one, and no further event is written.
+   * expires; then the address is the new one, and no further event is written. A machine that is a node already (`isNode`) keeps its row, but for the address.
    */
   join(hash: Uint8Array, joining: Joining, event: AuditEvent): Promise<JoinOutcome>;
   /** Drops tokens that expired before this. */
@@ -368,6 +392,8 @@ export interface Disk extends NewDisk, DiskUsage {
    * `purgeAtMs`.
    */
   readonly lostAtMs: number | null;
+  /** Openings of a shared pool, of nodes that had it before, which may still write to it: its node shuts them out before anything else (`settleTakeOver`). */
+  readonly takenFrom: readonly string[];
   /** What went wrong with it, until it is acknowledged. */
   readonly lastError: DiskError | null;
   /** Of a snapshot; a volume is `local`. */
@@ -490,6 +516,12 @@ export interface IdempotencyKey {
 /** The object of an earlier request with the same key, or the node that is to make this one. */
 export type DiskReservation = { readonly existingId: string } | { readonly existingId: null; readonly owner: Owner };
 
+/** Lines of the trail for a disk that changes its node. */
+export interface TakeOverEvents {
+  readonly disk: AuditEvent;
+  readonly sandbox: (sandbox: SandboxRecord) => AuditEvent;
+}
+
 export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
@@ -539,10 +571,10 @@ export interface DiskStore {
   beginPurge(owner: Owner, nowMs: number): Promise<readonly Disk[]>;
   /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither, or another node's. */
   beginPurgeOf(owner: Owner, id: string): Promise<Disk | null>;
-  /** What would be lost, or is, with the node. At most `nameLimit` names. */
+  /** What would be lost, or is, with the node: without what lies in a shared pool, which other nodes take over. At most `nameLimit` names. */
   lossOf(nodeId: string, nameLimit: number): Promise<NodeLoss>;
   /**
-   * Records that the images of disks of a node that was given up are lost, of at most `limit` after `afterSequence`, the oldest first: creations are withdrawn, growths forgotten, and ready disks without a
+   * Records that the images of disks of a node that was given up are lost, but for those in a shared pool, of at most `limit` after `afterSequence`, the oldest first: creations are withdrawn, growths forgotten, and ready disks without a
    * copy in the snapshot store are to be purged at `purgeAtMs`. `eventOf` is asked for each that its organization could see. Returns what they are now; none: there are no more. Throws `NODE_NOT_FOUND`
    * for a node that was not given up.
    */
@@ -562,6 +594,14 @@ export interface DiskStore {
   beginPurgeLostOf(id: string): Promise<Disk | null>;
   /** Gives a replicated snapshot of a lost node to another node, which is to fetch it. One that is no such snapshot any more, since another call was first, stays as it is. Throws `SNAPSHOT_NOT_FOUND`. */
   rehome(id: string, owner: Owner): Promise<Disk>;
+  /**
+   * Gives a disk to another node that has the same shared pool, where the latest run of its node is over: its lease has run out, or it was shut out before. From then on that run is shut out: it begins and renews nothing
+   * any more. Holds of its sandboxes on the disk go, and of these sandboxes those end, as `node-lost`, that hold nothing else; `events` has the line of the disk, and is asked for that of each sandbox. On that node
+   * already is success, without an event. `draining`: a volume that nobody has goes from a live node that drains, and nobody is shut out; default: `lost`. Throws `NODE_UNAVAILABLE`, with the reason, `*_NOT_FOUND` for one that is being created or gone, and `DISK_LOST`.
+   */
+  takeOver(id: string, owner: Owner, nowMs: number, events: TakeOverEvents, from?: TakeOverFrom): Promise<Disk>;
+  /** Those that it was taken over from are shut out. False, with nothing done: it is on another node, or was taken from others, meanwhile. */
+  settleTakeOver(disk: Pick<Disk, "id" | "owner" | "takenFrom">): Promise<boolean>;
   /** Disks of the region of the node that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */
   listDeleted(
     nodeId: string,

@@ -170,6 +170,48 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
       assert.equal((await join("jtk_used")).kind, "joined", "what has not expired is kept");
     });
 
+    test("a machine that is a node already comes back with another token, and keeps its row", async () => {
+      await createToken("jtk_1", { region: "ord" });
+      await createToken("jtk_2");
+      await createToken("jtk_3");
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      await store.nodes.begin(sampleNode({ id: "nod_a", regions: ["ord"] }), LIFETIME_MS);
+      const known = machine("a", { address: "10.0.0.2:9077", isNode: true });
+      const back = await store.joining.join(hash("jtk_2"), known, sampleEvent("nod_a", "rejoin"));
+      assert.ok(back.kind === "joined" && !back.isAgain);
+      assert.deepEqual([back.node.id, back.node.address, back.node.generation], ["nod_a", "10.0.0.2:9077", 1]);
+      assert.equal((await store.nodes.list()).length, 1);
+      const again = await store.joining.join(hash("jtk_2"), known, sampleEvent("nod_a", "rejoin"));
+      assert.ok(again.kind === "joined" && again.isAgain);
+      const stranger = machine("b", { nodeId: "nod_b", isNode: true });
+      assert.deepEqual(
+        await store.joining.join(hash("jtk_2"), stranger, sampleEvent("nod_b", "rejoin")),
+        refused("used"),
+      );
+      // That it was forgotten takes nothing from the token.
+      assert.deepEqual(
+        await store.joining.join(hash("jtk_3"), stranger, sampleEvent("nod_b", "rejoin")),
+        refused("forgotten"),
+      );
+      const joined = await store.joining.join(hash("jtk_3"), machine("c"), sampleEvent("nod_c", "join"));
+      assert.equal(joined.kind, "joined");
+      assert.deepEqual([await recorded("nod_a"), await recorded("nod_b")], [["rejoin", "join"], []]);
+    });
+
+    test("until when a node's certificate is good is kept, with an event for a renewal alone, and not of a node that is none", async () => {
+      await createToken("jtk_1");
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      assert.equal((await store.nodes.get("nod_a"))?.certificateUntilMs, null);
+      assert.equal(await store.nodes.setCertificateUntil("nod_a", 1000, null), true);
+      assert.equal(await store.nodes.setCertificateUntil("nod_a", 2 ** 42, sampleEvent("nod_a", "renew")), true);
+      assert.equal(await store.nodes.setCertificateUntil("nod_z", 1000, sampleEvent("nod_z", "renew")), false);
+      store = await harness.reopen();
+      assert.equal((await store.nodes.get("nod_a"))?.certificateUntilMs, 2 ** 42);
+      await store.nodes.giveUp("nod_a", sampleEvent("nod_a", "give-up"));
+      assert.equal(await store.nodes.setCertificateUntil("nod_a", 3000, sampleEvent("nod_a", "renew")), false);
+      assert.deepEqual([await recorded("nod_a"), await recorded("nod_z")], [["give-up", "renew", "join"], []]);
+    });
+
     test("a machine whose node was forgotten does not come back with its token, but joins anew with another", async () => {
       await createToken("jtk_1");
       await createToken("jtk_2");

@@ -2,6 +2,7 @@ import { constants, type Http2Session, type IncomingHttpHeaders, type ServerHttp
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ImportSpec, Node, SandboxSpec } from "@caisson/node";
+import { RENEWAL_PATH, RENEWAL_REQUEST_PATH, type SignedCertificate } from "./certificate-renewal.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
 import type { GenerationGate } from "./generation-gate.ts";
 import { keptBytes, MAX_JSON_BYTES } from "./limits.ts";
@@ -14,6 +15,7 @@ import { readPieces, writePieces } from "./pieces.ts";
 export const ARGUMENTS_HEADER = "caisson-arguments";
 export const EVENTS_PATH = "events";
 export const DISMISS_PATH = "dismiss";
+export const EXPEL_PATH = "expel";
 
 const { NGHTTP2_INTERNAL_ERROR } = constants;
 
@@ -25,6 +27,13 @@ export interface ServedCalls {
   /** The server of this connection leads from now on: those of others end. */
   keepOnly(session: Http2Session | undefined): void;
   readonly onDismissed: OnDismissed;
+  /** This run was shut out, because another node has taken over what it had: it is to end at once, without letting go of anything in order. */
+  readonly onExpelled: () => void;
+  readonly renewal: {
+    request(): Promise<string>;
+    /** Resolves when new connections are shown it. */
+    accept(signed: SignedCertificate): Promise<void>;
+  };
 }
 
 /** The installation has forgotten this node, at that time in ISO 8601. Resolves when that is remembered, so that it need not be told again. */
@@ -46,6 +55,8 @@ async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: In
   const method = headers[":path"]?.slice(1) ?? "";
   // A node that was forgotten has no generation.
   if (method === DISMISS_PATH) return answerDismissal(calls.onDismissed, stream);
+  // A run that was shut out begins no generation.
+  if (method === EXPEL_PATH) return answerExpulsion(calls, stream);
   // A server has to know the run before it can say which generation it is.
   if (method !== "describe" && gate.admit(headers)) calls.keepOnly(stream.session);
   if (isPlainMethod(method)) return answerPlain(node, method, stream);
@@ -68,6 +79,11 @@ async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: In
     }
     case EVENTS_PATH:
       return sendEvents(events, stream);
+    case RENEWAL_REQUEST_PATH:
+      stream.resume();
+      return sendValue(stream, await calls.renewal.request());
+    case RENEWAL_PATH:
+      return answerRenewal(calls, stream);
     default:
       throw new Error(
         `This node has no call ${JSON.stringify(method.slice(0, 64))}: give it the version of the server`,
@@ -88,6 +104,21 @@ async function answerDismissal(onDismissed: OnDismissed, stream: ServerHttp2Stre
   if (typeof forgottenAt !== "string" || Number.isNaN(Date.parse(forgottenAt)))
     throw new Error("The dismissal does not say since when");
   await onDismissed(new Date(forgottenAt).toISOString());
+  sendValue(stream, undefined);
+}
+
+async function answerExpulsion({ gate, onExpelled }: ServedCalls, stream: ServerHttp2Stream): Promise<void> {
+  const values = await readJson(stream);
+  if (!Array.isArray(values) || values[0] !== gate.runId) throw new Error("Another run of this node was shut out");
+  stream.once("close", onExpelled);
+  sendValue(stream, undefined);
+}
+
+async function answerRenewal({ renewal }: ServedCalls, stream: ServerHttp2Stream): Promise<void> {
+  const values = await readJson(stream);
+  const [cert, authority] = Array.isArray(values) ? values : [];
+  if (typeof cert !== "string" || typeof authority !== "string") throw new Error("There is no certificate");
+  await renewal.accept({ cert, authority });
   sendValue(stream, undefined);
 }
 

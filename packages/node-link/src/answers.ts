@@ -48,6 +48,7 @@ const ANSWERS: Readonly<Record<AnsweringMethod, Validator>> = {
           name: Region,
           baseImages: Type.Array(Type.Object({ name: Name, imageId: Id, sizeBytes: Bytes }), { maxItems: MAX_FEW }),
           hasReplicated: Type.Boolean(),
+          shared: Type.Optional(Type.Union([Type.Object({ identity: Name, instance: Name }), Type.Null()])),
         }),
         { maxItems: MAX_FEW },
       ),
@@ -82,6 +83,7 @@ const ANSWERS: Readonly<Record<AnsweringMethod, Validator>> = {
   growDisk: Compile(Nothing),
   deleteDisk: Compile(Type.Union([Type.Literal("deleted"), Type.Literal("in-use")])),
   recoverDisk: Compile(Nothing),
+  fence: Compile(Nothing),
   getDisk: Compile(Type.Union([Type.Object({ sizeBytes: Bytes }), Type.Null()])),
   measureDisk: Compile(
     Type.Union([

@@ -53,6 +53,19 @@ suite("calls of a linked node", () => {
     await assert.rejects(other.link.dismiss(at), /takes no dismissal/);
   });
 
+  test("a run that was shut out is told so whatever its generation, when it has answered, and another run is not", async () => {
+    const expelled = Promise.withResolvers<void>();
+    const runId = "run-shut-out";
+    const description = { runId, regions: [], labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    await using opened = await openLink(partialNode({ describe: async () => description }), {
+      generation: null,
+      onExpelled: expelled.resolve,
+    });
+    await assert.rejects(opened.link.expel("run-before"), /Another run of this node was shut out/);
+    await opened.link.expel(runId);
+    await expelled.promise;
+  });
+
   test("a large answer and large arguments pass whole", async () => {
     const ids = Array.from({ length: 200_000 }, (_, index) => `vol_ord_${index}`);
     await using opened = await openLink(

@@ -1,3 +1,4 @@
+export { type CertificateRenewal, type SignedCertificate, type Validity, validityOf } from "./certificate-renewal.ts";
 export { CONTROL_NAME, LINK_DOMAIN, type LinkCredentials, nodeName } from "./credentials.ts";
 export { LinkedNode } from "./linked-node.ts";
 export { NodeEvents } from "./node-events.ts";

@@ -57,7 +57,7 @@ export function explainConnectionError(error: unknown, address: string): string 
     case "ERR_TLS_CERT_ALTNAME_INVALID":
       return `another node answers at its address ${address}`;
     case "CERT_HAS_EXPIRED":
-      return `the certificate that ${address} shows has expired: set the clocks of both machines, or let the node join again`;
+      return `the certificate that ${address} shows has expired, or a clock is wrong: set the clocks of both machines. If it was off for so long, let it join again as the node that it is: run "caisson nodes tokens create" here, and there "caisson up --role node --join TOKEN"`;
     case "CERT_NOT_YET_VALID":
       return `the certificate that ${address} shows is not good yet: set the clocks of both machines`;
     case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":

@@ -16,8 +16,15 @@ import type {
   StartedSandbox,
   TakeNodeEvent,
 } from "@caisson/node";
-import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH } from "./answer-stream.ts";
+import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH, EXPEL_PATH } from "./answer-stream.ts";
 import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answers.ts";
+import {
+  RENEWAL_PATH,
+  RENEWAL_REQUEST_PATH,
+  type SignedCertificate,
+  type Validity,
+  validityOf,
+} from "./certificate-renewal.ts";
 import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
 import { GENERATION_HEADER, RUN_HEADER, TERM_HEADER } from "./generation-gate.ts";
@@ -40,6 +47,8 @@ const LONGEST_PAUSE_MS = 10_000;
 const GOOD_CONNECTION_MS = 10_000;
 /** How long a start that was aborted is waited for; ending the sandbox waits for the rest. */
 const ABORT_WAIT_MS = 30_000;
+/** How long an answer may take that is none to a call of `Node`. */
+const ASK_MS = 30_000;
 /** Of an error that comes instead of a connection or an export. */
 const MAX_ERROR_BYTES = 64 * 1024;
 /** Events that are being taken; a node that tells faster waits. */
@@ -75,6 +84,8 @@ interface Link {
   readonly socket: Socket;
   readonly address: NodeAddress;
   readonly description: NodeDescription;
+  /** Of what the node shows. */
+  certificate: Validity;
   isReceivingEvents: boolean;
 }
 
@@ -104,6 +115,11 @@ export class LinkedNode implements Node, AsyncDisposable {
     return this.#link?.description ?? null;
   }
 
+  /** Of the certificate that the node shows to new connections. Null: there is none. */
+  get certificate(): Validity | null {
+    return this.#link?.certificate ?? null;
+  }
+
   /** Why there is no connection, as the end of a sentence. Null: there is one. */
   get problem(): string | null {
     return this.#link === null ? this.#reason : null;
@@ -125,11 +141,26 @@ export class LinkedNode implements Node, AsyncDisposable {
 
   /** Tells the node that its installation has forgotten it, at that time in ISO 8601, whatever run of it is connected. */
   async dismiss(forgottenAt: string): Promise<void> {
-    const stream = requestOn(this.#requireLink().session, DISMISS_PATH, {});
-    stream.end(JSON.stringify([forgottenAt]));
-    const answer = await readAnswer(stream, MAX_ERROR_BYTES);
-    if (answer.kind === "error") throw decodeError(answer.error);
-    if (answer.kind !== "value") throw answer.kind === "lost" ? this.#lost(DISMISS_PATH) : this.#wrong(DISMISS_PATH);
+    await this.#ask(requestOn(this.#requireLink().session, DISMISS_PATH, {}), DISMISS_PATH, [forgottenAt]);
+  }
+
+  /** Tells the run that is connected that it may do nothing more, because it was shut out: it ends at once. Throws when it is another run meanwhile. */
+  async expel(runId: string): Promise<void> {
+    await this.#ask(requestOn(this.#requireLink().session, EXPEL_PATH, {}), EXPEL_PATH, [runId]);
+  }
+
+  /**
+   * Gives the node a new certificate, for a new key that never leaves it. `sign` gets its signing request, in PEM form. Connections that stand stay, and new ones are shown the new certificate. It resolves when that is on the
+   * node's stable storage; after a failure the node has the old one or the new one.
+   */
+  async renewCertificate(sign: (signingRequest: string) => Promise<SignedCertificate>): Promise<void> {
+    const link = this.#requireLink();
+    const request = await this.#ask(this.#request(RENEWAL_REQUEST_PATH), RENEWAL_REQUEST_PATH, []);
+    if (typeof request !== "string") throw this.#wrong(RENEWAL_REQUEST_PATH);
+    const { cert, authority } = await sign(request);
+    if (this.#requireLink() !== link) throw this.#lost(RENEWAL_PATH);
+    await this.#ask(this.#request(RENEWAL_PATH), RENEWAL_PATH, [cert, authority]);
+    link.certificate = validityOf(cert);
   }
 
   readonly describe: Node["describe"] = (...values) => this.#call("describe", values);
@@ -143,6 +174,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   readonly growDisk: Node["growDisk"] = (...values) => this.#call("growDisk", values);
   readonly deleteDisk: Node["deleteDisk"] = (...values) => this.#call("deleteDisk", values);
   readonly recoverDisk: Node["recoverDisk"] = (...values) => this.#call("recoverDisk", values);
+  readonly fence: Node["fence"] = (...values) => this.#call("fence", values);
   readonly getDisk: Node["getDisk"] = (...values) => this.#call("getDisk", values);
   readonly measureDisk: Node["measureDisk"] = (...values) => this.#call("measureDisk", values);
   readonly tendDisk: Node["tendDisk"] = (...values) => this.#call("tendDisk", values);
@@ -290,6 +322,16 @@ export class LinkedNode implements Node, AsyncDisposable {
       lost: () => this.#lost(method),
       deadlineMs: DEADLINES_MS[method],
     });
+  }
+
+  /** What is no call of `Node`. */
+  async #ask(stream: ClientHttp2Stream, path: string, values: readonly unknown[]): Promise<unknown> {
+    stream.end(JSON.stringify(values));
+    const timer = setTimeout(() => stream.close(NGHTTP2_CANCEL), ASK_MS);
+    const answer = await readAnswer(stream, MAX_ERROR_BYTES).finally(() => clearTimeout(timer));
+    if (answer.kind === "value") return answer.value;
+    if (answer.kind === "error") throw decodeError(answer.error);
+    throw answer.kind === "lost" ? this.#lost(path) : this.#wrong(path);
   }
 
   #call<M extends PlainMethod>(method: M, values: Values<M>): ReturnType<Node[M]> {
@@ -485,6 +527,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         socket,
         address: { host, port },
         description: answer.value as NodeDescription,
+        certificate: validityOf(socket.getPeerX509Certificate()?.toString() ?? ""),
         isReceivingEvents: false,
       };
     } catch (error) {

@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Node } from "@caisson/node";
 import { answerStream, type OnDismissed, type ServedCalls } from "./answer-stream.ts";
+import { type CertificateRenewal, NO_RENEWAL } from "./certificate-renewal.ts";
 import { CONTROL_NAME, type LinkCredentials, TLS_OPTIONS } from "./credentials.ts";
 import { GenerationGate } from "./generation-gate.ts";
 import { CONNECTION_WINDOW_BYTES, SESSION_OPTIONS } from "./limits.ts";
@@ -28,6 +29,10 @@ export interface ServeNodeOptions {
   readonly credentials: LinkCredentials;
   /** Default: it takes no dismissal. */
   readonly onDismissed?: OnDismissed;
+  /** This run was shut out. Default: it goes on, and every call fails that needs what it is shut out of. */
+  readonly onExpelled?: () => void;
+  /** Default: it takes no other certificate than that of `credentials`. */
+  readonly renewal?: CertificateRenewal;
   /** Null: every address of this machine. */
   readonly host: string | null;
   /** 0: any that is free. */
@@ -46,7 +51,17 @@ export interface ServedNode extends AsyncDisposable {
  * error when the address cannot be listened on.
  */
 export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> {
-  const { node, events, credentials, host, port, logger, onDismissed = refuseDismissal } = options;
+  const {
+    node,
+    events,
+    credentials,
+    host,
+    port,
+    logger,
+    onDismissed = refuseDismissal,
+    onExpelled = () => {},
+    renewal = NO_RENEWAL,
+  } = options;
   const { runId } = await node.describe();
   const sessions = new Map<ServerHttp2Session, TLSSocket>();
   const calls: ServedCalls = {
@@ -54,6 +69,15 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     events,
     gate: new GenerationGate(runId),
     onDismissed,
+    onExpelled,
+    renewal: {
+      request: () => renewal.request(),
+      async accept(signed) {
+        // Connections that stand stay as they are.
+        server.setSecureContext(contextOf(await renewal.accept(signed)));
+        logger.info({}, "this node has a new certificate");
+      },
+    },
     keepOnly(leading) {
       for (const [session, socket] of sessions) {
         if (session === leading) continue;
@@ -65,12 +89,8 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
   const server = createSecureServer({
     ...TLS_OPTIONS,
     ...SESSION_OPTIONS,
-    cert: credentials.cert,
-    key: credentials.key,
-    ca: credentials.authority,
+    ...contextOf(credentials),
     requestCert: true,
-    // A resumed session would not be checked again.
-    secureOptions: cryptoConstants.SSL_OP_NO_TICKET,
     allowHTTP1: false,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     unknownProtocolTimeout: UNKNOWN_PROTOCOL_MS,
@@ -120,6 +140,13 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
       await closed;
     },
   };
+}
+
+/** All that `setSecureContext` would forget. */
+function contextOf({ cert, key, authority }: LinkCredentials) {
+  const { minVersion } = TLS_OPTIONS;
+  // A resumed session would not be checked again.
+  return { cert, key, ca: authority, minVersion, secureOptions: cryptoConstants.SSL_OP_NO_TICKET };
 }
 
 async function refuseDismissal(): Promise<void> {

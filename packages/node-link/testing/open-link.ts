@@ -2,8 +2,10 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { CertificateAuthority, type IssueOptions } from "@caisson/certificates";
 import type { Node, NodeDescription, NodeEvent } from "@caisson/node";
+import type { CertificateRenewal } from "../src/certificate-renewal.ts";
 import { CONTROL_NAME, LINK_DOMAIN, type LinkCredentials, nodeName } from "../src/credentials.ts";
 import { LinkedNode } from "../src/linked-node.ts";
+
 import { NodeEvents } from "../src/node-events.ts";
 import { type ServedNode, serveNode } from "../src/serve-node.ts";
 
@@ -36,6 +38,8 @@ export interface TestLinkOptions {
   readonly events?: NodeEvents;
   readonly onStopping?: () => Promise<void>;
   readonly onDismissed?: (forgottenAt: string) => Promise<void>;
+  readonly onExpelled?: () => void;
+  readonly renewal?: CertificateRenewal;
   /** Of the node's row. Null: `begin` is left to the test. Default: 1. */
   readonly generation?: number | null;
 }
@@ -60,6 +64,8 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
     events: options.events ?? new NodeEvents(),
     credentials: installation.node,
     ...(options.onDismissed === undefined ? {} : { onDismissed: options.onDismissed }),
+    ...(options.onExpelled === undefined ? {} : { onExpelled: options.onExpelled }),
+    ...(options.renewal === undefined ? {} : { renewal: options.renewal }),
     host: "127.0.0.1",
     port: 0,
     logger: SILENT,

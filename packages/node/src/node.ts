@@ -57,6 +57,11 @@ export interface Node {
   deleteDisk(disk: DiskReference): Promise<"deleted" | "in-use">;
   /** Shuts the earlier run of the node that may have the volume still out of it, where that was on another machine, and brings its file system into the state that a proper unmount leaves. `VOLUME_DAMAGED` where that could lose files. */
   recoverDisk(disk: DiskReference): Promise<void>;
+  /**
+   * Shuts another node out of the replicated pool of a region, by its opening of that (`RegionDescription.shared`): when the promise resolves, the pool refuses whatever that node still sends. Again is success.
+   * `DISK_UNAVAILABLE`: it may still write.
+   */
+  fence(region: string, instance: string): Promise<void>;
   /** Null: there is none. */
   getDisk(disk: DiskReference): Promise<{ readonly sizeBytes: number } | null>;
   /** Measures what a volume or snapshot holds now. Null: it lies on a disk that cannot be used. */
@@ -113,6 +118,8 @@ export interface RegionDescription {
   readonly baseImages: readonly BaseImage[];
   /** Whether its settings name a replicated pool, which may be out of reach at the moment. */
   readonly hasReplicated: boolean;
+  /** What tells its replicated pool and this opening of it from others; null: the pool is none that nodes share, or is not open yet. Absent: an older version does not say. */
+  readonly shared?: { readonly identity: string; readonly instance: string } | null;
 }
 
 export interface BaseImage {

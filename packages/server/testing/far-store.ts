@@ -76,6 +76,7 @@ export function farDisk(id: string, state: Disk["state"]): Disk {
       createdAtMs: 0,
       deletedAtMs: null,
       lostAtMs: null,
+      takenFrom: [],
       parent: null,
       baseSnapshot: null,
     },

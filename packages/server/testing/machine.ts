@@ -5,6 +5,7 @@ import { assertNoLeaks } from "@caisson/linux/testing";
 import { CaissonError } from "@caisson/model";
 import type { Node, TakeNodeEvent } from "@caisson/node";
 import { openTestNode, type TestNode, throughText } from "@caisson/node/testing";
+import type { Validity } from "@caisson/node-link";
 import type { NodeAddress } from "../src/app/nodes/node-address.ts";
 import type { OpenRemoteNode, RemoteNode, RemoteNodeOptions } from "../src/app/nodes/remote-node.ts";
 
@@ -23,10 +24,18 @@ export class Machine implements AsyncDisposable {
   generation = 0;
   /** When its installation has forgotten it, as it was told. */
   forgottenAt: string | null = null;
+  /** Runs of it that were told that they were shut out. */
+  readonly expelled: string[] = [];
   /** Calls of these methods have no answer. */
   readonly hanging = new Set<keyof Node>();
   /** The names of the methods that were called, in order. */
   readonly calls: (keyof Node)[] = [];
+  /** Of the certificate that it shows. Null: as if there were none. */
+  certificate: Validity | null = null;
+  /** How it takes a new certificate. */
+  renewCertificate: RemoteNode["renewCertificate"] = async () => {
+    throw new Error("this machine takes no certificate");
+  };
 
   /** Where the server has tried to connect to it last. Null: as if that had not had the time to find out whether it can reach it. */
   triedAddress: NodeAddress | null;
@@ -93,10 +102,16 @@ export class Machine implements AsyncDisposable {
       get: (_, name) => {
         if (name === "problem") return problem();
         if (name === "triedAddress") return this.triedAddress;
+        if (name === "certificate") return problem() === null ? this.certificate : null;
+        if (name === "renewCertificate") return this.renewCertificate;
         if (name === "begin") return begin;
         if (name === "dismiss")
           return async (forgottenAt: string) => {
             this.forgottenAt = forgottenAt;
+          };
+        if (name === "expel")
+          return async (runId: string) => {
+            this.expelled.push(runId);
           };
         if (name === Symbol.asyncDispose) return leave;
         if (name === "openAgent") return (id: string) => this.host.node.openAgent(id);

@@ -358,6 +358,9 @@ class Node(Record):
     """Its last sign of life."""
     lease_until: str
     """Until when it counts as live without another one."""
+    certificate_until: str | None
+    """Until when its certificate is good, which is renewed when a third of its time is left.
+    None: it is in the server's own process and needs none, or was not connected yet."""
     places: int
     """Sandboxes that it may run."""
     places_taken: int

@@ -2,6 +2,7 @@ import { formatSize } from "@caisson/model";
 import type { JoinToken, Node, NodeLoss } from "@caisson/sdk";
 import type { Command } from "commander";
 import { usageError } from "../cli-error.ts";
+import type { Context } from "../context.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { formatSpan, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
@@ -21,8 +22,13 @@ const COLUMNS: readonly Column<Node>[] = [
   },
 ];
 
+/** Shown where at least one node has one. */
+const CERTIFICATE: Column<Node> = { title: "CERTIFICATE", value: formatCertificate, isNumeric: true, dropRank: 6 };
+/** Of a certificate that is still not renewed then, renewals have failed for a month. */
+const CERTIFICATE_LATE_MS = 30 * 86_400_000;
+
 /** Shown where at least one node is labelled. */
-const LABELS: Column<Node> = { title: "LABELS", value: formatLabels, dropRank: 6 };
+const LABELS: Column<Node> = { title: "LABELS", value: formatLabels, dropRank: 7 };
 
 const TOKEN_COLUMNS: readonly Column<JoinToken>[] = [
   { title: "ID", value: ({ id }) => id },
@@ -46,8 +52,10 @@ export function addNodesCommands(program: Command): void {
         const { client, settings } = await context.connect();
         const items = await client.nodes.list();
         const hasLabels = items.some(({ labels }) => Object.keys(labels).length > 0);
-        const columns = hasLabels ? [...COLUMNS, LABELS] : COLUMNS;
+        const hasCertificates = items.some(({ certificateUntil }) => certificateUntil !== null);
+        const columns = [...COLUMNS, ...(hasCertificates ? [CERTIFICATE] : []), ...(hasLabels ? [LABELS] : [])];
         context.output.list({ items, columns, id: ({ id }) => id, org: settings.org, empty: "No nodes." });
+        for (const node of items) warnOfCertificate(context, node);
       }),
     );
   addCommonOptions(list);
@@ -63,6 +71,7 @@ export function addNodesCommands(program: Command): void {
         const { client } = await context.connect();
         const node = await client.nodes.get(id);
         context.output.fields(fieldsOf(node), node.id, node);
+        warnOfCertificate(context, node);
       }),
     );
   addCommonOptions(show);
@@ -259,7 +268,27 @@ function fieldsOf(node: Node): readonly (readonly [name: string, value: string])
     ["STARTED", formatTime(node.startedAt)],
     ["SEEN", formatTime(node.seenAt)],
     ["LEASE UNTIL", formatTime(node.leaseUntil)],
+    ["CERTIFICATE UNTIL", node.certificateUntil === null ? "-" : formatTime(node.certificateUntil)],
   ];
+}
+
+/** How long it is good. */
+function formatCertificate({ certificateUntil }: Node): string {
+  if (certificateUntil === null) return "-";
+  const leftMs = certificateUntil.getTime() - Date.now();
+  return leftMs > 0 ? formatSpan(leftMs) : "expired";
+}
+
+/** It is renewed while the node is connected: one that ends soon is of a machine that was away for long, or takes no new one. */
+function warnOfCertificate({ output }: Context, { id, certificateUntil }: Node): void {
+  if (certificateUntil === null) return;
+  const leftMs = certificateUntil.getTime() - Date.now();
+  if (leftMs > CERTIFICATE_LATE_MS) return;
+  output.warn(
+    leftMs > 0
+      ? `the certificate of node ${id} ends in ${formatSpan(leftMs)}. It is renewed as soon as the server is connected to the node: start it, or see in the server's log why it takes no new one`
+      : `the certificate of node ${id} has expired: run "caisson nodes tokens create" here, and on its machine "caisson up --role node --join TOKEN". It stays the same node with all that it has`,
+  );
 }
 
 function formatLabels({ labels }: Node): string {

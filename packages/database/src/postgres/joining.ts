@@ -63,7 +63,7 @@ export function createJoiningStore(database: Database): JoiningStore {
       return row !== undefined;
     },
 
-    join(hash, { nodeId, keyFingerprint, address }, event) {
+    join(hash, { nodeId, keyFingerprint, address, isNode = false }, event) {
       return database.transaction(async (queries): Promise<JoinOutcome> => {
         // Of several that use it at once, each sees what the one before it did.
         const row = await queries.get(
@@ -78,13 +78,17 @@ export function createJoiningStore(database: Database): JoiningStore {
           await queries.run("UPDATE nodes SET address = $1 WHERE id = $2", address, token.nodeId);
           return joined(queries, token, token.nodeId, true);
         }
+        if (isNode) {
+          const sql = "UPDATE nodes SET address = $1 WHERE id = $2 AND lost_at_ms IS NULL";
+          if ((await queries.run(sql, address, nodeId)) === 0) return { kind: "refused", reason: "forgotten" };
+        }
         await queries.run(
           "UPDATE join_tokens SET key_fingerprint = $1, node_id = $2 WHERE id = $3",
           keyFingerprint,
           nodeId,
           token.id,
         );
-        await insertNode(queries, nodeId, token.region, address);
+        if (!isNode) await insertNode(queries, nodeId, token.region, address);
         await writeEvent(queries, event);
         return joined(queries, token, nodeId, false);
       });

@@ -68,7 +68,7 @@ export function createJoiningStore(connection: Connection): JoiningStore {
       });
     },
 
-    async join(hash, { nodeId, keyFingerprint, address }, event) {
+    async join(hash, { nodeId, keyFingerprint, address, isNode = false }, event) {
       return connection.transaction((): JoinOutcome => {
         const row = connection.get(
           `SELECT *, expires_at_ms > ${NOW_MS} AS is_valid FROM join_tokens WHERE hash = ?`,
@@ -82,13 +82,17 @@ export function createJoiningStore(connection: Connection): JoiningStore {
           connection.run("UPDATE nodes SET address = ? WHERE id = ?", address, token.nodeId);
           return joined(token, token.nodeId, true);
         }
+        if (isNode) {
+          const sql = "UPDATE nodes SET address = ? WHERE id = ? AND lost_at_ms IS NULL";
+          if (connection.run(sql, address, nodeId) === 0) return { kind: "refused", reason: "forgotten" };
+        }
         connection.run(
           "UPDATE join_tokens SET key_fingerprint = ?, node_id = ? WHERE id = ?",
           keyFingerprint,
           nodeId,
           token.id,
         );
-        insertNode(nodeId, token.region, address);
+        if (!isNode) insertNode(nodeId, token.region, address);
         writeEvent(connection, event);
         return joined(token, nodeId, false);
       });

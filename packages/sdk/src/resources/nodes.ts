@@ -31,6 +31,8 @@ export interface Node {
   seenAt: Date;
   /** Until when it counts as live without another one. */
   leaseUntil: Date;
+  /** Until when its certificate is good, which is renewed when a third of its time is left; `null`: it is in the server's own process and needs none, or was not connected yet. */
+  certificateUntil: Date | null;
   /** Sandboxes that it may run. */
   places: number;
   /** Those that it runs, starts or ends. */
@@ -205,6 +207,7 @@ function toNode(value: unknown): Node {
     startedAt: date("started_at"),
     seenAt: date("seen_at"),
     leaseUntil: date("lease_until"),
+    certificateUntil: typeof wire.certificate_until === "string" ? date("certificate_until") : null,
     places: Number(wire.places),
     placesTaken: Number(wire.places_taken),
     memoryMib: typeof wire.memory_mib === "number" ? wire.memory_mib : null,

@@ -316,6 +316,7 @@ test("nodes are listed, drained and forgotten", async () => {
     started_at: "2026-01-30T18:33:40.790Z",
     seen_at: "2026-01-30T18:33:43.790Z",
     lease_until: "2026-01-30T18:33:58.790Z",
+    certificate_until: "2026-07-29T18:33:40.000Z",
     places: 100,
     places_taken: 2,
     memory_mib: null,
@@ -337,6 +338,7 @@ test("nodes are listed, drained and forgotten", async () => {
     assert.deepEqual([seenAt, placesTaken, memoryMib, memoryTakenMib], [new Date(node.seen_at), 2, null, 2560]);
     assert.deepEqual([rest.id, rest.state, rest.draining, rest.labels], ["nod_a", "draining", true, { rack: "b4" }]);
     const { connected, problem, run, free } = rest;
+    assert.deepEqual(rest.certificateUntil, new Date(node.certificate_until));
     assert.deepEqual([connected, problem, run, free], [false, "Cannot reach it: it is down", "run_a", { ord: 5 }]);
   }
   await nodes.forget("nod_a");

@@ -1,3 +1,4 @@
+import { validityOf } from "@caisson/node-link";
 import { requireAdmin } from "./access/administrator.ts";
 import type { Actor, AppContext } from "./context.ts";
 import type { ConnectedNode } from "./nodes/node-directory.ts";
@@ -26,6 +27,7 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
   metrics.backupAge.remove();
   const ageMs = app.backups.ageMs();
   if (ageMs !== null) metrics.backupAge.set(ageMs / 1000);
+  await observeCertificates(app);
   await observeUploads(app);
   await observePools(app);
   return metrics.text();
@@ -33,6 +35,16 @@ export async function readMetrics(app: AppContext, actor: Actor): Promise<string
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);
+}
+
+async function observeCertificates({ metrics, store }: AppContext): Promise<void> {
+  metrics.nodeCertificateUntil.reset();
+  for (const { id: node, certificateUntilMs, lostAtMs } of await store.nodes.list())
+    if (certificateUntilMs !== null && lostAtMs === null)
+      metrics.nodeCertificateUntil.set({ node }, certificateUntilMs / 1000);
+  metrics.authorityUntil.remove();
+  const authority = await store.joining.authority();
+  if (authority !== null) metrics.authorityUntil.set(validityOf(authority.certificate).untilMs / 1000);
 }
 
 async function observeUploads({ metrics, store, snapshotStore, replicator }: AppContext): Promise<void> {

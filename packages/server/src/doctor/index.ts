@@ -7,6 +7,7 @@ import { checkDatabase } from "./database-check.ts";
 import { checkDisk, checkPools, checkPrivileges, checkTools, judgeCacheDisk, judgeDataDisk } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
 import { checkHostLimits } from "./limit-checks.ts";
+import { checkMembership } from "./membership-check.ts";
 import { checkReplicated } from "./replicated-check.ts";
 import {
   checkFirewall,
@@ -42,6 +43,7 @@ export async function runDoctor(options: {
     () => checkPools(options.dataDirectory),
     async () => (options.pool.replicated === null ? [] : checkReplicated(options.pool.replicated)),
     () => checkDatabase(options.databaseUrl),
+    () => checkMembership(options.dataDirectory),
     async () => (options.snapshotStore === null ? [] : checkBackups(options.snapshotStore)),
     checkNameServers,
     checkFirewall,

@@ -93,6 +93,13 @@ export function joiningRoutes(app: AppContext, http: Http): void {
         body: Type.Object({
           signing_request: Type.String({ maxLength: 8192, description: "PKCS #10 in PEM form, of a key on P-256" }),
           address: Type.String({ maxLength: 300, description: "HOST:PORT where the server reaches the node" }),
+          certificate: Type.Optional(
+            Type.String({
+              maxLength: 8192,
+              description:
+                "In PEM form, of a machine that is a node already, for the same key: it stays that node. It may have expired",
+            }),
+          ),
         }),
         response: {
           200: Type.Object({
@@ -109,6 +116,7 @@ export function joiningRoutes(app: AppContext, http: Http): void {
       const joined = await joinNode(app, secretOf(headers), {
         signingRequest: body.signing_request,
         address: body.address,
+        certificate: body.certificate ?? null,
       });
       const { nodeId, certificate, authority, region } = joined;
       return { node_id: nodeId, certificate, authority, region };

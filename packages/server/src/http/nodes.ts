@@ -35,6 +35,10 @@ const NodeSchema = Type.Object({
   started_at: Timestamp("Of its last start"),
   seen_at: Timestamp("Its last sign of life"),
   lease_until: Timestamp("Until when it counts as live without another one"),
+  certificate_until: Type.Union([Type.String({ format: "date-time" }), Type.Null()], {
+    description:
+      "Until when its certificate is good, which is renewed when a third of its time is left; null: it needs none, being in the server's own process, or was not connected yet",
+  }),
   places: Type.Integer({ description: "Sandboxes that it may run" }),
   places_taken: Type.Integer({ description: "Those that it runs, starts or ends" }),
   memory_mib: Type.Union([Type.Integer(), Type.Null()], {
@@ -168,6 +172,7 @@ function showNode(node: NodeRecord, problem: string | null): Static<typeof NodeS
     started_at: iso(node.startedAtMs),
     seen_at: iso(node.seenAtMs),
     lease_until: iso(node.leaseUntilMs),
+    certificate_until: node.certificateUntilMs === null ? null : iso(node.certificateUntilMs),
     places: capacity.places,
     places_taken: reserved.places,
     memory_mib: capacity.memoryMib,

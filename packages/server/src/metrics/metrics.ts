@@ -16,6 +16,7 @@ const BACKGROUND_WORK = [
   "space-guard",
   "node-lease",
   "node",
+  "certificate",
   "replication",
   "snapshot-sweep",
   "backup",
@@ -106,6 +107,16 @@ export class Metrics implements Disposable {
     "caisson_pool_holds_total",
     "Times that writers were made to stand still because the pool was full",
     ["node", "region"],
+  );
+
+  readonly nodeCertificateUntil = this.#gauge(
+    "caisson_node_certificate_expires_timestamp_seconds",
+    "Until when the certificate of a node on another machine is good; it is renewed when a third of its time is left",
+    ["node"],
+  );
+  readonly authorityUntil = this.#gauge(
+    "caisson_authority_expires_timestamp_seconds",
+    "Until when the installation's authority is good, which signs for nodes and servers; absent before a machine was let join",
   );
 
   readonly backupAge = this.#gauge(

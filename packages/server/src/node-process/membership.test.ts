@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,12 +9,15 @@ import { suite, test } from "node:test";
 import { CertificateAuthority } from "@caisson/certificates";
 import { LINK_DOMAIN, nodeName } from "@caisson/node-link";
 import { pinOf, printJoinToken } from "../app/nodes/join-token.ts";
-import { ensureMembership, rememberDismissal } from "./membership.ts";
+import { checkMembership, judgeMembership } from "../doctor/membership-check.ts";
+import { ensureMembership } from "./membership.ts";
+import { rememberDismissal } from "./membership-file.ts";
+import { MembershipRenewal } from "./membership-renewal.ts";
 import { ownAddress } from "./node-address.ts";
 
 interface Asked {
   readonly authorization: string | undefined;
-  readonly body: { readonly signing_request: string; readonly address: string };
+  readonly body: { readonly signing_request: string; readonly address: string; readonly certificate?: string };
 }
 
 /** A server that signs, unless a test says otherwise. */
@@ -137,6 +140,76 @@ suite("the membership of a node", () => {
     await assert.rejects(refusing.join({ token: nobody }), {
       message: /does not answer there \(ECONNREFUSED\).*"public_url"/,
     });
+  });
+
+  test("says what to do when its certificate has expired, and with a new token it stays the node that it is", async () => {
+    let isRefusing = false;
+    await using server = await openServer((signed) =>
+      isRefusing ? { status: 401, body: { message: "The token was used by another machine" } } : { body: signed },
+    );
+    const { movedFrom, ...made } = await server.join();
+    const file = join(server.directory, "membership.json");
+    const { cert } = await server.authority.issue([nodeName("nod_a")], { lifetimeMs: -60_000 });
+    await writeFile(file, JSON.stringify({ ...made, region: "ord", key: undefined, certificate: cert }));
+    await assert.rejects(server.join({ token: null }), {
+      code: "INVALID_CONFIG",
+      message:
+        /certificate of node nod_a was good until .*If the clock is wrong.*caisson nodes tokens create.*--join TOKEN\. It stays the same node, with its volumes in/,
+    });
+    isRefusing = true;
+    await assert.rejects(server.join(), {
+      message: /good until .*tokens create.*The token was used by another machine$/,
+    });
+    isRefusing = false;
+    const back = await server.join();
+    assert.deepEqual([back.nodeId, back.key, back.region], ["nod_a", made.key, "ord"]);
+    const { body } = server.asked.at(-1) ?? {};
+    assert.equal(body?.certificate, cert);
+    assert.deepEqual(await server.join({ token: null }), back);
+  });
+
+  test("takes a new certificate with its new key at once, and a failure leaves it as it was", async () => {
+    await using server = await openServer();
+    const { movedFrom, ...made } = await server.join();
+    const { directory, authority } = server;
+    const renewal = new MembershipRenewal(directory, "nod_a");
+    const sign = async (request: string, name = "nod_a", by = authority, lifetimeMs = 120_000) => ({
+      cert: await by.sign(request, [nodeName(name)], { lifetimeMs }),
+      authority: by.certificatePem,
+    });
+    const early = { cert: made.certificate, authority: made.authority };
+    await assert.rejects(renewal.accept(early), /Nobody has asked/);
+    const first = await renewal.request();
+    const second = await renewal.request();
+    await assert.rejects(renewal.accept(await sign(first)), /signed for another key/);
+    await assert.rejects(renewal.accept(await sign(second, "nod_b")), /not for node nod_a/);
+    await assert.rejects(renewal.accept(await sign(second, "nod_a", authority, -60_000)), /set the clocks/);
+    const other = await CertificateAuthority.create({ commonName: "Other", domain: LINK_DOMAIN });
+    const mixed = { ...(await sign(second, "nod_a", other)), authority: authority.certificatePem };
+    await assert.rejects(renewal.accept(mixed), /signed for another key/);
+    assert.deepEqual(await server.join({ token: null }), { ...made, movedFrom: null });
+    // The file cannot be replaced, as on a full disk.
+    await mkdir(join(directory, "membership.json.new"));
+    await assert.rejects(renewal.accept(await sign(second)), { code: "EISDIR" });
+    assert.deepEqual(await server.join({ token: null }), { ...made, movedFrom: null });
+    await rm(join(directory, "membership.json.new"), { recursive: true });
+    const shown = await renewal.accept(await sign(second));
+    assert.notEqual(shown.key, made.key);
+    const renewed = { ...made, certificate: shown.cert, authority: shown.authority, key: shown.key };
+    assert.deepEqual(await server.join({ token: null }), { ...renewed, movedFrom: null });
+    await assert.rejects(stat(join(directory, "membership-key.pem")), { code: "ENOENT" });
+    assert.equal((await stat(join(directory, "membership.json"))).mode & 0o777, 0o600);
+    // A kill between the two leaves the first key too, which is not taken for the one in use.
+    await writeFile(join(directory, "membership-key.pem"), made.key);
+    const moved = await server.join({ token: null, address: "10.0.0.9:8485" });
+    assert.equal(moved.key, shown.key);
+    assert.equal((await server.join({ token: null, address: "10.0.0.9:8485" })).key, shown.key);
+    assert.equal(judgeMembership(moved, Date.now()).status, "warning");
+    assert.equal(judgeMembership(moved, Date.now() - 31 * 86_400_000).status, "ok");
+    assert.match(judgeMembership(moved, Date.now() + 180_000).remedy ?? "", /nodes tokens create.*stays the same node/);
+    assert.deepEqual(await checkMembership(join(directory, "none")), []);
+    const [check] = await checkMembership(directory);
+    assert.match(check?.found ?? "", /^nod_a, good until/);
   });
 
   test("ends for good when the installation has forgotten the node, and says what to do", async () => {

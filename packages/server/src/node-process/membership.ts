@@ -1,40 +1,25 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { access } from "node:fs/promises";
 import { join } from "node:path";
-import { createKey, createSigningRequest } from "@caisson/certificates";
+import { createSigningRequest } from "@caisson/certificates";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import { type JoinTokenText, parseJoinToken, pinOf } from "../app/nodes/join-token.ts";
-import { writeDurably } from "../write-durably.ts";
+import { ensureKey, type Membership, readDismissal, readMembership, writeMembership } from "./membership-file.ts";
 
-const NAMES = {
-  membership: "membership.json",
-  key: "membership-key.pem",
-  server: "node.json",
-  forgotten: "forgotten.json",
-} as const;
+/** What a server keeps about its own node. */
+const SERVER_FILE = "node.json";
 const JOIN_TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 65_536;
 
-const MembershipSchema = Type.Object({
-  nodeId: Type.String({ minLength: 1 }),
-  certificate: Type.String(),
-  authority: Type.String(),
-  region: Type.Union([Type.String(), Type.Null()]),
-  /** `HOST:PORT`, as it said last where it is. */
-  address: Type.String(),
-});
 const AnswerSchema = Type.Object({
   node_id: Type.String({ pattern: "^nod_[a-z0-9]+$" }),
   certificate: Type.String(),
   authority: Type.String(),
   region: Type.Union([Type.String(), Type.Null()]),
 });
-
-/** Which node of which installation this machine is. */
-export type Membership = Static<typeof MembershipSchema> & { readonly key: string };
 
 /** A membership, and whether the address of this machine is another one than at its last start; then where that was. */
 export type FoundMembership = Membership & { readonly movedFrom: string | null };
@@ -49,10 +34,11 @@ export interface JoinWish {
 
 /**
  * The membership of a data directory; by the token, when it has none yet. Its key is on stable storage before the server hears of it, so that a join that was cut off anywhere is finished by the same command: the same
- * key with the same token is the same node. A token of the installation that it belongs to changes nothing, so that the command may stay in a service's file. Throws `INVALID_CONFIG`.
+ * key with the same token is the same node. A machine whose certificate has expired gets another one by a token, and stays the node that it is. Otherwise a token of the installation that it belongs to changes nothing, so that the
+ * command may stay in a service's file. Throws `INVALID_CONFIG`.
  */
 export async function ensureMembership(directory: string, wish: JoinWish): Promise<FoundMembership> {
-  const known = await read(directory);
+  const known = await readMembership(directory);
   if (known !== null) await requireMember(directory, known);
   const token = wish.token === null ? null : parseJoinToken(wish.token);
   if (known === null) await requireUnused(directory);
@@ -66,23 +52,14 @@ export async function ensureMembership(directory: string, wish: JoinWish): Promi
       "INVALID_CONFIG",
       `${directory} is node ${known.nodeId} of another installation. Leave --join away, or give another directory with --data`,
     );
-  const membership = known ?? (await joinInstallation(directory, wish, token as JoinTokenText));
+  if (known !== null && token === null && isOver(known)) throw expiredError(directory, known);
+  const membership =
+    known !== null && !isOver(known) ? known : await joinInstallation(directory, wish, token as JoinTokenText, known);
   requireRegion(membership, wish.regions);
   if (membership.address === wish.address) return { ...membership, movedFrom: null };
   const moved = { ...membership, address: wish.address };
-  await remember(directory, moved);
+  await writeMembership(directory, moved);
   return { ...moved, movedFrom: membership.address };
-}
-
-/** Remembers that the installation has forgotten this node. */
-export async function rememberDismissal(directory: string, forgottenAt: string): Promise<void> {
-  await writeDurably(
-    directory,
-    NAMES.forgotten,
-    `${JSON.stringify({ forgottenAt }, null, 2)}\n`,
-    0o600,
-    "membership-forgotten.commit",
-  );
 }
 
 /** What the operator of a node is to know that its installation has forgotten. */
@@ -95,37 +72,62 @@ export function dismissedError(directory: string, nodeId: string, forgottenAt: s
 }
 
 async function requireMember(directory: string, { nodeId }: Membership): Promise<void> {
-  const text = await readIfThere(join(directory, NAMES.forgotten));
-  if (text === null) return;
-  const forgottenAt = /"forgottenAt": "([^"]*)"/.exec(text)?.[1] ?? "an unknown day";
-  throw dismissedError(directory, nodeId, forgottenAt);
+  const forgottenAt = await readDismissal(directory);
+  if (forgottenAt !== null) throw dismissedError(directory, nodeId, forgottenAt);
 }
 
+/** By the clock of this machine. */
+function isOver({ certificate }: Pick<Membership, "certificate">): boolean {
+  return new X509Certificate(certificate).validToDate <= new Date();
+}
+
+/** `tried`: why the token that was given did not help. */
+function expiredError(directory: string, { nodeId, certificate }: Membership, tried?: unknown): CaissonError {
+  const ended = new X509Certificate(certificate).validToDate.toISOString();
+  const failed = tried instanceof Error ? `. ${tried.message}` : "";
+  return new CaissonError(
+    "INVALID_CONFIG",
+    `The certificate of node ${nodeId} was good until ${ended}, and by the clock of this machine it is ${new Date().toISOString()}. If the clock is wrong, set it (timedatectl set-ntp true). ` +
+      `If this machine was off for so long, run "caisson nodes tokens create" on the server, and here: caisson up --role node --join TOKEN. It stays the same node, with its volumes in ${directory}${failed}`,
+    { cause: tried },
+  );
+}
+
+/** `known`: the node that this machine is already, with a certificate that has expired. */
 async function joinInstallation(
   directory: string,
   { address, regions }: JoinWish,
   token: JoinTokenText,
+  known: Membership | null,
 ): Promise<Membership> {
-  const key = await ensureKey(directory);
-  const answer = await ask(token, { address, signing_request: await createSigningRequest(key, "Caisson node") });
-  const { node_id: nodeId, certificate, authority, region } = answer;
+  const key = known?.key ?? (await ensureKey(directory));
+  const answer = await ask(token, {
+    address,
+    signing_request: await createSigningRequest(key, "Caisson node"),
+    ...(known === null ? {} : { certificate: known.certificate }),
+  }).catch((error: unknown) => {
+    // A token that stays in a service's file is no help then.
+    if (known !== null) throw expiredError(directory, known, error);
+    throw error;
+  });
+  const { node_id: nodeId, certificate, authority } = answer;
+  // The token may be for another region than the one that it has been given to.
+  const region = known === null ? answer.region : known.region;
   if (pinOf(authority) !== token.pin)
     throw new CaissonError(
       "INVALID_CONFIG",
       `${token.url} is not the server that made the token: its authority is another one. Somebody may be in between, or the token is of another server`,
     );
-  requireFitting(certificate, authority, key);
-  const membership = { nodeId, certificate, authority, region, address };
+  requireFitting({ certificate, authority, key });
+  if (known !== null && known.nodeId !== nodeId)
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `${token.url} says that this machine is node ${nodeId}, and ${directory} is node ${known.nodeId}: give the server the version of this machine, and run the command again with a new token`,
+    );
+  const membership = { nodeId, certificate, authority, region, address, key };
   requireRegion(membership, regions);
-  await remember(directory, membership);
-  return { ...membership, key };
-}
-
-/** The key is in a file of its own. */
-async function remember(directory: string, membership: Static<typeof MembershipSchema>): Promise<void> {
-  const { nodeId, certificate, authority, region, address } = membership;
-  const text = `${JSON.stringify({ nodeId, certificate, authority, region, address }, null, 2)}\n`;
-  await writeDurably(directory, NAMES.membership, text, 0o600, "membership.commit");
+  await writeMembership(directory, membership);
+  return membership;
 }
 
 async function ask(token: JoinTokenText, body: object): Promise<Static<typeof AnswerSchema>> {
@@ -169,10 +171,11 @@ async function ask(token: JoinTokenText, body: object): Promise<Static<typeof An
   );
 }
 
-/** A certificate of this key, by that authority, at a time that includes now. */
-function requireFitting(certificatePem: string, authorityPem: string, key: string): void {
-  const certificate = new X509Certificate(certificatePem);
-  const authority = new X509Certificate(authorityPem);
+/** Throws `INVALID_CONFIG` unless it is a certificate of this key, by that authority, at a time that includes now. */
+export function requireFitting(signed: Pick<Membership, "certificate" | "authority" | "key">): void {
+  const { key } = signed;
+  const certificate = new X509Certificate(signed.certificate);
+  const authority = new X509Certificate(signed.authority);
   if (!certificate.checkPrivateKey(createPrivateKey(key)) || !certificate.verify(authority.publicKey))
     throw new CaissonError(
       "INVALID_CONFIG",
@@ -195,45 +198,16 @@ function requireRegion({ region, nodeId }: Pick<Membership, "region" | "nodeId">
 }
 
 async function requireUnused(directory: string): Promise<void> {
-  if ((await readIfThere(join(directory, NAMES.server))) === null) return;
+  const isServer = await access(join(directory, SERVER_FILE)).then(
+    () => true,
+    (error: unknown) => {
+      if (hasErrorCode(error, "ENOENT")) return false;
+      throw error;
+    },
+  );
+  if (!isServer) return;
   throw new CaissonError(
     "INVALID_CONFIG",
     `${directory} belongs to a server with a database of its own: give another directory with --data`,
   );
-}
-
-async function ensureKey(directory: string): Promise<string> {
-  const known = await readIfThere(join(directory, NAMES.key));
-  if (known !== null) return known;
-  const key = createKey();
-  await writeDurably(directory, NAMES.key, key, 0o600, "membership-key.commit");
-  return key;
-}
-
-async function read(directory: string): Promise<Membership | null> {
-  const path = join(directory, NAMES.membership);
-  const text = await readIfThere(path);
-  if (text === null) return null;
-  try {
-    const value: unknown = JSON.parse(text);
-    const key = await readIfThere(join(directory, NAMES.key));
-    if (key === null) throw new Error(`${NAMES.key} is missing`);
-    if (!Value.Check(MembershipSchema, value)) throw new Error("it has not the form that Caisson writes");
-    return { ...value, key };
-  } catch (error) {
-    throw new CaissonError(
-      "INVALID_CONFIG",
-      `Cannot read ${path}: ${error instanceof Error ? error.message : String(error)}. Restore the file from a backup`,
-      { cause: error },
-    );
-  }
-}
-
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (hasErrorCode(error, "ENOENT")) return null;
-    throw error;
-  }
 }

@@ -8,7 +8,9 @@ import type { Config } from "../config.ts";
 import { lockDataDirectory, makeDataDirectory } from "../data-directory.ts";
 import { explainListening, requireFreeAddress } from "../listen-address.ts";
 import { nodeOptions } from "../node-options.ts";
-import { dismissedError, ensureMembership, rememberDismissal } from "./membership.ts";
+import { dismissedError, ensureMembership } from "./membership.ts";
+import { rememberDismissal } from "./membership-file.ts";
+import { MembershipRenewal } from "./membership-renewal.ts";
 import { ownAddress } from "./node-address.ts";
 
 /** When no server has connected by then, the log says where it is looked for. */
@@ -30,6 +32,8 @@ export interface NodeProcessOptions {
   readonly address: string | null;
   /** The installation has forgotten this node, which is remembered: the process is to end, and says why. */
   readonly onDismissed: (error: CaissonError) => void;
+  /** This run was shut out of the replicated pool: the process is to end at once, without unmounting anything, and the next run goes on. */
+  readonly onExpelled: (error: CaissonError) => void;
 }
 
 /**
@@ -71,8 +75,12 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
     await rememberDismissal(directory, forgottenAt);
     options.onDismissed(dismissedError(directory, nodeId, forgottenAt));
   };
+  const onExpelled = () => options.onExpelled(expelledError(nodeId));
+  const renewal = new MembershipRenewal(directory, nodeId);
   const served = undo.use(
-    await explainAddress(() => serveNode({ node, events, credentials, onDismissed, host: listenHost, port, logger })),
+    await explainAddress(() =>
+      serveNode({ node, events, credentials, onDismissed, onExpelled, renewal, host: listenHost, port, logger }),
+    ),
   );
   const lonely = setTimeout(() => {
     if (served.hasControl()) return;
@@ -95,4 +103,13 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
   function explainAddress<T>(listen: () => Promise<T>): Promise<T> {
     return explainListening(listenHost ?? "0.0.0.0", port, listen, ADDRESS_SETTING);
   }
+}
+
+/** What the operator of a node is to know whose run was shut out. */
+function expelledError(nodeId: string): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `This run of node ${nodeId} ends with all its sandboxes: the server could not reach it until its lease had run out, and another node has taken over a replicated volume that it had. ` +
+      "Start it again: what it still has is used as before",
+  );
 }

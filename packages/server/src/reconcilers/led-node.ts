@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Disk, NodeRecord } from "@caisson/database";
+import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { NodeDescription } from "@caisson/node";
 import type { AppContext } from "../app/context.ts";
@@ -11,6 +12,7 @@ import { type ConnectedNode, connectedNode } from "../app/nodes/node-directory.t
 import type { OpenRemoteNode, RemoteNode } from "../app/nodes/remote-node.ts";
 import { adoptSandboxes } from "../app/sandboxes/sandbox-adopt.ts";
 import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
+import { CertificateRenewals } from "./certificate-renewal.ts";
 import { LEASE_MS, NodeLease } from "./node-lease.ts";
 import { startNodeJobs } from "./periodic.ts";
 import { recover } from "./recover.ts";
@@ -19,7 +21,7 @@ const RETRY_MS = 1_000;
 
 /**
  * What this server does with a node on another machine. Each time that a connection stands: its run begins, which is its next generation unless it has begun already; then it can be used, its lease
- * is renewed and its jobs run; what earlier runs and servers left is settled, and its sandboxes are taken up. When the connection is lost, all that stops until the next one.
+ * and its certificate are renewed and its jobs run; what earlier runs and servers left is settled, and its sandboxes are taken up. When the connection is lost, all that stops until the next one.
  *
  * All of it waits for this node alone, and what fails is tried again while the connection stands.
  */
@@ -97,6 +99,7 @@ export class LedNode implements AsyncDisposable {
     if (left === null || signal.aborted) return;
     undo.defer(new NodeLease(app, connected, this.#onReplaced).start());
     undo.defer(startNodeJobs(app, connected));
+    undo.defer(new CertificateRenewals(app, this.#nodeId, this.#remote).start());
     app.nodes.add(connected);
     undo.defer(() => app.nodes.remove(connected));
     const isTaken = await this.#untilDone(signal, async () => {
@@ -111,10 +114,25 @@ export class LedNode implements AsyncDisposable {
 
   async #begin(description: NodeDescription): Promise<ConnectedNode> {
     const node = { id: this.#nodeId, address: null, description };
-    const { generation } = await beginNode(this.#app, node, LEASE_MS);
+    const { generation } = await beginNode(this.#app, node, LEASE_MS).catch((error: unknown) =>
+      this.#expelIfShutOut(description.runId, error),
+    );
     if (this.#begunRunId !== description.runId) this.#remote.begin(description.runId, generation);
     this.#begunRunId = description.runId;
     return connectedNode({ nodeId: this.#nodeId, generation }, this.#remote, description);
+  }
+
+  /** A run from which another node has taken over what it had is told to end. It throws why it cannot begin, in any case. */
+  async #expelIfShutOut(runId: string, error: unknown): Promise<never> {
+    const row = await this.#row();
+    if (row.isShutOut && row.runId === runId) {
+      this.#app.logger.warn(
+        { nodeId: this.#nodeId },
+        "a run of a node that was shut out has come back, and is told to end",
+      );
+      await step("node-expel.tell", () => this.#remote.expel(runId));
+    }
+    throw error;
   }
 
   /** Those of the run that has begun too. */

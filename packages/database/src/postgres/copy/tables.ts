@@ -49,6 +49,7 @@ export const TABLES: readonly Table[] = [
       "free_bytes",
       "only_region",
       "lost_at_ms",
+      "certificate_until_ms",
     ],
     key: ["id"],
     derived: {},

@@ -1,15 +1,12 @@
 import { fingerprintOfRequest } from "@caisson/certificates";
 import { step } from "@caisson/linux";
 import { CaissonError, randomCharacters } from "@caisson/model";
-import { nodeName } from "@caisson/node-link";
 import { hashToken } from "../access/token-hash.ts";
 import type { AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { administratingOrganization } from "./installation-authority.ts";
 import { parseNodeAddress } from "./node-address.ts";
-
-/** As long as the authority itself: a node that is not wanted any more is forgotten. */
-const CERTIFICATE_MS = Number.POSITIVE_INFINITY;
+import { readNodeCertificate, signForNode } from "./node-certificate.ts";
 
 /** What a machine says when it joins. */
 export interface JoinRequest {
@@ -17,6 +14,8 @@ export interface JoinRequest {
   readonly signingRequest: string;
   /** `HOST:PORT`, where this server reaches it. */
   readonly address: string;
+  /** Of the node that this machine is already, in PEM form, for the same key. Null: it is none. */
+  readonly certificate: string | null;
 }
 
 export interface JoinedNode {
@@ -36,13 +35,14 @@ const REFUSALS = {
 } as const;
 
 /**
- * Makes a node of the machine that has the token, and signs for its key. The same machine may repeat it, with the same key, until the token expires. Throws `INVALID_TOKEN`, and
- * `INVALID_REQUEST` for an address or a signing request that is none.
+ * Makes a node of the machine that has the token, and signs for its key. The same machine may repeat it, with the same key, until the token expires. A machine that is a
+ * node of this installation already, as its certificate and its key show, stays that node with all that it has, also when the certificate has expired. Throws `INVALID_TOKEN`, and
+ * `INVALID_REQUEST` for an address, a signing request or a certificate that is none.
  */
 export async function joinNode(
   app: AppContext,
   secret: string,
-  { signingRequest, address }: JoinRequest,
+  { signingRequest, address, certificate }: JoinRequest,
 ): Promise<JoinedNode> {
   if (parseNodeAddress(address) === null)
     throw new CaissonError("INVALID_REQUEST", `The address ${JSON.stringify(address.slice(0, 300))} is not HOST:PORT`);
@@ -52,21 +52,30 @@ export async function joinNode(
     });
   });
   const authority = await app.authority.open();
-  const newId = `nod_${randomCharacters(20)}`;
+  const known = certificate === null ? null : readNodeCertificate(authority, certificate);
+  if (certificate !== null && known?.keyFingerprint !== keyFingerprint)
+    throw new CaissonError(
+      "INVALID_REQUEST",
+      "The certificate is not that of a node of this installation, or not of the key that has signed the request",
+    );
+  const isNode = known !== null;
+  const nodeId = known?.nodeId ?? `nod_${randomCharacters(20)}`;
   const organizationId = await administratingOrganization(app.store);
-  const event = auditEvent(null, "node-join", { id: newId, organizationId }, { address });
+  const event = auditEvent(null, isNode ? "node-rejoin" : "node-join", { id: nodeId, organizationId }, { address });
   const outcome = await step("node-join.commit", () =>
-    app.store.joining.join(hashToken(secret), { nodeId: newId, keyFingerprint, address }, event),
+    app.store.joining.join(hashToken(secret), { nodeId, keyFingerprint, address, isNode }, event),
   );
+  if (outcome.kind === "refused" && outcome.reason === "forgotten" && isNode)
+    throw new CaissonError(
+      "INVALID_TOKEN",
+      `The installation has forgotten node ${nodeId}. To have this machine as a new node, move its data directory away, or give another one with --data`,
+    );
   if (outcome.kind === "refused")
     throw new CaissonError(
       "INVALID_TOKEN",
       `${REFUSALS[outcome.reason]}. Make a new one with "caisson nodes tokens create"`,
     );
   const { id } = outcome.node;
-  const certificate = await authority.sign(signingRequest, [nodeName(id)], {
-    usage: "server",
-    lifetimeMs: CERTIFICATE_MS,
-  });
-  return { nodeId: id, certificate, authority: authority.certificatePem, region: outcome.token.region };
+  const signed = await signForNode(authority, id, signingRequest);
+  return { nodeId: id, certificate: signed.cert, authority: signed.authority, region: outcome.token.region };
 }

@@ -1,0 +1,39 @@
+import { validityOf } from "@caisson/node-link";
+import { type Membership, readMembership } from "../node-process/membership-file.ts";
+import { type Check, missing, ok, warning } from "./check.ts";
+
+const NAME = "certificate of this node";
+const DAY_MS = 86_400_000;
+/** Of one that is still not renewed then, renewals have failed for a month. */
+const LATE_MS = 30 * DAY_MS;
+
+/** Looks until when the certificate is good of the node whose data directory this is. Of a directory that is none there is nothing to say. */
+export async function checkMembership(dataDirectory: string): Promise<readonly Check[]> {
+  try {
+    const membership = await readMembership(dataDirectory);
+    return membership === null ? [] : [judgeMembership(membership, Date.now())];
+  } catch (error) {
+    return [missing(NAME, error instanceof Error ? error.message : String(error), "Restore the data directory")];
+  }
+}
+
+export function judgeMembership(
+  { nodeId, certificate }: Pick<Membership, "nodeId" | "certificate">,
+  nowMs: number,
+): Check {
+  const { untilMs } = validityOf(certificate);
+  const found = `${nodeId}, good until ${new Date(untilMs).toISOString()}`;
+  if (untilMs <= nowMs)
+    return missing(
+      NAME,
+      found,
+      "No server believes it any more: run `caisson nodes tokens create` on the server, and here `caisson up --role node --join TOKEN`; it stays the same node. If this machine's clock is wrong, set that instead",
+    );
+  if (untilMs - nowMs <= LATE_MS)
+    return warning(
+      NAME,
+      `${found}, which is ${Math.ceil((untilMs - nowMs) / DAY_MS)} days`,
+      "A server renews it as soon as it is connected to this node: start the node, or look in the server's log why it takes no new one",
+    );
+  return ok(NAME, found);
+}
