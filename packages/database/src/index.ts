@@ -10,7 +10,7 @@ export {
   type PostgresCheck,
 } from "./postgres/postgres-store.ts";
 export type { StandBy } from "./postgres/stand-by.ts";
-export { diskLost, isLost, nodeInUse, regionUnavailable } from "./refusals.ts";
+export { beingTakenOver, diskLost, isLost, nodeInUse, regionUnavailable } from "./refusals.ts";
 export { markCopied } from "./sqlite/copied.ts";
 export { type BackupDescription, describeBackup } from "./sqlite/describe-backup.ts";
 export { type KeptSnapshot, type RestoredDisk, type RestoredRows, settleRestored } from "./sqlite/settle-restored.ts";

@@ -1,5 +1,5 @@
 import type { Labels } from "@caisson/model";
-import { diskLost, diskNotFound, isLost } from "./refusals.ts";
+import { beingTakenOver, diskLost, diskNotFound, isLost } from "./refusals.ts";
 import type {
   AuditEvent,
   Authority,
@@ -24,6 +24,7 @@ import type {
   SandboxStatus,
   Schedule,
   ScheduleTotals,
+  SharedPools,
   SnapshotStoreRecord,
   SshKey,
   Token,
@@ -89,6 +90,8 @@ export function toNode(row: Row): NodeRecord {
     freeBytes: JSON.parse(String(row.free_bytes)) as FreeBytes,
     certificateUntilMs: row.certificate_until_ms as number | null,
     lostAtMs: row.lost_at_ms as number | null,
+    sharedPools: JSON.parse(String(row.shared_pools)) as SharedPools,
+    isShutOut: row.shut_out_generation !== null && Number(row.shut_out_generation) === Number(row.generation),
   };
 }
 
@@ -146,6 +149,7 @@ export function toDisk(row: Row): Disk {
     deletedAtMs: row.deleted_at_ms as number | null,
     purgeAtMs: row.purge_at_ms as number | null,
     lostAtMs: row.lost_at_ms as number | null,
+    takenFrom: JSON.parse(String(row.taken_from)) as string[],
     replication: toReplication(row),
     everyMs: row.every_ms as number | null,
     schedule: toSchedule(row),
@@ -154,13 +158,14 @@ export function toDisk(row: Row): Disk {
   };
 }
 
-/** Where a disk is that a sandbox is to have. Throws `*_NOT_FOUND` for one that is not ready, and `DISK_LOST`. */
+/** Where a disk is that a sandbox is to have. Throws `*_NOT_FOUND` for one that is not ready, `DISK_LOST`, and `NODE_UNAVAILABLE` while its former node may still write to it. */
 export function toDiskPlace(kind: DiskKind, id: string, row: Row | undefined): DiskPlace {
   if (row?.state !== "ready") throw diskNotFound(kind, id);
   const nodeId = String(row.node_id);
   const lostAtMs = row.lost_at_ms as number | null;
   const replication = { state: row.replication_state as ReplicationState };
   if (isLost({ lostAtMs, replication })) throw diskLost({ id, owner: { nodeId }, lostAtMs });
+  if (String(row.taken_from) !== "[]") throw beingTakenOver(id, nodeId);
   return { id, slug: String(row.slug), nodeId };
 }
 

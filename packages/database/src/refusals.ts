@@ -92,6 +92,22 @@ export function notLatest({ nodeId, generation }: Owner, latest: number | null):
   );
 }
 
+/** Why a run of a node may do nothing more from which a disk was taken over. */
+export function runShutOut(nodeId: string): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `This run of node ${nodeId} was shut out of the replicated pool, because its lease had run out and another node has taken over what it had. Start the node again`,
+  );
+}
+
+/** Why a disk cannot be used whose node has not shut the former one out yet. */
+export function beingTakenOver(id: string, nodeId: string): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `Cannot use ${id} yet: node ${nodeId} is taking it over, and has not shut the node out that had it before. Try again`,
+  );
+}
+
 /** Why a disk cannot be used whose node was given up. */
 export function diskLost({
   id,

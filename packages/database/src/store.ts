@@ -1,4 +1,5 @@
 import type { Labels, StopReason } from "@caisson/model";
+import type { TakeOverFrom } from "./take-over.ts";
 
 /**
  * The database seam: what the control plane remembers.
@@ -157,7 +158,20 @@ export interface NewNode {
   readonly capacity: NodeCapacity;
   /** Which start of its process this is: random, and another one each time. */
   readonly runId: string;
+  /** What it shares with other nodes, as far as it has opened that. Default: nothing more than it has said before. */
+  readonly sharedPools?: SharedPools;
 }
+
+/** A pool that several nodes use at once. */
+export interface SharedPool {
+  /** The same for all nodes that use it. */
+  readonly identity: string;
+  /** The node's opening of it, by which the others can shut it out. */
+  readonly instance: string;
+}
+
+/** By region. */
+export type SharedPools = Readonly<Record<string, SharedPool>>;
 
 /** How much the sandboxes of a node may have together. */
 export interface NodeCapacity {
@@ -168,6 +182,10 @@ export interface NodeCapacity {
 
 export interface NodeRecord extends Omit<NewNode, "address"> {
   readonly address: string;
+  /** What it has said last of each region. */
+  readonly sharedPools: SharedPools;
+  /** A disk was taken over from its latest run, which may do nothing more. */
+  readonly isShutOut: boolean;
   /** Raised by each run that begins. 0: it has joined, and not begun yet. */
   readonly generation: number;
   /** It gets no new sandboxes; those that it has go on. */
@@ -208,14 +226,14 @@ export interface NodeStore {
   /**
    * Begins a run of the node: the next generation, with a lease of so many milliseconds. The run that began last keeps its generation. Either way the row is as the
    * node describes itself now, and what its sandboxes have of its capacity is counted anew. Whether it drains stays as it is. Throws `NODE_UNAVAILABLE` for a node
-   * that was forgotten, and for one that says other regions than the only one that its token for joining gave it.
+   * that was forgotten, for one that says other regions than the only one that its token for joining gave it, and for a run that was shut out.
    */
   begin(node: NewNode, leaseMs: number): Promise<NodeRecord>;
   /**
-   * Lengthens the lease, also one that ran out, and remembers what the node's pools have free. Throws `NODE_UNAVAILABLE` when the node has begun again or was forgotten:
-   * this run of it must end.
+   * Lengthens the lease, also one that ran out, and remembers what the node's pools have free, and what it shares besides what it has said before. Throws `NODE_UNAVAILABLE` when the node has begun again, was forgotten or
+   * shut out: this run of it must end.
    */
-  renew(owner: Owner, leaseMs: number, freeBytes: FreeBytes): Promise<void>;
+  renew(owner: Owner, leaseMs: number, freeBytes: FreeBytes, sharedPools?: SharedPools): Promise<void>;
   get(id: string): Promise<NodeRecord | null>;
   /** All, by id. */
   list(): Promise<readonly NodeRecord[]>;
@@ -374,6 +392,8 @@ export interface Disk extends NewDisk, DiskUsage {
    * `purgeAtMs`.
    */
   readonly lostAtMs: number | null;
+  /** Openings of a shared pool, of nodes that had it before, which may still write to it: its node shuts them out before anything else (`settleTakeOver`). */
+  readonly takenFrom: readonly string[];
   /** What went wrong with it, until it is acknowledged. */
   readonly lastError: DiskError | null;
   /** Of a snapshot; a volume is `local`. */
@@ -418,6 +438,8 @@ export interface ReplicationResult {
   readonly storedBytes: number;
   /** What was read of the image, and what was sent of that. */
   readonly readBytes: number;
+  /** What was not read of it, because another snapshot there has the same. Absent: an older version has uploaded it, and read all. */
+  readonly sharedBytes?: number;
   readonly sentBytes: number;
   /** Of the image, in hexadecimal. Absent: an older version has uploaded it. */
   readonly imageDigest?: string;
@@ -494,6 +516,12 @@ export interface IdempotencyKey {
 /** The object of an earlier request with the same key, or the node that is to make this one. */
 export type DiskReservation = { readonly existingId: string } | { readonly existingId: null; readonly owner: Owner };
 
+/** Lines of the trail for a disk that changes its node. */
+export interface TakeOverEvents {
+  readonly disk: AuditEvent;
+  readonly sandbox: (sandbox: SandboxRecord) => AuditEvent;
+}
+
 export interface DiskStore {
   /**
    * Records the intent to create: the slug is taken from here on. Throws `SLUG_ALREADY_IN_USE`. With a key, one used before returns the
@@ -543,10 +571,10 @@ export interface DiskStore {
   beginPurge(owner: Owner, nowMs: number): Promise<readonly Disk[]>;
   /** `deleted` to `purging`, before its time; purging already is success. Null when it is neither, or another node's. */
   beginPurgeOf(owner: Owner, id: string): Promise<Disk | null>;
-  /** What would be lost, or is, with the node. At most `nameLimit` names. */
+  /** What would be lost, or is, with the node: without what lies in a shared pool, which other nodes take over. At most `nameLimit` names. */
   lossOf(nodeId: string, nameLimit: number): Promise<NodeLoss>;
   /**
-   * Records that the images of disks of a node that was given up are lost, of at most `limit` after `afterSequence`, the oldest first: creations are withdrawn, growths forgotten, and ready disks without a
+   * Records that the images of disks of a node that was given up are lost, but for those in a shared pool, of at most `limit` after `afterSequence`, the oldest first: creations are withdrawn, growths forgotten, and ready disks without a
    * copy in the snapshot store are to be purged at `purgeAtMs`. `eventOf` is asked for each that its organization could see. Returns what they are now; none: there are no more. Throws `NODE_NOT_FOUND`
    * for a node that was not given up.
    */
@@ -566,6 +594,14 @@ export interface DiskStore {
   beginPurgeLostOf(id: string): Promise<Disk | null>;
   /** Gives a replicated snapshot of a lost node to another node, which is to fetch it. One that is no such snapshot any more, since another call was first, stays as it is. Throws `SNAPSHOT_NOT_FOUND`. */
   rehome(id: string, owner: Owner): Promise<Disk>;
+  /**
+   * Gives a disk to another node that has the same shared pool, where the latest run of its node is over: its lease has run out, or it was shut out before. From then on that run is shut out: it begins and renews nothing
+   * any more. Holds of its sandboxes on the disk go, and of these sandboxes those end, as `node-lost`, that hold nothing else; `events` has the line of the disk, and is asked for that of each sandbox. On that node
+   * already is success, without an event. `draining`: a volume that nobody has goes from a live node that drains, and nobody is shut out; default: `lost`. Throws `NODE_UNAVAILABLE`, with the reason, `*_NOT_FOUND` for one that is being created or gone, and `DISK_LOST`.
+   */
+  takeOver(id: string, owner: Owner, nowMs: number, events: TakeOverEvents, from?: TakeOverFrom): Promise<Disk>;
+  /** Those that it was taken over from are shut out. False, with nothing done: it is on another node, or was taken from others, meanwhile. */
+  settleTakeOver(disk: Pick<Disk, "id" | "owner" | "takenFrom">): Promise<boolean>;
   /** Disks of the region of the node that were deleted before `beforeMs`, the oldest deletion first. `after`: only those that come after this one, the last of an earlier call. */
   listDeleted(
     nodeId: string,
@@ -620,6 +656,8 @@ export interface DiskStore {
    * is ready that is replicated if this one is.
    */
   thin(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** The newest replicated ready snapshot of the same volume, on the same node, that is older than this one; null: there is none. */
+  replicaBefore(snapshotId: string): Promise<Disk | null>;
   /** When the newest replicated ready snapshot of each of these volumes was taken; of those that have one. */
   replicatedStates(volumeIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
   scheduleTotals(nowMs: number): Promise<ScheduleTotals>;

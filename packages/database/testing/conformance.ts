@@ -21,6 +21,7 @@ import {
   sampleUsage,
 } from "./samples.ts";
 import { scheduleConformance } from "./schedule-conformance.ts";
+import { takeOverConformance } from "./take-over-conformance.ts";
 
 /** What a driver's test supplies: an empty store, and a way to close it and open the same data again. */
 export interface StoreHarness {
@@ -39,6 +40,7 @@ export function storeConformance(name: string, open: () => Promise<StoreHarness>
   backupConformance(name, open);
   joiningConformance(name, open);
   lossConformance(name, open);
+  takeOverConformance(name, open);
   placementConformance(name, open);
   suite(`store: ${name}`, () => {
     let harness: StoreHarness;

@@ -15,6 +15,7 @@ import { readPieces, writePieces } from "./pieces.ts";
 export const ARGUMENTS_HEADER = "caisson-arguments";
 export const EVENTS_PATH = "events";
 export const DISMISS_PATH = "dismiss";
+export const EXPEL_PATH = "expel";
 
 const { NGHTTP2_INTERNAL_ERROR } = constants;
 
@@ -26,6 +27,8 @@ export interface ServedCalls {
   /** The server of this connection leads from now on: those of others end. */
   keepOnly(session: Http2Session | undefined): void;
   readonly onDismissed: OnDismissed;
+  /** This run was shut out, because another node has taken over what it had: it is to end at once, without letting go of anything in order. */
+  readonly onExpelled: () => void;
   readonly renewal: {
     request(): Promise<string>;
     /** Resolves when new connections are shown it. */
@@ -52,6 +55,8 @@ async function answer(calls: ServedCalls, stream: ServerHttp2Stream, headers: In
   const method = headers[":path"]?.slice(1) ?? "";
   // A node that was forgotten has no generation.
   if (method === DISMISS_PATH) return answerDismissal(calls.onDismissed, stream);
+  // A run that was shut out begins no generation.
+  if (method === EXPEL_PATH) return answerExpulsion(calls, stream);
   // A server has to know the run before it can say which generation it is.
   if (method !== "describe" && gate.admit(headers)) calls.keepOnly(stream.session);
   if (isPlainMethod(method)) return answerPlain(node, method, stream);
@@ -102,6 +107,13 @@ async function answerDismissal(onDismissed: OnDismissed, stream: ServerHttp2Stre
   sendValue(stream, undefined);
 }
 
+async function answerExpulsion({ gate, onExpelled }: ServedCalls, stream: ServerHttp2Stream): Promise<void> {
+  const values = await readJson(stream);
+  if (!Array.isArray(values) || values[0] !== gate.runId) throw new Error("Another run of this node was shut out");
+  stream.once("close", onExpelled);
+  sendValue(stream, undefined);
+}
+
 async function answerRenewal({ renewal }: ServedCalls, stream: ServerHttp2Stream): Promise<void> {
   const values = await readJson(stream);
   const [cert, authority] = Array.isArray(values) ? values : [];
@@ -138,9 +150,9 @@ async function answerStart(node: Node, stream: ServerHttp2Stream): Promise<void>
 async function answerExport(node: Node, stream: ServerHttp2Stream, [disk]: readonly unknown[]): Promise<void> {
   stream.resume();
   await using exported = await node.exportDisk(disk as Parameters<Node["exportDisk"]>[0]);
-  const { sizeBytes, fileSystem } = exported;
+  const { sizeBytes, fileSystem, changed } = exported;
   stream.respond({ ":status": 200 });
-  await writeFrame(stream, FRAME.json, jsonBody({ sizeBytes, fileSystem }));
+  await writeFrame(stream, FRAME.json, jsonBody({ sizeBytes, fileSystem, changed }));
   try {
     await writePieces(stream, exported.pieces());
   } catch (error) {

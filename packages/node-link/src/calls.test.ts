@@ -53,6 +53,19 @@ suite("calls of a linked node", () => {
     await assert.rejects(other.link.dismiss(at), /takes no dismissal/);
   });
 
+  test("a run that was shut out is told so whatever its generation, when it has answered, and another run is not", async () => {
+    const expelled = Promise.withResolvers<void>();
+    const runId = "run-shut-out";
+    const description = { runId, regions: [], labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    await using opened = await openLink(partialNode({ describe: async () => description }), {
+      generation: null,
+      onExpelled: expelled.resolve,
+    });
+    await assert.rejects(opened.link.expel("run-before"), /Another run of this node was shut out/);
+    await opened.link.expel(runId);
+    await expelled.promise;
+  });
+
   test("a large answer and large arguments pass whole", async () => {
     const ids = Array.from({ length: 200_000 }, (_, index) => `vol_ord_${index}`);
     await using opened = await openLink(
@@ -166,6 +179,7 @@ suite("calls of a linked node", () => {
 
   test("the pieces of a snapshot come as they are, at the pace of the reader, and it is closed in the end", async () => {
     const fileSystem = { type: "ext4", uuid: "0".repeat(32), sizeBytes: 2 ** 40 } as const;
+    const changed = [{ offset: 0, length: MIB }];
     let madeCount = 0;
     let closedCount = 0;
     async function* pieces(): AsyncGenerator<DiskPiece, void> {
@@ -173,10 +187,9 @@ suite("calls of a linked node", () => {
     }
     await using opened = await openLink(
       partialNode({
-        exportDisk: async () => ({
-          sizeBytes: 2 ** 40,
-          fileSystem,
-          pieces,
+        exportDisk: async ({ base }) => ({
+          ...{ sizeBytes: 2 ** 40, fileSystem, pieces },
+          ...(base === "snp_ord_base" ? { changed } : {}),
           async [Symbol.asyncDispose]() {
             closedCount += 1;
           },
@@ -187,6 +200,7 @@ suite("calls of a linked node", () => {
       await using exported = await opened.link.exportDisk(disk);
       assert.equal(exported.sizeBytes, 2 ** 40);
       assert.deepEqual(exported.fileSystem, fileSystem);
+      assert.ok(!("changed" in exported));
       // Nobody reads: what is made is bounded by what may be on its way.
       for (let call = 0; call < 20; call += 1) await opened.link.describe();
       assert.ok(madeCount < 6, `${madeCount} pieces were made for nobody`);
@@ -200,7 +214,8 @@ suite("calls of a linked node", () => {
     }
     madeCount = 0;
     {
-      await using exported = await opened.link.exportDisk(disk);
+      await using exported = await opened.link.exportDisk({ ...disk, base: "snp_ord_base" });
+      assert.deepEqual(exported.changed, changed);
       for await (const { offset } of exported.pieces()) if (offset > 0) break;
     }
     while (closedCount < 2) await opened.link.describe();

@@ -8,7 +8,7 @@ import { CaissonError } from "@caisson/model";
 import type {
   DiskExport,
   DiskPiece,
-  DiskReference,
+  ExportSpec,
   ImportSpec,
   Node,
   NodeDescription,
@@ -16,7 +16,7 @@ import type {
   StartedSandbox,
   TakeNodeEvent,
 } from "@caisson/node";
-import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH } from "./answer-stream.ts";
+import { ARGUMENTS_HEADER, DISMISS_PATH, EVENTS_PATH, EXPEL_PATH } from "./answer-stream.ts";
 import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answers.ts";
 import {
   RENEWAL_PATH,
@@ -144,6 +144,11 @@ export class LinkedNode implements Node, AsyncDisposable {
     await this.#ask(requestOn(this.#requireLink().session, DISMISS_PATH, {}), DISMISS_PATH, [forgottenAt]);
   }
 
+  /** Tells the run that is connected that it may do nothing more, because it was shut out: it ends at once. Throws when it is another run meanwhile. */
+  async expel(runId: string): Promise<void> {
+    await this.#ask(requestOn(this.#requireLink().session, EXPEL_PATH, {}), EXPEL_PATH, [runId]);
+  }
+
   /**
    * Gives the node a new certificate, for a new key that never leaves it. `sign` gets its signing request, in PEM form. Connections that stand stay, and new ones are shown the new certificate. It resolves when that is on the
    * node's stable storage; after a failure the node has the old one or the new one.
@@ -169,6 +174,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   readonly growDisk: Node["growDisk"] = (...values) => this.#call("growDisk", values);
   readonly deleteDisk: Node["deleteDisk"] = (...values) => this.#call("deleteDisk", values);
   readonly recoverDisk: Node["recoverDisk"] = (...values) => this.#call("recoverDisk", values);
+  readonly fence: Node["fence"] = (...values) => this.#call("fence", values);
   readonly getDisk: Node["getDisk"] = (...values) => this.#call("getDisk", values);
   readonly measureDisk: Node["measureDisk"] = (...values) => this.#call("measureDisk", values);
   readonly tendDisk: Node["tendDisk"] = (...values) => this.#call("tendDisk", values);
@@ -208,7 +214,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     }
   }
 
-  async exportDisk(disk: DiskReference): Promise<DiskExport> {
+  async exportDisk(disk: ExportSpec): Promise<DiskExport> {
     const stream = this.#request("exportDisk", [disk]);
     stream.end();
     const deadline = this.#watchDeadline(stream, "exportDisk");
@@ -217,12 +223,14 @@ export class LinkedNode implements Node, AsyncDisposable {
       const frames = readFrames(stream);
       const { value: head } = await frames.next().catch(() => ({ value: undefined }));
       if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
-      const { sizeBytes, fileSystem } = this.#requireAnswer("exportDisk", parseFrame(head.body)) as DiskExport;
+      const answer = this.#requireAnswer("exportDisk", parseFrame(head.body)) as DiskExport;
+      const { sizeBytes, fileSystem, changed } = answer;
       deadline.pause();
       const lost = () => this.#lost("exportDisk");
       return {
         sizeBytes,
         fileSystem,
+        ...(changed === undefined ? {} : { changed }),
         async *pieces() {
           let told: Error | null = null;
           const decode = (body: Buffer): Error => {

@@ -23,6 +23,7 @@ export const DEADLINES_MS = {
   deleteDisk: DISK_MS,
   // A large file system is checked.
   recoverDisk: CHECK_MS,
+  fence: DISK_MS,
   getDisk: QUICK_MS,
   measureDisk: DISK_MS,
   tendDisk: DISK_MS,

@@ -29,6 +29,8 @@ export interface ServeNodeOptions {
   readonly credentials: LinkCredentials;
   /** Default: it takes no dismissal. */
   readonly onDismissed?: OnDismissed;
+  /** This run was shut out. Default: it goes on, and every call fails that needs what it is shut out of. */
+  readonly onExpelled?: () => void;
   /** Default: it takes no other certificate than that of `credentials`. */
   readonly renewal?: CertificateRenewal;
   /** Null: every address of this machine. */
@@ -57,6 +59,7 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     port,
     logger,
     onDismissed = refuseDismissal,
+    onExpelled = () => {},
     renewal = NO_RENEWAL,
   } = options;
   const { runId } = await node.describe();
@@ -66,6 +69,7 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     events,
     gate: new GenerationGate(runId),
     onDismissed,
+    onExpelled,
     renewal: {
       request: () => renewal.request(),
       async accept(signed) {

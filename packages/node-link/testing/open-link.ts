@@ -38,6 +38,7 @@ export interface TestLinkOptions {
   readonly events?: NodeEvents;
   readonly onStopping?: () => Promise<void>;
   readonly onDismissed?: (forgottenAt: string) => Promise<void>;
+  readonly onExpelled?: () => void;
   readonly renewal?: CertificateRenewal;
   /** Of the node's row. Null: `begin` is left to the test. Default: 1. */
   readonly generation?: number | null;
@@ -63,6 +64,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
     events: options.events ?? new NodeEvents(),
     credentials: installation.node,
     ...(options.onDismissed === undefined ? {} : { onDismissed: options.onDismissed }),
+    ...(options.onExpelled === undefined ? {} : { onExpelled: options.onExpelled }),
     ...(options.renewal === undefined ? {} : { renewal: options.renewal }),
     host: "127.0.0.1",
     port: 0,

@@ -14,6 +14,7 @@ import type {
   DiskMeasurement,
   DiskPiece,
   DiskReference,
+  ExportSpec,
   ImportSpec,
   MeasureOptions,
   NewDiskSpec,
@@ -62,10 +63,11 @@ export class HostNode implements OpenNode {
     const { pools, labels, runtime, persistent } = this.#parts;
     return {
       runId: this.#runId,
-      regions: [...pools.values()].map(({ region, baseImages, hasReplicated }) => ({
+      regions: [...pools.values()].map(({ region, baseImages, hasReplicated, storage: { shared } }) => ({
         name: region,
         baseImages,
         hasReplicated,
+        shared: shared === null ? null : { identity: shared.identity, instance: shared.clientInstance },
       })),
       labels,
       placeCount: runtime.placeCount,
@@ -111,8 +113,8 @@ export class HostNode implements OpenNode {
     return sealDisk(this.#pool(seal.region), seal);
   }
 
-  async exportDisk({ region, id }: DiskReference): Promise<DiskExport> {
-    return exportDisk(this.#pool(region), id);
+  async exportDisk({ region, id, base = null }: ExportSpec): Promise<DiskExport> {
+    return exportDisk(this.#pool(region), id, base);
   }
 
   async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void> {
@@ -141,6 +143,10 @@ export class HostNode implements OpenNode {
       await pool.storage.takeOver(id);
       await withDevice(pool, pool.storage, id, (path) => step("recover.file-system", () => recoverFileSystem(path)));
     });
+  }
+
+  async fence(region: string, instance: string): Promise<void> {
+    await this.#pool(region).storage.fence(instance);
   }
 
   async getDisk({ region, id }: DiskReference): Promise<{ readonly sizeBytes: number } | null> {

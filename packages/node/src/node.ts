@@ -44,7 +44,7 @@ export interface Node {
    * Opens a snapshot to be read piece by piece, without its holes, at the pace of the reader, also while it is in use. When it is deleted meanwhile, reading fails with `SNAPSHOT_NOT_FOUND`.
    * The caller disposes of it.
    */
-  exportDisk(disk: DiskReference): Promise<DiskExport>;
+  exportDisk(disk: ExportSpec): Promise<DiskExport>;
   /**
    * Makes a snapshot of pieces that come in order of their offset, durably; what is between them is zeros. Its file system is checked as that of a stranger before anything mounts it
    * (`INVALID_SNAPSHOT_FILE`), unless it is the installation's own. `STORAGE_FULL` when there is no room. Only a whole and sound one becomes visible. Undone by `deleteDisk`.
@@ -57,6 +57,11 @@ export interface Node {
   deleteDisk(disk: DiskReference): Promise<"deleted" | "in-use">;
   /** Shuts the earlier run of the node that may have the volume still out of it, where that was on another machine, and brings its file system into the state that a proper unmount leaves. `VOLUME_DAMAGED` where that could lose files. */
   recoverDisk(disk: DiskReference): Promise<void>;
+  /**
+   * Shuts another node out of the replicated pool of a region, by its opening of that (`RegionDescription.shared`): when the promise resolves, the pool refuses whatever that node still sends. Again is success.
+   * `DISK_UNAVAILABLE`: it may still write.
+   */
+  fence(region: string, instance: string): Promise<void>;
   /** Null: there is none. */
   getDisk(disk: DiskReference): Promise<{ readonly sizeBytes: number } | null>;
   /** Measures what a volume or snapshot holds now. Null: it lies on a disk that cannot be used. */
@@ -113,6 +118,8 @@ export interface RegionDescription {
   readonly baseImages: readonly BaseImage[];
   /** Whether its settings name a replicated pool, which may be out of reach at the moment. */
   readonly hasReplicated: boolean;
+  /** What tells its replicated pool and this opening of it from others; null: the pool is none that nodes share, or is not open yet. Absent: an older version does not say. */
+  readonly shared?: { readonly identity: string; readonly instance: string } | null;
 }
 
 export interface BaseImage {
@@ -169,10 +176,26 @@ export interface DiskPiece {
   readonly bytes: Uint8Array;
 }
 
+export interface ExportSpec extends DiskReference {
+  /** Another snapshot of the node: what is the same in both need not be read. */
+  readonly base?: string | null;
+}
+
+/** A part of a disk, in bytes. */
+export interface DiskPart {
+  readonly offset: number;
+  readonly length: number;
+}
+
 export interface DiskExport extends AsyncDisposable {
   readonly sizeBytes: number;
   readonly fileSystem: ForeignFileSystem;
-  /** In order and without overlaps; what is between them is zeros. */
+  /**
+   * Where it may hold something else than the base, in order and without overlaps, each beginning at a multiple of 1 MiB, and ending at one or at the end: at most 4096. Elsewhere, up to the end of the shorter one, both are the same. Absent: no base was asked for, or the
+   * node cannot tell without reading all.
+   */
+  readonly changed?: readonly DiskPart[];
+  /** In order and without overlaps; what is between them is zeros. With `changed`, only what lies there. */
   pieces(): AsyncGenerator<DiskPiece, void>;
 }
 

@@ -118,6 +118,15 @@ export function describeNodeConformance(
       await node.deleteDisk({ region, id });
     });
 
+    test("a node without a pool that nodes share says so, and shuts nobody out", async () => {
+      const { regions } = await node.describe();
+      assert.equal(regions[0]?.shared, null);
+      await assert.rejects(node.fence(region, "host-x.y"), {
+        code: "DISK_UNAVAILABLE",
+        message: /none that nodes share/,
+      });
+    });
+
     test("a snapshot is clean of a volume at rest and frozen of one that is written to, which goes on", async () => {
       const volumeId = "vol_ord_sealed";
       await createBlank(volumeId);

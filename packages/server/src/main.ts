@@ -108,7 +108,8 @@ async function runServer(config: Config, role: ServerRole): Promise<void> {
 
 async function runNode(config: Config, joinToken: string | null, address: string | null): Promise<void> {
   const dismissed = Promise.withResolvers<CaissonError>();
-  const options = { joinToken, address, onDismissed: dismissed.resolve };
+  // The kernel ends what it has with it. Nothing is unmounted in order: what is not written yet must not be any more.
+  const options = { joinToken, address, onDismissed: dismissed.resolve, onExpelled: fail };
   const node = await startNode(config, options, createLogger(config.logLevel));
   closeAtSignal(node);
   void dismissed.promise.then(async (error) => {

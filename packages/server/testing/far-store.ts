@@ -45,6 +45,7 @@ export class FarStore implements Disposable {
         disks: {
           listIds: async () => [],
           listUnsettled: async () => [],
+          replicaBefore: async () => null,
           forget: async (id: string) => record(`forget ${id}`),
           ...disks,
         },
@@ -75,6 +76,7 @@ export function farDisk(id: string, state: Disk["state"]): Disk {
       createdAtMs: 0,
       deletedAtMs: null,
       lostAtMs: null,
+      takenFrom: [],
       parent: null,
       baseSnapshot: null,
     },

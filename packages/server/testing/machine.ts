@@ -24,6 +24,8 @@ export class Machine implements AsyncDisposable {
   generation = 0;
   /** When its installation has forgotten it, as it was told. */
   forgottenAt: string | null = null;
+  /** Runs of it that were told that they were shut out. */
+  readonly expelled: string[] = [];
   /** Calls of these methods have no answer. */
   readonly hanging = new Set<keyof Node>();
   /** The names of the methods that were called, in order. */
@@ -106,6 +108,10 @@ export class Machine implements AsyncDisposable {
         if (name === "dismiss")
           return async (forgottenAt: string) => {
             this.forgottenAt = forgottenAt;
+          };
+        if (name === "expel")
+          return async (runId: string) => {
+            this.expelled.push(runId);
           };
         if (name === Symbol.asyncDispose) return leave;
         if (name === "openAgent") return (id: string) => this.host.node.openAgent(id);

@@ -12,6 +12,7 @@ import { createLostDiskStore } from "./lost-disks.ts";
 import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
 import { createScheduleStore, finishScheduled } from "./schedules.ts";
+import { createTakenDiskStore } from "./taken-disks.ts";
 
 const SET_USAGE =
   "allocated_bytes = $1, flattened_bytes = $2, exclusive_bytes = $3, inodes = $4, used_inodes = $5, usage_measured_at_ms = $6";
@@ -390,6 +391,7 @@ export function createDiskStore(database: Database): DiskStore {
     ...createReplicationStore(database),
     ...createScheduleStore(database),
     ...createLostDiskStore(database),
+    ...createTakenDiskStore(database),
 
     async expireIdempotencyKeys(beforeMs) {
       await database.deleteAll("idempotency_keys", "created_at_ms < $1", beforeMs);

@@ -7,6 +7,10 @@ import { requireLatest } from "./nodes.ts";
 
 type LostDiskStore = Pick<DiskStore, "lossOf" | "lose" | "beginPurgeLost" | "beginPurgeLostOf" | "rehome">;
 
+/** What another node takes over, because it lies in a pool that the node has shared. The first character after the region says the class of a disk. */
+const IS_SHARED = `(substr(disks.id, 6 + length(disks.region), 1) = 'o'
+  AND (SELECT shared_pools -> disks.region FROM nodes WHERE nodes.id = disks.node_id) IS NOT NULL)`;
+
 /** What the rows say of disks whose node was given up. */
 export function createLostDiskStore(database: Database): LostDiskStore {
   return {
@@ -17,12 +21,12 @@ export function createLostDiskStore(database: Database): LostDiskStore {
              count(*) FILTER (WHERE kind = 'snapshot' AND replication_state <> 'replicated') AS snapshots,
              count(*) FILTER (WHERE kind = 'snapshot' AND replication_state = 'replicated') AS replicated_snapshots,
              (SELECT count(*) FROM sandboxes WHERE node_id = $1 AND status <> 'stopped') AS sandboxes
-           FROM disks WHERE node_id = $1 AND state IN ('ready', 'deleted')`,
+           FROM disks WHERE node_id = $1 AND state IN ('ready', 'deleted') AND NOT ${IS_SHARED}`,
           nodeId,
         );
         const names = await queries.all(
           `SELECT organizations.slug AS organization, disks.slug FROM disks JOIN organizations ON organizations.id = organization_id
-           WHERE node_id = $1 AND kind = 'volume' AND state IN ('ready', 'deleted') ORDER BY sequence LIMIT $2`,
+           WHERE node_id = $1 AND kind = 'volume' AND state IN ('ready', 'deleted') AND NOT ${IS_SHARED} ORDER BY sequence LIMIT $2`,
           nodeId,
           nameLimit,
         );
@@ -35,7 +39,7 @@ export function createLostDiskStore(database: Database): LostDiskStore {
         const node = await queries.get("SELECT FROM nodes WHERE id = $1 AND lost_at_ms IS NOT NULL FOR SHARE", nodeId);
         if (node === undefined) throw nodeNotFound(nodeId);
         const found = await queries.all(
-          `SELECT * FROM disks WHERE node_id = $1 AND lost_at_ms IS NULL AND sequence > $2 ORDER BY sequence LIMIT $3 FOR NO KEY UPDATE`,
+          `SELECT * FROM disks WHERE node_id = $1 AND lost_at_ms IS NULL AND sequence > $2 AND NOT ${IS_SHARED} ORDER BY sequence LIMIT $3 FOR NO KEY UPDATE`,
           nodeId,
           afterSequence,
           limit,

@@ -1,5 +1,5 @@
 import { toForgottenNode, toNode } from "../records.ts";
-import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion } from "../refusals.ts";
+import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion, runShutOut } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { writeEvent } from "./events.ts";
@@ -20,9 +20,13 @@ export function createNodeStore(database: Database): NodeStore {
     begin(node, leaseMs) {
       return database.transaction(async (queries) => {
         // What an earlier generation has just begun is in the database before the next one looks.
-        const known = await queries.get("SELECT only_region, lost_at_ms FROM nodes WHERE id = $1 FOR UPDATE", node.id);
+        const known = await queries.get(
+          "SELECT only_region, lost_at_ms, run_id, shut_out_generation = generation AS is_shut_out FROM nodes WHERE id = $1 FOR UPDATE",
+          node.id,
+        );
         if (known === undefined) await requireNotForgotten(queries, node.id);
         else if (known.lost_at_ms !== null) throw nodeForgotten(node.id);
+        if (known?.is_shut_out === true && known.run_id === node.runId) throw runShutOut(node.id);
         requireOnlyRegion(node, known);
         await queries.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
@@ -42,23 +46,26 @@ export function createNodeStore(database: Database): NodeStore {
         );
         // An end that is under way gives its part back when this transaction has ended.
         const row = await queries.get(
-          `UPDATE nodes SET reserved_places = live.places, reserved_memory_mib = live.memory_mib
+          `UPDATE nodes SET shared_pools = (shared_pools::jsonb || $2::jsonb)::json, reserved_places = live.places, reserved_memory_mib = live.memory_mib
            FROM (SELECT count(*) AS places, coalesce(sum(memory_mib), 0)::bigint AS memory_mib FROM sandboxes WHERE node_id = $1 AND status <> 'stopped') AS live
            WHERE id = $1 RETURNING ${NODE_COLUMNS}`,
           node.id,
+          JSON.stringify(node.sharedPools ?? {}),
         );
         return toNode(row ?? {});
       });
     },
 
-    async renew(owner, leaseMs, freeBytes) {
+    async renew(owner, leaseMs, freeBytes, sharedPools = {}) {
       await database.transaction(async (queries) => {
         const renewed = await queries.run(
-          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + $1::bigint, seen_at_ms = ${NOW_MS}, free_bytes = $4 WHERE id = $2 AND generation = $3 AND lost_at_ms IS NULL`,
+          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + $1::bigint, seen_at_ms = ${NOW_MS}, free_bytes = $4, shared_pools = (shared_pools::jsonb || $5::jsonb)::json
+           WHERE id = $2 AND generation = $3 AND lost_at_ms IS NULL AND shut_out_generation IS DISTINCT FROM generation`,
           leaseMs,
           owner.nodeId,
           owner.generation,
           JSON.stringify(freeBytes),
+          JSON.stringify(sharedPools),
         );
         if (renewed === 0) await requireLatest(queries, owner);
       }, "node-renew");
@@ -149,12 +156,18 @@ async function requireNotForgotten(queries: Queries, id: string): Promise<void> 
 }
 
 /**
- * Throws `NODE_UNAVAILABLE` when the owner is not its node's latest, and keeps the node from beginning again, and from being forgotten, until the transaction
+ * Throws `NODE_UNAVAILABLE` when the owner is not its node's latest, or was shut out, and keeps the node from beginning again, and from being forgotten, until the transaction
  * ends.
  */
 export async function requireLatest(queries: Queries, owner: Owner): Promise<void> {
-  const row = await queries.get("SELECT generation, lost_at_ms FROM nodes WHERE id = $1 FOR KEY SHARE", owner.nodeId);
+  const row = await queries.get(
+    "SELECT generation, lost_at_ms, shut_out_generation = generation AS is_shut_out FROM nodes WHERE id = $1 FOR KEY SHARE",
+    owner.nodeId,
+  );
   const isGone = row === undefined || row.lost_at_ms !== null;
-  if (!isGone && Number(row.generation) === owner.generation) return;
+  if (!isGone && Number(row.generation) === owner.generation) {
+    if (row.is_shut_out === true) throw runShutOut(owner.nodeId);
+    return;
+  }
   throw notLatest(owner, isGone ? null : Number(row.generation));
 }

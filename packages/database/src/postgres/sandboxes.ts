@@ -1,7 +1,8 @@
+import type { StopReason } from "@caisson/model";
 import { fittingNodes, leastFreePlaces, nodeOfDisks, refuseSandbox, type Wish } from "../choose-node.ts";
 import { ownerOf, type Row, toDiskPlace, toNode, toSandbox } from "../records.ts";
 import { notStarting } from "../refusals.ts";
-import type { DiskPlace, Hold, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
+import type { AuditEvent, DiskPlace, Hold, NodeRecord, ReserveOutcome, SandboxStore } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent } from "./events.ts";
 import { labelWords } from "./label-words.ts";
@@ -9,7 +10,7 @@ import { NODE_COLUMNS } from "./nodes.ts";
 
 /** So many nodes are looked at before all are. */
 const LIKELY = 32;
-const PLACE_COLUMNS = "slug, node_id, state, lost_at_ms, replication_state";
+const PLACE_COLUMNS = "slug, node_id, state, lost_at_ms, replication_state, taken_from";
 
 export function createSandboxStore(database: Database): SandboxStore {
   /** Locks the volumes, so that they stay as they are; in the order of their ids, so that two reservations do not wait for each other. */
@@ -209,22 +210,7 @@ export function createSandboxStore(database: Database): SandboxStore {
     },
 
     async finish(id, stopReason, nowMs, event, damages = []) {
-      await database.transaction(async (queries) => {
-        await queries.run("DELETE FROM holds WHERE sandbox_id = $1", id);
-        const ended = await changeWithEvent(
-          queries,
-          `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, $1), stopped_at_ms = $2, damages = $3
-           WHERE id = $4 AND status <> 'stopped'`,
-          [stopReason, nowMs, JSON.stringify(damages), id],
-          event,
-        );
-        if (ended === undefined) return;
-        await queries.run(
-          "UPDATE nodes SET reserved_places = reserved_places - 1, reserved_memory_mib = reserved_memory_mib - $1 WHERE id = $2",
-          Number(ended.memory_mib),
-          String(ended.node_id),
-        );
-      });
+      await database.transaction((queries) => finishSandbox(queries, id, stopReason, nowMs, event, damages));
     },
 
     async get(organizationId, id) {
@@ -286,4 +272,29 @@ export function createSandboxStore(database: Database): SandboxStore {
       await database.deleteAll("sandboxes", "status = 'stopped' AND stopped_at_ms < $1", beforeMs);
     },
   };
+}
+
+/** In the transaction that is under way. */
+export async function finishSandbox(
+  queries: Queries,
+  id: string,
+  stopReason: StopReason,
+  nowMs: number,
+  event: AuditEvent,
+  damages: readonly string[],
+): Promise<void> {
+  await queries.run("DELETE FROM holds WHERE sandbox_id = $1", id);
+  const ended = await changeWithEvent(
+    queries,
+    `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, $1), stopped_at_ms = $2, damages = $3
+     WHERE id = $4 AND status <> 'stopped'`,
+    [stopReason, nowMs, JSON.stringify(damages), id],
+    event,
+  );
+  if (ended === undefined) return;
+  await queries.run(
+    "UPDATE nodes SET reserved_places = reserved_places - 1, reserved_memory_mib = reserved_memory_mib - $1 WHERE id = $2",
+    Number(ended.memory_mib),
+    String(ended.node_id),
+  );
 }

@@ -11,6 +11,7 @@ import { createLostDiskStore } from "./lost-disks.ts";
 import { requireLatest, SELECT_NODES } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
 import { createScheduleStore, finishScheduled } from "./schedules.ts";
+import { createTakenDiskStore } from "./taken-disks.ts";
 
 /** The condition of the partial index `disks_unsettled`, without which SQLite would not use it and read every disk. */
 const UNSETTLED = "state <> 'ready'";
@@ -379,6 +380,7 @@ export function createDiskStore(connection: Connection): DiskStore {
     ...createReplicationStore(connection),
     ...createScheduleStore(connection, insert),
     ...createLostDiskStore(connection),
+    ...createTakenDiskStore(connection),
 
     async expireIdempotencyKeys(beforeMs) {
       connection.run("DELETE FROM idempotency_keys WHERE created_at_ms < ?", beforeMs);

@@ -7,6 +7,10 @@ import { requireLatest } from "./nodes.ts";
 
 type LostDiskStore = Pick<DiskStore, "lossOf" | "lose" | "beginPurgeLost" | "beginPurgeLostOf" | "rehome">;
 
+/** What another node takes over, because it lies in a pool that the node has shared. The first character after the region says the class of a disk. */
+const IS_SHARED = `(substr(disks.id, 6 + length(disks.region), 1) = 'o'
+  AND (SELECT json_extract(shared_pools, '$.' || disks.region) FROM nodes WHERE nodes.id = disks.node_id) IS NOT NULL)`;
+
 /** What the rows say of disks whose node was given up. */
 export function createLostDiskStore(connection: Connection): LostDiskStore {
   return {
@@ -16,13 +20,13 @@ export function createLostDiskStore(connection: Connection): LostDiskStore {
            count(*) FILTER (WHERE kind = 'snapshot' AND replication_state <> 'replicated') AS snapshots,
            count(*) FILTER (WHERE kind = 'snapshot' AND replication_state = 'replicated') AS replicated_snapshots,
            (SELECT count(*) FROM sandboxes WHERE node_id = ? AND status <> 'stopped') AS sandboxes
-         FROM disks WHERE node_id = ? AND state IN ('ready', 'deleted')`,
+         FROM disks WHERE node_id = ? AND state IN ('ready', 'deleted') AND NOT ${IS_SHARED}`,
         nodeId,
         nodeId,
       );
       const names = connection.all(
         `SELECT organizations.slug AS organization, disks.slug FROM disks JOIN organizations ON organizations.id = organization_id
-         WHERE node_id = ? AND kind = 'volume' AND state IN ('ready', 'deleted') ORDER BY sequence LIMIT ?`,
+         WHERE node_id = ? AND kind = 'volume' AND state IN ('ready', 'deleted') AND NOT ${IS_SHARED} ORDER BY sequence LIMIT ?`,
         nodeId,
         nameLimit,
       );
@@ -35,7 +39,7 @@ export function createLostDiskStore(connection: Connection): LostDiskStore {
         if (node === undefined) throw nodeNotFound(nodeId);
         const found = connection
           .all(
-            "SELECT * FROM disks WHERE node_id = ? AND lost_at_ms IS NULL AND sequence > ? ORDER BY sequence LIMIT ?",
+            `SELECT * FROM disks WHERE node_id = ? AND lost_at_ms IS NULL AND sequence > ? AND NOT ${IS_SHARED} ORDER BY sequence LIMIT ?`,
             nodeId,
             afterSequence,
             limit,

@@ -1,5 +1,5 @@
 import { type Row, toForgottenNode, toNode } from "../records.ts";
-import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion } from "../refusals.ts";
+import { nodeForgotten, nodeInUse, nodeNotFound, notLatest, requireOnlyRegion, runShutOut } from "../refusals.ts";
 import type { NodeRecord, NodeStore, Owner } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
@@ -20,8 +20,12 @@ export function createNodeStore(connection: Connection): NodeStore {
       return connection.transaction(() => {
         if (connection.get("SELECT 1 FROM forgotten_nodes WHERE id = ?", node.id) !== undefined)
           throw nodeForgotten(node.id);
-        const known = connection.get("SELECT only_region, lost_at_ms FROM nodes WHERE id = ?", node.id);
+        const known = connection.get(
+          "SELECT only_region, lost_at_ms, run_id, shut_out_generation = generation AS is_shut_out FROM nodes WHERE id = ?",
+          node.id,
+        );
         if (known !== undefined && known.lost_at_ms !== null) throw nodeForgotten(node.id);
+        if (known?.is_shut_out === 1 && known.run_id === node.runId) throw runShutOut(node.id);
         requireOnlyRegion(node, known);
         connection.run(
           `INSERT INTO nodes (id, regions, address, labels, places, memory_mib, run_id, generation, lease_until_ms, started_at_ms, seen_at_ms)
@@ -40,22 +44,24 @@ export function createNodeStore(connection: Connection): NodeStore {
           leaseMs,
         );
         connection.run(
-          `UPDATE nodes SET (reserved_places, reserved_memory_mib) =
+          `UPDATE nodes SET shared_pools = json_patch(shared_pools, ?), (reserved_places, reserved_memory_mib) =
              (SELECT count(*), coalesce(sum(memory_mib), 0) FROM sandboxes WHERE node_id = nodes.id AND status <> 'stopped')
            WHERE id = ?`,
+          JSON.stringify(node.sharedPools ?? {}),
           node.id,
         );
         return mustGet(node.id);
       });
     },
 
-    async renew(owner, leaseMs, freeBytes) {
+    async renew(owner, leaseMs, freeBytes, sharedPools = {}) {
       connection.unsyncedTransaction(() => {
         requireLatest(connection, owner);
         connection.run(
-          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + ?, seen_at_ms = ${NOW_MS}, free_bytes = ? WHERE id = ?`,
+          `UPDATE nodes SET lease_until_ms = ${NOW_MS} + ?, seen_at_ms = ${NOW_MS}, free_bytes = ?, shared_pools = json_patch(shared_pools, ?) WHERE id = ?`,
           leaseMs,
           JSON.stringify(freeBytes),
+          JSON.stringify(sharedPools),
           owner.nodeId,
         );
       }, "node-renew");
@@ -140,10 +146,13 @@ export function createNodeStore(connection: Connection): NodeStore {
   };
 }
 
-/** The row of the owner's node, in the transaction that is under way. Throws `NODE_UNAVAILABLE` when the owner is not its latest. */
+/** The row of the owner's node, in the transaction that is under way. Throws `NODE_UNAVAILABLE` when the owner is not its latest, or was shut out. */
 export function requireLatest(connection: Connection, owner: Owner): Row {
   const row = connection.get("SELECT * FROM nodes WHERE id = ?", owner.nodeId);
   const isGone = row === undefined || row.lost_at_ms !== null;
-  if (!isGone && row.generation === owner.generation) return row;
+  if (!isGone && row.generation === owner.generation) {
+    if (row.shut_out_generation === owner.generation) throw runShutOut(owner.nodeId);
+    return row;
+  }
   throw notLatest(owner, isGone ? null : Number(row.generation));
 }

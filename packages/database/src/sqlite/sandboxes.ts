@@ -1,7 +1,9 @@
+import type { StopReason } from "@caisson/model";
 import { fittingNodes, nodeOfDisks, refuseSandbox } from "../choose-node.ts";
 import { ownerOf, toDiskPlace, toNode, toSandbox } from "../records.ts";
 import { notStarting } from "../refusals.ts";
 import type {
+  AuditEvent,
   DiskKind,
   DiskPlace,
   Hold,
@@ -38,7 +40,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
   const placesOf = (volumes: readonly Hold[], rootSnapshotId: string | null): readonly DiskPlace[] => {
     const placeOf = (kind: DiskKind, id: string): DiskPlace => {
       const disk = connection.get(
-        "SELECT slug, node_id, state, lost_at_ms, replication_state FROM disks WHERE id = ?",
+        "SELECT slug, node_id, state, lost_at_ms, replication_state, taken_from FROM disks WHERE id = ?",
         id,
       );
       return toDiskPlace(kind, id, disk);
@@ -145,24 +147,7 @@ export function createSandboxStore(connection: Connection): SandboxStore {
     },
 
     async finish(id, stopReason, nowMs, event, damages = []) {
-      connection.transaction(() => {
-        connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);
-        const ended = connection.get(
-          `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ?, damages = ?
-           WHERE id = ? AND status <> 'stopped' RETURNING node_id, memory_mib`,
-          stopReason,
-          nowMs,
-          JSON.stringify(damages),
-          id,
-        );
-        if (ended === undefined) return;
-        connection.run(
-          "UPDATE nodes SET reserved_places = reserved_places - 1, reserved_memory_mib = reserved_memory_mib - ? WHERE id = ?",
-          Number(ended.memory_mib),
-          String(ended.node_id),
-        );
-        writeEvent(connection, event);
-      });
+      connection.transaction(() => finishSandbox(connection, id, stopReason, nowMs, event, damages));
     },
 
     async get(organizationId, id) {
@@ -231,4 +216,31 @@ export function createSandboxStore(connection: Connection): SandboxStore {
       connection.run("DELETE FROM sandboxes WHERE status = 'stopped' AND stopped_at_ms < ?", beforeMs);
     },
   };
+}
+
+/** In the transaction that is under way. */
+export function finishSandbox(
+  connection: Connection,
+  id: string,
+  stopReason: StopReason,
+  nowMs: number,
+  event: AuditEvent,
+  damages: readonly string[],
+): void {
+  connection.run("DELETE FROM holds WHERE sandbox_id = ?", id);
+  const ended = connection.get(
+    `UPDATE sandboxes SET status = 'stopped', stop_reason = coalesce(stop_reason, ?), stopped_at_ms = ?, damages = ?
+     WHERE id = ? AND status <> 'stopped' RETURNING node_id, memory_mib`,
+    stopReason,
+    nowMs,
+    JSON.stringify(damages),
+    id,
+  );
+  if (ended === undefined) return;
+  connection.run(
+    "UPDATE nodes SET reserved_places = reserved_places - 1, reserved_memory_mib = reserved_memory_mib - ? WHERE id = ?",
+    Number(ended.memory_mib),
+    String(ended.node_id),
+  );
+  writeEvent(connection, event);
 }

@@ -1,3 +1,4 @@
+import type { SharedPool } from "@caisson/database";
 import type { BaseImage } from "@caisson/node";
 
 /** A failure and placement domain with its own storage pool. */
@@ -6,6 +7,8 @@ export interface Region {
   /** Base images by their name, `builtin:debian-13`. */
   readonly baseImages: ReadonlyMap<string, BaseImage>;
   readonly hasReplicated: boolean;
+  /** What the node has said of its replicated pool when it began; null: the pool is none that nodes share, or was not open yet. */
+  readonly shared: SharedPool | null;
 }
 
 /** What a sandbox without `root` boots from. */

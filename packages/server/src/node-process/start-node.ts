@@ -32,6 +32,8 @@ export interface NodeProcessOptions {
   readonly address: string | null;
   /** The installation has forgotten this node, which is remembered: the process is to end, and says why. */
   readonly onDismissed: (error: CaissonError) => void;
+  /** This run was shut out of the replicated pool: the process is to end at once, without unmounting anything, and the next run goes on. */
+  readonly onExpelled: (error: CaissonError) => void;
 }
 
 /**
@@ -73,10 +75,11 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
     await rememberDismissal(directory, forgottenAt);
     options.onDismissed(dismissedError(directory, nodeId, forgottenAt));
   };
+  const onExpelled = () => options.onExpelled(expelledError(nodeId));
   const renewal = new MembershipRenewal(directory, nodeId);
   const served = undo.use(
     await explainAddress(() =>
-      serveNode({ node, events, credentials, onDismissed, renewal, host: listenHost, port, logger }),
+      serveNode({ node, events, credentials, onDismissed, onExpelled, renewal, host: listenHost, port, logger }),
     ),
   );
   const lonely = setTimeout(() => {
@@ -100,4 +103,13 @@ export async function startNode(config: Config, options: NodeProcessOptions, log
   function explainAddress<T>(listen: () => Promise<T>): Promise<T> {
     return explainListening(listenHost ?? "0.0.0.0", port, listen, ADDRESS_SETTING);
   }
+}
+
+/** What the operator of a node is to know whose run was shut out. */
+function expelledError(nodeId: string): CaissonError {
+  return new CaissonError(
+    "NODE_UNAVAILABLE",
+    `This run of node ${nodeId} ends with all its sandboxes: the server could not reach it until its lease had run out, and another node has taken over a replicated volume that it had. ` +
+      "Start it again: what it still has is used as before",
+  );
 }

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Disk, NodeRecord } from "@caisson/database";
+import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { NodeDescription } from "@caisson/node";
 import type { AppContext } from "../app/context.ts";
@@ -113,10 +114,25 @@ export class LedNode implements AsyncDisposable {
 
   async #begin(description: NodeDescription): Promise<ConnectedNode> {
     const node = { id: this.#nodeId, address: null, description };
-    const { generation } = await beginNode(this.#app, node, LEASE_MS);
+    const { generation } = await beginNode(this.#app, node, LEASE_MS).catch((error: unknown) =>
+      this.#expelIfShutOut(description.runId, error),
+    );
     if (this.#begunRunId !== description.runId) this.#remote.begin(description.runId, generation);
     this.#begunRunId = description.runId;
     return connectedNode({ nodeId: this.#nodeId, generation }, this.#remote, description);
+  }
+
+  /** A run from which another node has taken over what it had is told to end. It throws why it cannot begin, in any case. */
+  async #expelIfShutOut(runId: string, error: unknown): Promise<never> {
+    const row = await this.#row();
+    if (row.isShutOut && row.runId === runId) {
+      this.#app.logger.warn(
+        { nodeId: this.#nodeId },
+        "a run of a node that was shut out has come back, and is told to end",
+      );
+      await step("node-expel.tell", () => this.#remote.expel(runId));
+    }
+    throw error;
   }
 
   /** Those of the run that has begun too. */

@@ -1,6 +1,7 @@
-import type { FreeBytes } from "@caisson/database";
+import type { FreeBytes, SharedPools } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
+import { sharedPools } from "../app/nodes/node-begin.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { within } from "../app/operations/within.ts";
 import { runEvery } from "./run-every.ts";
@@ -20,6 +21,8 @@ export class NodeLease {
   readonly #connected: ConnectedNode;
   readonly #onReplaced: (error: Error) => void;
   #isFailing = false;
+  /** What the row has of this run. */
+  #shared: SharedPools;
 
   constructor(
     app: Pick<AppContext, "store" | "metrics" | "logger">,
@@ -29,6 +32,7 @@ export class NodeLease {
     this.#app = app;
     this.#connected = connected;
     this.#onReplaced = onReplaced;
+    this.#shared = sharedPools([...connected.regions.values()].map((region) => ({ ...region, baseImages: [] })));
   }
 
   /** Renews it until the returned function is called. */
@@ -41,7 +45,9 @@ export class NodeLease {
     const { owner } = this.#connected;
     const { nodeId } = owner;
     try {
-      await store.nodes.renew(owner, LEASE_MS, await this.#freeBytes());
+      const [freeBytes, shared] = await Promise.all([this.#freeBytes(), this.#sharedSince()]);
+      await store.nodes.renew(owner, LEASE_MS, freeBytes, shared);
+      this.#shared = { ...this.#shared, ...shared };
     } catch (error) {
       if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") return this.#onReplaced(error);
       metrics.countBackgroundError("node-lease");
@@ -55,6 +61,17 @@ export class NodeLease {
     }
     if (this.#isFailing) logger.info({ nodeId }, "the lease of this node is renewed again");
     this.#isFailing = false;
+  }
+
+  /** What the node shares that was not open when it began. */
+  async #sharedSince(): Promise<SharedPools> {
+    const { node, regions } = this.#connected;
+    const isKnown = [...regions.values()].every(({ name, hasReplicated }) => !hasReplicated || this.#shared[name]);
+    if (isKnown) return {};
+    return within(LOOK_MS, node.describe()).then(
+      (description) => sharedPools(description.regions),
+      () => ({}),
+    );
   }
 
   /** A pool that cannot be looked at, or not soon, gets no new volumes, and keeps the lease from nothing. */

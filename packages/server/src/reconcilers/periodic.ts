@@ -5,6 +5,7 @@ import { backUpWhenDue } from "../app/backups/backup-schedule.ts";
 import type { AppContext } from "../app/context.ts";
 import { measureFully } from "../app/disks/disk-measure.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
+import { letGoOfDraining } from "../app/disks/disk-take-over.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { forgetLostNodes } from "../app/nodes/node-loss.ts";
 import { PoolWatch } from "../app/pool/pool-watch.ts";
@@ -128,6 +129,7 @@ export function startRowJobs(app: AppContext): () => Promise<void> {
     intervalMs: PURGE_INTERVAL_MS,
     async run() {
       await forgetLostNodes(app);
+      await letGoOfDraining(app);
       await purgeLost(app);
       await expireRows(app);
     },

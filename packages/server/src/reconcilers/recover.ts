@@ -8,7 +8,7 @@ import { auditEvent } from "../app/operations/audit-event.ts";
 import { ReplicaRound } from "../app/replication/replica-round.ts";
 import { endSandbox } from "../app/sandboxes/sandbox-end.ts";
 import { releaseSandbox } from "../app/sandboxes/sandbox-release.ts";
-import { settleGrow } from "../app/volumes/volume-grow.ts";
+import { settleGrow } from "../app/volumes/grow-settle.ts";
 
 /**
  * Settles what earlier runs of a node left, when a run of it has begun; what belongs to other nodes is theirs. In this order: sandboxes first, since their end frees volumes; then intents,

@@ -141,6 +141,14 @@ suite("pools of two classes", () => {
       }
       await storage.takeOver(LOCAL);
       assert.deepEqual(fenced, ["run_lost"]);
+      problems.push(new CaissonError("INTERNAL_ERROR", "the row has changed"));
+      await assert.rejects(
+        storage.fence("run_other"),
+        isUnavailable(/shut run_other out.*the row has changed.*tried again/),
+      );
+      await storage.fence("run_other");
+      assert.deepEqual(fenced, ["run_lost", "run_other"]);
+      assert.equal(storage.shared?.clientInstance, "run_now");
     });
   });
 
@@ -217,6 +225,16 @@ suite("pools of two classes", () => {
       }
       assert.equal(problems.length, 2);
       measure.mock.restore();
+    });
+  });
+
+  test("a replicated pool that is this machine's alone shuts nobody out", async () => {
+    await withWorld(async ({ replicated, open }) => {
+      for (const openReplicated of [null, async () => replicated]) {
+        const storage = await open(openReplicated);
+        assert.equal(storage.shared, null);
+        await assert.rejects(storage.fence("run_other"), isUnavailable(/none that nodes share/));
+      }
     });
   });
 

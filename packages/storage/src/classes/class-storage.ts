@@ -9,6 +9,7 @@ import type {
   DiskSpace,
   FillableImage,
   ImageId,
+  ImagePart,
   ImagePiece,
   ImagePlace,
   ImageUsage,
@@ -108,6 +109,11 @@ export class ClassStorage implements StorageDriver {
     return this.#poolOf(id, `open image ${id}`).openSealed(id);
   }
 
+  async compareSealed(id: ImageId, base: ImageId): Promise<readonly ImagePart[] | null> {
+    const pool = this.#poolOf(id, `compare image ${id} with ${base}`);
+    return this.#openPoolOf(base) === pool ? pool.compareSealed(id, base) : null;
+  }
+
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {
     await this.#poolOf(id, `grow image ${id}`).growImage(id, sizeBytes);
   }
@@ -175,10 +181,26 @@ export class ClassStorage implements StorageDriver {
       const writer = await pool.writerOf(id);
       if (writer !== null && writer !== pool.clientInstance) await step("storage.take-over", () => pool.fence(writer));
     } catch (error) {
-      if (error instanceof CaissonError && error.code === "DISK_UNAVAILABLE") throw error;
-      const reason = error instanceof Error ? error.message : String(error);
-      const message = `Cannot ${action} from the run of its node that is over: ${reason}. It is tried again`;
-      throw new CaissonError("DISK_UNAVAILABLE", message, { cause: error });
+      throw asUnavailable(`${action} from the run of its node that is over`, error);
+    }
+  }
+
+  /** What tells the replicated pool, and this opening of it, from others; null: it is no pool that hosts share, or is not open. */
+  get shared(): Pick<SharedStorageDriver, "identity" | "clientInstance"> | null {
+    const driver = this.#replicated?.driver ?? null;
+    return driver !== null && isShared(driver) ? driver : null;
+  }
+
+  /** Shuts another opening of the replicated pool out, as `SharedStorageDriver.fence` does. `DISK_UNAVAILABLE`: it may still write. */
+  async fence(clientInstance: string): Promise<void> {
+    const action = `shut ${clientInstance} out of the replicated pool`;
+    const pool = this.#replicated?.require(action) ?? null;
+    if (pool === null || !isShared(pool))
+      throw new CaissonError("DISK_UNAVAILABLE", `Cannot ${action}: the pool of this node is none that nodes share`);
+    try {
+      await step("storage.take-over", () => pool.fence(clientInstance));
+    } catch (error) {
+      throw asUnavailable(action, error);
     }
   }
 
@@ -259,6 +281,12 @@ export class ClassStorage implements StorageDriver {
 
 function isShared(driver: StorageDriver): driver is SharedStorageDriver {
   return driver.capabilities.isShared;
+}
+
+function asUnavailable(action: string, error: unknown): CaissonError {
+  if (error instanceof CaissonError && error.code === "DISK_UNAVAILABLE") return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new CaissonError("DISK_UNAVAILABLE", `Cannot ${action}: ${reason}. It is tried again`, { cause: error });
 }
 
 /** Names of sealed copies begin so. They are nobody's images. */

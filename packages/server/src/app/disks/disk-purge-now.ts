@@ -2,6 +2,7 @@ import type { Disk, DiskKind } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { Actor, AppContext } from "../context.ts";
 import { purgeDisk } from "./disk-purge.ts";
+import { takeOverIfLost } from "./disk-take-over.ts";
 
 /**
  * Frees the storage of a deleted volume or snapshot, by id, without waiting for its retention. Resolves to `purged` when the space is free, and to
@@ -13,7 +14,9 @@ export async function purgeDiskNow(
   kind: DiskKind,
   id: string,
 ): Promise<"purged" | "purging"> {
-  const disk = await app.store.disks.get(id);
+  const found = await app.store.disks.get(id);
+  const isOwnNow = found !== null && found.kind === kind && found.organizationId === actor.organization.id;
+  const disk = isOwnNow && found.state === "deleted" ? await takeOverIfLost(app, found) : found;
   const isOwn = disk !== null && disk.kind === kind && disk.organizationId === actor.organization.id;
   if (!isOwn || (disk.state !== "deleted" && disk.state !== "purging")) throw notDeleted(kind, id, disk, isOwn);
   const purging = await app.locks.run(id, () =>

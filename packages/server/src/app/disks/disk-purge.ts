@@ -3,6 +3,7 @@ import { step } from "@caisson/linux";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { ReplicaRound } from "../replication/replica-round.ts";
+import { settleTakeOver } from "./disk-take-over.ts";
 
 /**
  * Frees the storage of a disk in state `purging`, which is the intent: of a deleted one whose retention is over, or of a creation that failed. First
@@ -20,9 +21,10 @@ export async function purgeDisk(
   }: { readonly actor?: Actor | null; readonly reason?: string; readonly replicas?: ReplicaRound } = {},
 ): Promise<boolean> {
   // What a node had that was forgotten is gone with it.
-  const node = disk.lostAtMs === null ? app.nodes.of(disk).node : null;
+  const node = disk.lostAtMs === null ? app.nodes.of({ ...disk, takenFrom: [] }).node : null;
   return app.locks.run(disk.id, async () => {
     const { id, region } = disk;
+    if (node !== null) await settleTakeOver(app, disk);
     const outcome = node === null ? "deleted" : await step("disk-purge.delete", () => node.deleteDisk({ id, region }));
     if (outcome === "in-use") return false;
     if (!(await replicas.delete(app, disk))) return false;

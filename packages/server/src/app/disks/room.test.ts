@@ -74,6 +74,7 @@ test("the disk that needs room is served however many older deletions lie on oth
     owner: SAMPLE_OWNER,
     deletedAtMs: null,
     lostAtMs: null,
+    takenFrom: [],
   })) as unknown as readonly Disk[];
   const full = "vol_ord_2400";
   const purged: string[] = [];

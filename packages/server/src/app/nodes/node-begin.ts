@@ -1,4 +1,4 @@
-import type { NewNode, NodeRecord, Store } from "@caisson/database";
+import type { NewNode, NodeRecord, SharedPools, Store } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { requireLabels } from "@caisson/model";
 import type { NodeDescription } from "@caisson/node";
@@ -29,10 +29,16 @@ export function beginNode(
     // Those of another machine may be in foreign hands.
     labels: requireLabels(description.labels),
     runId: description.runId,
+    sharedPools: sharedPools(description.regions),
     capacity: {
       places: sandboxPlaces(config.sandboxes, description.placeCount).total,
       memoryMib: maxMemoryBytes === null ? null : Math.floor(maxMemoryBytes / MIB),
     },
   };
   return step("node-begin.commit", () => store.nodes.begin(node, leaseMs));
+}
+
+/** What the regions share with other nodes. */
+export function sharedPools(regions: NodeDescription["regions"]): SharedPools {
+  return Object.fromEntries(regions.flatMap(({ name, shared = null }) => (shared === null ? [] : [[name, shared]])));
 }

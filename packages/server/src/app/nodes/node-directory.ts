@@ -1,5 +1,5 @@
-import { diskLost, type Owner, type Replication } from "@caisson/database";
-import { CaissonError } from "@caisson/model";
+import { beingTakenOver, diskLost, type Owner, type Replication } from "@caisson/database";
+import { CaissonError, classOfId } from "@caisson/model";
 import type { Node, NodeDescription } from "@caisson/node";
 import type { Region } from "../region.ts";
 import type { NodeAddress } from "./node-address.ts";
@@ -15,9 +15,9 @@ export interface ConnectedNode {
 }
 
 export function connectedNode(owner: Owner, node: Node, description: NodeDescription): ConnectedNode {
-  const regions = description.regions.map(({ name, baseImages, hasReplicated }): [string, Region] => [
+  const regions = description.regions.map(({ name, baseImages, hasReplicated, shared = null }): [string, Region] => [
     name,
-    { name, hasReplicated, baseImages: new Map(baseImages.map((image) => [image.name, image])) },
+    { name, hasReplicated, shared, baseImages: new Map(baseImages.map((image) => [image.name, image])) },
   ]);
   return { owner, node, regions: new Map(regions), places: description };
 }
@@ -29,6 +29,8 @@ export interface Placed {
   readonly owner: Pick<Owner, "nodeId">;
   /** Of a disk: when its node was given up. */
   readonly lostAtMs?: number | null;
+  /** Of a disk: whom its node has to shut out before it is used. */
+  readonly takenFrom?: readonly string[];
   readonly replication?: Pick<Replication, "state">;
 }
 
@@ -39,6 +41,7 @@ export class NodeDirectory {
   readonly #connected = new Map<string, ConnectedNode>();
   readonly #expected = new Map<string, Pick<RemoteNode, "problem" | "triedAddress">>();
   readonly #lost = new Set<string>();
+  readonly #shutOut = new Map<string, number>();
   #rowRegions: ReadonlySet<string> = new Set();
 
   constructor(ownId: string | null) {
@@ -75,6 +78,16 @@ export class NodeDirectory {
   /** Whether a node was given up while this server runs: what is undone or ended there has nothing left to undo. */
   isLost(nodeId: string): boolean {
     return this.#lost.has(nodeId);
+  }
+
+  /** Says that a run of a node was shut out, because a disk was taken over from it. */
+  shutOut({ nodeId, generation }: Owner): void {
+    this.#shutOut.set(nodeId, Math.max(generation, this.#shutOut.get(nodeId) ?? 0));
+  }
+
+  /** Whether a run of a node was shut out while this server runs: nothing of it goes on. */
+  isShutOut({ nodeId, generation }: Owner): boolean {
+    return generation <= (this.#shutOut.get(nodeId) ?? 0);
   }
 
   /** That of this server's own host; null: it has none. */
@@ -114,13 +127,14 @@ export class NodeDirectory {
   }
 
   /**
-   * The node of something that exists. Throws `DISK_LOST` for a disk whose node was forgotten, `NODE_UNAVAILABLE` when it cannot be reached, and `REGION_UNAVAILABLE` when its settings do not name the region any
+   * The node of something that exists. Throws `DISK_LOST` for a disk whose node was forgotten, `NODE_UNAVAILABLE` when it cannot be reached, and for a disk that it is taking over, and `REGION_UNAVAILABLE` when its settings do not name the region any
    * more: what lies there is kept, and can be used again when they do.
    */
   of(thing: Placed): ConnectedNode {
     const connected = this.find(thing);
-    if (connected !== null) return connected;
-    throw this.unavailable(thing);
+    if (connected === null) throw this.unavailable(thing);
+    if ((thing.takenFrom?.length ?? 0) > 0) throw beingTakenOver(thing.id, thing.owner.nodeId);
+    return connected;
   }
 
   /** Why something that exists cannot be used, with what to do; null: it can, also from the snapshot store where its node was forgotten. */
@@ -168,11 +182,18 @@ export class NodeDirectory {
     if (this.get(nodeId) === null)
       return new CaissonError(
         "NODE_UNAVAILABLE",
-        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach. Try again later: an administrator sees with \`caisson nodes show ${nodeId}\` why`,
+        `Cannot use ${id}: it is on node ${nodeId}, which this server cannot reach. Try again later: an administrator sees with \`caisson nodes show ${nodeId}\` why` +
+          (isDisk(id) && classOfId(id) === "replicated"
+            ? ". Where another node of the region has the same Ceph pool, that takes it over when it is used after the lease of its node has run out"
+            : ""),
       );
     return new CaissonError(
       "REGION_UNAVAILABLE",
       `Cannot use ${id}: its region ${JSON.stringify(region)} is not in the settings of ${nodeId === this.ownId ? "this server" : `node ${nodeId}`}. Add it to "regions" and start ${nodeId === this.ownId ? "the server" : "that node"} again`,
     );
   }
+}
+
+function isDisk(id: string): boolean {
+  return id.startsWith("vol_") || id.startsWith("snp_");
 }

@@ -3,6 +3,7 @@ import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
+import { listShared, requireHeir } from "../disks/disk-take-over.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { parseNodeAddress } from "./node-address.ts";
 import { getNode } from "./node-get.ts";
@@ -13,7 +14,8 @@ const MAX_NAMES = 100;
 
 /**
  * Forgets a node that is gone for good. Throws `NODE_NOT_FOUND`, `NODE_IN_USE` while it is live, is this server's own, or holds disks or sandboxes, and `FORBIDDEN` unless the actor may administer the
- * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected, and until this server has tried to connect to it where its row says.
+ * server. `isLost`: it is lost for ever with all that it has, which ends or is lost with it; then `NODE_IN_USE` is thrown while it is live or connected, and until this server has tried to connect to it where its row says,
+ * and while no other node can take over what it has in a shared pool.
  *
  * Intent of a loss: the node is given up, with which nothing begins there any more. What it had is settled by `forgetLostNode`.
  */
@@ -47,6 +49,7 @@ export async function forgetNode(
       "NODE_IN_USE",
       `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it at ${address}, because it has just begun to lead or to connect, or its address has just changed. Try again in a minute`,
     );
+  await requireHeirs(app, id);
   const { volumeNames: _, ...loss } = await app.store.disks.lossOf(id, 0);
   const event = auditEvent(actor, "node-give-up", object, loss);
   await step("node-forget.intent", () => app.store.nodes.giveUp(id, event));
@@ -57,4 +60,14 @@ export async function forgetNode(
 export async function getNodeLoss(app: AppContext, actor: Actor, id: string): Promise<NodeLoss> {
   await getNode(app, actor, id);
   return app.store.disks.lossOf(id, MAX_NAMES);
+}
+
+/** Throws `NODE_IN_USE` where no other node can take over what this one has in a shared pool. */
+async function requireHeirs(app: AppContext, id: string): Promise<void> {
+  const disks = await listShared(app, id);
+  for (const disk of new Map(disks.map((disk) => [disk.region, disk])).values())
+    await requireHeir(app, disk).catch((error: unknown) => {
+      if (!(error instanceof CaissonError)) throw error;
+      throw new CaissonError("NODE_IN_USE", `Cannot forget node ${id} as lost yet: ${error.message}`);
+    });
 }

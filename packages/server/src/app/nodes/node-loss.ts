@@ -1,6 +1,7 @@
 import { type Disk, isLost } from "@caisson/database";
 import { isDoneWithin, step } from "@caisson/linux";
 import type { Actor, AppContext } from "../context.ts";
+import { handOver, listShared } from "../disks/disk-take-over.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { END_WAIT_MS, endSandboxSoon } from "../sandboxes/sandbox-end.ts";
 import { administratingOrganization } from "./installation-authority.ts";
@@ -10,7 +11,7 @@ const BATCH = 200;
 
 /**
  * Settles what a node had that was given up, which is the intent, and then forgets it. First its sandboxes end, which frees their volumes and the places of their organizations; then its disks are marked as
- * lost, batch by batch, each with its event; the commit takes the node's row away. Every part can be repeated, so that whatever cuts this off is finished by the next start, or a minute later. Forgotten already is success.
+ * lost, batch by batch, each with its event, but for those in a shared pool, which other nodes take over; the commit takes the node's row away. Every part can be repeated, so that whatever cuts this off is finished by the next start, or a minute later. Forgotten already is success.
  */
 export function forgetLostNode(app: AppContext, actor: Actor | null, id: string): Promise<void> {
   return app.locks.run(id, async () => {
@@ -18,6 +19,7 @@ export function forgetLostNode(app: AppContext, actor: Actor | null, id: string)
     // From here on, what is undone or ended on it has nothing left there.
     app.nodes.lose(id);
     await endSandboxes(app, id);
+    await handOverDisks(app, id);
     await loseDisks(app, id);
     const organizationId = actor?.organization.id ?? (await administratingOrganization(app.store));
     const event = auditEvent(actor, "node-forget", { id, organizationId }, { isLost: true });
@@ -53,6 +55,14 @@ async function endSandboxes(app: AppContext, nodeId: string): Promise<void> {
       if (live === undefined) app.metrics.countEnd("node-lost");
     }),
   );
+}
+
+async function handOverDisks(app: AppContext, nodeId: string): Promise<void> {
+  for (const disk of await listShared(app, nodeId)) {
+    // What was being made is not made any more, and its image is removed by the node that gets it.
+    if (disk.state === "creating") await app.store.disks.withdraw(disk.id);
+    await handOver(app, disk);
+  }
 }
 
 async function loseDisks(app: AppContext, nodeId: string): Promise<void> {

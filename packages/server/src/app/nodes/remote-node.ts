@@ -16,6 +16,8 @@ export interface RemoteNode extends Node, AsyncDisposable {
   begin(runId: string, generation: number): void;
   /** Tells it that its installation has forgotten it, at that time in ISO 8601: it ends, and does not start again. */
   dismiss(forgottenAt: string): Promise<void>;
+  /** Tells this run of it that it was shut out of the replicated pool: it ends at once, with all that it has. */
+  expel(runId: string): Promise<void>;
 }
 
 export interface RemoteNodeOptions {

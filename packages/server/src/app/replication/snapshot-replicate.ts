@@ -2,6 +2,7 @@ import type { Disk } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import { takeOverIfLost } from "../disks/disk-take-over.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 
 /**
@@ -10,7 +11,7 @@ import { auditEvent } from "../operations/audit-event.ts";
  */
 export async function replicateSnapshot(app: AppContext, actor: Actor, idOrSlug: string): Promise<Disk> {
   const snapshot = await requireDisk(app, actor, "snapshot", idOrSlug);
-  if (snapshot.replication.state !== "replicated") app.nodes.of(snapshot);
+  if (snapshot.replication.state !== "replicated") app.nodes.of(await takeOverIfLost(app, snapshot));
   if (app.snapshotStore === null)
     throw new CaissonError(
       "NOT_SUPPORTED",

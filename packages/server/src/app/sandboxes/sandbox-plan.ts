@@ -2,6 +2,7 @@ import type { Disk, Hold } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import { takeOverIfLost } from "../disks/disk-take-over.ts";
 import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
@@ -52,9 +53,13 @@ export async function planSandbox(
     });
   }
 
-  // A root whose node was forgotten comes back where the volumes are.
-  const [volume] = volumes;
-  const near = volume === undefined ? null : app.nodes.find(volume.record);
+  // What another node has to take over goes where the rest is, and a root whose node was forgotten comes back where the volumes are.
+  const placed = [...volumes.map(({ record }) => record), ...(wantedRoot === null ? [] : [wantedRoot])];
+  let near = placed.map((disk) => app.nodes.find(disk)).find((at) => at !== null) ?? null;
+  for (const volume of volumes) {
+    volume.record = await takeOverIfLost(app, volume.record, near);
+    near ??= app.nodes.find(volume.record);
+  }
   const root = wantedRoot === null ? null : await rehomeIfLost(app, wantedRoot, near);
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
   requireDistinct(used);

@@ -22,6 +22,9 @@ export async function releaseSandbox(
   sandbox: Pick<SandboxRecord, "id" | "owner" | "region">,
 ): Promise<SandboxEnd> {
   if (app.nodes.isLost(sandbox.owner.nodeId)) return { damages: [] };
+  // What it has on other disks than those that were taken over waits for its node, which recovers them.
+  if (app.nodes.isShutOut(sandbox.owner) && (await app.store.sandboxes.holds(sandbox.id)).length === 0)
+    return { damages: [] };
   const { owner, node } = app.nodes.of(sandbox);
   if (owner.generation === sandbox.owner.generation) return node.stopSandbox(sandbox.id);
   for (const { volumeId, isReadOnly } of await app.store.sandboxes.holds(sandbox.id)) {

@@ -4,6 +4,7 @@ import { classOfId, type Labels, newId, requireLabels, requireSlug } from "@cais
 import type { Node, SealedDisk, SealSpec } from "@caisson/node";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
+import { takeOverIfLost } from "../disks/disk-take-over.ts";
 import { withRoom } from "../disks/room.ts";
 import { measureUsage } from "../disks/usage.ts";
 import { auditEvent } from "../operations/audit-event.ts";
@@ -34,7 +35,7 @@ export async function createSnapshot(
 ): Promise<Disk> {
   const slug = requireSlug(input.slug);
   const labels = requireLabels(input.labels ?? {});
-  const source = await requireDisk(app, actor, "volume", volumeIdOrSlug);
+  const source = await takeOverIfLost(app, await requireDisk(app, actor, "volume", volumeIdOrSlug));
   await rebuildIfRestored(app, source);
   const { id: volumeId } = source;
   const key =

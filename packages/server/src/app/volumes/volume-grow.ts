@@ -1,10 +1,12 @@
-import type { AuditEvent, Disk } from "@caisson/database";
+import type { Disk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
+import { takeOverIfLost } from "../disks/disk-take-over.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { rebuildIfRestored } from "../restored/volume-rebuild.ts";
+import { settleGrow } from "./grow-settle.ts";
 import { requireCapacity } from "./volume-create.ts";
 import { waitForHolders } from "./volume-holders.ts";
 
@@ -22,7 +24,7 @@ export async function growVolume(
   idOrSlug: string,
   capacity: string | number,
 ): Promise<Disk> {
-  const volume = await requireDisk(app, actor, "volume", idOrSlug);
+  const volume = await takeOverIfLost(app, await requireDisk(app, actor, "volume", idOrSlug));
   const { id, region } = volume;
   const { owner, node } = app.nodes.of(volume);
   const capacityBytes = requireCapacity(app, capacity);
@@ -49,23 +51,6 @@ export async function growVolume(
       withdraw: () => settleGrow(app, id, event),
     },
   });
-}
-
-/**
- * Brings a grow that was cut off to an end: finishes it when the image has grown. Null: it has not, so that the intent can be forgotten. The caller
- * holds the volume's lock, or nothing else runs yet.
- */
-export async function settleGrow(app: AppContext, id: string, event: AuditEvent): Promise<Disk | null> {
-  const volume = await app.store.disks.get(id);
-  if (volume === null) return null;
-  // The commit that failed has happened, or the intent was never recorded.
-  if (volume.growToBytes === null) return volume.capacityBytes === event.detail.capacityBytes ? volume : null;
-  const { region } = volume;
-  const { node } = app.nodes.of(volume);
-  const grown = await node.getDisk({ region, id });
-  if (grown === null || grown.sizeBytes <= volume.capacityBytes) return null;
-  await node.growDisk({ region, id }, volume.growToBytes);
-  return app.store.disks.finishGrow(id, await measureDisk(node, volume, volume), event);
 }
 
 /** Throws `INVALID_CAPACITY` for a size below the volume's, or below the one that an earlier, unfinished grow is bringing it to. */

@@ -1,0 +1,7 @@
+-- A JSON object: by region, the pool that the node shares with others, and the opening of it by which they shut the node out.
+ALTER TABLE nodes ADD COLUMN shared_pools TEXT NOT NULL DEFAULT '{}';
+-- The generation that others may shut out of these pools: it begins and renews nothing any more. Null: none was.
+ALTER TABLE nodes ADD COLUMN shut_out_generation INTEGER;
+
+-- A JSON array: openings of the pool that may still write to the image, and are shut out before its node uses it.
+ALTER TABLE disks ADD COLUMN taken_from TEXT NOT NULL DEFAULT '[]';
