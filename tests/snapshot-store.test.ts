@@ -21,6 +21,7 @@ interface Replication {
   readonly at: string | null;
   readonly bytes: number | null;
   readonly read: number | null;
+  readonly shared: number | null;
   readonly sent: number | null;
   readonly manifest: string | null;
   readonly error: string | null;
@@ -127,12 +128,36 @@ suite("snapshots go to a directory", { timeout: testTimeoutMs(900_000) }, () => 
     await far.snapshot("data", "second", { mib: 2, file: "more" });
     const second = await far.until("second", "replicated");
     assert.ok((second.sent ?? 0) < 8 * MIB, `sent ${second.sent} for 2 MiB that are new`);
-    assert.ok((second.bytes ?? 0) > 22 * MIB && (second.read ?? 0) > 22 * MIB);
+    assert.ok((second.bytes ?? 0) > 22 * MIB && (second.read ?? 0) + (second.shared ?? 0) > 22 * MIB);
     assert.match(
       await far.caisson("snapshots", "replicate", "second"),
       /^Replicated snapshot second: read [\d.]+ MiB, sent [\d.]+ MiB, saved [\d.]+ MiB\n$/,
     );
     assert.match(await far.caisson("snapshots", "get", "second"), /REPLICATION\s+replicated .* in the store/);
+  });
+
+  test("of the next snapshot only what changed is read, and what comes of it is what reading all gives", async () => {
+    await far.client.createVolume("read");
+    await far.snapshot("read", "read-1", { mib: 48 });
+    assert.equal((await far.until("read-1", "replicated")).shared, 0);
+    await far.client.with({ volumes: { "/v": "read" } }, (sandbox) =>
+      shell(
+        sandbox,
+        `dd if=/dev/urandom of=/v/noise bs=4k seek=2000 count=3 conv=notrunc status=none
+         fallocate --punch-hole --offset 20M --length 3M /v/noise
+         head -c 2M /dev/urandom > /v/other; rm /v/mark; sync`,
+      ),
+    );
+    await far.client.snapshot("read", "read-2");
+    const { read, shared, sent } = await far.until("read-2", "replicated");
+    const mib = 2 ** 20;
+    assert.ok(read !== null && shared !== null && sent !== null);
+    assert.ok(read > 2 * mib && read < 16 * mib, `${read} bytes were read`);
+    assert.ok(shared > 32 * mib, `${shared} bytes were not`);
+    assert.ok(sent > 2 * mib && sent < 8 * mib, `${sent} bytes were sent`);
+    assert.match(await far.caisson("snapshots", "replicate", "read-2"), /read [\d.]+ MiB, sent [\d.]+ MiB, saved/);
+    // It reads both whole, and compares the image with the digest of the upload.
+    assert.match(await far.caisson("verify", "read-2"), /read-2 +whole +whole/);
   });
 
   test("nothing in the store is in the clear, and the key is the server's alone", async () => {

@@ -438,6 +438,8 @@ export interface ReplicationResult {
   readonly storedBytes: number;
   /** What was read of the image, and what was sent of that. */
   readonly readBytes: number;
+  /** What was not read of it, because another snapshot there has the same. Absent: an older version has uploaded it, and read all. */
+  readonly sharedBytes?: number;
   readonly sentBytes: number;
   /** Of the image, in hexadecimal. Absent: an older version has uploaded it. */
   readonly imageDigest?: string;
@@ -654,6 +656,8 @@ export interface DiskStore {
    * is ready that is replicated if this one is.
    */
   thin(id: string, nowMs: number, event: AuditEvent): Promise<boolean>;
+  /** The newest replicated ready snapshot of the same volume, on the same node, that is older than this one; null: there is none. */
+  replicaBefore(snapshotId: string): Promise<Disk | null>;
   /** When the newest replicated ready snapshot of each of these volumes was taken; of those that have one. */
   replicatedStates(volumeIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
   scheduleTotals(nowMs: number): Promise<ScheduleTotals>;

@@ -103,6 +103,28 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       await store.disks.failReplication(other, "late", 700);
     });
 
+    test("the newest older replicated snapshot of the same volume on the same node is found", async () => {
+      const parent = { kind: "volume", id: "vol_source", slug: "source" } as const;
+      const other = { kind: "volume", id: "vol_other", slug: "other" } as const;
+      const replicated = async (slug: string, values: Partial<NewDisk>) => {
+        const disk = await make(slug, values);
+        await request(disk.id, 1);
+        await store.disks.finishReplication(disk.id, result, 5, sampleEvent(disk.id, "done"));
+        return disk.id;
+      };
+      await replicated("first", { parent, createdAtMs: 10 });
+      const second = await replicated("second", { parent, createdAtMs: 20 });
+      await replicated("foreign", { parent: other, createdAtMs: 30 });
+      await make("local", { parent, createdAtMs: 40 });
+      const { id } = await make("own", { parent, createdAtMs: 50 });
+      await replicated("later", { parent, createdAtMs: 60 });
+      assert.equal((await store.disks.replicaBefore(id))?.id, second);
+      await store.disks.delete(second, 70, 80, sampleEvent(second, "delete"));
+      assert.equal((await store.disks.replicaBefore(id))?.slug, "first");
+      assert.equal(await store.disks.replicaBefore((await make("without-parent", { parent: null })).id), null);
+      assert.equal(await store.disks.replicaBefore("snp_absent"), null);
+    });
+
     test("what is known of the snapshot store is kept, each part by itself", async () => {
       const rows = () => store.snapshotStore;
       assert.deepEqual(await rows().get(), { keyFingerprint: null, storeId: null, marks: [] });

@@ -6,6 +6,7 @@ export {
   type StandingTrace,
   type TraceOrder,
 } from "./blocks/block-trace.ts";
+export { changedParts, type FilePart } from "./blocks/changed-parts.ts";
 export { countExtents, type Extent, extents, readExtentsSync, readMappedBytes } from "./blocks/extent-map.ts";
 export {
   LoopDevice,

@@ -150,9 +150,9 @@ async function answerStart(node: Node, stream: ServerHttp2Stream): Promise<void>
 async function answerExport(node: Node, stream: ServerHttp2Stream, [disk]: readonly unknown[]): Promise<void> {
   stream.resume();
   await using exported = await node.exportDisk(disk as Parameters<Node["exportDisk"]>[0]);
-  const { sizeBytes, fileSystem } = exported;
+  const { sizeBytes, fileSystem, changed } = exported;
   stream.respond({ ":status": 200 });
-  await writeFrame(stream, FRAME.json, jsonBody({ sizeBytes, fileSystem }));
+  await writeFrame(stream, FRAME.json, jsonBody({ sizeBytes, fileSystem, changed }));
   try {
     await writePieces(stream, exported.pieces());
   } catch (error) {

@@ -18,6 +18,8 @@ export const MAX_TEXT_LENGTH = 4096;
 const MAX_IMAGES = 2 ** 20;
 /** Things of which a host has some, and each of which becomes a row, a series of a metric or a line for people. */
 const MAX_FEW = 256;
+/** As of `DiskExport`. */
+const MAX_PARTS = 4096;
 /** Sandboxes of one host, far beyond its network addresses and memory. */
 const MAX_SANDBOXES = 2 ** 16;
 
@@ -113,6 +115,8 @@ const ANSWERS: Readonly<Record<AnsweringMethod, Validator>> = {
         uuid: Type.String({ pattern: "^[0-9a-f]{32}$" }),
         sizeBytes: Bytes,
       }),
+      // An older node has none.
+      changed: Type.Optional(Type.Array(Type.Object({ offset: Bytes, length: Bytes }), { maxItems: MAX_PARTS })),
     }),
   ),
   importDisk: Compile(Nothing),

@@ -179,6 +179,7 @@ suite("calls of a linked node", () => {
 
   test("the pieces of a snapshot come as they are, at the pace of the reader, and it is closed in the end", async () => {
     const fileSystem = { type: "ext4", uuid: "0".repeat(32), sizeBytes: 2 ** 40 } as const;
+    const changed = [{ offset: 0, length: MIB }];
     let madeCount = 0;
     let closedCount = 0;
     async function* pieces(): AsyncGenerator<DiskPiece, void> {
@@ -186,10 +187,9 @@ suite("calls of a linked node", () => {
     }
     await using opened = await openLink(
       partialNode({
-        exportDisk: async () => ({
-          sizeBytes: 2 ** 40,
-          fileSystem,
-          pieces,
+        exportDisk: async ({ base }) => ({
+          ...{ sizeBytes: 2 ** 40, fileSystem, pieces },
+          ...(base === "snp_ord_base" ? { changed } : {}),
           async [Symbol.asyncDispose]() {
             closedCount += 1;
           },
@@ -200,6 +200,7 @@ suite("calls of a linked node", () => {
       await using exported = await opened.link.exportDisk(disk);
       assert.equal(exported.sizeBytes, 2 ** 40);
       assert.deepEqual(exported.fileSystem, fileSystem);
+      assert.ok(!("changed" in exported));
       // Nobody reads: what is made is bounded by what may be on its way.
       for (let call = 0; call < 20; call += 1) await opened.link.describe();
       assert.ok(madeCount < 6, `${madeCount} pieces were made for nobody`);
@@ -213,7 +214,8 @@ suite("calls of a linked node", () => {
     }
     madeCount = 0;
     {
-      await using exported = await opened.link.exportDisk(disk);
+      await using exported = await opened.link.exportDisk({ ...disk, base: "snp_ord_base" });
+      assert.deepEqual(exported.changed, changed);
       for await (const { offset } of exported.pieces()) if (offset > 0) break;
     }
     while (closedCount < 2) await opened.link.describe();

@@ -8,7 +8,7 @@ import { CaissonError } from "@caisson/model";
 import type {
   DiskExport,
   DiskPiece,
-  DiskReference,
+  ExportSpec,
   ImportSpec,
   Node,
   NodeDescription,
@@ -214,7 +214,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     }
   }
 
-  async exportDisk(disk: DiskReference): Promise<DiskExport> {
+  async exportDisk(disk: ExportSpec): Promise<DiskExport> {
     const stream = this.#request("exportDisk", [disk]);
     stream.end();
     const deadline = this.#watchDeadline(stream, "exportDisk");
@@ -223,12 +223,14 @@ export class LinkedNode implements Node, AsyncDisposable {
       const frames = readFrames(stream);
       const { value: head } = await frames.next().catch(() => ({ value: undefined }));
       if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
-      const { sizeBytes, fileSystem } = this.#requireAnswer("exportDisk", parseFrame(head.body)) as DiskExport;
+      const answer = this.#requireAnswer("exportDisk", parseFrame(head.body)) as DiskExport;
+      const { sizeBytes, fileSystem, changed } = answer;
       deadline.pause();
       const lost = () => this.#lost("exportDisk");
       return {
         sizeBytes,
         fileSystem,
+        ...(changed === undefined ? {} : { changed }),
         async *pieces() {
           let told: Error | null = null;
           const decode = (body: Buffer): Error => {

@@ -14,6 +14,7 @@ import type {
   DiskMeasurement,
   DiskPiece,
   DiskReference,
+  ExportSpec,
   ImportSpec,
   MeasureOptions,
   NewDiskSpec,
@@ -112,8 +113,8 @@ export class HostNode implements OpenNode {
     return sealDisk(this.#pool(seal.region), seal);
   }
 
-  async exportDisk({ region, id }: DiskReference): Promise<DiskExport> {
-    return exportDisk(this.#pool(region), id);
+  async exportDisk({ region, id, base = null }: ExportSpec): Promise<DiskExport> {
+    return exportDisk(this.#pool(region), id, base);
   }
 
   async importDisk(disk: ImportSpec, pieces: AsyncIterable<DiskPiece>, signal: AbortSignal): Promise<void> {

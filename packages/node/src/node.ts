@@ -44,7 +44,7 @@ export interface Node {
    * Opens a snapshot to be read piece by piece, without its holes, at the pace of the reader, also while it is in use. When it is deleted meanwhile, reading fails with `SNAPSHOT_NOT_FOUND`.
    * The caller disposes of it.
    */
-  exportDisk(disk: DiskReference): Promise<DiskExport>;
+  exportDisk(disk: ExportSpec): Promise<DiskExport>;
   /**
    * Makes a snapshot of pieces that come in order of their offset, durably; what is between them is zeros. Its file system is checked as that of a stranger before anything mounts it
    * (`INVALID_SNAPSHOT_FILE`), unless it is the installation's own. `STORAGE_FULL` when there is no room. Only a whole and sound one becomes visible. Undone by `deleteDisk`.
@@ -176,10 +176,26 @@ export interface DiskPiece {
   readonly bytes: Uint8Array;
 }
 
+export interface ExportSpec extends DiskReference {
+  /** Another snapshot of the node: what is the same in both need not be read. */
+  readonly base?: string | null;
+}
+
+/** A part of a disk, in bytes. */
+export interface DiskPart {
+  readonly offset: number;
+  readonly length: number;
+}
+
 export interface DiskExport extends AsyncDisposable {
   readonly sizeBytes: number;
   readonly fileSystem: ForeignFileSystem;
-  /** In order and without overlaps; what is between them is zeros. */
+  /**
+   * Where it may hold something else than the base, in order and without overlaps, each beginning at a multiple of 1 MiB, and ending at one or at the end: at most 4096. Elsewhere, up to the end of the shorter one, both are the same. Absent: no base was asked for, or the
+   * node cannot tell without reading all.
+   */
+  readonly changed?: readonly DiskPart[];
+  /** In order and without overlaps; what is between them is zeros. With `changed`, only what lies there. */
   pieces(): AsyncGenerator<DiskPiece, void>;
 }
 

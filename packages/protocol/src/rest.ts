@@ -152,6 +152,9 @@ export const ReplicationSchema = Type.Object(
     at: nullable(Type.String({ format: "date-time", description: "When it was replicated" })),
     bytes: nullable(Type.Integer({ description: "What it takes in the store, also what it shares there with others" })),
     read: nullable(Type.Integer({ description: "Bytes of it that were read" })),
+    shared: nullable(
+      Type.Integer({ description: "Bytes that were not read, because another snapshot in the store has the same" }),
+    ),
     sent: nullable(Type.Integer({ description: "Bytes that were sent: compressed, and without what the store had" })),
     manifest: nullable(Type.String({ description: "Key of the object that names its parts" })),
     error: nullable(Type.String({ description: "Why the last try failed" })),

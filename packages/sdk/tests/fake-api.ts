@@ -130,6 +130,6 @@ export const EXTENDED_SNAPSHOT = {
   replication: {
     state: "replicated",
     at: "2026-01-30T19:00:00.000Z",
-    ...{ bytes: 30, read: 100, sent: 20, manifest: "manifests/org/snp", error: null, retry_at: null },
+    ...{ bytes: 30, read: 100, shared: 7, sent: 20, manifest: "manifests/org/snp", error: null, retry_at: null },
   },
 };

@@ -45,6 +45,7 @@ export class FarStore implements Disposable {
         disks: {
           listIds: async () => [],
           listUnsettled: async () => [],
+          replicaBefore: async () => null,
           forget: async (id: string) => record(`forget ${id}`),
           ...disks,
         },

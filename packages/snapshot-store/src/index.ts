@@ -15,7 +15,7 @@ export { type FileSystemIdentity, parseHeader, type SnapshotHeader, type Snapsho
 export { dataRuns } from "./image/data-runs.ts";
 export { peek } from "./image/peek.ts";
 export { readRaw, writeRaw } from "./image/raw.ts";
-export { readChunks, type SourceImage } from "./image/read-chunks.ts";
+export { type ImageDifference, type ImagePart, readChunks, type SourceImage } from "./image/read-chunks.ts";
 export { fileSystemBytes } from "./image/superblock.ts";
 export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";

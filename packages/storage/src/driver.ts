@@ -34,6 +34,11 @@ export interface StorageDriver {
    * gone. The caller disposes of it; closing the driver does so too.
    */
   openSealed(id: ImageId): Promise<OpenImage>;
+  /**
+   * Where a sealed image may hold something else than `base`, another sealed one, in order and without overlaps; up to the end of the shorter one both are the same elsewhere. Neither is read. Null: that cannot be told without reading, as where `base` is gone, lies on another disk, or
+   * shares nothing with the image.
+   */
+  compareSealed(id: ImageId, base: ImageId): Promise<readonly ImagePart[] | null>;
   /** Sets the size of a detached image to `sizeBytes`, never smaller than it is. */
   growImage(id: ImageId, sizeBytes: number): Promise<void>;
   /** Removes the image and gives its exclusive space back. Absent is success; attached is an error. */
@@ -182,9 +187,15 @@ export interface FillableImage {
 export interface OpenImage extends AsyncDisposable {
   readonly sizeBytes: number;
   /** What may hold something else than zeros, in order and without overlaps. */
-  data(): AsyncIterable<{ readonly offset: number; readonly length: number }>;
+  data(): AsyncIterable<ImagePart>;
   /** Fills `target` with the bytes from `offset` on, which must all be inside the image. */
   read(offset: number, target: Uint8Array): Promise<void>;
+}
+
+/** A part of an image, in bytes. */
+export interface ImagePart {
+  readonly offset: number;
+  readonly length: number;
 }
 
 export interface SealReport {

@@ -167,6 +167,8 @@ class Replication(Record):
     """What it takes in the store, also what it shares there with others."""
     read: int | None
     """Bytes of it that were read."""
+    shared: int | None
+    """Bytes that were not read, because another snapshot in the store has the same."""
     sent: int | None
     """Bytes that were sent: compressed, and without what the store had."""
     manifest: str | None

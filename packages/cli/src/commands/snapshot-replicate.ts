@@ -64,7 +64,8 @@ async function untilReplicated(client: Client, id: string, signal: AbortSignal):
 }
 
 function figuresOf({ replication }: Snapshot): string {
-  const { read, sent } = replication ?? {};
-  const [readBytes, sentBytes] = [read ?? 0, sent ?? 0];
-  return `read ${formatSize(readBytes)}, sent ${formatSize(sentBytes)}, saved ${formatSize(Math.max(0, readBytes - sentBytes))}`;
+  const { read, shared, sent } = replication ?? {};
+  const [readBytes, sharedBytes, sentBytes] = [read ?? 0, shared ?? 0, sent ?? 0];
+  const savedBytes = Math.max(0, readBytes + sharedBytes - sentBytes);
+  return `read ${formatSize(readBytes)}, sent ${formatSize(sentBytes)}, saved ${formatSize(savedBytes)}`;
 }

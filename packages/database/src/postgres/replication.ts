@@ -12,6 +12,7 @@ type ReplicationStore = Pick<
   | "listDueReplications"
   | "finishReplication"
   | "failReplication"
+  | "replicaBefore"
   | "renewReplication"
 >;
 
@@ -80,6 +81,18 @@ export function createReplicationStore(database: Database): ReplicationStore {
       const sql = `UPDATE disks SET replication_state = 'uploading', replication_at_ms = NULL, replication_retry_at_ms = $1, replication_detail = '{}'
         WHERE id = $2 AND lost_at_ms IS NULL AND state IN ('ready', 'deleted') AND replication_state = 'replicated'`;
       return (await database.transaction((queries) => changeWithEvent(queries, sql, [nowMs, id], event))) !== undefined;
+    },
+
+    async replicaBefore(snapshotId) {
+      const row = await database.read((queries) =>
+        queries.get(
+          `SELECT base.* FROM disks AS base, disks AS own WHERE own.id = $1 AND base.parent_id = own.parent_id AND base.kind = 'snapshot'
+             AND base.state = 'ready' AND base.replication_state = 'replicated' AND base.node_id = own.node_id AND base.sequence < own.sequence
+             ORDER BY base.created_at_ms DESC, base.sequence DESC LIMIT 1`,
+          snapshotId,
+        ),
+      );
+      return row === undefined ? null : toDisk(row);
     },
 
     async failReplication(id, error, retryAtMs) {

@@ -12,6 +12,7 @@ type ReplicationStore = Pick<
   | "listDueReplications"
   | "finishReplication"
   | "failReplication"
+  | "replicaBefore"
   | "renewReplication"
 >;
 
@@ -91,6 +92,16 @@ export function createReplicationStore(connection: Connection): ReplicationStore
         if (changed > 0) writeEvent(connection, event);
         return changed > 0;
       });
+    },
+
+    async replicaBefore(snapshotId) {
+      const row = connection.get(
+        `SELECT base.* FROM disks AS base, disks AS own WHERE own.id = ? AND base.parent_id = own.parent_id AND base.kind = 'snapshot'
+             AND base.state = 'ready' AND base.replication_state = 'replicated' AND base.node_id = own.node_id AND base.sequence < own.sequence
+             ORDER BY base.created_at_ms DESC, base.sequence DESC LIMIT 1`,
+        snapshotId,
+      );
+      return row === undefined ? null : toDisk(row);
     },
 
     async failReplication(id, error, retryAtMs) {

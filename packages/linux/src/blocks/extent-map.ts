@@ -5,7 +5,8 @@ import { hasErrorCode } from "../calls/kernel-error.ts";
 const HEADER_BYTES = 32;
 const EXTENT_BYTES = 56;
 const EXTENTS_PER_CALL = 1024;
-const FLAG = { last: 0x1, unwritten: 0x800, shared: 0x2000 } as const;
+const FLAG = { last: 0x1, unwritten: 0x800, merged: 0x1000, shared: 0x2000 } as const;
+const PLAIN = FLAG.last | FLAG.unwritten | FLAG.merged | FLAG.shared;
 const WHOLE_FILE = 0xffff_ffff_ffff_ffffn;
 const FIEMAP_SYNC = 1;
 const ATTRIBUTES_BYTES = 28;
@@ -73,6 +74,8 @@ export interface Extent {
   readonly isShared: boolean;
   /** Reserved but never written: reads as zeroes. */
   readonly isUnwritten: boolean;
+  /** Its bytes lie where it says, as they are: it is allocated, and neither compressed, encrypted nor packed with others. */
+  readonly isPlain: boolean;
 }
 
 /**
@@ -93,10 +96,15 @@ export async function countExtents(file: HasDescriptor, detail: string): Promise
   return request.readUInt32LE(MAPPED_OFFSET);
 }
 
-/** The extents of a file in order of their offset; holes are left out. */
-export async function* extents(file: HasDescriptor, detail: string): AsyncGenerator<Extent, void> {
+/** The extents of a file in order of their offset; holes are left out. `isSynced`: what is still in the page cache is written first, so that the map shows it. */
+export async function* extents(
+  file: HasDescriptor,
+  detail: string,
+  { isSynced = false }: { readonly isSynced?: boolean } = {},
+): AsyncGenerator<Extent, void> {
   for (let start: number | null = 0; start !== null; ) {
     const request = mapRequest(start, EXTENTS_PER_CALL);
+    if (isSynced) request.writeUInt32LE(FIEMAP_SYNC, FLAGS_OFFSET);
     await ioctl(file, "FS_IOC_FIEMAP", request, detail);
     const batch = readBatch(request);
     yield* batch.extents;
@@ -121,11 +129,12 @@ export interface ExtentBatchOptions {
 /** Reads the extents from `offset` on. For a thread that may block. */
 export function readExtentsSync(file: HasDescriptor, options: ExtentBatchOptions, detail: string): ExtentBatch {
   const request = mapRequest(options.offset, options.maxExtents);
-  if (options.isSynced === true) request.writeUInt32LE(FIEMAP_SYNC, 16);
+  if (options.isSynced === true) request.writeUInt32LE(FIEMAP_SYNC, FLAGS_OFFSET);
   ioctlSync(file, "FS_IOC_FIEMAP", request, detail);
   return readBatch(request);
 }
 
+const FLAGS_OFFSET = 16;
 const MAPPED_OFFSET = 20;
 
 function mapRequest(start: number, maxExtents: number): Buffer {
@@ -150,6 +159,7 @@ function readBatch(request: Buffer): ExtentBatch {
       length,
       isShared: (flags & FLAG.shared) !== 0,
       isUnwritten: (flags & FLAG.unwritten) !== 0,
+      isPlain: (flags & ~PLAIN) === 0,
     });
     if ((flags & FLAG.last) !== 0) return { extents: found, nextOffset: null };
   }

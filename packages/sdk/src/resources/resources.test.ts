@@ -87,7 +87,7 @@ test("a snapshot says how it stands with the snapshot store, and is replicated b
   assert.deepEqual(replication, {
     state: "replicated",
     at: new Date("2026-01-30T19:00:00.000Z"),
-    ...{ bytes: 30, read: 100, sent: 20, manifest: "manifests/org/snp", error: null, retryAt: null },
+    ...{ bytes: 30, read: 100, shared: 7, sent: 20, manifest: "manifests/org/snp", error: null, retryAt: null },
   });
 });
 

@@ -22,6 +22,8 @@ export interface Replication {
   readonly bytes: number | null;
   /** Bytes of it that were read. */
   readonly read: number | null;
+  /** Bytes that were not read, because another snapshot in the store has the same. */
+  readonly shared: number | null;
   /** Bytes that were sent: compressed, and without what the store had. */
   readonly sent: number | null;
   /** Key of the object in the store that names its parts. */

@@ -99,6 +99,7 @@ function replicationOf({ replication }: Disk): ExtendedSnapshot["replication"] {
     at: isoOrNull(atMs),
     bytes: result?.storedBytes ?? null,
     read: result?.readBytes ?? null,
+    shared: result === null ? null : (result.sharedBytes ?? 0),
     sent: result?.sentBytes ?? null,
     manifest: result?.manifest ?? null,
     error,

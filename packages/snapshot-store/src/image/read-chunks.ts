@@ -7,6 +7,20 @@ export interface SourceImage {
   pieces(): AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>;
 }
 
+/** A part of an image, in bytes. */
+export interface ImagePart {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** An image of which only that is read in which it may differ from another snapshot of the organization. */
+export interface ImageDifference extends SourceImage {
+  /** The other snapshot. */
+  readonly baseId: string;
+  /** Where they may differ, in order and without overlaps: elsewhere, up to the end of the shorter one, both are the same. `pieces` gives what lies there alone. */
+  readonly changed: readonly ImagePart[];
+}
+
 /** The chunks of an image that are not all zeros, in order. */
 export async function* readChunks(image: SourceImage, chunkBytes: number): AsyncGenerator<Chunk, void> {
   let current: Chunk | null = null;

@@ -8,7 +8,7 @@ import { pathToFileURL } from "node:url";
 import { zstdCompressSync } from "node:zlib";
 import { CaissonError } from "@caisson/model";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
-import { CHUNK_BYTES, type SnapshotHeader, type SourceImage } from "../index.ts";
+import { CHUNK_BYTES, type ImageDifference, type ImagePart, type SnapshotHeader, type SourceImage } from "../index.ts";
 import { CONDEMNED_MAX } from "./condemned.ts";
 import { SnapshotStore } from "./snapshot-store.ts";
 import type { RememberedStore, StoreMemory } from "./store-memory.ts";
@@ -43,6 +43,27 @@ suite("the snapshot store", () => {
   const upload = (store: SnapshotStore, id: string, image: Buffer, organizationId = "org_a") =>
     store.upload({ organizationId, id }, headerFor(image), sourceOf(image), SIGNAL);
 
+  /** Uploads what changed since the base, and tells whether the image was read whole all the same. */
+  const uploadDifference = async (id: string, image: Buffer, changed: readonly ImagePart[], baseId = "snp_1") => {
+    let isWholeRead = false;
+    const whole: SourceImage = {
+      sizeBytes: image.length,
+      async *pieces() {
+        isWholeRead = true;
+        yield* sourceOf(image).pieces();
+      },
+    };
+    const difference: ImageDifference = {
+      ...{ sizeBytes: image.length, baseId, changed },
+      async *pieces() {
+        for (const { offset, length } of changed) yield { offset, bytes: image.subarray(offset, offset + length) };
+      },
+    };
+    const snapshot = { organizationId: "org_a", id };
+    const made = await openStore().upload(snapshot, headerFor(image), whole, SIGNAL, difference);
+    return { made, isWholeRead };
+  };
+
   beforeEach(async () => {
     memories = new Map();
     directory = await mkdtemp(join(tmpdir(), "caisson-store-"));
@@ -70,6 +91,56 @@ suite("the snapshot store", () => {
     const again = await upload(openStore(), "snp_2", image);
     assert.equal(again.imageDigest, second.imageDigest);
     assert.equal((await filesBelow("chunks")).length, 3);
+  });
+
+  test("of an image only what differs from an earlier one is read, and the result is that of reading all", async () => {
+    const base = imageOf(textChunk(), randomBytes(CHUNK_BYTES), Buffer.alloc(CHUNK_BYTES), randomBytes(CHUNK_BYTES));
+    await upload(openStore(), "snp_1", base);
+    // Changed, made zero, filled, kept; and grown by a chunk and a half.
+    const own = imageOf(base, Buffer.alloc(1.5 * CHUNK_BYTES, 9));
+    own.fill(7, 5, 9);
+    own.fill(0, CHUNK_BYTES, 2 * CHUNK_BYTES);
+    own.fill(8, 2 * CHUNK_BYTES, 2 * CHUNK_BYTES + 1);
+    const whole = await upload(openStore(), "snp_whole", own);
+    const changed = [part(0, 3), part(4, 1.5)];
+    const { isWholeRead, made } = await uploadDifference("snp_2", own, changed);
+    assert.equal(isWholeRead, false);
+    assert.equal(made.imageDigest, whole.imageDigest);
+    assert.equal(made.readBytes, 3.5 * CHUNK_BYTES, "zeros are not counted");
+    assert.equal(made.sharedBytes, CHUNK_BYTES);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(own));
+    const same = await uploadDifference("snp_3", own, [], "snp_2");
+    assert.deepEqual([same.made.readBytes, same.made.imageDigest], [0, whole.imageDigest]);
+    assert.ok((await readBack(openStore(), "snp_3")).equals(own));
+    const shrunk = own.subarray(0, 4.5 * CHUNK_BYTES);
+    const cut = await uploadDifference("snp_4", shrunk, [part(4, 0.5)], "snp_2");
+    assert.equal(cut.isWholeRead, false);
+    assert.equal(cut.made.readBytes, CHUNK_BYTES / 2);
+    assert.ok((await readBack(openStore(), "snp_4")).equals(shrunk));
+  });
+
+  test("where a difference cannot be counted on, all is read", async () => {
+    const image = imageOf(randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES));
+    await upload(openStore(), "snp_1", image);
+    const isWholeRead = async (own: Buffer, changed: readonly ImagePart[], baseId = "snp_1") => {
+      const found = await uploadDifference("snp_2", own, changed, baseId);
+      assert.ok((await readBack(openStore(), "snp_2")).equals(own));
+      return found.isWholeRead;
+    };
+    assert.equal(await isWholeRead(image, [], "snp_absent"), true, "its base is not in the store");
+    assert.equal(await isWholeRead(image, [{ offset: 5, length: 10 }]), true, "it is not of whole chunks");
+    assert.equal(await isWholeRead(image, [part(1, 1), part(0, 1)]), true, "it is not in order");
+    const grown = imageOf(image, Buffer.alloc(100, 1));
+    assert.equal(await isWholeRead(grown, []), true, "it lacks what lies behind the base");
+    const manifest = join(directory, "manifests/org_a/snp_1");
+    const bytes = await readFile(manifest);
+    await writeFile(manifest, bytes.subarray(0, -1));
+    assert.equal(await isWholeRead(image, []), true, "the manifest of its base is damaged");
+    await writeFile(manifest, bytes);
+    assert.equal(await isWholeRead(image, []), false);
+    const [chunk] = await filesBelow("chunks");
+    await rm(chunk ?? "");
+    assert.equal(await isWholeRead(image, []), true, "a chunk of its base is lost");
   });
 
   test("nothing in the store shows what is in it, and two organizations with the same bytes have nothing in common", async () => {
@@ -608,6 +679,11 @@ function bound(objects: ObjectStore): Partial<ObjectStore> {
     list: objects.list.bind(objects),
     delete: objects.delete.bind(objects),
   };
+}
+
+/** Of so many chunks. */
+function part(index: number, count: number): ImagePart {
+  return { offset: index * CHUNK_BYTES, length: count * CHUNK_BYTES };
 }
 
 function textChunk(): Buffer {

@@ -3,7 +3,7 @@ import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES, type Chunk, chunkCount, sha256 } from "../chunk.ts";
 import type { SnapshotHeader } from "../header.ts";
-import { readChunks, type SourceImage } from "../image/read-chunks.ts";
+import { type ImageDifference, readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
 import { Backups } from "./backups.ts";
@@ -21,7 +21,15 @@ import {
 } from "./manifest.ts";
 import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
-import { listUsableChunks, requireStored, storeChunks, WIDTH } from "./store-chunks.ts";
+import { findSharedChunks } from "./shared-chunks.ts";
+import {
+  type ChunkTarget,
+  listUsableChunks,
+  requireStored,
+  storeChunks,
+  type UsableChunks,
+  WIDTH,
+} from "./store-chunks.ts";
 import { StoreDamageError, UnreadableKeyError } from "./store-damage.ts";
 import type { StoreMemory } from "./store-memory.ts";
 import { type AcceptedStore, StoreOwnership } from "./store-ownership.ts";
@@ -74,6 +82,8 @@ export interface Upload {
   readonly storedBytes: number;
   /** What was read of the image. */
   readonly readBytes: number;
+  /** What was not read of it, because another snapshot in the store is known to have the same. */
+  readonly sharedBytes: number;
   /** What was sent of it: compressed, and without what the store had already. */
   readonly sentBytes: number;
 }
@@ -116,12 +126,15 @@ export class SnapshotStore implements AsyncDisposable {
   /**
    * Stores a snapshot. It resolves when all of it is durable there and was found there again; until then nothing shows it. Whatever cuts it off leaves chunks, which the next try counts on. Reading ends with the
    * image; the caller disposes of that. Throws `NOT_SUPPORTED` for an image with more data than a manifest can name.
+   *
+   * With `difference` only that is read, and the rest is counted on, where the store has all of it: where its base is not in the store, or one of the chunks is not to be counted on, the image is read.
    */
   async upload(
     snapshot: StoredSnapshot,
     header: Omit<SnapshotHeader, "chunkBytes">,
     image: SourceImage,
     signal: AbortSignal,
+    difference: ImageDifference | null = null,
   ): Promise<Upload> {
     const { organizationId } = snapshot;
     requireFit(snapshot, chunkCount(Math.min(header.dataBytes ?? image.sizeBytes, image.sizeBytes), CHUNK_BYTES));
@@ -133,8 +146,11 @@ export class SnapshotStore implements AsyncDisposable {
     using counted = this.#counted.countOn(organizationId);
     const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
     const fit = (count: number) => requireFit(snapshot, count);
-    const stored = await storeChunks(target, image, usable, { names: counted.names, requireFit: fit }, signal);
-    const { chunks, imageDigest, readBytes, sentBytes } = stored;
+    const shared = difference === null ? null : await this.#findShared(difference, target, usable, signal);
+    const source = difference === null || shared === null ? image : difference;
+    const progress = { names: counted.names, requireFit: fit };
+    const stored = await storeChunks(target, source, usable, progress, signal, shared ?? []);
+    const { chunks, imageDigest, readBytes, sharedBytes, sentBytes } = stored;
     await step("snapshot-upload.confirm", () => requireStored(target, chunks, signal));
     const manifest = manifestKey(snapshot);
     const bytes = await encodeManifest(key, manifest, {
@@ -154,7 +170,23 @@ export class SnapshotStore implements AsyncDisposable {
         `The snapshot store does not give back the manifest of ${snapshot.id} as it was stored: it is stored again`,
       );
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, bytes.length);
-    return { manifest, imageDigest, storedBytes, readBytes, sentBytes: sentBytes + bytes.length };
+    return { manifest, imageDigest, storedBytes, readBytes, sharedBytes, sentBytes: sentBytes + bytes.length };
+  }
+
+  /** The chunks that need not be read; null: all is to be read. */
+  async #findShared(
+    difference: ImageDifference,
+    { organizationId, key }: ChunkTarget,
+    usable: UsableChunks,
+    signal: AbortSignal,
+  ): Promise<readonly ManifestChunk[] | null> {
+    const base = manifestKey({ organizationId, id: difference.baseId });
+    const found = await this.#manifest(organizationId, base, signal).catch((error: unknown) => {
+      if (error instanceof StoreDamageError) return null;
+      throw error;
+    });
+    if (found?.key.id !== key.id) return null;
+    return findSharedChunks(difference, found.manifest, key, usable);
   }
 
   /**
@@ -179,7 +211,7 @@ export class SnapshotStore implements AsyncDisposable {
     const sizes = await lists.sizes(key, signal);
     if (chunks.some(({ name, storedBytes }) => damaged.has(name) || sizes.get(name) !== storedBytes)) return null;
     const storedBytes = chunks.reduce((sum, chunk) => sum + chunk.storedBytes, sizeBytes);
-    return { manifest, imageDigest, storedBytes, readBytes: 0, sentBytes: 0 };
+    return { manifest, imageDigest, storedBytes, readBytes: 0, sharedBytes: 0, sentBytes: 0 };
   }
 
   /** Takes a snapshot out of the store; its chunks go when no other has them and the grace is over. Absent is success. */

@@ -1,6 +1,6 @@
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
-import { CHUNK_BYTES, type Chunk, sha256 } from "../chunk.ts";
+import { CHUNK_BYTES, type Chunk, chunkLength, sha256 } from "../chunk.ts";
 import { readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
 import { mapInOrder } from "../map-in-order.ts";
@@ -31,6 +31,8 @@ export interface StoredChunks {
   /** Of the image (docs/snapshot-files.md), in hexadecimal. */
   readonly imageDigest: string;
   readonly readBytes: number;
+  /** Of chunks that were counted on without being read. */
+  readonly sharedBytes: number;
   readonly sentBytes: number;
 }
 
@@ -63,20 +65,21 @@ export interface UploadProgress {
   requireFit(count: number): void;
 }
 
-/** Sends the chunks of an image that are not usable. Whatever cuts it off leaves chunks, which the next try may count on. */
+/** Sends the chunks of an image that are not usable, and counts on `shared`, those that are not read, in order. Whatever cuts it off leaves chunks, which the next try may count on. */
 export async function storeChunks(
   { objects, organizationId, key, pacer }: ChunkTarget,
   image: SourceImage,
   usable: UsableChunks,
   { names, requireFit }: UploadProgress,
   signal: AbortSignal,
+  shared: readonly ManifestChunk[] = [],
 ): Promise<StoredChunks> {
   for (const { name } of usable.values()) names.add(name);
   const known = new Map<string, StoredChunk | Promise<StoredChunk>>(usable);
   const directory = chunkDirectory(organizationId, key.id);
   const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);
   const chunks: ManifestChunk[] = [];
-  let [readBytes, sentBytes] = [0, 0];
+  let [readBytes, sharedBytes, sentBytes] = [0, 0, 0];
   const put = async (id: string, bytes: Uint8Array): Promise<StoredChunk> => {
     const { name, object } = await packChunk(key, id, bytes);
     names.add(name);
@@ -95,12 +98,27 @@ export async function storeChunks(
     readBytes += bytes.length;
     return { index, sha256: hash.toString("hex"), ...(await stored) };
   };
-  for await (const chunk of mapInOrder(readChunks(image, CHUNK_BYTES), WIDTH, store)) {
+  const add = (chunk: ManifestChunk): void => {
     digest.add(chunk.index, Buffer.from(chunk.sha256, "hex"));
     chunks.push(chunk);
     requireFit(chunks.length);
+  };
+  let next = 0;
+  const addSharedBefore = (index: number): void => {
+    for (let chunk = shared[next]; chunk !== undefined && chunk.index < index; chunk = shared[next]) {
+      add(chunk);
+      sharedBytes += chunkLength(image.sizeBytes, CHUNK_BYTES, chunk.index);
+      next += 1;
+    }
+  };
+  for await (const chunk of mapInOrder(readChunks(image, CHUNK_BYTES), WIDTH, store)) {
+    addSharedBefore(chunk.index);
+    // A node sends what it said was the same.
+    if (shared[next]?.index === chunk.index) next += 1;
+    add(chunk);
   }
-  return { chunks, imageDigest: digest.digest().toString("hex"), readBytes, sentBytes };
+  addSharedBefore(Number.POSITIVE_INFINITY);
+  return { chunks, imageDigest: digest.digest().toString("hex"), readBytes, sharedBytes, sentBytes };
 }
 
 /** The lengths of the chunks that are there, by name. */

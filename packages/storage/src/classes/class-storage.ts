@@ -9,6 +9,7 @@ import type {
   DiskSpace,
   FillableImage,
   ImageId,
+  ImagePart,
   ImagePiece,
   ImagePlace,
   ImageUsage,
@@ -106,6 +107,11 @@ export class ClassStorage implements StorageDriver {
 
   async openSealed(id: ImageId): Promise<OpenImage> {
     return this.#poolOf(id, `open image ${id}`).openSealed(id);
+  }
+
+  async compareSealed(id: ImageId, base: ImageId): Promise<readonly ImagePart[] | null> {
+    const pool = this.#poolOf(id, `compare image ${id} with ${base}`);
+    return this.#openPoolOf(base) === pool ? pool.compareSealed(id, base) : null;
   }
 
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {

@@ -3,6 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import { access, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
+  changedParts,
   changeMode,
   countExtents,
   type FileLock,
@@ -26,6 +27,7 @@ import type {
   DiskSpace,
   FillableImage,
   ImageId,
+  ImagePart,
   ImagePiece,
   ImagePlace,
   ImageUsage,
@@ -330,6 +332,23 @@ export class LocalStorage implements StorageDriver {
     const open = await OpenImageFile.open(image, (closed) => this.#open.delete(closed));
     this.#open.add(open);
     return open;
+  }
+
+  async compareSealed(id: ImageId, base: ImageId): Promise<readonly ImagePart[] | null> {
+    const action = `compare image ${id} with ${base}`;
+    this.#requireOpen(action);
+    const [image, other] = [await this.#requireImage(action, id), await this.#images.find(base)];
+    if (image.state !== "sealed" || other?.state !== "sealed") return null;
+    try {
+      await using file = await openFile(image.path, "r");
+      await using baseFile = await openFile(other.path, "r");
+      const { path, sizeBytes } = image;
+      return await changedParts({ file, sizeBytes }, { file: baseFile, sizeBytes: other.sizeBytes }, path);
+    } catch (error) {
+      // One of them was deleted since, the file system has no such maps, or that of the base is damaged: whether the image is, its reader will see.
+      if (hasErrorCode(error, "ENOENT", "ENOTTY", "ENOTSUP", "EOPNOTSUPP", "EIO", "EUCLEAN")) return null;
+      throw error;
+    }
   }
 
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {

@@ -12,6 +12,7 @@ import type {
   DiskSpace,
   FillableImage,
   ImageId,
+  ImagePart,
   ImagePiece,
   ImagePlace,
   ImageUsage,
@@ -129,6 +130,11 @@ export class SpreadStorage implements StorageDriver {
 
   async openSealed(id: ImageId): Promise<OpenImage> {
     return this.#diskOf(id, `open image ${id}`).storage.openSealed(id);
+  }
+
+  async compareSealed(id: ImageId, base: ImageId): Promise<readonly ImagePart[] | null> {
+    if (this.#placeOf(base) !== this.#placeOf(id)) return null;
+    return this.#diskOf(id, `compare image ${id} with ${base}`).storage.compareSealed(id, base);
   }
 
   async growImage(id: ImageId, sizeBytes: number): Promise<void> {

@@ -19,7 +19,7 @@ test("a snapshot that is purged during its upload leaves the store, also when th
       async upload() {
         await new Promise(setImmediate);
         assert.ok(!isClosed, "the image is open while it is read");
-        return { manifest: "m", imageDigest: "d", storedBytes: 1, readBytes: 1, sentBytes: 1 };
+        return { manifest: "m", imageDigest: "d", storedBytes: 1, readBytes: 1, sharedBytes: 0, sentBytes: 1 };
       },
       async delete(_snapshot, signal) {
         assert.ok(signal);

@@ -1,6 +1,6 @@
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { SnapshotStore, Upload } from "@caisson/snapshot-store";
+import type { ImageDifference, SnapshotStore, SourceImage, Upload } from "@caisson/snapshot-store";
 import type { AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Disk } from "../records.ts";
@@ -41,6 +41,7 @@ export async function uploadSnapshot(
   app.logger.info({ id, slug, ...result }, "a snapshot is in the snapshot store");
 }
 
+/** Reads what may differ from an earlier snapshot in the store, where its node can tell that; all of it elsewhere. */
 async function uploadImage(
   app: AppContext,
   snapshotStore: SnapshotStore,
@@ -48,7 +49,33 @@ async function uploadImage(
   signal: AbortSignal,
 ): Promise<Upload> {
   const { id, organizationId, region } = snapshot;
-  await using image = await app.nodes.of(snapshot).node.exportDisk({ region, id });
-  const header = headerOf(snapshot, image.sizeBytes, image.fileSystem);
-  return await snapshotStore.upload({ organizationId, id }, header, image, signal);
+  const { node } = app.nodes.of(snapshot);
+  const base = await findBase(app, snapshot);
+  await using image = await node.exportDisk({ region, id, base });
+  const { sizeBytes, fileSystem, changed } = image;
+  const header = headerOf(snapshot, sizeBytes, fileSystem);
+  const upload = (whole: SourceImage, difference?: ImageDifference) =>
+    snapshotStore.upload({ organizationId, id }, header, whole, signal, difference);
+  if (base === null || changed === undefined) return await upload(image);
+  const whole = {
+    sizeBytes,
+    async *pieces() {
+      await using all = await node.exportDisk({ region, id });
+      yield* all.pieces();
+    },
+  };
+  return await upload(whole, { sizeBytes, baseId: base, changed, pieces: () => image.pieces() });
+}
+
+/** The snapshot in the store that has most in common with this one: the one before it of the same volume, or else what that was made from. Null: there is none on its node. */
+async function findBase(app: AppContext, { id, owner, organizationId, baseSnapshot }: Disk): Promise<string | null> {
+  const before = await app.store.disks.replicaBefore(id);
+  if (before !== null) return before.id;
+  const origin = baseSnapshot === null ? null : await app.store.disks.get(baseSnapshot.id);
+  const isFit =
+    origin?.state === "ready" &&
+    origin.replication.state === "replicated" &&
+    origin.owner.nodeId === owner.nodeId &&
+    origin.organizationId === organizationId;
+  return isFit ? origin.id : null;
 }

@@ -1,0 +1,109 @@
+import type { FileHandle } from "node:fs/promises";
+import { type Extent, extents } from "./extent-map.ts";
+
+/** More are not worth the memory: reading such a file costs little beside the map. */
+const EXTENTS_MAX = 500_000;
+
+/** A part of a file, in bytes. */
+export interface FilePart {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * Where a file may hold something else than another one at the same place, found by their extent maps alone, in order and without overlaps: elsewhere both have the same blocks, or zeros. Nobody writes to either meanwhile, and what was
+ * written is on stable storage, or at least synced into the map, which this does.
+ *
+ * A block that both show at the same place is the same only if both have it at one time. So the map of the file is read before the other's and again after it: where it stayed as it was, its blocks were its own in between, and nothing that moved them, such as a
+ * defragmentation, can have given them to the other file. Null: it did not stay, the files are of two file systems, one is not `sizeBytes` (`base`: `baseBytes`) long any more, or there are too many extents. What is compressed, inline or not allocated yet says nothing
+ * of where its bytes lie, and counts as changed.
+ */
+export async function changedParts(
+  { file, sizeBytes }: { readonly file: FileHandle; readonly sizeBytes: number },
+  base: { readonly file: FileHandle; readonly sizeBytes: number },
+  detail: string,
+): Promise<readonly FilePart[] | null> {
+  const [{ dev }, { dev: baseDev }] = await Promise.all([file.stat(), base.file.stat()]);
+  if (dev !== baseDev) return null;
+  const before = await collect(file, detail);
+  const others = await collect(base.file, `the base of ${detail}`);
+  const after = await collect(file, detail);
+  if (before === null || others === null || after === null || !isSame(before, after)) return null;
+  // A map that was read after a file was cut shows holes where there was data.
+  const [{ size }, { size: baseSize }] = await Promise.all([file.stat(), base.file.stat()]);
+  if (size !== sizeBytes || baseSize !== base.sizeBytes) return null;
+  return partsThatDiffer(before, others, sizeBytes);
+}
+
+/** Those that hold data, synced; null: there are too many. */
+async function collect(file: FileHandle, detail: string): Promise<readonly Extent[] | null> {
+  const found: Extent[] = [];
+  for await (const extent of extents(file, detail, { isSynced: true })) {
+    if (extent.isUnwritten && extent.isPlain) continue;
+    if (found.push(extent) > EXTENTS_MAX) return null;
+  }
+  return found;
+}
+
+function isSame(some: readonly Extent[], others: readonly Extent[]): boolean {
+  return (
+    some.length === others.length &&
+    some.every((extent, index) => {
+      const other = others[index];
+      return (
+        extent.offset === other?.offset &&
+        extent.physicalOffset === other.physicalOffset &&
+        extent.length === other.length
+      );
+    })
+  );
+}
+
+/** Walks over both maps from one boundary to the next. */
+export function partsThatDiffer(
+  own: readonly Extent[],
+  others: readonly Extent[],
+  sizeBytes: number,
+): readonly FilePart[] {
+  const parts: { offset: number; length: number }[] = [];
+  const cursors = [new Cursor(own), new Cursor(others)] as const;
+  for (let at = 0; at < sizeBytes; ) {
+    const [mine, theirs] = [cursors[0].at(at), cursors[1].at(at)];
+    const end = Math.min(sizeBytes, mine.end, theirs.end);
+    if (!isShared(mine.extent, theirs.extent)) {
+      const last = parts.at(-1);
+      if (last !== undefined && last.offset + last.length === at) last.length = end - last.offset;
+      else parts.push({ offset: at, length: end - at });
+    }
+    at = end;
+  }
+  return parts;
+}
+
+/** Null is a hole. */
+function isShared(own: Extent | null, other: Extent | null): boolean {
+  if (own === null || other === null) return own === other;
+  const isAtSamePlace = own.physicalOffset - own.offset === other.physicalOffset - other.offset;
+  return isAtSamePlace && own.isPlain && other.isPlain && own.isShared && other.isShared;
+}
+
+/** Goes once over the extents of a file. */
+class Cursor {
+  readonly #extents: readonly Extent[];
+  #index = 0;
+
+  constructor(extents: readonly Extent[]) {
+    this.#extents = extents;
+  }
+
+  /** The extent at `offset`, or null in a hole, and where it ends. Offsets only grow from call to call. */
+  at(offset: number): { readonly extent: Extent | null; readonly end: number } {
+    for (;;) {
+      const extent = this.#extents[this.#index];
+      if (extent === undefined) return { extent: null, end: Number.POSITIVE_INFINITY };
+      const end = extent.offset + extent.length;
+      if (end > offset) return extent.offset > offset ? { extent: null, end: extent.offset } : { extent, end };
+      this.#index += 1;
+    }
+  }
+}
