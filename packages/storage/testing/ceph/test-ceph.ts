@@ -134,7 +134,8 @@ export class TestCeph {
     const output = join(this.directory, `${name}.out`);
     const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", program, "-c", this.conf, "-i", id, "-f"], {
       stdio: ["ignore", "pipe", "pipe"],
-      cwd: this.directory,
+      // Debian 13 has the path to what OSDs load for RBD without its first slash.
+      cwd: "/",
     });
     for (const stream of [child.stdout, child.stderr])
       stream.on("data", (bytes: Buffer) => void appendFile(output, bytes).catch(() => undefined));
