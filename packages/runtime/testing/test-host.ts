@@ -50,8 +50,8 @@ Deno.serve({ path: Deno.env.get("CAISSON_AGENT_SOCKET"), onListen() {} }, async 
 });
 `;
 
-/** What crun keeps of all sandboxes in its state directory, until the runtime is closed. */
-const RUNTIME_CACHE = ".cache";
+/** What crun of Debian 13 keeps of all sandboxes in its state directory, until the runtime is closed. */
+export const RUNTIME_CACHE = ".cache";
 
 /** Of containers that wait, or that have waited. */
 const WAITING_PREFIX = "warm-";

@@ -3,6 +3,7 @@ import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { hasErrorCode } from "@caisson/linux";
 import { testTimeoutMs } from "@caisson/linux/testing";
+import { RUNTIME_CACHE } from "@caisson/runtime/testing";
 import type { Fleet, NodeMachine } from "./fleet.ts";
 import { mainProcess } from "./processes.ts";
 
@@ -58,7 +59,11 @@ async function nodeDifferences(fleet: Fleet, { process, region }: NodeMachine): 
   const sealed = await readdir(join(pool, "sealed"));
   const images = [...(await readdir(join(pool, "images"))), ...sealed];
   return [
-    ...compare("sandbox", ids(sandboxes), await names(join(dataDirectory, "run/state"))),
+    ...compare(
+      "sandbox",
+      ids(sandboxes),
+      (await names(join(dataDirectory, "run/state"))).filter((name) => name !== RUNTIME_CACHE),
+    ),
     ...compare("sandbox's directory", ids(sandboxes), await names(join(dataDirectory, "run/sandboxes"))),
     ...compare(
       "mounted volume",
