@@ -21,6 +21,7 @@ import type { Actor } from "../context.ts";
 import { connectedNode } from "../nodes/node-directory.ts";
 import { drainNode } from "../nodes/node-drain.ts";
 import { forgetNode, getNodeLoss } from "../nodes/node-forget.ts";
+import { forgetLostNodes } from "../nodes/node-loss.ts";
 import { deleteDisk, deleteDiskNow } from "./disk-delete.ts";
 import { purgeDisk } from "./disk-purge.ts";
 import { takeOverIfLost } from "./disk-take-over.ts";
@@ -287,5 +288,17 @@ suite("a disk whose node is lost", () => {
     assert.notEqual((await rowOf(local)).lostAtMs, null);
     assert.equal(await purgeDisk(control.app, await rowOf({ id: unfinished })), true);
     assert.ok(calls.includes(`${HEIR} deleteDisk ${unfinished}`));
+  });
+
+  test("a node that was given up hands over what it shares also when the server has left it, as the next one has", async () => {
+    await connect(HEIR, poolOf("heir.1"));
+    const volume = await make("data");
+    await store.nodes.giveUp(LOST, sampleEvent(LOST));
+    assert.equal(control.app.nodes.isKnownAway(LOST, { host: LOST, port: 8485 }), false);
+    await forgetLostNodes(control.app);
+    const { owner, state, lostAtMs } = await rowOf(volume);
+    assert.deepEqual([owner.nodeId, state, lostAtMs], [HEIR, "ready", null]);
+    assert.equal(await store.nodes.get(LOST), null);
+    assert.deepEqual(calls, [`${HEIR} fence lost.1`, `${HEIR} recoverDisk ${volume.id}`]);
   });
 });

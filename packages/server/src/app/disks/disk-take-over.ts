@@ -149,8 +149,10 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
 }
 
 /** Throws `NODE_UNAVAILABLE` unless the node's latest run is over: shut out before, or its lease ran out and this server has found out that it cannot reach it. */
-function requireOver(app: AppContext, disk: Disk, { id, address, isLive, isShutOut, leaseUntilMs }: NodeRecord): void {
-  if (isShutOut) return;
+function requireOver(app: AppContext, disk: Disk, former: NodeRecord): void {
+  const { id, address, isLive, isShutOut, leaseUntilMs, lostAtMs } = former;
+  // Nothing begins any more on a node that was given up, which needed the same, and no server tries to connect to it any more.
+  if (isShutOut || lostAtMs !== null) return;
   const { message } = app.nodes.unavailable(disk);
   if (isLive)
     throw new CaissonError(
