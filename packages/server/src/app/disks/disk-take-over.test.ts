@@ -15,6 +15,7 @@ import {
 } from "@caisson/database/testing";
 import { CaissonError, newId } from "@caisson/model";
 import type { Node } from "@caisson/node";
+import { decodeSandboxConfig } from "@caisson/protocol";
 import { Control } from "../../../testing/control.ts";
 import { ADMIN_ORGANIZATION } from "../access/administrator.ts";
 import type { Actor } from "../context.ts";
@@ -22,6 +23,8 @@ import { connectedNode } from "../nodes/node-directory.ts";
 import { drainNode } from "../nodes/node-drain.ts";
 import { forgetNode, getNodeLoss } from "../nodes/node-forget.ts";
 import { forgetLostNodes } from "../nodes/node-loss.ts";
+import { DEFAULT_BASE_IMAGE } from "../region.ts";
+import { planSandbox } from "../sandboxes/sandbox-plan.ts";
 import { deleteDisk, deleteDiskNow } from "./disk-delete.ts";
 import { purgeDisk } from "./disk-purge.ts";
 import { takeOverIfLost } from "./disk-take-over.ts";
@@ -64,7 +67,8 @@ suite("a disk whose node is lost", () => {
       },
     };
     const description = { runId: row.runId, labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
-    const regions = [{ name: "ord", baseImages: [], hasReplicated: shared !== null, shared }];
+    const baseImages = [{ name: DEFAULT_BASE_IMAGE, imageId: "base", sizeBytes: 1 }];
+    const regions = [{ name: "ord", baseImages, hasReplicated: shared !== null, shared }];
     control.app.nodes.add(connectedNode(owner, node as Node, { ...description, regions }));
     return owner;
   };
@@ -79,6 +83,11 @@ suite("a disk whose node is lost", () => {
   };
   const rowOf = async ({ id }: Pick<Disk, "id">): Promise<Disk> => (await store.disks.get(id)) ?? assert.fail(id);
   const takeOver = (disk: Disk) => takeOverIfLost(control.app, disk);
+  const plan = (...slugs: readonly string[]) => {
+    const volumes = Object.fromEntries(slugs.map((slug, index) => [`/v${index}`, slug]));
+    const config = Buffer.from(JSON.stringify({ volumes, timeout: "600s" })).toString("base64");
+    return planSandbox(control.app, actor, decodeSandboxConfig(config, Date.now()), null, new AbortController().signal);
+  };
   const unavailable = (message: RegExp) => ({ code: "NODE_UNAVAILABLE", message });
   const foundAway = (id: string) =>
     control.app.nodes.expect(id, { problem: "it is down", triedAddress: { host: id, port: 8485 } });
@@ -183,13 +192,10 @@ suite("a disk whose node is lost", () => {
   test("says what to do where no other node can have it", async () => {
     foundAway(LOST);
     const volume = await make("data");
-    await assert.rejects(
-      takeOver(volume),
-      unavailable(/no other node of region ord has its pool fsid\/pool: let one join/),
-    );
+    await assert.rejects(takeOver(volume), unavailable(/no other node of region ord has its pool: let one join/));
     await connect(HEIR, poolOf("heir.1"));
     control.app.nodes.forget(HEIR);
-    await assert.rejects(takeOver(volume), unavailable(/cannot be reached either \(nod_heir\): try again later/));
+    await assert.rejects(takeOver(volume), unavailable(/cannot be reached either: try again later/));
     const silent = await beginLapsed(store, { id: "nod_silent", address: "nod_silent:8485" });
     foundAway("nod_silent");
     const inDirectory = await make("in-directory", { owner: silent });
@@ -300,5 +306,55 @@ suite("a disk whose node is lost", () => {
     assert.deepEqual([owner.nodeId, state, lostAtMs], [HEIR, "ready", null]);
     assert.equal(await store.nodes.get(LOST), null);
     assert.deepEqual(calls, [`${HEIR} fence lost.1`, `${HEIR} recoverDisk ${volume.id}`]);
+  });
+
+  test("stays where it is when a new sandbox could not have all that it names in one place", async () => {
+    foundAway(LOST);
+    const heir = await connect(HEIR, poolOf("heir.1"));
+    const other = await connect("nod_other", null);
+    const volume = await make("data");
+    const again = await make("again");
+    await make("near", {}, "local");
+    await make("at-other", { owner: other }, "local");
+    await make("at-heir", { owner: heir }, "local");
+    const far = newId("vol", "fra", "local");
+    await store.disks.reserve(
+      sampleDisk({ organizationId: "org_a", slug: "far", owner: heir, id: far, region: "fra" }),
+    );
+    await store.disks.commit(far, { ...sampleUsage(), consistency: null }, sampleEvent(far, "create"));
+
+    await assert.rejects(plan("data", "near"), unavailable(/is on node nod_lost, which this server cannot reach/));
+    await assert.rejects(plan("data", "at-other"), unavailable(/on node nod_other, which does not have its pool/));
+    await assert.rejects(plan("data", "at-heir", "at-other"), unavailable(/uses what lies on one node/));
+    await assert.rejects(plan("data", "data"), { code: "INVALID_CONFIG" });
+    await assert.rejects(plan("data", "far"), { code: "REGION_MISMATCH" });
+    await store.nodes.setDraining(HEIR, true, sampleEvent(HEIR));
+    await assert.rejects(plan("data"), unavailable(/are being drained/));
+    await assert.rejects(plan("data", "at-heir"), unavailable(/are being drained/));
+    assert.equal((await rowOf(volume)).owner.nodeId, LOST);
+    assert.equal((await store.nodes.get(LOST))?.isShutOut, false);
+    assert.deepEqual(calls, []);
+
+    // Where the rest is, also when another one has less to do.
+    await store.nodes.setDraining(HEIR, false, sampleEvent(HEIR));
+    await connect("nod_first", poolOf("first.1"));
+    await plan("data", "at-heir", "again");
+    assert.deepEqual(
+      (await Promise.all([volume, again].map(rowOf))).map(({ owner }) => owner.nodeId),
+      [HEIR, HEIR],
+    );
+  });
+
+  test("goes with others to a node that has the pools of all of them, or stays", async () => {
+    for (const id of [LOST, "nod_gone"]) foundAway(id);
+    const shared = poolOf("gone.1", "fsid/other");
+    const gone = await beginLapsed(store, { id: "nod_gone", address: "nod_gone:8485", sharedPools: { ord: shared } });
+    const one = await make("one");
+    await make("two", { owner: gone });
+    await connect(HEIR, poolOf("heir.1"));
+    await connect("nod_other", poolOf("other.1", "fsid/other"));
+    await assert.rejects(plan("one", "two"), unavailable(/none has the pools of all that it is to be used with/));
+    assert.equal((await rowOf(one)).owner.nodeId, LOST);
+    assert.deepEqual(calls, []);
   });
 });
