@@ -21,7 +21,7 @@ export interface HeirWish {
 export async function requireHeir(app: AppContext, disk: Disk): Promise<void> {
   const rows = await app.store.nodes.list();
   const former = rows.find(({ id }) => id === disk.owner.nodeId);
-  if (former === undefined || findHeir(app, [{ disk, former }], rows) !== null) return;
+  if (former === undefined || (await findHeir(app, [{ disk, former }], rows)) !== null) return;
   throw noHeir(app, [{ disk, former }], rows, {}, true);
 }
 
@@ -64,14 +64,17 @@ export function requireOver(app: AppContext, disk: Disk, former: NodeRecord): vo
     );
 }
 
-/** Of those that can be reached: one that does not drain before others, then the one whose sandboxes have the least memory. Null: there is none that can have all of these. */
-export function findHeir(
+/**
+ * Of those that can be reached and can use the pool now: one that does not drain before others, then the one whose sandboxes have the least memory. Null: there is none that can have all of these. Each is asked before anything moves to it, because a
+ * row keeps what a node has said once: its settings, its version or its network may be others now, and what has moved to it waits for it.
+ */
+export async function findHeir(
   app: AppContext,
   placed: readonly PlacedDisk[],
   rows: readonly NodeRecord[],
   { near = null, isForSandbox = false }: HeirWish = {},
-): ConnectedNode | null {
-  const [best] = heirsOf(placed, rows)
+): Promise<ConnectedNode | null> {
+  const ranked = heirsOf(placed, rows)
     .filter(({ id, isDraining }) => (near === null || id === near.owner.nodeId) && !(isForSandbox && isDraining))
     .filter(({ id }) => canReach(app, id, placed))
     .toSorted(
@@ -80,19 +83,46 @@ export function findHeir(
         a.reserved.memoryMib - b.reserved.memoryMib ||
         (a.id < b.id ? -1 : 1),
     );
-  return best === undefined ? null : app.nodes.get(best.id);
+  for (const { id } of ranked) {
+    const at = app.nodes.get(id);
+    if (at !== null && (await canUse(app, at, placed))) return at;
+  }
+  return null;
 }
 
 /** As `findHeir`. Throws `NODE_UNAVAILABLE`, with what to do, where there is none. */
-export function chooseHeir(
+export async function chooseHeir(
   app: AppContext,
   placed: readonly PlacedDisk[],
   rows: readonly NodeRecord[],
   wish: HeirWish = {},
-): ConnectedNode {
-  const heir = findHeir(app, placed, rows, wish);
+): Promise<ConnectedNode> {
+  const heir = await findHeir(app, placed, rows, wish);
   if (heir === null) throw noHeir(app, placed, rows, wish);
   return heir;
+}
+
+/** Whether a node has the pools of all of these open now, and they answer it. An image that is not there is an answer, too: it would be there for no other node. */
+async function canUse(
+  app: AppContext,
+  { owner, node }: ConnectedNode,
+  placed: readonly PlacedDisk[],
+): Promise<boolean> {
+  try {
+    const { regions } = await node.describe();
+    for (const one of placed) {
+      const { id, region } = one.disk;
+      if (regions.find(({ name }) => name === region)?.shared?.identity !== poolOf(one)) return false;
+      await node.getDisk({ region, id });
+    }
+    return true;
+  } catch (error) {
+    app.logger.warn(
+      { err: error, nodeId: owner.nodeId },
+      "a node cannot take a disk over, because it cannot use its pool",
+    );
+    return false;
+  }
 }
 
 /** Other nodes, and what pools are, are told to administrators alone. */

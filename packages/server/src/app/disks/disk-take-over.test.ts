@@ -44,6 +44,9 @@ suite("a disk whose node is lost", () => {
   /** Calls that fail, once each. */
   const failures = new Map<string, CaissonError>();
   const imageBytes = new Map<string, number>();
+  /** Nodes that have not opened the pool that they have said, and those to which it does not answer. */
+  const closed = new Set<string>();
+  const unanswered = new Set<string>();
 
   const asked = async (nodeId: string, call: string, id: string): Promise<void> => {
     calls.push(`${nodeId} ${call} ${id}`);
@@ -55,20 +58,27 @@ suite("a disk whose node is lost", () => {
     const sharedPools = shared === null ? {} : { ord: shared };
     const row = await store.nodes.begin(sampleNode({ id, address: `${id}:8485`, sharedPools }), LEASE_MS);
     const owner = { nodeId: id, generation: row.generation };
+    const baseImages = [{ name: DEFAULT_BASE_IMAGE, imageId: "base", sizeBytes: 1 }];
+    const description = { runId: row.runId, labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
+    const regions = [{ name: "ord", baseImages, hasReplicated: shared !== null, shared }];
     const node: Partial<Node> = {
+      describe: async () => ({
+        ...description,
+        regions: regions.map((region) => (closed.has(id) ? { ...region, shared: null } : region)),
+      }),
       fence: (_region, instance) => asked(id, "fence", instance),
       recoverDisk: (disk) => asked(id, "recoverDisk", disk.id),
       growDisk: (disk) => asked(id, "growDisk", disk.id),
       measureDisk: async () => null,
-      getDisk: async (disk) => ({ sizeBytes: imageBytes.get(disk.id) ?? 1e9 }),
+      async getDisk(disk) {
+        if (unanswered.has(id)) throw new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer");
+        return { sizeBytes: imageBytes.get(disk.id) ?? 1e9 };
+      },
       async deleteDisk(disk) {
         await asked(id, "deleteDisk", disk.id);
         return "deleted";
       },
     };
-    const description = { runId: row.runId, labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
-    const baseImages = [{ name: DEFAULT_BASE_IMAGE, imageId: "base", sizeBytes: 1 }];
-    const regions = [{ name: "ord", baseImages, hasReplicated: shared !== null, shared }];
     control.app.nodes.add(connectedNode(owner, node as Node, { ...description, regions }));
     return owner;
   };
@@ -102,6 +112,8 @@ suite("a disk whose node is lost", () => {
     calls = [];
     failures.clear();
     imageBytes.clear();
+    closed.clear();
+    unanswered.clear();
     lost = await beginLapsed(store, { id: LOST, address: `${LOST}:8485`, sharedPools: { ord: poolOf("lost.1") } });
   });
   afterEach(async () => {
@@ -356,5 +368,26 @@ suite("a disk whose node is lost", () => {
     await assert.rejects(plan("one", "two"), unavailable(/none has the pools of all that it is to be used with/));
     assert.equal((await rowOf(one)).owner.nodeId, LOST);
     assert.deepEqual(calls, []);
+  });
+
+  test("goes to no node that has said its pool but cannot use it now", async () => {
+    foundAway(LOST);
+    await connect("nod_closed", poolOf("closed.1"));
+    await connect("nod_cut", poolOf("cut.1"));
+    closed.add("nod_closed");
+    unanswered.add("nod_cut");
+    const [volume, again] = [await make("data"), await make("again")];
+    await assert.rejects(takeOver(volume), unavailable(/cannot use it now: try again later/));
+    await assert.rejects(plan("data"), unavailable(/cannot use it now: try again later/));
+    assert.equal((await store.nodes.get(LOST))?.isShutOut, false);
+    await connect(HEIR, poolOf("heir.1"));
+    await plan("data");
+    await takeOver(again);
+    for (const disk of [volume, again]) assert.equal((await rowOf(disk)).owner.nodeId, HEIR);
+    await drainNode(control.app, actor, HEIR, true);
+    assert.equal((await rowOf(volume)).owner.nodeId, HEIR, "also of a node that drains");
+    unanswered.delete("nod_cut");
+    await drainNode(control.app, actor, HEIR, true);
+    assert.equal((await rowOf(volume)).owner.nodeId, "nod_cut");
   });
 });

@@ -94,7 +94,8 @@ async function moveFromDraining(app: AppContext, disk: Disk): Promise<void> {
   if (former === undefined || !former.isDraining) return;
   // One that drains would only let go of it again.
   const staying = rows.filter(({ isDraining }) => !isDraining);
-  const target = findHeir(app, [{ disk, former }], staying);
+  if (disk.growToBytes !== null || (await app.store.sandboxes.holders(disk.id)).length > 0) return;
+  const target = await findHeir(app, [{ disk, former }], staying);
   if (target === null) return;
   const toNodeId = target.owner.nodeId;
   const detail = { slug: disk.slug, fromNodeId: former.id, toNodeId, isDraining: true };
@@ -123,7 +124,7 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
   const former = rows.find((row) => row.id === owner.nodeId);
   if (former === undefined || app.nodes.get(former.id) !== null) throw app.nodes.unavailable(disk);
   requireOver(app, disk, former);
-  const target = chooseHeir(app, [{ disk, former }], rows, { near });
+  const target = await chooseHeir(app, [{ disk, former }], rows, { near });
   const toNodeId = target.owner.nodeId;
   const holders = kind === "volume" ? await app.store.sandboxes.holders(id) : [];
   const taken = await step("disk-take-over.intent", () =>
