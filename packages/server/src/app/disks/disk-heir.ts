@@ -41,14 +41,18 @@ export async function requireCommonHeir(
     requireOver(app, disk, former);
     return { disk, former };
   });
-  return chooseHeir(app, placed, rows, { near, isForSandbox: true });
+  const heir = await chooseHeir(app, placed, rows, { near, isForSandbox: true });
+  // Where they all leave one node, the first that moves asks it.
+  const [one, ...others] = new Map(placed.map((each) => [each.former.id, each])).values();
+  if (one !== undefined && others.length > 0)
+    await Promise.all([one, ...others].map(({ disk, former }) => confirmOver(app, disk, former)));
+  return heir;
 }
 
 /** Throws `NODE_UNAVAILABLE` unless the node's latest run is over: shut out before, or its lease ran out and this server has found out that it cannot reach it. */
 export function requireOver(app: AppContext, disk: Disk, former: NodeRecord): void {
-  const { id, address, isLive, isShutOut, leaseUntilMs, lostAtMs } = former;
-  // Nothing begins any more on a node that was given up, which needed the same, and no server tries to connect to it any more.
-  if (isShutOut || lostAtMs !== null) return;
+  const { id, address, isLive, leaseUntilMs } = former;
+  if (isEnded(former)) return;
   const { message } = app.nodes.unavailable(disk);
   if (isLive)
     throw new CaissonError(
@@ -62,6 +66,21 @@ export function requireOver(app: AppContext, disk: Disk, former: NodeRecord): vo
       "NODE_UNAVAILABLE",
       `${message}. This server has not found out yet whether it can reach the node, because it has just begun to lead or to connect: try again in a minute`,
     );
+}
+
+/** The last before the node is shut out, after `requireOver`: throws `NODE_UNAVAILABLE` where it answers this server again, as after an outage of this server's own network. */
+export async function confirmOver(app: AppContext, disk: Disk, former: NodeRecord): Promise<void> {
+  const place = parseNodeAddress(former.address);
+  if (isEnded(former) || place === null || (await app.nodes.confirmAway(former.id, place))) return;
+  throw new CaissonError(
+    "NODE_UNAVAILABLE",
+    `Cannot use ${disk.id} yet: its node ${former.id} answers again. Try again in a moment`,
+  );
+}
+
+/** Nothing begins any more on a node that was given up, which needed the same as a takeover, and no server tries to connect to it any more. */
+function isEnded({ isShutOut, lostAtMs }: NodeRecord): boolean {
+  return isShutOut || lostAtMs !== null;
 }
 
 /**

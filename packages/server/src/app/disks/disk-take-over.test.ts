@@ -99,8 +99,11 @@ suite("a disk whose node is lost", () => {
     return planSandbox(control.app, actor, decodeSandboxConfig(config, Date.now()), null, new AbortController().signal);
   };
   const unavailable = (message: RegExp) => ({ code: "NODE_UNAVAILABLE", message });
-  const foundAway = (id: string) =>
-    control.app.nodes.expect(id, { problem: "it is down", triedAddress: { host: id, port: 8485 } });
+  /** As a last try to connect that failed, and what the next one finds. */
+  const foundAway = (id: string, isThere = false) => {
+    const triedAddress = { host: id, port: 8485 };
+    control.app.nodes.expect(id, { problem: "it is down", triedAddress, isThere: async () => isThere });
+  };
 
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), "caisson-take-over-"));
@@ -389,5 +392,27 @@ suite("a disk whose node is lost", () => {
     unanswered.delete("nod_cut");
     await drainNode(control.app, actor, HEIR, true);
     assert.equal((await rowOf(volume)).owner.nodeId, "nod_cut");
+  });
+
+  test("stays with a node that answers again, though the last try to connect had failed", async () => {
+    foundAway(LOST, true);
+    const gone = await beginLapsed(store, {
+      ...{ id: "nod_gone", address: "nod_gone:8485", sharedPools: { ord: poolOf("gone.1") } },
+    });
+    foundAway("nod_gone");
+    const volume = await make("data");
+    const other = await make("other", { owner: gone });
+    await connect(HEIR, poolOf("heir.1"));
+    await assert.rejects(takeOver(volume), unavailable(/its node nod_lost answers again/));
+    await assert.rejects(plan("other", "data"), unavailable(/its node nod_lost answers again/));
+    assert.deepEqual(await Promise.all([volume, other].map(rowOf)), [volume, other]);
+    await assert.rejects(forgetNode(control.app, actor, LOST, { isLost: true }), {
+      code: "NODE_IN_USE",
+      message: /it answers this server again/,
+    });
+    for (const id of [LOST, "nod_gone"]) assert.equal((await store.nodes.get(id))?.isShutOut, false);
+    foundAway(LOST);
+    await plan("other", "data");
+    for (const disk of [volume, other]) assert.equal((await rowOf(disk)).owner.nodeId, HEIR);
   });
 });

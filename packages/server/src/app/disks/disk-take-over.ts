@@ -6,7 +6,7 @@ import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { endSandbox } from "../sandboxes/sandbox-end.ts";
 import { settleGrow } from "../volumes/grow-settle.ts";
-import { chooseHeir, findHeir, requireOver } from "./disk-heir.ts";
+import { chooseHeir, confirmOver, findHeir, requireOver } from "./disk-heir.ts";
 
 /**
  * The disk, on a node that can be used: a replicated one whose node is lost goes to another node that has the same shared pool; where `near` is given, to that one or to none, since what it is used with is there. All others stay as they are, also
@@ -125,6 +125,7 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
   if (former === undefined || app.nodes.get(former.id) !== null) throw app.nodes.unavailable(disk);
   requireOver(app, disk, former);
   const target = await chooseHeir(app, [{ disk, former }], rows, { near });
+  await confirmOver(app, disk, former);
   const toNodeId = target.owner.nodeId;
   const holders = kind === "volume" ? await app.store.sandboxes.holders(id) : [];
   const taken = await step("disk-take-over.intent", () =>

@@ -51,6 +51,11 @@ export async function forgetNode(
       `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it at ${address}, because it has just begun to lead or to connect, or its address has just changed. Try again in a minute`,
     );
   await requireHeirs(app, id);
+  if (lostAtMs === null && place !== null && !(await app.nodes.confirmAway(id, place)))
+    throw new CaissonError(
+      "NODE_IN_USE",
+      `Cannot forget node ${id} as lost: it answers this server again at ${address}. Stop it for ever first, and try again when its lease is over`,
+    );
   const { volumeNames: _, ...loss } = await app.store.disks.lossOf(id, 0);
   const event = auditEvent(actor, "node-give-up", object, loss);
   await step("node-forget.intent", () => app.store.nodes.giveUp(id, event));
