@@ -25,6 +25,7 @@ import { forgetNode, getNodeLoss } from "../nodes/node-forget.ts";
 import { forgetLostNodes } from "../nodes/node-loss.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
 import { planSandbox } from "../sandboxes/sandbox-plan.ts";
+import { createVolume } from "../volumes/volume-create.ts";
 import { deleteDisk, deleteDiskNow } from "./disk-delete.ts";
 import { purgeDisk } from "./disk-purge.ts";
 import { takeOverIfLost } from "./disk-take-over.ts";
@@ -69,7 +70,9 @@ suite("a disk whose node is lost", () => {
       fence: (_region, instance) => asked(id, "fence", instance),
       recoverDisk: (disk) => asked(id, "recoverDisk", disk.id),
       growDisk: (disk) => asked(id, "growDisk", disk.id),
+      createDisk: (disk) => asked(id, "createDisk", disk.id),
       measureDisk: async () => null,
+      placesOf: async (_region, ids) => ids.map(() => ({ directory: id, problem: null })),
       async getDisk(disk) {
         if (unanswered.has(id)) throw new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer");
         return { sizeBytes: imageBytes.get(disk.id) ?? 1e9 };
@@ -414,5 +417,30 @@ suite("a disk whose node is lost", () => {
     foundAway(LOST);
     await plan("other", "data");
     for (const disk of [volume, other]) assert.equal((await rowOf(disk)).owner.nodeId, HEIR);
+  });
+
+  test("that was being made is left to the node that gets it, which removes the image", async (t) => {
+    await connect(LOST, poolOf("lost.2"));
+    // It is lost with the image made and unknown to the server.
+    const commit = t.mock.method(store.disks, "commit", async () => {
+      control.app.nodes.forget(LOST);
+      throw new Error("the node is lost");
+    });
+    const wanted = { slug: "unmade", region: "ord", capacity: "1GB", class: "replicated" } as const;
+    await assert.rejects(createVolume(control.app, actor, wanted), /the node is lost/);
+    commit.mock.restore();
+    const [made = ""] = calls.filter((call) => call.includes("createDisk")).map((call) => call.split(" ").at(-1) ?? "");
+    const row = (await store.nodes.get(LOST)) ?? assert.fail();
+    await store.nodes.begin({ ...row, address: null }, -1);
+    foundAway(LOST);
+    await connect(HEIR, poolOf("heir.1"));
+    await forgetNode(control.app, actor, LOST, { isLost: true });
+    // What undoes the creation tries again now.
+    await control.app.persistent.close();
+    const { owner, state } = await rowOf({ id: made });
+    assert.deepEqual([owner.nodeId, state], [HEIR, "purging"]);
+    assert.equal(await purgeDisk(control.app, await rowOf({ id: made })), true);
+    assert.ok(calls.includes(`${HEIR} deleteDisk ${made}`));
+    assert.equal(await store.disks.get(made), null);
   });
 });
