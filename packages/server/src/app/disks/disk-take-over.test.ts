@@ -17,6 +17,7 @@ import { CaissonError, newId } from "@caisson/model";
 import type { Node } from "@caisson/node";
 import { decodeSandboxConfig } from "@caisson/protocol";
 import { Control } from "../../../testing/control.ts";
+import { recover } from "../../reconcilers/recover.ts";
 import { ADMIN_ORGANIZATION } from "../access/administrator.ts";
 import type { Actor } from "../context.ts";
 import { connectedNode } from "../nodes/node-directory.ts";
@@ -246,9 +247,9 @@ suite("a disk whose node is lost", () => {
   test("has its growth finished where the image had grown, and else forgotten", async () => {
     await connect(HEIR, poolOf("heir.1"));
     foundAway(LOST);
-    const [grown, begun] = [await make("grown"), await make("begun")];
+    const [grown, begun, late] = [await make("grown"), await make("begun"), await make("late")];
     await store.nodes.renew(lost, LEASE_MS, {});
-    for (const { id } of [grown, begun]) await store.disks.beginGrow(lost, id, 2e9);
+    for (const { id } of [grown, begun, late]) await store.disks.beginGrow(lost, id, 2e9);
     const row = (await store.nodes.get(LOST)) ?? assert.fail();
     await store.nodes.begin({ ...row, address: null }, -1);
     imageBytes.set(grown.id, 2e9);
@@ -258,6 +259,16 @@ suite("a disk whose node is lost", () => {
     };
     assert.deepEqual(await sizes(grown), [2e9, null]);
     assert.deepEqual(await sizes(begun), [1e9, null]);
+
+    // What was cut off before that is settled with the next run of the server, or of the node.
+    failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
+    await assert.rejects(takeOver(late), { code: "DISK_UNAVAILABLE" });
+    imageBytes.set(late.id, 2e9);
+    const heir = control.app.nodes.get(HEIR) ?? assert.fail();
+    await recover(control.app, heir, "node-lost", new AbortController().signal, [await rowOf(late)]);
+    const { takenFrom, capacityBytes, growToBytes } = await rowOf(late);
+    assert.deepEqual([takenFrom, capacityBytes, growToBytes], [[], 2e9, null]);
+    assert.equal(control.app.persistent.failingCount, 0);
   });
 
   test("is held by its sandboxes no more, so that it can be deleted", async () => {
