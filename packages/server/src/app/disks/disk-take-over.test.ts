@@ -49,6 +49,8 @@ suite("a disk whose node is lost", () => {
   /** Nodes that have not opened the pool that they have said, and those to which it does not answer. */
   const closed = new Set<string>();
   const unanswered = new Set<string>();
+  /** Nodes that were asked what they have, in order. */
+  const described: string[] = [];
 
   const asked = async (nodeId: string, call: string, id: string): Promise<void> => {
     calls.push(`${nodeId} ${call} ${id}`);
@@ -64,10 +66,13 @@ suite("a disk whose node is lost", () => {
     const description = { runId: row.runId, labels: {}, placeCount: 1, placeBound: null, retriedWorkCount: 0 };
     const regions = [{ name: "ord", baseImages, hasReplicated: shared !== null, shared }];
     const node: Partial<Node> = {
-      describe: async () => ({
-        ...description,
-        regions: regions.map((region) => (closed.has(id) ? { ...region, shared: null } : region)),
-      }),
+      async describe() {
+        described.push(id);
+        return {
+          ...description,
+          regions: regions.map((region) => (closed.has(id) ? { ...region, shared: null } : region)),
+        };
+      },
       fence: (_region, instance) => asked(id, "fence", instance),
       recoverDisk: (disk) => asked(id, "recoverDisk", disk.id),
       growDisk: (disk) => asked(id, "growDisk", disk.id),
@@ -401,11 +406,14 @@ suite("a disk whose node is lost", () => {
     await plan("data");
     await takeOver(again);
     for (const disk of [volume, again]) assert.equal((await rowOf(disk)).owner.nodeId, HEIR);
+    described.length = 0;
     await drainNode(control.app, actor, HEIR, true);
-    assert.equal((await rowOf(volume)).owner.nodeId, HEIR, "also of a node that drains");
+    for (const disk of [volume, again])
+      assert.equal((await rowOf(disk)).owner.nodeId, HEIR, "also of a node that drains");
+    assert.deepEqual(described, ["nod_closed", "nod_cut"], "once for all volumes");
     unanswered.delete("nod_cut");
     await drainNode(control.app, actor, HEIR, true);
-    assert.equal((await rowOf(volume)).owner.nodeId, "nod_cut");
+    for (const disk of [volume, again]) assert.equal((await rowOf(disk)).owner.nodeId, "nod_cut");
   });
 
   test("stays with a node that answers again, though the last try to connect had failed", async () => {

@@ -71,10 +71,11 @@ export async function handOver(app: AppContext, { id, owner }: Disk): Promise<vo
  * Gives replicated volumes of a node that drains, and that nobody has, to other nodes with the same shared pool. Each is one transaction, and nobody is shut out, because the node has let go of them. What cannot go, or not now, stays.
  */
 export async function letGo(app: AppContext, nodeId: string): Promise<void> {
+  const heirs: Heirs = new Map();
   for (const disk of await listShared(app, nodeId)) {
     if (disk.kind !== "volume" || (disk.state !== "ready" && disk.state !== "deleted")) continue;
     await app.locks
-      .run(disk.id, () => moveFromDraining(app, disk))
+      .run(disk.id, () => moveFromDraining(app, disk, heirs))
       .catch((error: unknown) => {
         if (!(error instanceof CaissonError)) throw error;
         app.logger.debug({ id: disk.id, nodeId, reason: error.message }, "a volume stays on a node that drains");
@@ -88,14 +89,19 @@ export async function letGoOfDraining(app: AppContext): Promise<void> {
     if (isDraining && lostAtMs === null) await letGo(app, id);
 }
 
-async function moveFromDraining(app: AppContext, disk: Disk): Promise<void> {
+/** By region, since one pool is all that differs: where nothing answers, finding one takes long. Null: there is none. */
+type Heirs = Map<string, ConnectedNode | null>;
+
+async function moveFromDraining(app: AppContext, disk: Disk, heirs: Heirs): Promise<void> {
   const rows = await app.store.nodes.list();
   const former = rows.find(({ id }) => id === disk.owner.nodeId);
   if (former === undefined || !former.isDraining) return;
   // One that drains would only let go of it again.
   const staying = rows.filter(({ isDraining }) => !isDraining);
   if (disk.growToBytes !== null || (await app.store.sandboxes.holders(disk.id)).length > 0) return;
-  const target = await findHeir(app, [{ disk, former }], staying);
+  const known = heirs.get(disk.region);
+  const target = known === undefined ? await findHeir(app, [{ disk, former }], staying) : known;
+  heirs.set(disk.region, target);
   if (target === null) return;
   const toNodeId = target.owner.nodeId;
   const detail = { slug: disk.slug, fromNodeId: former.id, toNodeId, isDraining: true };
