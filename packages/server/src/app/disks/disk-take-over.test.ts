@@ -102,9 +102,10 @@ suite("a disk whose node is lost", () => {
   };
   const rowOf = async ({ id }: Pick<Disk, "id">): Promise<Disk> => (await store.disks.get(id)) ?? assert.fail(id);
   const takeOver = (disk: Disk) => takeOverIfLost(control.app, disk);
-  const plan = (...slugs: readonly string[]) => {
+  const plan = (...slugs: readonly string[]) => planOn(DEFAULT_BASE_IMAGE, ...slugs);
+  const planOn = (root: string, ...slugs: readonly string[]) => {
     const volumes = Object.fromEntries(slugs.map((slug, index) => [`/v${index}`, slug]));
-    const config = Buffer.from(JSON.stringify({ volumes, timeout: "600s" })).toString("base64");
+    const config = Buffer.from(JSON.stringify({ root: { volume: root }, volumes, timeout: "600s" })).toString("base64");
     return planSandbox(control.app, actor, decodeSandboxConfig(config, Date.now()), null, new AbortController().signal);
   };
   const unavailable = (message: RegExp) => ({ code: "NODE_UNAVAILABLE", message });
@@ -362,6 +363,7 @@ suite("a disk whose node is lost", () => {
     await assert.rejects(plan("data", "at-heir", "at-other"), unavailable(/uses what lies on one node/));
     await assert.rejects(plan("data", "data"), { code: "INVALID_CONFIG" });
     await assert.rejects(plan("data", "far"), { code: "REGION_MISMATCH" });
+    await assert.rejects(planOn("builtin:other", "data"), /builtin:other/);
     await store.nodes.setDraining(HEIR, true, sampleEvent(HEIR));
     await assert.rejects(plan("data"), unavailable(/are being drained/));
     await assert.rejects(plan("data", "at-heir"), unavailable(/are being drained/));

@@ -58,6 +58,7 @@ export async function planSandbox(
   requireDistinct(named);
   const region = chooseRegion(app, named, hostRegion ?? config.region);
   const near = await findTogether(app, named);
+  if (near !== null && wantedRoot === null) requireBaseImage(near, region, rootName);
   for (const volume of volumes) volume.record = await takeOverIfLost(app, volume.record, near);
   const root = wantedRoot === null ? null : await rehomeIfLost(app, wantedRoot, near);
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
