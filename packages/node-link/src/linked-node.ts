@@ -41,6 +41,8 @@ import { breakOff, watchPeer } from "./watch-peer.ts";
 const { NGHTTP2_CANCEL } = constants;
 
 const CONNECT_TIMEOUT_MS = 10_000;
+/** Of a try that somebody waits for, and that confirms others. */
+const CONFIRM_TIMEOUT_MS = 5_000;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
 /** A connection that lasted so long was a good one: the next try comes soon. */
@@ -104,6 +106,9 @@ export class LinkedNode implements Node, AsyncDisposable {
   /** Why there is no connection. */
   #reason = "it has not been connected yet";
   #triedAddress: NodeAddress | null = null;
+  /** Aborted, it ends the pause before the next try. */
+  #pause = new AbortController();
+  #confirming: Promise<boolean> | null = null;
 
   constructor(options: LinkedNodeOptions) {
     this.#options = options;
@@ -125,9 +130,21 @@ export class LinkedNode implements Node, AsyncDisposable {
     return this.#link === null ? this.#reason : null;
   }
 
-  /** Where the last try to connect that is over went, which `problem` tells of. Null: none is, or it ended before the network was used. */
+  /** Where the last try to connect that is over went, which `problem` tells of. Null: none is since there was a connection, or it ended before the network was used. */
   get triedAddress(): NodeAddress | null {
     return this.#triedAddress;
+  }
+
+  /**
+   * Whether it can be reached: tries to connect now, beside the tries that are made anyway, for 5 s at most. Where it answers, the next of those comes at once. Calls at the same time share a try. Throws `NODE_UNAVAILABLE` where none can be made, as when the store does not tell
+   * the address.
+   */
+  async isThere(): Promise<boolean> {
+    if (this.#link !== null) return true;
+    this.#confirming ??= this.#confirm().finally(() => {
+      this.#confirming = null;
+    });
+    return this.#confirming;
   }
 
   /** From here on, calls to the run that is connected are of that generation, also after the connection was lost. Throws when it is another run meanwhile. */
@@ -312,7 +329,7 @@ export class LinkedNode implements Node, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
-    await this.#running;
+    await Promise.allSettled([this.#running, this.#confirming]);
   }
 
   #open(method: "openAgent" | "connectInside", values: readonly unknown[]): LinkStream {
@@ -468,6 +485,8 @@ export class LinkedNode implements Node, AsyncDisposable {
         if (this.#begun?.runId === link.description.runId) void this.#receiveEvents(link);
         onConnected(link.description);
         await closed;
+        // Nothing has shown yet that it cannot be made again.
+        this.#triedAddress = null;
         this.#reason = "the connection was lost, and is being made again";
         logger.warn({ nodeId }, "the connection to the node was lost");
       } catch (error) {
@@ -480,13 +499,27 @@ export class LinkedNode implements Node, AsyncDisposable {
       this.#link = null;
       if (wasConnected) onLost(this.#reason);
       pauseMs = performance.now() - startedMs > GOOD_CONNECTION_MS && wasConnected ? FIRST_PAUSE_MS : pauseMs;
-      await delay(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => {});
+      this.#pause = new AbortController();
+      const untilTry = AbortSignal.any([signal, this.#pause.signal]);
+      await delay(pauseMs * (0.5 + Math.random()), undefined, { signal: untilTry }).catch(() => {});
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }
   }
 
+  async #confirm(): Promise<boolean> {
+    try {
+      const { session, socket } = await this.#connect(CONFIRM_TIMEOUT_MS);
+      breakOff(session, socket);
+    } catch (error) {
+      if (error instanceof LinkProblem && !this.#closing.signal.aborted) return false;
+      throw this.#unavailable((error as Error).message);
+    }
+    this.#pause.abort();
+    return true;
+  }
+
   /** Rejects with a reason as the end of a sentence. */
-  async #connect(): Promise<Link> {
+  async #connect(timeoutMs = CONNECT_TIMEOUT_MS): Promise<Link> {
     const { nodeId, address, credentials } = this.#options;
     const { host, port } = await address();
     const { cert, key, authority } = await credentials();
@@ -495,7 +528,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     const socket = connectTls({ ...TLS_OPTIONS, host, port, servername: name, cert, key, ca: authority });
     socket.setNoDelay(true);
     const session = connectHttp2(`https://${name}`, { ...SESSION_OPTIONS, createConnection: () => socket });
-    const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+    const timeout = AbortSignal.timeout(timeoutMs);
     const signal = AbortSignal.any([this.#closing.signal, timeout]);
     try {
       await settled(session, once(session, "remoteSettings", { signal }));

@@ -101,6 +101,44 @@ suite("peers of a link", () => {
     assert.equal(link.problem, problems[2]);
   });
 
+  test("a node is asked at once whether it is there, and connected to at once where it is; one that was lost was not tried yet", async (t) => {
+    const { control, node } = await makeInstallation();
+    await using served = await serve(node);
+    // Nobody listens there.
+    let port: number | null = 0;
+    // No try but the first comes by itself.
+    t.mock.method(Math, "random", () => 1e6);
+    const failed = Promise.withResolvers<void>();
+    const connected = Promise.withResolvers<void>();
+    const lost = Promise.withResolvers<unknown>();
+    await using link: LinkedNode = new LinkedNode({
+      nodeId: TEST_NODE_ID,
+      async address() {
+        if (port === null) throw new Error("the store does not say where it is");
+        return { host: "127.0.0.1", port };
+      },
+      credentials: async () => control,
+      term: 0,
+      takeEvent: async () => {},
+      onStopping: async () => {},
+      onConnected: () => connected.resolve(),
+      onLost: () => lost.resolve(link.triedAddress),
+      logger: { info() {}, warn: () => failed.resolve() },
+    });
+    await failed.promise;
+    assert.equal(await link.isThere(), false);
+    port = null;
+    await assert.rejects(link.isThere(), { code: "NODE_UNAVAILABLE", message: /the store does not say where it is/ });
+    port = served.port;
+    assert.equal(await link.isThere(), true);
+    await connected.promise;
+    assert.deepEqual(link.triedAddress, { host: "127.0.0.1", port });
+    assert.equal(await link.isThere(), true);
+    await served[Symbol.asyncDispose]();
+    assert.equal(await lost.promise, null);
+    assert.equal(await link.isThere(), false);
+  });
+
   test("a node takes calls with a certificate of a server of this installation alone", async () => {
     const { control, node, issue } = await makeInstallation();
     const other = await makeInstallation();

@@ -102,6 +102,7 @@ export class Machine implements AsyncDisposable {
       get: (_, name) => {
         if (name === "problem") return problem();
         if (name === "triedAddress") return this.triedAddress;
+        if (name === "isThere") return async () => problem() === null;
         if (name === "certificate") return problem() === null ? this.certificate : null;
         if (name === "renewCertificate") return this.renewCertificate;
         if (name === "begin") return begin;

@@ -3,6 +3,7 @@ import { step } from "@caisson/linux";
 import { classOfId, type StopReason } from "@caisson/model";
 import type { AppContext } from "../app/context.ts";
 import { purgeDisk } from "../app/disks/disk-purge.ts";
+import { settleTakeOver } from "../app/disks/disk-take-over.ts";
 import type { ConnectedNode } from "../app/nodes/node-directory.ts";
 import { auditEvent } from "../app/operations/audit-event.ts";
 import { ReplicaRound } from "../app/replication/replica-round.ts";
@@ -114,6 +115,8 @@ async function settleDisk(app: AppContext, disk: Disk): Promise<void> {
   } else {
     const event = auditEvent(null, "volume-grow", disk, { fromBytes: disk.capacityBytes, capacityBytes: growToBytes });
     const isGrown = await app.locks.run(id, async () => {
+      // What its node is taking over has that done first, of which the growth is part.
+      await settleTakeOver(app, (await app.store.disks.get(id)) ?? disk);
       if ((await settleGrow(app, id, event)) !== null) return true;
       await app.store.disks.cancelGrow(id);
       return false;

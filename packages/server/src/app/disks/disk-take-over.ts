@@ -1,15 +1,15 @@
-import type { Disk, NodeRecord, SandboxRecord } from "@caisson/database";
+import type { Disk, SandboxRecord } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, classOfId } from "@caisson/model";
 import type { AppContext } from "../context.ts";
-import { parseNodeAddress } from "../nodes/node-address.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { endSandbox } from "../sandboxes/sandbox-end.ts";
 import { settleGrow } from "../volumes/grow-settle.ts";
+import { chooseHeir, confirmOver, findHeir, requireOver } from "./disk-heir.ts";
 
 /**
- * The disk, on a node that can be used: a replicated one whose node is lost goes to another node that has the same shared pool, `near` if that is one, since it is about to be used. All others stay as they are, also
+ * The disk, on a node that can be used: a replicated one whose node is lost goes to another node that has the same shared pool; where `near` is given, to that one or to none, since what it is used with is there. All others stay as they are, also
  * what is unavailable for another reason, which its use tells.
  *
  * Intent, which decides, and is one transaction: the row has its new node, the run that had it is shut out, and its sandboxes hold the disk no more. Then the new node shuts that run out of the pool, which from then on
@@ -71,10 +71,11 @@ export async function handOver(app: AppContext, { id, owner }: Disk): Promise<vo
  * Gives replicated volumes of a node that drains, and that nobody has, to other nodes with the same shared pool. Each is one transaction, and nobody is shut out, because the node has let go of them. What cannot go, or not now, stays.
  */
 export async function letGo(app: AppContext, nodeId: string): Promise<void> {
+  const heirs: Heirs = new Map();
   for (const disk of await listShared(app, nodeId)) {
     if (disk.kind !== "volume" || (disk.state !== "ready" && disk.state !== "deleted")) continue;
     await app.locks
-      .run(disk.id, () => moveFromDraining(app, disk))
+      .run(disk.id, () => moveFromDraining(app, disk, heirs))
       .catch((error: unknown) => {
         if (!(error instanceof CaissonError)) throw error;
         app.logger.debug({ id: disk.id, nodeId, reason: error.message }, "a volume stays on a node that drains");
@@ -88,13 +89,19 @@ export async function letGoOfDraining(app: AppContext): Promise<void> {
     if (isDraining && lostAtMs === null) await letGo(app, id);
 }
 
-async function moveFromDraining(app: AppContext, disk: Disk): Promise<void> {
+/** By region, since one pool is all that differs: where nothing answers, finding one takes long. Null: there is none. */
+type Heirs = Map<string, ConnectedNode | null>;
+
+async function moveFromDraining(app: AppContext, disk: Disk, heirs: Heirs): Promise<void> {
   const rows = await app.store.nodes.list();
   const former = rows.find(({ id }) => id === disk.owner.nodeId);
   if (former === undefined || !former.isDraining) return;
   // One that drains would only let go of it again.
   const staying = rows.filter(({ isDraining }) => !isDraining);
-  const target = findHeir(app, disk.region, former, staying);
+  if (disk.growToBytes !== null || (await app.store.sandboxes.holders(disk.id)).length > 0) return;
+  const known = heirs.get(disk.region);
+  const target = known === undefined ? await findHeir(app, [{ disk, former }], staying) : known;
+  heirs.set(disk.region, target);
   if (target === null) return;
   const toNodeId = target.owner.nodeId;
   const detail = { slug: disk.slug, fromNodeId: former.id, toNodeId, isDraining: true };
@@ -107,17 +114,14 @@ async function moveFromDraining(app: AppContext, disk: Disk): Promise<void> {
   );
 }
 
-/** Throws `NODE_UNAVAILABLE`, with what to do, where no other node can take the disk over. */
-export async function requireHeir(app: AppContext, disk: Disk): Promise<void> {
-  const rows = await app.store.nodes.list();
-  const former = rows.find(({ id }) => id === disk.owner.nodeId);
-  if (former !== undefined) chooseHeir(app, disk, former, rows);
+/** Whether its use moves it, if that may be. */
+export function isMoving(app: AppContext, { id, lostAtMs, owner }: Disk): boolean {
+  return classOfId(id) !== "local" && lostAtMs === null && app.nodes.get(owner.nodeId) === null;
 }
 
 /** Whether another node may have to take it over, or is at that. */
 function mayMove(app: AppContext, disk: Disk): boolean {
-  if (classOfId(disk.id) === "local" || disk.lostAtMs !== null) return false;
-  return disk.takenFrom.length > 0 || app.nodes.get(disk.owner.nodeId) === null;
+  return isMoving(app, disk) || (disk.takenFrom.length > 0 && disk.lostAtMs === null);
 }
 
 async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Promise<Disk> {
@@ -126,7 +130,8 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
   const former = rows.find((row) => row.id === owner.nodeId);
   if (former === undefined || app.nodes.get(former.id) !== null) throw app.nodes.unavailable(disk);
   requireOver(app, disk, former);
-  const target = chooseHeir(app, disk, former, rows, near);
+  const target = await chooseHeir(app, [{ disk, former }], rows, { near });
+  await confirmOver(app, disk, former);
   const toNodeId = target.owner.nodeId;
   const holders = kind === "volume" ? await app.store.sandboxes.holders(id) : [];
   const taken = await step("disk-take-over.intent", () =>
@@ -146,70 +151,6 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
     if (live !== undefined) void endSandbox(app, live, "node-lost");
   }
   return taken;
-}
-
-/** Throws `NODE_UNAVAILABLE` unless the node's latest run is over: shut out before, or its lease ran out and this server has found out that it cannot reach it. */
-function requireOver(app: AppContext, disk: Disk, { id, address, isLive, isShutOut, leaseUntilMs }: NodeRecord): void {
-  if (isShutOut) return;
-  const { message } = app.nodes.unavailable(disk);
-  if (isLive)
-    throw new CaissonError(
-      "NODE_UNAVAILABLE",
-      `${message} (${new Date(leaseUntilMs).toISOString()}, if it does not come back before)`,
-    );
-  // The node of a server's own host has no port: it is over with that server.
-  const place = parseNodeAddress(address);
-  if (place !== null && !app.nodes.isKnownAway(id, place))
-    throw new CaissonError(
-      "NODE_UNAVAILABLE",
-      `${message}. This server has not found out yet whether it can reach the node, because it has just begun to lead or to connect: try again in a minute`,
-    );
-}
-
-/** The other nodes that have said the same pool, also those that cannot be reached. */
-function heirsOf(former: NodeRecord, rows: readonly NodeRecord[], region: string): readonly NodeRecord[] {
-  const pool = former.sharedPools[region];
-  return rows.filter(
-    (row) => row.id !== former.id && pool !== undefined && row.sharedPools[region]?.identity === pool.identity,
-  );
-}
-
-/** Of those that can be reached: the one that is asked for, then one that does not drain, then the one whose sandboxes have the least memory. Null: there is none. */
-function findHeir(
-  app: AppContext,
-  region: string,
-  former: NodeRecord,
-  rows: readonly NodeRecord[],
-  near: ConnectedNode | null = null,
-): ConnectedNode | null {
-  const rank = (row: NodeRecord): number => (row.id === near?.owner.nodeId ? 0 : row.isDraining ? 2 : 1);
-  const [best] = heirsOf(former, rows, region)
-    .filter((row) => app.nodes.find({ owner: { nodeId: row.id }, region }) !== null)
-    .toSorted((a, b) => rank(a) - rank(b) || a.reserved.memoryMib - b.reserved.memoryMib || (a.id < b.id ? -1 : 1));
-  return best === undefined ? null : app.nodes.get(best.id);
-}
-
-function chooseHeir(
-  app: AppContext,
-  { id, region }: Disk,
-  former: NodeRecord,
-  rows: readonly NodeRecord[],
-  near: ConnectedNode | null = null,
-): ConnectedNode {
-  const heir = findHeir(app, region, former, rows, near);
-  if (heir !== null) return heir;
-  const pool = former.sharedPools[region];
-  const having = heirsOf(former, rows, region);
-  const reason =
-    pool === undefined
-      ? `its replicated pool is none that nodes share, as a directory is, or node ${former.id} has not said which it is: start that node again, or another machine in its place, with that pool`
-      : having.length > 0
-        ? `those that have its pool ${pool.identity} cannot be reached either (${having.map((row) => row.id).join(", ")}): try again later`
-        : `no other node of region ${region} has its pool ${pool.identity}: let one join whose caisson.toml names it under "[replicated]", or start node ${former.id} again`;
-  throw new CaissonError(
-    "NODE_UNAVAILABLE",
-    `Cannot use ${id}: its node ${former.id} is lost, and no other one can take it over, because ${reason}. What it holds is not lost`,
-  );
 }
 
 /** A file system that is damaged keeps nobody from having the volume: mounting it tries again and tells its user. What may still be written to is not had. */

@@ -22,6 +22,9 @@ export function connectedNode(owner: Owner, node: Node, description: NodeDescrip
   return { owner, node, regions: new Map(regions), places: description };
 }
 
+/** What is known of a node that this server connects to. */
+export type ExpectedNode = Pick<RemoteNode, "problem" | "triedAddress" | "isThere">;
+
 /** Something that exists on one node. */
 export interface Placed {
   readonly id: string;
@@ -39,7 +42,7 @@ export class NodeDirectory {
   /** The node of this server's own host; null: it has none. */
   readonly ownId: string | null;
   readonly #connected = new Map<string, ConnectedNode>();
-  readonly #expected = new Map<string, Pick<RemoteNode, "problem" | "triedAddress">>();
+  readonly #expected = new Map<string, ExpectedNode>();
   readonly #lost = new Set<string>();
   readonly #shutOut = new Map<string, number>();
   #rowRegions: ReadonlySet<string> = new Set();
@@ -60,7 +63,7 @@ export class NodeDirectory {
   }
 
   /** Says that this server connects to a node, and who knows why it cannot. */
-  expect(nodeId: string, remote: Pick<RemoteNode, "problem" | "triedAddress">): void {
+  expect(nodeId: string, remote: ExpectedNode): void {
     this.#expected.set(nodeId, remote);
   }
 
@@ -108,6 +111,15 @@ export class NodeDirectory {
     const remote = this.#expected.get(nodeId);
     const tried = remote?.triedAddress;
     return remote?.problem != null && tried?.host === address.host && tried.port === address.port;
+  }
+
+  /**
+   * Whether that is still so: tries to connect once more, because the last try may be 15 s old, and what kept it from the node may have been this server's own network. Takes 5 s at most. Throws `NODE_UNAVAILABLE` where it cannot be tried.
+   */
+  async confirmAway(nodeId: string, address: NodeAddress): Promise<boolean> {
+    const remote = this.#expected.get(nodeId);
+    if (remote === undefined || !this.isKnownAway(nodeId, address) || (await remote.isThere())) return false;
+    return this.isKnownAway(nodeId, address);
   }
 
   /** Those that can be reached, in no particular order. */

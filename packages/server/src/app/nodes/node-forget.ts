@@ -3,7 +3,8 @@ import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
-import { listShared, requireHeir } from "../disks/disk-take-over.ts";
+import { requireHeir } from "../disks/disk-heir.ts";
+import { listShared } from "../disks/disk-take-over.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { parseNodeAddress } from "./node-address.ts";
 import { getNode } from "./node-get.ts";
@@ -50,6 +51,11 @@ export async function forgetNode(
       `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it at ${address}, because it has just begun to lead or to connect, or its address has just changed. Try again in a minute`,
     );
   await requireHeirs(app, id);
+  if (lostAtMs === null && place !== null && !(await app.nodes.confirmAway(id, place)))
+    throw new CaissonError(
+      "NODE_IN_USE",
+      `Cannot forget node ${id} as lost: it answers this server again at ${address}. Stop it for ever first, and try again when its lease is over`,
+    );
   const { volumeNames: _, ...loss } = await app.store.disks.lossOf(id, 0);
   const event = auditEvent(actor, "node-give-up", object, loss);
   await step("node-forget.intent", () => app.store.nodes.giveUp(id, event));

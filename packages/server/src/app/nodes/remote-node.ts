@@ -6,8 +6,10 @@ import type { NodeAddress } from "./node-address.ts";
 export interface RemoteNode extends Node, AsyncDisposable {
   /** Why there is no connection, as the end of a sentence; null: there is one. */
   readonly problem: string | null;
-  /** Where the last try to connect that is over went, which `problem` tells of. Null: none is, or it ended before the network was used, as when the store did not tell the address. */
+  /** Where the last try to connect that is over went, which `problem` tells of. Null: none is since there was a connection, or it ended before the network was used, as when the store did not tell the address. */
   readonly triedAddress: NodeAddress | null;
+  /** Whether it can be reached: tries to connect now, for 5 s at most. Where it answers, the connection is made at once. Throws `NODE_UNAVAILABLE` where no try can be made. */
+  isThere(): Promise<boolean>;
   /** Of the certificate that it shows to new connections. Null: there is no connection. */
   readonly certificate: Validity | null;
   /** Gives it a new certificate, for a new key that never leaves it; `sign` gets the signing request, in PEM form. After a failure it has the old one or the new one. */

@@ -1,8 +1,9 @@
-import type { Disk, Hold } from "@caisson/database";
+import { type Disk, type Hold, isLost } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
 import type { SandboxConfig } from "@caisson/protocol";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
-import { takeOverIfLost } from "../disks/disk-take-over.ts";
+import { requireCommonHeir } from "../disks/disk-heir.ts";
+import { isMoving, takeOverIfLost } from "../disks/disk-take-over.ts";
 import { pickNode } from "../nodes/node-choice.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { DEFAULT_BASE_IMAGE } from "../region.ts";
@@ -53,17 +54,14 @@ export async function planSandbox(
     });
   }
 
-  // What another node has to take over goes where the rest is, and a root whose node was forgotten comes back where the volumes are.
-  const placed = [...volumes.map(({ record }) => record), ...(wantedRoot === null ? [] : [wantedRoot])];
-  let near = placed.map((disk) => app.nodes.find(disk)).find((at) => at !== null) ?? null;
-  for (const volume of volumes) {
-    volume.record = await takeOverIfLost(app, volume.record, near);
-    near ??= app.nodes.find(volume.record);
-  }
+  const named = [...(wantedRoot === null ? [] : [wantedRoot]), ...volumes.map((volume) => volume.record)];
+  requireDistinct(named);
+  const region = chooseRegion(app, named, hostRegion ?? config.region);
+  const near = await findTogether(app, named);
+  if (near !== null && wantedRoot === null) requireBaseImage(near, region, rootName);
+  for (const volume of volumes) volume.record = await takeOverIfLost(app, volume.record, near);
   const root = wantedRoot === null ? null : await rehomeIfLost(app, wantedRoot, near);
   const used = [...(root === null ? [] : [root]), ...volumes.map((volume) => volume.record)];
-  requireDistinct(used);
-  const region = chooseRegion(app, used, hostRegion ?? config.region);
   const at = await chooseNode(app, used, region, root === null ? rootName : null);
   for (const disk of used) if (disk.kind === "volume") await rebuildIfRestored(app, disk, signal);
   const holds = volumes.map(({ record, isReadOnly }) => ({ volumeId: record.id, isReadOnly }));
@@ -139,6 +137,24 @@ function chooseRegion(app: AppContext, used: readonly Disk[], requested: string 
     );
   }
   return first.region;
+}
+
+/**
+ * Where all of these can be used together, also what has to be taken over for that, or comes back from the snapshot store. Null: they are only of the last kind, or none. Throws what keeps them apart before anything has moved, because there is no way back
+ * from a takeover: what is local, or is on a node that can be reached, stays there.
+ */
+async function findTogether(app: AppContext, named: readonly Disk[]): Promise<ConnectedNode | null> {
+  const [first, ...others] = named.filter((disk) => !isMoving(app, disk) && (disk.lostAtMs === null || isLost(disk)));
+  const near = first === undefined ? null : requireReachable(app, first);
+  if (first !== undefined)
+    for (const other of others) if (requireReachable(app, other) !== near) throw apart(first, other);
+  const moving = named.filter((disk) => isMoving(app, disk));
+  return moving.length === 0 ? near : requireCommonHeir(app, moving, near);
+}
+
+/** Also the node that is still taking it over. */
+function requireReachable(app: AppContext, disk: Disk): ConnectedNode {
+  return app.nodes.of({ ...disk, takenFrom: [] });
 }
 
 /** The node that has all of them; with none, one of the region, which need not be the one that the store chooses. */

@@ -2,6 +2,7 @@ import type { Disk, NewDisk } from "@caisson/database";
 import { runOperation, Step } from "@caisson/linux";
 import { CaissonError, formatSize, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import type { Actor, AppContext } from "../context.ts";
+import { forgetUnmade } from "../disks/disk-forget.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { makeRoom } from "../disks/room.ts";
 import { pickNode } from "../nodes/node-choice.ts";
@@ -72,7 +73,7 @@ export async function importSnapshot(
         await app.store.disks.reserve(snapshot);
         return null;
       },
-      undo: () => app.store.disks.forget(id, null),
+      undo: () => forgetUnmade(app, id, at.owner),
     },
     steps: [
       new Step("image", {

@@ -3,6 +3,7 @@ import { runOperation, Step } from "@caisson/linux";
 import { classOfId, type Labels, newId, requireLabels, requireSlug } from "@caisson/model";
 import type { Node, SealedDisk, SealSpec } from "@caisson/node";
 import { type Actor, type AppContext, requireDisk } from "../context.ts";
+import { forgetUnmade } from "../disks/disk-forget.ts";
 import { measureDisk } from "../disks/disk-measure.ts";
 import { takeOverIfLost } from "../disks/disk-take-over.ts";
 import { withRoom } from "../disks/room.ts";
@@ -106,7 +107,7 @@ export async function takeSnapshot<T>(
     objectId: snapshot.id,
     intent: {
       run: () => reserve(snapshot),
-      undo: () => app.store.disks.forget(snapshot.id, null),
+      undo: () => forgetUnmade(app, snapshot.id, at.owner),
     },
     steps: [seal],
     commit: {

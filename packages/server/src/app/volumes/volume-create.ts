@@ -14,6 +14,7 @@ import {
   requireSlug,
 } from "@caisson/model";
 import type { Actor, AppContext } from "../context.ts";
+import { forgetUnmade } from "../disks/disk-forget.ts";
 import { measureDisk, NO_USAGE } from "../disks/disk-measure.ts";
 import { withRoom } from "../disks/room.ts";
 import { nodeChoice, pickNode, requireRegion } from "../nodes/node-choice.ts";
@@ -123,7 +124,7 @@ export async function createVolume(
         placed.owner = reserved.owner;
         return null;
       },
-      undo: () => app.store.disks.forget(volume.id, null),
+      undo: () => forgetUnmade(app, volume.id, placed.owner),
     },
     steps: [
       new Step("image", {
