@@ -563,7 +563,7 @@ export interface DiskStore {
   setUsage(id: string, usage: DiskUsage): Promise<void>;
   /** Ready disks of these regions of the node that were measured before this or never, those first whose turn is longest due. */
   listUnmeasured(nodeId: string, regions: readonly string[], beforeMs: number, limit: number): Promise<readonly Disk[]>;
-  /** Records the intent to grow. Throws `VOLUME_IN_USE` when it is attached. */
+  /** Records the intent to grow. Throws `VOLUME_IN_USE` when it is attached, and `NODE_UNAVAILABLE` when another node has it by now, or its node has not taken it over yet. */
   beginGrow(owner: Owner, id: string, growToBytes: number): Promise<void>;
   finishGrow(id: string, usage: DiskUsage, event: AuditEvent): Promise<Disk>;
   cancelGrow(id: string): Promise<void>;

@@ -1,6 +1,6 @@
 import { CaissonError } from "@caisson/model";
-import { diskLost, diskNotFound } from "./refusals.ts";
-import type { Disk, NodeRecord } from "./store.ts";
+import { beingTakenOver, diskLost, diskNotFound } from "./refusals.ts";
+import type { Disk, NodeRecord, Owner } from "./store.ts";
 
 /** `lost`: its node is lost, and is shut out. `draining`: its node lives, drains and lets go of it. */
 export type TakeOverFrom = "lost" | "draining";
@@ -38,4 +38,14 @@ export function requireTakeOver(
       `its pool is ${theirs.identity}, and that of node ${target.id} ${ours === undefined ? "is not known" : `is ${ours.identity}`}`,
     );
   return from === "lost" ? [...new Set([...takenFrom, theirs.instance])] : takenFrom;
+}
+
+/** Throws `NODE_UNAVAILABLE` for a disk that another node has by now, or that its node has not taken over yet. `action`: what cannot be done. */
+export function requireOwn(action: string, { id, owner, takenFrom }: Disk, { nodeId }: Owner): void {
+  if (owner.nodeId !== nodeId)
+    throw new CaissonError(
+      "NODE_UNAVAILABLE",
+      `Cannot ${action} ${id} on node ${nodeId}: node ${owner.nodeId} has it by now. Try again`,
+    );
+  if (takenFrom.length > 0) throw beingTakenOver(id, nodeId);
 }

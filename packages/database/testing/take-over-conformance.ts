@@ -81,6 +81,7 @@ export function takeOverConformance(name: string, open: () => Promise<StoreHarne
       const holds = [{ volumeId: id, isReadOnly: false }];
       const reserve = () => store.sandboxes.reserve(sampleSandbox(), holds, samplePlaces());
       await assert.rejects(reserve(), unavailable(/is taking it over/));
+      await assert.rejects(store.disks.beginGrow(SAMPLE_OWNER, id, 2e9), unavailable(/is taking it over/));
       assert.equal(await store.disks.settleTakeOver({ ...taken, takenFrom: [] }), false, "others have to be shut out");
       assert.equal(await store.disks.settleTakeOver({ ...taken, owner }), false, "it is another node's");
       assert.equal(await store.disks.settleTakeOver(taken), true);
@@ -136,6 +137,8 @@ export function takeOverConformance(name: string, open: () => Promise<StoreHarne
       await assert.rejects(takeOver(free), unavailable(/lease holds/));
       const taken = await letGo(free);
       assert.deepEqual([taken.owner, taken.takenFrom], [SAMPLE_OWNER, []]);
+      await assert.rejects(store.disks.beginGrow(owner, free, 2e9), unavailable(/nod_sample has it by now/));
+      assert.deepEqual(await store.disks.get(free), taken);
       for (const id of [held, copy, growing]) await assert.rejects(letGo(id), unavailable(/lets go/));
       assert.equal((await store.nodes.get(AWAY))?.isShutOut, false);
       const later = await make("later");

@@ -141,6 +141,7 @@ export class HostNode implements OpenNode {
     const pool = this.#pool(region);
     await pool.locks.run(id, async () => {
       await pool.storage.takeOver(id);
+      if ((await pool.storage.getImage(id)) === null) return;
       await withDevice(pool, pool.storage, id, (path) => step("recover.file-system", () => recoverFileSystem(path)));
     });
   }

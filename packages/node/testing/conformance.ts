@@ -116,6 +116,7 @@ export function describeNodeConformance(
       assert.deepEqual(await measure(id), made);
       await node.recoverDisk({ region, id });
       await node.deleteDisk({ region, id });
+      await node.recoverDisk({ region, id });
     });
 
     test("a node without a pool that nodes share says so, and shuts nobody out", async () => {

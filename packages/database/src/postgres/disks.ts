@@ -2,6 +2,7 @@ import { ownerOf, toDisk, toDiskTotal, toNode } from "../records.ts";
 import { diskInUse, diskNotFound, keyReused, notLatest, regionUnavailable, slugTaken } from "../refusals.ts";
 import { isSearchable } from "../search-term.ts";
 import type { AuditEvent, Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk, Owner } from "../store.ts";
+import { requireOwn } from "../take-over.ts";
 import type { Database, Queries, Value } from "./database.ts";
 import { changeWithEvent, writeEvent } from "./events.ts";
 import { isViolation } from "./failures.ts";
@@ -291,7 +292,9 @@ export function createDiskStore(database: Database): DiskStore {
     async beginGrow(owner, id, growToBytes) {
       await database.transaction(async (queries) => {
         await requireLatest(queries, owner);
-        await requireDetached(queries, "grow", await lockReady(queries, id));
+        const disk = await lockReady(queries, id);
+        requireOwn("grow", disk, owner);
+        await requireDetached(queries, "grow", disk);
         const sql = "UPDATE disks SET grow_to_bytes = $1, node_generation = $2 WHERE id = $3";
         await queries.run(sql, growToBytes, owner.generation, id);
       });

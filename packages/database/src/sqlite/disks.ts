@@ -2,6 +2,7 @@ import { ownerOf, toDisk, toDiskTotal, toNode } from "../records.ts";
 import { diskInUse, diskNotFound, keyReused, regionUnavailable, slugTaken } from "../refusals.ts";
 import { isSearchable } from "../search-term.ts";
 import type { Disk, DiskQuery, DiskStore, DiskUsage, IdempotencyKey, NewDisk, Owner } from "../store.ts";
+import { requireOwn } from "../take-over.ts";
 import { type Connection, isUniqueViolation } from "./connection.ts";
 import { searchExpression } from "./disk-search.ts";
 import { writeEvent } from "./events.ts";
@@ -262,6 +263,7 @@ export function createDiskStore(connection: Connection): DiskStore {
         requireLatest(connection, owner);
         const disk = mustGet(id);
         if (disk.state !== "ready") throw diskNotFound(disk.kind, id);
+        requireOwn("grow", disk, owner);
         requireDetached("grow", disk);
         connection.run(
           "UPDATE disks SET grow_to_bytes = ?, node_generation = ? WHERE id = ?",

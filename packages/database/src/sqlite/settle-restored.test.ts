@@ -114,6 +114,21 @@ suite("rows of a backup on another machine", () => {
     assert.equal((await store.disks.get(cut.id))?.replication.state, "replicated");
   });
 
+  test("a run that was shut out of a shared pool before the backup stays so, and the next one of its node does not", async () => {
+    const sharing = (instance: string) => ({ ord: { identity: "fsid/pool", instance } });
+    await store.nodes.renew(SAMPLE_OWNER, 60_000, {}, sharing("heir.1"));
+    const away = await beginLapsed(store, { id: "nod_away", runId: "run_away", sharedPools: sharing("away.1") });
+    const { id } = await make("taken", { owner: away });
+    const events = { disk: sampleEvent(id, "take-over"), sandbox: () => sampleEvent(id, "sandbox-end") };
+    await store.disks.takeOver(id, SAMPLE_OWNER, 9, events);
+    await settle([], { isLost: () => false });
+    assert.deepEqual((await store.disks.get(id))?.takenFrom, ["away.1"]);
+    const again = sampleNode({ id: away.nodeId, runId: "run_away" });
+    await assert.rejects(store.nodes.begin(again, 60_000), { code: "NODE_UNAVAILABLE", message: /shut out/ });
+    assert.equal((await store.nodes.begin(sampleNode({ id: away.nodeId }), 60_000)).isShutOut, false);
+    assert.equal((await store.nodes.get(SAMPLE_OWNER.nodeId))?.isShutOut, false);
+  });
+
   test("what was deleted can be brought back for a day from now on, on all nodes", async () => {
     const other = await store.nodes.begin(sampleNode({ id: "nod_other", address: "other:1" }), 60_000);
     const elsewhere = await make("elsewhere", { owner: { nodeId: other.id, generation: other.generation } });

@@ -77,7 +77,10 @@ export function settleRestored(path: string, from: RestoredFrom): RestoredRows {
       Date.now() + DELETED_MS,
     );
     const keptSnapshots = listKeptSnapshots(connection, lostIds);
-    connection.run("UPDATE nodes SET generation = generation + ?, lease_until_ms = 0", GENERATIONS);
+    connection.run(
+      "UPDATE nodes SET generation = generation + ?1, shut_out_generation = shut_out_generation + ?1, lease_until_ms = 0",
+      GENERATIONS,
+    );
     if (from.newNodeId !== null) moveTo(connection, from.newNodeId, lostIds);
     const lostNodes = new Set(lost.map(({ id }) => id));
     const keptNodes = nodes.filter(({ id }) => !lostNodes.has(id));

@@ -116,6 +116,33 @@ describe("hosts that share a Ceph pool", () => {
     assert.deepEqual(await findCephDebris(observer), []);
   });
 
+  test("a host that lives reads a snapshot of an image on, whose writer is fenced", async () => {
+    const third = await hostOptions(ceph);
+    const reader = await CephStorage.open(third);
+    try {
+      const contents = patternOf("sealed", 4 * MIB);
+      await lost.createImage("vol_a", { sizeBytes: 4 * MIB, pieces: [{ offset: 0, bytes: contents }] });
+      await lost.sealImage("vol_a", "snp_a");
+      const early = await reader.attach("snp_a", "ro");
+      const device = await lost.attach("vol_a", "rw");
+      await writeDevice(device.path, patternOf("later", MIB), 0);
+      const late = await other.attach("snp_a", "ro");
+      await other.fence(lost.clientInstance);
+      await assert.rejects(writeDevice(device.path, patternOf("late", MIB), 0), { code: "EIO" });
+      for (const { path } of [early, late]) assert.ok((await readDevice(path)).equals(contents));
+      await assert.rejects(lost.detach(device));
+      await other.detach(late);
+      await reader.detach(early);
+    } finally {
+      await reader.close();
+      await disposeHost(third);
+    }
+    await lost.close();
+    lost = await CephStorage.open(options[0]);
+    for (const id of ["snp_a", "vol_a"]) await lost.deleteImage(id);
+    assert.deepEqual(await findCephDebris(observer), []);
+  });
+
   /** Begins a call, has it wait at a fault point, and goes on with it after another one. */
   const overtake = async (tag: string, late: () => Promise<unknown>, quick: () => Promise<void>): Promise<void> => {
     await writeFile(tracePath, "");

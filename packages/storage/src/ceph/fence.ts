@@ -58,7 +58,8 @@ async function shutOut(
   const own = instances.get(instance)?.row.address ?? null;
   const addresses = new Set(own === null ? [] : [own]);
   for (const { row } of writers) {
-    const clients = [...row.addresses, ...(await client.watchers(row.image))];
+    // Not all that have it open: a host that lives may read a snapshot of the same block image. A writer that has not written its address down yet does so, and then sees the fence.
+    const clients = [...row.addresses, ...(await client.lockers(row.image))];
     for (const address of clients) if (!living.has(address)) addresses.add(address);
   }
   await step("storage.fence.blocklist", () => refuse(client, [...addresses], seconds));

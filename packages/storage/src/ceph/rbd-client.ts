@@ -242,9 +242,14 @@ export class RbdClient {
     await this.#send("write", { image, extents }, Buffer.concat(pieces.map(({ bytes }) => bytes)));
   }
 
-  /** Addresses of the clients that have the image open for writing. */
+  /** Addresses of the clients that have the image open, also those that only read a snapshot of it: QEMU opens all images as if it wrote. */
   watchers(image: string, imageId: string | null = null): Promise<readonly string[]> {
     return this.#call("watchers", { image, imageId });
+  }
+
+  /** Addresses of the clients that have the image's exclusive lock, which all who write take first. */
+  lockers(image: string): Promise<readonly string[]> {
+    return this.#call("lockers", { image });
   }
 
   blocklist(addresses: readonly string[], seconds: number): Promise<void> {

@@ -217,6 +217,14 @@ class Pool:
         except rbd.ImageNotFound:
             return []
 
+    def lockers(self, image):
+        try:
+            with self.open(image, None, None, True) as opened:
+                lockers = opened.list_lockers()
+                return sorted({address for _, _, address in lockers["lockers"]}) if lockers else []
+        except rbd.ImageNotFound:
+            return []
+
     def blocklist(self, addresses, seconds):
         for address in addresses:
             self.command({"prefix": "osd blocklist", "blocklistop": "add", "addr": address, "expire": float(seconds)})
@@ -277,7 +285,7 @@ class Refusal(Exception):
 
 OPS = (
     "rows row replace_row images trash create clone resize snapshot remove_snapshot remove trash_move trash_remove info diff read write "
-    "watchers blocklist break_locks address fsid space"
+    "watchers lockers blocklist break_locks address fsid space"
 ).split()
 # What takes time in proportion to what there is.
 LONG_OPS = {"resize", "remove_snapshot", "remove", "trash_remove", "diff"}

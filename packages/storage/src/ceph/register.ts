@@ -23,7 +23,7 @@ export interface ImageRow {
 export interface WriterRow {
   readonly instance: string;
   readonly image: string;
-  /** Of all clients that then had the image open and are no server's own connection: the writer is one, a client that was killed before may be another. */
+  /** Of the clients that opened the image then and are no server's own connection: the writer is one, a host that reads a snapshot of the same block image from then on may be another. Those of the row that it replaced stay. */
   readonly addresses: readonly string[];
 }
 

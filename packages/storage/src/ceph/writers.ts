@@ -27,10 +27,12 @@ export class Writers {
 
   /** Makes this server the writer, in the place of the row that was found (`null`: none). */
   async claim(action: string, id: ImageId, image: string, before: Found<WriterRow> | null): Promise<Claim> {
-    const row: WriterRow = { instance: this.#connection.instance, image, addresses: [] };
+    // Another host may read a snapshot of the same block image.
+    const readers = await this.#clientsOf(image);
+    const row: WriterRow = { instance: this.#connection.instance, image, addresses: before?.row.addresses ?? [] };
     try {
       const claimed = await step("storage.attach.claim", () => this.#register.replace("writer", id, before, row));
-      return { id, row, claimed };
+      return { id, row, claimed, readers };
     } catch (error) {
       // Another host was quicker.
       if (error instanceof RowChangedError) await this.requireNoOther(action, id);
@@ -39,8 +41,9 @@ export class Writers {
   }
 
   /** Before the image is used, when it is open. */
-  async confirm(action: string, { id, row, claimed }: Claim): Promise<void> {
-    const addresses = await this.#clientsOf(row.image);
+  async confirm(action: string, { id, row, claimed, readers }: Claim): Promise<void> {
+    const opened = (await this.#clientsOf(row.image)).filter((address) => !readers.includes(address));
+    const addresses = [...new Set([...row.addresses, ...opened])];
     await this.#register.replace("writer", id, claimed, { ...row, addresses });
     // A host that fences this server writes that down first and then looks who writes: one of the two sees the other.
     await this.#connection.requireNotFenced(action);
@@ -64,4 +67,6 @@ export interface Claim {
   readonly id: ImageId;
   readonly row: WriterRow;
   readonly claimed: Found<WriterRow> | null;
+  /** Addresses of the clients that had the block image open before. */
+  readonly readers: readonly string[];
 }

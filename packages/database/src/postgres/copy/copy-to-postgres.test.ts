@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { newId } from "@caisson/model";
 import { PostgresServer } from "../../../testing/postgres-server.ts";
-import { SAMPLE_OWNER, sampleNode, samplePlaces, sampleSandbox } from "../../../testing/samples.ts";
+import { beginLapsed, SAMPLE_OWNER, sampleNode, samplePlaces, sampleSandbox } from "../../../testing/samples.ts";
 import { openSqliteStore } from "../../sqlite/sqlite-store.ts";
 import type { AuditEvent, NewDisk, Store } from "../../store.ts";
 import { openPostgresStore } from "../postgres-store.ts";
@@ -113,6 +113,14 @@ async function fill(store: Store): Promise<void> {
   await store.disks.reserve(gone);
   await store.disks.withdraw(gone.id);
   await store.disks.forget(gone.id, null);
+  // A node that was shut out, and what its heir has not settled yet.
+  const sharing = (instance: string) => ({ ord: { identity: "fsid/pool", instance } });
+  await store.nodes.renew(SAMPLE_OWNER, 60_000, {}, sharing("heir.1"));
+  const lapsed = await beginLapsed(store, { id: "nod_lapsed", sharedPools: sharing("lapsed.1") });
+  const taken = disk("taken", { owner: lapsed });
+  await store.disks.reserve(taken);
+  await store.disks.commit(taken.id, usage, event(taken.id));
+  await store.disks.takeOver(taken.id, SAMPLE_OWNER, 60, { disk: event(taken.id), sandbox: ({ id }) => event(id) });
 }
 
 suite("the copy from SQLite to PostgreSQL", () => {
@@ -153,7 +161,7 @@ suite("the copy from SQLite to PostgreSQL", () => {
   test("is whole, and the store goes on from there", async () => {
     const url = await server.createDatabase();
     const { rows, wasCopied } = await copyToPostgres(path, url, INSTALLATION);
-    assert.deepEqual([wasCopied, rows.disks, rows.sandboxes, rows.holds], [false, DISK_COUNT + 2, 3, 1]);
+    assert.deepEqual([wasCopied, rows.disks, rows.sandboxes, rows.holds], [false, DISK_COUNT + 3, 3, 1]);
     const source = openSqliteStore(path);
     const target = await openPostgresStore(url, INSTALLATION, hooks);
     const lists = (store: Store) =>
