@@ -32,7 +32,7 @@ suite("a full pool", { timeout: testTimeoutMs(800_000) }, () => {
   let server: TestServer;
   let client: TestClient;
   before(async () => {
-    server = await TestServer.start({ settings: settings("1200MiB", 1) });
+    server = await TestServer.start({ settings: settings("1200MiB", 1), hasPoolFile: true });
     await begin();
   });
   after(() => server?.[Symbol.asyncDispose]());
@@ -168,7 +168,7 @@ suite("a full pool", { timeout: testTimeoutMs(800_000) }, () => {
   });
 
   test("that has no room for the built-in image lets the server start, and says why no sandbox does", async () => {
-    await using small = await TestServer.start({ settings: settings("512MiB", 1) });
+    await using small = await TestServer.start({ settings: settings("512MiB", 1), hasPoolFile: true });
     const other = new TestClient(small);
     assert.match(small.logText(), /cannot import the built-in image, because the pool is full/);
     await other.createVolume("blank");

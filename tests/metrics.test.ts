@@ -13,7 +13,7 @@ suite("metrics", { timeout: testTimeoutMs(300_000) }, () => {
   let server: TestServer;
   let client: TestClient;
   before(async () => {
-    server = await TestServer.start({ settings: '[pool]\nsize = "1200MiB"\n' });
+    server = await TestServer.start({ settings: '[pool]\nsize = "1200MiB"\n', hasPoolFile: true });
     Object.assign(process.env, server.clientEnv());
     client = new TestClient(server);
   });

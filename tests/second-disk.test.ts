@@ -22,7 +22,7 @@ suite("a pool on two disks", { timeout: testTimeoutMs(600_000) }, () => {
     const disk = await TestDisk.create("ext4", 6 * 2 ** 30);
     try {
       const settings = `[pool]\nsize = "1500MiB"\n[[pool.disks]]\ndirectory = "${disk.mountPath}"\nsize = "3GiB"\n`;
-      await using server = await TestServer.start({ settings });
+      await using server = await TestServer.start({ settings, hasPoolFile: true });
       const client = new TestClient(server);
       const start = async (): Promise<void> => {
         await server.start();

@@ -10,7 +10,7 @@ suite("volumes", () => {
   let client: TestClient;
 
   before(async () => {
-    server = await TestServer.start({ settings: 'regions = ["ord", "ams"]\n[pool]\nsize = "8GiB"\n' });
+    server = await TestServer.start({ settings: 'regions = ["ord", "ams"]\n' });
     Object.assign(process.env, server.clientEnv());
     client = new TestClient(server);
   });

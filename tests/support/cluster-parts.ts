@@ -19,6 +19,8 @@ interface Server {
 export interface ClusterPartsOptions {
   /** Contents of caisson.toml of the test; what it says of the host is the nodes'. */
   readonly settings: string;
+  /** As of a `TestNodeProcess`. */
+  readonly hasPoolFile: boolean;
   /** Starts the second server. */
   readonly startServer: () => Promise<Server>;
 }
@@ -33,14 +35,16 @@ const CONNECTED_MS = 120_000;
  */
 export class ClusterParts {
   readonly #settings: string;
+  readonly #hasPoolFile: boolean;
   readonly #startServer: () => Promise<Server>;
   #front: Network | null = null;
   #frontPort = 0;
   #second: Server | null = null;
   readonly #nodes: TestNodeProcess[] = [];
 
-  constructor({ settings, startServer }: ClusterPartsOptions) {
+  constructor({ settings, hasPoolFile, startServer }: ClusterPartsOptions) {
     this.#settings = settings;
+    this.#hasPoolFile = hasPoolFile;
     this.#startServer = startServer;
   }
 
@@ -102,7 +106,10 @@ export class ClusterParts {
     // When one fails, the others are whole first, so that they can be ended.
     await settleAll(
       regions.map(async (text, index) => {
-        this.#nodes[index] = await TestNodeProcess.create({ settings: `regions = [${text}]\n${settings}` });
+        this.#nodes[index] = await TestNodeProcess.create({
+          settings: `regions = [${text}]\n${settings}`,
+          hasPoolFile: this.#hasPoolFile,
+        });
       }),
     );
     await settleAll(

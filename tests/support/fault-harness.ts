@@ -35,7 +35,7 @@ export class FaultHarness implements AsyncDisposable {
     const far = join(directory, "far");
     await mkdir(far);
     const settings = `[snapshot_store]\nurl = "file://${far}"\nreplication = "none"\nbackup_every = "off"\n`;
-    const server = await TestServer.start({ env: plan.env, settings });
+    const server = await TestServer.start({ env: plan.env, settings, hasPoolFile: true });
     this.#parts = { directory, plan, server, client: new TestClient(server) };
     this.useServer();
     await this.client.createVolume("witness");

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { DataPlace } from "./data-place.ts";
 import { freePort } from "./free-port.ts";
 import { openServerLog } from "./server-log.ts";
 
@@ -17,11 +17,14 @@ export interface TestNodeOptions {
   /** Contents of caisson.toml. */
   readonly settings?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Its pools need a pool file, as those with a size do. */
+  readonly hasPoolFile?: boolean;
 }
 
 /** The process of a node in namespaces and with a data directory of its own, as on another machine. */
 export class TestNodeProcess implements AsyncDisposable {
   readonly dataDirectory: string;
+  readonly #place: DataPlace;
   readonly #env: Readonly<Record<string, string>>;
   /** Of 127.0.0.1, where the server reaches it. */
   #port: number;
@@ -30,14 +33,15 @@ export class TestNodeProcess implements AsyncDisposable {
   /** What it was ready with last. */
   nodeId = "";
 
-  private constructor(dataDirectory: string, port: number, env: Readonly<Record<string, string>>) {
-    this.dataDirectory = dataDirectory;
+  private constructor(place: DataPlace, port: number, env: Readonly<Record<string, string>>) {
+    this.dataDirectory = place.path;
+    this.#place = place;
     this.#env = env;
     this.#port = port;
   }
 
-  static async create({ settings = "", env = {} }: TestNodeOptions = {}): Promise<TestNodeProcess> {
-    const node = new TestNodeProcess(await mkdtemp(join(tmpdir(), "caisson-node-")), await freePort(), env);
+  static async create({ settings = "", env = {}, hasPoolFile }: TestNodeOptions = {}): Promise<TestNodeProcess> {
+    const node = new TestNodeProcess(await DataPlace.make("caisson-node-", hasPoolFile), await freePort(), env);
     await writeFile(join(node.dataDirectory, "caisson.toml"), settings);
     return node;
   }
@@ -136,7 +140,7 @@ export class TestNodeProcess implements AsyncDisposable {
   /** Ends it, removes its data, and fails when anything of it is left on the host. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-    await rm(this.dataDirectory, { recursive: true, force: true });
+    await this.#place.remove();
     await assertNoLeaks({ directory: this.dataDirectory, instance: this.instance });
   }
 

@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
 import { ClusterParts, relayedSettings } from "./cluster-parts.ts";
+import { DataPlace } from "./data-place.ts";
 import { freePort } from "./free-port.ts";
 import { openServerLog } from "./server-log.ts";
 import { databaseSetting, testDeployment } from "./test-database.ts";
@@ -22,6 +22,8 @@ export interface TestServerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Default: a new one, removed at the end. */
   readonly dataDirectory?: string;
+  /** Its pools need a pool file, as those with a size do. */
+  readonly hasPoolFile?: boolean;
   /** Default: any free port of 127.0.0.1. */
   readonly listen?: string;
   /** `control`: without a node of its own, and without what that needs. Default: `all`. */
@@ -36,6 +38,7 @@ export interface TestServerOptions {
  */
 export class TestServer implements AsyncDisposable {
   readonly dataDirectory: string;
+  readonly #place: DataPlace;
   readonly #env: Readonly<Record<string, string>>;
   readonly #listen: string;
   readonly #role: "all" | "control";
@@ -52,10 +55,11 @@ export class TestServer implements AsyncDisposable {
   token = "";
 
   private constructor(
-    dataDirectory: string,
+    place: DataPlace,
     { env = {}, listen = "127.0.0.1:0", role = "all", tree = root }: TestServerOptions,
   ) {
-    this.dataDirectory = dataDirectory;
+    this.dataDirectory = place.path;
+    this.#place = place;
     this.#listen = listen;
     this.#role = role;
     this.#env = env;
@@ -63,10 +67,12 @@ export class TestServer implements AsyncDisposable {
   }
 
   static async start(options: TestServerOptions = {}): Promise<TestServer> {
-    const dataDirectory = options.dataDirectory ?? (await mkdtemp(join(tmpdir(), "caisson-test-")));
+    const given = options.dataDirectory;
+    const place =
+      given === undefined ? await DataPlace.make("caisson-test-", options.hasPoolFile) : new DataPlace(given);
     const { role, listen, tree } = options;
-    const isCluster = testDeployment() === "cluster" && (role ?? listen ?? tree ?? options.dataDirectory) === undefined;
-    const server = new TestServer(dataDirectory, {
+    const isCluster = testDeployment() === "cluster" && (role ?? listen ?? tree ?? given) === undefined;
+    const server = new TestServer(place, {
       ...options,
       ...(isCluster ? { role: "control", listen: `127.0.0.1:${await freePort()}` } : {}),
     });
@@ -74,13 +80,18 @@ export class TestServer implements AsyncDisposable {
     const isNamed = settings.startsWith("database = ");
     const database = isNamed ? "" : await databaseSetting();
     server.#settings = database + (isCluster ? await relayedSettings(settings) : settings);
-    if (isCluster) server.#parts = new ClusterParts({ settings, startServer: () => startSecond(database + settings) });
+    if (isCluster)
+      server.#parts = new ClusterParts({
+        settings,
+        hasPoolFile: options.hasPoolFile ?? false,
+        startServer: () => startSecond(database + settings),
+      });
     await server.writeSettings();
     try {
       await server.start();
       return server;
     } catch (error) {
-      if (options.dataDirectory === undefined) await server[Symbol.asyncDispose]();
+      if (given === undefined) await server[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -232,7 +243,7 @@ export class TestServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts?.[Symbol.asyncDispose]();
     await this.#end("SIGTERM");
-    await rm(this.dataDirectory, { recursive: true, force: true });
+    await this.#place.remove();
     await assertNoLeaks({
       directory: this.dataDirectory,
       instance: this.instance,

@@ -1,3 +1,4 @@
+export { hasReflink } from "../src/local/reflink.ts";
 export { TestCeph, type TestCephOptions } from "./ceph/test-ceph.ts";
 export { describeStorageConformance } from "./conformance.ts";
 export { makeLocalTestPool, TestDisk } from "./local-test-pool.ts";

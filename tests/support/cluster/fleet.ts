@@ -173,6 +173,7 @@ export class Fleet implements AsyncDisposable {
     const process = await TestNodeProcess.create({
       settings: `regions = ["${region}"]\n${settings}`,
       env: clock.env,
+      hasPoolFile: true,
     });
     this.#resources.use(process);
     const [first] = this.servers;

@@ -363,7 +363,10 @@ export function createDiskStore(connection: Connection): DiskStore {
     async listUnsettled(owner) {
       return connection
         .all(
-          `SELECT * FROM disks WHERE (state IN ('creating', 'purging') OR grow_to_bytes IS NOT NULL) AND node_id = ? AND node_generation < ?
+          // With an OR of both, all disks would be read.
+          `SELECT * FROM disks INDEXED BY disks_unsettled
+           WHERE state IN ('creating', 'purging') AND ${UNSETTLED} AND node_id = ?1 AND node_generation < ?2
+           UNION SELECT * FROM disks INDEXED BY disks_growing WHERE grow_to_bytes IS NOT NULL AND node_id = ?1 AND node_generation < ?2
            ORDER BY sequence`,
           owner.nodeId,
           owner.generation,
