@@ -141,6 +141,9 @@ suite("the snapshot store", () => {
     const [chunk] = await filesBelow("chunks");
     await rm(chunk ?? "");
     assert.equal(await isWholeRead(image, []), true, "a chunk of its base is lost");
+    await isWholeRead(image, []);
+    for (const folder of ["keys", "key-copies"]) await rm(join(directory, folder), { recursive: true });
+    assert.equal(await isWholeRead(image, []), true, "the key of its base is lost");
   });
 
   test("nothing in the store shows what is in it, and two organizations with the same bytes have nothing in common", async () => {

@@ -182,7 +182,7 @@ export class SnapshotStore implements AsyncDisposable {
   ): Promise<readonly ManifestChunk[] | null> {
     const base = manifestKey({ organizationId, id: difference.baseId });
     const found = await this.#manifest(organizationId, base, signal).catch((error: unknown) => {
-      if (error instanceof StoreDamageError) return null;
+      if (error instanceof StoreDamageError || error instanceof UnreadableKeyError) return null;
       throw error;
     });
     if (found?.key.id !== key.id) return null;
