@@ -122,6 +122,7 @@ suite("the snapshot store", () => {
   test("where a difference cannot be counted on, all is read", async () => {
     const image = imageOf(randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES));
     await upload(openStore(), "snp_1", image);
+    const [chunk] = await filesBelow("chunks");
     const isWholeRead = async (own: Buffer, changed: readonly ImagePart[], baseId = "snp_1") => {
       const found = await uploadDifference("snp_2", own, changed, baseId);
       assert.ok((await readBack(openStore(), "snp_2")).equals(own));
@@ -138,7 +139,6 @@ suite("the snapshot store", () => {
     assert.equal(await isWholeRead(image, []), true, "the manifest of its base is damaged");
     await writeFile(manifest, bytes);
     assert.equal(await isWholeRead(image, []), false);
-    const [chunk] = await filesBelow("chunks");
     await rm(chunk ?? "");
     assert.equal(await isWholeRead(image, []), true, "a chunk of its base is lost");
     await isWholeRead(image, []);
