@@ -146,6 +146,34 @@ suite("the snapshot store", () => {
     assert.equal(await isWholeRead(image, []), true, "the key of its base is lost");
   });
 
+  test("what an upload may count on stays from its list on, also while the manifest of its base is read", async () => {
+    const [base, left] = [randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES)];
+    await upload(openStore(), "snp_1", imageOf(base));
+    await upload(openStore(), "snp_left", imageOf(left));
+    await openStore().delete({ organizationId: "org_a", id: "snp_left" }, SIGNAL);
+    let isSwept = false;
+    const store = openStore(key, {
+      async get(objectKey, maxBytes) {
+        if (objectKey === "manifests/org_a/snp_1" && !isSwept) {
+          isSwept = true;
+          for (const nowMs of [1000, 1000 + HOUR_MS]) await sweepAt(nowMs, store);
+        }
+        return objects.get(objectKey, maxBytes);
+      },
+    });
+    const own = imageOf(base, left);
+    const difference: ImageDifference = {
+      ...{ sizeBytes: own.length, baseId: "snp_1", changed: [part(1, 1)] },
+      async *pieces() {
+        yield { offset: CHUNK_BYTES, bytes: left };
+      },
+    };
+    const snapshot = { organizationId: "org_a", id: "snp_2" };
+    const { sentBytes } = await store.upload(snapshot, headerFor(own), sourceOf(own), SIGNAL, difference);
+    assert.ok(isSwept && sentBytes < CHUNK_BYTES, `${sentBytes} bytes were sent`);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(own));
+  });
+
   test("nothing in the store shows what is in it, and two organizations with the same bytes have nothing in common", async () => {
     const store = openStore();
     const image = imageOf(textChunk());

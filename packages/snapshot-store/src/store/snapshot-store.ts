@@ -144,7 +144,7 @@ export class SnapshotStore implements AsyncDisposable {
     const target = { objects: this.#objects, organizationId, key, pacer: this.#pacer };
     // From before the list on, so that no sweep deletes in between what it shows.
     using counted = this.#counted.countOn(organizationId);
-    const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
+    const usable = await step("snapshot-upload.list", () => listUsableChunks(target, counted.names, signal));
     const fit = (count: number) => requireFit(snapshot, count);
     const shared = difference === null ? null : await this.#findShared(difference, target, usable, signal);
     const source = difference === null || shared === null ? image : difference;
