@@ -32,7 +32,7 @@ export async function changedParts(
   // A map that was read after a file was cut shows holes where there was data.
   const [{ size }, { size: baseSize }] = await Promise.all([file.stat(), base.file.stat()]);
   if (size !== sizeBytes || baseSize !== base.sizeBytes) return null;
-  return partsThatDiffer(before, others, sizeBytes);
+  return partsThatDiffer(before, others, sizeBytes, base.sizeBytes);
 }
 
 /** Those that hold data, synced; null: there are too many. */
@@ -59,24 +59,28 @@ function isSame(some: readonly Extent[], others: readonly Extent[]): boolean {
   );
 }
 
-/** Walks over both maps from one boundary to the next. */
+/** Walks over both maps from one boundary to the next. All that the file has grown by counts as changed, holes too: the other one has nothing there, not even zeros. */
 export function partsThatDiffer(
   own: readonly Extent[],
   others: readonly Extent[],
   sizeBytes: number,
+  baseBytes: number,
 ): readonly FilePart[] {
   const parts: { offset: number; length: number }[] = [];
   const cursors = [new Cursor(own), new Cursor(others)] as const;
-  for (let at = 0; at < sizeBytes; ) {
+  const add = (offset: number, end: number) => {
+    const last = parts.at(-1);
+    if (last !== undefined && last.offset + last.length === offset) last.length = end - last.offset;
+    else parts.push({ offset, length: end - offset });
+  };
+  const commonBytes = Math.min(sizeBytes, baseBytes);
+  for (let at = 0; at < commonBytes; ) {
     const [mine, theirs] = [cursors[0].at(at), cursors[1].at(at)];
-    const end = Math.min(sizeBytes, mine.end, theirs.end);
-    if (!isShared(mine.extent, theirs.extent)) {
-      const last = parts.at(-1);
-      if (last !== undefined && last.offset + last.length === at) last.length = end - last.offset;
-      else parts.push({ offset: at, length: end - at });
-    }
+    const end = Math.min(commonBytes, mine.end, theirs.end);
+    if (!isShared(mine.extent, theirs.extent)) add(at, end);
     at = end;
   }
+  if (commonBytes < sizeBytes) add(commonBytes, sizeBytes);
   return parts;
 }
 
