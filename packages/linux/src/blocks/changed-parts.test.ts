@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { partsThatDiffer } from "./changed-parts.ts";
+import { isSameMap, partsThatDiffer } from "./changed-parts.ts";
 import type { Extent } from "./extent-map.ts";
 
 const extent = (offset: number, physicalOffset: number, length: number, over: Partial<Extent> = {}): Extent => ({
@@ -45,4 +45,18 @@ test("what lies behind the end of the file is left out, and all that it has grow
   assert.deepEqual(partsThatDiffer(own, [extent(0, 1000, 40)], 80, 40), [{ offset: 40, length: 40 }]);
   assert.deepEqual(partsThatDiffer([], [], 80, 40), [{ offset: 40, length: 40 }]);
   assert.deepEqual(partsThatDiffer([], [], 40, 80), []);
+});
+
+test("a map is the same wherever its extents are cut, as long as each block, and each hole, is where it was", () => {
+  const before = [extent(0, 1000, 40), extent(60, 2000, 20)];
+  const cut = [extent(0, 1000, 10), extent(10, 1010, 5, { isShared: false }), extent(15, 1015, 25)];
+  assert.equal(isSameMap(before, [...cut, extent(60, 2000, 20)], 100), true);
+  assert.equal(isSameMap([...cut, extent(60, 2000, 20)], before, 100), true);
+  assert.equal(isSameMap(before, cut, 100), false, "data that became a hole");
+  assert.equal(isSameMap(cut, before, 100), false, "a hole that was filled");
+  assert.equal(isSameMap(before, cut, 60), true, "what lies behind the end is of no account");
+  assert.equal(isSameMap(before, [extent(0, 1000, 39), extent(39, 5000, 1), extent(60, 2000, 20)], 100), false);
+  const hidden = extent(60, 2000, 20, { isPlain: false });
+  assert.equal(isSameMap([...cut, hidden], [...cut, extent(60, 7000, 20)], 100), true, "it counts as changed");
+  assert.equal(isSameMap(before, [...cut, hidden], 100), false);
 });

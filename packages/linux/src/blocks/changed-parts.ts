@@ -28,7 +28,7 @@ export async function changedParts(
   const before = await collect(file, detail);
   const others = await collect(base.file, `the base of ${detail}`);
   const after = await collect(file, detail);
-  if (before === null || others === null || after === null || !isSame(before, after)) return null;
+  if (before === null || others === null || after === null || !isSameMap(before, after, sizeBytes)) return null;
   // A map that was read after a file was cut shows holes where there was data.
   const [{ size }, { size: baseSize }] = await Promise.all([file.stat(), base.file.stat()]);
   if (size !== sizeBytes || baseSize !== base.sizeBytes) return null;
@@ -45,21 +45,21 @@ async function collect(file: FileHandle, detail: string): Promise<readonly Exten
   return found;
 }
 
-function isSame(some: readonly Extent[], others: readonly Extent[]): boolean {
-  return (
-    some.length === others.length &&
-    some.every((extent, index) => {
-      const other = others[index];
-      return (
-        extent.offset === other?.offset &&
-        extent.physicalOffset === other.physicalOffset &&
-        extent.length === other.length
-      );
-    })
-  );
+/**
+ * Whether a file has its blocks where it had them. The borders of extents may have moved: file systems cut a map where sharing begins and ends, and others let go of blocks, or share them, all the time. What says nothing of where its bytes lie
+ * counts as changed, wherever it is.
+ */
+export function isSameMap(before: readonly Extent[], after: readonly Extent[], sizeBytes: number): boolean {
+  for (const [was, is] of alongside(before, after, sizeBytes)) {
+    if (was?.isPlain === false) continue;
+    if (was === null || is === null) {
+      if (was !== is) return false;
+    } else if (!is.isPlain || !isAtSamePlace(was, is)) return false;
+  }
+  return true;
 }
 
-/** Walks over both maps from one boundary to the next. All that the file has grown by counts as changed, holes too: the other one has nothing there, not even zeros. */
+/** All that the file has grown by counts as changed, holes too: the other one has nothing there, not even zeros. */
 export function partsThatDiffer(
   own: readonly Extent[],
   others: readonly Extent[],
@@ -67,19 +67,14 @@ export function partsThatDiffer(
   baseBytes: number,
 ): readonly FilePart[] {
   const parts: { offset: number; length: number }[] = [];
-  const cursors = [new Cursor(own), new Cursor(others)] as const;
   const add = (offset: number, end: number) => {
     const last = parts.at(-1);
     if (last !== undefined && last.offset + last.length === offset) last.length = end - last.offset;
     else parts.push({ offset, length: end - offset });
   };
   const commonBytes = Math.min(sizeBytes, baseBytes);
-  for (let at = 0; at < commonBytes; ) {
-    const [mine, theirs] = [cursors[0].at(at), cursors[1].at(at)];
-    const end = Math.min(commonBytes, mine.end, theirs.end);
-    if (!isShared(mine.extent, theirs.extent)) add(at, end);
-    at = end;
-  }
+  for (const [mine, theirs, offset, end] of alongside(own, others, commonBytes))
+    if (!isShared(mine, theirs)) add(offset, end);
   if (commonBytes < sizeBytes) add(commonBytes, sizeBytes);
   return parts;
 }
@@ -87,8 +82,26 @@ export function partsThatDiffer(
 /** Null is a hole. */
 function isShared(own: Extent | null, other: Extent | null): boolean {
   if (own === null || other === null) return own === other;
-  const isAtSamePlace = own.physicalOffset - own.offset === other.physicalOffset - other.offset;
-  return isAtSamePlace && own.isPlain && other.isPlain && own.isShared && other.isShared;
+  return isAtSamePlace(own, other) && own.isPlain && other.isPlain && own.isShared && other.isShared;
+}
+
+function isAtSamePlace(own: Extent, other: Extent): boolean {
+  return own.physicalOffset - own.offset === other.physicalOffset - other.offset;
+}
+
+/** Walks over both maps from one boundary to the next: what each has there, null in a hole, and from where to where. */
+function* alongside(
+  own: readonly Extent[],
+  others: readonly Extent[],
+  sizeBytes: number,
+): Generator<readonly [own: Extent | null, other: Extent | null, offset: number, end: number], void> {
+  const cursors = [new Cursor(own), new Cursor(others)] as const;
+  for (let at = 0; at < sizeBytes; ) {
+    const [mine, theirs] = [cursors[0].at(at), cursors[1].at(at)];
+    const end = Math.min(sizeBytes, mine.end, theirs.end);
+    yield [mine.extent, theirs.extent, at, end];
+    at = end;
+  }
 }
 
 /** Goes once over the extents of a file. */
