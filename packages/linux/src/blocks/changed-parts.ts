@@ -1,8 +1,10 @@
 import type { FileHandle } from "node:fs/promises";
 import { type Extent, extents } from "./extent-map.ts";
 
-/** More are not worth the memory: reading such a file costs little beside the map. */
-const EXTENTS_MAX = 500_000;
+/** Three maps of more are not worth the memory, which is some 100 bytes for each. */
+const EXTENTS_MAX = 200_000;
+/** Reading the file is the surer way then: old btrfs may take long to tell what is shared, and whoever waits for the file waits for this. */
+const TIME_MAX_MS = 60_000;
 
 /** A part of a file, in bytes. */
 export interface FilePart {
@@ -15,7 +17,7 @@ export interface FilePart {
  * written is on stable storage, or at least synced into the map, which this does.
  *
  * A block that both show at the same place is the same only if both have it at one time. So the map of the file is read before the other's and again after it: where it stayed as it was, its blocks were its own in between, and nothing that moved them, such as a
- * defragmentation, can have given them to the other file. Null: it did not stay, the files are of two file systems, one is not `sizeBytes` (`base`: `baseBytes`) long any more, or there are too many extents. What is compressed, inline or not allocated yet says nothing
+ * defragmentation, can have given them to the other file. Null: it did not stay, the files are of two file systems, one is not `sizeBytes` (`base`: `baseBytes`) long any more, there are too many extents, or their maps take too long. What is compressed, inline or not allocated yet says nothing
  * of where its bytes lie, and counts as changed.
  */
 export async function changedParts(
@@ -25,9 +27,10 @@ export async function changedParts(
 ): Promise<readonly FilePart[] | null> {
   const [{ dev }, { dev: baseDev }] = await Promise.all([file.stat(), base.file.stat()]);
   if (dev !== baseDev) return null;
-  const before = await collect(file, detail);
-  const others = await collect(base.file, `the base of ${detail}`);
-  const after = await collect(file, detail);
+  const untilMs = performance.now() + TIME_MAX_MS;
+  const before = await collect(file, untilMs, detail);
+  const others = await collect(base.file, untilMs, `the base of ${detail}`);
+  const after = await collect(file, untilMs, detail);
   if (before === null || others === null || after === null || !isSameMap(before, after, sizeBytes)) return null;
   // A map that was read after a file was cut shows holes where there was data.
   const [{ size }, { size: baseSize }] = await Promise.all([file.stat(), base.file.stat()]);
@@ -35,12 +38,12 @@ export async function changedParts(
   return partsThatDiffer(before, others, sizeBytes, base.sizeBytes);
 }
 
-/** Those that hold data, synced; null: there are too many. */
-async function collect(file: FileHandle, detail: string): Promise<readonly Extent[] | null> {
+/** Those that hold data, synced; null: there are too many, or it takes too long. */
+async function collect(file: FileHandle, untilMs: number, detail: string): Promise<readonly Extent[] | null> {
   const found: Extent[] = [];
   for await (const extent of extents(file, detail, { isSynced: true })) {
     if (extent.isUnwritten && extent.isPlain) continue;
-    if (found.push(extent) > EXTENTS_MAX) return null;
+    if (found.push(extent) > EXTENTS_MAX || performance.now() > untilMs) return null;
   }
   return found;
 }
