@@ -186,7 +186,10 @@ suite("the installation's key is changed", () => {
     assert.ok(one);
     const copy = one.replace("/keys/", "/key-copies/");
     const whole = await readFile(one);
+    const running = start();
+    await readAll(running);
     for (const path of [one, copy]) await writeFile(path, "spoilt");
+    await assert.rejects(running.countKeys(SIGNAL), { message: /nor its copy/ }, "not what the server remembers");
     await assert.rejects(change(start(), randomBytes(32)), { message: /nor its copy: .* does not fit it/ });
     assert.equal(installation.key, former);
     await writeFile(copy, whole);

@@ -60,10 +60,7 @@ export class OrganizationKeys {
     const name = nameOf({ organizationId, id });
     const known = this.#known.get(name);
     if (known !== undefined) return known.key;
-    const wrapped = await this.#read(name, signal);
-    const bytes = this.#unwrap(name, wrapped) ?? this.#unwrap(name, await this.#read(copyOf(name), signal));
-    if (bytes === null) throw await this.#unreadable(name, wrapped, signal);
-    return this.#remember({ organizationId, id }, bytes).key;
+    return this.#remember({ organizationId, id }, await this.#open(name, signal)).key;
   }
 
   /**
@@ -87,11 +84,11 @@ export class OrganizationKeys {
     return this.#wrapAll("keys-rotate.unwrap", signal);
   }
 
-  /** How many keys there are. Throws unless the installation's key opens each. Nothing is written. */
+  /** How many keys there are. Throws unless the installation's key opens each, as it lies in the store now. Nothing is written. */
   async count(signal: AbortSignal): Promise<number> {
     let count = 0;
-    for await (const { organizationId, id } of this.#list(signal)) {
-      await this.get(organizationId, id, signal);
+    for await (const ref of this.#list(signal)) {
+      await this.#open(nameOf(ref), signal);
       count += 1;
     }
     return count;
@@ -146,6 +143,14 @@ export class OrganizationKeys {
   #wrap(name: string, bytes: Buffer): Buffer {
     const keys = this.#next === null ? [this.#wrapping] : [this.#wrapping, this.#next];
     return Buffer.concat(keys.map(({ key }) => seal(key, name, bytes)));
+  }
+
+  /** What is wrapped, from either place. */
+  async #open(name: string, signal?: AbortSignal): Promise<Buffer> {
+    const wrapped = await this.#read(name, signal);
+    const bytes = this.#unwrap(name, wrapped) ?? this.#unwrap(name, await this.#read(copyOf(name), signal));
+    if (bytes === null) throw await this.#unreadable(name, wrapped, signal);
+    return bytes;
   }
 
   /** Null: there is none, or it is damaged. */
