@@ -3,7 +3,7 @@ import { KeyedLock, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
 import { mapInOrder } from "../map-in-order.ts";
-import { installationIdOf, isReplaced } from "./installations.ts";
+import { installationIdOf, isReplaced, listInstallations } from "./installations.ts";
 import { deriveKey, SEAL_BYTES, seal, unseal } from "./sealed-bytes.ts";
 import { UnreadableKeyError } from "./store-damage.ts";
 
@@ -204,14 +204,20 @@ export class OrganizationKeys {
 
   async #unreadable(name: string, wrapped: Buffer | null | undefined, signal?: AbortSignal): Promise<CaissonError> {
     const { installationId } = this.#wrapping;
-    const reason =
-      wrapped === null
-        ? "it is missing from the store"
-        : (await isReplaced(this.#objects, installationId, signal))
-          ? "the key that was given is a former one, which `caisson keys rotate` has replaced"
-          : "the key of this installation does not fit it";
+    const action = `Cannot read ${name} of the snapshot store, nor its copy`;
+    const isMissing = wrapped === null;
+    // The installation's own key opens what is whole.
+    if ((await listInstallations(this.#objects, signal)).includes(installationId))
+      return new UnreadableKeyError(
+        `${action}: ${isMissing ? "it is missing from the store" : "it is damaged there"}. Put one of the two back from a copy of the store: nobody can read what it has encrypted without it`,
+      );
+    const reason = isMissing
+      ? "it is missing from the store"
+      : (await isReplaced(this.#objects, installationId, signal))
+        ? "the key that was given is a former one, which `caisson keys rotate` has replaced"
+        : "the key of this installation does not fit it";
     return new UnreadableKeyError(
-      `Cannot read ${name} of the snapshot store, nor its copy: ${reason}. Give the installation key that the store has now: \`caisson keys export\` prints it on the server that uses the store`,
+      `${action}: ${reason}. Give the installation key that the store has now: \`caisson keys export\` prints it on the server that uses the store`,
     );
   }
 }
