@@ -76,7 +76,7 @@ suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, ()
     await killAt("keys-rotate.unwrap:after");
     const { stdout, stderr } = await rotate();
     assert.match(stdout, /Finished the rotation that was cut off: 2 keys/);
-    assert.match(stderr, /Keep the new key elsewhere, now: `caisson keys export`/);
+    assert.match(stderr, /^warning: Keep the new key elsewhere, now: `caisson keys export` on the server\. /m);
     const former = /DATA\/keys\/(installation\.key\.former-\S+):/.exec(stderr)?.[1] ?? "";
     assert.equal(await readFile(keys(former), "utf8"), old);
     assert.deepEqual((await readdir(keys(""))).sort(), ["installation.key", former].sort());
@@ -86,7 +86,9 @@ suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, ()
 
   test("the key that there was is refused with what to do, and the new one reads what is old and new", async () => {
     const [before] = (await readdir(keys(""))).filter((name) => name.includes("former"));
-    assert.match((await rotate()).stdout, /Rotated the installation key: 2 keys/);
+    const { stdout, stderr } = await rotate("--json");
+    assert.deepEqual([JSON.parse(stdout).outcome, JSON.parse(stdout).keys], ["rotated", 2]);
+    assert.match(stderr, /^warning: .* the new one lies on the server's disk alone/m, "scripts are told too");
     await isUsable();
     await replicate("two");
     await writeFile(data("new-key"), (await exported()).stdout);
