@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { promisify } from "node:util";
 import { testTimeoutMs } from "@caisson/linux/testing";
@@ -75,7 +76,7 @@ suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, ()
     await killAt("keys-rotate.unwrap:after");
     const { stdout, stderr } = await rotate();
     assert.match(stdout, /Finished the rotation that was cut off: 2 keys/);
-    assert.match(stderr, /Keep the new key elsewhere, now: `caisson keys export`/);
+    assert.match(stderr, /^warning: Keep the new key elsewhere, now: `caisson keys export` on the server\. /m);
     const former = /DATA\/keys\/(installation\.key\.former-\S+):/.exec(stderr)?.[1] ?? "";
     assert.equal(await readFile(keys(former), "utf8"), old);
     assert.deepEqual((await readdir(keys(""))).sort(), ["installation.key", former].sort());
@@ -85,7 +86,9 @@ suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, ()
 
   test("the key that there was is refused with what to do, and the new one reads what is old and new", async () => {
     const [before] = (await readdir(keys(""))).filter((name) => name.includes("former"));
-    assert.match((await rotate()).stdout, /Rotated the installation key: 2 keys/);
+    const { stdout, stderr } = await rotate("--json");
+    assert.deepEqual([JSON.parse(stdout).outcome, JSON.parse(stdout).keys], ["rotated", 2]);
+    assert.match(stderr, /^warning: .* the new one lies on the server's disk alone/m, "scripts are told too");
     await isUsable();
     await replicate("two");
     await writeFile(data("new-key"), (await exported()).stdout);
@@ -108,6 +111,26 @@ suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, ()
     const headers = { authorization: `Bearer ${made.token}` };
     const path = "/api/v1/snapshot-store/rotate-key";
     assert.equal((await server.request(path, { method: "POST", headers, json: {} })).status, 403);
+  });
+
+  test("a database of before the rotation knows the new key once an administrator accepts the store, and no other one", async () => {
+    await server.stop();
+    const database = new DatabaseSync(join(server.dataDirectory, "database/caisson.db"));
+    database.exec("UPDATE snapshot_store SET key_fingerprint = NULL");
+    database.close();
+    // It remembers the one that it finds.
+    await writeFile(keys("installation.key"), await readFile(data("old-key")));
+    await server.start();
+    await assert.rejects(caisson("store", "get"), /database is from before that, `caisson store accept` has it know/);
+    await writeFile(keys("installation.key"), await readFile(data("new-key")));
+    await assert.rejects(caisson("store", "get"), /the database is from before the rotation, `caisson store accept`/);
+    await writeFile(keys("installation.key"), `caisson-key-1:${"1".repeat(64)}\n`);
+    await assert.rejects(caisson("store", "accept"), /the file has another one/);
+    await writeFile(keys("installation.key"), await readFile(data("new-key")));
+    assert.match((await caisson("store", "accept")).stdout, /^Accepted the snapshot store/);
+    await caisson("snapshots", "replicate", "one");
+    await isUsable();
+    assert.match((await rotate("--dry-run")).stdout, /opens 2 keys/);
   });
 
   test("a backup of before the rotation comes back with the new key, and its server uses the store", async () => {

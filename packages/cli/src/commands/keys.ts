@@ -45,7 +45,7 @@ function addRotate(keys: Command): void {
   const command = keys
     .command("rotate")
     .description(
-      "Make a new key, and wrap with it the keys of all organizations in the snapshot store; what these have encrypted stays as it is (needs a token of the server's first organization)",
+      "Make a new key, and wrap with it the keys of all organizations in the snapshot store; what these have encrypted stays as it is. Afterwards the key that you kept elsewhere is of no use: until you have run `caisson keys export` on the server, losing its disk loses the store (needs a token of the server's first organization)",
     )
     .option("--dry-run", "only open every key in the store with the key that there is")
     .action(
@@ -57,12 +57,15 @@ function addRotate(keys: Command): void {
           const { output } = context;
           if (rotation.outcome === "checked") {
             output.confirm(`The installation key opens ${count} of organizations: it can be rotated`, rotation);
+            output.note("Rotate it where you can run `caisson keys export` on the server right after.");
             return;
           }
           const isFinished = rotation.outcome === "finished";
           const done = isFinished ? "Finished the rotation that was cut off" : "Rotated the installation key";
           output.confirm(`${done}: ${count} of organizations wrapped with the new one alone`, rotation);
-          output.note("Keep the new key elsewhere, now: `caisson keys export`. Whoever loses it loses the store.");
+          output.warn(
+            "Keep the new key elsewhere, now: `caisson keys export` on the server. The key that you kept before opens nothing in the store any more, and the new one lies on the server's disk alone: if that is lost first, everything replicated and every backup is lost with it.",
+          );
           output.note(
             "Servers that stand by for this one need it too, as DATA/keys/installation.key, before they take over.",
           );

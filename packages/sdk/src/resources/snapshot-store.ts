@@ -71,7 +71,7 @@ export class SnapshotStore {
 
   /**
    * Makes a new installation key, wraps the keys of all organizations by it, and uses it from then on; nothing is encrypted anew. A rotation that was cut off is finished instead. `dryRun`: only opens every key of the store with the one that there is (default:
-   * `false`). Afterwards the new key is to be exported, and kept elsewhere.
+   * `false`). The former key opens nothing afterwards, and the new one lies on the server's disk alone: keep it elsewhere at once, by `caisson keys export` on the server. Losing the disk before loses the store.
    */
   async rotateKey({ dryRun = false, ...options }: RequestOptions & { dryRun?: boolean } = {}): Promise<KeyRotation> {
     const path = "/api/v1/snapshot-store/rotate-key";

@@ -91,7 +91,7 @@ export function snapshotStoreRoutes(app: AppContext, http: Http): void {
       schema: {
         tags,
         summary:
-          "Make a new installation key, wrap the keys of all organizations by it, and use it from now on; a rotation that was cut off is finished instead. Nothing is encrypted anew",
+          "Make a new installation key, wrap the keys of all organizations by it, and use it from now on; a rotation that was cut off is finished instead. Nothing is encrypted anew. The former key opens nothing afterwards, and the new one lies on the server's disk alone: keep it elsewhere at once, by `caisson keys export` there",
         body: Type.Object(
           {
             dry_run: Type.Optional(

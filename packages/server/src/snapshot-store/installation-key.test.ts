@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import type { SnapshotStoreRecord, SnapshotStoreRows } from "@caisson/database";
-import { ensureInstallationKey, replaceInstallationKey } from "./installation-key.ts";
+import { ensureInstallationKey, readUnknownKey, replaceInstallationKey } from "./installation-key.ts";
+import { fingerprintOf } from "./key-file.ts";
 
 suite("the installation's key", () => {
   let directory: string;
@@ -68,6 +69,36 @@ suite("the installation's key", () => {
     await rm(path);
     record = { ...record, keyFingerprint: await replaceInstallationKey(directory, rows) };
     await ensure();
+  });
+
+  test("that the database does not know is told where it is in the file, and no key of a rotation is taken for one", async () => {
+    assert.equal(await readUnknownKey(directory, rows), null, "the first one");
+    const former = record.keyFingerprint;
+    const [key, newer] = ["0", "1"].map((digit) => `caisson-key-1:${digit.repeat(64)}\n`) as [string, string];
+    await writeFile(path, key);
+    assert.equal((await readUnknownKey(directory, rows))?.toString("hex"), "0".repeat(64));
+    record = { ...record, keyFingerprint: fingerprintOf(Buffer.from("1".repeat(64), "hex")) };
+    await writeFile(`${path}.next`, newer);
+    assert.equal(await readUnknownKey(directory, rows), null, "a rotation that was cut off is gone on with");
+    assert.equal(await readFile(path, "utf8"), newer);
+    record = { ...record, keyFingerprint: former };
+    for (const text of ["nonsense", null]) {
+      await (text === null ? rm(path) : writeFile(path, text));
+      assert.equal(await readUnknownKey(directory, rows), null);
+    }
+  });
+
+  test("that a rotation puts into its file meanwhile is not taken for lost", async () => {
+    await ensure();
+    const newer = Buffer.alloc(32, 1);
+    const rotating: SnapshotStoreRows = {
+      ...rows,
+      async get() {
+        await writeFile(path, `caisson-key-1:${newer.toString("hex")}\n`);
+        return { ...record, keyFingerprint: fingerprintOf(newer) };
+      },
+    };
+    assert.ok((await ensureInstallationKey(directory, rotating)).equals(newer));
   });
 
   test("is not replaced while it cannot be read or compared, and what the file had is kept beside a new one", async () => {

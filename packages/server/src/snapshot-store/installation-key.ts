@@ -14,13 +14,15 @@ import { finishReplacement } from "./key-rotation.ts";
 export async function ensureInstallationKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<Buffer> {
   const directory = join(dataDirectory, "keys");
   const path = join(directory, KEY_FILE);
-  const text = await readKeyFile(path);
-  const key = text === null ? null : parseInstallationKey(text);
+  let text = await readKeyFile(path);
   const { keyFingerprint } = await rows.get();
-  if (keyFingerprint !== null && (key === null || fingerprintOf(key) !== keyFingerprint)) {
+  if (keyFingerprint !== null && !hasKey(text, keyFingerprint)) {
     const rotated = await finishReplacement(directory, keyFingerprint);
     if (rotated !== null) return rotated;
+    // A rotation may have put its key there since.
+    text = await readKeyFile(path);
   }
+  const key = text === null ? null : parseInstallationKey(text);
   if (text === null) {
     // Replicas without a fingerprint are of an older version.
     if (keyFingerprint !== null || (await rows.countReplicas()) > 0) throw new LostKeyError("it is gone", path);
@@ -33,22 +35,37 @@ export async function ensureInstallationKey(dataDirectory: string, rows: Snapsho
   return key;
 }
 
+/** The key in the file, where the database knows another one, as after it was restored from before `caisson keys rotate`; null: there is none, or it is the one that the database knows. Throws what keeps it from being read, or compared. */
+export async function readUnknownKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<Buffer | null> {
+  if (await isKeyThere(dataDirectory, rows)) return null;
+  return parseInstallationKey((await readKeyFile(join(dataDirectory, "keys", KEY_FILE))) ?? "");
+}
+
 /**
  * Makes another key in place of one that is lost for good, and returns its fingerprint, which the caller's transaction remembers: until then the file is another key than the known one. What the file had stays beside it, as
  * `installation.key.former-TIME`. Throws `INVALID_REQUEST` while the known key is there, and what keeps it from being read, or compared: that is no loss.
  */
 export async function replaceInstallationKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<string> {
-  const isThere = await ensureInstallationKey(dataDirectory, rows).then(
+  if (await isKeyThere(dataDirectory, rows))
+    throw new CaissonError("INVALID_REQUEST", "Cannot make a new installation key: the one that there is can be used");
+  await keepFormer(join(dataDirectory, "keys"));
+  return fingerprintOf(await writeKey(dataDirectory));
+}
+
+/** Whether the key that the database knows can be used. */
+function isKeyThere(dataDirectory: string, rows: SnapshotStoreRows): Promise<boolean> {
+  return ensureInstallationKey(dataDirectory, rows).then(
     () => true,
     (error: unknown) => {
       if (error instanceof LostKeyError) return false;
       throw error;
     },
   );
-  if (isThere)
-    throw new CaissonError("INVALID_REQUEST", "Cannot make a new installation key: the one that there is can be used");
-  await keepFormer(join(dataDirectory, "keys"));
-  return fingerprintOf(await writeKey(dataDirectory));
+}
+
+function hasKey(text: string | null, keyFingerprint: string): boolean {
+  const key = text === null ? null : parseInstallationKey(text);
+  return key !== null && fingerprintOf(key) === keyFingerprint;
 }
 
 /** Puts away what is no key that anybody knows: a mistake may be in the database. */
@@ -84,7 +101,7 @@ class LostKeyError extends CaissonError {
   constructor(reason: string, path: string) {
     super(
       "SNAPSHOT_STORE_UNAVAILABLE",
-      `Cannot use the snapshot store without the key of this installation: ${reason}. Put what \`caisson keys export\` printed back into keys/${KEY_FILE} of the data directory; nothing in the store can be read with another key. The server needs no restart for it. Where \`caisson keys rotate\` has replaced the key, it is the newer one, which the server has that did so. If the key is lost for good: \`caisson store accept --new-key\`, with another place in snapshot_store.url`,
+      `Cannot use the snapshot store without the key of this installation: ${reason}. Put what \`caisson keys export\` printed back into keys/${KEY_FILE} of the data directory; nothing in the store can be read with another key. The server needs no restart for it. Where \`caisson keys rotate\` has replaced the key, it is the newer one, which the server has that did so; where that key is in the file, and the database is from before the rotation, \`caisson store accept\` has the database know it. If the key is lost for good: \`caisson store accept --new-key\`, with another place in snapshot_store.url`,
       { cause: new Error(path) },
     );
     this.name = "LostKeyError";

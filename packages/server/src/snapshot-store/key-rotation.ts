@@ -1,4 +1,4 @@
-import { mkdir, rename } from "node:fs/promises";
+import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { hasErrorCode, step, syncDirectory } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
@@ -18,9 +18,18 @@ export class KeyRotationFiles {
     this.#directory = join(dataDirectory, "keys");
   }
 
-  /** Whether a rotation was cut off after the database knew its key. Ask when the key was used: that puts it in its place. */
+  /**
+   * Whether a rotation was cut off after the database knew its key. Ask when the key was used: that puts it in its place. A former key that is still the one in use is of a rotation that never came so far, and whose new key somebody took away: it is
+   * no former one, and the copy goes.
+   */
   async isToBeFinished(): Promise<boolean> {
-    return (await this.#read(NEXT)) === null && (await this.#read(PREVIOUS)) !== null;
+    const [next, previous, text] = await Promise.all([NEXT, PREVIOUS, KEY_FILE].map((name) => this.#read(name)));
+    if (next !== null || typeof previous !== "string") return false;
+    const key = parseInstallationKey(text ?? "");
+    if (key === null || parseInstallationKey(previous)?.equals(key) !== true) return true;
+    await rm(join(this.#directory, PREVIOUS), { force: true });
+    await syncDirectory(this.#directory);
+    return false;
   }
 
   /** The key that comes: that of a rotation which was cut off, whose wraps count, or a new one. */

@@ -111,7 +111,9 @@ export class Backups {
     using counted = allCounted.countOn(OWNER);
     // One that somebody asks for counts on nothing that is there.
     const usable: UsableChunks = isAutomatic
-      ? await step("backup-create.list", () => this.#usableChunks(target, newest, dayOf(atMs), signal))
+      ? await step("backup-create.list", () =>
+          this.#usableChunks(target, { newest, day: dayOf(atMs), counted: counted.names }, signal),
+        )
       : new Map();
     // What is sent is remembered until there is a manifest that has it.
     if (isAutomatic) this.#unfinished = { day: dayOf(atMs), names: counted.names };
@@ -178,8 +180,11 @@ export class Backups {
    */
   async #usableChunks(
     target: ChunkTarget,
-    newest: ListedBackup | undefined,
-    day: number,
+    {
+      newest,
+      day,
+      counted,
+    }: { readonly newest: ListedBackup | undefined; readonly day: number; readonly counted: Set<string> },
     signal: AbortSignal,
   ): Promise<UsableChunks> {
     const names = new Set(this.#unfinished?.day === day ? this.#unfinished.names : []);
@@ -190,7 +195,7 @@ export class Backups {
       });
       for (const { name } of found?.manifest.chunks ?? []) names.add(name);
     }
-    return names.size === 0 ? new Map() : listUsableChunks(target, signal, (name) => names.has(name));
+    return names.size === 0 ? new Map() : listUsableChunks(target, counted, signal, (name) => names.has(name));
   }
 
   /** One that is deleted meanwhile is skipped. */

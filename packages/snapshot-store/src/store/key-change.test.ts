@@ -186,8 +186,13 @@ suite("the installation's key is changed", () => {
     assert.ok(one);
     const copy = one.replace("/keys/", "/key-copies/");
     const whole = await readFile(one);
+    const running = start();
+    await readAll(running);
     for (const path of [one, copy]) await writeFile(path, "spoilt");
-    await assert.rejects(change(start(), randomBytes(32)), { message: /nor its copy: .* does not fit it/ });
+    await assert.rejects(running.countKeys(SIGNAL), { message: /it is damaged/ }, "not what the server remembers");
+    await assert.rejects(change(start(), randomBytes(32)), {
+      message: /nor its copy: it is damaged there\. Put one/,
+    });
     assert.equal(installation.key, former);
     await writeFile(copy, whole);
     const store = start({

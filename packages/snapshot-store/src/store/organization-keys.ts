@@ -3,7 +3,7 @@ import { KeyedLock, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
 import { mapInOrder } from "../map-in-order.ts";
-import { installationIdOf, isReplaced } from "./installations.ts";
+import { installationIdOf, isReplaced, listInstallations } from "./installations.ts";
 import { deriveKey, SEAL_BYTES, seal, unseal } from "./sealed-bytes.ts";
 import { UnreadableKeyError } from "./store-damage.ts";
 
@@ -60,10 +60,7 @@ export class OrganizationKeys {
     const name = nameOf({ organizationId, id });
     const known = this.#known.get(name);
     if (known !== undefined) return known.key;
-    const wrapped = await this.#read(name, signal);
-    const bytes = this.#unwrap(name, wrapped) ?? this.#unwrap(name, await this.#read(copyOf(name), signal));
-    if (bytes === null) throw await this.#unreadable(name, wrapped, signal);
-    return this.#remember({ organizationId, id }, bytes).key;
+    return this.#remember({ organizationId, id }, await this.#open(name, signal)).key;
   }
 
   /**
@@ -87,11 +84,11 @@ export class OrganizationKeys {
     return this.#wrapAll("keys-rotate.unwrap", signal);
   }
 
-  /** How many keys there are. Throws unless the installation's key opens each. Nothing is written. */
+  /** How many keys there are. Throws unless the installation's key opens each, as it lies in the store now. Nothing is written. */
   async count(signal: AbortSignal): Promise<number> {
     let count = 0;
-    for await (const { organizationId, id } of this.#list(signal)) {
-      await this.get(organizationId, id, signal);
+    for await (const ref of this.#list(signal)) {
+      await this.#open(nameOf(ref), signal);
       count += 1;
     }
     return count;
@@ -148,6 +145,14 @@ export class OrganizationKeys {
     return Buffer.concat(keys.map(({ key }) => seal(key, name, bytes)));
   }
 
+  /** What is wrapped, from either place. */
+  async #open(name: string, signal?: AbortSignal): Promise<Buffer> {
+    const wrapped = await this.#read(name, signal);
+    const bytes = this.#unwrap(name, wrapped) ?? this.#unwrap(name, await this.#read(copyOf(name), signal));
+    if (bytes === null) throw await this.#unreadable(name, wrapped, signal);
+    return bytes;
+  }
+
   /** Null: there is none, or it is damaged. */
   #unwrap(name: string, wrapped: Buffer | null): Buffer | null {
     if (wrapped === null) return null;
@@ -199,14 +204,20 @@ export class OrganizationKeys {
 
   async #unreadable(name: string, wrapped: Buffer | null | undefined, signal?: AbortSignal): Promise<CaissonError> {
     const { installationId } = this.#wrapping;
-    const reason =
-      wrapped === null
-        ? "it is missing from the store"
-        : (await isReplaced(this.#objects, installationId, signal))
-          ? "the key that was given is a former one, which `caisson keys rotate` has replaced"
-          : "the key of this installation does not fit it";
+    const action = `Cannot read ${name} of the snapshot store, nor its copy`;
+    const isMissing = wrapped === null;
+    // The installation's own key opens what is whole.
+    if ((await listInstallations(this.#objects, signal)).includes(installationId))
+      return new UnreadableKeyError(
+        `${action}: ${isMissing ? "it is missing from the store" : "it is damaged there"}. Put one of the two back from a copy of the store: nobody can read what it has encrypted without it`,
+      );
+    const reason = isMissing
+      ? "it is missing from the store"
+      : (await isReplaced(this.#objects, installationId, signal))
+        ? "the key that was given is a former one, which `caisson keys rotate` has replaced"
+        : "the key of this installation does not fit it";
     return new UnreadableKeyError(
-      `Cannot read ${name} of the snapshot store, nor its copy: ${reason}. Give the installation key that the store has now: \`caisson keys export\` prints it on the server that uses the store`,
+      `${action}: ${reason}. Give the installation key that the store has now: \`caisson keys export\` prints it on the server that uses the store`,
     );
   }
 }

@@ -122,6 +122,7 @@ suite("the snapshot store", () => {
   test("where a difference cannot be counted on, all is read", async () => {
     const image = imageOf(randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES));
     await upload(openStore(), "snp_1", image);
+    const [chunk] = await filesBelow("chunks");
     const isWholeRead = async (own: Buffer, changed: readonly ImagePart[], baseId = "snp_1") => {
       const found = await uploadDifference("snp_2", own, changed, baseId);
       assert.ok((await readBack(openStore(), "snp_2")).equals(own));
@@ -138,9 +139,39 @@ suite("the snapshot store", () => {
     assert.equal(await isWholeRead(image, []), true, "the manifest of its base is damaged");
     await writeFile(manifest, bytes);
     assert.equal(await isWholeRead(image, []), false);
-    const [chunk] = await filesBelow("chunks");
     await rm(chunk ?? "");
     assert.equal(await isWholeRead(image, []), true, "a chunk of its base is lost");
+    await isWholeRead(image, []);
+    for (const folder of ["keys", "key-copies"]) await rm(join(directory, folder), { recursive: true });
+    assert.equal(await isWholeRead(image, []), true, "the key of its base is lost");
+  });
+
+  test("what an upload may count on stays from its list on, also while the manifest of its base is read", async () => {
+    const [base, left] = [randomBytes(CHUNK_BYTES), randomBytes(CHUNK_BYTES)];
+    await upload(openStore(), "snp_1", imageOf(base));
+    await upload(openStore(), "snp_left", imageOf(left));
+    await openStore().delete({ organizationId: "org_a", id: "snp_left" }, SIGNAL);
+    let isSwept = false;
+    const store = openStore(key, {
+      async get(objectKey, maxBytes) {
+        if (objectKey === "manifests/org_a/snp_1" && !isSwept) {
+          isSwept = true;
+          for (const nowMs of [1000, 1000 + HOUR_MS]) await sweepAt(nowMs, store);
+        }
+        return objects.get(objectKey, maxBytes);
+      },
+    });
+    const own = imageOf(base, left);
+    const difference: ImageDifference = {
+      ...{ sizeBytes: own.length, baseId: "snp_1", changed: [part(1, 1)] },
+      async *pieces() {
+        yield { offset: CHUNK_BYTES, bytes: left };
+      },
+    };
+    const snapshot = { organizationId: "org_a", id: "snp_2" };
+    const { sentBytes } = await store.upload(snapshot, headerFor(own), sourceOf(own), SIGNAL, difference);
+    assert.ok(isSwept && sentBytes < CHUNK_BYTES, `${sentBytes} bytes were sent`);
+    assert.ok((await readBack(openStore(), "snp_2")).equals(own));
   });
 
   test("nothing in the store shows what is in it, and two organizations with the same bytes have nothing in common", async () => {
@@ -364,7 +395,7 @@ suite("the snapshot store", () => {
       }
     }
     for (const path of paths) await writeFile(path, damaged);
-    await assert.rejects(upload(openStore(), "snp_2", image), { message: /nor its copy: .* does not fit/ });
+    await assert.rejects(upload(openStore(), "snp_2", image), { message: /nor its copy: it is damaged/ });
     for (const path of paths) assert.ok((await readFile(path)).equals(damaged), "nothing is made in its place");
   });
 

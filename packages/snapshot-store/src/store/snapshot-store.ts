@@ -10,6 +10,7 @@ import { Backups } from "./backups.ts";
 import { ChunkLists } from "./chunk-lists.ts";
 import { CountedChunks } from "./counted-chunks.ts";
 import { damagedKey } from "./damaged-chunks.ts";
+import { installationIdOf, listInstallations } from "./installations.ts";
 import {
   decodeManifest,
   encodeManifest,
@@ -144,7 +145,7 @@ export class SnapshotStore implements AsyncDisposable {
     const target = { objects: this.#objects, organizationId, key, pacer: this.#pacer };
     // From before the list on, so that no sweep deletes in between what it shows.
     using counted = this.#counted.countOn(organizationId);
-    const usable = await step("snapshot-upload.list", () => listUsableChunks(target, signal));
+    const usable = await step("snapshot-upload.list", () => listUsableChunks(target, counted.names, signal));
     const fit = (count: number) => requireFit(snapshot, count);
     const shared = difference === null ? null : await this.#findShared(difference, target, usable, signal);
     const source = difference === null || shared === null ? image : difference;
@@ -182,7 +183,7 @@ export class SnapshotStore implements AsyncDisposable {
   ): Promise<readonly ManifestChunk[] | null> {
     const base = manifestKey({ organizationId, id: difference.baseId });
     const found = await this.#manifest(organizationId, base, signal).catch((error: unknown) => {
-      if (error instanceof StoreDamageError) return null;
+      if (error instanceof StoreDamageError || error instanceof UnreadableKeyError) return null;
       throw error;
     });
     if (found?.key.id !== key.id) return null;
@@ -335,11 +336,20 @@ export class SnapshotStore implements AsyncDisposable {
 
   /**
    * Takes the store as it is for the installation's, by an administrator's word: also an empty one, and one that another server has used. `commit` has the installation remember what it is given, in the transaction that has every replica
-   * uploaded again; what is there already is not sent again.
+   * uploaded again; what is there already is not sent again. With `key` the store is opened by that one, which `commit` makes the installation's: where `isMadeWith` says so, and the installation knows another one.
    */
-  async accept(signal: AbortSignal, commit: (accepted: AcceptedStore) => Promise<void>): Promise<void> {
-    const { ownership } = await this.#open();
+  async accept(
+    signal: AbortSignal,
+    commit: (accepted: AcceptedStore) => Promise<void>,
+    key: Buffer | null = null,
+  ): Promise<void> {
+    const { ownership } = await (key === null ? this.#open() : this.#opening.run("key", () => this.#openWith(key)));
     await ownership.accept(signal, commit);
+  }
+
+  /** Whether the store has the installation of a key, also when that is not the one which this installation knows. Writes nothing, and takes the store from nobody. */
+  async isMadeWith(key: Buffer, signal: AbortSignal): Promise<boolean> {
+    return (await listInstallations(this.#objects, signal)).includes(installationIdOf(key));
   }
 
   /** How many keys of organizations the store has. Throws unless the installation's key opens each; nothing is written. */
@@ -385,21 +395,22 @@ export class SnapshotStore implements AsyncDisposable {
 
   /** A key that was lost, or replaced, since the last use is noticed by the next one. One at a time, since the first may make the key. */
   #open(): Promise<OpenedStore> {
-    return this.#opening.run("key", async () => {
-      const { objects, memory, place } = this.#options;
-      const installationKey = await this.#options.installationKey();
-      const before = this.#opened;
-      if (before?.installationKey.equals(installationKey)) return before;
-      const keys = new OrganizationKeys(objects, installationKey);
-      const opened = {
-        installationKey,
-        keys,
-        ownership: new StoreOwnership({ objects, installationKey, memory, place }),
-      };
-      this.#opened = opened;
-      await before?.ownership[Symbol.asyncDispose]();
-      return opened;
-    });
+    return this.#opening.run("key", async () => this.#openWith(await this.#options.installationKey()));
+  }
+
+  async #openWith(installationKey: Buffer): Promise<OpenedStore> {
+    const { objects, memory, place } = this.#options;
+    const before = this.#opened;
+    if (before?.installationKey.equals(installationKey)) return before;
+    const keys = new OrganizationKeys(objects, installationKey);
+    const opened = {
+      installationKey,
+      keys,
+      ownership: new StoreOwnership({ objects, installationKey, memory, place }),
+    };
+    this.#opened = opened;
+    await before?.ownership[Symbol.asyncDispose]();
+    return opened;
   }
 
   /** One that is taken out of the store meanwhile is skipped. */

@@ -36,9 +36,13 @@ export interface StoredChunks {
   readonly sentBytes: number;
 }
 
-/** What is there in its full length, and neither condemned nor known to be damaged. Nothing where the list of what is condemned is damaged. `isWanted`: by its name. */
+/**
+ * What is there in its full length, and neither condemned nor known to be damaged. Nothing where the list of what is condemned is damaged. `isWanted`: by its name. The name of each is added to `counted` as it is found: a sweep that
+ * begins later lets it be.
+ */
 export async function listUsableChunks(
   { objects, organizationId, key }: ChunkTarget,
+  counted: Set<string>,
   signal: AbortSignal,
   isWanted: (name: string) => boolean = () => true,
 ): Promise<UsableChunks> {
@@ -52,6 +56,7 @@ export async function listUsableChunks(
     // One that was cut has another length than its name says.
     if (said?.storedBytes !== object.sizeBytes || condemned.keys.has(object.key) || damaged.has(name)) continue;
     if (!isWanted(name)) continue;
+    counted.add(name);
     usable.set(said.id, { name, storedBytes: object.sizeBytes });
   }
   return usable;
@@ -59,7 +64,7 @@ export async function listUsableChunks(
 
 /** What an upload tells of its progress. */
 export interface UploadProgress {
-  /** Names of the chunks that it counts on: those that it may, and those that it stores, before they are sent. */
+  /** Names of the chunks that it counts on. Those that are usable are among them already; those that it stores are added before they are sent. */
   readonly names: Set<string>;
   /** Called with how many chunks there are so far. */
   requireFit(count: number): void;
@@ -74,7 +79,6 @@ export async function storeChunks(
   signal: AbortSignal,
   shared: readonly ManifestChunk[] = [],
 ): Promise<StoredChunks> {
-  for (const { name } of usable.values()) names.add(name);
   const known = new Map<string, StoredChunk | Promise<StoredChunk>>(usable);
   const directory = chunkDirectory(organizationId, key.id);
   const digest = new ImageDigest(image.sizeBytes, CHUNK_BYTES);

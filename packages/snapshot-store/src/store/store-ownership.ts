@@ -297,7 +297,7 @@ function foreign(): CaissonError {
 function replaced(): CaissonError {
   return new CaissonError(
     "SNAPSHOT_STORE_UNAVAILABLE",
-    "The snapshot store has a newer installation key: `caisson keys rotate` has replaced this one. Give this server the newer one (`caisson keys export` prints it where it was replaced)",
+    "The snapshot store has a newer installation key: `caisson keys rotate` has replaced this one. Give this server the newer one (`caisson keys export` prints it where it was replaced). Where its database is from before that, `caisson store accept` has it know the newer one",
   );
 }
 

@@ -42,6 +42,8 @@ for (const type of ["xfs", "btrfs"] as const)
         made.push("snp_b");
         const grown = await driver.compareSealed("snp_b", "snp_4");
         assert.ok(grown !== null);
+        const last = grown.at(-1);
+        assert.ok(last !== undefined && last.offset <= SIZE_BYTES && last.offset + last.length === 2 * SIZE_BYTES);
         await assertSameOutside(driver, "snp_b", "snp_4", grown);
       } finally {
         for (const id of made) await driver.deleteImage(id);

@@ -41,8 +41,9 @@ class AsyncSnapshotStore:
     async def rotate_key(self, *, dry_run: bool = False) -> KeyRotation:
         """Makes a new installation key, wraps the keys of all organizations by it, and uses it from then on.
 
-        Nothing is encrypted anew. A rotation that was cut off is finished instead. Afterwards the new key is to be
-        exported, and kept elsewhere.
+        Nothing is encrypted anew. A rotation that was cut off is finished instead. The former key opens nothing
+        afterwards, and the new one lies on the server's disk alone: keep it elsewhere at once, by `caisson keys export`
+        on the server. Losing the disk before loses the store.
 
         Args:
             dry_run: Only open every key of the store with the one that there is. Default: False.
