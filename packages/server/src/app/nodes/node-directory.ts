@@ -113,6 +113,13 @@ export class NodeDirectory {
     return remote?.problem != null && tried?.host === address.host && tried.port === address.port;
   }
 
+  /** As `isKnownAway`, and finds out now, in 5 s at most, where no try since the last connection is over. Throws `NODE_UNAVAILABLE` where it cannot be tried. */
+  async findAway(nodeId: string, address: NodeAddress): Promise<boolean> {
+    const remote = this.#expected.get(nodeId);
+    if (remote?.problem != null && remote.triedAddress === null) await remote.isThere();
+    return this.isKnownAway(nodeId, address);
+  }
+
   /**
    * Whether that is still so: tries to connect once more, because the last try may be 15 s old, and what kept it from the node may have been this server's own network. Takes 5 s at most. Throws `NODE_UNAVAILABLE` where it cannot be tried.
    */

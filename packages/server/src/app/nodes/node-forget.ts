@@ -45,7 +45,7 @@ export async function forgetNode(
     );
   // The node of a server's own host has no port.
   const place = parseNodeAddress(address);
-  if (lostAtMs === null && place !== null && !app.nodes.isKnownAway(id, place))
+  if (lostAtMs === null && place !== null && !(await app.nodes.findAway(id, place)))
     throw new CaissonError(
       "NODE_IN_USE",
       `Cannot forget node ${id} as lost: this server has not found out yet whether it can reach it at ${address}, because it has just begun to lead or to connect, or its address has just changed. Try again in a minute`,
