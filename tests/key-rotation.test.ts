@@ -87,7 +87,7 @@ suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, ()
   test("the key that there was is refused with what to do, and the new one reads what is old and new", async () => {
     const [before] = (await readdir(keys(""))).filter((name) => name.includes("former"));
     const { stdout, stderr } = await rotate("--json");
-    assert.deepEqual([JSON.parse(stdout).outcome, JSON.parse(stdout).keys], ["rotated", 2]);
+    assert.deepEqual([JSON.parse(stdout).outcome, JSON.parse(stdout).organizationKeys], ["rotated", 2]);
     assert.match(stderr, /^warning: .* the new one lies on the server's disk alone/m, "scripts are told too");
     await isUsable();
     await replicate("two");

@@ -572,11 +572,11 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
       run: async () => void (await harness.rest("POST", "/api/v1/snapshot-store/rotate-key", {})),
       async verify(id) {
         const rotate = (body: object) =>
-          harness.rest<{ keys: number }>("POST", "/api/v1/snapshot-store/rotate-key", body);
-        const { keys } = await rotate({ dry_run: true });
+          harness.rest<{ organization_keys: number }>("POST", "/api/v1/snapshot-store/rotate-key", body);
+        const { organization_keys: keys } = await rotate({ dry_run: true });
         assert.ok(keys > 0, "every key opens before it is rotated again");
         await rotate({});
-        assert.equal((await rotate({ dry_run: true })).keys, keys);
+        assert.equal((await rotate({ dry_run: true })).organization_keys, keys);
         const left = await readdir(join(harness.server.dataDirectory, "keys"));
         assert.deepEqual(
           left.filter((name) => /next|previous|\.new$/.test(name)),

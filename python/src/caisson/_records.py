@@ -324,7 +324,7 @@ class KeyRotation(Record):
     outcome: Literal["rotated", "finished", "checked"]
     """`finished`: a rotation that was cut off was finished, and no other key was made. `checked`: a dry run, which
     changed nothing."""
-    keys: int
+    organization_keys: int
     """How many keys of organizations were wrapped anew, or opened."""
     former_key_file: str | None
     """Where the former key lies, in the server's data directory. None: nothing was replaced."""

@@ -53,7 +53,7 @@ function addRotate(keys: Command): void {
         const { client } = await context.connect();
         await withInterrupt(async (signal) => {
           const rotation = await client.snapshotStore.rotateKey({ dryRun, signal });
-          const count = formatCount(rotation.keys, "key");
+          const count = formatCount(rotation.organizationKeys, "key");
           const { output } = context;
           if (rotation.outcome === "checked") {
             output.confirm(`The installation key opens ${count} of organizations: it can be rotated`, rotation);

@@ -254,15 +254,23 @@ test("the snapshot store tells how it stands, and is accepted", async () => {
 
 test("the installation key is rotated", async () => {
   await using api = await FakeApi.start((_request, count) => ({
-    body: { outcome: count === 1 ? "checked" : "rotated", keys: 3, former_key_file: count === 1 ? null : "keys/f" },
+    body: {
+      outcome: count === 1 ? "checked" : "rotated",
+      organization_keys: 3,
+      former_key_file: count === 1 ? null : "keys/f",
+    },
   }));
   const { snapshotStore } = new Client(api.options);
   assert.deepEqual(await snapshotStore.rotateKey({ dryRun: true }), {
     outcome: "checked",
-    keys: 3,
+    organizationKeys: 3,
     formerKeyFile: null,
   });
-  assert.deepEqual(await snapshotStore.rotateKey(), { outcome: "rotated", keys: 3, formerKeyFile: "keys/f" });
+  assert.deepEqual(await snapshotStore.rotateKey(), {
+    outcome: "rotated",
+    organizationKeys: 3,
+    formerKeyFile: "keys/f",
+  });
   assert.deepEqual(
     api.requests.map(({ method, url, body }) => [`${method} ${url.pathname}`, body]),
     [{ dry_run: true }, {}].map((body) => ["POST /api/v1/snapshot-store/rotate-key", body]),

@@ -27,7 +27,7 @@ export interface KeyRotation {
   /** `finished`: a rotation that was cut off was finished, and no other key was made. `checked`: a dry run, which changed nothing. */
   outcome: "rotated" | "finished" | "checked";
   /** How many keys of organizations were wrapped anew, or opened. */
-  keys: number;
+  organizationKeys: number;
   /** Where the former key lies, in the server's data directory. `null`: nothing was replaced. */
   formerKeyFile: string | null;
 }
@@ -76,10 +76,10 @@ export class SnapshotStore {
   async rotateKey({ dryRun = false, ...options }: RequestOptions & { dryRun?: boolean } = {}): Promise<KeyRotation> {
     const path = "/api/v1/snapshot-store/rotate-key";
     const response = await this.#http.send({ method: "POST", path, body: dryRun ? { dry_run: true } : {}, options });
-    const { outcome, keys, former_key_file } = requireRecord(response.body);
+    const { outcome, organization_keys, former_key_file } = requireRecord(response.body);
     return {
       outcome: outcome as KeyRotation["outcome"],
-      keys: Number(keys),
+      organizationKeys: Number(organization_keys),
       formerKeyFile: typeof former_key_file === "string" ? former_key_file : null,
     };
   }

@@ -35,7 +35,7 @@ const KeyRotationSchema = Type.Object({
     description:
       "`finished`: a rotation that was cut off after its new key had become the one in use; no other one was made. `checked`: a dry run, which changed nothing",
   }),
-  keys: Type.Integer({ description: "Keys of organizations that were wrapped anew, or opened" }),
+  organization_keys: Type.Integer({ description: "Keys of organizations that were wrapped anew, or opened" }),
   former_key_file: Type.Union([Type.String(), Type.Null()], {
     description: "Where the former key lies in the server's data directory; null: nothing was replaced",
   }),

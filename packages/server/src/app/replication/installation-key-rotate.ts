@@ -11,7 +11,7 @@ export interface KeyRotation {
   /** `finished`: a rotation that was cut off, and no other key was made. `checked`: a dry run. */
   readonly outcome: "rotated" | "finished" | "checked";
   /** Keys of organizations. */
-  readonly keys: number;
+  readonly organization_keys: number;
   /** Where the former key lies, below the data directory; null: nothing was replaced. */
   readonly former_key_file: string | null;
 }
@@ -34,7 +34,7 @@ export async function rotateInstallationKey(
   const { snapshotStore } = requireSnapshotStore(app);
   if (isDryRun) {
     await snapshotStore.requireFree(signal);
-    return { outcome: "checked", keys: await snapshotStore.countKeys(signal), former_key_file: null };
+    return { outcome: "checked", organization_keys: await snapshotStore.countKeys(signal), former_key_file: null };
   }
   return app.locks.run("installation-key", async () => {
     await snapshotStore.requireUsable(signal);
@@ -46,7 +46,7 @@ export async function rotateInstallationKey(
     const outcome = isToBeFinished ? "finished" : "rotated";
     const former = await files.putFormerAway();
     app.logger.warn({ keys, outcome, former }, "the installation key was replaced: export it, and keep it elsewhere");
-    return { outcome, keys, former_key_file: former };
+    return { outcome, organization_keys: keys, former_key_file: former };
   });
 }
 
