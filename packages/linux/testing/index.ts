@@ -1,2 +1,3 @@
 export { assertNoLeaks, findLeaks, type LeakScope } from "./leak-check.ts";
+export { requireIsolation } from "./require-isolation.ts";
 export { testTimeoutMs } from "./test-timeout.ts";

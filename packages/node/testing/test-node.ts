@@ -2,7 +2,7 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KeyedLock, PersistentWork, runTool } from "@caisson/linux";
-import { assertNoLeaks } from "@caisson/linux/testing";
+import { assertNoLeaks, requireIsolation } from "@caisson/linux/testing";
 import { HostNode } from "../src/host-node.ts";
 import type { Node, NodeEvent, TakeNodeEvent } from "../src/node.ts";
 import type { NodeOptions } from "../src/open-node.ts";
@@ -32,6 +32,7 @@ export interface TestNodeOptions {
 }
 
 export async function openTestNode(given: TestNodeOptions = {}): Promise<TestNode> {
+  await requireIsolation();
   const directory = given.directory ?? (await mkdtemp(join(tmpdir(), "caisson-node-")));
   const events: NodeEvent[] = [];
   const takeEvent = given.deliver ?? (async (event: NodeEvent): Promise<void> => void events.push(event));

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, rename, rm, truncate } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LoopDevice, mountFileSystem, openFile, runTool, unmount } from "@caisson/linux";
-import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { assertNoLeaks, requireIsolation, testTimeoutMs } from "@caisson/linux/testing";
 import { LocalStorage, type LocalStorageOptions } from "../src/local/local-storage.ts";
 import { crashCommand } from "./crash-command.ts";
 import { MIB } from "./device-io.ts";
@@ -25,6 +25,7 @@ export class TestDisk {
   }
 
   static async create(type: "ext4" | "btrfs", sizeBytes: number): Promise<TestDisk> {
+    await requireIsolation();
     const disk = new TestDisk(await mkdtemp(join(tmpdir(), "caisson-storage-")), type);
     await mkdir(disk.mountPath);
     await (await openFile(disk.#imagePath, "wx")).close();

@@ -8,6 +8,7 @@ import { openSqliteStore, type Store } from "@caisson/database";
 import { sampleDisk, sampleEvent, sampleNode, sampleUsage } from "@caisson/database/testing";
 import { openObjectStore } from "@caisson/objects";
 import { CHUNK_BYTES, type SnapshotHeader, SnapshotStore } from "@caisson/snapshot-store";
+import { sourceOf } from "@caisson/snapshot-store/testing";
 import pino from "pino";
 import { backUp } from "../app/backups/backup-create.ts";
 import { BackupWatch } from "../app/backups/backup-watch.ts";
@@ -258,13 +259,4 @@ function headerFor(image: Buffer) {
     ...{ createdAt: "2026-11-27T12:00:00Z", parent: null },
     origin: { snapshotId: "snp_1", region: "ord", volume: null, baseSnapshot: null },
   } satisfies Omit<SnapshotHeader, "chunkBytes">;
-}
-
-function sourceOf(image: Buffer) {
-  return {
-    sizeBytes: image.length,
-    async *pieces() {
-      yield { offset: 0, bytes: image };
-    },
-  };
 }

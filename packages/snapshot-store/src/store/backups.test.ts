@@ -7,6 +7,7 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
+import { sourceOf } from "../../testing/index.ts";
 import { CHUNK_BYTES } from "../chunk.ts";
 import { Backups } from "./backups.ts";
 import { CountedChunks } from "./counted-chunks.ts";
@@ -197,15 +198,6 @@ const CONTENT = {
   snapshots: [{ organizationId: "org_a", id: "snp_1" }],
   files: [{ path: "caisson.toml", mode: 0o600, bytes: Buffer.from("# secret of a file") }],
 };
-
-function sourceOf(image: Buffer) {
-  return {
-    sizeBytes: image.length,
-    async *pieces() {
-      yield { offset: 0, bytes: image };
-    },
-  };
-}
 
 /** The methods of a store, for objects that are not it. */
 function bound(objects: ObjectStore): Partial<ObjectStore> {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
-import type { SnapshotHeader, SourceImage } from "../index.ts";
+import { headerFor, sourceOf } from "../../testing/index.ts";
 import { SnapshotStore } from "./snapshot-store.ts";
 import type { RememberedStore, StoreMemory } from "./store-memory.ts";
 
@@ -246,26 +246,5 @@ function dyingAfter(objects: ObjectStore, count: number): Partial<ObjectStore> {
       spend(key);
       await objects.delete(key);
     },
-  };
-}
-
-function sourceOf(image: Buffer): SourceImage {
-  return {
-    sizeBytes: image.length,
-    async *pieces() {
-      yield { offset: 0, bytes: image };
-    },
-  };
-}
-
-function headerFor(image: Buffer): Omit<SnapshotHeader, "chunkBytes"> {
-  return {
-    sizeBytes: image.length,
-    dataBytes: null,
-    fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: image.length },
-    ...{ slug: "slug", labels: {}, isBootable: false, consistency: "clean" },
-    createdAt: "2026-11-27T12:00:00.000Z",
-    origin: { snapshotId: "snp", region: "ord", volume: null, baseSnapshot: null },
-    parent: null,
   };
 }

@@ -8,7 +8,8 @@ import { pathToFileURL } from "node:url";
 import { zstdCompressSync } from "node:zlib";
 import { CaissonError } from "@caisson/model";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
-import { CHUNK_BYTES, type ImageDifference, type ImagePart, type SnapshotHeader, type SourceImage } from "../index.ts";
+import { headerFor, sourceOf } from "../../testing/index.ts";
+import { CHUNK_BYTES, type ImageDifference, type ImagePart, type SourceImage } from "../index.ts";
 import { CONDEMNED_MAX } from "./condemned.ts";
 import { SnapshotStore } from "./snapshot-store.ts";
 import type { RememberedStore, StoreMemory } from "./store-memory.ts";
@@ -723,25 +724,4 @@ function textChunk(): Buffer {
 
 function imageOf(...chunks: readonly Buffer[]): Buffer {
   return Buffer.concat(chunks);
-}
-
-function sourceOf(image: Buffer): SourceImage {
-  return {
-    sizeBytes: image.length,
-    async *pieces() {
-      yield { offset: 0, bytes: image };
-    },
-  };
-}
-
-function headerFor(image: Buffer): Omit<SnapshotHeader, "chunkBytes"> {
-  return {
-    sizeBytes: image.length,
-    dataBytes: null,
-    fileSystem: { type: "ext4", uuid: "0".repeat(32), sizeBytes: image.length },
-    ...{ slug: "secret-slug", labels: {}, isBootable: false, consistency: "clean" },
-    createdAt: "2026-11-27T12:00:00.000Z",
-    origin: { snapshotId: "snp", region: "ord", volume: null, baseSnapshot: null },
-    parent: null,
-  };
 }
