@@ -168,7 +168,9 @@ suite("snapshots", () => {
     await client.with({ root: root.id }, async (sandbox) =>
       assert.equal(await shell(sandbox, "cat /home/app/file; tool"), "kept\ntool"),
     );
-    const sandboxes = await Promise.all(Array.from({ length: 3 }, () => Sandbox.create({ root: snapshot.id })));
+    const sandboxes: Sandbox[] = [];
+    // One after another: the official client gives each 10 s, which three at once do not keep on an emulated processor.
+    for (let count = 0; count < 3; count += 1) sandboxes.push(await Sandbox.create({ root: snapshot.id }));
     for (const [index, sandbox] of sandboxes.entries())
       await shell(sandbox, `test "$(tool)" = tool; echo ${index} > /home/app/file`);
     assert.deepEqual(await Promise.all(sandboxes.map((sandbox) => shell(sandbox, "cat /home/app/file"))), [

@@ -51,7 +51,7 @@ suite("limits of the host", () => {
   before(async () => {
     server = await TestServer.start({ settings: `[sandboxes]\nterminals = ${TERMINALS_MAX}\n` });
     Object.assign(process.env, server.clientEnv());
-    sandboxes = await Promise.all([Sandbox.create(), Sandbox.create()]);
+    sandboxes = [await Sandbox.create(), await Sandbox.create()];
     const [hoarder, other] = await Promise.all(
       sandboxes.map(async (sandbox, index) => {
         await sandbox.fs.writeTextFile("/tmp/hoard.py", HOARD);

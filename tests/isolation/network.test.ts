@@ -81,7 +81,8 @@ suite("network isolation", () => {
     internet = await TestInternet.start();
     server = await TestServer.start();
     Object.assign(process.env, server.clientEnv());
-    [sandbox, neighbour] = await Promise.all([Sandbox.create(), Sandbox.create()]);
+    sandbox = await Sandbox.create();
+    neighbour = await Sandbox.create();
     const addressOf = async (of: Sandbox) => (await of.sh`hostname -I`.text()).trim();
     await neighbour.spawn("python3", { args: ["-m", "http.server", "8000"], stdout: "null", stderr: "null" });
     await neighbour.sh`curl -sS --retry 20 --retry-connrefused --retry-delay 1 -o /dev/null http://localhost:8000/`;
