@@ -12,3 +12,4 @@ await import("./many.ts");
 await import("./command-line.ts");
 await import("./previews.ts");
 await import("./link.ts");
+await import("./programs.ts");

@@ -123,6 +123,7 @@ export {
 export { limitProcessesSync } from "./processes/process-limit.ts";
 export { haltsWhenIdle, keepProcessorsAwake } from "./processes/processor-idle.ts";
 export { hasCrashed, runTool, ToolError, type ToolOptions } from "./processes/run-tool.ts";
+export { type SpawnedProgram, spawnProgram } from "./processes/spawn-program.ts";
 export {
   holdNewNamespaces,
   type IdMapping,

@@ -9,7 +9,7 @@ import { errnoName, KernelError } from "./kernel-error.ts";
  *
  * System calls that older C libraries have no wrapper for go through `syscall`; their numbers are the same on every architecture.
  */
-export type NativeArgument = number | string | Buffer | null;
+export type NativeArgument = number | string | Buffer | null | readonly (string | null)[];
 
 interface NativeFunction {
   (...args: readonly NativeArgument[]): number;
@@ -58,6 +58,21 @@ const PROTOTYPES = {
   fsopen: "long syscall(long number, const char *type, long flags)",
   fsconfig: "long syscall(long number, long fd, long command, const char *key, const char *value, long extra)",
   fsmount: "long syscall(long number, long fd, long flags, long attributes)",
+  pipe2: "int pipe2(void *ends, int flags)",
+  posixSpawn:
+    "int posix_spawnp(void *pid, const char *name, const void *actions, const void *attributes, const char **arguments, const char **environment)",
+  spawnActionsInit: "int posix_spawn_file_actions_init(void *actions)",
+  spawnActionsDestroy: "int posix_spawn_file_actions_destroy(void *actions)",
+  spawnActionDuplicate: "int posix_spawn_file_actions_adddup2(void *actions, int fd, int newFd)",
+  spawnActionOpen:
+    "int posix_spawn_file_actions_addopen(void *actions, int fd, const char *path, int flags, unsigned int mode)",
+  spawnActionDirectory: "int posix_spawn_file_actions_addchdir_np(void *actions, const char *path)",
+  spawnAttributesInit: "int posix_spawnattr_init(void *attributes)",
+  spawnAttributesDestroy: "int posix_spawnattr_destroy(void *attributes)",
+  spawnSignalDefaults: "int posix_spawnattr_setsigdefault(void *attributes, const void *signals)",
+  spawnSignalMask: "int posix_spawnattr_setsigmask(void *attributes, const void *signals)",
+  spawnFlags: "int posix_spawnattr_setflags(void *attributes, short flags)",
+  waitpid: "int waitpid(int pid, void *status, int options)",
   fspick: "long syscall(long number, long fd, const char *path, long flags)",
   openat2: "long syscall(long number, long fd, const char *path, void *how, long size)",
 } as const;
@@ -84,6 +99,15 @@ function bind(name: NativeName): NativeFunction {
 /** Makes the call on a worker thread. Resolves with its result, or rejects with a `KernelError` when that is negative. */
 export async function call(name: NativeName, args: readonly NativeArgument[], options: CallOptions): Promise<number> {
   await passFaultPoint(options);
+  return callElsewhere(name, args, options);
+}
+
+/** The same for what passes a fault point of its own, or must not fail by one: it passes none. */
+export function callElsewhere(
+  name: NativeName,
+  args: readonly NativeArgument[],
+  options: CallOptions,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     // The arguments stay referenced by this closure until the call has returned, so the memory behind them does too.
     bind(name).async(...args, (error: unknown, result: number) => {

@@ -1,7 +1,9 @@
-import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { HasDescriptor } from "../calls/descriptor.ts";
+import type { KernelError } from "../calls/kernel-error.ts";
 import { faultPoint } from "../operations/fault.ts";
+import { type SpawnedProgram, spawnProgram } from "./spawn-program.ts";
 
 /** How much of a tool's output is kept: enough for any error message, and bounded. */
 const OUTPUT_LIMIT_CHARACTERS = 1024 * 1024;
@@ -53,41 +55,58 @@ export function hasCrashed(error: unknown): error is ToolError {
 export async function runTool(tool: string, args: readonly string[], options: ToolOptions = {}): Promise<string> {
   await faultPoint(`tool.${tool}`);
   options.signal?.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    const { input } = options;
-    const child = spawn(tool, args, {
-      stdio: [typeof input === "string" ? "pipe" : (input?.fd ?? "ignore"), "pipe", "pipe"],
-      env: { ...process.env, ...options.env },
-      ...(options.workingDirectory === undefined ? {} : { cwd: options.workingDirectory }),
-      ...(options.signal === undefined ? {} : { signal: options.signal, killSignal: "SIGKILL" }),
-    });
-    let output = "";
-    const errorLines: string[] = [];
-    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
-      if (output.length < OUTPUT_LIMIT_CHARACTERS) output += text;
-    });
-    const lines = child.stderr === null ? null : createInterface(child.stderr);
-    lines?.on("line", (line) => {
-      errorLines.push(line);
-      if (errorLines.length > ERROR_LINES) errorLines.shift();
-      options.onErrorLine?.(line);
-    });
-    // A tool that ends before it has read its input is judged by its exit code, not by the broken pipe.
-    child.stdin?.on("error", () => undefined).end(input);
-    child.on("error", (error) => {
-      if (options.signal?.aborted === true) reject(options.signal.reason);
-      else {
-        const details = { exitCode: null, signal: null, errorOutput: "" };
-        reject(new ToolError(tool, `cannot be started (${error.message})`, details, { cause: error }));
-      }
-    });
-    child.on("close", (exitCode, signal) => {
-      if (exitCode === 0) resolve(output);
-      else if (options.signal?.aborted === true) reject(options.signal.reason);
-      else {
-        const outcome = signal === null ? `ended with code ${exitCode}` : `was killed by ${signal}`;
-        reject(new ToolError(tool, outcome, { exitCode, signal, errorOutput: errorLines.join("\n") }));
-      }
-    });
+  const { input, signal } = options;
+  const program = await spawnProgram(tool, args, {
+    ...(input === undefined ? {} : { input: typeof input === "string" ? "pipe" : input }),
+    output: "pipe",
+    env: { ...process.env, ...options.env },
+    ...(options.workingDirectory === undefined ? {} : { workingDirectory: options.workingDirectory }),
+  }).catch((error: KernelError) => {
+    const details = { exitCode: null, signal: null, errorOutput: "" };
+    throw new ToolError(tool, `cannot be started (${error.message})`, details, { cause: error });
   });
+  const ended = readToEnd(tool, program, options);
+  return signal === undefined ? ended : untilAborted(ended, signal, () => program.kill("SIGKILL"));
+}
+
+/** Its standard output. Rejects when it fails. Until then nothing of it is gone, and afterwards all. */
+async function readToEnd(tool: string, program: SpawnedProgram, { input, onErrorLine }: ToolOptions): Promise<string> {
+  const { stdin, stdout, stderr } = program;
+  let output = "";
+  const errorLines: string[] = [];
+  stdout?.setEncoding("utf8").on("data", (text: string) => {
+    if (output.length < OUTPUT_LIMIT_CHARACTERS) output += text;
+  });
+  const lines = stderr === null ? null : createInterface(stderr);
+  lines?.on("line", (line) => {
+    errorLines.push(line);
+    if (errorLines.length > ERROR_LINES) errorLines.shift();
+    onErrorLine?.(line);
+  });
+  // A tool that ends before it has read its input is judged by its exit code, not by the broken pipe.
+  stdin?.on("error", () => undefined).end(typeof input === "string" ? input : "");
+  await Promise.all([stdout, stderr].map((stream) => stream !== null && once(stream, "close")));
+  const { exitCode, signal } = await program.ended;
+  stdin?.destroy();
+  if (exitCode === 0) return output;
+  const outcome = signal === null ? `ended with code ${exitCode}` : `was killed by ${signal}`;
+  throw new ToolError(tool, outcome, { exitCode, signal, errorOutput: errorLines.join("\n") });
+}
+
+/** As `work`, unless the signal fires before: then it stops the work, and rejects with the signal's reason at once. */
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal, stop: () => void): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => {
+    stop();
+    aborted.reject(signal.reason);
+  };
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    // It may have fired while the tool was being started.
+    if (signal.aborted) abort();
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    work.catch(() => undefined);
+  }
 }

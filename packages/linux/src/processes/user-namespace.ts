@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type FileHandle, open, writeFile } from "node:fs/promises";
 import { passFaultPoint } from "../calls/ffi.ts";
+import { type SpawnedProgram, spawnProgram } from "./spawn-program.ts";
 
 /** A block of ids: those from 0 inside stand for those from `firstHostId` outside. */
 export interface IdRange {
@@ -37,22 +37,18 @@ export async function holdNewNamespaces(mappings: readonly IdMapping[]): Promise
   // The capability is kept, because some hosts let only privileged users make user namespaces.
   const capability = ["--inh-caps", "+sys_admin", "--ambient-caps", "+sys_admin"];
   const asOwner = ["--reuid", owner, "--regid", owner, "--clear-groups", ...capability];
-  const child = spawn("setpriv", [...asOwner, "unshare", "--user", "--net", "--", "sh", "-c", "echo && read _"], {
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  const ended = new Promise<void>((resolve) => {
-    child.once("close", () => resolve());
-    child.once("error", () => resolve());
-  });
+  const command = ["unshare", "--user", "--net", "--", "sh", "-c", "echo && read _"];
+  const program = await spawnProgram("setpriv", [...asOwner, ...command], { input: "pipe", output: "pipe" });
   const holder = {
-    pid: child.pid ?? 0,
+    pid: program.pid,
     async [Symbol.asyncDispose](): Promise<void> {
-      child.kill("SIGKILL");
-      await ended;
+      program.kill("SIGKILL");
+      await program.ended;
+      for (const pipe of [program.stdin, program.stdout, program.stderr]) pipe?.destroy();
     },
   };
   try {
-    await untilReady(child);
+    await untilReady(program);
     // Written from outside, where the ids to be mapped are this process's own to give.
     for (const file of ["uid_map", "gid_map"]) await writeFile(`/proc/${holder.pid}/${file}`, map);
     return holder;
@@ -67,16 +63,16 @@ export async function openNamespace(pid: number, type: "user" | "net" | "mnt" | 
   return open(`/proc/${pid}/ns/${type}`, "r");
 }
 
-async function untilReady(child: ChildProcess): Promise<void> {
+async function untilReady({ stdout, stderr, ended }: SpawnedProgram): Promise<void> {
+  if (stdout === null || stderr === null) throw new Error("Cannot make a user namespace: unshare has no pipes");
   let errorText = "";
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+  const errors = once(stderr.setEncoding("utf8"), "close");
+  stderr.on("data", (text: string) => {
     errorText += text;
   });
-  const failed = once(child, "close").then(([exitCode]) => {
+  const failed = Promise.all([ended, errors]).then(([{ exitCode }]) => {
     throw new Error(`Cannot make a user namespace: unshare ended with code ${exitCode}: ${errorText.trim()}`);
   });
-  const { stdout } = child;
-  if (stdout === null) throw new Error("Cannot make a user namespace: unshare has no output pipe");
   await Promise.race([once(stdout, "data"), failed]);
   // The loser of the race may still reject later, when the holder is ended on purpose.
   failed.catch(() => undefined);

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type SpawnedProgram, spawnProgram } from "@caisson/linux";
 
 /**
  * A limit of 0 keeps the kernel from writing core files, but not from starting the host's handler where `core_pattern` names one, as root and for
@@ -34,37 +34,29 @@ export interface Container {
  * lets a process change its cgroup only after a grace period of 10 to 25 ms, in which a sandbox would wait.
  */
 export class ContainerProcess implements AsyncDisposable {
-  readonly #child: ChildProcess;
+  readonly #program: SpawnedProgram;
   /** Resolves when the process is gone, as a shell or as the OCI runtime, to its exit code if it had one. Never rejects. */
   readonly exited: Promise<number | null>;
   #hasExited = false;
 
-  private constructor(child: ChildProcess) {
-    this.#child = child;
-    this.exited = new Promise((resolve) => {
-      const end = (code: number | null): void => {
-        this.#hasExited = true;
-        resolve(code);
-      };
-      child.once("exit", end);
-      // A program that cannot be started gives this event alone.
-      child.once("error", () => end(null));
+  private constructor(program: SpawnedProgram) {
+    this.#program = program;
+    this.exited = program.ended.then(({ exitCode }) => {
+      this.#hasExited = true;
+      return exitCode;
     });
     // A process that was killed cannot read its lines; its end says so already.
-    child.stdin?.on("error", () => undefined);
+    program.stdin?.on("error", () => undefined);
+    void this.exited.then(() => program.stdin?.destroy());
   }
 
-  static prepare(runtimePath: string, runtimeArgs: readonly string[]): ContainerProcess {
-    return new ContainerProcess(
-      spawn("prlimit", [CORE_LIMIT, "--", "sh", "-c", SCRIPT, runtimePath, ...runtimeArgs], {
-        stdio: ["pipe", "ignore", "ignore"],
-      }),
-    );
+  static async prepare(runtimePath: string, runtimeArgs: readonly string[]): Promise<ContainerProcess> {
+    const command = [CORE_LIMIT, "--", "sh", "-c", SCRIPT, runtimePath, ...runtimeArgs];
+    return new ContainerProcess(await spawnProgram("prlimit", command, { input: "pipe" }));
   }
 
-  /** The process id; 0 when it could not be started. */
   get pid(): number {
-    return this.#child.pid ?? 0;
+    return this.#program.pid;
   }
 
   get hasExited(): boolean {
@@ -72,11 +64,11 @@ export class ContainerProcess implements AsyncDisposable {
   }
 
   start({ processesMax, bundlePath, logPath, id }: Container): void {
-    this.#child.stdin?.end(`${processesMax ?? ""}\n${bundlePath}\n${logPath}\n${id}\n`);
+    this.#program.stdin?.end(`${processesMax ?? ""}\n${bundlePath}\n${logPath}\n${id}\n`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#hasExited) this.#child.kill("SIGKILL");
+    this.#program.kill("SIGKILL");
     await this.exited;
   }
 }

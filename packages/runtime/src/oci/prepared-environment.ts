@@ -51,9 +51,8 @@ export async function prepareEnvironment(options: EnvironmentOptions): Promise<P
   });
   await step("runtime.environment.cgroup", () => createCgroup(cgroups, cgroupParent, name));
   const containerProcess = undo.use(
-    ContainerProcess.prepare(program.path, ["--root", stateDirectory, ...program.args]),
+    await ContainerProcess.prepare(program.path, ["--root", stateDirectory, ...program.args]),
   );
-  if (containerProcess.pid === 0) throw new Error("Cannot prepare a sandbox: prlimit cannot be started");
   await step("runtime.environment.join", () => joinCgroup(cgroups, cgroupPath, containerProcess.pid));
   await limitCgroupDevices(cgroups, cgroupPath, DEVICES);
   const resources = undo.move();
