@@ -8,11 +8,13 @@ import { requireNotCopied } from "./copied.ts";
 /** Passed before each commit; a test may throw there, or kill the process. */
 export type FaultPoint = (tag: string) => void;
 
-/** One SQLite file with its prepared statements. Calls are synchronous; each takes well under a millisecond or is a bug. */
+/** One SQLite file with its prepared statements. Calls are synchronous; each takes well under a millisecond or is a bug, but a commit, which waits for the disk unless `deferSync` was called. */
 export class Connection implements Disposable {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #faultPoint: FaultPoint;
+  #synchronous = "FULL";
+  #commits = 0;
 
   constructor(path: string, faultPoint: FaultPoint = () => {}) {
     this.#faultPoint = faultPoint;
@@ -22,6 +24,17 @@ export class Connection implements Disposable {
       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
     );
     this.#migrate(path);
+  }
+
+  /** How many commits there have been that a cut of power must not undo. */
+  get commits(): number {
+    return this.#commits;
+  }
+
+  /** From now on a commit returns before it is on stable storage. Whoever needs it there has the log written (`LogSync`). */
+  deferSync(): void {
+    this.#synchronous = "NORMAL";
+    this.#database.exec("PRAGMA synchronous = NORMAL");
   }
 
   get(sql: string, ...values: SQLInputValue[]): Row | undefined {
@@ -34,9 +47,12 @@ export class Connection implements Disposable {
 
   /** Runs a statement and returns how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
-    if (!this.#database.isTransaction) this.#faultPoint("database.commit");
+    const isCommit = !this.#database.isTransaction;
+    if (isCommit) this.#faultPoint("database.commit");
     try {
-      return Number(this.#prepare(sql).run(...values).changes);
+      const { changes } = this.#prepare(sql).run(...values);
+      if (isCommit && changes > 0) this.#commits += 1;
+      return Number(changes);
     } catch (error) {
       throw fullDisk(error);
     }
@@ -49,14 +65,25 @@ export class Connection implements Disposable {
   unsyncedTransaction<T>(work: () => T, name: string): T {
     this.#database.exec("PRAGMA synchronous = NORMAL");
     try {
-      return this.transaction(work, name);
+      return this.#transact(work, name);
     } finally {
-      this.#database.exec("PRAGMA synchronous = FULL");
+      this.#database.exec(`PRAGMA synchronous = ${this.#synchronous}`);
     }
   }
 
   /** Runs `work` in one transaction; an exception rolls it back. `name`: the first part of the fault tag. */
   transaction<T>(work: () => T, name = "database"): T {
+    const result = this.#transact(work, name);
+    this.#commits += 1;
+    return result;
+  }
+
+  [Symbol.dispose](): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #transact<T>(work: () => T, name: string): T {
     this.#database.exec("BEGIN IMMEDIATE");
     try {
       const result = work();
@@ -68,11 +95,6 @@ export class Connection implements Disposable {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw fullDisk(error);
     }
-  }
-
-  [Symbol.dispose](): void {
-    this.#statements.clear();
-    this.#database.close();
   }
 
   #prepare(sql: string): StatementSync {

@@ -4,6 +4,7 @@ import { Connection, type FaultPoint } from "./connection.ts";
 import { createDiskStore } from "./disks.ts";
 import { createEventStore } from "./events.ts";
 import { createJoiningStore } from "./joining.ts";
+import { LogSync } from "./log-sync.ts";
 import { createNodeStore } from "./nodes.ts";
 import { createOrganizationStore } from "./organizations.ts";
 import { createSandboxStore } from "./sandboxes.ts";
@@ -13,18 +14,21 @@ import { createSshKeyStore } from "./ssh-keys.ts";
 /** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
 export function openSqliteStore(path: string, options: { readonly faultPoint?: FaultPoint } = {}): Store {
   const connection = new Connection(path, options.faultPoint);
+  connection.deferSync();
+  const log = new LogSync(`${path}-wal`, { commits: () => connection.commits });
   return {
-    organizations: createOrganizationStore(connection),
-    nodes: createNodeStore(connection),
-    joining: createJoiningStore(connection),
-    disks: createDiskStore(connection),
-    sandboxes: createSandboxStore(connection),
-    sshKeys: createSshKeyStore(connection),
-    snapshotStore: createSnapshotStoreRows(connection),
-    events: createEventStore(connection),
+    organizations: log.durable(createOrganizationStore(connection)),
+    nodes: log.durable(createNodeStore(connection)),
+    joining: log.durable(createJoiningStore(connection)),
+    disks: log.durable(createDiskStore(connection)),
+    sandboxes: log.durable(createSandboxStore(connection)),
+    sshKeys: log.durable(createSshKeyStore(connection)),
+    snapshotStore: log.durable(createSnapshotStoreRows(connection)),
+    events: log.durable(createEventStore(connection)),
     leadership: null,
     backup: (targetPath) => backupSqlite(path, targetPath),
     async close() {
+      await log[Symbol.asyncDispose]();
       connection[Symbol.dispose]();
     },
   };
