@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { PACKAGES } from "@caisson/server/base-image";
 import { Client, Sandbox } from "@deno/sandbox";
+import { endInTurn } from "./support/end-in-turn.ts";
 import { TestServer } from "./support/server.ts";
 
 const BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
@@ -55,10 +56,12 @@ suite("environment inside", () => {
     Object.assign(process.env, server.clientEnv());
     sandbox = await Sandbox.create();
   });
-  after(async () => {
-    await sandbox?.kill();
-    await server?.[Symbol.asyncDispose]();
-  });
+  after(() =>
+    endInTurn(
+      () => sandbox?.kill(),
+      () => server?.[Symbol.asyncDispose](),
+    ),
+  );
 
   const sh = async (script: string): Promise<string> => {
     const child = await sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, suite, test } from "node:test";
 import { Sandbox, SandboxCommandError } from "@deno/sandbox";
+import { endInTurn } from "./support/end-in-turn.ts";
 import { eventually } from "./support/eventually.ts";
 import { anonymousBytes, Peak, serverPid } from "./support/memory.ts";
 import { RawSandbox } from "./support/raw-sandbox.ts";
@@ -19,10 +20,12 @@ suite("processes", () => {
     Object.assign(process.env, server.clientEnv());
     sandbox = await Sandbox.create();
   });
-  after(async () => {
-    await sandbox?.kill();
-    await server?.[Symbol.asyncDispose]();
-  });
+  after(() =>
+    endInTurn(
+      () => sandbox?.kill(),
+      () => server?.[Symbol.asyncDispose](),
+    ),
+  );
 
   const shell = (script: string) => sandbox.spawn("bash", { args: ["-c", script], stdout: "piped", stderr: "piped" });
   const text = async (script: string): Promise<string> =>

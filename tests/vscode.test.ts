@@ -8,6 +8,7 @@ import { Sandbox as OwnSandbox } from "@caisson/sdk";
 import { Sandbox } from "@deno/sandbox";
 import WebSocket from "ws";
 import { TestClient } from "./support/client.ts";
+import { endInTurn } from "./support/end-in-turn.ts";
 import { eventually } from "./support/eventually.ts";
 import { PreviewClient } from "./support/preview-client.ts";
 import { TestServer } from "./support/server.ts";
@@ -30,10 +31,12 @@ suite("VS Code in a sandbox", { timeout: testTimeoutMs(300_000) }, () => {
     await sandbox.fs.writeTextFile("/tmp/code-server", STAND_IN_EDITOR);
     await sandbox.sh`sudo install -m 755 /tmp/code-server /usr/local/bin/code-server`;
   });
-  after(async () => {
-    await sandbox.kill();
-    await server[Symbol.asyncDispose]();
-  });
+  after(() =>
+    endInTurn(
+      () => sandbox?.kill(),
+      () => server?.[Symbol.asyncDispose](),
+    ),
+  );
 
   /** What the stand-in says that it was started with. */
   async function look(url: string): Promise<Served> {

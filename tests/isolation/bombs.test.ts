@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { Client, Sandbox } from "@deno/sandbox";
+import { endInTurn } from "../support/end-in-turn.ts";
 import { eventually, within } from "../support/eventually.ts";
 import { anonymousBytes, serverPid } from "../support/memory.ts";
 import { RawSandbox } from "../support/raw-sandbox.ts";
@@ -21,10 +22,12 @@ suite("resource bombs", () => {
     Object.assign(process.env, server.clientEnv());
     neighbour = await Sandbox.create();
   });
-  after(async () => {
-    await neighbour?.kill();
-    await server?.[Symbol.asyncDispose]();
-  });
+  after(() =>
+    endInTurn(
+      () => neighbour?.kill(),
+      () => server?.[Symbol.asyncDispose](),
+    ),
+  );
 
   const inSandbox = async (
     work: (sandbox: Sandbox, sh: (script: string) => Promise<string>) => Promise<void>,

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { type ChildProcess, Sandbox } from "@deno/sandbox";
+import { endInTurn } from "../support/end-in-turn.ts";
 import { eventually } from "../support/eventually.ts";
 import { RawSandbox } from "../support/raw-sandbox.ts";
 import { TestServer } from "../support/server.ts";
@@ -77,10 +78,9 @@ suite("limits of the host", () => {
     await other.run(5);
     left = await said(other.sandbox);
   });
-  after(async () => {
-    for (const sandbox of sandboxes ?? []) await sandbox.kill();
-    await server?.[Symbol.asyncDispose]();
-  });
+  after(() =>
+    endInTurn(...(sandboxes ?? []).map((sandbox) => () => sandbox.kill()), () => server?.[Symbol.asyncDispose]()),
+  );
 
   const counted: Readonly<Record<string, readonly [index: number, error: string]>> = {
     "inotify instances": [INOTIFY, "EMFILE"],

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { after, before, suite, test } from "node:test";
 import { randomCharacters } from "@caisson/model";
 import { Client, Sandbox } from "@deno/sandbox";
+import { endInTurn } from "../support/end-in-turn.ts";
 import { TestServer } from "../support/server.ts";
 import { createWarm } from "../support/warm.ts";
 import { agentAttempts, hostAttempts } from "./agent-attempts.ts";
@@ -52,13 +53,17 @@ function describeIsolation(mode: "warm" | "cold"): void {
     volume = { id: volumes[0]?.id ?? "", device: device.replace("/dev/", "") };
     sandbox = await create(server, { volumes: { "/v": "own" } });
   });
-  after(async () => {
-    await sandbox?.kill();
-    await neighbour?.kill();
-    await server?.[Symbol.asyncDispose]();
-    hostProcess?.stdin?.end();
-    await once(hostProcess, "close");
-  });
+  after(() =>
+    endInTurn(
+      () => sandbox?.kill(),
+      () => neighbour?.kill(),
+      () => server?.[Symbol.asyncDispose](),
+      async () => {
+        hostProcess?.stdin?.end();
+        await once(hostProcess, "close");
+      },
+    ),
+  );
 
   suite("mounts", () => testAttempts(mountAttempts, () => sandbox));
   suite("devices", () => testAttempts(deviceAttempts, () => sandbox));

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { after, before, suite, test } from "node:test";
 import { isInPrivateNetwork, TestInternet, WORLD } from "@caisson/runtime/testing";
 import { Sandbox } from "@deno/sandbox";
+import { endInTurn } from "../support/end-in-turn.ts";
 import { TestServer } from "../support/server.ts";
 import { type Attempt, carryOut, testAttempts } from "./attempts.ts";
 
@@ -93,11 +94,14 @@ suite("network isolation", () => {
       port: new URL(server.endpoint).port,
     };
   });
-  after(async () => {
-    await Promise.all([sandbox?.kill(), neighbour?.kill()]);
-    await server?.[Symbol.asyncDispose]();
-    await internet?.[Symbol.asyncDispose]();
-  });
+  after(() =>
+    endInTurn(
+      () => sandbox?.kill(),
+      () => neighbour?.kill(),
+      () => server?.[Symbol.asyncDispose](),
+      () => internet?.[Symbol.asyncDispose](),
+    ),
+  );
 
   testAttempts(
     ATTEMPTS,
