@@ -76,7 +76,7 @@ export class TestServer implements AsyncDisposable {
       ...options,
       ...(isCluster ? { role: "control", listen: `127.0.0.1:${await freePort()}` } : {}),
     });
-    const settings = withWarmCount(withStartTimeout(options.settings ?? ""));
+    const settings = withWarmCount(withDeadlines(options.settings ?? ""));
     const isNamed = settings.startsWith("database = ");
     const database = isNamed ? "" : await databaseSetting();
     server.#settings = database + (isCluster ? await relayedSettings(settings) : settings);
@@ -271,10 +271,14 @@ async function startSecond(settings: string): Promise<TestServer> {
   });
 }
 
-/** The settings; where deadlines are multiplied, so is the server's own for the start of a sandbox. */
-function withStartTimeout(settings: string): string {
-  const seconds = testTimeoutMs(45_000) / 1000;
-  return seconds === 45 ? settings : withSandboxSetting(settings, `start_timeout_seconds = ${seconds}`);
+/** The settings; where deadlines are multiplied, so are the server's own for the start of a sandbox and its end. */
+function withDeadlines(settings: string): string {
+  const [start, stop] = [testTimeoutMs(45_000) / 1000, Math.min(60, testTimeoutMs(2_000) / 1000)];
+  if (start === 45) return settings;
+  const started = withSandboxSetting(settings, `start_timeout_seconds = ${start}`);
+  return settings.includes("stop_grace_seconds")
+    ? started
+    : withSandboxSetting(started, `stop_grace_seconds = ${stop}`);
 }
 
 /** With `CAISSON_TEST_WARM=0` every sandbox starts cold, unless a test says otherwise; other numbers are the containers that wait. */

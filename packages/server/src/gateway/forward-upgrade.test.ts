@@ -40,6 +40,7 @@ test("of a hostile agent's 101 the client gets what is about the WebSocket, and 
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
   await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
     agent: connect(socketPath),
+    answerTimeoutMs: 10_000,
     addedHeaders: { "x-deno-sandbox-id": "sbx_own" },
   });
   let text = "";
@@ -87,6 +88,7 @@ test("what an agent sends reaches a client whole, in order and at the client's p
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
   await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
     agent: connect(socketPath),
+    answerTimeoutMs: 10_000,
     addedHeaders: {},
   });
   // The client reads nothing yet, so at some time the agent cannot send on.
@@ -120,7 +122,7 @@ async function forwarded(context: TestContext, sentAhead = "") {
   const connected = once(agents, "connection") as Promise<[Socket]>;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
   const waiting = new WaitingClient(socket, Buffer.alloc(0));
-  const target = { agent: connect(socketPath), addedHeaders: {} };
+  const target = { agent: connect(socketPath), answerTimeoutMs: 10_000, addedHeaders: {} };
   const forwarding = forwardUpgrade(request, socket, waiting, target);
   const [agent] = await connected;
   await readUntil(agent, "\r\n\r\n");
@@ -214,7 +216,7 @@ test("a client and an agent on another machine are joined as here: whole, at the
   const [socket] = await accepted;
   const connected = once(agents, "connection") as Promise<[Socket]>;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
-  const target = { agent: opened.link.openAgent("sbx_ord_a"), addedHeaders: {} };
+  const target = { agent: opened.link.openAgent("sbx_ord_a"), answerTimeoutMs: 10_000, addedHeaders: {} };
   const forwarding = forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), target);
   const [agent] = await connected;
   await readUntil(agent, "\r\n\r\n");

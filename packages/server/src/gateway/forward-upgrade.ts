@@ -19,11 +19,12 @@ const PASSED_HEADERS = new Set([
 /** No control character in the value, and so no second line. */
 const HEADER_LINE = /^([\w-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
 const MAX_ANSWER_BYTES = 16 * 1024;
-const ANSWER_TIMEOUT_MS = 10_000;
 
 export interface ForwardTarget {
   /** A connection to the agent, on which nothing was said yet. It ends with this one. */
   readonly agent: Duplex;
+  /** How long it may take to answer. */
+  readonly answerTimeoutMs: number;
   /** Put into the 101. */
   readonly addedHeaders: Readonly<Record<string, string>>;
 }
@@ -49,7 +50,7 @@ export async function forwardUpgrade(
   agent.on("error", () => {});
   try {
     agent.write(requestText(request));
-    const { status, rest } = await readAnswer(agent, client.signal);
+    const { status, rest } = await readAnswer(target, client.signal);
     const early = client.take();
     const incoming = receiveFrom(socket);
     const outgoing = receiveFrom(agent);
@@ -149,7 +150,7 @@ function passedHeaders(answer: string): string {
 
 /** Reads the agent's answer up to the empty line, and what came right behind it. */
 async function readAnswer(
-  agent: Duplex,
+  { agent, answerTimeoutMs }: ForwardTarget,
   signal: AbortSignal,
 ): Promise<{ readonly status: string; readonly rest: Buffer }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
@@ -167,7 +168,7 @@ async function readAnswer(
     else resolve({ status, rest: received.subarray(end + 4) });
   };
   const onClose = () => fail("it closed the connection");
-  const timer = setTimeout(() => fail(`no answer within ${ANSWER_TIMEOUT_MS} ms`), ANSWER_TIMEOUT_MS);
+  const timer = setTimeout(() => fail(`no answer within ${answerTimeoutMs} ms`), answerTimeoutMs);
   const onAbort = () => reject(signal.reason);
   agent.on("data", receive);
   agent.on("close", onClose);

@@ -17,6 +17,9 @@ import { originOfRequest, requireHost } from "../http/request-origin.ts";
 import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
+/** How long an agent may take to answer a client, at least. */
+const ANSWER_TIMEOUT_MS = 10_000;
+const ANSWERS_PER_START = 4;
 const CREATE_PATH = "/api/v3/sandboxes/create";
 /** As the routes of the other half are written. */
 const CONNECT_ROUTE = "/api/v3/sandbox/:id/connect";
@@ -104,6 +107,8 @@ async function forward(
 ): Promise<ForwardedConnection> {
   const connection = await forwardUpgrade(request, socket, client, {
     agent: requireAgent(app, live),
+    // Where starts are given more time, because the machine is slow, so is this.
+    answerTimeoutMs: Math.max(ANSWER_TIMEOUT_MS, app.config.sandboxes.startTimeoutMs / ANSWERS_PER_START),
     addedHeaders: {
       [HEADERS.sandboxId]: live.record.id,
       [HEADERS.traceId]: traceId,
