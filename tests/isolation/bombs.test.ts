@@ -213,7 +213,8 @@ held = []
 try:
     while True: held.append(socket.socketpair())
 except OSError as error: print(os.strerror(error.errno))`;
-      assert.equal(await sh(`python3 -c '${bomb}'`), "Too many open files");
+      // Where the host allows many, as under systemd, what they take of the sandbox's own memory ends it.
+      assert.match(await sh(`python3 -c '${bomb}' || echo "ended with $?"`), /^(Too many open files|ended with 137)$/m);
       await assertOthersUnharmed();
     });
   });
