@@ -99,15 +99,6 @@ function bind(name: NativeName): NativeFunction {
 /** Makes the call on a worker thread. Resolves with its result, or rejects with a `KernelError` when that is negative. */
 export async function call(name: NativeName, args: readonly NativeArgument[], options: CallOptions): Promise<number> {
   await passFaultPoint(options);
-  return callElsewhere(name, args, options);
-}
-
-/** The same for what passes a fault point of its own, or must not fail by one: it passes none. */
-export function callElsewhere(
-  name: NativeName,
-  args: readonly NativeArgument[],
-  options: CallOptions,
-): Promise<number> {
   return new Promise((resolve, reject) => {
     // The arguments stay referenced by this closure until the call has returned, so the memory behind them does too.
     bind(name).async(...args, (error: unknown, result: number) => {

@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
+import { closeSync, openSync } from "node:fs";
 import { mkdtemp, open, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
+import { callSync } from "../calls/ffi.ts";
 import { hasErrorCode } from "../calls/kernel-error.ts";
 import { hasCrashed, runTool, ToolError } from "./run-tool.ts";
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
 
 const shell = (script: string, options?: Parameters<typeof runTool>[2]) => runTool("sh", ["-c", script], options);
 
@@ -91,6 +96,23 @@ suite("a tool", () => {
     assert.ok(performance.now() - begunMs < 25_000);
     process.kill(Number(await readFile(join(directory, "pid"), "utf8")));
     await assert.rejects(shell("true", { signal: AbortSignal.abort(reason) }), reason);
+  });
+
+  test("has no copy of what this process has closed: its lock is free at once, whatever is being started", async () => {
+    const path = join(directory, "locked");
+    const lock = (fd: number) => callSync("flock", [fd, LOCK_EX | LOCK_NB], { name: "flock", detail: path });
+    const running: Promise<string>[] = [];
+    for (let round = 0; round < 100; round += 1) {
+      const fd = openSync(path, "w");
+      lock(fd);
+      running.push(runTool("true", []));
+      await new Promise((resolve) => setImmediate(resolve));
+      closeSync(fd);
+      const other = openSync(path, "w");
+      lock(other);
+      closeSync(other);
+    }
+    await Promise.all(running);
   });
 
   test("leaves nothing: of 60 at once, failing and not, each has ended and was waited for", async () => {

@@ -1,7 +1,6 @@
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { HasDescriptor } from "../calls/descriptor.ts";
-import type { KernelError } from "../calls/kernel-error.ts";
 import { faultPoint } from "../operations/fault.ts";
 import { type SpawnedProgram, spawnProgram } from "./spawn-program.ts";
 
@@ -55,18 +54,25 @@ export function hasCrashed(error: unknown): error is ToolError {
 export async function runTool(tool: string, args: readonly string[], options: ToolOptions = {}): Promise<string> {
   await faultPoint(`tool.${tool}`);
   options.signal?.throwIfAborted();
-  const { input, signal } = options;
-  const program = await spawnProgram(tool, args, {
-    ...(input === undefined ? {} : { input: typeof input === "string" ? "pipe" : input }),
-    output: "pipe",
-    env: { ...process.env, ...options.env },
-    ...(options.workingDirectory === undefined ? {} : { workingDirectory: options.workingDirectory }),
-  }).catch((error: KernelError) => {
-    const details = { exitCode: null, signal: null, errorOutput: "" };
-    throw new ToolError(tool, `cannot be started (${error.message})`, details, { cause: error });
-  });
+  const { signal } = options;
+  const program = start(tool, args, options);
   const ended = readToEnd(tool, program, options);
   return signal === undefined ? ended : untilAborted(ended, signal, () => program.kill("SIGKILL"));
+}
+
+function start(tool: string, args: readonly string[], { input, env, workingDirectory }: ToolOptions): SpawnedProgram {
+  try {
+    return spawnProgram(tool, args, {
+      ...(input === undefined ? {} : { input: typeof input === "string" ? "pipe" : input }),
+      output: "pipe",
+      env: { ...process.env, ...env },
+      ...(workingDirectory === undefined ? {} : { workingDirectory }),
+    });
+  } catch (error) {
+    const details = { exitCode: null, signal: null, errorOutput: "" };
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ToolError(tool, `cannot be started (${reason})`, details, { cause: error });
+  }
 }
 
 /** Its standard output. Rejects when it fails. Until then nothing of it is gone, and afterwards all. */

@@ -1,12 +1,14 @@
-import { closeSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 import { Socket } from "node:net";
 import type { HasDescriptor } from "../calls/descriptor.ts";
-import { callElsewhere, callSync } from "../calls/ffi.ts";
+import { callSync } from "../calls/ffi.ts";
 import { errnoName, KernelError } from "../calls/kernel-error.ts";
 import { type ProgramEnd, watchChild } from "./watch-child.ts";
 
 const O_CLOEXEC = 0o2000000;
 const O_RDWR = 2;
+const F_DUPFD_CLOEXEC = 1030;
+const HIGH_DESCRIPTOR = 4096;
 /** More than a `posix_spawn_file_actions_t` and a `posix_spawnattr_t` take in any C library that Node runs on. */
 const STRUCTURE_BYTES = 1024;
 const SIGNAL_SET_BYTES = 128;
@@ -37,15 +39,10 @@ export interface SpawnedProgram {
 }
 
 /**
- * Starts a program, as Node's own `spawn` does, but not by copying this process: Node forks on the thread that calls it, which copies the page tables, and everything that the server does waits for that, for each program. Here a
- * program shares the memory until it begins (`posix_spawn`, which is `vfork`), and a thread of the pool waits for that. Measured with 200 MB, 20 programs at once: the event loop stood still for 120 to 250 ms, and here for 20 to 50;
- * processor time 46 ms, and here 11. Signals are as a fresh program has them. `name` is looked up in this process's PATH. Only for the main thread. Rejects with a `KernelError` when it cannot be started.
+ * Starts a program, as Node's own `spawn` does, but not by copying this process: Node's `fork` copies the page tables, and everything that the server does waits for that, for each program. Here a program shares the memory until it begins
+ * (`posix_spawn`, which is `vfork`), whatever this process has. Signals are as a fresh program has them. `name` is looked up in this process's PATH. Only for the main thread. Throws a `KernelError` when it cannot be started.
  */
-export async function spawnProgram(
-  name: string,
-  args: readonly string[],
-  options: SpawnOptions = {},
-): Promise<SpawnedProgram> {
+export function spawnProgram(name: string, args: readonly string[], options: SpawnOptions = {}): SpawnedProgram {
   const theirs: number[] = [];
   const ours: Socket[] = [];
   try {
@@ -61,7 +58,7 @@ export async function spawnProgram(
     const [stdin, inputEnd] = input === "pipe" ? pipe("writable") : [null, input?.fd ?? null];
     const [stdout, outputEnd] = output === "pipe" ? pipe("readable") : [null, null];
     const [stderr, errorsEnd] = output === "pipe" ? pipe("readable") : [null, null];
-    const pid = await start(name, args, options, [inputEnd, outputEnd, errorsEnd]);
+    const pid = start(name, args, options, [inputEnd, outputEnd, errorsEnd]);
     ours.length = 0;
     return { pid, stdin, stdout, stderr, ...watchChild(pid) };
   } finally {
@@ -78,12 +75,12 @@ function openPipe(): readonly [number, number] {
 }
 
 /** Its process id. `descriptors` are its standard ones; null: `/dev/null`. */
-async function start(
+function start(
   name: string,
   args: readonly string[],
   { env = process.env, workingDirectory }: SpawnOptions,
   descriptors: readonly (number | null)[],
-): Promise<number> {
+): number {
   const actions = Buffer.alloc(STRUCTURE_BYTES);
   const attributes = Buffer.alloc(STRUCTURE_BYTES);
   const about = { name: "posix_spawn", detail: name };
@@ -109,10 +106,35 @@ async function start(
       [name, ...args, null],
       [...variables, null],
     ] as const;
-    check(await callElsewhere("posixSpawn", [pid, name, actions, attributes, ...words], about));
+    // On this thread, which waits until the program has begun: until then it has a copy of every descriptor, so that what this thread closed meanwhile would still be open.
+    untilBegun(() => check(callSync("posixSpawn", [pid, name, actions, attributes, ...words], about)));
     return pid.readInt32LE(0);
   } finally {
     callSync("spawnActionsDestroy", [actions], about);
     callSync("spawnAttributesDestroy", [attributes], about);
+  }
+}
+
+/** Goes on when all that `begin` made the program inherit for a moment is closed in there: `vfork` lets this process go on a little before. */
+function untilBegun(begin: () => void): void {
+  const [read, write] = openPipe();
+  // The kernel closes the lowest numbers first.
+  const last = duplicateAbove(write);
+  try {
+    begin();
+  } finally {
+    for (const fd of new Set([write, last])) closeSync(fd);
+    // Its end comes when nobody else has the other one any more.
+    readSync(read, Buffer.alloc(1));
+    closeSync(read);
+  }
+}
+
+/** The same descriptor where this process may have so high a number. */
+function duplicateAbove(fd: number): number {
+  try {
+    return callSync("fcntl", [fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR], { name: "fcntl", detail: "to duplicate a pipe" });
+  } catch {
+    return fd;
   }
 }

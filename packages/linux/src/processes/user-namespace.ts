@@ -38,7 +38,7 @@ export async function holdNewNamespaces(mappings: readonly IdMapping[]): Promise
   const capability = ["--inh-caps", "+sys_admin", "--ambient-caps", "+sys_admin"];
   const asOwner = ["--reuid", owner, "--regid", owner, "--clear-groups", ...capability];
   const command = ["unshare", "--user", "--net", "--", "sh", "-c", "echo && read _"];
-  const program = await spawnProgram("setpriv", [...asOwner, ...command], { input: "pipe", output: "pipe" });
+  const program = spawnProgram("setpriv", [...asOwner, ...command], { input: "pipe", output: "pipe" });
   const holder = {
     pid: program.pid,
     async [Symbol.asyncDispose](): Promise<void> {

@@ -50,9 +50,9 @@ export class ContainerProcess implements AsyncDisposable {
     void this.exited.then(() => program.stdin?.destroy());
   }
 
-  static async prepare(runtimePath: string, runtimeArgs: readonly string[]): Promise<ContainerProcess> {
+  static prepare(runtimePath: string, runtimeArgs: readonly string[]): ContainerProcess {
     const command = [CORE_LIMIT, "--", "sh", "-c", SCRIPT, runtimePath, ...runtimeArgs];
-    return new ContainerProcess(await spawnProgram("prlimit", command, { input: "pipe" }));
+    return new ContainerProcess(spawnProgram("prlimit", command, { input: "pipe" }));
   }
 
   get pid(): number {

@@ -51,7 +51,7 @@ export async function prepareEnvironment(options: EnvironmentOptions): Promise<P
   });
   await step("runtime.environment.cgroup", () => createCgroup(cgroups, cgroupParent, name));
   const containerProcess = undo.use(
-    await ContainerProcess.prepare(program.path, ["--root", stateDirectory, ...program.args]),
+    ContainerProcess.prepare(program.path, ["--root", stateDirectory, ...program.args]),
   );
   await step("runtime.environment.join", () => joinCgroup(cgroups, cgroupPath, containerProcess.pid));
   await limitCgroupDevices(cgroups, cgroupPath, DEVICES);

@@ -44,7 +44,7 @@ export async function prepareTryEnvironment(
   const cgroupPath = `${parent}/0`;
   await createCgroup(cgroups, parent, "0");
   const args = ["--root", join(directory, "state"), ...program.args];
-  const containerProcess = undo.use(await ContainerProcess.prepare(program.path, args));
+  const containerProcess = undo.use(ContainerProcess.prepare(program.path, args));
   await joinCgroup(cgroups, cgroupPath, containerProcess.pid);
   const namespaces = {
     slot: { index: 0, ids: TRY_IDS, address: ADDRESS },
