@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type AuditEvent, openSqliteStore } from "@caisson/database";
+import { longestBlock } from "./support/longest-block.ts";
 import { median, printTable, writeResults } from "./support/report.ts";
 
 /**
@@ -38,22 +39,8 @@ const ways = {
     store.organizations.create({ id, slug: id, createdAtMs: Date.now() }, event(id)),
 } as const;
 
-async function measure(change: (id: string) => Promise<unknown>, atOnce: number) {
-  const begunMs = performance.now();
-  let [blockedMs, seenMs, isDone] = [0, begunMs, false];
-  const look = (): void => {
-    const nowMs = performance.now();
-    blockedMs = Math.max(blockedMs, nowMs - seenMs);
-    seenMs = nowMs;
-    if (!isDone) setImmediate(look);
-  };
-  setImmediate(look);
-  const ids = Array.from({ length: atOnce }, () => randomUUID());
-  await Promise.all(ids.map(change));
-  isDone = true;
-  look();
-  return { blockedMs, totalMs: performance.now() - begunMs };
-}
+const measure = (change: (id: string) => Promise<unknown>, atOnce: number) =>
+  longestBlock(() => Promise.all(Array.from({ length: atOnce }, () => change(randomUUID()))));
 
 try {
   const medians: { name: string; atOnce: number; blockedMs: number; totalMs: number }[] = [];

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { runTool } from "@caisson/linux";
+import { longestBlock } from "./support/longest-block.ts";
 import { median, printTable, writeResults } from "./support/report.ts";
 
 /**
@@ -28,20 +29,9 @@ interface Sample {
 
 async function measure(start: () => Promise<void>): Promise<Sample> {
   const usage = process.cpuUsage();
-  const begunMs = performance.now();
-  let [blockedMs, seenMs, isDone] = [0, begunMs, false];
-  const look = (): void => {
-    const nowMs = performance.now();
-    blockedMs = Math.max(blockedMs, nowMs - seenMs);
-    seenMs = nowMs;
-    if (!isDone) setImmediate(look);
-  };
-  setImmediate(look);
-  await Promise.all(Array.from({ length: AT_ONCE }, start));
-  isDone = true;
-  look();
+  const times = await longestBlock(() => Promise.all(Array.from({ length: AT_ONCE }, start)));
   const { user, system } = process.cpuUsage(usage);
-  return { blockedMs, totalMs: performance.now() - begunMs, processorMs: (user + system) / 1000 };
+  return { ...times, processorMs: (user + system) / 1000 };
 }
 
 const ballast: Buffer[] = [];

@@ -1,13 +1,12 @@
+import { settleAll } from "@caisson/linux";
+
 /** Ends one after the other, also when one of them fails, and then throws what failed: a server that was left behind would keep its test from ending. */
 export async function endInTurn(...ends: readonly (() => unknown)[]): Promise<void> {
-  const failures: unknown[] = [];
+  const ended: Promise<unknown>[] = [];
   for (const end of ends) {
-    try {
-      await end();
-    } catch (error) {
-      failures.push(error);
-    }
+    const one = (async () => end())();
+    ended.push(one);
+    await one.catch(() => undefined);
   }
-  if (failures.length === 1) throw failures[0];
-  if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join("; "));
+  await settleAll(ended);
 }

@@ -1,10 +1,10 @@
 import { fdatasyncSync } from "node:fs";
 import { parentPort } from "node:worker_threads";
-import type { SyncOutcome } from "./log-sync.ts";
+import type { SyncProblem } from "./log-sync.ts";
 
 /** A thread that may wait for the disk. */
 parentPort?.on("message", (fd: number) => {
-  const answer = (problem: string | null): void => parentPort?.postMessage({ fd, problem } satisfies SyncOutcome);
+  const answer = (problem: SyncProblem): void => parentPort?.postMessage(problem);
   try {
     fdatasyncSync(fd);
     answer(null);

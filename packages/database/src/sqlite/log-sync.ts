@@ -4,12 +4,8 @@ import { Worker } from "node:worker_threads";
 
 const THREAD = join(import.meta.dirname, "log-sync-thread.ts");
 
-/** Answer of the thread. */
-export interface SyncOutcome {
-  readonly fd: number;
-  /** Null: it is on stable storage. */
-  readonly problem: string | null;
-}
+/** Answer of the thread: why it could not; null: it is on stable storage. */
+export type SyncProblem = string | null;
 
 export interface LogSyncOptions {
   /** How many commits there have been. */
@@ -92,7 +88,7 @@ const waiting: PromiseWithResolvers<void>[] = [];
 function syncInThread(fd: number): Promise<void> {
   if (thread === null) {
     thread = new Worker(THREAD, { trackUnmanagedFds: false });
-    thread.on("message", ({ problem }: SyncOutcome) => {
+    thread.on("message", (problem: SyncProblem) => {
       const first = waiting.shift();
       if (problem === null) first?.resolve();
       else first?.reject(new Error(problem));

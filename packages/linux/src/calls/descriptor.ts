@@ -35,7 +35,7 @@ export class Descriptor implements HasDescriptor, AsyncDisposable {
   }
 }
 
-/** Another descriptor of the same open file, which the caller closes. */
-export function duplicateDescriptor({ fd }: HasDescriptor): number {
-  return callSync("fcntl", [fd, F_DUPFD_CLOEXEC, 0], { name: "fcntl", detail: `to duplicate descriptor ${fd}` });
+/** Another descriptor of the same open file, which the caller closes. Its number is `atLeast` or higher; throws `EINVAL` where this process may have none so high. */
+export function duplicateDescriptor({ fd }: HasDescriptor, atLeast = 0): number {
+  return callSync("fcntl", [fd, F_DUPFD_CLOEXEC, atLeast], { name: "fcntl", detail: `to duplicate descriptor ${fd}` });
 }

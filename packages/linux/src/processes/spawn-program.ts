@@ -1,13 +1,12 @@
 import { closeSync, readSync } from "node:fs";
 import { Socket } from "node:net";
-import type { HasDescriptor } from "../calls/descriptor.ts";
+import { duplicateDescriptor, type HasDescriptor } from "../calls/descriptor.ts";
 import { callSync } from "../calls/ffi.ts";
 import { errnoName, KernelError } from "../calls/kernel-error.ts";
 import { type ProgramEnd, watchChild } from "./watch-child.ts";
 
 const O_CLOEXEC = 0o2000000;
 const O_RDWR = 2;
-const F_DUPFD_CLOEXEC = 1030;
 const HIGH_DESCRIPTOR = 4096;
 /** More than a `posix_spawn_file_actions_t` and a `posix_spawnattr_t` take in any C library that Node runs on. */
 const STRUCTURE_BYTES = 1024;
@@ -133,7 +132,7 @@ function untilBegun(begin: () => void): void {
 /** The same descriptor where this process may have so high a number. */
 function duplicateAbove(fd: number): number {
   try {
-    return callSync("fcntl", [fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR], { name: "fcntl", detail: "to duplicate a pipe" });
+    return duplicateDescriptor({ fd }, HIGH_DESCRIPTOR);
   } catch {
     return fd;
   }
