@@ -168,10 +168,10 @@ function warmUp(): void {
   new WritableStream().getWriter();
 }
 
-/** Takes the configuration, once and before any client. */
+/** Takes the configuration, once and before any client but the rehearsal, which brings one too. */
 async function configure(stream: Deno.Conn, request: Request): Promise<void> {
-  if (phase !== "waiting") return await respond(stream, "409 Conflict", "This agent has its configuration");
-  phase = "serving";
+  if (phase === "serving") return await respond(stream, "409 Conflict", "This agent has its configuration");
+  if (phase === "waiting") phase = "serving";
   const configuration = await readConfiguration(stream, request);
   takeOver(configuration);
   sandbox = openSandbox(configuration.variables);

@@ -78,10 +78,23 @@ export class AgentSocket implements AsyncDisposable {
     });
   }
 
-  /** Gives an agent that was started ahead what it would have been started with. It takes that once. Rejects when it does not. */
-  async configure(directory: string, variables: readonly string[], signal: AbortSignal): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const outgoing = request({ socketPath: this.path, path: "/configure", method: "POST", agent: false, signal });
+  /**
+   * Gives an agent that was started ahead what it would have been started with, which it takes once. It is spoken to from now on, but learns nothing before
+   * `send`. Disposing of it breaks off what is under way.
+   */
+  openConfiguration(directory: string, variables: readonly string[], signal: AbortSignal): AgentConfiguration {
+    const body = JSON.stringify({ directory, variables });
+    const outgoing = request({
+      socketPath: this.path,
+      path: "/configure",
+      method: "POST",
+      headers: { "Content-Length": Buffer.byteLength(body) },
+      agent: false,
+      signal,
+    });
+    const { promise: taken, resolve, reject } = Promise.withResolvers<void>();
+    // It may fail before anybody waits for it.
+    taken.catch(() => undefined);
     outgoing.on("error", reject);
     outgoing.on("response", (response) => {
       response.resume();
@@ -91,13 +104,25 @@ export class AgentSocket implements AsyncDisposable {
         else reject(new Error(`The agent answered its configuration with ${response.statusCode}`));
       });
     });
-    outgoing.end(JSON.stringify({ directory, variables }));
-    await promise;
+    outgoing.flushHeaders();
+    return {
+      async send() {
+        outgoing.end(body);
+        await taken;
+      },
+      [Symbol.dispose]: () => outgoing.destroy(),
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }
+}
+
+/** A configuration on its way to an agent. */
+export interface AgentConfiguration extends Disposable {
+  /** Resolves when the agent has taken it; rejects when it does not. */
+  send(): Promise<void>;
 }
 
 /** Waits until the agent listens on the socket in `directory`. The caller bounds the wait with the signal. */

@@ -76,6 +76,7 @@ export async function tryWarmStart(runtimePath: string): Promise<void> {
     mounts: [],
     lowerPath: lower.path,
   });
-  await waiting.agent.configure(HOME, agentEnvironment({}, MEMORY_BYTES, null), signal);
+  using configuration = waiting.agent.openConfiguration(HOME, agentEnvironment({}, MEMORY_BYTES, null), signal);
+  await configuration.send();
   container.run();
 }

@@ -70,6 +70,8 @@ export async function startWarm(
   const { environment, agent } = parts;
   const { namespaces, cgroupPath } = environment;
   const { ids, address } = namespaces.slot;
+  const variables = agentEnvironment(env, limits.memoryBytes, root.kind === "persistent" ? "/tmp" : null);
+  using configuration = agent.openConfiguration(HOME, variables, signal);
   const hasSecrets = (egress?.secrets.length ?? 0) > 0;
   const limit = (): Promise<readonly [string | null, ...unknown[]]> =>
     settleAll([
@@ -99,8 +101,7 @@ export async function startWarm(
     }),
   );
   signal.throwIfAborted();
-  const variables = agentEnvironment(env, limits.memoryBytes, root.kind === "persistent" ? "/tmp" : null);
-  await trace.run("configure", () => agent.configure(HOME, variables, signal));
+  await trace.run("configure", () => configuration.send());
   container.run();
   return parts;
 }
