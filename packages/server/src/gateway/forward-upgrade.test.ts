@@ -6,11 +6,12 @@ import type { IncomingMessage } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { openLink, partialNode } from "@caisson/node-link/testing";
-import { forwardUpgrade } from "./forward-upgrade.ts";
+import { askAgent, type ForwardedConnection, joinAgent } from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
 test("of a hostile agent's 101 the client gets what is about the WebSocket, and what comes behind it", async () => {
@@ -38,11 +39,8 @@ test("of a hostile agent's 101 the client gets what is about the WebSocket, and 
   const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
   const [socket] = await accepted;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
-  await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
-    agent: connect(socketPath),
-    answerTimeoutMs: 10_000,
-    addedHeaders: { "x-deno-sandbox-id": "sbx_own" },
-  });
+  const waiting = new WaitingClient(socket, Buffer.alloc(0));
+  await forward(request, socket, waiting, connect(socketPath), { "x-deno-sandbox-id": "sbx_own" });
   let text = "";
   for await (const chunk of client) {
     text += String(chunk);
@@ -86,11 +84,7 @@ test("what an agent sends reaches a client whole, in order and at the client's p
   const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
   const [socket] = await accepted;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
-  await forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), {
-    agent: connect(socketPath),
-    answerTimeoutMs: 10_000,
-    addedHeaders: {},
-  });
+  await forward(request, socket, new WaitingClient(socket, Buffer.alloc(0)), connect(socketPath));
   // The client reads nothing yet, so at some time the agent cannot send on.
   await untilStill(() => sentBytes);
   assert.ok(sentBytes < sent.length, "nothing held the agent back");
@@ -122,12 +116,22 @@ async function forwarded(context: TestContext, sentAhead = "") {
   const connected = once(agents, "connection") as Promise<[Socket]>;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
   const waiting = new WaitingClient(socket, Buffer.alloc(0));
-  const target = { agent: connect(socketPath), answerTimeoutMs: 10_000, addedHeaders: {} };
-  const forwarding = forwardUpgrade(request, socket, waiting, target);
+  const forwarding = forward(request, socket, waiting, connect(socketPath));
   const [agent] = await connected;
   await readUntil(agent, "\r\n\r\n");
   agent.write("HTTP/1.1 101 Switching Protocols\r\n\r\n");
   return { client, agent, socket, connection: await forwarding };
+}
+
+async function forward(
+  request: IncomingMessage,
+  socket: Duplex,
+  client: WaitingClient,
+  agent: Duplex,
+  addedHeaders: Readonly<Record<string, string>> = {},
+): Promise<ForwardedConnection> {
+  const willing = await askAgent(request, agent, { answerTimeoutMs: 10_000, signal: client.signal });
+  return joinAgent(socket, client, willing, addedHeaders);
 }
 
 /** Waits until a number stands still: what it counts passes no more. */
@@ -216,8 +220,8 @@ test("a client and an agent on another machine are joined as here: whole, at the
   const [socket] = await accepted;
   const connected = once(agents, "connection") as Promise<[Socket]>;
   const request = { rawHeaders: ["Host", "a"] } as unknown as IncomingMessage;
-  const target = { agent: opened.link.openAgent("sbx_ord_a"), answerTimeoutMs: 10_000, addedHeaders: {} };
-  const forwarding = forwardUpgrade(request, socket, new WaitingClient(socket, Buffer.alloc(0)), target);
+  const waiting = new WaitingClient(socket, Buffer.alloc(0));
+  const forwarding = forward(request, socket, waiting, opened.link.openAgent("sbx_ord_a"));
   const [agent] = await connected;
   await readUntil(agent, "\r\n\r\n");
   agent.write("HTTP/1.1 101 Switching Protocols\r\n\r\n");

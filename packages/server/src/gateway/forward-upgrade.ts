@@ -20,13 +20,13 @@ const PASSED_HEADERS = new Set([
 const HEADER_LINE = /^([\w-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
 const MAX_ANSWER_BYTES = 16 * 1024;
 
-export interface ForwardTarget {
-  /** A connection to the agent, on which nothing was said yet. It ends with this one. */
+/** An agent that has taken a client's upgrade. */
+export interface WillingAgent {
   readonly agent: Duplex;
-  /** How long it may take to answer. */
-  readonly answerTimeoutMs: number;
-  /** Put into the 101. */
-  readonly addedHeaders: Readonly<Record<string, string>>;
+  /** The head of its 101. */
+  readonly status: string;
+  /** What came right behind it. */
+  readonly rest: Buffer;
 }
 
 /** A client's connection that was handed to an agent. */
@@ -35,26 +35,50 @@ export interface ForwardedConnection {
   readonly closed: Promise<{ readonly isAnswered: boolean }>;
 }
 
+/** How to ask an agent. */
+export interface AgentQuestion {
+  /** How long it may take to answer. */
+  readonly answerTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
 /**
- * Hands a client's upgrade to the agent and joins the two connections. Resolves when the 101 is on its way to the client; from then on bytes
- * are copied with the back-pressure of both sides, and when one side ends so does the other, whatever the agent does about it. Throws `SANDBOX_START_FAILED` when the agent
- * does not switch protocols, and a `ClientLeftError` when the client does not wait for it; the client was then sent nothing.
+ * Hands a client's upgrade to the agent, of which the client learns nothing yet. `agent` is a connection on which nothing was said yet; it ends with the client's. Throws
+ * `SANDBOX_START_FAILED` when the agent does not switch protocols, and the signal's reason; the connection is then gone.
  */
-export async function forwardUpgrade(
+export async function askAgent(
   request: IncomingMessage,
-  socket: Duplex,
-  client: WaitingClient,
-  target: ForwardTarget,
-): Promise<ForwardedConnection> {
-  const { agent } = target;
+  agent: Duplex,
+  question: AgentQuestion,
+): Promise<WillingAgent> {
   agent.on("error", () => {});
   try {
     agent.write(requestText(request));
-    const { status, rest } = await readAnswer(target, client.signal);
+    return { agent, ...(await readAnswer(agent, question)) };
+  } catch (error) {
+    agent.destroy();
+    throw error;
+  }
+}
+
+/**
+ * Answers the client with the agent's 101, and `addedHeaders`, and joins the two connections: bytes are copied with the back-pressure of both sides, and
+ * when one side ends so does the other, whatever the agent does about it. Throws a `ClientLeftError` when the client has left, and `SANDBOX_START_FAILED` when the agent
+ * has; the client was then sent nothing, and the agent's connection is gone.
+ */
+export function joinAgent(
+  socket: Duplex,
+  client: WaitingClient,
+  { agent, status, rest }: WillingAgent,
+  addedHeaders: Readonly<Record<string, string>>,
+): ForwardedConnection {
+  try {
     const early = client.take();
+    // Nobody has looked at it since its answer.
+    if (agent.destroyed) throw notTaken("it closed the connection");
     const incoming = receiveFrom(socket);
     const outgoing = receiveFrom(agent);
-    const added = Object.entries(target.addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
+    const added = Object.entries(addedHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
     const hasTraffic = [early, incoming.early, rest, outgoing.early].some(({ length }) => length > 0);
     const forwarded = { closed: watchClosing(socket, () => hasTraffic || incoming.hasCome() || outgoing.hasCome()) };
     socket.write(`HTTP/1.1 101 Switching Protocols\r\n${added.join("")}${passedHeaders(status)}\r\n`);
@@ -148,14 +172,17 @@ function passedHeaders(answer: string): string {
   return [...passed.values()].join("");
 }
 
+function notTaken(detail: string): CaissonError {
+  return new CaissonError("SANDBOX_START_FAILED", `The sandbox does not take connections: ${detail}`);
+}
+
 /** Reads the agent's answer up to the empty line, and what came right behind it. */
 async function readAnswer(
-  { agent, answerTimeoutMs }: ForwardTarget,
-  signal: AbortSignal,
-): Promise<{ readonly status: string; readonly rest: Buffer }> {
+  agent: Duplex,
+  { answerTimeoutMs, signal }: AgentQuestion,
+): Promise<Pick<WillingAgent, "status" | "rest">> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: string; rest: Buffer }>();
-  const fail = (detail: string) =>
-    reject(new CaissonError("SANDBOX_START_FAILED", `The sandbox does not take connections: ${detail}`));
+  const fail = (detail: string) => reject(notTaken(detail));
   let received = Buffer.alloc(0);
   const receive = (bytes: Buffer): void => {
     received = Buffer.concat([received, bytes]);

@@ -14,7 +14,13 @@ import { authenticate } from "../http/authenticate.ts";
 import { answerAndEnd } from "../http/broken-request.ts";
 import { isServersFault, toCaissonError } from "../http/errors.ts";
 import { originOfRequest, requireHost } from "../http/request-origin.ts";
-import { type ForwardedConnection, forwardUpgrade } from "./forward-upgrade.ts";
+import {
+  type AgentQuestion,
+  askAgent,
+  type ForwardedConnection,
+  joinAgent,
+  type WillingAgent,
+} from "./forward-upgrade.ts";
 import { WaitingClient } from "./waiting-client.ts";
 
 /** How long an agent may take to answer a client, at least. */
@@ -52,7 +58,7 @@ export async function handleUpgrade(
     );
     const upgrade = { request, socket, client, traceId };
     if (isCreate) await create(app, actor, upgrade);
-    else if (connectId !== undefined) await forward(app, await requireLiveSandbox(app, actor, connectId), upgrade);
+    else if (connectId !== undefined) await connect(app, await requireLiveSandbox(app, actor, connectId), upgrade);
     else throw new CaissonError("NOT_FOUND", `There is no WebSocket at ${request.url}`);
     app.metrics.httpRequests.inc({ method: "GET", route, status: 101 });
     if (isCreate) app.metrics.countCreate(performance.now() - startedMs);
@@ -86,9 +92,20 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
   const { request, client } = upgrade;
   const header = request.headers[HEADERS.config];
   const config = decodeSandboxConfig(typeof header === "string" ? header : undefined, Date.now());
-  const live = await createSandbox(app, actor, config, hostRegion(app, request), client.signal);
+  const met: { willing: WillingAgent | null } = { willing: null };
+  const meetAgent = async (openAgent: () => Duplex): Promise<void> => {
+    met.willing = await askAgent(request, openAgent(), questionOf(app, client));
+  };
+  let live: LiveSandbox;
   try {
-    const connection = await forward(app, live, upgrade);
+    live = await createSandbox(app, actor, config, hostRegion(app, request), client.signal, meetAgent);
+  } catch (error) {
+    met.willing?.agent.destroy();
+    throw error;
+  }
+  try {
+    if (met.willing === null) throw new Error("A sandbox was created whose agent nobody has asked");
+    const connection = join(app, live, upgrade, met.willing);
     void connection.closed.then(({ isAnswered }) => {
       app.logger.debug({ sandboxId: live.record.id, isAnswered }, "creator disconnected");
       if (isAnswered) void primaryLeft(app, live);
@@ -100,24 +117,31 @@ async function create(app: AppContext, actor: Actor, upgrade: Upgrade): Promise<
   }
 }
 
-async function forward(
+async function connect(app: AppContext, live: LiveSandbox, upgrade: Upgrade): Promise<void> {
+  const { request, client } = upgrade;
+  join(app, live, upgrade, await askAgent(request, requireAgent(app, live), questionOf(app, client)));
+}
+
+function questionOf(app: AppContext, { signal }: WaitingClient): AgentQuestion {
+  // Where starts are given more time, because the machine is slow, so is this.
+  const answerTimeoutMs = Math.max(ANSWER_TIMEOUT_MS, app.config.sandboxes.startTimeoutMs / ANSWERS_PER_START);
+  return { answerTimeoutMs, signal };
+}
+
+function join(
   app: AppContext,
-  live: LiveSandbox,
-  { request, socket, client, traceId }: Upgrade,
-): Promise<ForwardedConnection> {
-  const connection = await forwardUpgrade(request, socket, client, {
-    agent: requireAgent(app, live),
-    // Where starts are given more time, because the machine is slow, so is this.
-    answerTimeoutMs: Math.max(ANSWER_TIMEOUT_MS, app.config.sandboxes.startTimeoutMs / ANSWERS_PER_START),
-    addedHeaders: {
-      [HEADERS.sandboxId]: live.record.id,
-      [HEADERS.traceId]: traceId,
-      // What the time of the end is to be compared with: a client's clock need not agree.
-      date: new Date().toUTCString(),
-      ...(live.record.stopAtMs === null ? {} : { [HEADERS.stopAt]: String(live.record.stopAtMs) }),
-    },
+  { record }: LiveSandbox,
+  { socket, client, traceId }: Upgrade,
+  willing: WillingAgent,
+): ForwardedConnection {
+  const connection = joinAgent(socket, client, willing, {
+    [HEADERS.sandboxId]: record.id,
+    [HEADERS.traceId]: traceId,
+    // What the time of the end is to be compared with: a client's clock need not agree.
+    date: new Date().toUTCString(),
+    ...(record.stopAtMs === null ? {} : { [HEADERS.stopAt]: String(record.stopAtMs) }),
   });
-  app.logger.debug({ sandboxId: live.record.id, traceId }, "client connected");
+  app.logger.debug({ sandboxId: record.id, traceId }, "client connected");
   return connection;
 }
 

@@ -1,5 +1,6 @@
+import type { Duplex } from "node:stream";
 import type { NewSandbox, Owner } from "@caisson/database";
-import { runOperation, Step } from "@caisson/linux";
+import { runOperation, Step, settleAll } from "@caisson/linux";
 import { isRefusal, newId, type StopReason } from "@caisson/model";
 import type { SandboxEnd, SandboxSpec, StartedSandbox } from "@caisson/node";
 import type { SandboxConfig } from "@caisson/protocol";
@@ -20,12 +21,17 @@ import { releaseSandbox } from "./sandbox-release.ts";
 
 const MIB = 2 ** 20;
 
+/** Has a first word with the agent of a sandbox that has just started, so that what follows need not wait for it. Rejects when that is in vain. */
+export type MeetAgent = (openAgent: () => Duplex) => Promise<void>;
+
+const meetNobody: MeetAgent = async () => {};
+
 /**
  * Creates a sandbox and resolves when its agent answers.
  *
  * Intent: the row in `starting`, the holds on its volumes, and the limits, in one transaction, after every name was resolved and while nothing is
- * touched. Then the node mounts root, volumes and scratch disk and starts it. Commit: the row is `running`, with its event. The step stays on the
- * stack for the sandbox's end.
+ * touched. Then the node mounts root, volumes and scratch disk and starts it. Commit: the row is `running`, with its event, and `meetAgent` has
+ * resolved, which runs while the row is written. The step stays on the stack for the sandbox's end.
  *
  * A failure, a client that leaves (`signal`) and a kill undo what was made in the opposite order, and then close the row, which frees the volumes.
  * A crash leaves a row that the next start closes, while the kernel has dropped mounts, devices and processes with the server.
@@ -36,6 +42,7 @@ export async function createSandbox(
   config: SandboxConfig,
   hostRegion: string | null,
   signal: AbortSignal,
+  meetAgent = meetNobody,
 ): Promise<LiveSandbox> {
   const startedMs = performance.now();
   const plan = await planSandbox(app, actor, config, hostRegion, signal);
@@ -49,7 +56,7 @@ export async function createSandbox(
     stopAtMs: config.stopAtMs,
   };
   return app.live.create(sandbox.id, (ended) =>
-    start(app, actor, { sandbox, plan, config, startedMs, signal: AbortSignal.any([signal, ended]) }),
+    start(app, actor, { sandbox, plan, config, meetAgent, startedMs, signal: AbortSignal.any([signal, ended]) }),
   );
 }
 
@@ -57,12 +64,13 @@ interface Creation {
   readonly sandbox: NewSandbox;
   readonly plan: SandboxPlan;
   readonly config: SandboxConfig;
+  readonly meetAgent: MeetAgent;
   readonly startedMs: number;
   readonly signal: AbortSignal;
 }
 
 async function start(app: AppContext, actor: Actor, creation: Creation): Promise<LiveSandbox> {
-  const { sandbox, plan, config, startedMs, signal } = creation;
+  const { sandbox, plan, config, meetAgent, startedMs, signal } = creation;
   const { id } = sandbox;
   const marks = { startedMs, reservedMs: startedMs };
   const end: { damages: readonly string[] } = { damages: [] };
@@ -110,7 +118,11 @@ async function start(app: AppContext, actor: Actor, creation: Creation): Promise
     commit: {
       async run(stack) {
         const event = auditEvent(actor, "sandbox-create", sandbox, { memoryMib: config.memoryMb, volumes: volumeIds });
-        return { record: await app.store.sandboxes.commit(id, event), made: stack };
+        const [record] = await settleAll([
+          app.store.sandboxes.commit(id, event),
+          meetAgent(() => app.nodes.of(place()).node.openAgent(id)),
+        ]);
+        return { record, made: stack };
       },
       async withdraw() {
         trackUndoing();
