@@ -15,6 +15,7 @@ export class Connection implements Disposable {
   readonly #faultPoint: FaultPoint;
   #synchronous = "FULL";
   #commits = 0;
+  #unsyncedCommits = 0;
 
   constructor(path: string, faultPoint: FaultPoint = () => {}) {
     this.#faultPoint = faultPoint;
@@ -31,10 +32,15 @@ export class Connection implements Disposable {
     return this.#commits;
   }
 
-  /** From now on a commit returns before it is on stable storage. Whoever needs it there has the log written (`LogSync`). */
+  /** How many commits there have been that are in the log until somebody moves it into the database. */
+  get logged(): number {
+    return this.#commits + this.#unsyncedCommits;
+  }
+
+  /** From now on a commit returns before it is on stable storage, and stays in the log. Whoever needs it there has the log written, and moved into the database (`LogSync`). */
   deferSync(): void {
     this.#synchronous = "NORMAL";
-    this.#database.exec("PRAGMA synchronous = NORMAL");
+    this.#database.exec("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0");
   }
 
   get(sql: string, ...values: SQLInputValue[]): Row | undefined {
@@ -65,7 +71,9 @@ export class Connection implements Disposable {
   unsyncedTransaction<T>(work: () => T, name: string): T {
     this.#database.exec("PRAGMA synchronous = NORMAL");
     try {
-      return this.#transact(work, name);
+      const result = this.#transact(work, name);
+      this.#unsyncedCommits += 1;
+      return result;
     } finally {
       this.#database.exec(`PRAGMA synchronous = ${this.#synchronous}`);
     }

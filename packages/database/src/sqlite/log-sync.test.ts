@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
+import { testTimeoutMs } from "@caisson/linux/testing";
+import { SAMPLE_OWNER, sampleNode } from "../../testing/samples.ts";
 import { LogSync } from "./log-sync.ts";
+import { openSqliteStore } from "./sqlite-store.ts";
 
 suite("commits go to stable storage", () => {
   let directory: string;
@@ -12,13 +15,19 @@ suite("commits go to stable storage", () => {
   /** Turns of the disk that have begun, oldest first. */
   let turns: PromiseWithResolvers<void>[];
   let failures: unknown[];
+  /** How many commits of any kind there have been. */
+  let logged: number;
+  /** Times that the log was moved. */
+  let moves: PromiseWithResolvers<void>[];
 
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), "caisson-log-"));
-    path = join(directory, "log");
-    await writeFile(path, "");
+    path = join(directory, "store.db");
+    await writeFile(`${path}-wal`, "");
     commits = 0;
+    logged = 0;
     turns = [];
+    moves = [];
     failures = [];
   });
   afterEach(() => rm(directory, { recursive: true }));
@@ -26,9 +35,11 @@ suite("commits go to stable storage", () => {
   const open = (): LogSync =>
     new LogSync(path, {
       commits: () => commits,
-      sync: () => {
+      logged: () => logged,
+      commitsPerMove: 10,
+      work: ({ kind }) => {
         const turn = Promise.withResolvers<void>();
-        turns.push(turn);
+        (kind === "sync" ? turns : moves).push(turn);
         return turn.promise;
       },
       fail: (error) => failures.push(error),
@@ -98,14 +109,55 @@ suite("commits go to stable storage", () => {
     assert.deepEqual(failures, [error]);
   });
 
+  test("after some commits of any kind the log is moved, which nobody but the end waits for, and a try that failed is made again after as many", async () => {
+    const log = open();
+    const calls = callsOf(log);
+    logged = 9;
+    await calls.read();
+    assert.equal(moves.length, 0);
+    logged = 10;
+    assert.equal(await isAnswered(calls.read()), true);
+    logged = 25;
+    await calls.read();
+    assert.equal(moves.length, 1, "one at a time");
+    moves[0]?.reject(new Error("ENOSPC"));
+    await isAnswered(Promise.resolve());
+    await calls.read();
+    assert.equal(moves.length, 2);
+    const end = log[Symbol.asyncDispose]();
+    assert.equal(await isAnswered(end), false);
+    moves[1]?.resolve();
+    await end;
+  });
+
+  test("a log of a real database is moved, so that it is written from its start again", async () => {
+    const store = openSqliteStore(path, { commitsPerMove: 20 });
+    try {
+      await store.nodes.begin(sampleNode(), 60_000);
+      const untilMs = Date.now() + testTimeoutMs(60_000);
+      // Each of these makes the log longer by a page, unless it has begun again.
+      for (let index = 0, size = 0, still = 0; still < 50; index += 1) {
+        assert.ok(Date.now() < untilMs, "the log only grows");
+        await store.nodes.renew(SAMPLE_OWNER, 60_000, { ord: index });
+        const before = size;
+        size = (await stat(`${path}-wal`)).size;
+        still = size === before ? still + 1 : 0;
+      }
+    } finally {
+      await store.close();
+    }
+  });
+
   test("the thread writes real files, and tells what it could not", async () => {
-    await using log = new LogSync(path, { commits: () => commits });
+    await using log = new LogSync(path, { commits: () => commits, logged: () => commits });
     const calls = callsOf(log);
     assert.equal(await calls.write("one"), "one");
     assert.deepEqual(await Promise.all([calls.write("two"), calls.write("three")]), ["two", "three"]);
     const failed: unknown[] = [];
     // The kernel syncs no such file.
-    const other = new LogSync("/proc/self/status", { commits: () => commits, fail: (error) => failed.push(error) });
+    await symlink("/proc/self/status", join(directory, "odd-wal"));
+    const counts = { commits: () => commits, logged: () => commits };
+    const other = new LogSync(join(directory, "odd"), { ...counts, fail: (error) => failed.push(error) });
     await callsOf(other).write("four");
     assert.match(String(failed[0]), /EINVAL/);
   });

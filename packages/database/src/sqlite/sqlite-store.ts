@@ -11,11 +11,21 @@ import { createSandboxStore } from "./sandboxes.ts";
 import { createSnapshotStoreRows } from "./snapshot-store.ts";
 import { createSshKeyStore } from "./ssh-keys.ts";
 
+export interface SqliteStoreOptions {
+  readonly faultPoint?: FaultPoint;
+  /** As of `LogSync`. */
+  readonly commitsPerMove?: number;
+}
+
 /** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
-export function openSqliteStore(path: string, options: { readonly faultPoint?: FaultPoint } = {}): Store {
-  const connection = new Connection(path, options.faultPoint);
+export function openSqliteStore(path: string, { faultPoint, commitsPerMove }: SqliteStoreOptions = {}): Store {
+  const connection = new Connection(path, faultPoint);
   connection.deferSync();
-  const log = new LogSync(`${path}-wal`, { commits: () => connection.commits });
+  const log = new LogSync(path, {
+    commits: () => connection.commits,
+    logged: () => connection.logged,
+    commitsPerMove,
+  });
   return {
     organizations: log.durable(createOrganizationStore(connection)),
     nodes: log.durable(createNodeStore(connection)),
