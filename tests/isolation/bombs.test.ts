@@ -47,8 +47,8 @@ suite("resource bombs", () => {
         "ending the sandbox",
         server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" }),
       );
-      // 404: it has ended by itself.
-      assert.ok([204, 404].includes(ended.status));
+      // 404: it has ended by itself. 202: its end takes longer than a request waits, on a busy machine.
+      assert.ok([202, 204, 404].includes(ended.status), `${ended.status}`);
     }
   };
 
