@@ -25,13 +25,15 @@ const SAFETY_NET_DELAY_MS = 150;
 const ACCEPT_RETRY_MS = 100;
 /** Connections at a time: each takes a third of a megabyte to begin with. */
 const MAX_CONNECTIONS = 128;
+const NO_SANDBOX = "This agent has no sandbox yet";
 const DEFAULT_STOP_REASON = "the sandbox has ended";
 
 /** The agent's word to the server, about its one sandbox. */
 const exposures = new Exposures();
 let sandbox = openSandbox(Deno.env.toObject());
 /** Until an agent that was started ahead has its configuration, it serves its own rehearsal and then nobody. */
-let phase: "rehearsing" | "waiting" | "serving" = sandbox.settings.rehearsedProgram === null ? "serving" : "rehearsing";
+let phase: "rehearsing" | "waiting" | "configuring" | "serving" =
+  sandbox.settings.rehearsedProgram === null ? "serving" : "rehearsing";
 const connections = new Set<ClientConnection>();
 let isStopping = false;
 
@@ -125,9 +127,13 @@ async function serve(stream: Deno.Conn): Promise<void> {
   }
 }
 
+function isServing(): boolean {
+  return phase === "serving" || phase === "rehearsing";
+}
+
 async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
   if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
-  if (phase === "waiting") return await respond(stream, "503 Service Unavailable", "This agent has no sandbox yet");
+  if (!isServing()) return await respond(stream, "503 Service Unavailable", NO_SANDBOX);
   if (connections.size >= MAX_CONNECTIONS) {
     return await respond(stream, "503 Service Unavailable", `More than ${MAX_CONNECTIONS} connections to one sandbox`);
   }
@@ -147,7 +153,7 @@ async function serveClient(stream: Deno.Conn, request: Request): Promise<void> {
 
 async function openSession(stream: Deno.Conn, { leftover }: Request): Promise<void> {
   if (isStopping) return await respond(stream, "503 Service Unavailable", DEFAULT_STOP_REASON);
-  if (phase === "waiting") return await respond(stream, "503 Service Unavailable", "This agent has no sandbox yet");
+  if (!isServing()) return await respond(stream, "503 Service Unavailable", NO_SANDBOX);
   await serveSession(sandbox, stream, leftover);
 }
 
@@ -170,12 +176,15 @@ function warmUp(): void {
 
 /** Takes the configuration, once and before any client but the rehearsal, which brings one too. */
 async function configure(stream: Deno.Conn, request: Request): Promise<void> {
-  if (phase === "serving") return await respond(stream, "409 Conflict", "This agent has its configuration");
-  if (phase === "waiting") phase = "serving";
+  const isReal = phase === "waiting";
+  if (!isReal && phase !== "rehearsing")
+    return await respond(stream, "409 Conflict", "This agent has its configuration");
+  if (isReal) phase = "configuring";
   const configuration = await readConfiguration(stream, request);
   takeOver(configuration);
   sandbox = openSandbox(configuration.variables);
   await clearOld();
+  if (isReal) phase = "serving";
   await respond(stream, "200 OK", "configured");
 }
 

@@ -38,6 +38,19 @@ suite("an agent that is started before it is known whose it is", () => {
     );
   });
 
+  test("serves nobody while its configuration is on its way", async () => {
+    const body = JSON.stringify({ directory: agent.home, variables: variables(`HOME=${agent.home}`) });
+    const headers = { "Content-Length": Buffer.byteLength(body) };
+    const outgoing = request({ socketPath: agent.socketPath, method: "POST", path: "/configure", headers });
+    outgoing.write(body.slice(0, 10));
+    for (let round = 0; round < 20; round += 1) assert.equal((await agent.http("GET", "/rpc")).status, 503);
+    outgoing.end(body.slice(10));
+    const [response] = await once(outgoing, "response");
+    assert.equal(response.statusCode, 200);
+    response.resume();
+    assert.equal((await agent.http("GET", "/rpc")).status, 426);
+  });
+
   test("is then what it would be had it been started so", async () => {
     const home = join(agent.directory, "new", "home");
     const old = join(agent.directory, "old");
