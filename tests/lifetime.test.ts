@@ -380,7 +380,7 @@ suite("lifetime", () => {
         await killSandbox(server, first?.id ?? "");
         open.push(await RawSandbox.create(server, { memory_mb: 768, timeout: "5m" }));
       } finally {
-        await Promise.all(open.map(({ id }) => server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" })));
+        await Promise.all(open.map(({ id }) => killSandbox(server, id)));
       }
     });
 
