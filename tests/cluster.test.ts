@@ -194,7 +194,7 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
     const untilMs = async () => new X509Certificate((await membership()).certificate ?? "").validToDate.getTime();
     await node.stop();
     using database = new DatabaseSync(join(server.dataDirectory, "database/caisson.db"), { readOnly: true });
-    const { certificate, private_key } = database.prepare("SELECT * FROM authority").get() ?? {};
+    const { certificate, private_key } = database.prepare("SELECT * FROM authorities").get() ?? {};
     const keys = { cert: String(certificate), key: String(private_key) };
     const authority = await CertificateAuthority.open(keys, "test");
     const key = await readFile(join(node.dataDirectory, "membership-key.pem"), "utf8");
