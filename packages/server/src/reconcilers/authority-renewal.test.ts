@@ -82,7 +82,7 @@ suite("the renewal of the installation's authority", () => {
     await echo("between");
 
     assert.equal(stranger.closed, false);
-    const ended = once(stranger, "close");
+    const ended = new Promise((resolve) => stranger.once("close", resolve));
     assert.equal((await retireOldest(app, null, { number: 1, isLockingOut: false })).kind, "retired");
     await renewals.look();
     await ended;
@@ -184,7 +184,6 @@ suite("the renewal of the installation's authority", () => {
     assert.deepEqual(await at(untilMs - 730 * DAY_MS), [1, 2]);
     assert.deepEqual(await at(untilMs - 8 * DAY_MS), [1, 2]);
     assert.deepEqual(await at(untilMs - 7 * DAY_MS), [2]);
-    assert.deepEqual(await at(untilMs), [2]);
     const [, second] = await store.joining.authorities();
     assert.ok(second !== undefined && validityOf(second.certificate).untilMs >= untilMs);
   });
