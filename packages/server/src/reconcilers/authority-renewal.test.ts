@@ -173,7 +173,7 @@ suite("the renewal of the installation's authority", () => {
   });
 
   test("begins by itself when two years are left, and ends when the old one does", async (t) => {
-    const { app, authority, store } = await openInstallation(t);
+    const { app, authority, store, nodeId, joined } = await openInstallation(t);
     const untilMs = (await authority.oldest()).expiresAtMs;
     const numbers = async () => (await readAuthority(app)).believed.map(({ number }) => number);
     const at = async (nowMs: number) => {
@@ -181,9 +181,25 @@ suite("the renewal of the installation's authority", () => {
       return numbers();
     };
     assert.deepEqual(await at(untilMs - 731 * DAY_MS), [1]);
+    const seen = (authorityNumber: number, certificateUntilMs: number) =>
+      store.nodes.setCertificate(
+        nodeId,
+        { untilMs: certificateUntilMs, authority: authorityNumber, oldestAuthority: null },
+        null,
+      );
+    await seen(1, validityOf(joined.certificate).untilMs);
+    assert.deepEqual(await at(untilMs - 730 * DAY_MS), [1], "a clock by which every certificate has expired is wrong");
+    await seen(1, untilMs);
     assert.deepEqual(await at(untilMs - 730 * DAY_MS), [1, 2]);
-    assert.deepEqual(await at(untilMs - 8 * DAY_MS), [1, 2]);
-    assert.deepEqual(await at(untilMs - 7 * DAY_MS), [2]);
+    assert.deepEqual(await at(untilMs - DAY_MS), [1, 2]);
+    assert.deepEqual(await at(untilMs), [1, 2], "it would lock out a node");
+    assert.deepEqual(
+      (await authority.believed(untilMs)).map(({ number }) => number),
+      [2],
+      "that it has ended is enough",
+    );
+    await seen(2, untilMs);
+    assert.deepEqual(await at(untilMs), [2]);
     const [, second] = await store.joining.authorities();
     assert.ok(second !== undefined && validityOf(second.certificate).untilMs >= untilMs);
   });

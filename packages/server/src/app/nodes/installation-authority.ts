@@ -28,11 +28,14 @@ export class InstallationAuthority {
     this.#store = store;
   }
 
-  /** Those that are believed: one, or the old one and the new one. The store is asked each time, so that what another process changes is seen. */
-  async believed(): Promise<readonly [BelievedAuthority, ...BelievedAuthority[]]> {
-    const [oldest, ...others] = (await this.#read()).filter(({ privateKey }) => privateKey !== null);
-    if (oldest === undefined) throw new Error("Every authority of the installation was retired");
-    return [await openAuthority(oldest), ...(await Promise.all(others.map(openAuthority)))];
+  /** Those that are believed: one, or the old one, until it ends, and the new one. The store is asked each time, so that what another process changes is seen. */
+  async believed(nowMs = Date.now()): Promise<readonly [BelievedAuthority, ...BelievedAuthority[]]> {
+    const kept = (await this.#read()).filter(({ privateKey }) => privateKey !== null);
+    const opened = await Promise.all(kept.map(openAuthority));
+    const newest = opened.pop();
+    if (newest === undefined) throw new Error("Every authority of the installation was retired");
+    const [old] = opened.filter(({ authority }) => authority.expiresAtMs > nowMs);
+    return old === undefined ? [newest] : [old, newest];
   }
 
   /** What every node believes that is not locked out. */
