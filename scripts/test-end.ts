@@ -2,14 +2,13 @@ import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 import { after } from "node:test";
 import { isMainThread } from "node:worker_threads";
-import { testTimeoutMs } from "../packages/linux/testing/test-timeout.ts";
 
 /**
  * Loaded before each test file into its process (test.sh). A listener, a connection or a server that a failed test has left open would keep that process
- * from ending, and the suite with it. So a minute after the last test this fails the file, says what is still open, and ends it with the programs that it
+ * from ending, and the suite with it. So three minutes after the last test this fails the file, says what is still open, and ends it with the programs that it
  * has started.
  */
-const END_TIMEOUT_MS = testTimeoutMs(Number(process.env.CAISSON_TEST_END_TIMEOUT_MS ?? 60_000));
+const END_TIMEOUT_MS = Number(process.env.CAISSON_TEST_END_TIMEOUT_MS ?? 180_000);
 /** What the line begins with that test-report.ts passes on. */
 export const STILL_OPEN = "failed: still open after the last test";
 
