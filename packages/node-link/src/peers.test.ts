@@ -38,6 +38,23 @@ suite("peers of a link", () => {
     assert.notEqual(await problemOf(wrongUse.port, control), null);
   });
 
+  test("while the authority is renewed, a node that believes the old one or the new one alone is connected to all the same", async () => {
+    const [old, next] = [await makeInstallation(), await makeInstallation()];
+    const authority = `${next.control.authority}${old.control.authority}`;
+    const controls = [old, next].map(({ control }) => ({ ...control, authority }));
+    for (const { node } of [old, next]) {
+      await using served = await serveTestNode(node);
+      assert.equal(await problemOf(served.port, controls), null);
+    }
+    const other = await makeInstallation();
+    await using stranger = await serveTestNode(other.node);
+    assert.match(String(await problemOf(stranger.port, controls)), /not one of this installation/);
+    // It is one of theirs, and believes neither.
+    await using foreign = await serveTestNode({ ...next.node, authority: other.control.authority });
+    assert.notEqual(await problemOf(foreign.port, controls), null);
+    assert.equal(await problemOf(foreign.port, []), "this server has no certificate");
+  });
+
   test("a try that ends before the network is used says nothing about the node, and one that fails says where", async () => {
     const { control } = await makeInstallation();
     // Nobody listens there, whatever else runs on this machine.
@@ -53,7 +70,7 @@ suite("peers of a link", () => {
       },
       async credentials() {
         if (tries === 2) throw new Error("the store does not say who this server is");
-        return control;
+        return [control];
       },
       logger: {
         info() {},

@@ -16,13 +16,13 @@ export function serveTestNode(credentials: LinkCredentials, node: Node = partial
 /** A link to whatever listens at a port of this host. */
 export function linkTo(
   port: number,
-  credentials: LinkCredentials,
+  credentials: LinkCredentials | readonly LinkCredentials[],
   options: Partial<LinkedNodeOptions> = {},
 ): LinkedNode {
   return new LinkedNode({
     nodeId: TEST_NODE_ID,
     address: async () => ({ host: "127.0.0.1", port }),
-    credentials: async () => credentials,
+    credentials: async () => [credentials].flat(),
     term: 0,
     takeEvent: async () => {},
     onStopping: async () => {},
@@ -36,7 +36,7 @@ export function linkTo(
 /** Tries to connect, and resolves to why that failed, or to null. */
 export async function problemOf(
   port: number,
-  credentials: LinkCredentials,
+  credentials: LinkCredentials | readonly LinkCredentials[],
   nodeId = TEST_NODE_ID,
 ): Promise<string | null> {
   const told = Promise.withResolvers<string | null>();
