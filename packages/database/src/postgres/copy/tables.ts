@@ -60,7 +60,7 @@ export const TABLES: readonly Table[] = [
   { name: "authority", columns: ["only_row", "certificate", "private_key"], key: ["only_row"], derived: {} },
   {
     name: "snapshot_store",
-    columns: ["only_row", "key_fingerprint", "store_id", "marks"],
+    columns: ["only_row", "key_fingerprint", "store_id", "marks", "key_rotation"],
     key: ["only_row"],
     derived: {},
   },
