@@ -13,7 +13,7 @@ import { TestServer } from "./support/server.ts";
 
 const CLI = join(import.meta.dirname, "../packages/cli/src/main.ts");
 
-suite("the installation key is rotated", { timeout: testTimeoutMs(900_000) }, () => {
+suite("the installation key is rotated", { timeout: testTimeoutMs(1_800_000) }, () => {
   let parent: string;
   let plan: FaultPlan;
   let settings: string;
