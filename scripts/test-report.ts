@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import type { EventData } from "node:test";
 import type { TestEvent } from "node:test/reporters";
+import { STILL_OPEN } from "./test-end.ts";
 
 /** A server may log the cause a moment before the test that it fails begins. */
 const MARGIN_MS = 2_000;
@@ -9,10 +10,11 @@ const LOG_LINES = 80;
 
 /**
  * A reporter beside the usual one, for what must not be lost in pages of output: each failed test with what the servers of its file logged
- * meanwhile (tests/support/server.ts writes it to CAISSON_TEST_LOGS), and each skipped test with its reason.
+ * meanwhile (tests/support/server.ts writes it to CAISSON_TEST_LOGS), each file that did not end by itself, and each skipped test with its reason.
  */
 export default async function* report(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   for await (const event of source) {
+    if (event.type === "test:stderr" && event.data.message.startsWith(STILL_OPEN)) yield event.data.message;
     if (event.type === "test:fail") yield* describeFailure(event.data);
     if (event.type === "test:pass" && event.data.skip !== undefined) {
       const reason = event.data.skip === true ? "no reason given" : event.data.skip;

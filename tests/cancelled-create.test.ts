@@ -12,6 +12,7 @@ import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually } from "./support/eventually.ts";
 import { FaultPlan } from "./support/fault-plan.ts";
+import { killSandbox } from "./support/kill-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
 interface Listed {
@@ -194,7 +195,7 @@ suite("a create without an answer", { timeout: testTimeoutMs(900_000) }, () => {
     socket.destroy();
     await eventually("the server's notice of it", () => hasLogged(id, "creator disconnected") || null);
     assert.equal((await client.rest<Detailed>("GET", `/api/v3/sandbox/${id}`)).status, "running");
-    assert.equal((await server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" })).status, 204);
+    await killSandbox(server, id);
     await assertFree();
   });
 
@@ -212,11 +213,11 @@ suite("a create without an answer", { timeout: testTimeoutMs(900_000) }, () => {
     const creating = Sandbox.create({ timeout: "5m", volumes: { "/v": volume } });
     const { id } = await beingCreated();
     const rejected = assert.rejects(creating, { status: 502, code: "SANDBOX_START_FAILED" });
-    const killing = server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" });
+    const killing = killSandbox(server, id);
     // A server that has answered these has heard of the kill, which was sent before them.
     for (let count = 0; count < 3; count += 1) await live();
     await plan.reset();
-    assert.equal((await killing).status, 204);
+    await killing;
     await rejected;
     assert.equal((await client.rest<Detailed>("GET", `/api/v3/sandbox/${id}`)).stopReason, "killed");
     await assertFree();

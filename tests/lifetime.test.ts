@@ -4,6 +4,7 @@ import { after, before, suite, test } from "node:test";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { Client, Sandbox } from "@deno/sandbox";
 import { eventually, within } from "./support/eventually.ts";
+import { killSandbox } from "./support/kill-sandbox.ts";
 import { RawSandbox } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 import { isOnPostgres } from "./support/test-database.ts";
@@ -238,7 +239,7 @@ suite("lifetime", () => {
       const env = Object.fromEntries(Array.from({ length: 8 }, (_, index) => [`LARGE_${index}`, "x".repeat(120_000)]));
       const sandbox = await RawSandbox.create(server, { memory_mb: 768, stop_at_ms: Date.now() + 60_000, env });
       assert.equal(await sandbox.run("printf %s $LARGE_0$LARGE_7 | wc -c"), "240000");
-      await server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
+      await killSandbox(server, sandbox.id);
       await assert.rejects(RawSandbox.create(server, { memory_mb: 768, env: { LARGE: "x".repeat(128 * 1024) } }), {
         status: 400,
         code: "INVALID_CONFIG",
@@ -264,7 +265,7 @@ suite("lifetime", () => {
       const stopAtMs = Date.parse((await get(sandbox.id)).stopAt ?? "");
       assertBetween(stopAtMs, askedAtMs + 30 * 60_000, Date.now() + 30 * 60_000);
       assert.equal(sandbox.stopAtMs, stopAtMs, "the answer to the create says so");
-      await server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
+      await killSandbox(server, sandbox.id);
       await assert.rejects(RawSandbox.create(server, { memory_mb: 768, stop_at_ms: Date.now() - 1 }), {
         status: 400,
         code: "INVALID_CONFIG",
@@ -279,8 +280,7 @@ suite("lifetime", () => {
         const others = await Promise.all([1, 2].map(() => RawSandbox.connect(server, primary.id)));
         const busy = await primary.spawn("sh", ["-c", "while :; do echo noise; done"]);
         void primary.call("processWait", { pid: busy.pid }).catch(() => {});
-        const response = await server.request(`${path}/${primary.id}`, { method: "DELETE" });
-        assert.equal(response.status, 204);
+        await killSandbox(server, primary.id, path);
         const codes = await within(
           30_000,
           "closing the sockets",
@@ -312,13 +312,12 @@ suite("lifetime", () => {
       const killed = await withStoppedAgent({ timeout: "5m", volumes: { "/v": "stopped-agent" } });
       // The last one, so that its end is not taken for the other's agent going on.
       const timed = await withStoppedAgent({ timeout: `${lifetimeMs(10_000) / 1000}s` });
-      const response = await server.request(`/api/v3/sandbox/${killed.id}`, { method: "DELETE" });
-      assert.equal(response.status, 204);
+      await killSandbox(server, killed.id);
       assert.ok((await server.request("/api/v2/volumes/stopped-agent", { method: "DELETE" })).ok);
       assert.equal((await stopped(timed.id, 30_000)).stopReason, "timeout");
     });
 
-    test("has freed the volumes when it answers, whatever still held files on them open", async () => {
+    test("has freed the volumes when it is done, whatever still held files on them open", async () => {
       await createVolume("freed");
       for (let round = 0; round < 3; round += 1) {
         const sandbox = await Sandbox.create({ volumes: { "/v": "freed" }, timeout: "5m" });
@@ -329,8 +328,7 @@ suite("lifetime", () => {
             () => null,
           ),
         );
-        const response = await server.request(`/api/v3/sandbox/${sandbox.id}`, { method: "DELETE" });
-        assert.equal(response.status, 204);
+        await killSandbox(server, sandbox.id);
         const grown = await server.request("/api/v2/volumes/freed/snapshot", {
           method: "POST",
           json: { slug: `round-${round}` },
@@ -379,7 +377,7 @@ suite("lifetime", () => {
           open.push(await RawSandbox.create(server, { memory_mb: 768, timeout: "5m" }));
         await assert.rejects(RawSandbox.create(server, {}), { status: 429, code: "CONCURRENCY_LIMIT_EXCEEDED" });
         const [first] = open.splice(0, 1);
-        await server.request(`/api/v3/sandbox/${first?.id}`, { method: "DELETE" });
+        await killSandbox(server, first?.id ?? "");
         open.push(await RawSandbox.create(server, { memory_mb: 768, timeout: "5m" }));
       } finally {
         await Promise.all(open.map(({ id }) => server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" })));
@@ -393,10 +391,7 @@ suite("lifetime", () => {
       const addresses = await Promise.all(sandboxes.map((sandbox) => sandbox.run("hostname -I")));
       assert.equal(new Set(addresses).size, 20, `${addresses}`);
       assert.equal(new Set(sandboxes.map(({ id }) => id)).size, 20);
-      const answers = await Promise.all(
-        sandboxes.map(({ id }) => server.request(`/api/v3/sandbox/${id}`, { method: "DELETE" })),
-      );
-      assert.deepEqual([...new Set(answers.map(({ status }) => status))], [204]);
+      await Promise.all(sandboxes.map(({ id }) => killSandbox(server, id)));
     });
   });
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { testTimeoutMs } from "@caisson/linux/testing";
 import { eventually, within } from "./support/eventually.ts";
+import { killSandbox } from "./support/kill-sandbox.ts";
 import { RawSandbox, UpgradeRefusedError } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
@@ -45,7 +46,7 @@ suite("organizations on one server", { timeout: testTimeoutMs(300_000) }, () => 
     const full = await refused(b);
     assert.deepEqual([full.status, full.code, full.retryAfter], [503, "SERVER_FULL", "5"]);
     assert.match(full.message, /^All 4 places .*\(sandboxes\.max\)/);
-    await server.request(`/api/v3/sandbox/${alone[0]?.id}`, { method: "DELETE" });
+    await killSandbox(server, alone[0]?.id ?? "");
     const last = await create(b);
     assert.doesNotMatch(server.logText(), /INTERNAL_ERROR|"level":50/, "a full house is no fault of the server");
     assert.equal(await first.run("echo alive"), "alive");
@@ -80,7 +81,7 @@ suite("organizations on one server", { timeout: testTimeoutMs(300_000) }, () => 
       }
     }
     assert.equal(await other.run("echo alive"), "alive");
-    assert.equal((await server.request(`/api/v3/sandbox/${other.id}`, { method: "DELETE" })).status, 204);
+    await killSandbox(server, other.id);
   });
 
   test("are not locked out: a rotation is in credentials.json, and a start that finds its token revoked makes another", async () => {

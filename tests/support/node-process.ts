@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { assertNoLeaks, endChild, testTimeoutMs } from "@caisson/linux/testing";
 import { DataPlace } from "./data-place.ts";
 import { freePort } from "./free-port.ts";
 import { openServerLog } from "./server-log.ts";
@@ -147,11 +147,6 @@ export class TestNodeProcess implements AsyncDisposable {
   async #end(signal: NodeJS.Signals): Promise<number | null> {
     const child = this.#process;
     this.#process = null;
-    if (child === null) return null;
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill(signal);
-      await once(child, "exit");
-    }
-    return child.exitCode;
+    return child === null ? null : endChild(child, signal);
   }
 }

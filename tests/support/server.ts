@@ -5,7 +5,7 @@ import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { assertNoLeaks, endChild, testTimeoutMs } from "@caisson/linux/testing";
 import { ClusterParts, relayedSettings } from "./cluster-parts.ts";
 import { DataPlace } from "./data-place.ts";
 import { freePort } from "./free-port.ts";
@@ -253,12 +253,9 @@ export class TestServer implements AsyncDisposable {
   async #end(signal: NodeJS.Signals): Promise<number | null> {
     const child = this.#process;
     if (child === null) return null;
-    if (this.isRunning) {
-      child.kill(signal);
-      await once(child, "exit");
-    }
+    const code = await endChild(child, signal);
     this.#process = null;
-    return child.exitCode;
+    return code;
   }
 }
 

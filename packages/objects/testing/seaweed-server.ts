@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
-import { testTimeoutMs } from "@caisson/linux/testing";
+import { endChild, testTimeoutMs } from "@caisson/linux/testing";
 
 const START_TIMEOUT_MS = testTimeoutMs(60_000);
 const ATTEMPTS = 3;
@@ -103,10 +103,7 @@ export class SeaweedServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#isRunning) {
-      this.#process.kill("SIGKILL");
-      await once(this.#process, "exit");
-    }
+    await endChild(this.#process, "SIGKILL");
     await rm(this.#directory, { recursive: true, force: true });
   }
 

@@ -10,8 +10,10 @@ import type { BlockDevice } from "../driver.ts";
 import type { CephStorageOptions, CephStorage as Storage } from "./ceph-storage.ts";
 import type { RbdClient as Client } from "./rbd-client.ts";
 
+const resources = new AsyncDisposableStack();
 // The plan of faults is read when the modules are loaded.
 const faults = await mkdtemp(join(tmpdir(), "caisson-ceph-faults-"));
+resources.defer(() => rm(faults, { recursive: true }));
 const [planPath, tracePath] = [join(faults, "plan"), join(faults, "trace")];
 await writeFile(planPath, "");
 process.env.CAISSON_FAULT_PLAN = planPath;
@@ -32,15 +34,12 @@ describe("hosts that share a Ceph pool", () => {
   let [lost, other]: [Storage, Storage] = [] as never;
 
   before(async () => {
-    ceph = await TestCeph.start();
+    ceph = resources.adopt(await TestCeph.start(), (it) => it.stop());
     const { conf, user, pool } = ceph;
-    observer = await RbdClient.open({ conf, user, pool, answerTimeoutMs: testTimeoutMs(120_000) });
+    const answerTimeoutMs = testTimeoutMs(120_000);
+    observer = resources.adopt(await RbdClient.open({ conf, user, pool, answerTimeoutMs }), (it) => it.close());
   });
-  after(async () => {
-    await observer.close();
-    await ceph.stop();
-    await rm(faults, { recursive: true });
-  });
+  after(() => resources.disposeAsync());
   beforeEach(async () => {
     options = [await hostOptions(ceph), await hostOptions(ceph)];
     [lost, other] = [await CephStorage.open(options[0]), await CephStorage.open(options[1])];

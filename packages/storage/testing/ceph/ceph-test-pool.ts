@@ -13,24 +13,21 @@ import { TestCeph } from "./test-ceph.ts";
 
 /** A pool of a cluster of the test's own. */
 export async function makeCephTestPool(): Promise<TestPool> {
-  const ceph = await TestCeph.start();
-  const options = await hostOptions(ceph);
-  const observer = await openObserver(options);
+  await using made = new AsyncDisposableStack();
+  const ceph = made.adopt(await TestCeph.start(), (it) => it.stop());
+  const options = made.adopt(await hostOptions(ceph), disposeHost);
+  const observer = made.adopt(await openObserver(options), (it) => it.close());
+  const resources = made.move();
   return {
     open: () => CephStorage.open(options),
     findDebris: () => findCephDebris(observer),
     crashCommand: crashCommand({ kind: "ceph", options }),
     cutPower: null,
     async dispose() {
-      try {
-        // Nothing is kept for clones when there are none.
-        const remains = [await observer.rows(""), await observer.images(), await observer.trash()];
-        assert.deepEqual(remains, [{}, [], []]);
-        await disposeHost(options);
-      } finally {
-        await observer.close();
-        await ceph.stop();
-      }
+      await using _ended = resources;
+      // Nothing is kept for clones when there are none.
+      const remains = [await observer.rows(""), await observer.images(), await observer.trash()];
+      assert.deepEqual(remains, [{}, [], []]);
     },
   };
 }

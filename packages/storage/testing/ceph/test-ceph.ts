@@ -1,13 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt, randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { runTool } from "@caisson/linux";
-import { assertNoLeaks, testTimeoutMs } from "@caisson/linux/testing";
+import { assertNoLeaks, endChild, testTimeoutMs } from "@caisson/linux/testing";
 
 export interface TestCephOptions {
   /** `memstore`, the default, keeps all in memory; `bluestore` in a file in the temporary directory, as OSDs of clusters do on disks. */
@@ -70,11 +69,7 @@ export class TestCeph {
   }
 
   async stop(): Promise<void> {
-    for (const daemon of this.#daemons.values()) {
-      if (daemon.exitCode !== null || daemon.signalCode !== null) continue;
-      daemon.kill("SIGKILL");
-      await once(daemon, "exit");
-    }
+    for (const daemon of this.#daemons.values()) await endChild(daemon, "SIGKILL");
     await rm(this.directory, { recursive: true });
     await assertNoLeaks({ directory: this.directory });
   }
@@ -89,14 +84,14 @@ export class TestCeph {
     const map = join(this.directory, "monmap");
     await runTool("monmaptool", ["--create", "--clobber", "--fsid", fsid, "--addv", "a", `[v2:${monitor}:3300]`, map]);
     await this.#runOnce("ceph-mon", ["-i", "a", "--mkfs", "--monmap", map, "--keyring", keys]);
-    this.#startDaemon("mon.a", "ceph-mon", "a");
+    await this.#startDaemon("mon.a", "ceph-mon", "a");
     const secret = (await runTool("ceph-authtool", ["--gen-print-key"])).trim();
     await this.#bootstrap("osd", osdId, secret);
     for (const path of ["osd.0.keyring", join("osd.0", "keyring")])
       await writeFile(join(this.directory, path), keyring("osd.0", secret), { mode: 0o600 });
-    this.#startDaemon("mgr.x", "ceph-mgr", "x");
+    await this.#startDaemon("mgr.x", "ceph-mgr", "x");
     await this.#runOnce("ceph-osd", ["-i", "0", "--mkfs", "--osd-uuid", osdId]);
-    this.#startDaemon("osd.0", "ceph-osd", "0");
+    await this.#startDaemon("osd.0", "ceph-osd", "0");
     await this.#bootstrap("pool", osdId, secret);
   }
 
@@ -130,15 +125,13 @@ export class TestCeph {
   }
 
   /** In the foreground, and gone with the test. */
-  #startDaemon(name: string, program: string, id: string): void {
-    const output = join(this.directory, `${name}.out`);
+  async #startDaemon(name: string, program: string, id: string): Promise<void> {
+    await using output = await open(join(this.directory, `${name}.out`), "a");
     const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", program, "-c", this.conf, "-i", id, "-f"], {
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", output.fd, output.fd],
       // Debian 13 has the path to what OSDs load for RBD without its first slash.
       cwd: "/",
     });
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (bytes: Buffer) => void appendFile(output, bytes).catch(() => undefined));
     this.#daemons.set(name, child);
   }
 }

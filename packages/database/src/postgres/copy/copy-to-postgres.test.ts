@@ -124,21 +124,19 @@ async function fill(store: Store): Promise<void> {
 }
 
 suite("the copy from SQLite to PostgreSQL", () => {
+  const resources = new AsyncDisposableStack();
   let server: PostgresServer;
-  let directory: string;
   let path: string;
   before(async () => {
-    server = await PostgresServer.start();
-    directory = await mkdtemp(join(tmpdir(), "caisson-copy-"));
+    server = resources.use(await PostgresServer.start());
+    const directory = await mkdtemp(join(tmpdir(), "caisson-copy-"));
+    resources.defer(() => rm(directory, { recursive: true }));
     path = join(directory, "caisson.db");
     const store = openSqliteStore(path);
     await fill(store);
     await store.close();
   });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true });
-  });
+  after(() => resources.disposeAsync());
 
   test("has every table and column of SQLite, but for what is made of the others", async () => {
     const database = new DatabaseSync(path);
@@ -162,8 +160,10 @@ suite("the copy from SQLite to PostgreSQL", () => {
     const url = await server.createDatabase();
     const { rows, wasCopied } = await copyToPostgres(path, url, INSTALLATION);
     assert.deepEqual([wasCopied, rows.disks, rows.sandboxes, rows.holds], [false, DISK_COUNT + 3, 3, 1]);
-    const source = openSqliteStore(path);
-    const target = await openPostgresStore(url, INSTALLATION, hooks);
+    // Connections that a failure left open would keep this process from ending.
+    await using stores = new AsyncDisposableStack();
+    const source = stores.adopt(openSqliteStore(path), (it) => it.close());
+    const target = stores.adopt(await openPostgresStore(url, INSTALLATION, hooks), (it) => it.close());
     const lists = (store: Store) =>
       Promise.all([
         store.disks.list({ organizationId: "org_a", kind: "volume", isDeleted: false, limit: 5000 }),
@@ -199,8 +199,7 @@ suite("the copy from SQLite to PostgreSQL", () => {
       await store.disks.commit(next.id, usage, event(next.id));
     }
     assert.deepEqual(await target.disks.get(next.id), await source.disks.get(next.id));
-    await source.close();
-    await target.close();
+    await stores.disposeAsync();
     await assert.rejects(
       openPostgresStore(url, { id: "theirs", dataDirectory: "/theirs" }, hooks),
       /belongs to the data directory \/data/,
@@ -210,8 +209,11 @@ suite("the copy from SQLite to PostgreSQL", () => {
   test("is refused where rows are already, and while a server uses the database", async () => {
     const url = await server.createDatabase();
     const store = await openPostgresStore(url, { id: "theirs", dataDirectory: "/theirs" }, hooks);
-    await assert.rejects(copyToPostgres(path, url, INSTALLATION, hooks), /Another server uses the database/);
-    await store.close();
+    try {
+      await assert.rejects(copyToPostgres(path, url, INSTALLATION, hooks), /Another server uses the database/);
+    } finally {
+      await store.close();
+    }
     await assert.rejects(
       copyToPostgres(path, url, INSTALLATION),
       /is not empty: it has the rows of the data directory \/theirs/,
