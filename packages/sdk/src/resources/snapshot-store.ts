@@ -30,6 +30,7 @@ export interface SnapshotStoreStatus {
 export interface KeyRotationStatus {
   /** `waiting`: the former key is in use, and the new one opens everything as well. `finishing`: the new one is in use, and what another one opens is to be taken away. Both end by {@linkcode SnapshotStore.finishKeyRotation}. */
   stage: "waiting" | "finishing";
+  /** Since when it is at this stage. */
   since: Date;
   /** What keeps it from being finished on this server, and what to do. `null`: nothing. */
   problem: string | null;
