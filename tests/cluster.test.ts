@@ -7,7 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, suite, test } from "node:test";
 import { CertificateAuthority, createSigningRequest } from "@caisson/certificates";
 import { testTimeoutMs } from "@caisson/linux/testing";
-import { nodeName } from "@caisson/node-link";
+import { nodeName, splitCertificates } from "@caisson/node-link";
 import { Sandbox } from "@deno/sandbox";
 import { TestClient } from "./support/client.ts";
 import { eventually, untilSuccess } from "./support/eventually.ts";
@@ -23,6 +23,11 @@ interface NodeShown {
   readonly address: string;
 }
 
+interface AuthorityShown {
+  readonly authorities: readonly object[];
+  readonly waiting_nodes: readonly string[];
+}
+
 interface SandboxShown {
   readonly status: string;
   readonly stopReason: string | null;
@@ -31,6 +36,7 @@ interface SandboxShown {
 const HOUR_MS = 3_600_000;
 const NODES = "/api/v1/nodes";
 const TOKENS = `${NODES}/tokens`;
+const AUTHORITY = `${NODES}/authority`;
 /** The server's own node has `ord`, the other machine `ams`. */
 const REGION = "ams";
 
@@ -194,7 +200,7 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
     const untilMs = async () => new X509Certificate((await membership()).certificate ?? "").validToDate.getTime();
     await node.stop();
     using database = new DatabaseSync(join(server.dataDirectory, "database/caisson.db"), { readOnly: true });
-    const { certificate, private_key } = database.prepare("SELECT * FROM authority").get() ?? {};
+    const { certificate, private_key } = database.prepare("SELECT * FROM authorities").get() ?? {};
     const keys = { cert: String(certificate), key: String(private_key) };
     const authority = await CertificateAuthority.open(keys, "test");
     const key = await readFile(join(node.dataDirectory, "membership-key.pem"), "utf8");
@@ -236,6 +242,46 @@ suite("a server and a node on another machine", { timeout: testTimeoutMs(600_000
     const reader = await create({ timeout: "10m", volumes: { "/data": "remote" } });
     assert.equal(await reader.fs.readTextFile("/data/file"), "over the network");
     await reader.kill();
+  });
+
+  test("the authority is renewed and retired while a sandbox goes on, and over kills of the server and a start of the node", async () => {
+    const path = `${NODES}/${node.nodeId}`;
+    const { generation } = await client.rest<NodeShown>("GET", path);
+    const believed = async () => {
+      const { authority } = JSON.parse(await readFile(join(node.dataDirectory, "membership.json"), "utf8"));
+      return splitCertificates(authority).length;
+    };
+    const state = () => client.rest<AuthorityShown>("GET", AUTHORITY);
+    const restart = async () => {
+      await server.kill();
+      await server.start();
+      Object.assign(process.env, server.clientEnv());
+      await isLive(generation);
+    };
+    await client.rest("POST", TOKENS, {});
+    const sandbox = await create({ timeout: "30m", volumes: { "/data": "remote" } });
+    await sandbox.fs.writeTextFile("/data/authority", "kept");
+    const { id } = sandbox;
+    const read = async () => {
+      const again = await untilSuccess("the sandbox", () => Sandbox.connect({ id }), 60_000);
+      assert.equal(await again.fs.readTextFile("/data/authority"), "kept");
+      return again;
+    };
+    assert.equal((await client.rest<AuthorityShown>("POST", `${AUTHORITY}/renew`)).authorities.length, 2);
+    await eventually("its certificate", async () => ((await state()).waiting_nodes.length === 0 ? true : null), 60_000);
+    assert.equal(await believed(), 2);
+    assert.equal(await sandbox.fs.readTextFile("/data/authority"), "kept");
+    await restart();
+    await read();
+    assert.equal((await client.rest<AuthorityShown>("POST", `${AUTHORITY}/retire`, {})).authorities.length, 1);
+    await eventually("it is told", async () => ((await believed()) === 1 ? true : null), 60_000);
+    assert.deepEqual(await client.rest("GET", TOKENS), []);
+    await restart();
+    await (await read()).kill();
+    await node.stop();
+    await node.start();
+    await isLive(generation + 1);
+    assert.deepEqual((await state()).waiting_nodes, []);
   });
 
   test("a node that is lost for ever is forgotten with what it had, and ends for good when it comes back after all", async () => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { createKey, createSigningRequest } from "@caisson/certificates";
 import type { Sandbox } from "@deno/sandbox";
 import { eventually } from "./eventually.ts";
@@ -22,6 +23,12 @@ export interface FaultOperation {
 }
 
 const STORE = "/api/v1/snapshot-store";
+const AUTHORITY = "/api/v1/nodes/authority";
+
+interface AuthorityShown {
+  readonly authorities: readonly { readonly number: number }[];
+}
+
 const nothing = async (): Promise<void> => {};
 
 /** Scatters a volume that is mounted at /v: what is overwritten after `snapshot` lies elsewhere, block by block. */
@@ -40,6 +47,12 @@ os.fsync(file)`;
 /** Every operation of the server, on a harness. */
 export function faultOperations(harness: FaultHarness): readonly FaultOperation[] {
   const joining = new Map<string, { readonly secret: string; readonly request: string }>();
+  const authorityNumbers = new Map<string, number>();
+  const retireAuthority = async () => void (await harness.rest("POST", `${AUTHORITY}/retire`, { lock_out: true }));
+  const renewAuthority = async () => {
+    await harness.rest("POST", `${AUTHORITY}/renew`);
+    await retireAuthority();
+  };
   const addressOf = (id: string): string => `${id}.invalid:1`;
   const joinAs = async (id: string): Promise<string> => {
     const { secret, request } = joining.get(id) ?? { secret: "", request: "" };
@@ -623,6 +636,31 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
           [nodeId],
         );
         await harness.rest("DELETE", `/api/v1/nodes/${nodeId}`);
+      },
+    },
+    {
+      name: "authority of the nodes, renewed and retired",
+      async prepare(id) {
+        await harness.rest("POST", "/api/v1/nodes/tokens", {});
+        const { authorities } = await harness.rest<AuthorityShown>("GET", AUTHORITY);
+        assert.equal(authorities.length, 1);
+        authorityNumbers.set(id, authorities[0]?.number ?? 0);
+      },
+      run: () => renewAuthority(),
+      async verify(id, isAcknowledged) {
+        const { authorities } = await harness.rest<AuthorityShown>("GET", AUTHORITY);
+        const before = authorityNumbers.get(id) ?? 0;
+        const numbers = authorities.map(({ number }) => number);
+        const possible = isAcknowledged ? [[before + 1]] : [[before], [before, before + 1], [before + 1]];
+        assert.ok(
+          possible.some((these) => isDeepStrictEqual(these, numbers)),
+          `authorities ${numbers} after ${before}`,
+        );
+        if (numbers.length === 2) await retireAuthority();
+        else await renewAuthority();
+        assert.equal((await harness.rest<AuthorityShown>("GET", AUTHORITY)).authorities.length, 1);
+        const { id: tokenId } = await harness.rest<{ id: string }>("POST", "/api/v1/nodes/tokens", {});
+        await harness.rest("DELETE", `/api/v1/nodes/tokens/${tokenId}`);
       },
     },
     {

@@ -349,6 +349,49 @@ test("a node is listed, shown and drained, and gets sandboxes again", async () =
   assert.equal((await server.run(["nodes", "show", "nod_absent"])).code, 4);
 });
 
+test("the authority of nodes is shown, renewed and retired, and what would lock nodes out changes nothing", async () => {
+  const authority = (...words: string[]) => server.run(["nodes", "authority", ...words]);
+  await server.succeed("nodes", "tokens", "create");
+  assert.match(
+    await server.succeed("nodes", "authority", "show"),
+    /^AUTHORITY +1, until .*\nFINGERPRINT +[0-9a-f]{64}\nLOCKED OUT +-$/,
+  );
+  const early = await authority("retire");
+  assert.deepEqual([early.code, early.stdout], [2, ""]);
+  assert.match(early.stderr, /no two authorities.*caisson nodes authority renew/);
+  const renewed = await authority("renew");
+  assert.equal(renewed.stdout, "Made authority 2, which each node gets a certificate of\n");
+  assert.match(renewed.stderr, /back the database up now.*\n.*caisson nodes authority show/);
+  const shown = await authority("show");
+  assert.match(shown.stdout, /^OLD AUTHORITY +1, until .*\nNEW AUTHORITY +2, until .*WAITS FOR +-\n$/s);
+  assert.match(shown.stderr, /Each node has a certificate.*caisson nodes authority retire/);
+  assert.equal((await authority("renew")).code, 2);
+  assert.equal((await authority("retire")).stdout, "Retired authority 1\n");
+  assert.deepEqual(JSON.parse(await server.succeed("nodes", "tokens", "list", "--json")).items, []);
+
+  const fingerprint = "ab".repeat(32);
+  const one = { number: 1, fingerprint, expires_at: "2036-01-30T18:33:40.790Z" };
+  const answer = { authorities: [one, { ...one, number: 2 }], waiting_nodes: ["nod_a", "nod_b"] };
+  const asked: string[] = [];
+  const api = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.setHeader("content-type", "application/json").end(JSON.stringify(answer));
+  });
+  await once(api.listen(0, "127.0.0.1"), "listening");
+  const environment = {
+    ...server.environment,
+    CAISSON_ENDPOINT: `http://127.0.0.1:${(api.address() as AddressInfo).port}`,
+  };
+  const refused = await runCaisson(["nodes", "authority", "retire"], environment);
+  assert.deepEqual([refused.code, refused.stdout], [2, ""]);
+  assert.match(refused.stderr, /would lock out 2 nodes \(nod_a, nod_b\) until they join again.*or add --yes/s);
+  assert.deepEqual(asked, ["GET /api/v1/nodes/authority"]);
+  assert.equal((await runCaisson(["nodes", "authority", "retire", "--yes"], environment)).code, 0);
+  assert.equal(asked.at(-1), "POST /api/v1/nodes/authority/retire");
+  api.closeAllConnections();
+  api.close();
+});
+
 test("a token for joining that is sent in the clear is warned of, and one for this machine is not", async () => {
   const joining = ["nodes", "tokens", "create", "--expires", "15m"];
   const local = await server.run(joining);

@@ -90,18 +90,28 @@ export function toNode(row: Row): NodeRecord {
     seenAtMs: Number(row.seen_at_ms),
     freeBytes: JSON.parse(String(row.free_bytes)) as FreeBytes,
     certificateUntilMs: row.certificate_until_ms as number | null,
+    certificateAuthority: row.certificate_authority as number | null,
+    oldestAuthority: row.oldest_authority as number | null,
     lostAtMs: row.lost_at_ms as number | null,
     sharedPools: JSON.parse(String(row.shared_pools)) as SharedPools,
     isShutOut: row.shut_out_generation !== null && Number(row.shut_out_generation) === Number(row.generation),
   };
 }
 
+/** Of the row of a node: it is on another machine and not lost. Its address is `HOST:PORT` then, and no port is in that of a node in a server's own process. */
+export const IS_REMOTE =
+  "lost_at_ms IS NULL AND (address LIKE '[%]:%' OR address LIKE '%:%' AND address NOT LIKE '%:%:%')";
+
 export function toForgottenNode(row: Row): ForgottenNode {
   return { id: String(row.id), address: String(row.address), forgottenAtMs: Number(row.forgotten_at_ms) };
 }
 
 export function toAuthority(row: Row): Authority {
-  return { certificate: String(row.certificate), privateKey: String(row.private_key) };
+  return {
+    number: Number(row.number),
+    certificate: String(row.certificate),
+    privateKey: row.private_key as string | null,
+  };
 }
 
 export function toJoinToken(row: Row): JoinToken {

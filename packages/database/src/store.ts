@@ -214,6 +214,10 @@ export interface NodeRecord extends Omit<NewNode, "address"> {
   readonly freeBytes: FreeBytes;
   /** Until when its certificate is good, as a server saw it last. Null: none has seen it, as with the node in the server's own process, which needs none. */
   readonly certificateUntilMs: number | null;
+  /** The number of the authority that has signed that certificate. Null: not known. */
+  readonly certificateAuthority: number | null;
+  /** The number of the oldest authority that it believes, as it was told last. Null: not known. */
+  readonly oldestAuthority: number | null;
   /** When it was given up as lost for ever; it is forgotten as soon as what it had is settled. Null: it was not. */
   readonly lostAtMs: number | null;
 }
@@ -252,8 +256,8 @@ export interface NodeStore {
   setDraining(id: string, isDraining: boolean, event: AuditEvent): Promise<NodeRecord>;
   /** Changes where the server reaches it, `HOST:PORT`. Throws `NODE_NOT_FOUND`. As it should be already is success, without an event. */
   setAddress(id: string, address: string, event: AuditEvent): Promise<NodeRecord>;
-  /** Remembers until when the node's certificate is good. `event`: of a renewal; null: it was only looked at. False: there is no such node, or it is lost; nothing is written. */
-  setCertificateUntil(id: string, untilMs: number, event: AuditEvent | null): Promise<boolean>;
+  /** Remembers which certificate the node has. `event`: of a renewal; null: it was only looked at. False: there is no such node, or it is lost; nothing is written. */
+  setCertificate(id: string, certificate: SeenCertificate, event: AuditEvent | null): Promise<boolean>;
   /**
    * Gives a node up as lost for ever, at the time of the event: no run of it begins or renews its lease any more, so that nothing begins on it. Lost already changes nothing, without an event. Throws `NODE_NOT_FOUND`, and
    * `NODE_IN_USE` while its lease holds.
@@ -270,13 +274,35 @@ export interface NodeStore {
   setTold(id: string): Promise<void>;
 }
 
-/** What signs the certificates of the installation's nodes and servers. */
-export interface Authority {
-  /** PEM. */
+/** Of a certificate that a node has. */
+export interface SeenCertificate {
+  readonly untilMs: number;
+  /** The number of the authority that has signed it. */
+  readonly authority: number;
+  /** The number of the oldest authority that the node was told to believe with it. Null: it was only looked at, which does not show that. */
+  readonly oldestAuthority: number | null;
+}
+
+/** A certificate with its key, both PEM; the key is PKCS #8. */
+export interface AuthorityKeys {
   readonly certificate: string;
-  /** PEM, PKCS #8. */
   readonly privateKey: string;
 }
+
+/** What signs the certificates of the installation's nodes and servers. There is one, and a second one while it is being renewed. */
+export interface Authority {
+  /** From 1 on, in the order in which they were made. */
+  readonly number: number;
+  /** PEM. */
+  readonly certificate: string;
+  /** PEM, PKCS #8. Null: it was retired. It signs nothing, and is not believed; its certificate says whose the certificates are that it has signed. */
+  readonly privateKey: string | null;
+}
+
+/** `refused`: it would lock out these nodes, whose certificate is not known to be of the newest authority. `stale`: it is not the older one of two. */
+export type RetireOutcome =
+  | { readonly kind: "retired" | "stale" }
+  | { readonly kind: "refused"; readonly nodeIds: readonly string[] };
 
 /** With it one machine joins as a node, once, until it expires. */
 export interface JoinToken {
@@ -309,10 +335,14 @@ export type JoinOutcome =
 
 /** How machines become nodes of the installation. The clock of the store decides when a token expires. */
 export interface JoiningStore {
-  /** Null before it was made. */
-  authority(): Promise<Authority | null>;
-  /** Keeps the authority unless there is one. Returns the one that stands: of several who make it at once, all get the same. `event` is written by the one whose it is. */
-  makeAuthority(authority: Authority, event: AuditEvent): Promise<Authority>;
+  /** Also those that were retired, the oldest first. Empty before the first was made. */
+  authorities(): Promise<readonly Authority[]>;
+  /** Keeps the first authority unless there is one. Returns those that there are: of several who make it at once, all get the same. `event` is written by the one whose it is. */
+  makeAuthority(keys: AuthorityKeys, event: AuditEvent): Promise<readonly Authority[]>;
+  /** Adds an authority beside the one with the number `beside`. False: that is not the only one that was not retired; nothing is written. */
+  addAuthority(keys: AuthorityKeys, beside: number, event: AuditEvent): Promise<boolean>;
+  /** Retires the older one of two authorities: its key goes for good, and so do all tokens for joining, which name it. Unless `isLockingOut`, it is refused while a node on another machine would be locked out. */
+  retireAuthority(number: number, isLockingOut: boolean, event: AuditEvent): Promise<RetireOutcome>;
   createToken(
     token: Pick<JoinToken, "id" | "region">,
     hash: Uint8Array,
@@ -325,7 +355,8 @@ export interface JoiningStore {
   revokeToken(id: string, event: AuditEvent): Promise<boolean>;
   /**
    * Makes a node of the machine that has this token: its row, in generation 0, with its address and without a lease. The same machine may repeat it until the token
-   * expires; then the address is the new one, and no further event is written. A machine that is a node already (`isNode`) keeps its row, but for the address.
+   * expires; then the address is the new one, and no further event is written. A machine that is a node already (`isNode`) keeps its row, but for the address. Which certificate it has is not known from
+   * then on.
    */
   join(hash: Uint8Array, joining: Joining, event: AuditEvent): Promise<JoinOutcome>;
   /** Drops tokens that expired before this. */

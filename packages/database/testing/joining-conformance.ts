@@ -34,7 +34,7 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
       store.joining.createToken({ id, region }, hash(id), lifetimeMs, sampleEvent(id, "create"));
 
     test("of several who make the authority at once in two stores one succeeds, and all get the same", async () => {
-      assert.equal(await store.joining.authority(), null);
+      assert.deepEqual(await store.joining.authorities(), []);
       const second = await harness.openSecond();
       const made = await Promise.all(
         Array.from({ length: 12 }, (_, index) =>
@@ -44,11 +44,79 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
           ),
         ),
       );
-      for (const authority of made) assert.deepEqual(authority, made[0]);
+      for (const authorities of made) assert.deepEqual(authorities, made[0]);
       assert.deepEqual(await recorded("authority"), ["make"]);
       store = await harness.reopen();
-      assert.deepEqual(await store.joining.authority(), made[0]);
-      assert.equal(made[0]?.certificate.split(" ")[1], made[0]?.privateKey.split(" ")[1]);
+      assert.deepEqual(await store.joining.authorities(), made[0]);
+      const [authority, another] = made[0] ?? [];
+      assert.deepEqual([authority?.number, another], [1, undefined]);
+      assert.equal(authority?.certificate.split(" ")[1], authority?.privateKey?.split(" ")[1]);
+    });
+
+    const keys = (name: string) => ({ certificate: `certificate ${name}`, privateKey: `key ${name}` });
+
+    test("of several who add an authority at once in two stores one does, and only beside the one that there is", async () => {
+      const event = sampleEvent("authority", "renew");
+      assert.equal(await store.joining.addAuthority(keys("a"), 1, event), false);
+      await store.joining.makeAuthority(keys("a"), sampleEvent("authority", "make"));
+      assert.equal(await store.joining.addAuthority(keys("b"), 2, event), false);
+      const second = await harness.openSecond();
+      const added = await Promise.all(
+        Array.from({ length: 8 }, (_, index) =>
+          (index % 2 === 0 ? store : second).joining.addAuthority(keys(String(index)), 1, event),
+        ),
+      );
+      assert.equal(added.filter(Boolean).length, 1);
+      const winner = { number: 2, ...keys(String(added.indexOf(true))) };
+      assert.deepEqual(await second.joining.authorities(), [{ number: 1, ...keys("a") }, winner]);
+      for (const beside of [1, 2]) assert.equal(await store.joining.addAuthority(keys("c"), beside, event), false);
+      assert.deepEqual(await recorded("authority"), ["renew", "make"]);
+      assert.deepEqual(await store.joining.makeAuthority(keys("d"), event), await store.joining.authorities());
+    });
+
+    test("an authority is retired with its key and the tokens that name it, and not without a word while nodes would be locked out", async () => {
+      const event = sampleEvent("authority", "retire");
+      const retire = (number: number, isLockingOut = false) =>
+        store.joining.retireAuthority(number, isLockingOut, event);
+      await store.joining.makeAuthority(keys("a"), sampleEvent("authority", "make"));
+      assert.deepEqual(await retire(1, true), { kind: "stale" }, "it is the only one");
+      for (const name of ["a", "b", "c", "lost"]) {
+        await createToken(`jtk_${name}`);
+        await store.joining.join(hash(`jtk_${name}`), machine(name), sampleEvent(`nod_${name}`, "join"));
+      }
+      await createToken("jtk_1");
+      // That of a server's own process shows no certificate.
+      await store.nodes.begin(sampleNode({ id: "nod_own", address: "server.example" }), LIFETIME_MS);
+      await store.nodes.begin(sampleNode({ id: "nod_own6", address: "2001:db8::1" }), LIFETIME_MS);
+      await store.nodes.giveUp("nod_lost", sampleEvent("nod_lost", "give-up"));
+      await store.joining.addAuthority(keys("b"), 1, sampleEvent("authority", "renew"));
+      const seen = (id: string, authority: number) =>
+        store.nodes.setCertificate(id, { untilMs: 1000, authority, oldestAuthority: null }, null);
+      await seen("nod_a", 1);
+      await seen("nod_b", 2);
+      await store.nodes.setAddress("nod_c", "[2001:db8::2]:8485", sampleEvent("nod_c", "set-address"));
+      assert.deepEqual(await retire(2, true), { kind: "stale" }, "it is the newer one");
+      assert.deepEqual(await retire(1), { kind: "refused", nodeIds: ["nod_a", "nod_c"] });
+      assert.equal((await store.joining.listTokens()).length, 5);
+      await seen("nod_a", 2);
+      await seen("nod_c", 2);
+      const second = await harness.openSecond();
+      const outcomes = await Promise.all(
+        [store, second, store].map(({ joining }) => joining.retireAuthority(1, false, event)),
+      );
+      assert.deepEqual(outcomes.map(({ kind }) => kind).toSorted(), ["retired", "stale", "stale"]);
+      store = await harness.reopen();
+      assert.deepEqual(await store.joining.authorities(), [
+        { ...keys("a"), number: 1, privateKey: null },
+        { ...keys("b"), number: 2 },
+      ]);
+      assert.deepEqual(await store.joining.listTokens(), []);
+      assert.deepEqual(await store.joining.join(hash("jtk_1"), machine("d"), sampleEvent("nod_d")), refused("unknown"));
+      assert.deepEqual(await recorded("authority"), ["retire", "renew", "make"]);
+
+      assert.equal(await store.joining.addAuthority(keys("c"), 2, sampleEvent("authority", "renew")), true);
+      assert.equal((await retire(2)).kind, "refused");
+      assert.deepEqual(await retire(2, true), { kind: "retired" });
     });
 
     test("a token makes one machine a node, which has an address before its first run and nothing else", async () => {
@@ -198,18 +266,42 @@ export function joiningConformance(name: string, open: () => Promise<StoreHarnes
       assert.deepEqual([await recorded("nod_a"), await recorded("nod_b")], [["rejoin", "join"], []]);
     });
 
-    test("until when a node's certificate is good is kept, with an event for a renewal alone, and not of a node that is none", async () => {
+    test("which certificate a node has is kept, with an event for a renewal alone, and not of a node that is none", async () => {
       await createToken("jtk_1");
       await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
       assert.equal((await store.nodes.get("nod_a"))?.certificateUntilMs, null);
-      assert.equal(await store.nodes.setCertificateUntil("nod_a", 1000, null), true);
-      assert.equal(await store.nodes.setCertificateUntil("nod_a", 2 ** 42, sampleEvent("nod_a", "renew")), true);
-      assert.equal(await store.nodes.setCertificateUntil("nod_z", 1000, sampleEvent("nod_z", "renew")), false);
+      const set = (id: string, untilMs: number, authority: number, oldestAuthority: number | null, verb?: string) =>
+        store.nodes.setCertificate(
+          id,
+          { untilMs, authority, oldestAuthority },
+          verb === undefined ? null : sampleEvent(id, verb),
+        );
+      const known = async () => {
+        const node = await store.nodes.get("nod_a");
+        return [node?.certificateUntilMs, node?.certificateAuthority, node?.oldestAuthority];
+      };
+      assert.deepEqual(await known(), [null, null, null]);
+      assert.equal(await set("nod_a", 1000, 2, null), true);
+      assert.deepEqual(await known(), [1000, 2, null]);
+      assert.equal(await set("nod_a", 2 ** 42, 3, 2, "renew"), true);
+      assert.equal(await set("nod_z", 1000, 1, 1, "renew"), false);
       store = await harness.reopen();
-      assert.equal((await store.nodes.get("nod_a"))?.certificateUntilMs, 2 ** 42);
+      assert.deepEqual(await known(), [2 ** 42, 3, 2]);
+      await set("nod_a", 2 ** 42, 3, null);
+      assert.deepEqual(await known(), [2 ** 42, 3, 2]);
+      // What came of a machine that joins again is not known before it is seen.
+      await store.joining.join(hash("jtk_1"), machine("a"), sampleEvent("nod_a", "join"));
+      assert.deepEqual(await known(), [2 ** 42, null, null]);
+      await set("nod_a", 1000, 3, 3);
+      await createToken("jtk_2");
+      await store.joining.join(hash("jtk_2"), machine("a", { isNode: true }), sampleEvent("nod_a", "rejoin"));
+      assert.deepEqual(await known(), [1000, null, null]);
       await store.nodes.giveUp("nod_a", sampleEvent("nod_a", "give-up"));
-      assert.equal(await store.nodes.setCertificateUntil("nod_a", 3000, sampleEvent("nod_a", "renew")), false);
-      assert.deepEqual([await recorded("nod_a"), await recorded("nod_z")], [["give-up", "renew", "join"], []]);
+      assert.equal(await set("nod_a", 3000, 1, 1, "renew"), false);
+      assert.deepEqual(
+        [await recorded("nod_a"), await recorded("nod_z")],
+        [["give-up", "rejoin", "renew", "join"], []],
+      );
     });
 
     test("a machine whose node was forgotten does not come back with its token, but joins anew with another", async () => {

@@ -31,8 +31,8 @@ export interface ServedCalls {
   readonly onExpelled: () => void;
   readonly renewal: {
     request(): Promise<string>;
-    /** Resolves when new connections are shown it. */
-    accept(signed: SignedCertificate): Promise<void>;
+    /** Resolves when new connections are shown it. Connections of servers that are not believed any more end, but for the one that brings it. */
+    accept(signed: SignedCertificate, bringing: Http2Session | undefined): Promise<void>;
   };
 }
 
@@ -118,7 +118,7 @@ async function answerRenewal({ renewal }: ServedCalls, stream: ServerHttp2Stream
   const values = await readJson(stream);
   const [cert, authority] = Array.isArray(values) ? values : [];
   if (typeof cert !== "string" || typeof authority !== "string") throw new Error("There is no certificate");
-  await renewal.accept({ cert, authority });
+  await renewal.accept({ cert, authority }, stream.session);
   sendValue(stream, undefined);
 }
 

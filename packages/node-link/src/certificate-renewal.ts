@@ -12,7 +12,12 @@ export interface Validity {
   readonly untilMs: number;
 }
 
-/** What the installation's authority has signed, and the authority's own certificate, both in PEM form. */
+/** A certificate that a node shows. */
+export interface ShownCertificate extends Validity {
+  readonly pem: string;
+}
+
+/** What an authority of the installation has signed, and the certificates of those that are believed, that one's first, in PEM form. */
 export type SignedCertificate = Pick<LinkCredentials, "cert" | "authority">;
 
 /** How a node that is served gets a new certificate. */
@@ -27,6 +32,10 @@ export const NO_RENEWAL: CertificateRenewal = { request: refuseRenewal, accept: 
 
 async function refuseRenewal(): Promise<never> {
   throw new Error("This node takes no new certificate");
+}
+
+export function shownCertificate(pem: string): ShownCertificate {
+  return { ...validityOf(pem), pem };
 }
 
 export function validityOf(certificatePem: string): Validity {

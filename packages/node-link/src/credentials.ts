@@ -1,8 +1,13 @@
+import { X509Certificate } from "node:crypto";
+
 /** What one side of a link shows, and whom it believes, in PEM form. */
 export interface LinkCredentials {
   readonly cert: string;
   readonly key: string;
-  /** Certificate of the installation's authority, which signs for every node and every server. */
+  /**
+   * Certificates of the installation's authorities, which sign for every node and every server, one after the other. While the authority is being renewed there are two: both are believed, and the first one has
+   * signed `cert` in what a node gets.
+   */
   readonly authority: string;
 }
 
@@ -15,6 +20,16 @@ export const CONTROL_NAME = `control.${LINK_DOMAIN}`;
 /** The name in the certificate of a node. */
 export function nodeName(nodeId: string): string {
   return `${nodeId}.node.${LINK_DOMAIN}`;
+}
+
+/** Each of the certificates in a text, in PEM form. */
+export function splitCertificates(pem: string): readonly string[] {
+  return pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+}
+
+/** Whether one of these authorities, as in `LinkCredentials`, has signed the certificate. */
+export function isSignedByOneOf(authorities: string, certificate: X509Certificate): boolean {
+  return splitCertificates(authorities).some((pem) => certificate.verify(new X509Certificate(pem).publicKey));
 }
 
 /** TLS 1.3 alone, and a full handshake each time: a resumed session would not be checked again for a certificate that has expired. */

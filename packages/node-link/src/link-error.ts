@@ -65,7 +65,7 @@ export function explainConnectionError(error: unknown, address: string): string 
     case "SELF_SIGNED_CERT_IN_CHAIN":
     case "DEPTH_ZERO_SELF_SIGNED_CERT":
     case "CERT_SIGNATURE_FAILURE":
-      return `the certificate that ${address} shows is not one of this installation`;
+      return `the certificate that ${address} shows is not one of this installation, or its authority was retired: if it is a node of this one, let it join again as the node that it is, by "caisson nodes tokens create" here, and there "caisson up --role node --join TOKEN"`;
     default:
       if (/^ERR_SSL_.*ALERT/.test(code ?? ""))
         return `${address} does not accept the certificate of this server: it belongs to another installation, or its clock is off`;

@@ -21,9 +21,9 @@ import { type AnsweringMethod, isAnswer, parseCleaned, readEvent } from "./answe
 import {
   RENEWAL_PATH,
   RENEWAL_REQUEST_PATH,
+  type ShownCertificate,
   type SignedCertificate,
-  type Validity,
-  validityOf,
+  shownCertificate,
 } from "./certificate-renewal.ts";
 import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
@@ -65,8 +65,8 @@ export interface LinkedNodeOptions {
   readonly nodeId: string;
   /** Asked before each try to connect, so that it may change. */
   readonly address: () => Promise<NodeAddress>;
-  /** Asked before each try to connect, so that a certificate may be renewed. */
-  readonly credentials: () => Promise<LinkCredentials>;
+  /** Asked before each try to connect, so that a certificate may be renewed. While the installation's authority is, there are several: the next one is shown where a node does not accept the one before. */
+  readonly credentials: () => Promise<readonly LinkCredentials[]>;
   /** In which the server leads its installation: calls of an earlier one are refused from then on. 0 where no other server can take its place. */
   readonly term: number;
   readonly takeEvent: TakeNodeEvent;
@@ -87,7 +87,7 @@ interface Link {
   readonly address: NodeAddress;
   readonly description: NodeDescription;
   /** Of what the node shows. */
-  certificate: Validity;
+  certificate: ShownCertificate;
   isReceivingEvents: boolean;
 }
 
@@ -121,7 +121,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   }
 
   /** Of the certificate that the node shows to new connections. Null: there is none. */
-  get certificate(): Validity | null {
+  get certificate(): ShownCertificate | null {
     return this.#link?.certificate ?? null;
   }
 
@@ -177,7 +177,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     const { cert, authority } = await sign(request);
     if (this.#requireLink() !== link) throw this.#lost(RENEWAL_PATH);
     await this.#ask(this.#request(RENEWAL_PATH), RENEWAL_PATH, [cert, authority]);
-    link.certificate = validityOf(cert);
+    link.certificate = shownCertificate(cert);
   }
 
   readonly describe: Node["describe"] = (...values) => this.#call("describe", values);
@@ -520,15 +520,33 @@ export class LinkedNode implements Node, AsyncDisposable {
 
   /** Rejects with a reason as the end of a sentence. */
   async #connect(timeoutMs = CONNECT_TIMEOUT_MS): Promise<Link> {
-    const { nodeId, address, credentials } = this.#options;
-    const { host, port } = await address();
-    const { cert, key, authority } = await credentials();
-    const name = nodeName(nodeId);
+    const { address, credentials } = this.#options;
+    const where = await address();
+    const timeout = AbortSignal.timeout(timeoutMs);
+    let refusal = new Error("this server has no certificate");
+    for (const shown of await credentials()) {
+      try {
+        return await this.#connectAs(shown, where, timeout);
+      } catch (error) {
+        if (!(error instanceof LinkProblem && error.isRefusal)) throw error;
+        refusal = error;
+      }
+    }
+    throw refusal;
+  }
+
+  async #connectAs(credentials: LinkCredentials, { host, port }: NodeAddress, timeout: AbortSignal): Promise<Link> {
+    const { cert, key, authority } = credentials;
+    const name = nodeName(this.#options.nodeId);
     const shown = `${host.includes(":") ? `[${host}]` : host}:${port}`;
     const socket = connectTls({ ...TLS_OPTIONS, host, port, servername: name, cert, key, ca: authority });
     socket.setNoDelay(true);
+    // The node checks this server's certificate when this server has checked the node's.
+    let isNodeKnown = false;
+    socket.once("secureConnect", () => {
+      isNodeKnown = true;
+    });
     const session = connectHttp2(`https://${name}`, { ...SESSION_OPTIONS, createConnection: () => socket });
-    const timeout = AbortSignal.timeout(timeoutMs);
     const signal = AbortSignal.any([this.#closing.signal, timeout]);
     try {
       await settled(session, once(session, "remoteSettings", { signal }));
@@ -543,6 +561,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       if (answer.kind === "lost")
         throw new LinkProblem(
           `${shown} ended the connection: look at the node's log, it may not accept this server's certificate`,
+          { isRefusal: true },
         );
       if (answer.kind === "error")
         throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
@@ -552,7 +571,10 @@ export class LinkedNode implements Node, AsyncDisposable {
       this.#closing.signal.addEventListener("abort", onClosing, { once: true });
       session.once("close", () => this.#closing.signal.removeEventListener("abort", onClosing));
       watchPeer(session, socket, () => {
-        this.#options.logger.warn({ nodeId }, "the node does not answer any more: the connection is ended");
+        this.#options.logger.warn(
+          { nodeId: this.#options.nodeId },
+          "the node does not answer any more: the connection is ended",
+        );
         breakOff(session, socket);
       });
       return {
@@ -560,7 +582,7 @@ export class LinkedNode implements Node, AsyncDisposable {
         socket,
         address: { host, port },
         description: answer.value as NodeDescription,
-        certificate: validityOf(socket.getPeerX509Certificate()?.toString() ?? ""),
+        certificate: shownCertificate(socket.getPeerX509Certificate()?.toString() ?? ""),
         isReceivingEvents: false,
       };
     } catch (error) {
@@ -572,7 +594,7 @@ export class LinkedNode implements Node, AsyncDisposable {
       if (timeout.aborted) throw new LinkProblem(`${shown} does not answer: look at the machine and the network`);
       // The session says only that it is closed.
       const cause = socket.errored ?? error;
-      throw new LinkProblem(explainConnectionError(cause, shown), { cause });
+      throw new LinkProblem(explainConnectionError(cause, shown), { cause, isRefusal: isNodeKnown });
     }
   }
 
@@ -629,7 +651,15 @@ export class LinkedNode implements Node, AsyncDisposable {
 }
 
 /** Its message is the end of a sentence. */
-class LinkProblem extends Error {}
+class LinkProblem extends Error {
+  /** It may be that the node does not accept the certificate that this server has shown. */
+  readonly isRefusal: boolean;
+
+  constructor(message: string, options: { readonly cause?: unknown; readonly isRefusal?: boolean } = {}) {
+    super(message, options);
+    this.isRefusal = options.isRefusal ?? false;
+  }
+}
 
 interface Deadline {
   restart(): void;

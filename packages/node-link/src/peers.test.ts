@@ -20,12 +20,16 @@ import { serveNode } from "./serve-node.ts";
 const DAY_MS = 86_400_000;
 
 /** Tries to connect, and resolves to why that failed, or to null. */
-async function problemOf(port: number, credentials: LinkCredentials, nodeId = TEST_NODE_ID): Promise<string | null> {
+async function problemOf(
+  port: number,
+  credentials: LinkCredentials | readonly LinkCredentials[],
+  nodeId = TEST_NODE_ID,
+): Promise<string | null> {
   const told = Promise.withResolvers<string | null>();
   await using _link = new LinkedNode({
     nodeId,
     address: async () => ({ host: "127.0.0.1", port }),
-    credentials: async () => credentials,
+    credentials: async () => [credentials].flat(),
     term: 0,
     takeEvent: async () => {},
     onStopping: async () => {},
@@ -60,6 +64,23 @@ suite("peers of a link", () => {
     assert.notEqual(await problemOf(wrongUse.port, control), null);
   });
 
+  test("while the authority is renewed, a node that believes the old one or the new one alone is connected to all the same", async () => {
+    const [old, next] = [await makeInstallation(), await makeInstallation()];
+    const authority = `${next.control.authority}${old.control.authority}`;
+    const controls = [old, next].map(({ control }) => ({ ...control, authority }));
+    for (const { node } of [old, next]) {
+      await using served = await serve(node);
+      assert.equal(await problemOf(served.port, controls), null);
+    }
+    const other = await makeInstallation();
+    await using stranger = await serve(other.node);
+    assert.match(String(await problemOf(stranger.port, controls)), /not one of this installation/);
+    // It is one of theirs, and believes neither.
+    await using foreign = await serve({ ...next.node, authority: other.control.authority });
+    assert.notEqual(await problemOf(foreign.port, controls), null);
+    assert.equal(await problemOf(foreign.port, []), "this server has no certificate");
+  });
+
   test("a try that ends before the network is used says nothing about the node, and one that fails says where", async () => {
     const { control } = await makeInstallation();
     // Nobody listens there, whatever else runs on this machine.
@@ -76,7 +97,7 @@ suite("peers of a link", () => {
       },
       async credentials() {
         if (tries === 2) throw new Error("the store does not say who this server is");
-        return control;
+        return [control];
       },
       term: 0,
       takeEvent: async () => {},
@@ -117,7 +138,7 @@ suite("peers of a link", () => {
         if (port === null) throw new Error("the store does not say where it is");
         return { host: "127.0.0.1", port };
       },
-      credentials: async () => control,
+      credentials: async () => [control],
       term: 0,
       takeEvent: async () => {},
       onStopping: async () => {},
@@ -287,7 +308,7 @@ suite("a peer that says farewell and stays", () => {
     await using _link = new LinkedNode({
       nodeId: TEST_NODE_ID,
       address: async () => ({ host: "127.0.0.1", port }),
-      credentials: async () => control,
+      credentials: async () => [control],
       term: 0,
       takeEvent: async () => {},
       onStopping: async () => {},
@@ -525,7 +546,7 @@ suite("a server whose place another has taken", () => {
       const link = new LinkedNode({
         nodeId: TEST_NODE_ID,
         address: async () => ({ host: "127.0.0.1", port: served.port }),
-        credentials: async () => control,
+        credentials: async () => [control],
         term,
         takeEvent: async () => {},
         onStopping: async () => {},
@@ -583,7 +604,7 @@ suite("a node whose process is stopped or killed", () => {
     await using link = new LinkedNode({
       nodeId: TEST_NODE_ID,
       address: async () => ({ host: "127.0.0.1", port }),
-      credentials: async () => installation.control,
+      credentials: async () => [installation.control],
       term: 0,
       takeEvent: async () => {},
       onStopping: async () => {},

@@ -6,7 +6,7 @@ import type { TLSSocket } from "node:tls";
 import type { Node } from "@caisson/node";
 import { answerStream, type OnDismissed, type ServedCalls } from "./answer-stream.ts";
 import { type CertificateRenewal, NO_RENEWAL } from "./certificate-renewal.ts";
-import { CONTROL_NAME, type LinkCredentials, TLS_OPTIONS } from "./credentials.ts";
+import { CONTROL_NAME, isSignedByOneOf, type LinkCredentials, TLS_OPTIONS } from "./credentials.ts";
 import { GenerationGate } from "./generation-gate.ts";
 import { CONNECTION_WINDOW_BYTES, SESSION_OPTIONS } from "./limits.ts";
 import type { NodeEvents } from "./node-events.ts";
@@ -64,6 +64,11 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
   } = options;
   const { runId } = await node.describe();
   const sessions = new Map<ServerHttp2Session, TLSSocket>();
+  let believed = credentials.authority;
+  const isBelieved = (socket: TLSSocket): boolean => {
+    const certificate = socket.getPeerX509Certificate();
+    return certificate !== undefined && isSignedByOneOf(believed, certificate);
+  };
   const calls: ServedCalls = {
     node,
     events,
@@ -72,10 +77,20 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     onExpelled,
     renewal: {
       request: () => renewal.request(),
-      async accept(signed) {
+      async accept(signed, bringing) {
+        const renewed = await renewal.accept(signed);
         // Connections that stand stay as they are.
-        server.setSecureContext(contextOf(await renewal.accept(signed)));
+        server.setSecureContext(contextOf(renewed));
+        believed = renewed.authority;
         logger.info({}, "this node has a new certificate");
+        for (const [session, socket] of sessions) {
+          if (session === bringing || isBelieved(socket)) continue;
+          logger.warn(
+            { peer: peerOf(socket) },
+            "the authority of a server's certificate was retired: its connection is ended",
+          );
+          breakOff(session, socket);
+        }
       },
     },
     keepOnly(leading) {
@@ -105,8 +120,8 @@ export async function serveNode(options: ServeNodeOptions): Promise<ServedNode> 
     session.on("error", () => {});
     const socket = accepted ?? (session.socket as TLSSocket);
     const peer = peerOf(socket);
-    // Every certificate here is the authority's; that of another node is not for this name.
-    if (socket.getPeerX509Certificate()?.checkHost(CONTROL_NAME) === undefined) {
+    // Every certificate here is of an authority that was believed when the connection began; that of another node is not for this name.
+    if (socket.getPeerX509Certificate()?.checkHost(CONTROL_NAME) === undefined || !isBelieved(socket)) {
       logger.warn({ peer }, `refused a connection: its certificate is not that of a server (${CONTROL_NAME})`);
       session.destroy();
       return;

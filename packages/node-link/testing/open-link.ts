@@ -91,7 +91,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
   const link = new LinkedNode({
     nodeId: TEST_NODE_ID,
     address: async () => ({ host: "127.0.0.1", port }),
-    credentials: async () => installation.control,
+    credentials: async () => [installation.control],
     term: 0,
     takeEvent: options.takeEvent ?? (async (event) => void told.push(event)),
     onStopping: options.onStopping ?? (async () => {}),

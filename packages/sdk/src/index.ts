@@ -81,14 +81,17 @@ export { Terminal, type TerminalOptions, type TerminalSize } from "./process/ter
 export { type Backup, type BackupOverview, Backups, type CreatedBackup } from "./resources/backups.ts";
 export type { Descendant, ObjectReference, Parent } from "./resources/common.ts";
 export {
+  type BelievedAuthority,
   type CreatedJoinToken,
   type ForgetNodeOptions,
   type JoinToken,
   type JoinTokenInit,
   type LostVolumeName,
   type Node,
+  type NodeAuthority,
   type NodeLoss,
   Nodes,
+  type RetireAuthorityOptions,
 } from "./resources/nodes.ts";
 export { type Organization, Organizations } from "./resources/organizations.ts";
 export { type Pool, type PoolDisk, Pools } from "./resources/pools.ts";

@@ -5,7 +5,7 @@ import { assertNoLeaks } from "@caisson/linux/testing";
 import { CaissonError } from "@caisson/model";
 import type { Node, TakeNodeEvent } from "@caisson/node";
 import { openTestNode, type TestNode, throughText } from "@caisson/node/testing";
-import type { Validity } from "@caisson/node-link";
+import type { ShownCertificate } from "@caisson/node-link";
 import type { NodeAddress } from "../src/app/nodes/node-address.ts";
 import type { OpenRemoteNode, RemoteNode, RemoteNodeOptions } from "../src/app/nodes/remote-node.ts";
 
@@ -31,7 +31,7 @@ export class Machine implements AsyncDisposable {
   /** The names of the methods that were called, in order. */
   readonly calls: (keyof Node)[] = [];
   /** Of the certificate that it shows. Null: as if there were none. */
-  certificate: Validity | null = null;
+  certificate: ShownCertificate | null = null;
   /** How it takes a new certificate. */
   renewCertificate: RemoteNode["renewCertificate"] = async () => {
     throw new Error("this machine takes no certificate");

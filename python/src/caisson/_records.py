@@ -448,6 +448,17 @@ class NodeLoss(Record):
     """Sandboxes that have not ended."""
 
 
+class NodeAuthority(Record):
+    """The authority that signs the certificates of nodes and servers, and how far its renewal is."""
+
+    authorities: list[dict[str, Any]]
+    """Those that are believed, the oldest first, each with `number`, `fingerprint` and `expires_at` (ISO 8601). Empty:
+    none was made yet. Two: it is being renewed, and nodes get certificates of the second one."""
+    waiting_nodes: list[str]
+    """Nodes whose certificate is not known to be of the newest authority: with two, those that would be locked out if
+    the old one were retired; with one, those that are."""
+
+
 class JoinToken(Record):
     """With it one machine joins as a node, once, until it expires. Times are ISO 8601 texts."""
 

@@ -218,6 +218,21 @@ async def test_tokens_for_joining_are_made_listed_and_revoked(client: AsyncCaiss
         await client.nodes.create_token(expires_seconds=0)
 
 
+async def test_the_authority_of_nodes_is_renewed_and_retired(client: AsyncCaisson) -> None:
+    await client.nodes.create_token()
+    (before,) = (await client.nodes.authority()).authorities
+    renewed = await client.nodes.renew_authority()
+    assert [one["number"] for one in renewed.authorities] == [before["number"], before["number"] + 1]
+    assert renewed.authorities[0] == before
+    with pytest.raises(errors.BadRequestError, match="being renewed already"):
+        await client.nodes.renew_authority()
+    retired = await client.nodes.retire_authority(lock_out=True)
+    assert (retired.authorities, retired.waiting_nodes) == (renewed.authorities[1:], [])
+    assert await client.nodes.list_tokens() == []
+    with pytest.raises(errors.BadRequestError, match="no two authorities"):
+        await client.nodes.retire_authority()
+
+
 async def test_what_would_be_lost_with_a_node_is_told(client: AsyncCaisson, name: str) -> None:
     (node,) = await client.nodes.list()
     before = await client.nodes.loss(node.id)

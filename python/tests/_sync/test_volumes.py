@@ -219,6 +219,21 @@ def test_tokens_for_joining_are_made_listed_and_revoked(client: Caisson) -> None
         client.nodes.create_token(expires_seconds=0)
 
 
+def test_the_authority_of_nodes_is_renewed_and_retired(client: Caisson) -> None:
+    client.nodes.create_token()
+    (before,) = (client.nodes.authority()).authorities
+    renewed = client.nodes.renew_authority()
+    assert [one["number"] for one in renewed.authorities] == [before["number"], before["number"] + 1]
+    assert renewed.authorities[0] == before
+    with pytest.raises(errors.BadRequestError, match="being renewed already"):
+        client.nodes.renew_authority()
+    retired = client.nodes.retire_authority(lock_out=True)
+    assert (retired.authorities, retired.waiting_nodes) == (renewed.authorities[1:], [])
+    assert client.nodes.list_tokens() == []
+    with pytest.raises(errors.BadRequestError, match="no two authorities"):
+        client.nodes.retire_authority()
+
+
 def test_what_would_be_lost_with_a_node_is_told(client: Caisson, name: str) -> None:
     (node,) = client.nodes.list()
     before = client.nodes.loss(node.id)

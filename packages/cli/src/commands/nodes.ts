@@ -6,6 +6,7 @@ import type { Context } from "../context.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
 import { formatSpan, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
+import { addAuthorityCommands } from "./nodes-authority.ts";
 
 const COLUMNS: readonly Column<Node>[] = [
   { title: "ID", value: ({ id }) => id },
@@ -152,6 +153,7 @@ export function addNodesCommands(program: Command): void {
     ["caisson nodes forget nod_… --lost --yes", "Give it up with all of that"],
   ]);
   addTokensCommands(nodes);
+  addAuthorityCommands(nodes);
 }
 
 interface ForgetFlags {

@@ -1,8 +1,10 @@
-import { toAuthority, toJoinToken, toNode } from "../records.ts";
-import type { JoiningStore, JoinOutcome, JoinToken } from "../store.ts";
+import { IS_REMOTE, toAuthority, toJoinToken, toNode } from "../records.ts";
+import type { Authority, JoiningStore, JoinOutcome, JoinToken, RetireOutcome } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { changeWithEvent, writeEvent } from "./events.ts";
 import { NODE_COLUMNS, NOW_MS } from "./nodes.ts";
+
+const JOINED_AGAIN = "address = $1, certificate_authority = NULL, oldest_authority = NULL";
 
 export function createJoiningStore(database: Database): JoiningStore {
   const insertNode = (queries: Queries, id: string, region: string | null, address: string): Promise<unknown> =>
@@ -21,22 +23,56 @@ export function createJoiningStore(database: Database): JoiningStore {
     return { kind: "joined", node: toNode(row), token: { ...token, nodeId }, isAgain };
   };
 
+  const listAuthorities = async (queries: Queries): Promise<readonly Authority[]> =>
+    (await queries.all("SELECT * FROM authorities ORDER BY number")).map(toAuthority);
+
+  /** They stay as they are until the transaction ends. */
+  const lockBelieved = async (queries: Queries): Promise<readonly Authority[]> => {
+    await queries.all("SELECT number FROM authorities ORDER BY number FOR UPDATE");
+    return (await listAuthorities(queries)).filter(({ privateKey }) => privateKey !== null);
+  };
+
   return {
-    async authority() {
-      const row = await database.read((queries) => queries.get("SELECT * FROM authority"));
-      return row === undefined ? null : toAuthority(row);
+    authorities() {
+      return database.read(listAuthorities);
     },
 
-    makeAuthority(authority, event) {
+    makeAuthority({ certificate, privateKey }, event) {
       return database.transaction(async (queries) => {
+        const sql =
+          "INSERT INTO authorities (number, certificate, private_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING";
         // Waits for another that is just making it.
-        const made = await queries.run(
-          "INSERT INTO authority (only_row, certificate, private_key) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
-          authority.certificate,
-          authority.privateKey,
-        );
-        if (made > 0) await writeEvent(queries, event);
-        return toAuthority((await queries.get("SELECT * FROM authority")) ?? {});
+        if ((await queries.run(sql, certificate, privateKey)) > 0) await writeEvent(queries, event);
+        return listAuthorities(queries);
+      });
+    },
+
+    addAuthority({ certificate, privateKey }, beside, event) {
+      return database.transaction(async (queries) => {
+        const [only, another] = await lockBelieved(queries);
+        if (only?.number !== beside || another !== undefined) return false;
+        const sql =
+          "INSERT INTO authorities (number, certificate, private_key) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        // Another that has added one meanwhile has it.
+        if ((await queries.run(sql, beside + 1, certificate, privateKey)) === 0) return false;
+        await writeEvent(queries, event);
+        return true;
+      });
+    },
+
+    retireAuthority(number, isLockingOut, event) {
+      return database.transaction(async (queries): Promise<RetireOutcome> => {
+        const [older, newest] = await lockBelieved(queries);
+        if (older?.number !== number || newest === undefined) return { kind: "stale" };
+        // A machine that is just joining is a node before it is looked which there are, or finds no token any more.
+        await queries.all("SELECT id FROM join_tokens ORDER BY id FOR UPDATE");
+        const sql = `SELECT id FROM nodes WHERE ${IS_REMOTE} AND certificate_authority IS DISTINCT FROM $1 ORDER BY id`;
+        const nodeIds = (await queries.all(sql, newest.number)).map(({ id }) => String(id));
+        if (nodeIds.length > 0 && !isLockingOut) return { kind: "refused", nodeIds };
+        await queries.run("UPDATE authorities SET private_key = NULL WHERE number = $1", number);
+        await queries.run("DELETE FROM join_tokens");
+        await writeEvent(queries, event);
+        return { kind: "retired" };
       });
     },
 
@@ -75,11 +111,11 @@ export function createJoiningStore(database: Database): JoiningStore {
         const token = toJoinToken(row);
         if (token.nodeId !== null) {
           if (row.key_fingerprint !== keyFingerprint) return { kind: "refused", reason: "used" };
-          await queries.run("UPDATE nodes SET address = $1 WHERE id = $2", address, token.nodeId);
+          await queries.run(`UPDATE nodes SET ${JOINED_AGAIN} WHERE id = $2`, address, token.nodeId);
           return joined(queries, token, token.nodeId, true);
         }
         if (isNode) {
-          const sql = "UPDATE nodes SET address = $1 WHERE id = $2 AND lost_at_ms IS NULL";
+          const sql = `UPDATE nodes SET ${JOINED_AGAIN} WHERE id = $2 AND lost_at_ms IS NULL`;
           if ((await queries.run(sql, address, nodeId)) === 0) return { kind: "refused", reason: "forgotten" };
         }
         await queries.run(

@@ -102,10 +102,11 @@ export function createNodeStore(database: Database): NodeStore {
       });
     },
 
-    setCertificateUntil(id, untilMs, event) {
+    setCertificate(id, { untilMs, authority, oldestAuthority }, event) {
       return database.transaction(async (queries) => {
-        const sql = "UPDATE nodes SET certificate_until_ms = $1 WHERE id = $2 AND lost_at_ms IS NULL";
-        if ((await queries.run(sql, untilMs, id)) === 0) return false;
+        const sql = `UPDATE nodes SET certificate_until_ms = $1, certificate_authority = $2, oldest_authority = coalesce($3::int, oldest_authority)
+          WHERE id = $4 AND lost_at_ms IS NULL`;
+        if ((await queries.run(sql, untilMs, authority, oldestAuthority, id)) === 0) return false;
         if (event !== null) await writeEvent(queries, event);
         return true;
       });

@@ -1,8 +1,10 @@
-import { toAuthority, toJoinToken, toNode } from "../records.ts";
-import type { JoiningStore, JoinOutcome, JoinToken } from "../store.ts";
+import { IS_REMOTE, toAuthority, toJoinToken, toNode } from "../records.ts";
+import type { JoiningStore, JoinOutcome, JoinToken, RetireOutcome } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 import { NOW_MS, SELECT_NODES } from "./nodes.ts";
+
+const JOINED_AGAIN = "address = ?, certificate_authority = NULL, oldest_authority = NULL";
 
 export function createJoiningStore(connection: Connection): JoiningStore {
   const insertNode = (id: string, region: string | null, address: string): void => {
@@ -22,21 +24,45 @@ export function createJoiningStore(connection: Connection): JoiningStore {
     return { kind: "joined", node: toNode(row), token: { ...token, nodeId }, isAgain };
   };
 
+  const listAuthorities = () => connection.all("SELECT * FROM authorities ORDER BY number").map(toAuthority);
+  const listBelieved = () => listAuthorities().filter(({ privateKey }) => privateKey !== null);
+
   return {
-    async authority() {
-      const row = connection.get("SELECT * FROM authority");
-      return row === undefined ? null : toAuthority(row);
+    async authorities() {
+      return listAuthorities();
     },
 
-    async makeAuthority(authority, event) {
+    async makeAuthority({ certificate, privateKey }, event) {
       return connection.transaction(() => {
-        const made = connection.run(
-          "INSERT INTO authority (only_row, certificate, private_key) VALUES (1, ?, ?) ON CONFLICT DO NOTHING",
-          authority.certificate,
-          authority.privateKey,
-        );
-        if (made > 0) writeEvent(connection, event);
-        return toAuthority(connection.get("SELECT * FROM authority") ?? {});
+        const sql =
+          "INSERT INTO authorities (number, certificate, private_key) VALUES (1, ?, ?) ON CONFLICT DO NOTHING";
+        if (connection.run(sql, certificate, privateKey) > 0) writeEvent(connection, event);
+        return listAuthorities();
+      });
+    },
+
+    async addAuthority({ certificate, privateKey }, beside, event) {
+      return connection.transaction(() => {
+        const [only, another] = listBelieved();
+        if (only?.number !== beside || another !== undefined) return false;
+        const sql = "INSERT INTO authorities (number, certificate, private_key) VALUES (?, ?, ?)";
+        connection.run(sql, beside + 1, certificate, privateKey);
+        writeEvent(connection, event);
+        return true;
+      });
+    },
+
+    async retireAuthority(number, isLockingOut, event) {
+      return connection.transaction((): RetireOutcome => {
+        const [older, newest] = listBelieved();
+        if (older?.number !== number || newest === undefined) return { kind: "stale" };
+        const sql = `SELECT id FROM nodes WHERE ${IS_REMOTE} AND certificate_authority IS NOT ? ORDER BY id`;
+        const nodeIds = connection.all(sql, newest.number).map(({ id }) => String(id));
+        if (nodeIds.length > 0 && !isLockingOut) return { kind: "refused", nodeIds };
+        connection.run("UPDATE authorities SET private_key = NULL WHERE number = ?", number);
+        connection.run("DELETE FROM join_tokens");
+        writeEvent(connection, event);
+        return { kind: "retired" };
       });
     },
 
@@ -79,11 +105,11 @@ export function createJoiningStore(connection: Connection): JoiningStore {
         const token = toJoinToken(row);
         if (token.nodeId !== null) {
           if (row.key_fingerprint !== keyFingerprint) return { kind: "refused", reason: "used" };
-          connection.run("UPDATE nodes SET address = ? WHERE id = ?", address, token.nodeId);
+          connection.run(`UPDATE nodes SET ${JOINED_AGAIN} WHERE id = ?`, address, token.nodeId);
           return joined(token, token.nodeId, true);
         }
         if (isNode) {
-          const sql = "UPDATE nodes SET address = ? WHERE id = ? AND lost_at_ms IS NULL";
+          const sql = `UPDATE nodes SET ${JOINED_AGAIN} WHERE id = ? AND lost_at_ms IS NULL`;
           if (connection.run(sql, address, nodeId) === 0) return { kind: "refused", reason: "forgotten" };
         }
         connection.run(

@@ -94,10 +94,11 @@ export function createNodeStore(connection: Connection): NodeStore {
       });
     },
 
-    async setCertificateUntil(id, untilMs, event) {
+    async setCertificate(id, { untilMs, authority, oldestAuthority }, event) {
       return connection.transaction(() => {
-        const sql = "UPDATE nodes SET certificate_until_ms = ? WHERE id = ? AND lost_at_ms IS NULL";
-        if (connection.run(sql, untilMs, id) === 0) return false;
+        const sql = `UPDATE nodes SET certificate_until_ms = ?, certificate_authority = ?, oldest_authority = coalesce(?, oldest_authority)
+          WHERE id = ? AND lost_at_ms IS NULL`;
+        if (connection.run(sql, untilMs, authority, oldestAuthority, id) === 0) return false;
         if (event !== null) writeEvent(connection, event);
         return true;
       });

@@ -101,6 +101,30 @@ export interface JoinTokenInit {
   region?: string;
 }
 
+/** The authority that signs the certificates of nodes and servers, and how far its renewal is. */
+export interface NodeAuthority {
+  /** Those that are believed, the oldest first. Empty: none was made yet. Two: it is being renewed, and nodes get certificates of the second one. */
+  authorities: BelievedAuthority[];
+  /** Ids of nodes whose certificate is not known to be of the newest authority: with two, those that would be locked out if the old one were retired; with one, those that are. */
+  waitingNodes: string[];
+}
+
+/** An authority of {@linkcode NodeAuthority}. */
+export interface BelievedAuthority {
+  /** From 1 on, in the order in which they were made. */
+  number: number;
+  /** SHA-256 of its certificate, in hex. */
+  fingerprint: string;
+  /** Until when it is good. */
+  expiresAt: Date;
+}
+
+/** How {@linkcode Nodes.retireAuthority} retires. */
+export interface RetireAuthorityOptions extends RequestOptions {
+  /** Also if that locks out nodes until they join again. Default: `false`. */
+  lockOut?: boolean;
+}
+
 /** The server's nodes: for tokens of the server's first organization; others get {@linkcode PermissionDeniedError}. */
 export class Nodes {
   readonly #http: HttpClient;
@@ -184,6 +208,31 @@ export class Nodes {
     await this.#http.send({ method: "DELETE", path: path`/api/v1/nodes/tokens/${id}`, options });
   }
 
+  /** The authority that signs for nodes and servers. */
+  async authority(options?: RequestOptions): Promise<NodeAuthority> {
+    return toAuthority((await this.#http.send({ method: "GET", path: "/api/v1/nodes/authority", options })).body);
+  }
+
+  /** Makes a new authority, which is believed beside the old one, and which each node gets a certificate of. Throws {@linkcode BadRequestError} while it is being renewed already, and before there is one. */
+  async renewAuthority(options?: RequestOptions): Promise<NodeAuthority> {
+    const { body } = await this.#http.send({ method: "POST", path: "/api/v1/nodes/authority/renew", options });
+    return toAuthority(body);
+  }
+
+  /**
+   * Retires the old one of two authorities, and the tokens for joining, which name it. Throws {@linkcode ConflictError} while nodes would be locked out, unless `lockOut`, and {@linkcode BadRequestError} unless there are two.
+   */
+  async retireAuthority(options: RetireAuthorityOptions = {}): Promise<NodeAuthority> {
+    const { lockOut = false, ...request } = options;
+    const { body } = await this.#http.send({
+      method: "POST",
+      path: "/api/v1/nodes/authority/retire",
+      body: { lock_out: lockOut },
+      options: request,
+    });
+    return toAuthority(body);
+  }
+
   async #change(url: string, options: RequestOptions | undefined): Promise<Node> {
     return toNode((await this.#http.send({ method: "POST", path: url, isRepeatable: true, options })).body);
   }
@@ -212,6 +261,17 @@ function toNode(value: unknown): Node {
     placesTaken: Number(wire.places_taken),
     memoryMib: typeof wire.memory_mib === "number" ? wire.memory_mib : null,
     memoryTakenMib: Number(wire.memory_taken_mib),
+  };
+}
+
+function toAuthority(value: unknown): NodeAuthority {
+  const wire = requireRecord(value);
+  return {
+    authorities: requireArray(wire.authorities).map((item) => {
+      const { number, fingerprint, expires_at: expiresAt } = requireRecord(item);
+      return { number: Number(number), fingerprint: String(fingerprint), expiresAt: new Date(String(expiresAt)) };
+    }),
+    waitingNodes: requireArray(wire.waiting_nodes).map(String),
   };
 }
 

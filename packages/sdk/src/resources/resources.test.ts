@@ -314,6 +314,29 @@ test("tokens for joining are made, listed and revoked", async () => {
   );
 });
 
+test("the authority of nodes is shown, renewed and retired", async () => {
+  const fingerprint = "ab".repeat(32);
+  const authorities = [{ number: 2, fingerprint, expires_at: "2036-01-30T18:33:40.790Z" }];
+  await using api = await FakeApi.start(() => ({ body: { authorities, waiting_nodes: ["nod_a"] } }));
+  const { nodes } = new Client(api.options);
+  const state = {
+    authorities: [{ number: 2, fingerprint, expiresAt: new Date("2036-01-30T18:33:40.790Z") }],
+    waitingNodes: ["nod_a"],
+  };
+  const retired = [await nodes.retireAuthority(), await nodes.retireAuthority({ lockOut: true })];
+  for (const shown of [await nodes.authority(), await nodes.renewAuthority(), ...retired])
+    assert.deepEqual(shown, state);
+  assert.deepEqual(
+    api.requests.map(({ method, url, body }) => [`${method} ${url.pathname}`, body]),
+    [
+      ["POST /api/v1/nodes/authority/retire", { lock_out: false }],
+      ["POST /api/v1/nodes/authority/retire", { lock_out: true }],
+      ["GET /api/v1/nodes/authority", undefined],
+      ["POST /api/v1/nodes/authority/renew", undefined],
+    ],
+  );
+});
+
 test("nodes are listed, drained and forgotten", async () => {
   const node = {
     id: "nod_a",

@@ -1,6 +1,7 @@
 import { validityOf } from "@caisson/node-link";
 import { requireAdmin } from "./access/administrator.ts";
 import type { Actor, AppContext } from "./context.ts";
+import { waitingNodes } from "./nodes/authority-get.ts";
 import type { ConnectedNode } from "./nodes/node-directory.ts";
 import { within } from "./operations/within.ts";
 import { usedPercent } from "./pool/pool-watch.ts";
@@ -39,12 +40,17 @@ function sum(numbers: readonly number[]): number {
 
 async function observeCertificates({ metrics, store }: AppContext): Promise<void> {
   metrics.nodeCertificateUntil.reset();
-  for (const { id: node, certificateUntilMs, lostAtMs } of await store.nodes.list())
+  const nodes = await store.nodes.list();
+  for (const { id: node, certificateUntilMs, lostAtMs } of nodes)
     if (certificateUntilMs !== null && lostAtMs === null)
       metrics.nodeCertificateUntil.set({ node }, certificateUntilMs / 1000);
   metrics.authorityUntil.remove();
-  const authority = await store.joining.authority();
-  if (authority !== null) metrics.authorityUntil.set(validityOf(authority.certificate).untilMs / 1000);
+  metrics.authorityWaitingNodes.remove();
+  const believed = (await store.joining.authorities()).filter(({ privateKey }) => privateKey !== null);
+  const newest = believed.at(-1);
+  if (newest === undefined) return;
+  metrics.authorityUntil.set(validityOf(newest.certificate).untilMs / 1000);
+  if (believed.length > 1) metrics.authorityWaitingNodes.set(waitingNodes(nodes, newest.number).length);
 }
 
 async function observeUploads({ metrics, store, snapshotStore, replicator }: AppContext): Promise<void> {

@@ -10,6 +10,7 @@ import { MAX_BODY_BYTES } from "../connections/http-limits.ts";
 import type { TlsMaterial } from "../tls.ts";
 import { adminRoutes } from "./admin.ts";
 import { authenticate } from "./authenticate.ts";
+import { authorityRoutes } from "./authority.ts";
 import { backupRoutes } from "./backups.ts";
 import { answerBrokenRequest, answerSlowRequest } from "./broken-request.ts";
 import { errorBody, extendedErrorBody, isServersFault, toCaissonError } from "./errors.ts";
@@ -126,6 +127,7 @@ export async function buildHttp(app: AppContext, tls: TlsMaterial | null = null)
     snapshotStoreRoutes(app, routes as Http);
     nodeRoutes(app, routes as Http);
     joiningRoutes(app, routes as Http);
+    authorityRoutes(app, routes as Http);
     unsupportedRoutes(routes as Http);
     metricsRoutes(app, routes as Http);
   });

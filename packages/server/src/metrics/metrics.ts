@@ -116,7 +116,11 @@ export class Metrics implements Disposable {
   );
   readonly authorityUntil = this.#gauge(
     "caisson_authority_expires_timestamp_seconds",
-    "Until when the installation's authority is good, which signs for nodes and servers; absent before a machine was let join",
+    "Until when the installation's authority is good, which signs for nodes and servers, the newer one while it is being renewed; absent before a machine was let join",
+  );
+  readonly authorityWaitingNodes = this.#gauge(
+    "caisson_authority_waiting_nodes",
+    "Nodes that are not known to have a certificate of the new authority; absent unless the authority is being renewed",
   );
 
   readonly backupAge = this.#gauge(

@@ -13,25 +13,49 @@ const NAMES = {
   forgotten: "forgotten.json",
 } as const;
 
+const FormerSchema = Type.Object({
+  /** `pinOf` the authority. */
+  pin: Type.String(),
+  certificate: Type.String(),
+  key: Type.String(),
+});
+
 const MembershipSchema = Type.Object({
   nodeId: Type.String({ minLength: 1 }),
   certificate: Type.String(),
+  /** Of the authorities that are believed; the first one has signed the certificate. */
   authority: Type.String(),
   region: Type.Union([Type.String(), Type.Null()]),
   /** `HOST:PORT`, as it said last where it is. */
   address: Type.String(),
   /** In PEM form, once the certificate was renewed: both are replaced at once. Before that it is in a file of its own. */
   key: Type.Optional(Type.String()),
+  former: Type.Optional(Type.Array(FormerSchema)),
 });
 
+/** What the node showed last while an earlier authority of its installation signed for it. */
+export type FormerIdentity = Readonly<Static<typeof FormerSchema>>;
+
 /** Which node of which installation this machine is. */
-export type Membership = Omit<Static<typeof MembershipSchema>, "key"> & { readonly key: string };
+export type Membership = Omit<Static<typeof MembershipSchema>, "key" | "former"> & {
+  readonly key: string;
+  /** By authority, the latest first. Absent: there has been one authority alone. */
+  readonly former?: readonly FormerIdentity[];
+};
 
 /** A key that is not in its own file, which it was made in before the machine joined, goes with the rest. */
 export async function writeMembership(directory: string, membership: Membership): Promise<void> {
-  const { nodeId, certificate, authority, region, address, key } = membership;
+  const { nodeId, certificate, authority, region, address, key, former } = membership;
   const isRenewed = key !== (await readIfThere(join(directory, NAMES.key)));
-  const value = { nodeId, certificate, authority, region, address, ...(isRenewed ? { key } : {}) };
+  const value = {
+    nodeId,
+    certificate,
+    authority,
+    region,
+    address,
+    ...(isRenewed ? { key } : {}),
+    ...(former === undefined ? {} : { former }),
+  };
   await writeDurably(directory, NAMES.membership, `${JSON.stringify(value, null, 2)}\n`, 0o600, "membership.commit");
 }
 

@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { createKey, createSigningRequest } from "@caisson/certificates";
 import { type CertificateRenewal, type LinkCredentials, nodeName, type SignedCertificate } from "@caisson/node-link";
-import { requireFitting } from "./membership.ts";
+import { formerOf, requireFitting } from "./membership.ts";
 import { readMembership, removeFirstKey, writeMembership } from "./membership-file.ts";
 
 /**
@@ -32,7 +32,13 @@ export class MembershipRenewal implements CertificateRenewal {
       throw new Error(`The certificate is not for node ${this.#nodeId}`);
     const membership = await readMembership(this.#directory);
     if (membership === null) throw new Error("The membership of this node is gone from its data directory");
-    await writeMembership(this.#directory, { ...membership, certificate, authority, key });
+    await writeMembership(this.#directory, {
+      ...membership,
+      certificate,
+      authority,
+      key,
+      ...formerOf(membership, authority),
+    });
     this.#key = null;
     await removeFirstKey(this.#directory);
     return { cert: certificate, key, authority };

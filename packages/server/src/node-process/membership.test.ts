@@ -9,7 +9,7 @@ import { suite, test } from "node:test";
 import { CertificateAuthority } from "@caisson/certificates";
 import { LINK_DOMAIN, nodeName } from "@caisson/node-link";
 import { pinOf, printJoinToken } from "../app/nodes/join-token.ts";
-import { checkMembership, judgeMembership } from "../doctor/membership-check.ts";
+import { checkMembership, judgeAuthority, judgeMembership } from "../doctor/membership-check.ts";
 import { ensureMembership } from "./membership.ts";
 import { rememberDismissal } from "./membership-file.ts";
 import { MembershipRenewal } from "./membership-renewal.ts";
@@ -26,11 +26,13 @@ async function openServer(answer?: (signed: object) => { readonly status?: numbe
   const directory = await mkdtemp(join(tmpdir(), "caisson-membership-"));
   const asked: Asked[] = [];
   const lifetime = { ms: 60_000 };
+  const signer = { authority };
   const server = createServer(async (request: IncomingMessage, response) => {
     const body = JSON.parse(Buffer.concat(await Array.fromAsync(request)).toString());
     asked.push({ authorization: request.headers.authorization, body });
-    const certificate = await authority.sign(body.signing_request, [nodeName("nod_a")], { lifetimeMs: lifetime.ms });
-    const signed = { node_id: "nod_a", certificate, authority: authority.certificatePem, region: null };
+    const by = signer.authority;
+    const certificate = await by.sign(body.signing_request, [nodeName("nod_a")], { lifetimeMs: lifetime.ms });
+    const signed = { node_id: "nod_a", certificate, authority: by.certificatePem, region: null };
     const made = answer?.(signed) ?? { body: signed };
     response.writeHead(made.status ?? 200, { "content-type": "application/json" });
     response.end(typeof made.body === "string" ? made.body : JSON.stringify(made.body));
@@ -42,6 +44,7 @@ async function openServer(answer?: (signed: object) => { readonly status?: numbe
   const wish = { token: printJoinToken({ url, pin, secret: "secret" }), address: "10.0.0.2:8485", regions: ["ord"] };
   return {
     authority,
+    signer,
     directory,
     asked,
     lifetime,
@@ -208,8 +211,72 @@ suite("the membership of a node", () => {
     assert.equal(judgeMembership(moved, Date.now() - 31 * 86_400_000).status, "ok");
     assert.match(judgeMembership(moved, Date.now() + 180_000).remedy ?? "", /nodes tokens create.*stays the same node/);
     assert.deepEqual(await checkMembership(join(directory, "none")), []);
-    const [check] = await checkMembership(directory);
+    const [check, authorityCheck] = await checkMembership(directory);
     assert.match(check?.found ?? "", /^nod_a, good until/);
+    assert.deepEqual([authorityCheck?.status, authorityCheck?.name], ["ok", "authority of this node's installation"]);
+    const late = judgeAuthority(moved, authority.expiresAtMs - 365 * 86_400_000);
+    assert.match(`${late.status}: ${late.remedy}`, /^warning: .*caisson nodes authority show/);
+  });
+
+  test("follows its installation's authority: a token of a new one lets it join again, one of an old one may stay where it is", async () => {
+    let isRefusing = false;
+    await using server = await openServer((signed) =>
+      isRefusing ? { status: 401, body: { message: "The token was used by another machine" } } : { body: signed },
+    );
+    const { directory, signer, url } = server;
+    const first = signer.authority;
+    const [second, third] = await Promise.all(
+      ["Second", "Third"].map((commonName) => CertificateAuthority.create({ commonName, domain: LINK_DOMAIN })),
+    );
+    assert.ok(second !== undefined && third !== undefined);
+    const tokenOf = (authority: CertificateAuthority) =>
+      printJoinToken({ url, pin: pinOf(authority.certificatePem), secret: "secret" });
+    const { movedFrom, ...made } = await server.join();
+    assert.equal(made.former, undefined);
+    const renewal = new MembershipRenewal(directory, "nod_a");
+    const cert = await second.sign(await renewal.request(), [nodeName("nod_a")], { lifetimeMs: 600_000 });
+    await renewal.accept({ cert, authority: `${second.certificatePem}${first.certificatePem}` });
+    const renewed = await server.join({ token: null });
+    const firstIdentity = { pin: pinOf(first.certificatePem), certificate: made.certificate, key: made.key };
+    assert.deepEqual(renewed.former, [firstIdentity]);
+    assert.deepEqual(await server.join({ token: tokenOf(second) }), renewed);
+    assert.equal(server.asked.length, 1);
+    isRefusing = true;
+    assert.deepEqual(await server.join({ token: tokenOf(first) }), renewed);
+    await assert.rejects(server.join({ token: tokenOf(third) }), {
+      code: "INVALID_CONFIG",
+      message: /is node nod_a of another installation, or.*used by another machine\. Leave --join away/,
+    });
+    assert.deepEqual(await server.join({ token: null }), renewed);
+    isRefusing = false;
+
+    // As after its rows were restored from before the renewal: the server knows the first authority alone.
+    const back = await server.join({ token: tokenOf(first) });
+    assert.equal(server.asked.at(-1)?.body.certificate, made.certificate);
+    assert.deepEqual([back.nodeId, back.key, back.authority.trim()], ["nod_a", made.key, first.certificatePem.trim()]);
+    const secondIdentity = { pin: pinOf(second.certificatePem), certificate: cert, key: renewed.key };
+    assert.deepEqual(back.former, [secondIdentity]);
+
+    // Locked out, because it was away while its authority was renewed.
+    signer.authority = third;
+    const again = await server.join({ token: tokenOf(third) });
+    assert.equal(server.asked.at(-1)?.body.certificate, back.certificate);
+    assert.deepEqual([again.nodeId, again.authority.trim()], ["nod_a", third.certificatePem.trim()]);
+    assert.deepEqual(
+      again.former?.map(({ pin }) => pin),
+      [first, second].map(({ certificatePem }) => pinOf(certificatePem)),
+    );
+    assert.deepEqual(await server.join({ token: null }), again);
+  });
+
+  test("believes the authority that the token names, and none that somebody in between adds to the answer", async () => {
+    const evil = await CertificateAuthority.create({ commonName: "Evil", domain: LINK_DOMAIN });
+    await using server = await openServer((signed) => {
+      const { authority } = signed as { readonly authority: string };
+      return { body: { ...signed, authority: `${authority}${evil.certificatePem}` } };
+    });
+    const { authority } = await server.join();
+    assert.equal(authority.trim(), server.signer.authority.certificatePem.trim());
   });
 
   test("ends for good when the installation has forgotten the node, and says what to do", async () => {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { createSigningRequest } from "@caisson/certificates";
 import { hasErrorCode } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
+import { splitCertificates } from "@caisson/node-link";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import { type JoinTokenText, parseJoinToken, pinOf } from "../app/nodes/join-token.ts";
@@ -34,8 +35,8 @@ export interface JoinWish {
 
 /**
  * The membership of a data directory; by the token, when it has none yet. Its key is on stable storage before the server hears of it, so that a join that was cut off anywhere is finished by the same command: the same
- * key with the same token is the same node. A machine whose certificate has expired gets another one by a token, and stays the node that it is. Otherwise a token of the installation that it belongs to changes nothing, so that the
- * command may stay in a service's file. Throws `INVALID_CONFIG`.
+ * key with the same token is the same node. A machine whose certificate has expired gets another one by a token, and stays the node that it is; so does one that a token names another authority to, because its installation's was renewed while it was away. Otherwise a
+ * token of the installation that it belongs to changes nothing, so that the command may stay in a service's file. Throws `INVALID_CONFIG`.
  */
 export async function ensureMembership(directory: string, wish: JoinWish): Promise<FoundMembership> {
   const known = await readMembership(directory);
@@ -47,14 +48,11 @@ export async function ensureMembership(directory: string, wish: JoinWish): Promi
       "INVALID_CONFIG",
       `${directory} is no node yet. Run "caisson nodes tokens create" on the server, and give what it prints here: caisson up --role node --join TOKEN`,
     );
-  if (known !== null && token !== null && pinOf(known.authority) !== token.pin)
-    throw new CaissonError(
-      "INVALID_CONFIG",
-      `${directory} is node ${known.nodeId} of another installation. Leave --join away, or give another directory with --data`,
-    );
   if (known !== null && token === null && isOver(known)) throw expiredError(directory, known);
   const membership =
-    known !== null && !isOver(known) ? known : await joinInstallation(directory, wish, token as JoinTokenText, known);
+    token === null || (known !== null && !isOver(known) && pinOf(known.authority) === token.pin)
+      ? (known as Membership)
+      : await (known === null ? joinInstallation(directory, wish, token) : joinAgain(directory, wish, token, known));
   requireRegion(membership, wish.regions);
   if (membership.address === wish.address) return { ...membership, movedFrom: null };
   const moved = { ...membership, address: wish.address };
@@ -93,24 +91,58 @@ function expiredError(directory: string, { nodeId, certificate }: Membership, tr
   );
 }
 
-/** `known`: the node that this machine is already, with a certificate that has expired. */
+/**
+ * For the node that this machine is already. It shows what the authority of the token has signed for it, if there is such a certificate: then it is also known to a server whose rows were restored from before the authority was renewed. A token of an authority that it has known,
+ * and that is of no use, may have stayed in a service's file, and changes nothing.
+ */
+async function joinAgain(
+  directory: string,
+  wish: JoinWish,
+  token: JoinTokenText,
+  known: Membership,
+): Promise<Membership> {
+  const former = known.former?.find(({ pin }) => pin === token.pin);
+  const isKnownPin = former !== undefined || splitCertificates(known.authority).some((pem) => pinOf(pem) === token.pin);
+  try {
+    return await joinInstallation(directory, wish, token, { known, shown: former ?? known });
+  } catch (error) {
+    // A token that stays in a service's file is no help then.
+    if (isOver(known)) throw expiredError(directory, known, error);
+    if (isKnownPin) return known;
+    throw new CaissonError(
+      "INVALID_CONFIG",
+      `${directory} is node ${known.nodeId} of another installation, or of this one with an authority that it does not know yet; then it could not join again: ${(error as Error).message}. ` +
+        "Leave --join away, give another directory with --data, or run the command with a new token",
+      { cause: error },
+    );
+  }
+}
+
+/** What a membership keeps of what it was, when it is to be of the first of these authorities. */
+export function formerOf(membership: Membership, authority: string): Pick<Membership, "former"> {
+  const { certificate, key, former = [] } = membership;
+  const [pin, next] = [pinOf(membership.authority), pinOf(authority)];
+  if (pin === next) return former.length === 0 ? {} : { former };
+  return { former: [{ pin, certificate, key }, ...former.filter((one) => one.pin !== pin && one.pin !== next)] };
+}
+
+/** `again`: the node that this machine is already, and which certificate and key it shows for that. */
 async function joinInstallation(
   directory: string,
   { address, regions }: JoinWish,
   token: JoinTokenText,
-  known: Membership | null,
+  again: { readonly known: Membership; readonly shown: Pick<Membership, "certificate" | "key"> } | null = null,
 ): Promise<Membership> {
-  const key = known?.key ?? (await ensureKey(directory));
+  const known = again?.known ?? null;
+  const key = again?.shown.key ?? (await ensureKey(directory));
   const answer = await ask(token, {
     address,
     signing_request: await createSigningRequest(key, "Caisson node"),
-    ...(known === null ? {} : { certificate: known.certificate }),
-  }).catch((error: unknown) => {
-    // A token that stays in a service's file is no help then.
-    if (known !== null) throw expiredError(directory, known, error);
-    throw error;
+    ...(again === null ? {} : { certificate: again.shown.certificate }),
   });
-  const { node_id: nodeId, certificate, authority } = answer;
+  const { node_id: nodeId, certificate } = answer;
+  // What the token names, and nothing that somebody in between may have put behind it.
+  const authority = new X509Certificate(answer.authority).toString();
   // The token may be for another region than the one that it has been given to.
   const region = known === null ? answer.region : known.region;
   if (pinOf(authority) !== token.pin)
@@ -124,7 +156,15 @@ async function joinInstallation(
       "INVALID_CONFIG",
       `${token.url} says that this machine is node ${nodeId}, and ${directory} is node ${known.nodeId}: give the server the version of this machine, and run the command again with a new token`,
     );
-  const membership = { nodeId, certificate, authority, region, address, key };
+  const membership = {
+    nodeId,
+    certificate,
+    authority,
+    region,
+    address,
+    key,
+    ...(known === null ? {} : formerOf(known, authority)),
+  };
   requireRegion(membership, regions);
   await writeMembership(directory, membership);
   return membership;

@@ -39,7 +39,7 @@ export class LedNode implements AsyncDisposable {
   #left: readonly Disk[] | null = null;
   #work: Promise<void> = Promise.resolve();
 
-  /** `onReplaced`: a later run of the node has begun, or it was forgotten. */
+  /** `onReplaced`: a later run of the node has begun, or it was forgotten, or the authority of its certificate was retired. */
   constructor(app: AppContext, nodeId: string, open: OpenRemoteNode, onReplaced: (error: Error) => void) {
     this.#app = app;
     this.#nodeId = nodeId;
@@ -99,7 +99,7 @@ export class LedNode implements AsyncDisposable {
     if (left === null || signal.aborted) return;
     undo.defer(new NodeLease(app, connected, this.#onReplaced).start());
     undo.defer(startNodeJobs(app, connected));
-    undo.defer(new CertificateRenewals(app, this.#nodeId, this.#remote).start());
+    undo.defer(new CertificateRenewals(app, this.#nodeId, this.#remote, this.#onReplaced).start());
     app.nodes.add(connected);
     undo.defer(() => app.nodes.remove(connected));
     const isTaken = await this.#untilDone(signal, async () => {

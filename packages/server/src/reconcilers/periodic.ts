@@ -17,6 +17,7 @@ import { takeScheduled } from "../app/schedules/scheduled-snapshots.ts";
 import { thinVolumes } from "../app/schedules/volume-thin.ts";
 import type { BackgroundWork } from "../metrics/metrics.ts";
 import type { SnapshotStoreConfig } from "../snapshot-store/snapshot-store-config.ts";
+import { tendAuthority } from "./authority-renewal.ts";
 import { runEvery } from "./run-every.ts";
 
 const PURGE_INTERVAL_MS = 60_000;
@@ -29,6 +30,7 @@ const RESTORE_LOOK_MS = 5_000;
 const SCHEDULE_LOOK_MS = 1_000;
 const SCHEDULE_WATCH_MS = 5_000;
 const THIN_INTERVAL_MS = 3_600_000;
+const AUTHORITY_INTERVAL_MS = 3_600_000;
 const POOL_INTERVAL_MS = 1_000;
 const IDEMPOTENCY_MS = 24 * 3_600_000;
 /** Sizes may be this old; what others delete or overwrite changes what a disk at rest holds alone. */
@@ -138,6 +140,7 @@ export function startRowJobs(app: AppContext): () => Promise<void> {
   const { signal } = stopping;
   const jobs: Job[] = [
     purge,
+    { name: "certificate", intervalMs: AUTHORITY_INTERVAL_MS, run: () => tendAuthority(app) },
     { name: "schedule", intervalMs: SCHEDULE_WATCH_MS, run: () => watchSchedules(app) },
     { name: "schedule", intervalMs: THIN_INTERVAL_MS, run: () => thinVolumes(app, signal) },
   ];

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 
-from .._records import CreatedJoinToken, JoinToken, Node, NodeLoss
+from .._records import CreatedJoinToken, JoinToken, Node, NodeAuthority, NodeLoss
 from .http import AsyncHttp, path_part
 
 
@@ -105,6 +105,30 @@ class AsyncNodes:
             NotFoundError: When there is none with this id that has not expired.
         """
         await self._http.delete(f"{self._url}/tokens/{path_part(id)}")
+
+    async def authority(self) -> NodeAuthority:
+        """The authority that signs for nodes and servers, and how far its renewal is."""
+        return NodeAuthority(await self._http.get(f"{self._url}/authority"))
+
+    async def renew_authority(self) -> NodeAuthority:
+        """Makes a new authority, which is believed beside the old one, and which each node gets a certificate of.
+
+        Raises:
+            BadRequestError: While it is being renewed already, and before there is one.
+        """
+        return NodeAuthority(await self._http.post(f"{self._url}/authority/renew", {}))
+
+    async def retire_authority(self, *, lock_out: bool = False) -> NodeAuthority:
+        """Retires the old one of two authorities, and the tokens for joining, which name it.
+
+        Args:
+            lock_out: Also if that locks out nodes until they join again.
+
+        Raises:
+            BadRequestError: Unless there are two authorities.
+            ConflictError: While nodes would be locked out, unless `lock_out`.
+        """
+        return NodeAuthority(await self._http.post(f"{self._url}/authority/retire", {"lock_out": lock_out}))
 
     def _of(self, id: str) -> str:
         return f"{self._url}/{path_part(id)}"

@@ -71,6 +71,8 @@ async function fill(store: Store): Promise<void> {
   await store.nodes.renew({ nodeId: other.id, generation: other.generation }, 60_000, { ord: 2 ** 40 });
   await store.nodes.setDraining("nod_other", true, event("nod_other"));
   await store.joining.makeAuthority({ certificate: "c", privateKey: "k" }, event("authority"));
+  await store.joining.addAuthority({ certificate: "d", privateKey: "l" }, 1, event("authority"));
+  await store.joining.retireAuthority(1, true, event("authority"));
   for (const [id, region, lifetimeMs] of [
     ["jtk_1", "ord", 600_000],
     ["jtk_2", null, 600_000],
@@ -178,7 +180,7 @@ suite("the copy from SQLite to PostgreSQL", () => {
         }),
         store.disks.listUnsettled({ ...SAMPLE_OWNER, generation: 2 }),
         store.nodes.list(),
-        store.joining.authority(),
+        store.joining.authorities(),
         store.joining.listTokens(),
         store.disks.totals(),
         store.sandboxes.list("org_a", 50),

@@ -50,6 +50,8 @@ export const TABLES: readonly Table[] = [
       "only_region",
       "lost_at_ms",
       "certificate_until_ms",
+      "certificate_authority",
+      "oldest_authority",
       "shared_pools",
       "shut_out_generation",
     ],
@@ -57,7 +59,7 @@ export const TABLES: readonly Table[] = [
     derived: {},
   },
   { name: "forgotten_nodes", columns: ["id", "address", "forgotten_at_ms"], key: ["id"], derived: {} },
-  { name: "authority", columns: ["only_row", "certificate", "private_key"], key: ["only_row"], derived: {} },
+  { name: "authorities", columns: ["number", "certificate", "private_key"], key: ["number"], derived: {} },
   {
     name: "snapshot_store",
     columns: ["only_row", "key_fingerprint", "store_id", "marks", "key_rotation"],

@@ -32,7 +32,7 @@ export async function createJoinToken(
       "INVALID_REQUEST",
       `${JSON.stringify(region.slice(0, 32))} is no region: give three lower-case letters`,
     );
-  const authority = await app.authority.open();
+  const authority = await app.authority.oldest();
   const id = `jtk_${randomCharacters(20)}`;
   const secret = randomCharacters(SECRET_LENGTH);
   const event = auditEvent(actor, "join-token-create", { id, organizationId: actor.organization.id }, { region });

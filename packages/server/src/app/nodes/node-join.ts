@@ -6,7 +6,7 @@ import type { AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { administratingOrganization } from "./installation-authority.ts";
 import { parseNodeAddress } from "./node-address.ts";
-import { readNodeCertificate, signForNode } from "./node-certificate.ts";
+import { type NodeCertificate, readNodeCertificate, signForNode } from "./node-certificate.ts";
 
 /** What a machine says when it joins. */
 export interface JoinRequest {
@@ -36,7 +36,7 @@ const REFUSALS = {
 
 /**
  * Makes a node of the machine that has the token, and signs for its key. The same machine may repeat it, with the same key, until the token expires. A machine that is a
- * node of this installation already, as its certificate and its key show, stays that node with all that it has, also when the certificate has expired. Throws `INVALID_TOKEN`, and
+ * node of this installation already, as its certificate and its key show, stays that node with all that it has, also when the certificate has expired or its authority was retired. Throws `INVALID_TOKEN`, and
  * `INVALID_REQUEST` for an address, a signing request or a certificate that is none.
  */
 export async function joinNode(
@@ -51,12 +51,12 @@ export async function joinNode(
       cause: error,
     });
   });
-  const authority = await app.authority.open();
-  const known = certificate === null ? null : readNodeCertificate(authority, certificate);
-  if (certificate !== null && known?.keyFingerprint !== keyFingerprint)
+  const authority = await app.authority.oldest();
+  const known = certificate === null ? null : await readNodeCertificate(app.authority, certificate);
+  if ((certificate !== null && known?.keyFingerprint !== keyFingerprint) || (await isOutdated(app, known)))
     throw new CaissonError(
       "INVALID_REQUEST",
-      "The certificate is not that of a node of this installation, or not of the key that has signed the request",
+      "The certificate is not that of a node of this installation, or not of the key that has signed the request, or the node has another one since its authority was retired",
     );
   const isNode = known !== null;
   const nodeId = known?.nodeId ?? `nod_${randomCharacters(20)}`;
@@ -77,5 +77,12 @@ export async function joinNode(
     );
   const { id } = outcome.node;
   const signed = await signForNode(authority, id, signingRequest);
-  return { nodeId: id, certificate: signed.cert, authority: signed.authority, region: outcome.token.region };
+  return { nodeId: id, certificate: signed, authority: authority.certificatePem, region: outcome.token.region };
+}
+
+/** Whether an authority was retired that has signed the certificate, and its node has one of a later authority: the key of the retired one may be in foreign hands, so it shows no more who a machine is than it has to. */
+async function isOutdated({ store }: AppContext, known: NodeCertificate | null): Promise<boolean> {
+  if (known === null || !known.isRetired) return false;
+  const row = await store.nodes.get(known.nodeId);
+  return (row?.certificateAuthority ?? 0) > known.authority;
 }

@@ -1,5 +1,5 @@
 import type { Node, NodeDescription, TakeNodeEvent } from "@caisson/node";
-import type { SignedCertificate, Validity } from "@caisson/node-link";
+import type { ShownCertificate, SignedCertificate } from "@caisson/node-link";
 import type { NodeAddress } from "./node-address.ts";
 
 /** A node on another machine, over a connection that is made again when it is lost. Without one, every call fails with `NODE_UNAVAILABLE`. */
@@ -11,7 +11,7 @@ export interface RemoteNode extends Node, AsyncDisposable {
   /** Whether it can be reached: tries to connect now, for 5 s at most. Where it answers, the connection is made at once. Throws `NODE_UNAVAILABLE` where no try can be made. */
   isThere(): Promise<boolean>;
   /** Of the certificate that it shows to new connections. Null: there is no connection. */
-  readonly certificate: Validity | null;
+  readonly certificate: ShownCertificate | null;
   /** Gives it a new certificate, for a new key that never leaves it; `sign` gets the signing request, in PEM form. After a failure it has the old one or the new one. */
   renewCertificate(sign: (signingRequest: string) => Promise<SignedCertificate>): Promise<void>;
   /** Says which generation its calls are of. Before that, a run that is new to this object takes none but `describe`. Throws when it is another run meanwhile. */
