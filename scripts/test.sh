@@ -50,7 +50,8 @@ test_timeout_ms=$((900000 * ${CAISSON_TEST_TIMEOUT_SCALE:-1}))
 # Privileged tests share one machine's loop devices and CPUs, so few files run side by side.
 run_tests() {
   # shellcheck disable=SC2086  # one word for each variable
-  env $tools_home scripts/isolate.sh node --import ./scripts/test-end.ts --test --test-concurrency=2 --test-timeout="$test_timeout_ms" \
+  env $tools_home scripts/isolate.sh node --import ./scripts/short-differences.ts --import ./scripts/test-end.ts \
+    --test --test-concurrency=2 --test-timeout="$test_timeout_ms" \
     --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=./scripts/test-report.ts --test-reporter-destination="$report/tests" "$@"
 }

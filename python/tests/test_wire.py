@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from caisson import Volume, errors
+from caisson._installation_key import proof_of_key
 from caisson._wire import api_error, js_regex, next_cursor, sandbox_config, sandbox_error
 
 
@@ -123,3 +124,8 @@ def test_an_error_with_an_unknown_status_is_still_an_api_error() -> None:
     assert type(error) is errors.ApiError
     assert str(error) == "short and stout (418 TEAPOT)"
     assert api_error(500, {}, b"").message == "HTTP status 500"
+
+
+def test_the_proof_of_a_key_is_the_one_that_the_server_expects() -> None:
+    proof = proof_of_key(f"caisson-key-1:{'0123456789abcdef' * 4}")
+    assert proof == "1e047c16df529b2e836c034e668ce3e7dbb42393995b0671e6bf4e9d58bcba76"

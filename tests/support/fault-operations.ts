@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -21,6 +22,7 @@ export interface FaultOperation {
   verify(id: string, isAcknowledged: boolean): Promise<void>;
 }
 
+const STORE = "/api/v1/snapshot-store";
 const AUTHORITY = "/api/v1/nodes/authority";
 
 interface AuthorityShown {
@@ -218,6 +220,13 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
   /** A crash leaves no open sandbox to take the id from. */
   const sandboxIds = new Map<string, string>();
   const extendTo = Date.now() + 20 * 60_000;
+  const readKeyFile = (name: string) => readFile(join(harness.server.dataDirectory, "keys", name), "utf8");
+  const rotateKey = async (): Promise<void> => {
+    await harness.rest("POST", `${STORE}/rotate-key`, {});
+    const exported = (await readKeyFile("installation.key.next")).trim().slice("caisson-key-1:".length);
+    const proof = createHmac("sha256", Buffer.from(exported, "hex")).update("caisson key kept\n").digest("hex");
+    await harness.rest("POST", `${STORE}/finish-key-rotation`, { proof });
+  };
   const extend = async (sandboxId: string) =>
     void (await harness.rest("PATCH", `/api/v3/sandbox/${sandboxId}`, { stop_at_ms: extendTo }));
   const stopAtMs = async (sandboxId: string): Promise<number> =>
@@ -565,11 +574,11 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
         await harness.replicate(id);
       },
-      run: async () => void (await harness.rest("POST", "/api/v1/snapshot-store/accept", {})),
+      run: async () => void (await harness.rest("POST", `${STORE}/accept`, {})),
       async verify(id) {
-        const { problem } = await harness.rest<{ problem: string | null }>("GET", "/api/v1/snapshot-store");
+        const { problem } = await harness.rest<{ problem: string | null }>("GET", STORE);
         assert.equal(problem, null, "it can be used before it is accepted again");
-        await harness.rest("POST", "/api/v1/snapshot-store/accept", {});
+        await harness.rest("POST", `${STORE}/accept`, {});
         await harness.replicate(id);
         assert.equal(await harness.isInStore(diskIds.get(id) ?? ""), true);
         await harness.rest("DELETE", `/api/v2/snapshots/${id}?now=true`);
@@ -582,14 +591,17 @@ export function faultOperations(harness: FaultHarness): readonly FaultOperation[
         diskIds.set(id, (await harness.client.snapshot(`${id}-src`, id)).id);
         await harness.replicate(id);
       },
-      run: async () => void (await harness.rest("POST", "/api/v1/snapshot-store/rotate-key", {})),
+      run: () => rotateKey(),
       async verify(id) {
-        const rotate = (body: object) =>
-          harness.rest<{ organization_keys: number }>("POST", "/api/v1/snapshot-store/rotate-key", body);
-        const { organization_keys: keys } = await rotate({ dry_run: true });
+        const count = async () =>
+          (await harness.rest<{ organization_keys: number }>("POST", `${STORE}/rotate-key`, { dry_run: true }))
+            .organization_keys;
+        const keys = await count();
         assert.ok(keys > 0, "every key opens before it is rotated again");
-        await rotate({});
-        assert.equal((await rotate({ dry_run: true })).organization_keys, keys);
+        await rotateKey();
+        assert.equal(await count(), keys);
+        const { key_rotation } = await harness.rest<{ key_rotation: unknown }>("GET", STORE);
+        assert.equal(key_rotation, null);
         const left = await readdir(join(harness.server.dataDirectory, "keys"));
         assert.deepEqual(
           left.filter((name) => /next|previous|\.new$/.test(name)),

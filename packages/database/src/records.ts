@@ -12,6 +12,7 @@ import type {
   ForgottenNode,
   FreeBytes,
   JoinToken,
+  KeyRotationState,
   NodeLoss,
   NodeRecord,
   ObjectReference,
@@ -215,12 +216,17 @@ export function toUploadTotals(row: Row | undefined): UploadTotals {
   };
 }
 
+export function toKeyRotationColumn(state: KeyRotationState | null | undefined): string | null {
+  return state === null || state === undefined ? null : JSON.stringify(state);
+}
+
 export function toSnapshotStoreRecord(row: Row | undefined): SnapshotStoreRecord {
-  if (row === undefined) return { keyFingerprint: null, storeId: null, marks: [] };
+  if (row === undefined) return { keyFingerprint: null, storeId: null, marks: [], keyRotation: null };
   return {
     keyFingerprint: row.key_fingerprint as string | null,
     storeId: row.store_id as string | null,
     marks: JSON.parse(String(row.marks)) as string[],
+    keyRotation: row.key_rotation === null ? null : (JSON.parse(String(row.key_rotation)) as KeyRotationState),
   };
 }
 

@@ -108,6 +108,16 @@ export interface SshKeyStore {
   remove(organizationId: string, id: string, event: AuditEvent): Promise<boolean>;
 }
 
+/** A replacement of the installation's key that is not at its end: the store has wraps by two keys. */
+export interface KeyRotationState {
+  /** `waiting`: the former key is the one in use, and either opens everything, until an administrator shows that the new one is kept elsewhere. `finishing`: the new one is in use, and the wraps by the former one go. */
+  readonly stage: "waiting" | "finishing";
+  /** Of the key that is to be the only one. */
+  readonly newKeyFingerprint: string;
+  /** Since when it is at this stage. */
+  readonly sinceMs: number;
+}
+
 /** What the installation knows of its snapshot store. */
 export interface SnapshotStoreRecord {
   /** Of the installation's key; null: there was none yet. */
@@ -116,6 +126,7 @@ export interface SnapshotStoreRecord {
   readonly storeId: string | null;
   /** Those that servers of this installation have put into it, or were about to: a mark of the store that is none of these is of a server with another database. */
   readonly marks: readonly string[];
+  readonly keyRotation: KeyRotationState | null;
 }
 
 /** What waits for the snapshot store. */

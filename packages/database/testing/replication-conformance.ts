@@ -127,17 +127,32 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
 
     test("what is known of the snapshot store is kept, each part by itself", async () => {
       const rows = () => store.snapshotStore;
-      assert.deepEqual(await rows().get(), { keyFingerprint: null, storeId: null, marks: [] });
+      assert.deepEqual(await rows().get(), { keyFingerprint: null, storeId: null, marks: [], keyRotation: null });
       await rows().remember({ marks: ["m1"] });
       await rows().remember({ keyFingerprint: "f" });
       await rows().remember({ storeId: "s1" });
-      assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: ["m1"] });
+      assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: ["m1"], keyRotation: null });
       await rows().remember({ marks: [] });
       store = await harness.reopen();
-      assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: [] });
+      assert.deepEqual(await rows().get(), { keyFingerprint: "f", storeId: "s1", marks: [], keyRotation: null });
       await rows().remember({ keyFingerprint: "g" }, sampleEvent("snapshot-store", "snapshot-store-key-rotate"));
       assert.equal((await rows().get()).keyFingerprint, "g");
       assert.equal(await told("snapshot-store", "snapshot-store-key-rotate"), 1);
+    });
+
+    test("how far a rotation of the key is stays until it is told otherwise, and another store changes nothing of it", async () => {
+      const keyRotation = { stage: "waiting", newKeyFingerprint: "h", sinceMs: 1_700_000_000_000 } as const;
+      await store.snapshotStore.remember({ keyRotation });
+      await store.snapshotStore.remember({ keyFingerprint: "g" });
+      await store.snapshotStore.accept({ storeId: "s3" }, 50, sampleEvent("snapshot-store", "snapshot-store-accept"));
+      store = await harness.reopen();
+      assert.deepEqual((await store.snapshotStore.get()).keyRotation, keyRotation);
+      const finishing = { ...keyRotation, stage: "finishing" } as const;
+      await store.snapshotStore.remember({ keyFingerprint: "h", keyRotation: finishing });
+      assert.deepEqual((await store.snapshotStore.get()).keyRotation, finishing);
+      await store.snapshotStore.remember({ keyRotation: null });
+      assert.equal((await store.snapshotStore.get()).keyRotation, null);
+      assert.equal((await store.snapshotStore.get()).keyFingerprint, "h");
     });
 
     test("when another store is accepted, what was replicated is to be uploaded, whatever is deleted meanwhile", async () => {
@@ -150,7 +165,12 @@ export function replicationConformance(name: string, open: () => Promise<StoreHa
       assert.equal(await store.snapshotStore.countReplicas(), 2);
       const event = sampleEvent("snapshot-store", "snapshot-store-accept");
       assert.equal(await store.snapshotStore.accept({ storeId: "s2", marks: ["m"] }, 50, event), 2);
-      assert.deepEqual(await store.snapshotStore.get(), { keyFingerprint: null, storeId: "s2", marks: ["m"] });
+      assert.deepEqual(await store.snapshotStore.get(), {
+        keyFingerprint: null,
+        storeId: "s2",
+        marks: ["m"],
+        keyRotation: null,
+      });
       assert.equal(await store.snapshotStore.countReplicas(), 0);
       const nothing = { atMs: null, result: null, error: null, attempts: 0 };
       for (const { id } of [one, gone])

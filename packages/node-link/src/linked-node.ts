@@ -1,10 +1,6 @@
-import { once } from "node:events";
-import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
-import type { Socket } from "node:net";
+import { type ClientHttp2Stream, constants } from "node:http2";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { connect as connectTls } from "node:tls";
-import { CaissonError } from "@caisson/model";
 import type {
   DiskExport,
   DiskPiece,
@@ -25,18 +21,20 @@ import {
   type SignedCertificate,
   shownCertificate,
 } from "./certificate-renewal.ts";
-import { type LinkCredentials, nodeName, TLS_OPTIONS } from "./credentials.ts";
+import { connectNode, type Link, LinkProblem, type NodeAddress, requestOn } from "./connect-node.ts";
+import type { LinkCredentials } from "./credentials.ts";
 import { FRAME, jsonBody, readFrames, writeFrame } from "./frames.ts";
 import { GENERATION_HEADER, RUN_HEADER, TERM_HEADER } from "./generation-gate.ts";
-import { CONNECTION_WINDOW_BYTES, maxAnswerBytes, SESSION_OPTIONS } from "./limits.ts";
-import { decodeError, explainConnectionError } from "./link-error.ts";
+import { maxAnswerBytes } from "./limits.ts";
+import { decodeError } from "./link-error.ts";
 import { LinkStream } from "./link-stream.ts";
 import { DEADLINES_MS, type PlainMethod } from "./methods.ts";
 import type { LinkEvent } from "./node-events.ts";
+import { NodeProblems } from "./node-problems.ts";
 import { readPieces, writePieces } from "./pieces.ts";
 import { readAnswer } from "./read-answer.ts";
 import type { LinkLogger } from "./serve-node.ts";
-import { breakOff, watchPeer } from "./watch-peer.ts";
+import { breakOff } from "./watch-peer.ts";
 
 const { NGHTTP2_CANCEL } = constants;
 
@@ -55,11 +53,6 @@ const ASK_MS = 30_000;
 const MAX_ERROR_BYTES = 64 * 1024;
 /** Events that are being taken; a node that tells faster waits. */
 const MAX_EVENTS_AT_ONCE = 64;
-
-export interface NodeAddress {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface LinkedNodeOptions {
   readonly nodeId: string;
@@ -81,16 +74,6 @@ export interface LinkedNodeOptions {
   readonly logger: LinkLogger;
 }
 
-interface Link {
-  readonly session: ClientHttp2Session;
-  readonly socket: Socket;
-  readonly address: NodeAddress;
-  readonly description: NodeDescription;
-  /** Of what the node shows. */
-  certificate: ShownCertificate;
-  isReceivingEvents: boolean;
-}
-
 type Values<M extends keyof Node> = Parameters<Node[M]>;
 
 /**
@@ -99,6 +82,7 @@ type Values<M extends keyof Node> = Parameters<Node[M]>;
  */
 export class LinkedNode implements Node, AsyncDisposable {
   readonly #options: LinkedNodeOptions;
+  readonly #problems: NodeProblems;
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
   #link: Link | null = null;
@@ -112,6 +96,7 @@ export class LinkedNode implements Node, AsyncDisposable {
 
   constructor(options: LinkedNodeOptions) {
     this.#options = options;
+    this.#problems = new NodeProblems(options.nodeId);
     this.#running = this.#run();
   }
 
@@ -151,7 +136,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   begin(runId: string, generation: number): void {
     const link = this.#requireLink();
     if (link.description.runId !== runId)
-      throw this.#unavailable("it was started again meanwhile, and that run has not begun yet");
+      throw this.#problems.unavailable("it was started again meanwhile, and that run has not begun yet");
     this.#begun = { runId, generation };
     void this.#receiveEvents(link);
   }
@@ -173,9 +158,9 @@ export class LinkedNode implements Node, AsyncDisposable {
   async renewCertificate(sign: (signingRequest: string) => Promise<SignedCertificate>): Promise<void> {
     const link = this.#requireLink();
     const request = await this.#ask(this.#request(RENEWAL_REQUEST_PATH), RENEWAL_REQUEST_PATH, []);
-    if (typeof request !== "string") throw this.#wrong(RENEWAL_REQUEST_PATH);
+    if (typeof request !== "string") throw this.#problems.wrong(RENEWAL_REQUEST_PATH);
     const { cert, authority } = await sign(request);
-    if (this.#requireLink() !== link) throw this.#lost(RENEWAL_PATH);
+    if (this.#requireLink() !== link) throw this.#problems.lost(RENEWAL_PATH);
     await this.#ask(this.#request(RENEWAL_PATH), RENEWAL_PATH, [cert, authority]);
     link.certificate = shownCertificate(cert);
   }
@@ -204,7 +189,7 @@ export class LinkedNode implements Node, AsyncDisposable {
   async placesOf(...[region, ids]: Values<"placesOf">): ReturnType<Node["placesOf"]> {
     const places = await this.#call("placesOf", [region, ids]);
     // Who asks takes them one by one.
-    if (places.length !== ids.length) throw this.#wrong("placesOf");
+    if (places.length !== ids.length) throw this.#problems.wrong("placesOf");
     return places;
   }
 
@@ -239,11 +224,11 @@ export class LinkedNode implements Node, AsyncDisposable {
       await this.#requireAccepted(stream, "exportDisk");
       const frames = readFrames(stream);
       const { value: head } = await frames.next().catch(() => ({ value: undefined }));
-      if (head?.kind !== FRAME.json) throw this.#lost("exportDisk");
+      if (head?.kind !== FRAME.json) throw this.#problems.lost("exportDisk");
       const answer = this.#requireAnswer("exportDisk", parseFrame(head.body)) as DiskExport;
       const { sizeBytes, fileSystem, changed } = answer;
       deadline.pause();
-      const lost = () => this.#lost("exportDisk");
+      const lost = () => this.#problems.lost("exportDisk");
       return {
         sizeBytes,
         fileSystem,
@@ -336,7 +321,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     return new LinkStream({
       open: () => this.#request(method, values),
       readError: (stream) => this.#readError(stream, method),
-      lost: () => this.#lost(method),
+      lost: () => this.#problems.lost(method),
       deadlineMs: DEADLINES_MS[method],
     });
   }
@@ -348,7 +333,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     const answer = await readAnswer(stream, MAX_ERROR_BYTES).finally(() => clearTimeout(timer));
     if (answer.kind === "value") return answer.value;
     if (answer.kind === "error") throw decodeError(answer.error);
-    throw answer.kind === "lost" ? this.#lost(path) : this.#wrong(path);
+    throw answer.kind === "lost" ? this.#problems.lost(path) : this.#problems.wrong(path);
   }
 
   #call<M extends PlainMethod>(method: M, values: Values<M>): ReturnType<Node[M]> {
@@ -365,7 +350,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     const { session, description } = this.#requireLink();
     if (method === "describe") return requestOn(session, method, {});
     if (this.#begun?.runId !== description.runId)
-      throw this.#unavailable("it was started again, and what ran there before is being settled");
+      throw this.#problems.unavailable("it was started again, and what ran there before is being settled");
     return requestOn(session, method, {
       [RUN_HEADER]: this.#begun.runId,
       [GENERATION_HEADER]: String(this.#begun.generation),
@@ -379,7 +364,7 @@ export class LinkedNode implements Node, AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<number | null>();
     stream.once("response", (headers) => resolve(headers[":status"] ?? null)).once("close", () => resolve(null));
     const status = await promise;
-    if (status === null) throw this.#lost(method);
+    if (status === null) throw this.#problems.lost(method);
     if (status !== 200) throw await this.#readError(stream, method);
   }
 
@@ -396,21 +381,21 @@ export class LinkedNode implements Node, AsyncDisposable {
       case "error":
         throw decodeError(answer.error);
       case "wrong":
-        throw this.#wrong(method);
+        throw this.#problems.wrong(method);
       case "lost":
-        throw deadline.isOver() ? this.#late(method) : this.#lost(method);
+        throw deadline.isOver() ? this.#problems.late(method) : this.#problems.lost(method);
     }
   }
 
   #requireAnswer(method: AnsweringMethod, value: unknown): unknown {
-    if (!isAnswer(method, value)) throw this.#wrong(method);
+    if (!isAnswer(method, value)) throw this.#problems.wrong(method);
     return value;
   }
 
   async #readError(stream: ClientHttp2Stream, method: string): Promise<Error> {
     const answer = await readAnswer(stream, MAX_ERROR_BYTES);
     if (answer.kind === "error") return decodeError(answer.error);
-    return answer.kind === "lost" ? this.#lost(method) : this.#wrong(method);
+    return answer.kind === "lost" ? this.#problems.lost(method) : this.#problems.wrong(method);
   }
 
   #watchDeadline(stream: ClientHttp2Stream, method: keyof Node): Deadline {
@@ -432,40 +417,8 @@ export class LinkedNode implements Node, AsyncDisposable {
   #requireLink(): Link {
     const link = this.#link;
     if (link === null || link.session.closed || link.session.destroyed)
-      throw this.#unavailable("there is no connection to it");
+      throw this.#problems.unavailable("there is no connection to it");
     return link;
-  }
-
-  #unavailable(reason: string): CaissonError {
-    const { nodeId } = this.#options;
-    return new CaissonError(
-      "NODE_UNAVAILABLE",
-      `Node ${nodeId} cannot be reached: ${reason}. Try again when "caisson nodes list" shows it live`,
-    );
-  }
-
-  #lost(method: string): CaissonError {
-    const { nodeId } = this.#options;
-    return new CaissonError(
-      "NODE_UNAVAILABLE",
-      `Node ${nodeId} was lost before its answer to ${method} came. Try again when "caisson nodes list" shows it live`,
-    );
-  }
-
-  #wrong(method: string): CaissonError {
-    const { nodeId } = this.#options;
-    return new CaissonError(
-      "NODE_UNAVAILABLE",
-      `Node ${nodeId} gave an answer to ${method} that is not one. Look at what runs there, and give it the version of the server`,
-    );
-  }
-
-  #late(method: keyof Node): CaissonError {
-    const { nodeId } = this.#options;
-    return new CaissonError(
-      "NODE_UNAVAILABLE",
-      `Node ${nodeId} did not answer ${method} within ${DEADLINES_MS[method] / 1000} s, and may still be at it. Look at its log and its disks, and try again`,
-    );
   }
 
   async #run(): Promise<void> {
@@ -512,89 +465,21 @@ export class LinkedNode implements Node, AsyncDisposable {
       breakOff(session, socket);
     } catch (error) {
       if (error instanceof LinkProblem && !this.#closing.signal.aborted) return false;
-      throw this.#unavailable((error as Error).message);
+      throw this.#problems.unavailable((error as Error).message);
     }
     this.#pause.abort();
     return true;
   }
 
-  /** Rejects with a reason as the end of a sentence. */
   async #connect(timeoutMs = CONNECT_TIMEOUT_MS): Promise<Link> {
-    const { address, credentials } = this.#options;
-    const where = await address();
-    const timeout = AbortSignal.timeout(timeoutMs);
-    let refusal = new Error("this server has no certificate");
-    for (const shown of await credentials()) {
-      try {
-        return await this.#connectAs(shown, where, timeout);
-      } catch (error) {
-        if (!(error instanceof LinkProblem && error.isRefusal)) throw error;
-        refusal = error;
-      }
-    }
-    throw refusal;
-  }
-
-  async #connectAs(credentials: LinkCredentials, { host, port }: NodeAddress, timeout: AbortSignal): Promise<Link> {
-    const { cert, key, authority } = credentials;
-    const name = nodeName(this.#options.nodeId);
-    const shown = `${host.includes(":") ? `[${host}]` : host}:${port}`;
-    const socket = connectTls({ ...TLS_OPTIONS, host, port, servername: name, cert, key, ca: authority });
-    socket.setNoDelay(true);
-    // The node checks this server's certificate when this server has checked the node's.
-    let isNodeKnown = false;
-    socket.once("secureConnect", () => {
-      isNodeKnown = true;
-    });
-    const session = connectHttp2(`https://${name}`, { ...SESSION_OPTIONS, createConnection: () => socket });
-    const signal = AbortSignal.any([this.#closing.signal, timeout]);
+    const { nodeId, logger } = this.#options;
+    const address = await this.#options.address();
+    const credentials = await this.#options.credentials();
     try {
-      await settled(session, once(session, "remoteSettings", { signal }));
-      session.on("error", () => {});
-      session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-      const stream = requestOn(session, "describe", {});
-      stream.end("[]");
-      const onAbort = () => stream.close(NGHTTP2_CANCEL);
-      signal.addEventListener("abort", onAbort, { once: true });
-      const answer = await readAnswer(stream, maxAnswerBytes("describe"));
-      signal.removeEventListener("abort", onAbort);
-      if (answer.kind === "lost")
-        throw new LinkProblem(
-          `${shown} ended the connection: look at the node's log, it may not accept this server's certificate`,
-          { isRefusal: true },
-        );
-      if (answer.kind === "error")
-        throw new LinkProblem(`it cannot describe itself: ${decodeError(answer.error).message}`);
-      if (answer.kind === "wrong" || !isAnswer("describe", answer.value))
-        throw new LinkProblem("it describes itself in a way that is not known here: give it the version of the server");
-      const onClosing = () => breakOff(session, socket);
-      this.#closing.signal.addEventListener("abort", onClosing, { once: true });
-      session.once("close", () => this.#closing.signal.removeEventListener("abort", onClosing));
-      watchPeer(session, socket, () => {
-        this.#options.logger.warn(
-          { nodeId: this.#options.nodeId },
-          "the node does not answer any more: the connection is ended",
-        );
-        breakOff(session, socket);
-      });
-      return {
-        session,
-        socket,
-        address: { host, port },
-        description: answer.value as NodeDescription,
-        certificate: shownCertificate(socket.getPeerX509Certificate()?.toString() ?? ""),
-        isReceivingEvents: false,
-      };
+      return await connectNode({ nodeId, address, timeoutMs, closing: this.#closing.signal, logger }, credentials);
     } catch (error) {
-      this.#triedAddress = { host, port };
-      session.on("error", () => {});
-      session.destroy();
-      socket.destroy();
-      if (error instanceof LinkProblem) throw error;
-      if (timeout.aborted) throw new LinkProblem(`${shown} does not answer: look at the machine and the network`);
-      // The session says only that it is closed.
-      const cause = socket.errored ?? error;
-      throw new LinkProblem(explainConnectionError(cause, shown), { cause, isRefusal: isNodeKnown });
+      if (error instanceof LinkProblem) this.#triedAddress = address;
+      throw error;
     }
   }
 
@@ -650,31 +535,10 @@ export class LinkedNode implements Node, AsyncDisposable {
   }
 }
 
-/** Its message is the end of a sentence. */
-class LinkProblem extends Error {
-  /** It may be that the node does not accept the certificate that this server has shown. */
-  readonly isRefusal: boolean;
-
-  constructor(message: string, options: { readonly cause?: unknown; readonly isRefusal?: boolean } = {}) {
-    super(message, options);
-    this.isRefusal = options.isRefusal ?? false;
-  }
-}
-
 interface Deadline {
   restart(): void;
   pause(): void;
   isOver(): boolean;
-}
-
-function requestOn(
-  session: ClientHttp2Session,
-  method: string,
-  headers: Readonly<Record<string, string>>,
-): ClientHttp2Stream {
-  const stream = session.request({ ":method": "POST", ":path": `/${method}`, ...headers }, { endStream: false });
-  // Its close says all.
-  return stream.on("error", () => {});
 }
 
 /** Null, which no answer is, where it is no JSON. */
@@ -683,17 +547,5 @@ function parseFrame(body: Buffer): unknown {
     return parseCleaned(body);
   } catch {
     return null;
-  }
-}
-
-/** A session that is closed before says nothing else. */
-async function settled(session: ClientHttp2Session, awaited: Promise<unknown>): Promise<void> {
-  const closed = Promise.withResolvers<never>();
-  const onClose = () => closed.reject(new Error("the connection was closed"));
-  session.once("close", onClose);
-  try {
-    await Promise.race([awaited, closed.promise]);
-  } finally {
-    session.off("close", onClose);
   }
 }

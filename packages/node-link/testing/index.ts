@@ -1,9 +1,4 @@
-export {
-  type Installation,
-  makeInstallation,
-  openLink,
-  TEST_NODE_ID,
-  type TestLink,
-  type TestLinkOptions,
-} from "./open-link.ts";
-export { partialNode } from "./partial-node.ts";
+export { type Installation, makeInstallation, TEST_NODE_ID } from "./installation.ts";
+export { linkTo, problemOf, serveTestNode } from "./link-to.ts";
+export { openLink, type TestLink, type TestLinkOptions } from "./open-link.ts";
+export { partialNode, TEST_DESCRIPTION } from "./partial-node.ts";

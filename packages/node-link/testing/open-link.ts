@@ -1,36 +1,12 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { CertificateAuthority, type IssueOptions } from "@caisson/certificates";
 import type { Node, NodeDescription, NodeEvent } from "@caisson/node";
 import type { CertificateRenewal } from "../src/certificate-renewal.ts";
-import { CONTROL_NAME, LINK_DOMAIN, type LinkCredentials, nodeName } from "../src/credentials.ts";
-import { LinkedNode } from "../src/linked-node.ts";
-
+import type { LinkedNode } from "../src/linked-node.ts";
 import { NodeEvents } from "../src/node-events.ts";
 import { type ServedNode, serveNode } from "../src/serve-node.ts";
-
-export const TEST_NODE_ID = "nod_test";
-const SILENT = { info() {}, warn() {} };
-
-/** An authority, and what it has signed. */
-export interface Installation {
-  readonly control: LinkCredentials;
-  readonly node: LinkCredentials;
-  issue(name: string, options: IssueOptions): Promise<LinkCredentials>;
-}
-
-export async function makeInstallation(): Promise<Installation> {
-  const authority = await CertificateAuthority.create({ commonName: "Test of links", domain: LINK_DOMAIN });
-  const issue = async (name: string, options: IssueOptions): Promise<LinkCredentials> => ({
-    ...(await authority.issue([name], options)),
-    authority: authority.certificatePem,
-  });
-  return {
-    control: await issue(CONTROL_NAME, { usage: "client" }),
-    node: await issue(nodeName(TEST_NODE_ID), { usage: "server" }),
-    issue,
-  };
-}
+import { type Installation, makeInstallation } from "./installation.ts";
+import { linkTo } from "./link-to.ts";
 
 export interface TestLinkOptions {
   readonly installation?: Installation;
@@ -68,7 +44,7 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
     ...(options.renewal === undefined ? {} : { renewal: options.renewal }),
     host: "127.0.0.1",
     port: 0,
-    logger: SILENT,
+    logger: { info() {}, warn() {} },
   });
   // What can be cut is a connection in between.
   const proxied = new Set<Socket>();
@@ -88,13 +64,9 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
   const told: NodeEvent[] = [];
   let connected = Promise.withResolvers<NodeDescription>();
   let lost = Promise.withResolvers<void>();
-  const link = new LinkedNode({
-    nodeId: TEST_NODE_ID,
-    address: async () => ({ host: "127.0.0.1", port }),
-    credentials: async () => [installation.control],
-    term: 0,
+  const link = linkTo(port, installation.control, {
     takeEvent: options.takeEvent ?? (async (event) => void told.push(event)),
-    onStopping: options.onStopping ?? (async () => {}),
+    ...(options.onStopping === undefined ? {} : { onStopping: options.onStopping }),
     onConnected(description) {
       connected.resolve(description);
       connected = Promise.withResolvers();
@@ -103,7 +75,6 @@ export async function openLink(node: Node, options: TestLinkOptions = {}): Promi
       lost.resolve();
       lost = Promise.withResolvers();
     },
-    logger: SILENT,
   });
   const { runId } = await connected.promise;
   if (generation !== null) link.begin(runId, generation);

@@ -1,6 +1,7 @@
 import type { Node, NodeDescription } from "@caisson/node";
 
-const DESCRIPTION: NodeDescription = {
+/** Of a node without regions. */
+export const TEST_DESCRIPTION: NodeDescription = {
   runId: "run-1",
   regions: [],
   placeCount: 4,
@@ -11,7 +12,7 @@ const DESCRIPTION: NodeDescription = {
 
 /** A node of which only some calls are there; the others fail. */
 export function partialNode(calls: Partial<Node>): Node {
-  const described: Partial<Node> = { describe: async () => DESCRIPTION, ...calls };
+  const described: Partial<Node> = { describe: async () => TEST_DESCRIPTION, ...calls };
   return new Proxy(described, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name);

@@ -105,7 +105,12 @@ export {
 } from "./resources/previews.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
 export { type Replication, Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
-export { type KeyRotation, SnapshotStore, type SnapshotStoreStatus } from "./resources/snapshot-store.ts";
+export {
+  type KeyRotation,
+  type KeyRotationStatus,
+  SnapshotStore,
+  type SnapshotStoreStatus,
+} from "./resources/snapshot-store.ts";
 export {
   type SnapshotListOptions,
   Snapshots,

@@ -21,6 +21,8 @@ export { ImageDigest } from "./image-digest.ts";
 export { invalidFile } from "./invalid-file.ts";
 export { type BackupContent, type BackupFile, type BackupManifest, parseBackupId } from "./store/backup-manifest.ts";
 export type { Backups, ListedBackup, OpenedBackup, StoredBackup } from "./store/backups.ts";
+export { listInstallations } from "./store/installations.ts";
+export { absentKey, type InstallationKeys } from "./store/organization-keys.ts";
 export { SnapshotStore, type StoredSnapshot, type Upload } from "./store/snapshot-store.ts";
 export { StoreDamageError } from "./store/store-damage.ts";
 export type { RememberedStore, StoreMemory } from "./store/store-memory.ts";

@@ -316,18 +316,40 @@ class SnapshotStoreStatus(Record):
     """When this run of the server brought a snapshot there last. None: it has not."""
     last_error: str | None
     """Why the last try of this run failed. None: it did not."""
+    key_rotation: KeyRotationStatus | None
+    """A rotation of the installation's key that is not at its end. None: none is under way."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> SnapshotStoreStatus:
+        status = cls(wire)
+        rotation = wire.get("key_rotation")
+        status["key_rotation"] = None if rotation is None else KeyRotationStatus(rotation)
+        return status
+
+
+class KeyRotationStatus(Record):
+    """How far a rotation of the installation's key is."""
+
+    stage: Literal["waiting", "finishing"]
+    """`waiting`: the former key is in use, and the new one opens everything as well. `finishing`: the new one is in
+    use, and what another one opens is to be taken away. Both end by `finish_key_rotation`."""
+    since: str
+    problem: str | None
+    """What keeps it from being finished on this server, and what to do. None: nothing."""
 
 
 class KeyRotation(Record):
     """What a rotation of the installation's key has done."""
 
-    outcome: Literal["rotated", "finished", "checked"]
-    """`finished`: a rotation that was cut off was finished, and no other key was made. `checked`: a dry run, which
-    changed nothing."""
+    outcome: Literal["waiting", "finished", "checked"]
+    """`waiting`: both keys open everything, until the rotation is finished. `finished`: the new one alone does.
+    `checked`: a dry run, which changed nothing."""
     organization_keys: int
     """How many keys of organizations were wrapped anew, or opened."""
+    new_key_file: str | None
+    """Where the new key lies, in the server's data directory, until it is in use. None: none waits."""
     former_key_file: str | None
-    """Where the former key lies, in the server's data directory. None: nothing was replaced."""
+    """Where the former key lies, in the server's data directory. None: this call has replaced none."""
 
 
 class Node(Record):

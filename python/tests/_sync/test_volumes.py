@@ -177,6 +177,10 @@ def test_a_server_without_a_snapshot_store_says_so(client: Caisson) -> None:
         client.snapshot_store.accept()
     with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
         client.snapshot_store.rotate_key(dry_run=True)
+    with pytest.raises(errors.NotSupportedError, match=r"snapshot_store\.url"):
+        client.snapshot_store.finish_key_rotation(f"caisson-key-1:{'0' * 64}\n")
+    with pytest.raises(ValueError, match="is no installation key"):
+        client.snapshot_store.finish_key_rotation("0" * 64)
 
 
 def test_a_node_is_drained_and_used_again(client: Caisson, name: str) -> None:

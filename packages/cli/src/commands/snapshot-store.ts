@@ -1,4 +1,4 @@
-import type { Client, SnapshotStoreStatus } from "@caisson/sdk";
+import type { Client, KeyRotationStatus, SnapshotStoreStatus } from "@caisson/sdk";
 import type { Command } from "commander";
 import { CliError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, run } from "../define.ts";
@@ -33,8 +33,10 @@ function addGet(store: Command): void {
           ["WAITING", describeWaiting(status)],
           ["LAST UPLOAD", lastUploadAt === null ? "-" : formatTime(lastUploadAt)],
           ...(status.lastError === null ? [] : [["LAST ERROR", status.lastError] as const]),
+          ...(status.keyRotation === null ? [] : [["KEY ROTATION", stageOf(status.keyRotation)] as const]),
         ] as const;
         context.output.fields(fields, id ?? "", status);
+        warnOfRotation(status, context.output);
         if (problem !== null) throw new CliError("SNAPSHOT_STORE_UNAVAILABLE", EXIT.backend, problem);
       }),
     );
@@ -50,12 +52,30 @@ function describeWaiting({ waiting, failing, oldestWaitingAt }: SnapshotStoreSta
   return `${formatCount(waiting, "snapshot")}, the oldest of ${age} ago${failed}`;
 }
 
+/** For example `waiting for 2m 5s`. */
+function stageOf({ stage, since }: KeyRotationStatus): string {
+  return `${stage} for ${formatSpan(Date.now() - since.getTime())}`;
+}
+
+/** What is to be done for a rotation of the installation's key that is not at its end. */
+function warnOfRotation({ keyRotation }: SnapshotStoreStatus, output: Output): void {
+  if (keyRotation === null) return;
+  const { stage, problem } = keyRotation;
+  const reason = problem === null ? "" : ` ${problem}.`;
+  output.warn(
+    stage === "waiting"
+      ? `a rotation of the installation key waits to be finished, and both keys open everything: keep what \`caisson keys export --new\` prints on the server elsewhere, then run \`caisson keys finish --key FILE\` with it.${reason}`
+      : `a rotation of the installation key is not at its end, and another key than the one in use opens the snapshot store as well: run \`caisson keys finish --key FILE\` with what \`caisson keys export\` printed, from where you keep it.${reason}`,
+  );
+}
+
 /** Says beside other figures of the server what is wrong with its snapshot store, if it has one. */
 export async function warnOfStore(client: Client, output: Output): Promise<void> {
   const { NotSupportedError } = await import("@caisson/sdk");
   try {
     const status = await client.snapshotStore.get();
     const { problem, failing, lastError } = status;
+    warnOfRotation(status, output);
     if (problem !== null) output.warn(`the snapshot store cannot be used: ${problem}`);
     else if (failing > 0)
       output.warn(

@@ -8,7 +8,7 @@ import { changeWithEvent, writeEvent } from "./events.ts";
 import { isViolation } from "./failures.ts";
 import { insertDisk } from "./insert-disk.ts";
 import { labelWords } from "./label-words.ts";
-import { listStatement } from "./list-statement.ts";
+import { listStatement, SAMPLE_SQL } from "./list-statement.ts";
 import { createLostDiskStore } from "./lost-disks.ts";
 import { NODE_COLUMNS, NOW_MS, requireLatest } from "./nodes.ts";
 import { createReplicationStore } from "./replication.ts";
@@ -200,8 +200,14 @@ export function createDiskStore(database: Database): DiskStore {
     },
 
     async list(query: DiskQuery) {
-      if (!isSearchable(query.search ?? "")) return [];
-      return (await database.read((queries) => queries.allPlannedAnew(...listStatement(query)))).map(toDisk);
+      const { search = "", isDeleted } = query;
+      if (!isSearchable(search)) return [];
+      const isTerm = search !== "" && !isDeleted;
+      const rows = await database.read(async (queries) => {
+        const sample = isTerm ? await queries.get(SAMPLE_SQL) : undefined;
+        return queries.allPlannedAnew(...listStatement(query, (sample?.slugs ?? []) as string[]));
+      });
+      return rows.map(toDisk);
     },
 
     descendants(organizationId, id, limit) {

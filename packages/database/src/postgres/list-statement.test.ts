@@ -4,7 +4,7 @@ import pg from "pg";
 import { SAMPLE_OWNER } from "../../testing/index.ts";
 import { PostgresServer } from "../../testing/postgres-server.ts";
 import type { DiskQuery } from "../store.ts";
-import { listStatement } from "./list-statement.ts";
+import { listStatement, SAMPLE_SQL } from "./list-statement.ts";
 import { openPostgresStore } from "./postgres-store.ts";
 
 const COUNT = 12_000;
@@ -71,7 +71,9 @@ suite("the plan of a list among many disks, PostgreSQL", { timeout: 300_000 }, (
     ...values,
   });
   const run = async (values: Partial<DiskQuery>) => {
-    const [sql, ...parameters] = listStatement(query(values));
+    const slugs = (await client.query<{ slugs: string[] }>(SAMPLE_SQL)).rows[0]?.slugs ?? [];
+    assert.ok(slugs.length >= 100);
+    const [sql, ...parameters] = listStatement(query(values), slugs);
     const { rows } = await client.query(sql, parameters);
     const explained = await client.query(`EXPLAIN (ANALYZE, FORMAT JSON) ${sql}`, parameters);
     const plans = explained.rows.flatMap((row) => row["QUERY PLAN"] as { readonly Plan: Plan }[]);
@@ -97,6 +99,26 @@ suite("the plan of a list among many disks, PostgreSQL", { timeout: 300_000 }, (
     const often = await run({ labels: { often: "1" } });
     assert.deepEqual([often.ids.length, often.ids[0], often.ids[30]], [31, `vol_${COUNT}`, `vol_${COUNT - 90}`]);
     assert.ok(often.read < FEW, `${often.read} rows were read for a label that many have`);
+  });
+
+  test("of a term that none, one, few or many have reads few of them, wherever they are", async () => {
+    const found = async (search: string, limit = 31): Promise<readonly string[]> => {
+      const { ids, read } = await run({ search, limit });
+      assert.ok(read < FEW, `${read} rows were read for ${search}`);
+      return ids;
+    };
+    assert.deepEqual(await found("zebra"), []);
+    // Each part of two letters and of three is in many, but for those across the hyphen.
+    const across = await run({ search: "cache-cache" });
+    assert.deepEqual([across.ids, across.read], [[], 0]);
+    const one = await run({ search: `cache-${COUNT - 1}` });
+    assert.deepEqual(one.ids, [`vol_${COUNT - 1}`]);
+    assert.ok(one.read < 100, `${one.read} rows were read for one`);
+    assert.deepEqual(await found("cache-17", 3), ["vol_1799", "vol_1798", "vol_1797"]);
+    assert.deepEqual(await found("cache", 2), [`vol_${COUNT}`, `vol_${COUNT - 1}`]);
+    assert.deepEqual(await found("77", 2), ["vol_11977", "vol_11877"]);
+    const { ids } = await run({ search: "cache-17", limit: 3, beforeSequence: 1798 });
+    assert.deepEqual(ids, ["vol_1797", "vol_1796", "vol_1795"]);
   });
 
   test("of a label goes on where the page before it ended, and fits the term too", async () => {

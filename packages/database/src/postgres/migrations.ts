@@ -6,7 +6,7 @@ import type { Row } from "../records.ts";
 import { sqlState } from "./failures.ts";
 
 const MIN_VERSION = 15;
-/** `pg_trgm` finds parts of slugs; `btree_gist` lets a constraint say "one writer or many readers". */
+/** `pg_trgm` was how the first tables found parts of slugs, and a new database begins with them; `btree_gist` lets a constraint say "one writer or many readers". */
 const EXTENSIONS = ["pg_trgm", "btree_gist"];
 const NOT_ALLOWED = "42501";
 

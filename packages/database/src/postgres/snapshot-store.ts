@@ -1,4 +1,4 @@
-import { toSnapshotStoreRecord, toUploadTotals } from "../records.ts";
+import { toKeyRotationColumn, toSnapshotStoreRecord, toUploadTotals } from "../records.ts";
 import type { SnapshotStoreRows } from "../store.ts";
 import type { Database, Queries } from "./database.ts";
 import { writeEvent } from "./events.ts";
@@ -6,16 +6,19 @@ import { writeEvent } from "./events.ts";
 export function createSnapshotStoreRows(database: Database): SnapshotStoreRows {
   const remember = (
     queries: Queries,
-    { keyFingerprint, storeId, marks }: Parameters<SnapshotStoreRows["remember"]>[0],
+    { keyFingerprint, storeId, marks, keyRotation }: Parameters<SnapshotStoreRows["remember"]>[0],
   ): Promise<unknown> =>
     queries.run(
-      `INSERT INTO snapshot_store AS kept (only_row, key_fingerprint, store_id, marks) VALUES (1, $1, $2, $3)
+      `INSERT INTO snapshot_store AS kept (only_row, key_fingerprint, store_id, marks, key_rotation) VALUES (1, $1, $2, $3, $5)
        ON CONFLICT (only_row) DO UPDATE SET key_fingerprint = coalesce(excluded.key_fingerprint, kept.key_fingerprint),
-         store_id = coalesce(excluded.store_id, kept.store_id), marks = CASE WHEN $4 THEN kept.marks ELSE excluded.marks END`,
+         store_id = coalesce(excluded.store_id, kept.store_id), marks = CASE WHEN $4 THEN kept.marks ELSE excluded.marks END,
+         key_rotation = CASE WHEN $6 THEN kept.key_rotation ELSE excluded.key_rotation END`,
       keyFingerprint ?? null,
       storeId ?? null,
       JSON.stringify(marks ?? []),
       marks === undefined,
+      toKeyRotationColumn(keyRotation),
+      keyRotation === undefined,
     );
   return {
     async get() {

@@ -1,18 +1,22 @@
-import { toSnapshotStoreRecord, toUploadTotals } from "../records.ts";
+import { toKeyRotationColumn, toSnapshotStoreRecord, toUploadTotals } from "../records.ts";
 import type { SnapshotStoreRows } from "../store.ts";
 import type { Connection } from "./connection.ts";
 import { writeEvent } from "./events.ts";
 
 export function createSnapshotStoreRows(connection: Connection): SnapshotStoreRows {
-  const remember = ({ keyFingerprint, storeId, marks }: Parameters<SnapshotStoreRows["remember"]>[0]): void => {
+  const remember = (changes: Parameters<SnapshotStoreRows["remember"]>[0]): void => {
+    const { keyFingerprint, storeId, marks, keyRotation } = changes;
     connection.run(
-      `INSERT INTO snapshot_store (only_row, key_fingerprint, store_id, marks) VALUES (1, ?, ?, ?)
+      `INSERT INTO snapshot_store (only_row, key_fingerprint, store_id, marks, key_rotation) VALUES (1, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET key_fingerprint = coalesce(excluded.key_fingerprint, key_fingerprint),
-         store_id = coalesce(excluded.store_id, store_id), marks = CASE WHEN ? THEN marks ELSE excluded.marks END`,
+         store_id = coalesce(excluded.store_id, store_id), marks = CASE WHEN ? THEN marks ELSE excluded.marks END,
+         key_rotation = CASE WHEN ? THEN key_rotation ELSE excluded.key_rotation END`,
       keyFingerprint ?? null,
       storeId ?? null,
       JSON.stringify(marks ?? []),
+      toKeyRotationColumn(keyRotation),
       marks === undefined ? 1 : 0,
+      keyRotation === undefined ? 1 : 0,
     );
   };
   return {

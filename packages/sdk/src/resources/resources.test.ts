@@ -237,12 +237,14 @@ test("the snapshot store tells how it stands, and is accepted", async () => {
   const store = { url: "file:///mnt/far", id: null, problem: "Mount its disk", replicas: 3 };
   const at = "2026-01-30T18:33:40.790Z";
   const uploads = { waiting: 2, failing: 1, oldest_waiting_at: at, last_upload_at: null, last_error: "It is away" };
+  const rotation = { stage: "waiting", since: at, problem: null };
   await using api = await FakeApi.start(({ method }) => ({
-    body: method === "GET" ? { ...store, ...uploads } : { waiting: 3 },
+    body: method === "GET" ? { ...store, ...uploads, key_rotation: rotation } : { waiting: 3 },
   }));
   const { snapshotStore } = new Client(api.options);
   assert.deepEqual(await snapshotStore.get(), {
     ...{ ...store, waiting: 2, failing: 1, oldestWaitingAt: new Date(at), lastUploadAt: null, lastError: "It is away" },
+    keyRotation: { ...rotation, since: new Date(at) },
   });
   assert.equal(await snapshotStore.accept(), 3);
   assert.equal(await snapshotStore.accept({ newKey: true }), 3);
@@ -252,28 +254,32 @@ test("the snapshot store tells how it stands, and is accepted", async () => {
   );
 });
 
-test("the installation key is rotated", async () => {
-  await using api = await FakeApi.start((_request, count) => ({
-    body: {
-      outcome: count === 1 ? "checked" : "rotated",
-      organization_keys: 3,
-      former_key_file: count === 1 ? null : "keys/f",
-    },
-  }));
+test("the installation key is rotated, and finished by a proof that tells nothing of the key", async () => {
+  const answers = [
+    { outcome: "checked", organization_keys: 3, new_key_file: null, former_key_file: null },
+    { outcome: "waiting", organization_keys: 3, new_key_file: "keys/n", former_key_file: null },
+    { outcome: "finished", organization_keys: 3, new_key_file: null, former_key_file: "keys/f" },
+  ];
+  await using api = await FakeApi.start((_request, count) => ({ body: answers[count - 1] }));
   const { snapshotStore } = new Client(api.options);
-  assert.deepEqual(await snapshotStore.rotateKey({ dryRun: true }), {
-    outcome: "checked",
-    organizationKeys: 3,
-    formerKeyFile: null,
-  });
-  assert.deepEqual(await snapshotStore.rotateKey(), {
-    outcome: "rotated",
-    organizationKeys: 3,
-    formerKeyFile: "keys/f",
-  });
+  const checked = { outcome: "checked", organizationKeys: 3, newKeyFile: null, formerKeyFile: null };
+  assert.deepEqual(await snapshotStore.rotateKey({ dryRun: true }), checked);
+  assert.deepEqual(await snapshotStore.rotateKey(), { ...checked, outcome: "waiting", newKeyFile: "keys/n" });
+  const key = `caisson-key-1:${"0123456789abcdef".repeat(4)}\n`;
+  const finished = { ...checked, outcome: "finished", formerKeyFile: "keys/f" };
+  assert.deepEqual(await snapshotStore.finishKeyRotation({ key }), finished);
+  for (const wrong of ["", "0123456789abcdef".repeat(4), key.toUpperCase(), `${key}${key}`])
+    await assert.rejects(snapshotStore.finishKeyRotation({ key: wrong }), { name: "TypeError", message: /is no inst/ });
+  const path = "POST /api/v1/snapshot-store";
+  // printf 'caisson key kept\n' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0123…
+  const proof = "1e047c16df529b2e836c034e668ce3e7dbb42393995b0671e6bf4e9d58bcba76";
   assert.deepEqual(
     api.requests.map(({ method, url, body }) => [`${method} ${url.pathname}`, body]),
-    [{ dry_run: true }, {}].map((body) => ["POST /api/v1/snapshot-store/rotate-key", body]),
+    [
+      [`${path}/rotate-key`, { dry_run: true }],
+      [`${path}/rotate-key`, {}],
+      [`${path}/finish-key-rotation`, { proof }],
+    ],
   );
 });
 

@@ -56,11 +56,14 @@ async function observeCertificates({ metrics, store }: AppContext): Promise<void
 async function observeUploads({ metrics, store, snapshotStore, replicator }: AppContext): Promise<void> {
   metrics.replicationWaitingAge.remove();
   metrics.replicationLast.remove();
+  metrics.keyRotationAge.remove();
   if (snapshotStore === null) return;
   const { waiting, failing, oldestAtMs } = await store.snapshotStore.uploadTotals();
   metrics.replicationWaiting.set({ state: "all" }, waiting);
   metrics.replicationWaiting.set({ state: "failing" }, failing);
   metrics.replicationWaitingAge.set(oldestAtMs === null ? 0 : Math.max(0, Date.now() - oldestAtMs) / 1000);
+  const { keyRotation } = await store.snapshotStore.get();
+  metrics.keyRotationAge.set(keyRotation === null ? 0 : Math.max(0, Date.now() - keyRotation.sinceMs) / 1000);
   if (replicator.lastUploadAtMs !== null) metrics.replicationLast.set(replicator.lastUploadAtMs / 1000);
 }
 

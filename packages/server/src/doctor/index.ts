@@ -6,6 +6,7 @@ import type { Check } from "./check.ts";
 import { checkDatabase } from "./database-check.ts";
 import { checkDisk, checkPools, checkPrivileges, checkTools, judgeCacheDisk, judgeDataDisk } from "./host-checks.ts";
 import { checkKernel } from "./kernel-checks.ts";
+import { checkInstallationKey } from "./key-check.ts";
 import { checkHostLimits } from "./limit-checks.ts";
 import { checkMembership } from "./membership-check.ts";
 import { checkReplicated } from "./replicated-check.ts";
@@ -45,6 +46,7 @@ export async function runDoctor(options: {
     () => checkDatabase(options.databaseUrl),
     () => checkMembership(options.dataDirectory),
     async () => (options.snapshotStore === null ? [] : checkBackups(options.snapshotStore)),
+    async () => (options.snapshotStore === null ? [] : checkInstallationKey(options.snapshotStore)),
     checkNameServers,
     checkFirewall,
     checkImageSources,

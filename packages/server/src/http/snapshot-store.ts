@@ -1,7 +1,7 @@
 import { ErrorSchema } from "@caisson/protocol";
 import { Type } from "typebox";
 import type { AppContext } from "../app/context.ts";
-import { rotateInstallationKey } from "../app/replication/installation-key-rotate.ts";
+import { finishKeyRotation, rotateInstallationKey } from "../app/replication/installation-key-rotate.ts";
 import { acceptSnapshotStore } from "../app/replication/snapshot-store-accept.ts";
 import { getSnapshotStore } from "../app/replication/snapshot-store-get.ts";
 import { endWithClient } from "./end-with-client.ts";
@@ -28,16 +28,35 @@ const SnapshotStoreSchema = Type.Object({
   last_error: Type.Union([Type.String(), Type.Null()], {
     description: "Why the last try of this run failed; null: it did not",
   }),
+  key_rotation: Type.Union(
+    [
+      Type.Object({
+        stage: Type.Union([Type.Literal("waiting"), Type.Literal("finishing")], {
+          description:
+            "`waiting`: the former key is in use, and the new one opens everything as well, until it is shown to be kept elsewhere. `finishing`: the new one is in use, and what another one opens is to be taken away. Both end by `finish-key-rotation`",
+        }),
+        since: Type.String({ format: "date-time" }),
+        problem: Type.Union([Type.String(), Type.Null()], {
+          description: "What keeps it from being finished on this server, with what to do",
+        }),
+      }),
+      Type.Null(),
+    ],
+    { description: "A rotation of the installation's key that is not at its end" },
+  ),
 });
 
 const KeyRotationSchema = Type.Object({
-  outcome: Type.Union([Type.Literal("rotated"), Type.Literal("finished"), Type.Literal("checked")], {
+  outcome: Type.Union([Type.Literal("waiting"), Type.Literal("finished"), Type.Literal("checked")], {
     description:
-      "`finished`: a rotation that was cut off after its new key had become the one in use; no other one was made. `checked`: a dry run, which changed nothing",
+      "`waiting`: both keys open everything, until the rotation is finished. `finished`: the new one alone does. `checked`: a dry run, which changed nothing",
   }),
   organization_keys: Type.Integer({ description: "Keys of organizations that were wrapped anew, or opened" }),
+  new_key_file: Type.Union([Type.String(), Type.Null()], {
+    description: "Where the new key lies in the server's data directory until it is in use; null: none waits",
+  }),
   former_key_file: Type.Union([Type.String(), Type.Null()], {
-    description: "Where the former key lies in the server's data directory; null: nothing was replaced",
+    description: "Where the former key lies in the server's data directory; null: this call has replaced none",
   }),
 });
 
@@ -91,7 +110,7 @@ export function snapshotStoreRoutes(app: AppContext, http: Http): void {
       schema: {
         tags,
         summary:
-          "Make a new installation key, wrap the keys of all organizations by it, and use it from now on; a rotation that was cut off is finished instead. Nothing is encrypted anew. The former key opens nothing afterwards, and the new one lies on the server's disk alone: keep it elsewhere at once, by `caisson keys export` there",
+          "Make a new installation key, and wrap the keys of all organizations by it as well. Nothing is encrypted anew. The former key stays in use, and both open everything, until the rotation is finished; a rotation that waits goes on with the same new key. Keep that elsewhere, by `caisson keys export --new` on the server",
         body: Type.Object(
           {
             dry_run: Type.Optional(
@@ -107,6 +126,32 @@ export function snapshotStoreRoutes(app: AppContext, http: Http): void {
       rotateInstallationKey(app, actor, {
         isDryRun: body.dry_run ?? false,
         signal: endWithClient(reply, "The client that rotates the installation key left"),
+      }),
+  );
+  http.post(
+    "/api/v1/snapshot-store/finish-key-rotation",
+    {
+      schema: {
+        tags,
+        summary:
+          "Use the new installation key from now on, and take away what the former one opens, given a proof that the new one is kept elsewhere. A finish that was cut off is gone on with",
+        body: Type.Object(
+          {
+            proof: Type.String({
+              pattern: "^[0-9a-f]{64}$",
+              description:
+                "HMAC-SHA-256 of `caisson key kept` and a line break under the 32 bytes of the new key, which `caisson keys export --new` printed in hexadecimal after `caisson-key-1:`",
+            }),
+          },
+          { additionalProperties: false },
+        ),
+        response: { 200: KeyRotationSchema, ...errors },
+      },
+    },
+    async ({ actor, body }, reply) =>
+      finishKeyRotation(app, actor, {
+        proof: body.proof,
+        signal: endWithClient(reply, "The client that finishes the rotation of the installation key left"),
       }),
   );
 }

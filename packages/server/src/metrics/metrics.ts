@@ -148,6 +148,10 @@ export class Metrics implements Disposable {
     "caisson_replication_sent_bytes_total",
     "Bytes that were sent to the snapshot store of what was read",
   );
+  readonly keyRotationAge = this.#gauge(
+    "caisson_key_rotation_waiting_seconds",
+    "For how long a rotation of the installation's key waits for `caisson keys finish`; 0: none does. Absent without a snapshot store",
+  );
   readonly schedules = this.#gauge(
     "caisson_schedules",
     "Volumes of which snapshots are made by a schedule: all; failing, the last try failed; late, the snapshot store has none that is younger than three periods",

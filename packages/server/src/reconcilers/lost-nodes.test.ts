@@ -74,7 +74,7 @@ suite("a node that is lost for ever", { timeout: testTimeoutMs(300_000) }, () =>
     const key = randomBytes(32);
     snapshotStore = new SnapshotStore({
       ...{ objects, memory: store.snapshotStore, place: "here" },
-      ...{ installationKey: async () => key, bytesPerSecond: null, graceMs: 3_600_000 },
+      ...{ installationKeys: async () => ({ current: key, next: null }), bytesPerSecond: null, graceMs: 3_600_000 },
     });
     control = new Control(directory, store, machines, snapshotStore);
     await control.remote.start(WAIT_MS);

@@ -1,7 +1,7 @@
 import type { ObjectStore } from "@caisson/objects";
 import { SnapshotStore, type StoreMemory } from "@caisson/snapshot-store";
 import { openRows } from "../database/open-store.ts";
-import { fingerprintOf } from "../snapshot-store/key-file.ts";
+import { keyChangesFor } from "../snapshot-store/key-rotation.ts";
 import { placeOf } from "../snapshot-store/open-snapshot-store.ts";
 
 /** What is read has no need of it: nothing is swept or uploaded. */
@@ -27,7 +27,12 @@ export function openForReading(objects: ObjectStore, key: Buffer): SnapshotStore
     remember: () => Promise.reject(new Error("The store was opened to be read alone")),
     countReplicas: async () => 0,
   };
-  const options = { objects: readOnly(objects), installationKey: async () => key, memory, place: "" };
+  const options = {
+    objects: readOnly(objects),
+    installationKeys: async () => ({ current: key, next: null }),
+    memory,
+    place: "",
+  };
   return new SnapshotStore({ ...options, ...UNUSED });
 }
 
@@ -50,10 +55,16 @@ export async function claimStore(
     const memory = rows.snapshotStore;
     const place = await placeOf(dataDirectory);
     // Its end says in the store that this program has ended, so that the server that starts waits for nothing.
-    await using store = new SnapshotStore({ objects, installationKey: async () => key, memory, place, ...UNUSED });
-    // Rows of before `caisson keys rotate` know a former key.
-    const keyFingerprint = fingerprintOf(key);
-    await store.accept(signal, (accepted) => memory.remember({ ...accepted, keyFingerprint }));
+    await using store = new SnapshotStore({
+      objects,
+      installationKeys: async () => ({ current: key, next: null }),
+      memory,
+      place,
+      ...UNUSED,
+    });
+    // Rows of before `caisson keys rotate` know a former key, and those of while it was under way one that is not here.
+    const known = await keyChangesFor(store, key, signal);
+    await store.accept(signal, (accepted) => memory.remember({ ...accepted, ...known }));
   } finally {
     await rows.close();
   }

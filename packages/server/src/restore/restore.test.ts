@@ -58,7 +58,7 @@ suite("an installation comes back from its store", () => {
     await store.nodes.begin(sampleNode(), 60_000);
     const objects = await openObjectStore(options("").store);
     far = new SnapshotStore({
-      ...{ objects, installationKey: async () => key, memory: store.snapshotStore },
+      ...{ objects, installationKeys: async () => ({ current: key, next: null }), memory: store.snapshotStore },
       ...{ place: "first", bytesPerSecond: null, graceMs: 3_600_000 },
     });
     const make = async (slug: string, values: Partial<Parameters<typeof sampleDisk>[0]>) => {
@@ -124,7 +124,7 @@ suite("an installation comes back from its store", () => {
     const rows = openSqliteStore(at("second/database/caisson.db"));
     const objects = await openObjectStore(options("").store);
     await using taken = new SnapshotStore({
-      ...{ objects, installationKey: async () => key, memory: rows.snapshotStore },
+      ...{ objects, installationKeys: async () => ({ current: key, next: null }), memory: rows.snapshotStore },
       ...{ place: "second", bytesPerSecond: null, graceMs: 3_600_000 },
     });
     const next = { ...app, store: rows, backups: new BackupWatch(at("second")) };

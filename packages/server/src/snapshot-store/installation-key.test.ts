@@ -4,8 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import type { SnapshotStoreRecord, SnapshotStoreRows } from "@caisson/database";
-import { ensureInstallationKey, readUnknownKey, replaceInstallationKey } from "./installation-key.ts";
-import { fingerprintOf } from "./key-file.ts";
+import {
+  ensureInstallationKey,
+  readInstallationKeys,
+  readUnknownKey,
+  replaceInstallationKey,
+} from "./installation-key.ts";
+import { fingerprintOf, isProofOf } from "./key-file.ts";
 
 suite("the installation's key", () => {
   let directory: string;
@@ -28,7 +33,7 @@ suite("the installation's key", () => {
     directory = await mkdtemp(join(tmpdir(), "caisson-key-"));
     path = join(directory, "keys/installation.key");
     replicaCount = 0;
-    record = { keyFingerprint: null, storeId: null, marks: [] };
+    record = { keyFingerprint: null, storeId: null, marks: [], keyRotation: null };
   });
   afterEach(() => rm(directory, { recursive: true }));
 
@@ -86,6 +91,45 @@ suite("the installation's key", () => {
       await (text === null ? rm(path) : writeFile(path, text));
       assert.equal(await readUnknownKey(directory, rows), null);
     }
+  });
+
+  test("comes with the one of a rotation that waits, also after a restart, and misses it where it is not in its file", async () => {
+    const current = await ensure();
+    const read = () => readInstallationKeys(directory, rows);
+    assert.deepEqual(await read(), { current, next: null });
+    const next = Buffer.alloc(32, 1);
+    const newKeyFingerprint = fingerprintOf(next);
+    record = { ...record, keyRotation: { stage: "waiting", newKeyFingerprint, sinceMs: 0 } };
+    assert.deepEqual(await read(), { current, next: "absent" });
+    for (const text of ["nonsense", `caisson-key-1:${"2".repeat(64)}`]) {
+      await writeFile(`${path}.next`, text);
+      assert.deepEqual(await read(), { current, next: "absent" });
+    }
+    await writeFile(`${path}.next`, `caisson-key-1:${next.toString("hex")}`);
+    assert.deepEqual(await read(), { current, next });
+    record = { ...record, keyRotation: { stage: "finishing", newKeyFingerprint, sinceMs: 0 } };
+    assert.deepEqual(await read(), { current, next: null });
+  });
+
+  test("is proven by what its text alone gives, as the SDKs make it", () => {
+    const key = Buffer.from("0123456789abcdef".repeat(4), "hex");
+    const proof = "1e047c16df529b2e836c034e668ce3e7dbb42393995b0671e6bf4e9d58bcba76";
+    assert.ok(isProofOf(key, proof));
+    for (const other of ["", proof.slice(2), `${proof}00`, fingerprintOf(key), "0".repeat(64)])
+      assert.ok(!isProofOf(key, other));
+    assert.ok(!isProofOf(Buffer.alloc(32), proof));
+  });
+
+  test("is not replaced while the one of a rotation that waits opens everything", async () => {
+    await ensure();
+    await rm(path);
+    const next = Buffer.alloc(32, 1);
+    record = { ...record, keyRotation: { stage: "waiting", newKeyFingerprint: fingerprintOf(next), sinceMs: 0 } };
+    await writeFile(`${path}.next`, `caisson-key-1:${next.toString("hex")}`);
+    await assert.rejects(replaceInstallationKey(directory, rows), { message: /Move it to keys\/installation\.key, / });
+    await rm(`${path}.next`);
+    record = { ...record, keyFingerprint: await replaceInstallationKey(directory, rows) };
+    await ensure();
   });
 
   test("that a rotation puts into its file meanwhile is not taken for lost", async () => {

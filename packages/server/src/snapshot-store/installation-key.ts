@@ -1,9 +1,10 @@
 import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import type { SnapshotStoreRows } from "@caisson/database";
+import type { KeyRotationState, SnapshotStoreRows } from "@caisson/database";
 import { hasErrorCode, step, syncDirectory } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import { fingerprintOf, KEY_FILE, parseInstallationKey, readKeyFile, writeNewKey } from "./key-file.ts";
+import type { InstallationKeys } from "@caisson/snapshot-store";
+import { fingerprintOf, KEY_FILE, NEXT_KEY_FILE, parseInstallationKey, readKeyFile, writeNewKey } from "./key-file.ts";
 import { finishReplacement } from "./key-rotation.ts";
 
 /**
@@ -35,6 +36,24 @@ export async function ensureInstallationKey(dataDirectory: string, rows: Snapsho
   return key;
 }
 
+/** The key in use, and the one that a rotation which waits for its finish has prepared. Throws as `ensureInstallationKey` does. */
+export async function readInstallationKeys(dataDirectory: string, rows: SnapshotStoreRows): Promise<InstallationKeys> {
+  const current = await ensureInstallationKey(dataDirectory, rows);
+  const { keyRotation } = await rows.get();
+  const next = keyRotation?.stage === "waiting" ? await readNextKey(dataDirectory, keyRotation) : null;
+  return { current, next };
+}
+
+/** The key that a rotation has prepared, and which waits for its finish. */
+export async function readNextKey(
+  dataDirectory: string,
+  { newKeyFingerprint }: KeyRotationState,
+): Promise<Buffer | "absent"> {
+  const text = await readKeyFile(join(dataDirectory, "keys", NEXT_KEY_FILE));
+  const key = text === null ? null : parseInstallationKey(text);
+  return key !== null && fingerprintOf(key) === newKeyFingerprint ? key : "absent";
+}
+
 /** The key in the file, where the database knows another one, as after it was restored from before `caisson keys rotate`; null: there is none, or it is the one that the database knows. Throws what keeps it from being read, or compared. */
 export async function readUnknownKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<Buffer | null> {
   if (await isKeyThere(dataDirectory, rows)) return null;
@@ -43,11 +62,17 @@ export async function readUnknownKey(dataDirectory: string, rows: SnapshotStoreR
 
 /**
  * Makes another key in place of one that is lost for good, and returns its fingerprint, which the caller's transaction remembers: until then the file is another key than the known one. What the file had stays beside it, as
- * `installation.key.former-TIME`. Throws `INVALID_REQUEST` while the known key is there, and what keeps it from being read, or compared: that is no loss.
+ * `installation.key.former-TIME`. Throws `INVALID_REQUEST` while the known key is there, or the one that is to take its place and opens everything as well, and what keeps them from being read, or compared: that is no loss.
  */
 export async function replaceInstallationKey(dataDirectory: string, rows: SnapshotStoreRows): Promise<string> {
   if (await isKeyThere(dataDirectory, rows))
     throw new CaissonError("INVALID_REQUEST", "Cannot make a new installation key: the one that there is can be used");
+  const { keyRotation } = await rows.get();
+  if (keyRotation?.stage === "waiting" && (await readNextKey(dataDirectory, keyRotation)) !== "absent")
+    throw new CaissonError(
+      "INVALID_REQUEST",
+      `Cannot make a new installation key: the one in keys/${NEXT_KEY_FILE} of the data directory, which \`caisson keys rotate\` made, opens everything in the store as well. Move it to keys/${KEY_FILE}, and run \`caisson store accept\``,
+    );
   await keepFormer(join(dataDirectory, "keys"));
   return fingerprintOf(await writeKey(dataDirectory));
 }
@@ -101,7 +126,7 @@ class LostKeyError extends CaissonError {
   constructor(reason: string, path: string) {
     super(
       "SNAPSHOT_STORE_UNAVAILABLE",
-      `Cannot use the snapshot store without the key of this installation: ${reason}. Put what \`caisson keys export\` printed back into keys/${KEY_FILE} of the data directory; nothing in the store can be read with another key. The server needs no restart for it. Where \`caisson keys rotate\` has replaced the key, it is the newer one, which the server has that did so; where that key is in the file, and the database is from before the rotation, \`caisson store accept\` has the database know it. If the key is lost for good: \`caisson store accept --new-key\`, with another place in snapshot_store.url`,
+      `Cannot use the snapshot store without the key of this installation: ${reason}. Put what \`caisson keys export\` printed back into keys/${KEY_FILE} of the data directory; nothing in the store can be read with another key. The server needs no restart for it. Where \`caisson keys rotate\` has replaced the key, it is the newer one, which the server has that did so. While a rotation waits for \`caisson keys finish\`, the new key is good as well. Where that key is in the file, and the database is from before the rotation, \`caisson store accept\` has the database know it. If the key is lost for good: \`caisson store accept --new-key\`, with another place in snapshot_store.url`,
       { cause: new Error(path) },
     );
     this.name = "LostKeyError";

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { hasErrorCode } from "@caisson/linux";
@@ -7,6 +7,8 @@ import { writeDurably } from "../write-durably.ts";
 
 /** The installation's key, in the folder `keys` of the data directory. */
 export const KEY_FILE = "installation.key";
+/** The key that comes in its place. It is here before anything is wrapped by it, and goes to its place by a rename once the database knows it as the one in use. */
+export const NEXT_KEY_FILE = `${KEY_FILE}.next`;
 const KEY_BYTES = 32;
 /** Says what it is, where it lies in a safe with other secrets. */
 const FORM = /^caisson-key-1:([0-9a-f]{64})\n?$/;
@@ -37,6 +39,13 @@ export async function writeNewKey(directory: string, name: string, stepName: str
 /** Tells nothing of the key. */
 export function fingerprintOf(key: Buffer): string {
   return createHash("sha256").update("caisson key fingerprint\n").update(key).digest("hex").slice(0, 32);
+}
+
+/** Whether somebody who gives this has the key: the HMAC-SHA-256 of a constant under it, in hexadecimal, as the SDKs make it of what `caisson keys export` printed. The key itself does not travel. */
+export function isProofOf(key: Buffer, proof: string): boolean {
+  const expected = createHmac("sha256", key).update("caisson key kept\n").digest();
+  const given = Buffer.from(proof, "hex");
+  return given.length === expected.length && timingSafeEqual(given, expected);
 }
 
 /** It may be whole: only the reading failed. */

@@ -3,7 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 import type { SnapshotStoreRows } from "@caisson/database";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { SnapshotStore } from "@caisson/snapshot-store";
-import { ensureInstallationKey } from "./installation-key.ts";
+import { readInstallationKeys } from "./installation-key.ts";
 import type { SnapshotStoreConfig } from "./snapshot-store-config.ts";
 
 /** Opens the snapshot store of the settings, without asking it anything: one that is away, or whose key is gone, keeps no server from starting. */
@@ -14,9 +14,9 @@ export async function openSnapshotStore(
 ): Promise<SnapshotStore> {
   const objects = await openObjectStore(config);
   const { bytesPerSecond, graceMs } = config;
-  const installationKey = () => ensureInstallationKey(dataDirectory, memory);
+  const installationKeys = () => readInstallationKeys(dataDirectory, memory);
   return new SnapshotStore({
-    ...{ objects, installationKey, memory, bytesPerSecond, graceMs },
+    ...{ objects, installationKeys, memory, bytesPerSecond, graceMs },
     place: await placeOf(dataDirectory),
   });
 }

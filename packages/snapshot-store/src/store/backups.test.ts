@@ -24,7 +24,7 @@ suite("backups", () => {
   const key = randomBytes(32);
   const openBackups = (installationKey = key, over: Partial<ObjectStore> = {}): Backups => {
     const store = Object.assign(Object.create(objects) as ObjectStore, bound(objects), over);
-    const keys = new OrganizationKeys(store, installationKey);
+    const keys = new OrganizationKeys(store, { current: installationKey, next: null });
     return new Backups({
       ...{ objects: store, pacer: new Pacer(null), counted: new CountedChunks(), graceMs: HOUR_MS },
       keys: async () => keys,
@@ -168,7 +168,10 @@ suite("backups", () => {
     const { id } = await create(backups, randomBytes(100));
     const [objectKey, path] = [`backups/${id}`, join(directory, "backups", id)];
     const bytes = await readFile(path);
-    const sealing = await new OrganizationKeys(objects, key).get("installation", bytes.subarray(0, 16).toString());
+    const sealing = await new OrganizationKeys(objects, { current: key, next: null }).get(
+      "installation",
+      bytes.subarray(0, 16).toString(),
+    );
     const text = zstdDecompressSync(sealing.unseal(objectKey, bytes.subarray(17))).toString();
     const newer = zstdCompressSync(text.replace('"format":1', '"format":2'));
     await writeFile(path, Buffer.concat([bytes.subarray(0, 17), sealing.seal(objectKey, newer)]));

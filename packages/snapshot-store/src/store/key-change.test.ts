@@ -7,15 +7,17 @@ import { afterEach, beforeEach, suite, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { type ObjectStore, openObjectStore } from "@caisson/objects";
 import { headerFor, sourceOf } from "../../testing/index.ts";
+import type { InstallationKeys } from "./organization-keys.ts";
 import { SnapshotStore } from "./snapshot-store.ts";
 import type { RememberedStore, StoreMemory } from "./store-memory.ts";
 
 const SIGNAL = new AbortController().signal;
 const ORGANIZATIONS = ["org_a", "org_b", "org_c"];
 
-/** What the installation knows: which key it has, and which store. */
+/** What the installation knows: which keys it has, and which store. */
 class Installation implements StoreMemory {
   key: Buffer = randomBytes(32);
+  next: Buffer | null = null;
   remembered: RememberedStore = { storeId: null, marks: [] };
 
   get = async () => this.remembered;
@@ -32,19 +34,24 @@ suite("the installation's key is changed", () => {
   let installation: Installation;
 
   /** A run of the server; `over` changes what the store of objects does. */
-  const start = (over: Partial<ObjectStore> = {}, key?: Buffer): SnapshotStore =>
+  const start = (over: Partial<ObjectStore> = {}, keys?: InstallationKeys): SnapshotStore =>
     new SnapshotStore({
       ...{ objects: changed(objects, over), memory: installation, place: "here", bytesPerSecond: null, graceMs: 1000 },
-      installationKey: async () => key ?? installation.key,
+      installationKeys: async () => keys ?? { current: installation.key, next: installation.next },
     });
-  const change = (store: SnapshotStore, next: Buffer) =>
-    store.changeKey(
-      next,
-      async () => {
-        installation.key = next;
-      },
-      SIGNAL,
-    );
+  const startWith = (key: Buffer) => start({}, { current: key, next: null });
+  const rotate = (store: SnapshotStore, next: Buffer) => {
+    const commit = async () => void Object.assign(installation, { next });
+    return store.prepareKey(next, commit, SIGNAL);
+  };
+  const finish = (store: SnapshotStore, next: Buffer) => {
+    const commit = async () => void Object.assign(installation, { key: next, next: null });
+    return store.changeKey(next, commit, SIGNAL);
+  };
+  const change = async (store: SnapshotStore, next: Buffer) => {
+    await rotate(store, next);
+    return finish(store, next);
+  };
   const upload = (store: SnapshotStore, organizationId: string, id: string, text: string) => {
     const image = Buffer.alloc(4096, text);
     return store.upload({ organizationId, id }, headerFor(image), sourceOf(image), SIGNAL);
@@ -97,13 +104,55 @@ suite("the installation's key is changed", () => {
     await upload(store, "org_a", "snp_2", "new ");
     await upload(start(), "org_d", "snp_2", "new ");
     const replaced = { code: "SNAPSHOT_STORE_UNAVAILABLE", message: /newer installation key: `caisson keys rotate`/ };
-    for (const id of ["snp_1", "snp_2"]) await assert.rejects(read(start({}, former), "org_a", id), replaced);
-    await assert.rejects(start({}, former).countKeys(SIGNAL), {
+    for (const id of ["snp_1", "snp_2"]) await assert.rejects(read(startWith(former), "org_a", id), replaced);
+    await assert.rejects(startWith(former).countKeys(SIGNAL), {
       message: /is a former one, which `caisson keys rotate`/,
     });
-    await assert.rejects(start({}, randomBytes(32)).countKeys(SIGNAL), { message: /does not fit it/ });
+    await assert.rejects(startWith(randomBytes(32)).countKeys(SIGNAL), { message: /does not fit it/ });
     assert.equal(await change(start(), randomBytes(32)), 4, "and once more");
-    await assert.rejects(read(start({}, former), "org_a", "snp_1"), replaced);
+    await assert.rejects(read(startWith(former), "org_a", "snp_1"), replaced);
+  });
+
+  test("until its finish both keys open everything, also what is written after a restart and by a server that has the former one alone", async () => {
+    const [former, next] = [installation.key, randomBytes(32)];
+    assert.equal(await rotate(start(), next), 3);
+    assert.equal(await rotate(start(), next), 3, "again is success");
+    await upload(start(), "org_d", "snp_1", "old ");
+    const lacking = start({}, { current: former, next: "absent" });
+    await upload(lacking, "org_a", "snp_2", "more");
+    await assert.rejects(upload(lacking, "org_e", "snp_1", "old "), {
+      message: /make a key for org_e .* `caisson keys export --new` printed into keys\/installation\.key\.next/,
+    });
+    for (const key of [former, next]) {
+      await readAll(startWith(key));
+      assert.equal(await read(startWith(key), "org_d", "snp_1"), "old ");
+      assert.equal(await read(startWith(key), "org_a", "snp_2"), "more");
+    }
+    assert.deepEqual(await sizes(), new Set([122]));
+    assert.equal(await finish(start(), next), 4);
+    assert.deepEqual(await sizes(), new Set([61]));
+    await readAll(start());
+    await assert.rejects(startWith(former).countKeys(SIGNAL), { message: /is a former one/ });
+  });
+
+  test("what a server that knows of no rotation has written meanwhile opens with the new key after the finish", async () => {
+    const [former, next] = [installation.key, randomBytes(32)];
+    await rotate(start(), next);
+    const ignorant = startWith(former);
+    await upload(ignorant, "org_d", "snp_1", "old ");
+    await upload(ignorant, "org_a", "snp_2", "more");
+    await finish(start(), next);
+    await readAll(startWith(next));
+    assert.equal(await read(startWith(next), "org_d", "snp_1"), "old ");
+  });
+
+  test("a store with two keys is told from one with one", async () => {
+    const [former, next] = [installation.key, randomBytes(32)];
+    assert.equal(await start().isMadeWithOthers(former, SIGNAL), false);
+    await rotate(start(), next);
+    for (const key of [former, next]) assert.equal(await start().isMadeWithOthers(key, SIGNAL), true);
+    await finish(start(), next);
+    assert.equal(await start().isMadeWithOthers(next, SIGNAL), false);
   });
 
   test("cut off before any of its writes, the key of the moment opens everything, and the next try ends it", async () => {
@@ -113,7 +162,7 @@ suite("the installation's key is changed", () => {
       const before = { ...installation };
       const former = before.key;
       let isDone = false;
-      let [beforeCommit, afterCommit] = [0, 0];
+      let [beforeCommit, waiting, afterCommit] = [0, 0, 0];
       for (let writes = 0; !isDone; writes += 1) {
         await rm(directory, { recursive: true });
         await cp(origin, directory, { recursive: true });
@@ -123,9 +172,11 @@ suite("the installation's key is changed", () => {
           () => true,
           () => false,
         );
-        if (installation.key === former) beforeCommit += 1;
+        if (installation.next !== null) waiting += 1;
+        else if (installation.key === former) beforeCommit += 1;
         else afterCommit += 1;
         await readAll(start());
+        if (installation.next !== null) for (const key of [former, next]) await readAll(startWith(key));
         // An upload before the next try makes keys as they were, or are to be.
         await upload(start(), "org_d", "snp_2", "late");
         const store = start();
@@ -134,9 +185,10 @@ suite("the installation's key is changed", () => {
         await readAll(start());
         assert.equal(await read(start(), "org_d", "snp_2"), "late");
         assert.deepEqual(await sizes(), new Set([61]));
-        await assert.rejects(start({}, former).countKeys(SIGNAL), { message: /is a former one/ });
+        await assert.rejects(startWith(former).countKeys(SIGNAL), { message: /is a former one/ });
       }
-      assert.ok(beforeCommit > 6 && afterCommit > 6, `${beforeCommit} before the commit, ${afterCommit} after it`);
+      const told = `${beforeCommit} before it waits, ${waiting} while it waits, ${afterCommit} after its finish`;
+      assert.ok(beforeCommit > 6 && waiting > 0 && afterCommit > 6, told);
     } finally {
       await rm(origin, { recursive: true });
     }
@@ -144,7 +196,7 @@ suite("the installation's key is changed", () => {
 
   test("given up half-way for another new key, only the last one is good", async () => {
     await assert.rejects(
-      start().changeKey(randomBytes(32), () => Promise.reject(new Error("the database is away")), SIGNAL),
+      start().prepareKey(randomBytes(32), () => Promise.reject(new Error("the database is away")), SIGNAL),
       { message: "the database is away" },
     );
     assert.deepEqual(await sizes(), new Set([122]), "both open everything");

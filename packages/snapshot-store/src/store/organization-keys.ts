@@ -15,6 +15,14 @@ const WRAPS_AT_ONCE = 4;
 /** One changes, one proves; more are for what came meanwhile. */
 const PASSES_MAX = 5;
 
+/** The keys of an installation that wrap the keys of organizations. */
+export interface InstallationKeys {
+  /** The one in use, 32 bytes: it opens everything. */
+  readonly current: Buffer;
+  /** The one that comes in its place and opens everything as well; null: none comes. `absent`: one does, and this server does not have it. */
+  readonly next: Buffer | "absent" | null;
+}
+
 /** The keys of one organization: what it stores can be found and read by them alone. */
 export interface OrganizationKey {
   readonly id: string;
@@ -30,28 +38,32 @@ export interface OrganizationKey {
  *
  * Without its key all of an organization is lost: the same bytes lie at `key-copies/ORGANIZATION/ID` as well, and what is missing or damaged in one of the two places is made again from the other.
  *
- * While the installation's key is replaced, each object has two wraps, one after the other: by the key that there is, and by the one that comes. Either opens everything, so that whatever cuts that off loses nothing.
+ * While the installation's key is replaced, each object has two wraps, one after the other: by the key that there is, and by the one that comes. Either opens everything, so that whatever cuts that off loses nothing. A server that does not have the
+ * one that comes makes no key and mends none: the wraps by that one stay as they are.
  */
 export class OrganizationKeys {
   readonly #objects: ObjectStore;
   #wrapping: WrappingKey;
   /** The one that comes in its place. */
-  #next: WrappingKey | null = null;
+  #next: WrappingKey | null;
+  #isNextAbsent: boolean;
   readonly #known = new Map<string, KnownKey>();
   /** By organization, so that nobody writes what another one has just replaced. */
   readonly #writing = new KeyedLock();
 
-  constructor(objects: ObjectStore, installationKey: Buffer) {
+  constructor(objects: ObjectStore, { current, next }: InstallationKeys) {
     this.#objects = objects;
-    this.#wrapping = wrappingKey(installationKey);
+    this.#wrapping = wrappingKey(current);
+    this.#next = Buffer.isBuffer(next) ? wrappingKey(next) : null;
+    this.#isNextAbsent = next === "absent";
   }
 
-  /** The key to write with; made when there is none. It is in both places when this resolves. */
+  /** The key to write with; made when there is none. It is in both places when this resolves, where this server has the keys to put it there. Throws `SNAPSHOT_STORE_UNAVAILABLE` where it is to be made without them. */
   async forWriting(organizationId: string, signal?: AbortSignal): Promise<OrganizationKey> {
     return this.#writing.run(organizationId, async () => {
       const id = (await this.#firstId(organizationId, signal)) ?? (await this.#make(organizationId, signal));
       const key = await this.get(organizationId, id, signal);
-      await this.#keepBoth({ organizationId, id }, signal);
+      if (!this.#isNextAbsent) await this.#keepBoth({ organizationId, id }, signal);
       return key;
     });
   }
@@ -69,6 +81,7 @@ export class OrganizationKeys {
    */
   async wrapFor(nextKey: Buffer, signal: AbortSignal): Promise<number> {
     this.#next = wrappingKey(nextKey);
+    this.#isNextAbsent = false;
     return this.#wrapAll("keys-rotate.wrap", signal);
   }
 
@@ -81,7 +94,9 @@ export class OrganizationKeys {
 
   /** Takes away every wrap but that by the installation's key, and proves each as `wrapFor` does. */
   wrapOnce(signal: AbortSignal): Promise<number> {
-    return this.#wrapAll("keys-rotate.unwrap", signal);
+    // Of a change that was given up.
+    this.#next = null;
+    return this.#wrapAll("keys-finish.unwrap", signal);
   }
 
   /** How many keys there are. Throws unless the installation's key opens each, as it lies in the store now. Nothing is written. */
@@ -161,6 +176,7 @@ export class OrganizationKeys {
   }
 
   async #make(organizationId: string, signal?: AbortSignal): Promise<string> {
+    if (this.#isNextAbsent) throw absentKey(`make a key for ${organizationId} in the snapshot store`);
     const id = randomBytes(8).toString("hex");
     const name = nameOf({ organizationId, id });
     await this.#objects.put(name, this.#wrap(name, randomBytes(KEY_BYTES)), signal);
@@ -254,6 +270,14 @@ function unwrapBy({ key }: WrappingKey, name: string, wrapped: Buffer): Buffer |
     }
   }
   return null;
+}
+
+/** Of the key that comes in the place of the one in use. */
+export function absentKey(action: string): CaissonError {
+  return new CaissonError(
+    "SNAPSHOT_STORE_UNAVAILABLE",
+    `Cannot ${action}: \`caisson keys rotate\` is replacing the installation key, and this server does not have the new one. Put what \`caisson keys export --new\` printed into keys/installation.key.next of the data directory; the server needs no restart for it. If nobody has it any more, run \`caisson keys rotate\` again: that makes another one`,
+  );
 }
 
 function organizationKey(id: string, key: Buffer): OrganizationKey {

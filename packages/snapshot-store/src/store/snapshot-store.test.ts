@@ -26,7 +26,11 @@ suite("the snapshot store", () => {
   const openStore = (installationKey = key, over: Partial<ObjectStore> = {}): SnapshotStore =>
     new SnapshotStore({
       objects: Object.assign(Object.create(objects) as ObjectStore, bound(objects), over),
-      ...{ installationKey: async () => installationKey, bytesPerSecond: null, graceMs: HOUR_MS },
+      ...{
+        installationKeys: async () => ({ current: installationKey, next: null }),
+        bytesPerSecond: null,
+        graceMs: HOUR_MS,
+      },
       ...{ memory: memoryOf(installationKey), place: "here" },
     });
   /** What each installation remembers. */
@@ -293,8 +297,10 @@ suite("the snapshot store", () => {
     const open = () =>
       new SnapshotStore({
         ...{ objects, memory, place: "here", bytesPerSecond: null, graceMs: HOUR_MS },
-        installationKey: () =>
-          installationKey === null ? Promise.reject(new Error("it is gone")) : Promise.resolve(installationKey),
+        async installationKeys() {
+          if (installationKey === null) throw new Error("it is gone");
+          return { current: installationKey, next: null };
+        },
       });
     const accept = (store: SnapshotStore) => store.accept(SIGNAL, (accepted) => memory.remember(accepted));
     const [store, image] = [open(), imageOf(randomBytes(CHUNK_BYTES))];
@@ -325,12 +331,12 @@ suite("the snapshot store", () => {
     let [now, most] = [0, 0];
     const store = new SnapshotStore({
       ...{ objects, memory: new FakeMemory(), place: "here", bytesPerSecond: null, graceMs: HOUR_MS },
-      async installationKey() {
+      async installationKeys() {
         now += 1;
         most = Math.max(most, now);
         await new Promise(setImmediate);
         now -= 1;
-        return key;
+        return { current: key, next: null };
       },
     });
     await Promise.all(["snp_1", "snp_2"].map((id) => upload(store, id, imageOf(textChunk()))));
@@ -422,7 +428,12 @@ suite("the snapshot store", () => {
 
   test("uploads keep to the bandwidth", async () => {
     const store = new SnapshotStore({
-      ...{ objects, installationKey: async () => key, memory: memoryOf(key), place: "here" },
+      ...{
+        objects,
+        installationKeys: async () => ({ current: key, next: null }),
+        memory: memoryOf(key),
+        place: "here",
+      },
       bytesPerSecond: 2 * CHUNK_BYTES,
       graceMs: HOUR_MS,
     });

@@ -20,7 +20,7 @@ import {
   type ManifestChunk,
   manifestKeyId,
 } from "./manifest.ts";
-import { type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
+import { type InstallationKeys, type OrganizationKey, OrganizationKeys } from "./organization-keys.ts";
 import { Pacer } from "./pacer.ts";
 import { findSharedChunks } from "./shared-chunks.ts";
 import {
@@ -39,8 +39,8 @@ import { type Sweep, sweep } from "./sweep.ts";
 
 export interface SnapshotStoreOptions {
   readonly objects: ObjectStore;
-  /** 32 bytes: wraps the keys of all organizations. Asked for with each use, never twice at once: without it the store cannot be used, and nothing else waits for it. */
-  readonly installationKey: () => Promise<Buffer>;
+  /** Asked for with each use, never twice at once: without them the store cannot be used, and nothing else waits for them. */
+  readonly installationKeys: () => Promise<InstallationKeys>;
   readonly memory: StoreMemory;
   /** As of `StoreOwnership`. */
   readonly place: string;
@@ -89,9 +89,9 @@ export interface Upload {
   readonly sentBytes: number;
 }
 
-/** What takes the installation's key. */
+/** What takes the installation's keys. */
 interface OpenedStore {
-  readonly installationKey: Buffer;
+  readonly installationKeys: InstallationKeys;
   readonly keys: OrganizationKeys;
   readonly ownership: StoreOwnership;
 }
@@ -343,13 +343,21 @@ export class SnapshotStore implements AsyncDisposable {
     commit: (accepted: AcceptedStore) => Promise<void>,
     key: Buffer | null = null,
   ): Promise<void> {
-    const { ownership } = await (key === null ? this.#open() : this.#opening.run("key", () => this.#openWith(key)));
+    const { ownership } = await (key === null
+      ? this.#open()
+      : this.#opening.run("key", () => this.#openWith({ current: key, next: null })));
     await ownership.accept(signal, commit);
   }
 
   /** Whether the store has the installation of a key, also when that is not the one which this installation knows. Writes nothing, and takes the store from nobody. */
   async isMadeWith(key: Buffer, signal: AbortSignal): Promise<boolean> {
     return (await listInstallations(this.#objects, signal)).includes(installationIdOf(key));
+  }
+
+  /** Whether the store opens with another key than this one as well: a rotation is not at its end. Writes nothing. */
+  async isMadeWithOthers(key: Buffer, signal: AbortSignal): Promise<boolean> {
+    const own = installationIdOf(key);
+    return (await listInstallations(this.#objects, signal)).some((id) => id !== own);
   }
 
   /** How many keys of organizations the store has. Throws unless the installation's key opens each; nothing is written. */
@@ -359,32 +367,48 @@ export class SnapshotStore implements AsyncDisposable {
   }
 
   /**
-   * Wraps the keys of all organizations by another key of the installation, which takes the place of the one that there is. What they encrypt stays as it is, and uploads go on meanwhile.
+   * Wraps the keys of all organizations by another key of the installation as well, which is to take the place of the one in use. What they encrypt stays as it is, and uploads go on meanwhile.
    *
-   * First everything is wrapped by both keys, and proven to open with the new one; then the store is the installation's with either. `commit` makes the new key the one that the installation knows: until then the former one opens everything, and from
-   * then on the new one. The wraps by the former key go last (`finishKeyChange`). Whatever cuts it off, it can be done again, with the same key or, before the commit, another one. Returns how many keys there are.
+   * When `commit` is called, each key is proven to open with the new one, and the store is the installation's with either. `commit` has the installation remember that: from then on whatever is written has both wraps, until `changeKey`. Whatever cuts it off, it can be
+   * done again, with the same key or another one: the one in use opens everything. Returns how many keys there are.
+   */
+  async prepareKey(nextKey: Buffer, commit: () => Promise<void>, signal: AbortSignal): Promise<number> {
+    await this.requireUsable(signal);
+    const { keys, ownership, installationKeys } = await this.#open();
+    const count = await keys.wrapFor(nextKey, signal);
+    await step("keys-rotate.admit", () => ownership.admitKey(nextKey, signal));
+    // Nobody finds the one here and the other in the installation.
+    await this.#opening.run("key", async () => {
+      await commit();
+      this.#opened = { installationKeys: { ...installationKeys, next: nextKey }, keys, ownership };
+    });
+    return count;
+  }
+
+  /**
+   * Uses the key of `prepareKey` from now on. Everything is proven once more to open with it, since a server without it may have had the store meanwhile. `commit` makes it the one that the installation knows: until then the former one opens everything, and from
+   * then on the new one. The wraps by the former key go last (`finishKeyChange`). Returns how many keys there are.
    */
   async changeKey(nextKey: Buffer, commit: () => Promise<void>, signal: AbortSignal): Promise<number> {
     await this.requireUsable(signal);
     const { keys, ownership } = await this.#open();
     await keys.wrapFor(nextKey, signal);
-    await step("keys-rotate.admit", () => ownership.admitKey(nextKey, signal));
-    // Nobody finds the one key here and the other in the installation.
+    await step("keys-finish.admit", () => ownership.admitKey(nextKey, signal));
     await this.#opening.run("key", async () => {
       await commit();
       keys.changeKey();
       ownership.changeKey(nextKey);
-      this.#opened = { installationKey: nextKey, keys, ownership };
+      this.#opened = { installationKeys: { current: nextKey, next: null }, keys, ownership };
     });
     return this.finishKeyChange(signal);
   }
 
-  /** The last part of `changeKey`: takes away what the former key opens. Again is success. */
+  /** The last part of `changeKey`: takes away what other keys than the one in use open. Again is success. */
   async finishKeyChange(signal: AbortSignal): Promise<number> {
     await this.requireUsable(signal);
     const { keys, ownership } = await this.#open();
     const count = await keys.wrapOnce(signal);
-    await step("keys-rotate.refuse", () => ownership.refuseOtherKeys(signal));
+    await step("keys-finish.refuse", () => ownership.refuseOtherKeys(signal));
     return count;
   }
 
@@ -395,22 +419,22 @@ export class SnapshotStore implements AsyncDisposable {
 
   /** A key that was lost, or replaced, since the last use is noticed by the next one. One at a time, since the first may make the key. */
   #open(): Promise<OpenedStore> {
-    return this.#opening.run("key", async () => this.#openWith(await this.#options.installationKey()));
+    return this.#opening.run("key", async () => this.#openWith(await this.#options.installationKeys()));
   }
 
-  async #openWith(installationKey: Buffer): Promise<OpenedStore> {
+  async #openWith(installationKeys: InstallationKeys): Promise<OpenedStore> {
     const { objects, memory, place } = this.#options;
+    const { current, next } = installationKeys;
     const before = this.#opened;
-    if (before?.installationKey.equals(installationKey)) return before;
-    const keys = new OrganizationKeys(objects, installationKey);
-    const opened = {
-      installationKey,
-      keys,
-      ownership: new StoreOwnership({ objects, installationKey, memory, place }),
-    };
-    this.#opened = opened;
-    await before?.ownership[Symbol.asyncDispose]();
-    return opened;
+    const isSameKey = before?.installationKeys.current.equals(current) === true;
+    if (isSameKey && isSameNext(before.installationKeys.next, next)) return before;
+    const keys = new OrganizationKeys(objects, installationKeys);
+    const ownership = isSameKey
+      ? before.ownership
+      : new StoreOwnership({ objects, installationKey: current, memory, place });
+    this.#opened = { installationKeys, keys, ownership };
+    if (!isSameKey) await before?.ownership[Symbol.asyncDispose]();
+    return this.#opened;
   }
 
   /** One that is taken out of the store meanwhile is skipped. */
@@ -457,6 +481,10 @@ export class SnapshotStore implements AsyncDisposable {
       return new AggregateError([cause, error], "it could not be marked as damaged either", { cause });
     }
   }
+}
+
+function isSameNext(one: InstallationKeys["next"], other: InstallationKeys["next"]): boolean {
+  return Buffer.isBuffer(one) && Buffer.isBuffer(other) ? one.equals(other) : one === other;
 }
 
 function requireFit({ id }: StoredSnapshot, count: number): void {

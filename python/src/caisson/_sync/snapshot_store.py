@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .._installation_key import proof_of_key
 from .._records import KeyRotation, SnapshotStoreStatus
 from .http import Http
 
@@ -20,7 +21,7 @@ class SnapshotStore:
         Raises:
             NotSupportedError: When the server has none.
         """
-        return SnapshotStoreStatus(self._http.get(self._url))
+        return SnapshotStoreStatus.from_wire(self._http.get(self._url))
 
     def accept(self, *, new_key: bool = False) -> int:
         """Takes the store of the server's settings, as it is, for the installation's from now on.
@@ -40,17 +41,34 @@ class SnapshotStore:
         return int(answer["waiting"])
 
     def rotate_key(self, *, dry_run: bool = False) -> KeyRotation:
-        """Makes a new installation key, wraps the keys of all organizations by it, and uses it from then on.
+        """Makes a new installation key, and wraps the keys of all organizations by it as well.
 
-        Nothing is encrypted anew. A rotation that was cut off is finished instead. The former key opens nothing
-        afterwards, and the new one lies on the server's disk alone: keep it elsewhere at once, by `caisson keys export`
-        on the server. Losing the disk before loses the store.
+        Nothing is encrypted anew. The former key stays in use, and both open everything, until `finish_key_rotation`; a
+        rotation that waits goes on with the same new key. Keep that elsewhere, by `caisson keys export --new` on the
+        server.
 
         Args:
-            dry_run: Only open every key of the store with the one that there is. Default: False.
+            dry_run: Only open every key of the store with the one in use. Default: False.
 
         Raises:
             NotSupportedError: When the server has no snapshot store.
         """
         answer = self._http.post(f"{self._url}/rotate-key", {"dry_run": True} if dry_run else {})
+        return KeyRotation(answer)
+
+    def finish_key_rotation(self, key: str) -> KeyRotation:
+        """Uses the new key of a rotation from now on, and takes away what the former one opens.
+
+        Again is success, also after a finish that was cut off.
+
+        Args:
+            key: What `caisson keys export --new` printed, read from where it is kept. It does not travel: what does
+                proves that you have it.
+
+        Raises:
+            ValueError: For a text that is no key.
+            BadRequestError: For another key than the new one.
+            NotSupportedError: When the server has no snapshot store.
+        """
+        answer = self._http.post(f"{self._url}/finish-key-rotation", {"proof": proof_of_key(key)})
         return KeyRotation(answer)

@@ -62,7 +62,7 @@ export const TABLES: readonly Table[] = [
   { name: "authorities", columns: ["number", "certificate", "private_key"], key: ["number"], derived: {} },
   {
     name: "snapshot_store",
-    columns: ["only_row", "key_fingerprint", "store_id", "marks"],
+    columns: ["only_row", "key_fingerprint", "store_id", "marks", "key_rotation"],
     key: ["only_row"],
     derived: {},
   },

@@ -36,7 +36,8 @@ export async function addAuthority(
   const keys = await createAuthorityKeys();
   const organizationId = actor?.organization.id ?? (await administratingOrganization(app.store));
   const event = auditEvent(actor, "authority-renew", { id: "authority", organizationId }, { number: beside + 1 });
-  const isAdded = await step("authority-renew.commit", () => app.store.joining.addAuthority(keys, beside, event));
-  app.authority.changed();
-  return isAdded;
+  // Also where nobody knows whether it was committed.
+  return step("authority-renew.commit", () => app.store.joining.addAuthority(keys, beside, event)).finally(() =>
+    app.authority.changed(),
+  );
 }

@@ -51,9 +51,8 @@ export async function retireOldest(
 ): Promise<RetireOutcome> {
   const organizationId = actor?.organization.id ?? (await administratingOrganization(app.store));
   const event = auditEvent(actor, "authority-retire", { id: "authority", organizationId }, { number, isLockingOut });
-  const outcome = await step("authority-retire.commit", () =>
-    app.store.joining.retireAuthority(number, isLockingOut, event),
+  // Also where nobody knows whether it was committed.
+  return step("authority-retire.commit", () => app.store.joining.retireAuthority(number, isLockingOut, event)).finally(
+    () => app.authority.changed(),
   );
-  app.authority.changed();
-  return outcome;
 }

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { step } from "@caisson/linux";
 import type { AcceptedStore } from "@caisson/snapshot-store";
 import { readUnknownKey, replaceInstallationKey } from "../../snapshot-store/installation-key.ts";
-import { fingerprintOf } from "../../snapshot-store/key-file.ts";
+import { keyChangesFor } from "../../snapshot-store/key-rotation.ts";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
@@ -13,7 +13,7 @@ import { requireSnapshotStore } from "./snapshot-store-get.ts";
  *
  * The commit comes before the server's mark in the store (`StoreOwnership.accept`): it remembers the store and makes what was `replicated` wait for its upload, which finds what is there already. A crash before or after it leaves the store
  * refused, or as good as before, or accepted, and nothing `replicated` that is not there; the command may be repeated. Where the database is older than the key in the file, as after it was restored from before a rotation, and the store was made with that key, the commit
- * has the database know it. With `isKeyNew` a key that is lost for good is replaced before; what it has encrypted cannot be read any more. Returns how many snapshots are uploaded again. Throws `FORBIDDEN` unless the actor may
+ * has the database know it. That is so for the new key of a rotation which waits for its finish, too. With `isKeyNew` a key that is lost for good is replaced before; what it has encrypted cannot be read any more. Returns how many snapshots are uploaded again. Throws `FORBIDDEN` unless the actor may
  * administer the server, `NOT_SUPPORTED` without a store, `INVALID_REQUEST` for a new key while the old one is there, and `SNAPSHOT_STORE_UNAVAILABLE` for a store that is away, or was made with another key.
  */
 export async function acceptSnapshotStore(
@@ -32,14 +32,16 @@ export async function acceptSnapshotStore(
     if (isKeyNew) {
       const keyFingerprint = await replaceInstallationKey(directory, rows);
       const event = auditEvent(actor, "snapshot-store-key", subject);
-      waiting = await step("snapshot-store-accept.key", () => rows.accept({ keyFingerprint }, Date.now(), event));
+      const changes = { keyFingerprint, keyRotation: null };
+      waiting = await step("snapshot-store-accept.key", () => rows.accept(changes, Date.now(), event));
     }
     const unknown = await readUnknownKey(directory, rows);
     const key = unknown !== null && (await snapshotStore.isMadeWith(unknown, signal)) ? unknown : null;
+    const known = key === null ? {} : await keyChangesFor(snapshotStore, key, signal);
     const commit = async (accepted: AcceptedStore) => {
       const { storeId } = accepted;
       const event = auditEvent(actor, "snapshot-store-accept", subject, { url, storeId });
-      const changes = { ...accepted, ...(key === null ? {} : { keyFingerprint: fingerprintOf(key) }) };
+      const changes = { ...accepted, ...known };
       waiting += await step("snapshot-store-accept.commit", () => rows.accept(changes, Date.now(), event));
       app.logger.warn(
         { url, storeId, count: waiting },

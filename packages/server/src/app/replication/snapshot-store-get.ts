@@ -1,5 +1,8 @@
+import { resolve } from "node:path";
+import type { KeyRotationState } from "@caisson/database";
 import { CaissonError } from "@caisson/model";
-import type { SnapshotStore } from "@caisson/snapshot-store";
+import { absentKey, type SnapshotStore } from "@caisson/snapshot-store";
+import { readNextKey } from "../../snapshot-store/installation-key.ts";
 import { requireAdmin } from "../access/administrator.ts";
 import type { Actor, AppContext } from "../context.ts";
 
@@ -24,6 +27,17 @@ export interface SnapshotStoreStatus {
   readonly last_upload_at: string | null;
   /** Why the last try of this run failed; null: it did not. */
   readonly last_error: string | null;
+  /** A rotation of the installation's key that is not at its end; null: none is under way. */
+  readonly key_rotation: KeyRotationStatus | null;
+}
+
+export interface KeyRotationStatus {
+  /** As of `KeyRotationState`. */
+  readonly stage: "waiting" | "finishing";
+  /** In ISO 8601. */
+  readonly since: string;
+  /** What keeps it from being finished on this server, with what to do; null: nothing. */
+  readonly problem: string | null;
 }
 
 /** Asks the store whether it can be used, and claims it from nobody. Throws `FORBIDDEN` unless the actor may administer the server, and `NOT_SUPPORTED` without a store. */
@@ -31,7 +45,7 @@ export async function getSnapshotStore(app: AppContext, actor: Actor): Promise<S
   requireAdmin(actor, "see the snapshot store");
   const { snapshotStore, url } = requireSnapshotStore(app);
   const problem = await problemOf(snapshotStore);
-  const { storeId: id } = await app.store.snapshotStore.get();
+  const { storeId: id, keyRotation } = await app.store.snapshotStore.get();
   const replicas = await app.store.snapshotStore.countReplicas();
   const { waiting, failing, oldestAtMs } = await app.store.snapshotStore.uploadTotals();
   const { lastUploadAtMs, lastError } = app.replicator;
@@ -40,6 +54,7 @@ export async function getSnapshotStore(app: AppContext, actor: Actor): Promise<S
     oldest_waiting_at: oldestAtMs === null ? null : new Date(oldestAtMs).toISOString(),
     last_upload_at: lastUploadAtMs === null ? null : new Date(lastUploadAtMs).toISOString(),
     last_error: lastError,
+    key_rotation: keyRotation === null ? null : await describeRotation(app, keyRotation),
   };
 }
 
@@ -50,6 +65,20 @@ export function requireSnapshotStore(app: AppContext): { readonly snapshotStore:
     "NOT_SUPPORTED",
     "This server has no snapshot store: set snapshot_store.url in its settings, and start it again",
   );
+}
+
+async function describeRotation(app: AppContext, rotation: KeyRotationState): Promise<KeyRotationStatus> {
+  const { stage, sinceMs } = rotation;
+  const since = new Date(sinceMs).toISOString();
+  if (stage === "finishing") return { stage, since, problem: null };
+  try {
+    const next = await readNextKey(resolve(app.config.dataDirectory), rotation);
+    if (next !== "absent") return { stage, since, problem: null };
+    return { stage, since, problem: absentKey("finish the rotation of the installation key").message };
+  } catch (error) {
+    if (error instanceof CaissonError) return { stage, since, problem: error.message };
+    throw error;
+  }
 }
 
 async function problemOf(snapshotStore: SnapshotStore): Promise<string | null> {
