@@ -639,7 +639,8 @@ export interface DiskStore {
   /**
    * Gives a disk to another node that has the same shared pool, where the latest run of its node is over: its lease has run out, or it was shut out before. From then on that run is shut out: it begins and renews nothing
    * any more. Holds of its sandboxes on the disk go, and of these sandboxes those end, as `node-lost`, that hold nothing else; `events` has the line of the disk, and is asked for that of each sandbox. On that node
-   * already is success, without an event. `draining`: a volume that nobody has goes from a live node that drains, and nobody is shut out; default: `lost`. Throws `NODE_UNAVAILABLE`, with the reason, `*_NOT_FOUND` for one that is being created or gone, and `DISK_LOST`.
+   * already is success, without an event. `draining`: a volume that nobody has goes from a live node that drains, and nobody is shut out. `unsettled`: a disk that its node has not taken over yet goes on to another one, with whom that
+   * has to shut out. Default: `lost`. Throws `NODE_UNAVAILABLE`, with the reason, `*_NOT_FOUND` for one that is being created or gone, and `DISK_LOST`.
    */
   takeOver(id: string, owner: Owner, nowMs: number, events: TakeOverEvents, from?: TakeOverFrom): Promise<Disk>;
   /** Those that it was taken over from are shut out. False, with nothing done: it is on another node, or was taken from others, meanwhile. */

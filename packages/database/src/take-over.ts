@@ -2,12 +2,12 @@ import { CaissonError } from "@caisson/model";
 import { beingTakenOver, diskLost, diskNotFound } from "./refusals.ts";
 import type { Disk, NodeRecord, Owner } from "./store.ts";
 
-/** `lost`: its node is lost, and is shut out. `draining`: its node lives, drains and lets go of it. */
-export type TakeOverFrom = "lost" | "draining";
+/** `lost`: its node is lost, and is shut out. `draining`: its node lives, drains and lets go of it. `unsettled`: its node has not taken it over yet, and another one is to. */
+export type TakeOverFrom = "lost" | "draining" | "unsettled";
 
 /**
  * Whether a node may take a disk over from another one, by their rows. Both have said that they use the same shared pool in the disk's region. Of a lost one the latest run is over, since its lease ran out or since it was shut out before; one that
- * drains is live, and the disk is a volume that nobody has (`isFree`). Returns the openings of the pool that may still write to the image. Throws `NODE_UNAVAILABLE`, `*_NOT_FOUND` and `DISK_LOST`.
+ * drains is live, and the disk is a volume that nobody has (`isFree`); nothing can have used one that is unsettled. Returns the openings of the pool that may still write to the image. Throws `NODE_UNAVAILABLE`, `*_NOT_FOUND` and `DISK_LOST`.
  */
 export function requireTakeOver(
   disk: Disk,
@@ -28,6 +28,7 @@ export function requireTakeOver(
   const isLetGo = isFree && kind === "volume" && disk.growToBytes === null && state !== "purging";
   if (from === "draining" && (isOver || !former.isDraining || !isLetGo))
     throw refuse("only a live node that drains lets go of a disk, and of a volume that nobody has");
+  if (from === "unsettled" && takenFrom.length === 0) throw refuse("it has taken it over by now. Try again");
   const [theirs, ours] = [former.sharedPools[region], target.sharedPools[region]];
   if (theirs === undefined)
     throw refuse(

@@ -166,6 +166,25 @@ export function takeOverConformance(name: string, open: () => Promise<StoreHarne
       assert.deepEqual((await takeOver(id)).takenFrom, ["away.1", "middle.1"]);
     });
 
+    test("a disk that its node has not taken over yet goes on to another one, and that node is not shut out", async () => {
+      const [id, settled] = [await make("cache"), await make("settled")];
+      const third = await store.nodes.begin(sampleNode({ id: "nod_third", sharedPools: poolOf("third.1") }), LEASE_MS);
+      const passOn = (disk: string) => {
+        const to = { nodeId: third.id, generation: third.generation };
+        return store.disks.takeOver(disk, to, 99, eventsOf(disk), "unsettled");
+      };
+      await assert.rejects(passOn(id), unavailable(/it has taken it over by now/));
+      const taken = await takeOver(id);
+      const passed = await passOn(id);
+      assert.deepEqual([passed.owner.nodeId, passed.takenFrom], ["nod_third", ["away.1"]]);
+      assert.deepEqual(await passOn(id), passed, "repeated");
+      assert.deepEqual(await verbsOf(id), ["take-over", "take-over", "create"]);
+      assert.equal((await store.nodes.get(SAMPLE_OWNER.nodeId))?.isShutOut, false);
+      assert.equal(await store.disks.settleTakeOver(taken), false, "it is another node's");
+      await store.disks.settleTakeOver(await takeOver(settled));
+      await assert.rejects(passOn(settled), unavailable(/it has taken it over by now/));
+    });
+
     test("only a node with the same pool takes a disk over", async () => {
       const id = await make("cache");
       const begin = async (nodeId: string, sharedPools: SharedPools): Promise<Owner> => {

@@ -137,10 +137,11 @@ export class HostNode implements OpenNode {
     return "deleted";
   }
 
-  async recoverDisk({ region, id }: DiskReference): Promise<void> {
+  /** `living`: a server of an older version names none. */
+  async recoverDisk({ region, id }: DiskReference, living: readonly string[] = []): Promise<void> {
     const pool = this.#pool(region);
     await pool.locks.run(id, async () => {
-      await pool.storage.takeOver(id);
+      await pool.storage.takeOver(id, living);
       if ((await pool.storage.getImage(id)) === null) return;
       await withDevice(pool, pool.storage, id, (path) => step("recover.file-system", () => recoverFileSystem(path)));
     });

@@ -55,8 +55,12 @@ export interface Node {
   growDisk(disk: DiskReference, sizeBytes: number): Promise<void>;
   /** Frees the storage of a volume or snapshot. `in-use`: a sandbox runs from it, and nothing has happened. */
   deleteDisk(disk: DiskReference): Promise<"deleted" | "in-use">;
-  /** Shuts the earlier run of the node that may have the volume still out of it, where that was on another machine, and brings its file system into the state that a proper unmount leaves. `VOLUME_DAMAGED` where that could lose files. Success where it has no image, as one that a restore has brought back and that is not rebuilt yet. */
-  recoverDisk(disk: DiskReference): Promise<void>;
+  /**
+   * Shuts the earlier run of the node that may have the volume still out of it, where that was on another machine, and brings its file system into the state that a proper unmount leaves. `living`: how other nodes that are not lost
+   * have the pool open (`RegionDescription.shared`); nobody is shut out for one of them, which is `VOLUME_IN_USE`. `VOLUME_DAMAGED` where that could lose files. Success where it has no image, as one that a restore has brought
+   * back and that is not rebuilt yet.
+   */
+  recoverDisk(disk: DiskReference, living: readonly string[]): Promise<void>;
   /**
    * Shuts another node out of the replicated pool of a region, by its opening of that (`RegionDescription.shared`): when the promise resolves, the pool refuses whatever that node still sends. Again is success.
    * `DISK_UNAVAILABLE`: it may still write.

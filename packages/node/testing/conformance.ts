@@ -114,9 +114,9 @@ export function describeNodeConformance(
       const made = await measure(id);
       await node.createDisk(disk);
       assert.deepEqual(await measure(id), made);
-      await node.recoverDisk({ region, id });
+      await node.recoverDisk({ region, id }, []);
       await node.deleteDisk({ region, id });
-      await node.recoverDisk({ region, id });
+      await node.recoverDisk({ region, id }, []);
     });
 
     test("a node without a pool that nodes share says so, and shuts nobody out", async () => {

@@ -49,6 +49,7 @@ export class FarStore implements Disposable {
           forget: async (id: string) => record(`forget ${id}`),
           ...disks,
         },
+        nodes: { list: async () => [] },
         sandboxes: { listLeft: async () => [] },
       },
       snapshotStore: { find: async () => null, ...snapshotStore },

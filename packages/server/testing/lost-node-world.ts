@@ -67,7 +67,8 @@ export function lostNodeWorld() {
         };
       },
       fence: (_region, instance) => asked(id, "fence", instance),
-      recoverDisk: (disk) => asked(id, "recoverDisk", disk.id),
+      recoverDisk: (disk, living) =>
+        asked(id, "recoverDisk", [disk.id, ...(living.length > 0 ? ["not", ...living.toSorted()] : [])].join(" ")),
       growDisk: (disk) => asked(id, "growDisk", disk.id),
       createDisk: (disk) => asked(id, "createDisk", disk.id),
       measureDisk: async () => null,

@@ -132,14 +132,22 @@ suite("pools of two classes", () => {
           },
         }),
       );
-      await assert.rejects(storage.takeOver(REPLICATED), isUnavailable(/take over.*the row has changed.*tried again/));
-      await assert.rejects(storage.takeOver(REPLICATED), isUnavailable(/^the cluster does not answer$/));
-      await storage.takeOver(REPLICATED);
+      await assert.rejects(
+        storage.takeOver(REPLICATED, []),
+        isUnavailable(/take over.*the row has changed.*tried again/),
+      );
+      await assert.rejects(storage.takeOver(REPLICATED, []), isUnavailable(/^the cluster does not answer$/));
+      await assert.rejects(storage.takeOver(REPLICATED, ["run_else", "run_lost"]), {
+        code: "VOLUME_IN_USE",
+        message: /take over image .*: run_lost, which lives, has not let go of it yet/,
+      });
+      assert.deepEqual(fenced, []);
+      await storage.takeOver(REPLICATED, ["run_else"]);
       for (const other of [null, "run_now"]) {
         writer = other;
-        await storage.takeOver(REPLICATED);
+        await storage.takeOver(REPLICATED, []);
       }
-      await storage.takeOver(LOCAL);
+      await storage.takeOver(LOCAL, ["run_lost"]);
       assert.deepEqual(fenced, ["run_lost"]);
       problems.push(new CaissonError("INTERNAL_ERROR", "the row has changed"));
       await assert.rejects(

@@ -170,17 +170,20 @@ export class ClassStorage implements StorageDriver {
 
   /**
    * Frees an image of the replicated pool that a host which is gone has attached: the pool refuses that host from then on, frozen or late as it may be.
-   * Success where nobody else has it, and of a pool that is this host's alone. Whatever keeps it from being freed is `DISK_UNAVAILABLE`, so that callers know that
-   * somebody may still write to it.
+   * Success where nobody else has it, and of a pool that is this host's alone. `VOLUME_IN_USE`: one of `living` has it, the openings of the pool by hosts that
+   * are not gone, and nothing has happened. Whatever else keeps it from being freed is `DISK_UNAVAILABLE`. After both, somebody may still write to it.
    */
-  async takeOver(id: ImageId): Promise<void> {
+  async takeOver(id: ImageId, living: readonly string[]): Promise<void> {
     const action = `take over image ${id}`;
     const pool = this.#poolOf(id, action);
     if (!isShared(pool)) return;
     try {
       const writer = await pool.writerOf(id);
-      if (writer !== null && writer !== pool.clientInstance) await step("storage.take-over", () => pool.fence(writer));
+      if (writer === null || writer === pool.clientInstance) return;
+      if (living.includes(writer)) throw inUse(action, writer);
+      await step("storage.take-over", () => pool.fence(writer));
     } catch (error) {
+      if (error instanceof CaissonError && error.code === "VOLUME_IN_USE") throw error;
       throw asUnavailable(`${action} from the run of its node that is over`, error);
     }
   }
@@ -281,6 +284,13 @@ export class ClassStorage implements StorageDriver {
 
 function isShared(driver: StorageDriver): driver is SharedStorageDriver {
   return driver.capabilities.isShared;
+}
+
+function inUse(action: string, writer: string): CaissonError {
+  return new CaissonError(
+    "VOLUME_IN_USE",
+    `Cannot ${action}: ${writer}, which lives, has not let go of it yet. Try again in a minute`,
+  );
 }
 
 function asUnavailable(action: string, error: unknown): CaissonError {

@@ -1,5 +1,5 @@
 import type { Disk, NodeRecord } from "@caisson/database";
-import { CaissonError } from "@caisson/model";
+import { CaissonError, classOfId } from "@caisson/model";
 import type { AppContext } from "../context.ts";
 import { parseNodeAddress } from "../nodes/node-address.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
@@ -119,6 +119,15 @@ export async function chooseHeir(
   const heir = await findHeir(app, placed, rows, wish);
   if (heir === null) throw noHeir(app, placed, rows, wish);
   return heir;
+}
+
+/** How other nodes that are not lost have the disk's pool open: nobody shuts one of them out because of a single disk. */
+export async function livingOpenings(app: AppContext, { id, region, owner }: Disk): Promise<readonly string[]> {
+  if (classOfId(id) === "local") return [];
+  const rows = await app.store.nodes.list();
+  return rows
+    .filter((row) => row.id !== owner.nodeId && !isEnded(row) && (row.isLive || app.nodes.get(row.id) !== null))
+    .flatMap(({ sharedPools }) => sharedPools[region]?.instance ?? []);
 }
 
 /** Whether a node has the pools of all of these open now, and they answer it. An image that is not there is an answer, too: it would be there for no other node. */

@@ -23,7 +23,11 @@ suite("a disk whose node is lost", () => {
     const taken = await takeOver(volume);
     assert.deepEqual([taken.owner, taken.takenFrom], [heir, []]);
     assert.equal((await takeOver(snapshot)).owner.nodeId, HEIR);
-    assert.deepEqual(world.calls, [`${HEIR} fence lost.1`, `${HEIR} recoverDisk ${volume.id}`, `${HEIR} fence lost.1`]);
+    assert.deepEqual(world.calls, [
+      `${HEIR} fence lost.1`,
+      `${HEIR} recoverDisk ${volume.id} not other.1`,
+      `${HEIR} fence lost.1`,
+    ]);
     const [event] = await world.store.events.list("org_a", volume.id, 1);
     assert.deepEqual(
       [event?.verb, event?.detail],
@@ -95,6 +99,41 @@ suite("a disk whose node is lost", () => {
     world.calls = [];
     assert.equal((await takeOver(await rowOf(volume))).owner.nodeId, "nod_third");
     assert.deepEqual(world.calls.slice(0, 2), ["nod_third fence lost.1", "nod_third fence heir.1"]);
+  });
+
+  test("goes on to another node when the pool does not answer the one that was to have it, which keeps all else", async () => {
+    await connect(HEIR, poolOf("heir.1"));
+    foundAway(LOST);
+    const volume = await make("data");
+    failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
+    await assert.rejects(takeOver(volume), { code: "DISK_UNAVAILABLE" });
+    await connect("nod_third", poolOf("third.1"));
+    failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
+    world.calls = [];
+    const { owner, takenFrom } = await takeOver(await rowOf(volume));
+    assert.deepEqual([owner.nodeId, takenFrom], ["nod_third", []]);
+    const fences = [`${HEIR} fence lost.1`, "nod_third fence lost.1"];
+    assert.deepEqual(world.calls, [...fences, `nod_third recoverDisk ${volume.id} not heir.1`]);
+    assert.equal((await world.store.nodes.get(HEIR))?.isShutOut, false);
+    const [event] = await world.store.events.list("org_a", volume.id, 1);
+    assert.deepEqual(event?.detail, { slug: "data", fromNodeId: HEIR, toNodeId: "nod_third", isUnsettled: true });
+  });
+
+  test("is checked without a live node being shut out that has not let go of it", async () => {
+    await connect(HEIR, poolOf("heir.1"));
+    await connect("nod_other", poolOf("other.1", "fsid/other"));
+    const gone = await connect("nod_gone", poolOf("gone.1"));
+    world.control.app.nodes.forget(gone.nodeId);
+    await connect("nod_lapsed", poolOf("lapsed.1"));
+    await beginLapsed(world.store, {
+      id: "nod_over",
+      address: "nod_over:8485",
+      sharedPools: { ord: poolOf("over.1") },
+    });
+    foundAway(LOST);
+    const volume = await make("data");
+    await takeOver(volume);
+    assert.deepEqual(world.calls.at(-1), `${HEIR} recoverDisk ${volume.id} not gone.1 lapsed.1 other.1`);
   });
 
   test("says what to do where no other node can have it", async () => {

@@ -1,4 +1,4 @@
-import type { Disk, SandboxRecord } from "@caisson/database";
+import type { AuditEvent, Disk, TakeOverEvents } from "@caisson/database";
 import { step } from "@caisson/linux";
 import { CaissonError, classOfId } from "@caisson/model";
 import type { AppContext } from "../context.ts";
@@ -6,7 +6,7 @@ import type { ConnectedNode } from "../nodes/node-directory.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import { endSandbox } from "../sandboxes/sandbox-end.ts";
 import { settleGrow } from "../volumes/grow-settle.ts";
-import { chooseHeir, confirmOver, findHeir, requireOver } from "./disk-heir.ts";
+import { chooseHeir, confirmOver, findHeir, livingOpenings, requireOver } from "./disk-heir.ts";
 
 /**
  * The disk, on a node that can be used: a replicated one whose node is lost goes to another node that has the same shared pool; where `near` is given, to that one or to none, since what it is used with is there. All others stay as they are, also
@@ -25,8 +25,41 @@ export async function takeOverIfLost(app: AppContext, disk: Disk, near: Connecte
     const current = await app.store.disks.get(disk.id);
     if (current === null || current.state === "creating" || !mayMove(app, current)) return current ?? disk;
     const moved = app.nodes.find(current) === null ? await move(app, current, near) : current;
-    return settleTakeOver(app, moved);
+    try {
+      return await settleTakeOver(app, moved);
+    } catch (error) {
+      const passed = isUnavailable(error) ? await passOn(app, moved, near) : null;
+      if (passed === null) throw error;
+      return settleTakeOver(app, passed);
+    }
   });
+}
+
+/**
+ * Gives a disk that its node could not take over, because the pool does not answer that node, to another one whom it answers. Nothing has used it there, so nobody more is shut out than was to be. Null: there is no such node.
+ */
+async function passOn(app: AppContext, disk: Disk, near: ConnectedNode | null): Promise<Disk | null> {
+  const rows = await app.store.nodes.list();
+  const former = rows.find(({ id }) => id === disk.owner.nodeId);
+  const target = former === undefined ? null : await findHeir(app, [{ disk, former }], rows, { near });
+  if (target === null) return null;
+  const [fromNodeId, toNodeId] = [disk.owner.nodeId, target.owner.nodeId];
+  app.logger.warn({ id: disk.id, fromNodeId, toNodeId }, "a node cannot take a disk over: another one does");
+  const detail = { slug: disk.slug, fromNodeId, toNodeId, isUnsettled: true };
+  return step("disk-take-over.pass-on", () =>
+    app.store.disks.takeOver(disk.id, target.owner, Date.now(), eventsOf(disk, detail), "unsettled"),
+  );
+}
+
+function isUnavailable(error: unknown): boolean {
+  return error instanceof CaissonError && error.code === "DISK_UNAVAILABLE";
+}
+
+function eventsOf(disk: Disk, detail: AuditEvent["detail"]): TakeOverEvents {
+  return {
+    disk: auditEvent(null, `${disk.kind}-take-over`, disk, detail),
+    sandbox: (sandbox) => auditEvent(null, "sandbox-end", sandbox, { reason: "node-lost" }),
+  };
 }
 
 /** Goes on with a disk that its node is taking over. The caller holds the disk's lock. Others stay as they are. */
@@ -105,12 +138,8 @@ async function moveFromDraining(app: AppContext, disk: Disk, heirs: Heirs): Prom
   if (target === null) return;
   const toNodeId = target.owner.nodeId;
   const detail = { slug: disk.slug, fromNodeId: former.id, toNodeId, isDraining: true };
-  const events = {
-    disk: auditEvent(null, "volume-take-over", disk, detail),
-    sandbox: (sandbox: SandboxRecord) => auditEvent(null, "sandbox-end", sandbox, { reason: "node-lost" }),
-  };
   await step("node-drain.volume", () =>
-    app.store.disks.takeOver(disk.id, target.owner, Date.now(), events, "draining"),
+    app.store.disks.takeOver(disk.id, target.owner, Date.now(), eventsOf(disk, detail), "draining"),
   );
 }
 
@@ -134,11 +163,9 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
   await confirmOver(app, disk, former);
   const toNodeId = target.owner.nodeId;
   const holders = kind === "volume" ? await app.store.sandboxes.holders(id) : [];
+  const events = eventsOf(disk, { slug, fromNodeId: former.id, toNodeId });
   const taken = await step("disk-take-over.intent", () =>
-    app.store.disks.takeOver(id, target.owner, Date.now(), {
-      disk: auditEvent(null, `${kind}-take-over`, disk, { slug, fromNodeId: former.id, toNodeId }),
-      sandbox: (sandbox) => auditEvent(null, "sandbox-end", sandbox, { reason: "node-lost" }),
-    }),
+    app.store.disks.takeOver(id, target.owner, Date.now(), events),
   );
   app.nodes.shutOut({ nodeId: former.id, generation: former.generation });
   app.logger.warn(
@@ -157,7 +184,8 @@ async function move(app: AppContext, disk: Disk, near: ConnectedNode | null): Pr
 async function recoverVolume(app: AppContext, volume: Disk): Promise<void> {
   const { node } = app.nodes.of({ ...volume, takenFrom: [] });
   try {
-    await step("disk-take-over.recover", () => node.recoverDisk(volume));
+    const living = await livingOpenings(app, volume);
+    await step("disk-take-over.recover", () => node.recoverDisk(volume, living));
   } catch (error) {
     if (!(error instanceof CaissonError && error.code === "VOLUME_DAMAGED")) throw error;
     app.logger.error(

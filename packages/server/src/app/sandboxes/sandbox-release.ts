@@ -2,6 +2,7 @@ import type { SandboxRecord } from "@caisson/database";
 import { CaissonError, classOfId, type ErrorCode } from "@caisson/model";
 import type { SandboxEnd } from "@caisson/node";
 import type { AppContext } from "../context.ts";
+import { livingOpenings } from "../disks/disk-heir.ts";
 import { refreshUsage } from "../disks/usage.ts";
 
 /** What a node answers of a replicated volume that the run before may still write to. */
@@ -38,7 +39,8 @@ async function recoverVolume(app: AppContext, volumeId: string): Promise<void> {
   const volume = await app.store.disks.get(volumeId);
   if (volume === null) return;
   try {
-    await app.nodes.of(volume).node.recoverDisk(volume);
+    const { node } = app.nodes.of(volume);
+    await node.recoverDisk(volume, await livingOpenings(app, volume));
     await refreshUsage(app, volume);
   } catch (error) {
     if (error instanceof CaissonError && error.code === "NODE_UNAVAILABLE") throw error;
