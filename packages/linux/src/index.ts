@@ -96,6 +96,7 @@ export {
   type CgroupHierarchy,
   type CgroupLayout,
   type CgroupLimits,
+  type CgroupSetting,
   type Cgroups,
   cgroupProcesses,
   createCgroup,
@@ -103,13 +104,15 @@ export {
   diskHierarchy,
   hierarchyOf,
   joinCgroup,
-  limitCgroup,
   limitCgroupDevices,
+  limitSettings,
   oomKills,
   readCgroups,
   readProcessors,
   removeCgroup,
-  setCgroupWeight,
+  weightSettings,
+  writeCgroup,
+  writeCgroupSync,
 } from "./processes/cgroup.ts";
 export { withExpeditedRcu } from "./processes/expedited-rcu.ts";
 export { withFileSystemIdsSync } from "./processes/file-system-ids.ts";

@@ -14,11 +14,14 @@ import {
   diskHierarchy,
   hierarchyOf,
   joinCgroup,
-  limitCgroup,
+  limitSettings,
   parseProcessors,
   readCgroups,
   readProcessors,
   removeCgroup,
+  weightSettings,
+  writeCgroup,
+  writeCgroupSync,
 } from "./cgroup.ts";
 import { runTool } from "./run-tool.ts";
 
@@ -85,7 +88,9 @@ suite("cgroups", () => {
       await createCgroup(limited, parent, "disk");
       const numbers = (await readFile(`/sys/block/${basename(device.path)}/dev`, "utf8")).trim();
       const disk = { devices: [numbers], bytesPerSecond: 8 * MIB };
-      await limitCgroup(limited, `${parent}/disk`, { memoryBytes: 300 * MIB, cpuCount: 1, pidsMax: 77, disk });
+      await writeCgroup(
+        limitSettings(limited, `${parent}/disk`, { memoryBytes: 300 * MIB, cpuCount: 1, pidsMax: 77, disk }),
+      );
       const procs = join(diskHierarchy(limited)?.mountPath ?? "", parent, "disk/cgroup.procs");
       const copy = async (args: string) => {
         const startedMs = performance.now();
@@ -110,7 +115,9 @@ suite("cgroups", () => {
     await createCgroup(cgroups, parent, "two");
     const [processor = 0] = await readProcessors(cgroups);
     const limits = { memoryBytes: 300 * 2 ** 20, cpuCount: 1.5, pidsMax: 77, processors: [processor] };
-    await limitCgroup(cgroups, `${parent}/two`, limits);
+    const path = `${parent}/two`;
+    await writeCgroup(weightSettings(cgroups, path, "low"));
+    writeCgroupSync(limitSettings(cgroups, path, limits));
     const read = async (controller: string, v1: string, v2: string): Promise<string> => {
       const hierarchy = hierarchyOf(cgroups, controller);
       assert.ok(hierarchy !== null, controller);
@@ -122,6 +129,12 @@ suite("cgroups", () => {
     assert.match(await read("cpu", "cpu.cfs_quota_us", "cpu.max"), /^150000( 100000)?$/);
     assert.equal(await read("pids", "pids.max", "pids.max"), "77");
     assert.equal(await read("cpuset", "cpuset.cpus", "cpuset.cpus"), String(processor));
-    await removeCgroup(cgroups, `${parent}/two`);
+    assert.match(await read("cpu", "cpu.shares", "cpu.weight"), /^10(2)?$/);
+    writeCgroupSync(weightSettings(cgroups, path, "normal"));
+    assert.match(await read("cpu", "cpu.shares", "cpu.weight"), /^10(0|24)$/);
+    const absent = [{ path: `/sys/fs/cgroup${path}/absent`, value: "1" }];
+    assert.throws(() => writeCgroupSync(absent), { code: "ENOENT" });
+    await assert.rejects(writeCgroup(absent), { code: "ENOENT" });
+    await removeCgroup(cgroups, path);
   });
 });

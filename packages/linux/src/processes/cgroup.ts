@@ -1,6 +1,7 @@
+import { writeFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { passFaultPoint } from "../calls/ffi.ts";
+import { type CallOptions, passFaultPoint, passFaultPointSync } from "../calls/ffi.ts";
 import { hasErrorCode, KernelError } from "../calls/kernel-error.ts";
 import { readMounts } from "../mounts/mount-info.ts";
 
@@ -36,7 +37,7 @@ const CONTROLLERS = ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "f
 /** By the names of version 1 and 2. Only where disks are limited: the kernel carries out the I/O of such cgroups apart from that of others. */
 const DISK_CONTROLLERS = ["blkio", "io"];
 
-/** Reads which cgroup hierarchies this process can reach. `isDiskLimited`: `limitCgroup` will be given limits for disks. */
+/** Reads which cgroup hierarchies this process can reach. `isDiskLimited`: `limitSettings` will be given limits for disks. */
 export async function readCgroups({ isDiskLimited = false } = {}): Promise<Cgroups> {
   const all = (await readMounts()).filter(({ type }) => type === "cgroup" || type === "cgroup2");
   // A second mount of a hierarchy, for example for a chroot, shows the same cgroups.
@@ -163,22 +164,25 @@ export interface DiskLimits {
   readonly operationsPerSecond?: number;
 }
 
-/** Sets limits; swap is not used beyond the memory limit. A controller that the host lacks limits nothing (`doctor` says so). */
-export async function limitCgroup(cgroups: Cgroups, path: string, limits: CgroupLimits): Promise<void> {
-  await passFaultPoint({ name: "cgroup limit", detail: path });
+/** A file of a cgroup and what is written to it. Plain data, so that another thread can write it. */
+export interface CgroupSetting {
+  readonly path: string;
+  readonly value: string;
+}
+
+/** Limits as settings, in their order; swap is not used beyond the memory limit. A controller that the host lacks limits nothing (`doctor` says so). */
+export function limitSettings(cgroups: Cgroups, path: string, limits: CgroupLimits): readonly CgroupSetting[] {
   const periodUs = 100_000;
   const quotaUs = Math.round(limits.cpuCount * periodUs);
-  const set = async (controller: string, v1: Settings, v2: Settings): Promise<void> => {
-    const hierarchy = hierarchyOf(cgroups, controller);
-    if (hierarchy === null) return;
-    const settings = hierarchy.version === 1 ? v1 : v2;
-    for (const [file, value] of settings) await writeSetting(join(hierarchy.mountPath, path, file), value);
-  };
   const memory = String(limits.memoryBytes);
-  const pids: Settings = [["pids.max", String(limits.pidsMax)]];
-  const processors: Settings = limits.processors === undefined ? [] : [["cpuset.cpus", limits.processors.join(",")]];
-  await Promise.all([
-    set(
+  const pids: Values = [["pids.max", String(limits.pidsMax)]];
+  const processors: Values = limits.processors === undefined ? [] : [["cpuset.cpus", limits.processors.join(",")]];
+  const set = (controller: string, v1: Values, v2: Values): readonly CgroupSetting[] => {
+    const hierarchy = hierarchyOf(cgroups, controller);
+    return hierarchy === null ? [] : settingsIn(hierarchy, path, hierarchy.version === 1 ? v1 : v2);
+  };
+  return [
+    ...set(
       "memory",
       [
         ["memory.limit_in_bytes", memory],
@@ -189,7 +193,7 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
         ["memory.swap.max", "0"],
       ],
     ),
-    set(
+    ...set(
       "cpu",
       [
         ["cpu.cfs_period_us", String(periodUs)],
@@ -197,43 +201,74 @@ export async function limitCgroup(cgroups: Cgroups, path: string, limits: Cgroup
       ],
       [["cpu.max", `${quotaUs} ${periodUs}`]],
     ),
-    set("pids", pids, pids),
-    set("cpuset", processors, processors),
-    limits.disk === undefined ? null : limitDisks(cgroups, path, limits.disk),
-  ]);
+    ...set("pids", pids, pids),
+    ...set("cpuset", processors, processors),
+    ...(limits.disk === undefined ? [] : diskSettings(cgroups, path, limits.disk)),
+  ];
 }
 
 /**
- * Says what part of a busy processor a cgroup gets beside others: `low` a tenth of what a new one (`normal`) gets.
+ * What part of a busy processor a cgroup gets beside others: `low` a tenth of what a new one (`normal`) gets.
  */
-export async function setCgroupWeight(cgroups: Cgroups, path: string, weight: "low" | "normal"): Promise<void> {
+export function weightSettings(cgroups: Cgroups, path: string, weight: "low" | "normal"): readonly CgroupSetting[] {
   const hierarchy = hierarchyOf(cgroups, "cpu");
-  if (hierarchy === null) return;
-  await passFaultPoint({ name: "cgroup weight", detail: path });
+  if (hierarchy === null) return [];
   const [file, low, normal] = hierarchy.version === 1 ? ["cpu.shares", "102", "1024"] : ["cpu.weight", "10", "100"];
-  await writeSetting(join(hierarchy.mountPath, path, file), weight === "low" ? low : normal);
+  return settingsIn(hierarchy, path, [[file, weight === "low" ? low : normal]]);
 }
 
-async function limitDisks(cgroups: Cgroups, path: string, limits: DiskLimits): Promise<void> {
+function diskSettings(cgroups: Cgroups, path: string, limits: DiskLimits): readonly CgroupSetting[] {
   const hierarchy = diskHierarchy(cgroups);
-  if (hierarchy === null) return;
-  const directory = join(hierarchy.mountPath, path);
+  if (hierarchy === null) return [];
   const units = [
     ["bps", limits.bytesPerSecond],
     ["iops", limits.operationsPerSecond],
   ] as const;
-  for (const device of limits.devices) {
-    for (const [unit, value] of units) {
-      if (value === undefined) continue;
-      if (hierarchy.version === 2) {
-        await writeSetting(join(directory, "io.max"), `${device} r${unit}=${value} w${unit}=${value}`);
-        continue;
-      }
-      for (const direction of ["read", "write"]) {
-        await writeSetting(join(directory, `blkio.throttle.${direction}_${unit}_device`), `${device} ${value}`);
-      }
+  const values = limits.devices.flatMap((device) =>
+    units.flatMap(([unit, value]): Values => {
+      if (value === undefined) return [];
+      if (hierarchy.version === 2) return [["io.max", `${device} r${unit}=${value} w${unit}=${value}`]];
+      return ["read", "write"].map((direction) => [`blkio.throttle.${direction}_${unit}_device`, `${device} ${value}`]);
+    }),
+  );
+  return settingsIn(hierarchy, path, values);
+}
+
+type Values = readonly (readonly [file: string, value: string])[];
+
+function settingsIn({ mountPath }: CgroupHierarchy, path: string, values: Values): readonly CgroupSetting[] {
+  return values.map(([file, value]) => ({ path: join(mountPath, path, file), value }));
+}
+
+/** Writes settings one after the other. */
+export async function writeCgroup(settings: readonly CgroupSetting[]): Promise<void> {
+  await passFaultPoint(writeOf(settings));
+  for (const setting of settings)
+    await writeFile(setting.path, setting.value, { flag: "r+" }).catch((error: unknown) =>
+      requireOptional(setting, error),
+    );
+}
+
+/** The same for a thread of its own, which waits for nothing but the kernel. */
+export function writeCgroupSync(settings: readonly CgroupSetting[]): void {
+  passFaultPointSync(writeOf(settings));
+  for (const setting of settings) {
+    try {
+      writeFileSync(setting.path, setting.value, { flag: "r+" });
+    } catch (error) {
+      requireOptional(setting, error);
     }
   }
+}
+
+function writeOf(settings: readonly CgroupSetting[]): CallOptions {
+  return { name: "cgroup write", detail: settings.map(({ path }) => path).join(", ") };
+}
+
+/** Files about swap are absent where the kernel does not account for it. */
+function requireOptional({ path }: CgroupSetting, error: unknown): void {
+  const isSwap = path.includes("memsw") || path.includes("swap");
+  if (!isSwap || !hasErrorCode(error, "ENOENT")) throw error;
 }
 
 /** Lets a version 1 cgroup use only these character devices, given as `major:minor`. Version 2 has no files for that. */
@@ -243,18 +278,6 @@ export async function limitCgroupDevices(cgroups: Cgroups, path: string, devices
   const directory = join(hierarchy.mountPath, path);
   await writeFile(join(directory, "devices.deny"), "a");
   for (const device of devices) await writeFile(join(directory, "devices.allow"), `c ${device} rw`);
-}
-
-type Settings = readonly (readonly [file: string, value: string])[];
-
-/** Files about swap are absent where the kernel does not account for it. */
-async function writeSetting(path: string, value: string): Promise<void> {
-  try {
-    await writeFile(path, value, { flag: "r+" });
-  } catch (error) {
-    const isSwap = path.includes("memsw") || path.includes("swap");
-    if (!isSwap || !hasErrorCode(error, "ENOENT")) throw error;
-  }
 }
 
 /**

@@ -1,7 +1,7 @@
 import { chown, type FileHandle, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { cloneTree, type IdRange, oomKills, settleAll, UndoStack, unmountElsewhere } from "@caisson/linux";
+import { cloneTree, type IdRange, oomKills, settleAll, UndoStack, unmountElsewhere, writeCgroup } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import { connectToPort } from "../network/connect-to-port.ts";
 import type { Slot } from "../network/places.ts";
@@ -9,7 +9,7 @@ import type { ExitCause, RunningSandbox, SandboxLimits, SandboxSpec } from "../r
 import type { AgentSocket } from "./agent/agent-socket.ts";
 import { agentEnvironment, HOME } from "./agent/environment.ts";
 import { killContainer } from "./container.ts";
-import { limitSandbox, restrictEgress, shareOfHost, watchForThrashing } from "./limits/limit-sandbox.ts";
+import { restrictEgress, sandboxCgroup, shareOfHost, watchForThrashing } from "./limits/limit-sandbox.ts";
 import type { PreparedEnvironment } from "./prepared-environment.ts";
 import { CERTIFICATES, CERTIFICATES_BYTES_MAX, certificateBundle } from "./root/certificate-bundle.ts";
 import { requireOwnDirectories, resolveTargets } from "./root/mount-target.ts";
@@ -211,7 +211,7 @@ export class Sandbox {
         mountRoot(directory, root, namespaces.user, ids),
         this.#prepareAgentRun(directory, hostname, namespaces.slot, hasSecrets ? CERTIFICATES_BYTES_MAX : 0),
         mountNetworkSysfs(directory, namespaces.network),
-        limitSandbox(shared, this.#spec, limits, cgroupPath, undo),
+        sandboxCgroup(shared, this.#spec, limits, cgroupPath, undo).then(writeCgroup),
         restrictEgress(shared, this.#spec, address, undo),
       ]),
     );

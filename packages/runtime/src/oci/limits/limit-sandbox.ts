@@ -1,4 +1,11 @@
-import { endProcessForMemory, limitCgroup, readMemoryStallUs, readMemoryUse, type UndoStack } from "@caisson/linux";
+import {
+  type CgroupSetting,
+  endProcessForMemory,
+  limitSettings,
+  readMemoryStallUs,
+  readMemoryUse,
+  type UndoStack,
+} from "@caisson/linux";
 import type { SandboxLimits, SandboxSpec } from "../../runtime.ts";
 import type { SharedParts } from "../shared-parts.ts";
 import { disksOf } from "./disks.ts";
@@ -15,20 +22,20 @@ export function shareOfHost(shared: SharedParts, { limits }: SandboxSpec, undo: 
   return { ...limits, pidsMax: processes.count, terminalsMax: terminals.count };
 }
 
-/** Limits the cgroup of a sandbox, in which nothing of the user's runs yet. */
-export async function limitSandbox(
+/** What the cgroup of a sandbox is to be limited to, before anything of the user's runs in it. Its part of processors that are shared out goes back with `undo`. */
+export async function sandboxCgroup(
   shared: SharedParts,
   { root, mounts }: SandboxSpec,
   limits: SandboxLimits,
   cgroupPath: string,
   undo: UndoStack,
-): Promise<void> {
+): Promise<readonly CgroupSetting[]> {
   const { cgroups, diskLimits, processorShares } = shared;
   const disk = diskLimits === null ? {} : { disk: { ...diskLimits, devices: await disksOf(root, mounts) } };
   const share = processorShares.take(limits.cpuCount);
   if (share !== null) undo.defer(async () => share[Symbol.dispose]());
   const processors = share === null ? {} : { processors: share.processors };
-  await limitCgroup(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
+  return limitSettings(cgroups, cgroupPath, { ...limits, ...disk, ...processors });
 }
 
 /** Once it runs. Where the kernel does not measure how long programs wait for memory (version 1 of cgroups), it watches nothing. */

@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { ReadyQueue, readCgroups, UndoStack } from "@caisson/linux";
+import { limitSettings, ReadyQueue, readCgroups, UndoStack } from "@caisson/linux";
 import { ensureAgentBundle, mountAgentBundle } from "../agent/agent-bundle.ts";
 import { agentSources } from "../agent/agent-sources.ts";
 import { agentEnvironment, HOME } from "../agent/environment.ts";
@@ -67,6 +67,7 @@ export async function tryWarmStart(runtimePath: string): Promise<void> {
     userNamespace: namespaces.user.fd,
     agentRun: waiting.agentRun.fd,
     ownerId: TRY_IDS.firstHostId,
+    cgroup: limitSettings(cgroups, waiting.environment.cgroupPath, LIMITS),
     processIds: waiting.processIds,
     limits: LIMITS,
     hostname: "try",

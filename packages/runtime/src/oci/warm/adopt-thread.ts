@@ -16,6 +16,7 @@ import {
   replaceRootSync,
   type TreeAttributes,
   withFileSystemIdsSync,
+  writeCgroupSync,
 } from "@caisson/linux";
 import type { MountSpec } from "../../runtime.ts";
 import { AGENT_RUN_TARGET } from "../agent/agent-bundle.ts";
@@ -86,7 +87,8 @@ function adopt(order: Adoption): void {
   }
 }
 
-function limitProcesses({ processIds, ownerId, limits }: Adoption): void {
+function limitProcesses({ cgroup, processIds, ownerId, limits }: Adoption): void {
+  writeCgroupSync(cgroup);
   limitProcessesSync(processIds, ownerId, limits.pidsMax);
   faultPointSync("runtime.adopt.processes");
 }

@@ -11,6 +11,7 @@ function failing(agentRun: number): Adoption {
     userNamespace: -1,
     agentRun,
     ownerId: 0x6fff0000,
+    cgroup: [],
     processIds: [],
     limits: { memoryBytes: 2 ** 30, cpuCount: 1, pidsMax: 1, terminalsMax: 1 },
     hostname: "host",

@@ -1,3 +1,4 @@
+import type { CgroupSetting } from "@caisson/linux";
 import type { MountSpec, RootSpec, SandboxLimits } from "../../runtime.ts";
 import type { OwnFile } from "../root/own-files.ts";
 
@@ -11,6 +12,8 @@ export interface Adoption {
   readonly agentRun: number;
   /** The id on the host of the container's root. */
   readonly ownerId: number;
+  /** Its limits, and that it waits no more. */
+  readonly cgroup: readonly CgroupSetting[];
   /** All processes of the container, by their ids on the host. */
   readonly processIds: readonly number[];
   readonly limits: SandboxLimits;

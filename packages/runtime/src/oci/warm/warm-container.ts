@@ -5,9 +5,10 @@ import {
   cloneTree,
   type Descriptor,
   openNamespace,
-  setCgroupWeight,
   step,
   UndoStack,
+  weightSettings,
+  writeCgroup,
 } from "@caisson/linux";
 import { randomCharacters } from "@caisson/model";
 import type { AgentSocket } from "../agent/agent-socket.ts";
@@ -77,7 +78,7 @@ export class WarmContainer implements AsyncDisposable {
     const directory = new SandboxDirectory(join(shared.sandboxesDirectory, id));
     undo.defer(() => directory.remove());
     await step("runtime.warm.directory", () => directory.create());
-    await setCgroupWeight(shared.cgroups, cgroupPath, "low");
+    await writeCgroup(weightSettings(shared.cgroups, cgroupPath, "low"));
     const agentRunPath = await mountAgentRun(directory, namespaces.slot.ids, 0);
     const sysfsPath = await mountNetworkSysfs(directory, namespaces.network);
     const agentRun = undo.use(await cloneTree(agentRunPath));

@@ -1,9 +1,9 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setCgroupWeight, settleAll, type UndoStack } from "@caisson/linux";
+import { settleAll, type UndoStack, weightSettings } from "@caisson/linux";
 import type { MountSpec, RootSpec, SandboxLimits, SandboxSpec } from "../../runtime.ts";
 import { agentEnvironment, HOME } from "../agent/environment.ts";
-import { limitSandbox, restrictEgress } from "../limits/limit-sandbox.ts";
+import { restrictEgress, sandboxCgroup } from "../limits/limit-sandbox.ts";
 import { CERTIFICATES, certificateBundle } from "../root/certificate-bundle.ts";
 import { findLinks, requireOwnDirectories, resolveTargets } from "../root/mount-target.ts";
 import { OWN_FILE_PATHS, ownFiles } from "../root/own-files.ts";
@@ -73,15 +73,14 @@ export async function startWarm(
   const variables = agentEnvironment(env, limits.memoryBytes, root.kind === "persistent" ? "/tmp" : null);
   using configuration = agent.openConfiguration(HOME, variables, signal);
   const hasSecrets = (egress?.secrets.length ?? 0) > 0;
-  const limit = (): Promise<readonly [string | null, ...unknown[]]> =>
+  const limit = () =>
     settleAll([
       hasSecrets ? authorityOf(shared, root) : Promise.resolve(null),
-      limitSandbox(shared, spec, limits, cgroupPath, undo),
-      setCgroupWeight(shared.cgroups, cgroupPath, "normal"),
+      sandboxCgroup(shared, spec, limits, cgroupPath, undo),
       restrictEgress(shared, spec, address, undo),
     ]);
   // What restricts a sandbox is given up when nothing runs in it any more.
-  const [certificates] = await trace.run("limits", limit).finally(() => undo.defer(() => container.kill()));
+  const [certificates, cgroup] = await trace.run("limits", limit).finally(() => undo.defer(() => container.kill()));
   signal.throwIfAborted();
   await trace.run("adopt", () =>
     warm.adopter.adopt({
@@ -90,6 +89,7 @@ export async function startWarm(
       userNamespace: namespaces.user.fd,
       agentRun: parts.agentRun.fd,
       ownerId: ids.firstHostId,
+      cgroup: [...cgroup, ...weightSettings(shared.cgroups, cgroupPath, "normal")],
       processIds: parts.processIds,
       limits,
       hostname,
