@@ -92,13 +92,18 @@ export async function startServer(
   // What it lacks shows now, and not when it has to take over.
   if (standby !== null && typeof config.expose.tls === "object") await readTls(config.expose.tls, "expose");
   const { databaseUrl } = config;
-  const store = await openStore({ dataDirectory: directory, databaseUrl }, { onDisplaced, standBy: standby });
+  const metrics = undo.use(new Metrics());
+  const onLogProblem = (error: unknown): void => {
+    metrics.countBackgroundError("database");
+    logger.error({ err: error }, "cannot move the log of the database into it: the log grows until that succeeds");
+  };
+  const hooks = { onDisplaced, onLogProblem, standBy: standby };
+  const store = await openStore({ dataDirectory: directory, databaseUrl }, hooks);
   undo.defer(() => store.close());
   standby?.hold();
   // It may have been renewed while this server stood by.
   const tls = config.tls === null ? null : await readTls(config.tls).catch(() => firstTls);
 
-  const metrics = undo.use(new Metrics());
   const live = new LiveSandboxes();
   const parts = { config, directory, store, metrics, live, logger };
   const own = role === "control" ? null : await openOwnNode(parts, undo, onDisplaced);

@@ -15,13 +15,13 @@ parentPort?.on("message", (work: LogWork) => {
   }
 });
 
-/** A log of so many pages, 64 MB, is moved whole, however many commits come meanwhile: they wait. */
+/** A log of so many pages, 64 MB, is moved whole, however many commits come meanwhile: they wait, once and for as long as `BUSY_TIMEOUT_MS`. */
 const PAGES_MAX = 16_384;
 /** Each moves what came during the one before it, so they get shorter. SQLite begins a log from its start only when all of it was moved. */
 const TRIES = 5;
 const BUSY_TIMEOUT_MS = 1_000;
 
-/** Moves the log into the database. Commits go on meanwhile. */
+/** Moves the log into the database. Commits go on meanwhile. Throws where a long log cannot be moved whole. */
 function moveLog(path: string): void {
   const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
   try {
@@ -29,7 +29,10 @@ function moveLog(path: string): void {
     for (let left = TRIES; left > 0; left -= 1) {
       const { log, checkpointed } = database.prepare(`PRAGMA wal_checkpoint(${mode})`).get() ?? {};
       if (Number(checkpointed) >= Number(log)) return;
-      if (Number(log) > PAGES_MAX) mode = "RESTART";
+      if (Number(log) <= PAGES_MAX) continue;
+      if (mode === "RESTART")
+        throw new Error(`another program has been reading the database for long, which keeps ${log} pages of its log`);
+      mode = "RESTART";
     }
   } finally {
     database.close();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { SAMPLE_OWNER, sampleNode } from "../../testing/samples.ts";
 import { LogSync } from "./log-sync.ts";
@@ -42,6 +43,7 @@ suite("commits go to stable storage", () => {
         return turn.promise;
       },
       fail: (error) => failures.push(error),
+      onMoveFailure: (error) => failures.push(error),
     });
   const callsOf = (log: LogSync) =>
     log.durable({
@@ -119,8 +121,10 @@ suite("commits go to stable storage", () => {
     logged = 25;
     await calls.read();
     assert.equal(moves.length, 1, "one at a time");
-    moves[0]?.reject(new Error("ENOSPC"));
+    const error = new Error("ENOSPC");
+    moves[0]?.reject(error);
     await isAnswered(Promise.resolve());
+    assert.deepEqual(failures, [error], "who watches is told");
     await calls.read();
     assert.equal(moves.length, 2);
     const end = log[Symbol.asyncDispose]();
@@ -143,6 +147,31 @@ suite("commits go to stable storage", () => {
         still = size === before ? still + 1 : 0;
       }
     } finally {
+      await store.close();
+    }
+  });
+
+  test("a long log that another program keeps from being moved is told, and is moved when that has read", async () => {
+    const told: unknown[] = [];
+    const store = openSqliteStore(path, { commitsPerMove: 1, onMoveFailure: (error) => told.push(error) });
+    const [reader, writer] = [new DatabaseSync(path), new DatabaseSync(path)];
+    let round = 0;
+    const renew = async () => {
+      assert.ok(++round < 10_000, "nobody is told, or the log only grows");
+      await store.nodes.renew(SAMPLE_OWNER, 60_000, { ord: round });
+      return (await stat(`${path}-wal`)).size;
+    };
+    try {
+      await store.nodes.begin(sampleNode(), 60_000);
+      reader.exec("BEGIN; SELECT count(*) FROM nodes");
+      writer.exec("PRAGMA wal_autocheckpoint = 0; CREATE TABLE other AS SELECT zeroblob(70000000) AS bytes");
+      while (told.length === 0) await renew();
+      assert.match(String(told[0]), /another program has been reading the database for long, which keeps 1\d{4} pages/);
+      reader.exec("COMMIT");
+      for (let before = 0, size = await renew(); size !== before; ) [before, size] = [size, await renew()];
+    } finally {
+      reader.close();
+      writer.close();
       await store.close();
     }
   });

@@ -26,6 +26,8 @@ export interface LogSyncOptions {
   readonly work?: (work: LogWork) => Promise<void>;
   /** Must not return to what goes on. Default: ends the process. */
   readonly fail?: (error: unknown) => void;
+  /** Told that the log could not be moved, and grows until it can be. Default: standard error. */
+  readonly onMoveFailure?: ((error: unknown) => void) | undefined;
 }
 
 /**
@@ -43,6 +45,7 @@ export class LogSync implements AsyncDisposable {
   readonly #commitsPerMove: number;
   readonly #work: (work: LogWork) => Promise<void>;
   readonly #fail: (error: unknown) => void;
+  readonly #onMoveFailure: (error: unknown) => void;
   #syncedCommits: number;
   #running: Promise<void> | null = null;
   /** How many had been logged when it was last moved. */
@@ -52,7 +55,14 @@ export class LogSync implements AsyncDisposable {
   /** `path`: of the database, whose log is there as long as it is open. What was committed before is taken to be on stable storage. */
   constructor(
     path: string,
-    { commits, logged, commitsPerMove = COMMITS_PER_MOVE, work = workInThread, fail = endProcess }: LogSyncOptions,
+    {
+      commits,
+      logged,
+      commitsPerMove = COMMITS_PER_MOVE,
+      work = workInThread,
+      fail = endProcess,
+      onMoveFailure = printMoveFailure,
+    }: LogSyncOptions,
   ) {
     this.#path = path;
     this.#fd = openSync(`${path}-wal`, "r");
@@ -61,6 +71,7 @@ export class LogSync implements AsyncDisposable {
     this.#commitsPerMove = commitsPerMove;
     this.#work = work;
     this.#fail = fail;
+    this.#onMoveFailure = onMoveFailure;
     this.#syncedCommits = commits();
     this.#movedAt = logged();
   }
@@ -113,7 +124,7 @@ export class LogSync implements AsyncDisposable {
     try {
       await this.#work({ kind: "move", path: this.#path });
     } catch (error) {
-      console.error("The log of the database could not be moved into it, which is tried again:", error);
+      this.#onMoveFailure(error);
     }
     this.#moving = null;
   }
@@ -140,6 +151,10 @@ function workInThread(work: LogWork): Promise<void> {
   waiting.push(result);
   thread.postMessage(work);
   return result.promise;
+}
+
+function printMoveFailure(error: unknown): void {
+  console.error("The log of the database could not be moved into it, which is tried again:", error);
 }
 
 function endProcess(error: unknown): void {

@@ -15,16 +15,22 @@ export interface SqliteStoreOptions {
   readonly faultPoint?: FaultPoint;
   /** As of `LogSync`. */
   readonly commitsPerMove?: number;
+  /** As of `LogSync`. */
+  readonly onMoveFailure?: (error: unknown) => void;
 }
 
 /** The embedded store: one SQLite file at `path`, made and migrated when needed. One process at a time owns it. */
-export function openSqliteStore(path: string, { faultPoint, commitsPerMove }: SqliteStoreOptions = {}): Store {
+export function openSqliteStore(
+  path: string,
+  { faultPoint, commitsPerMove, onMoveFailure }: SqliteStoreOptions = {},
+): Store {
   const connection = new Connection(path, faultPoint);
   connection.deferSync();
   const log = new LogSync(path, {
     commits: () => connection.commits,
     logged: () => connection.logged,
     commitsPerMove,
+    onMoveFailure,
   });
   return {
     organizations: log.durable(createOrganizationStore(connection)),

@@ -21,7 +21,8 @@ suite("a server without disks of its own", { timeout: testTimeoutMs(120_000) }, 
 
   test("is of the database's installation when its directory is new, and never stands by for another one's", async () => {
     const databaseUrl = await postgres.createDatabase();
-    const hooks = { onDisplaced: assert.fail, standBy: { onLeader: async () => {}, onProblem: assert.fail } };
+    const standBy = { onLeader: async () => {}, onProblem: assert.fail };
+    const hooks = { onDisplaced: assert.fail, onLogProblem: assert.fail, standBy };
     const place = async (name: string) => {
       const dataDirectory = join(parent, name);
       await mkdir(join(dataDirectory, "database"), { recursive: true });

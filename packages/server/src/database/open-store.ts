@@ -24,6 +24,8 @@ export function installationFileOf(dataDirectory: string): InstallationFile {
 export interface OpenStoreHooks {
   /** Another server has taken the database. */
   onDisplaced(error: Error): void;
+  /** SQLite's log could not be moved into the database. It is whole, is tried again, and grows until then. */
+  onLogProblem(error: unknown): void;
   /** For a server without disks of its own: what it does while another one of its installation leads. */
   readonly standBy: StandBy | null;
 }
@@ -34,7 +36,7 @@ export interface OpenStoreHooks {
  */
 export async function openStore(
   { dataDirectory, databaseUrl }: { readonly dataDirectory: string; readonly databaseUrl: string | null },
-  { onDisplaced, standBy }: OpenStoreHooks,
+  { onDisplaced, onLogProblem, standBy }: OpenStoreHooks,
 ): Promise<Store> {
   const file = installationFileOf(dataDirectory);
   if (databaseUrl === null) {
@@ -43,7 +45,7 @@ export async function openStore(
         "INVALID_CONFIG",
         `The rows of ${dataDirectory} are in a PostgreSQL database, and the settings name none: set "database" to its URL again`,
       );
-    return openSqliteStore(sqlitePathOf(dataDirectory), { faultPoint: faultPointSync });
+    return openSqliteStore(sqlitePathOf(dataDirectory), { faultPoint: faultPointSync, onMoveFailure: onLogProblem });
   }
   const isShared = standBy !== null;
   if (isShared) await adoptInstallation(file, databaseUrl, dataDirectory);

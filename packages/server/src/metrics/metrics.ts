@@ -7,8 +7,9 @@ import { DELAY_QUANTILES, EventLoopWatch } from "./event-loop.ts";
 /** From a start out of reserves to one that is about to be given up, in seconds. */
 const CREATE_BUCKETS = [0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-/** Work that no request waits for. `retry`: undoing and ending, which is tried again until it succeeds. */
+/** Work that no request waits for. `database`: SQLite's log could not be moved. `retry`: undoing and ending, which is tried again until it succeeds. */
 const BACKGROUND_WORK = [
+  "database",
   "pool",
   "purge",
   "usage",
