@@ -28,9 +28,14 @@ const FRAMEWORK_TEXTS: Readonly<Record<string, string>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: "The body of a request must be JSON: send it with Content-Type: application/json",
 };
 
-/** Gives every error its place in the table. What is not in it is ours to mend, so its text stays in the log. */
+/** Gives every error its place in the table: that of the first, of several that all have one. What is not in it is ours to mend, so its text stays in the log. */
 export function toCaissonError(error: unknown): CaissonError {
   if (error instanceof CaissonError) return error;
+  if (error instanceof AggregateError) {
+    const [first, ...others]: readonly unknown[] = error.errors;
+    if (first instanceof CaissonError && others.every((other) => other instanceof CaissonError))
+      return new CaissonError(first.code, first.message, { cause: error });
+  }
   if (isFastifyError(error)) {
     const [issue] = error.validation ?? [];
     if (issue !== undefined) {
