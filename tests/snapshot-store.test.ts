@@ -439,4 +439,36 @@ suite("snapshots go to an S3 service", { timeout: testTimeoutMs(900_000) }, () =
     await far.client.rest("POST", "/api/v2/snapshots/refused/replicate", {});
     await far.until("refused", "replicated");
   });
+
+  test("a snapshot that comes back says how far it is, until it is there", async () => {
+    await far.server.stop();
+    await rm(join(far.server.dataDirectory, "regions"), { recursive: true });
+    await far.server.start();
+    const path = "/api/v2/snapshots/killed";
+    const fetchOf = async () =>
+      (await far.client.extended<{ fetch: { done: number; total: number | null } | null }>("GET", path)).fetch;
+    assert.equal(await fetchOf(), null);
+    let chunks = 0;
+    const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+    proxy.set(({ method, path }) =>
+      method === "GET" && path.includes("/chunks/") && ++chunks > 20 ? { kind: "hold", until } : null,
+    );
+    const created = far.client.createVolume("back", { from: "killed" });
+    // After a failure below nobody waits for it.
+    created.catch(() => {});
+    try {
+      const half = await eventually("some of it has come", async () => {
+        const found = await fetchOf();
+        return found !== null && found.done > 0 ? found : null;
+      });
+      assert.ok(half.total !== null && half.total > 40 * MIB && half.done < half.total, JSON.stringify(half));
+      const text = await far.caisson("snapshots", "get", "killed");
+      assert.match(text, /^FETCH +coming back from the snapshot store: \d+%, [\d.]+ MiB of 4[\d.]+ MiB$/m);
+    } finally {
+      goOn();
+      proxy.set(() => null);
+    }
+    await created;
+    assert.equal(await fetchOf(), null);
+  });
 });

@@ -68,7 +68,7 @@ export interface Node {
   fence(region: string, instance: string): Promise<void>;
   /** Null: there is none. */
   getDisk(disk: DiskReference): Promise<{ readonly sizeBytes: number } | null>;
-  /** Measures what a volume or snapshot holds now. Null: it lies on a disk that cannot be used. */
+  /** Measures what a volume or snapshot holds now. Null: it lies on a disk that cannot be used, or has no image, as what has to come back from the snapshot store first. */
   measureDisk(disk: DiskReference, options: MeasureOptions): Promise<DiskMeasurement | null>;
   /** Gives what was deleted in a mounted volume back to the pool, and tells of an error that its file system has reported. Not mounted is success. */
   tendDisk(disk: DiskReference): Promise<void>;

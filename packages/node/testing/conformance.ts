@@ -116,6 +116,7 @@ export function describeNodeConformance(
       assert.deepEqual(await measure(id), made);
       await node.recoverDisk({ region, id }, []);
       await node.deleteDisk({ region, id });
+      assert.equal(await measure(id), null);
       await node.recoverDisk({ region, id }, []);
     });
 

@@ -9,6 +9,8 @@ import { setTimeout as delay } from "node:timers/promises";
  */
 export type Fault =
   | { readonly kind: "delay"; readonly ms: number }
+  /** Waits until something has happened. */
+  | { readonly kind: "hold"; readonly until: Promise<void> }
   | { readonly kind: "cut" }
   | { readonly kind: "answer"; readonly status: number; readonly code: string }
   | { readonly kind: "truncate"; readonly bytes: number }
@@ -68,6 +70,7 @@ export class FaultProxy implements AsyncDisposable {
     const { method = "GET", url = "/" } = incoming;
     const fault = this.#choose({ method, path: url, count: this.#count });
     const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>));
+    if (fault?.kind === "hold") await fault.until;
     if (fault?.kind === "delay") await delay(fault.ms, undefined, { signal: this.#closing.signal });
     if (fault?.kind === "cut") return void incoming.socket.destroy();
     if (fault?.kind === "answer") {

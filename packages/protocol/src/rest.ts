@@ -163,6 +163,17 @@ export const ReplicationSchema = Type.Object(
   closed,
 );
 
+export const FetchSchema = Type.Object(
+  {
+    started_at: Timestamp,
+    done: Type.Integer({ description: "Bytes of it that have come, were verified and are in the pool" }),
+    total: nullable(
+      Type.Integer({ description: "Bytes that are to come; null: it waits for its turn, or for the store's answer" }),
+    ),
+  },
+  { ...closed, description: "Its image is coming back from the snapshot store, for somebody who uses it" },
+);
+
 /** What a reading of everything has found in one place. */
 const verifiedProperties = {
   state: Type.Union([Type.Literal("whole"), Type.Literal("damaged"), Type.Literal("missing"), Type.Literal("unknown")]),
@@ -216,6 +227,7 @@ export const ExtendedSnapshotSchema = extend(SnapshotSchema, {
       "The schedule of its volume made it, and thins it out; labelling it, or asking for its replication, makes it stay",
   }),
   replication: ReplicationSchema,
+  fetch: nullable(FetchSchema),
 });
 
 export const SandboxSchema = Type.Object(

@@ -104,7 +104,7 @@ export {
   Previews,
 } from "./resources/previews.ts";
 export { Sandboxes, type SandboxesListOptions } from "./resources/sandboxes.ts";
-export { type Replication, Snapshot, type SnapshotInit } from "./resources/snapshot.ts";
+export { type Replication, Snapshot, type SnapshotFetch, type SnapshotInit } from "./resources/snapshot.ts";
 export {
   type KeyRotation,
   type KeyRotationStatus,

@@ -179,6 +179,17 @@ class Replication(Record):
     """When it is tried again, of what has failed."""
 
 
+class SnapshotFetch(Record):
+    """How far the image of a snapshot is on its way back from the server's snapshot store. Sizes are in bytes."""
+
+    started_at: str
+    """When it was asked for."""
+    done: int
+    """What has come, was verified and is in the pool."""
+    total: int | None
+    """What is to come; None: it waits for its turn, or for the store's answer."""
+
+
 class Snapshot(Record):
     """An unchangeable image of a volume at one instant. Sizes are in bytes, times are ISO 8601 texts."""
 
@@ -219,6 +230,8 @@ class Snapshot(Record):
     """The schedule of its volume made it, and thins it out. Labelling it, or asking for its replication, keeps it."""
     replication: Replication | None
     """Whether it is in the server's snapshot store, if the server says so."""
+    fetch: SnapshotFetch | None
+    """Its image is coming back from the snapshot store, for somebody who uses it; None: it is not."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Snapshot:
@@ -226,6 +239,8 @@ class Snapshot(Record):
         snapshot.setdefault("automatic", False)
         snapshot.setdefault("replication", None)
         _wrap(snapshot, "replication", Replication)
+        snapshot.setdefault("fetch", None)
+        _wrap(snapshot, "fetch", SnapshotFetch)
         snapshot.setdefault("unavailable", None)
         snapshot.setdefault("node", None)
         snapshot.setdefault("storage_class", None)

@@ -15,6 +15,7 @@ import { usageError } from "../cli-error.ts";
 import { type Context, loadSdk } from "../context.ts";
 import { addCommonOptions, addExamples, collect, createContext } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { showingFetch } from "../fetch-progress.ts";
 import { warnShortened } from "../lifetime.ts";
 import { flushOutputs } from "../output/standard-outputs.ts";
 import { parsePairs } from "../parse-pairs.ts";
@@ -113,7 +114,9 @@ async function prepare(
 ): Promise<Sandbox> {
   const onShortened = (stopAt: Date) => warnShortened(context.output, stopAt, timeout);
   const create = () => client.sandboxes.create({ ...options, signal, onShortened });
-  const sandbox = await withMountSuggestion(client, options, create);
+  const sandbox = await showingFetch(context.output, client, options.root, () =>
+    withMountSuggestion(client, options, create),
+  );
   try {
     const onSkip = ({ message }: SkippedFile) => context.output.warn(message);
     for (const path of copy ?? []) await copyToApp(sandbox, path, { signal, onSkip });

@@ -9,6 +9,7 @@ import type { Context } from "../context.ts";
 import type { CopyProgress } from "../copy/progress.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
 import { EXIT } from "../exit-codes.ts";
+import { showingFetch } from "../fetch-progress.ts";
 import { openInput } from "../input-file.ts";
 import { formatDuration } from "../output/format.ts";
 import { BrokenPipeError } from "../output/standard-outputs.ts";
@@ -79,7 +80,10 @@ async function exportTo(context: Context, name: string, file: string, { raw = fa
   const { client } = await context.connect();
   await withInterrupt(async (signal) => {
     const { slug } = await requireFound(client, "snapshot", name, client.snapshots.get(name, { signal }));
-    const stream = await withSuggestion(client, "snapshot", name, () => client.snapshots.export(name, { raw, signal }));
+    const open = () => client.snapshots.export(name, { raw, signal });
+    const stream = await withSuggestion(client, "snapshot", name, () =>
+      showingFetch(context.output, client, name, open),
+    );
     using counted = await Counted.of(context, slug, null);
     const bytes = stream.pipeThrough(counted.transform());
     if (mode === null) {

@@ -2,6 +2,7 @@ import { formatSize } from "@caisson/model";
 import type { Snapshot } from "@caisson/sdk";
 import type { Command } from "commander";
 import { addCommonOptions, addExamples, run } from "../define.ts";
+import { describeFetch } from "../fetch-progress.ts";
 import { formatBoolean, formatExclusive, formatInodes, formatMeasured, formatTime } from "../output/format.ts";
 import type { Column } from "../output/table.ts";
 import { requireFound } from "../with-suggestion.ts";
@@ -190,6 +191,7 @@ function snapshotFields(snapshot: Snapshot): (readonly [string, string])[] {
     ["CONSISTENCY", snapshot.consistency ?? "-"],
     ["LABELS", labels.length === 0 ? "-" : labels.join(", ")],
     ["REPLICATION", describeReplication(snapshot)],
+    ...(snapshot.fetch === null ? [] : [["FETCH", describeFetch(snapshot.fetch)] as const]),
     ["CREATED", snapshot.createdAt === null ? "-" : formatTime(snapshot.createdAt)],
   ];
 }

@@ -3,6 +3,7 @@ import type { Period, SizeText, StorageClass, Volume, VolumeError } from "@caiss
 import { type Command, Option } from "commander";
 import { usageError } from "../cli-error.ts";
 import { addCommonOptions, addExamples, collect, run } from "../define.ts";
+import { showingFetch } from "../fetch-progress.ts";
 import {
   formatBoolean,
   formatExclusive,
@@ -107,17 +108,17 @@ function addCreate(volumes: Command): void {
           const { client } = await context.connect();
           const labels = label === undefined ? {} : { labels: parsePairs("--label", label) };
           const source = from === undefined ? {} : { from };
-          const create = () =>
-            client.volumes.create({
-              slug,
-              region,
-              capacity: capacity as SizeText,
-              ...source,
-              ...(storageClass !== undefined && { storageClass }),
-              ...(inodes !== undefined && { inodes }),
-              ...labels,
-              ...(every !== undefined && { every: every as Period }),
-            });
+          const init = {
+            slug,
+            region,
+            capacity: capacity as SizeText,
+            ...source,
+            ...(storageClass !== undefined && { storageClass }),
+            ...(inodes !== undefined && { inodes }),
+            ...labels,
+            ...(every !== undefined && { every: every as Period }),
+          };
+          const create = () => showingFetch(context.output, client, from, () => client.volumes.create(init));
           const hint = `Make a snapshot of it first: caisson volumes snapshot ${from} NAME`;
           const volume = await (from === undefined ? create() : withSuggestion(client, "snapshot", from, create, hint));
           context.output.value(volume.id, volume);

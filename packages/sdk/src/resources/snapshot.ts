@@ -34,6 +34,16 @@ export interface Replication {
   readonly retryAt: Date | null;
 }
 
+/** How far the image of a snapshot is on its way back from the server's snapshot store. */
+export interface SnapshotFetch {
+  /** When it was asked for. */
+  readonly startedAt: Date;
+  /** Bytes of it that have come, were verified and are in the pool. */
+  readonly done: number;
+  /** Bytes that are to come; `null`: it waits for its turn, or for the store's answer. */
+  readonly total: number | null;
+}
+
 /** A snapshot as it was when the server answered. Its content never changes. */
 export class Snapshot {
   /** The id, `snp_<region>_<20 characters>`. */
@@ -83,6 +93,8 @@ export class Snapshot {
   readonly storageClass: StorageClass | null;
   /** Whether it is in the server's snapshot store, if the server says so. */
   readonly replication: Replication | null;
+  /** Its image is coming back from the snapshot store, for somebody who uses it; `null`: it is not. */
+  readonly fetch: SnapshotFetch | null;
 
   /** @internal */
   constructor(data: WireSnapshot & Partial<ExtendedSnapshot>) {
@@ -108,6 +120,7 @@ export class Snapshot {
     this.automatic = data.automatic ?? false;
     this.storageClass = data.storage_class ?? null;
     this.replication = data.replication === undefined ? null : toReplication(data.replication);
+    this.fetch = data.fetch == null ? null : toFetch(data.fetch);
   }
 
   /** Makes a snapshot of a volume; the same as `new Client(options).volumes.snapshot(idOrSlug, options)`. */
@@ -134,6 +147,10 @@ export class Snapshot {
   get isBootable(): boolean {
     return this.bootable;
   }
+}
+
+function toFetch({ started_at, done, total }: NonNullable<ExtendedSnapshot["fetch"]>): SnapshotFetch {
+  return { startedAt: new Date(started_at), done, total };
 }
 
 function toReplication({ retry_at, at, ...values }: ExtendedSnapshot["replication"]): Replication {

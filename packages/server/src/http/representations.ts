@@ -8,6 +8,7 @@ import type {
   WireVolume,
 } from "@caisson/protocol";
 import type { Disk, SandboxRecord } from "../app/records.ts";
+import type { FetchProgress } from "../app/replication/snapshot-fetches.ts";
 
 /** The eight keys that the official clients know, and the `used` that the documentation's examples read (protocol.md 2.2). */
 export function wireVolume(volume: Disk): WireVolume {
@@ -77,7 +78,14 @@ export function wireSnapshot(snapshot: Disk): WireSnapshot {
   };
 }
 
-export function extendedSnapshot(snapshot: Disk, unavailable: string | null): ExtendedSnapshot {
+/** What the row of a snapshot does not say. */
+export interface SnapshotSurroundings {
+  readonly unavailable: string | null;
+  /** Null: its image is not being fetched from the snapshot store. */
+  readonly fetch: FetchProgress | null;
+}
+
+export function extendedSnapshot(snapshot: Disk, { unavailable, fetch }: SnapshotSurroundings): ExtendedSnapshot {
   return {
     ...wireSnapshot(snapshot),
     bootable: snapshot.isBootable,
@@ -89,6 +97,10 @@ export function extendedSnapshot(snapshot: Disk, unavailable: string | null): Ex
     unavailable,
     automatic: snapshot.isAutomatic,
     replication: replicationOf(snapshot),
+    fetch:
+      fetch === null
+        ? null
+        : { started_at: new Date(fetch.startedAtMs).toISOString(), done: fetch.doneBytes, total: fetch.totalBytes },
   };
 }
 

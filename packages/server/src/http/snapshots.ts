@@ -21,7 +21,10 @@ export function snapshotRoutes(app: AppContext, http: Http): void {
   const show = async (request: FastifyRequest, snapshots: readonly Disk[]) => {
     if (!isExtended(request)) return snapshots.map(wireSnapshot);
     const problems = await findProblems(app, snapshots);
-    return snapshots.map((snapshot) => extendedSnapshot(snapshot, problems.get(snapshot.id) ?? null));
+    return snapshots.map((snapshot) => {
+      const { id } = snapshot;
+      return extendedSnapshot(snapshot, { unavailable: problems.get(id) ?? null, fetch: app.fetches.progressOf(id) });
+    });
   };
   const showOne = async (request: FastifyRequest, snapshot: Disk) => (await show(request, [snapshot]))[0];
 

@@ -1,7 +1,7 @@
 import { KeyedLock, step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
 import type { ObjectStore } from "@caisson/objects";
-import { CHUNK_BYTES, type Chunk, chunkCount, sha256 } from "../chunk.ts";
+import { CHUNK_BYTES, type Chunk, chunkCount, chunkLength, sha256 } from "../chunk.ts";
 import type { SnapshotHeader } from "../header.ts";
 import { type ImageDifference, readChunks, type SourceImage } from "../image/read-chunks.ts";
 import { ImageDigest } from "../image-digest.ts";
@@ -70,6 +70,8 @@ export interface StoredImage {
   readonly header: SnapshotHeader;
   /** Of the image (docs/snapshot-files.md), in hexadecimal. */
   readonly imageDigest: string;
+  /** Of all chunks together. */
+  readonly dataBytes: number;
   /** All that are not zeros, in order. */
   chunks(): AsyncGenerator<Chunk, void>;
 }
@@ -247,7 +249,9 @@ export class SnapshotStore implements AsyncDisposable {
         throw this.#damaged(id, `its chunk ${chunk.index} (${objectKey}) is damaged`, cause);
       }
     };
-    return { header, imageDigest, chunks: () => mapInOrder(inTurn(chunks), WIDTH, fetch) };
+    const { sizeBytes, chunkBytes } = header;
+    const dataBytes = chunks.reduce((sum, { index }) => sum + chunkLength(sizeBytes, chunkBytes, index), 0);
+    return { header, imageDigest, dataBytes, chunks: () => mapInOrder(inTurn(chunks), WIDTH, fetch) };
   }
 
   /**

@@ -17,7 +17,7 @@ export async function measureDisk(
   const usageMeasuredAtMs = Date.now();
   const options = { baseImageId, maxExtents: MAX_EXTENTS, known: knownUsage(known) };
   const measured = await node.measureDisk({ id, region }, options);
-  // Its disk is missing.
+  // Its disk is missing, or its image.
   if (measured === null) return { ...usageOf(known), inodes: known.inodes, usedInodes: known.usedInodes };
   const inodes = measured.inodes ?? NO_INODES;
   return measured.usage === null
@@ -36,7 +36,7 @@ export const NO_USAGE: DiskUsage = {
   usageMeasuredAtMs: null,
 };
 
-/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its node, its region or its disk is unavailable, nothing changes. */
+/** Measures a disk of whatever size and state, however long that takes, and remembers it. Where its node, its region or its disk is unavailable, or its image is lost, nothing changes. */
 export async function measureFully(app: AppContext, disk: Disk): Promise<void> {
   const { id, region, baseImageId } = disk;
   const connected = app.nodes.find(disk);

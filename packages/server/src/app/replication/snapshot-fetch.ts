@@ -1,10 +1,11 @@
 import { step } from "@caisson/linux";
 import { CaissonError } from "@caisson/model";
-import type { SnapshotStore } from "@caisson/snapshot-store";
+import type { Chunk, SnapshotStore } from "@caisson/snapshot-store";
 import type { AppContext } from "../context.ts";
 import { auditEvent } from "../operations/audit-event.ts";
 import type { Disk } from "../records.ts";
 import { piecesOf } from "../transfers/disk-pieces.ts";
+import type { FetchProgress } from "./snapshot-fetches.ts";
 
 /** Without a chunk for so long, a fetch is given up. */
 const SILENCE_MS = 120_000;
@@ -20,12 +21,12 @@ export async function fetchIfLost(app: AppContext, snapshot: Disk, signal: Abort
   if (snapshotStore === null || snapshot.replication.state !== "replicated") return;
   if (!(await isLost(app, snapshot))) return;
   const { id } = snapshot;
-  await app.fetches.join(id, signal, (wanted) =>
+  await app.fetches.join(id, signal, (wanted, progress) =>
     app.locks.run(id, async () => {
       const found = await app.store.disks.get(id);
       if (found?.state !== "ready")
         throw new CaissonError("SNAPSHOT_NOT_FOUND", `There is no snapshot ${JSON.stringify(snapshot.slug)}`);
-      if (await isLost(app, snapshot)) await fetchImage(app, snapshotStore, snapshot, wanted);
+      if (await isLost(app, snapshot)) await fetchImage(app, snapshotStore, snapshot, wanted, progress);
     }),
   );
 }
@@ -49,6 +50,7 @@ async function fetchImage(
   snapshotStore: SnapshotStore,
   snapshot: Disk,
   wanted: AbortSignal,
+  progress: FetchProgress,
 ): Promise<void> {
   const { id, slug, region, organizationId } = snapshot;
   const at = app.nodes.of(snapshot);
@@ -57,12 +59,21 @@ async function fetchImage(
   const signal = AbortSignal.any([wanted, silence.signal]);
   const stored = await step("snapshot-fetch.open", () => snapshotStore.open({ organizationId, id }, signal));
   const { sizeBytes, chunkBytes } = stored.header;
-  const pieces = piecesOf(app, at, region, { chunkBytes, chunks: () => silence.watch(stored.chunks()) });
+  progress.totalBytes = stored.dataBytes;
+  const chunks = () => counting(silence.watch(stored.chunks()), progress);
+  const pieces = piecesOf(app, at, region, { chunkBytes, chunks });
   await step("snapshot-fetch.image", () => at.node.importDisk({ region, id, sizeBytes, isOwn: true }, pieces, signal));
   await app.store.events.record(
     auditEvent(null, "snapshot-fetch", snapshot, { slug, imageDigest: stored.imageDigest }),
   );
   app.logger.info({ id, slug, tookMs: performance.now() - startedMs }, "a snapshot came back from the snapshot store");
+}
+
+async function* counting(chunks: AsyncIterable<Chunk>, progress: FetchProgress): AsyncGenerator<Chunk, void> {
+  for await (const chunk of chunks) {
+    yield chunk;
+    progress.doneBytes += chunk.bytes.length;
+  }
 }
 
 /** Aborts its signal when what it watches brings nothing for too long. */

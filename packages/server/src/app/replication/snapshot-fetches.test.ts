@@ -57,6 +57,24 @@ suite("fetches", () => {
     await Promise.all(joins.filter((_, index) => index !== 4));
   });
 
+  test("tell how far they are, from when they are asked for until they end", async () => {
+    const fetches = new SnapshotFetches();
+    const gate = Promise.withResolvers<void>();
+    assert.equal(fetches.progressOf("snp_1"), null);
+    const join = fetches.join("snp_1", STAYING, async (_signal, progress) => {
+      progress.totalBytes = 30;
+      progress.doneBytes += 10;
+      await gate.promise;
+    });
+    const { startedAtMs, ...bytes } = fetches.progressOf("snp_1") ?? assert.fail();
+    assert.ok(Math.abs(Date.now() - startedAtMs) < 60_000);
+    assert.deepEqual(bytes, { doneBytes: 10, totalBytes: 30 });
+    assert.equal(fetches.progressOf("snp_2"), null);
+    gate.resolve();
+    await join;
+    assert.equal(fetches.progressOf("snp_1"), null);
+  });
+
   test("tell everybody who waits why they failed", async () => {
     const fetches = new SnapshotFetches();
     const fail = () => Promise.reject(new Error("the store is away"));

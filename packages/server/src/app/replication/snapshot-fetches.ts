@@ -3,9 +3,21 @@ import { orAborted } from "@caisson/objects";
 /** Fetches at a time, of all organizations: each writes to a pool, and takes memory for a few chunks. */
 const FETCHES_MAX = 4;
 
+/** How far a fetch is. */
+export interface FetchProgress {
+  readonly startedAtMs: number;
+  /** Bytes of the image that were verified and handed to its pool. */
+  doneBytes: number;
+  /** Bytes that its data has in all; null: it waits for its turn, or for the store's first answer. */
+  totalBytes: number | null;
+}
+
+type Fetch = (signal: AbortSignal, progress: FetchProgress) => Promise<void>;
+
 interface RunningFetch {
   readonly done: Promise<void>;
   readonly leaving: AbortController;
+  readonly progress: FetchProgress;
   waiterCount: number;
 }
 
@@ -15,8 +27,13 @@ export class SnapshotFetches {
   readonly #waiting: Array<() => void> = [];
   #activeCount = 0;
 
+  /** How far the fetch of the snapshot is; null: there is none. */
+  progressOf(id: string): Readonly<FetchProgress> | null {
+    return this.#running.get(id)?.progress ?? null;
+  }
+
   /** Joins the fetch of the snapshot, or begins it. `signal`: the caller leaves, and gets the signal's reason at once. */
-  async join(id: string, signal: AbortSignal, fetch: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  async join(id: string, signal: AbortSignal, fetch: Fetch): Promise<void> {
     signal.throwIfAborted();
     const found = this.#running.get(id);
     const running = found === undefined || found.leaving.signal.aborted ? this.#begin(id, fetch) : found;
@@ -29,17 +46,18 @@ export class SnapshotFetches {
     }
   }
 
-  #begin(id: string, fetch: (signal: AbortSignal) => Promise<void>): RunningFetch {
+  #begin(id: string, fetch: Fetch): RunningFetch {
     const leaving = new AbortController();
+    const progress: FetchProgress = { startedAtMs: Date.now(), doneBytes: 0, totalBytes: null };
     const done = this.#inTurn(() => {
       leaving.signal.throwIfAborted();
-      return fetch(leaving.signal);
+      return fetch(leaving.signal, progress);
     }).finally(() => {
       if (this.#running.get(id) === running) this.#running.delete(id);
     });
     // Those who wait hear of it, if anybody does.
     done.catch(() => undefined);
-    const running: RunningFetch = { done, leaving, waiterCount: 0 };
+    const running: RunningFetch = { done, leaving, progress, waiterCount: 0 };
     this.#running.set(id, running);
     return running;
   }
