@@ -4,6 +4,7 @@ import { after, before, suite, test } from "node:test";
 import { Sandbox, SandboxCommandError } from "@deno/sandbox";
 import { endInTurn } from "./support/end-in-turn.ts";
 import { eventually } from "./support/eventually.ts";
+import { killSandbox } from "./support/kill-sandbox.ts";
 import { anonymousBytes, Peak, serverPid } from "./support/memory.ts";
 import { RawSandbox } from "./support/raw-sandbox.ts";
 import { TestServer } from "./support/server.ts";
@@ -22,7 +23,7 @@ suite("processes", () => {
   });
   after(() =>
     endInTurn(
-      () => sandbox?.kill(),
+      () => sandbox && killSandbox(server, sandbox.id),
       () => server?.[Symbol.asyncDispose](),
     ),
   );

@@ -5,6 +5,7 @@ import { runTool } from "@caisson/linux";
 import { LocalStorage } from "@caisson/storage";
 import { Client, Sandbox } from "@deno/sandbox";
 import { shell, TestClient } from "./support/client.ts";
+import { killSandbox } from "./support/kill-sandbox.ts";
 import { TestServer } from "./support/server.ts";
 
 suite("snapshots", () => {
@@ -70,7 +71,7 @@ suite("snapshots", () => {
     between(Number(snapshot.allocated_size), 60e6, 90e6, "allocated by the fresh snapshot, in the official form");
     between(Number(snapshot.flattened_size), base + 50e6, base + 90e6, "in all");
     between((await sizes("snapshots/tools-1")).exclusive, 0, 5e6, "freed by deleting it");
-    await sandbox.kill();
+    await killSandbox(server, sandbox.id);
     between((await sizes("volumes/tools")).allocated, 60e6, 90e6, "allocated by the volume");
 
     await client.createVolume("fork", { capacity: "3GB", from: "tools-1" });
@@ -96,7 +97,7 @@ suite("snapshots", () => {
     assert.equal((await client.extended("GET", "/api/v2/snapshots/busy-2")).consistency, "frozen");
     assert.equal(await shell(sandbox, "echo still writable > /v/after; cat /v/after"), "still writable");
     await writer.kill();
-    await sandbox.kill();
+    await killSandbox(server, sandbox.id);
     const ids = await Promise.all(
       ["busy-1", "busy-2", "busy-3"].map(
         async (slug) => (await client.rest<{ id: string }>("GET", `/api/v2/snapshots/${slug}`)).id,
@@ -164,7 +165,7 @@ suite("snapshots", () => {
     );
     // As the documentation's own example does: within the block that still holds the sandbox.
     const snapshot = await client.snapshot("root", "root-1");
-    await first.kill();
+    await killSandbox(server, first.id);
     await client.with({ root: root.id }, async (sandbox) =>
       assert.equal(await shell(sandbox, "cat /home/app/file; tool"), "kept\ntool"),
     );
@@ -181,7 +182,7 @@ suite("snapshots", () => {
     // Deleting what they run from does them no harm.
     await remove("snapshots/root-1");
     assert.equal(await shell(sandboxes[0] as Sandbox, "tool; ls /usr/lib | wc -l | tr -d '0-9'"), "tool\n");
-    await Promise.all(sandboxes.map((sandbox) => sandbox.kill()));
+    await Promise.all(sandboxes.map(({ id }) => killSandbox(server, id)));
     assert.equal((await client.createRefused({ root: "root-1" }))[0], "404 VOLUME_NOT_FOUND");
     await client.rest("POST", `/api/v2/snapshots/${snapshot.id}/restore`, {});
     await client.with({ root: "root-1" }, async (sandbox) =>

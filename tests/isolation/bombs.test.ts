@@ -3,6 +3,7 @@ import { after, before, suite, test } from "node:test";
 import { Client, Sandbox } from "@deno/sandbox";
 import { endInTurn } from "../support/end-in-turn.ts";
 import { eventually, within } from "../support/eventually.ts";
+import { killSandbox } from "../support/kill-sandbox.ts";
 import { anonymousBytes, serverPid } from "../support/memory.ts";
 import { RawSandbox } from "../support/raw-sandbox.ts";
 import { TestServer } from "../support/server.ts";
@@ -24,7 +25,7 @@ suite("resource bombs", () => {
   });
   after(() =>
     endInTurn(
-      () => neighbour?.kill(),
+      () => neighbour && killSandbox(server, neighbour.id),
       () => server?.[Symbol.asyncDispose](),
     ),
   );
@@ -60,7 +61,7 @@ suite("resource bombs", () => {
       assert.equal((await server.request("/api/v2/volumes")).status, 200);
       const another = await Sandbox.create({ memory: "768MiB" });
       assert.equal((await another.sh`echo started`.text()).trim(), "started");
-      await another.kill();
+      await killSandbox(server, another.id);
     };
     await within(ANSWER_DEADLINE_MS, "what others do", usual());
   };

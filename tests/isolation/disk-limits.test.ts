@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { diskHierarchy, readCgroups } from "@caisson/linux";
 import { Client, Sandbox } from "@deno/sandbox";
+import { killSandbox } from "../support/kill-sandbox.ts";
 import { TestServer } from "../support/server.ts";
 
 const MIB = 2 ** 20;
@@ -41,7 +42,7 @@ suite("limits of a sandbox's disks", { skip }, () => {
       const readMs = await timed(sandbox, `dd status=none if=${file} of=/dev/null bs=1M iflag=direct`);
       assert.ok(writeMs > LEAST_MS, `${directory}: written in ${writeMs} ms`);
       assert.ok(readMs > LEAST_MS, `${directory}: read in ${readMs} ms`);
-      await sandbox.kill();
+      await killSandbox(server, sandbox.id);
     };
     await check({ volumes: { "/data": "data" } }, "/data");
     await check({}, "/tmp");

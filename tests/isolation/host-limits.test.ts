@@ -3,6 +3,7 @@ import { after, before, suite, test } from "node:test";
 import { type ChildProcess, Sandbox } from "@deno/sandbox";
 import { endInTurn } from "../support/end-in-turn.ts";
 import { eventually } from "../support/eventually.ts";
+import { killSandbox } from "../support/kill-sandbox.ts";
 import { RawSandbox } from "../support/raw-sandbox.ts";
 import { TestServer } from "../support/server.ts";
 
@@ -79,7 +80,9 @@ suite("limits of the host", () => {
     left = await said(other.sandbox);
   });
   after(() =>
-    endInTurn(...(sandboxes ?? []).map((sandbox) => () => sandbox.kill()), () => server?.[Symbol.asyncDispose]()),
+    endInTurn(...(sandboxes ?? []).map((sandbox) => () => killSandbox(server, sandbox.id)), () =>
+      server?.[Symbol.asyncDispose](),
+    ),
   );
 
   const counted: Readonly<Record<string, readonly [index: number, error: string]>> = {

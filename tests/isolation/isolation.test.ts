@@ -6,6 +6,7 @@ import { after, before, suite, test } from "node:test";
 import { randomCharacters } from "@caisson/model";
 import { Client, Sandbox } from "@deno/sandbox";
 import { endInTurn } from "../support/end-in-turn.ts";
+import { killSandbox } from "../support/kill-sandbox.ts";
 import { TestServer } from "../support/server.ts";
 import { createWarm } from "../support/warm.ts";
 import { agentAttempts, hostAttempts } from "./agent-attempts.ts";
@@ -55,8 +56,8 @@ function describeIsolation(mode: "warm" | "cold"): void {
   });
   after(() =>
     endInTurn(
-      () => sandbox?.kill(),
-      () => neighbour?.kill(),
+      () => sandbox && killSandbox(server, sandbox.id),
+      () => neighbour && killSandbox(server, neighbour.id),
       () => server?.[Symbol.asyncDispose](),
       async () => {
         hostProcess?.stdin?.end();

@@ -5,6 +5,7 @@ import { after, before, suite, test } from "node:test";
 import { isInPrivateNetwork, TestInternet, WORLD } from "@caisson/runtime/testing";
 import { Sandbox } from "@deno/sandbox";
 import { endInTurn } from "../support/end-in-turn.ts";
+import { killSandbox } from "../support/kill-sandbox.ts";
 import { TestServer } from "../support/server.ts";
 import { type Attempt, carryOut, testAttempts } from "./attempts.ts";
 
@@ -96,8 +97,8 @@ suite("network isolation", () => {
   });
   after(() =>
     endInTurn(
-      () => sandbox?.kill(),
-      () => neighbour?.kill(),
+      () => sandbox && killSandbox(server, sandbox.id),
+      () => neighbour && killSandbox(server, neighbour.id),
       () => server?.[Symbol.asyncDispose](),
       () => internet?.[Symbol.asyncDispose](),
     ),

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { runTool } from "@caisson/linux";
 import { Client, Sandbox } from "@deno/sandbox";
+import { killSandbox } from "../support/kill-sandbox.ts";
 import { serverPid } from "../support/memory.ts";
 import { TestServer } from "../support/server.ts";
 import { carryOut } from "./attempts.ts";
@@ -46,7 +47,7 @@ suite("planted volumes", () => {
         "1000",
         "in the sandbox that wrote it",
       );
-      await writer.kill();
+      await killSandbox(server, writer.id);
     }
     const reader = await Sandbox.create({ volumes: { "/v": "setuid" } });
     assert.equal(await run(reader, "stat -c %a /v/id"), "6755");
@@ -58,7 +59,7 @@ suite("planted volumes", () => {
       ),
       "CapEff:\t0000000000000000",
     );
-    await reader.kill();
+    await killSandbox(server, reader.id);
   });
 
   test("a device node on a volume cannot be opened, however it got there", async () => {
@@ -81,14 +82,14 @@ suite("planted volumes", () => {
     ]);
     assert.deepEqual(outcomes, ["EACCES", "EACCES", "EACCES", "EXDEV"]);
     await assert.rejects(sandbox.fs.readFile("/v/null"), /os error 13\b/);
-    await sandbox.kill();
+    await killSandbox(server, sandbox.id);
   });
 
   test("a volume that a sandbox holds cannot be mounted by another one", async () => {
     await newVolume("exclusive");
     const holder = await Sandbox.create({ volumes: { "/v": "exclusive" }, timeout: "5m" });
     await assert.rejects(Sandbox.create({ volumes: { "/w": "exclusive" } }), { code: "VOLUME_IN_USE", status: 409 });
-    await holder.kill();
+    await killSandbox(server, holder.id);
   });
 
   test("a volume below a link that another volume has planted replaces neither the root nor the first process", async () => {
@@ -99,7 +100,7 @@ suite("planted volumes", () => {
       planter,
       "ln -s / /p/up; ln -s ../../.caisson /p/agent; ln -s ../etc /p/etc; mkdir -p /r/.caisson/bin; cp /bin/true /r/.caisson/bin/tini; echo mine >/r/file",
     );
-    await planter.kill();
+    await killSandbox(server, planter.id);
     for (const [path, refusal] of [
       ["/p/up", /at "\/p\/up": links on the way lead to the root directory/],
       ["/p/up/.caisson", /lead to \/\.caisson/],
@@ -111,7 +112,7 @@ suite("planted volumes", () => {
     // What a link shows of the sandbox's own root is the sandbox's to change, and both volumes are free after the refusals.
     const sandbox = await Sandbox.create({ volumes: { "/p": "planted", "/p/etc/mine": "replacement" } });
     assert.equal(await run(sandbox, "cat /etc/mine/file; readlink /proc/1/exe"), "mine\n/.caisson/bin/tini");
-    await sandbox.kill();
+    await killSandbox(server, sandbox.id);
   });
 
   for (const path of ["/.caisson", "/.caisson/run", "/usr/local/bin/deno", "/etc/hosts", "/dev/shm"]) {
@@ -126,14 +127,14 @@ suite("planted volumes", () => {
       await newVolume("payload");
       const sandbox = await Sandbox.create({ volumes: { "/v": "payload" } });
       await sandbox.fs.writeTextFile("/v/payload", "of the volume");
-      await sandbox.kill();
+      await killSandbox(server, sandbox.id);
     });
 
     /** Changes the root as a data volume, where nothing of it is mounted over. */
     const change = async (script: string): Promise<void> => {
       const sandbox = await Sandbox.create({ volumes: { "/v": "root" } });
       await run(sandbox, `set -e; cd /v; ${script}`);
-      await sandbox.kill();
+      await killSandbox(server, sandbox.id);
     };
 
     const PLANTED: readonly {
@@ -294,14 +295,14 @@ suite("planted volumes", () => {
         } else {
           const sandbox = await start;
           assert.equal(await run(sandbox, `${look}`), shows);
-          await sandbox.kill();
+          await killSandbox(server, sandbox.id);
         }
         assert.deepEqual(await hostState(server), before);
         // Whatever happened, both volumes are free at once, and the root starts again when the link is gone.
         await change(undo);
         const sandbox = await Sandbox.create({ root: "root", volumes: { "/data": "payload" } });
         assert.equal(await run(sandbox, "cat /data/payload; rmdir /data 2>/dev/null; true"), "of the volume");
-        await sandbox.kill();
+        await killSandbox(server, sandbox.id);
         await change("rmdir data");
       });
     }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { ConnectionEstablishmentError, Sandbox } from "@deno/sandbox";
+import { killSandbox } from "./kill-sandbox.ts";
 import type { TestServer } from "./server.ts";
 
 type SandboxOptions = NonNullable<Parameters<typeof Sandbox.create>[0]>;
@@ -55,7 +56,7 @@ export class TestClient {
     try {
       return await work(sandbox);
     } finally {
-      await sandbox.kill();
+      await killSandbox(this.server, sandbox.id);
     }
   }
 
@@ -63,7 +64,7 @@ export class TestClient {
   async createRefused(options: SandboxOptions): Promise<readonly [string, string]> {
     try {
       const sandbox = await Sandbox.create(options);
-      await sandbox.kill();
+      await killSandbox(this.server, sandbox.id);
     } catch (error) {
       assert.ok(error instanceof ConnectionEstablishmentError, String(error));
       return [`${error.status} ${error.code}`, error.message];
