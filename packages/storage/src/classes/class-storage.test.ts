@@ -139,7 +139,7 @@ suite("pools of two classes", () => {
       await assert.rejects(storage.takeOver(REPLICATED, []), isUnavailable(/^the cluster does not answer$/));
       await assert.rejects(storage.takeOver(REPLICATED, ["run_else", "run_lost"]), {
         code: "VOLUME_IN_USE",
-        message: /take over image .*: run_lost, which lives, has not let go of it yet/,
+        message: /take over image .*: another node, which is not lost, has not let go of it yet/,
       });
       assert.deepEqual(fenced, []);
       await storage.takeOver(REPLICATED, ["run_else"]);

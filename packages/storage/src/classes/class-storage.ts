@@ -180,7 +180,7 @@ export class ClassStorage implements StorageDriver {
     try {
       const writer = await pool.writerOf(id);
       if (writer === null || writer === pool.clientInstance) return;
-      if (living.includes(writer)) throw inUse(action, writer);
+      if (living.includes(writer)) throw inUse(action);
       await step("storage.take-over", () => pool.fence(writer));
     } catch (error) {
       if (error instanceof CaissonError && error.code === "VOLUME_IN_USE") throw error;
@@ -286,10 +286,10 @@ function isShared(driver: StorageDriver): driver is SharedStorageDriver {
   return driver.capabilities.isShared;
 }
 
-function inUse(action: string, writer: string): CaissonError {
+function inUse(action: string): CaissonError {
   return new CaissonError(
     "VOLUME_IN_USE",
-    `Cannot ${action}: ${writer}, which lives, has not let go of it yet. Try again in a minute`,
+    `Cannot ${action}: another node, which is not lost, has not let go of it yet. Try again in a minute`,
   );
 }
 
