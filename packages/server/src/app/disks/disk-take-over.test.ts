@@ -13,6 +13,15 @@ import { purgeDisk } from "./disk-purge.ts";
 suite("a disk whose node is lost", () => {
   const world = lostNodeWorld();
   const { connect, make, rowOf, takeOver, foundAway, failures, imageBytes } = world;
+  /** A volume whose node is lost, and that its heir could not take over, because the pool does not answer the heir. */
+  const makeStuck = async (): Promise<Disk> => {
+    await connect(HEIR, poolOf("heir.1"));
+    foundAway(LOST);
+    const volume = await make("data");
+    failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
+    await assert.rejects(takeOver(volume), { code: "DISK_UNAVAILABLE" });
+    return volume;
+  };
 
   test("is taken over by a node with the same pool, which shuts the lost one out before anything else", async () => {
     await connect("nod_other", poolOf("other.1", "fsid/other"));
@@ -86,11 +95,7 @@ suite("a disk whose node is lost", () => {
   });
 
   test("is shut off from all that had it when the node that takes it over is lost, too", async () => {
-    await connect(HEIR, poolOf("heir.1"));
-    foundAway(LOST);
-    const volume = await make("data");
-    failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
-    await assert.rejects(takeOver(volume), { code: "DISK_UNAVAILABLE" });
+    const volume = await makeStuck();
     world.control.app.nodes.forget(HEIR);
     foundAway(HEIR);
     await connect("nod_third", poolOf("third.1"));
@@ -102,11 +107,7 @@ suite("a disk whose node is lost", () => {
   });
 
   test("goes on to another node when the pool does not answer the one that was to have it, which keeps all else", async () => {
-    await connect(HEIR, poolOf("heir.1"));
-    foundAway(LOST);
-    const volume = await make("data");
-    failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
-    await assert.rejects(takeOver(volume), { code: "DISK_UNAVAILABLE" });
+    const volume = await makeStuck();
     await connect("nod_third", poolOf("third.1"));
     failures.set("fence", new CaissonError("DISK_UNAVAILABLE", "the cluster does not answer"));
     world.calls = [];

@@ -1,5 +1,5 @@
 import type { AuditEvent, Disk, TakeOverEvents } from "@caisson/database";
-import { step } from "@caisson/linux";
+import { hasErrorCode, step } from "@caisson/linux";
 import { CaissonError, classOfId } from "@caisson/model";
 import type { AppContext } from "../context.ts";
 import type { ConnectedNode } from "../nodes/node-directory.ts";
@@ -28,7 +28,7 @@ export async function takeOverIfLost(app: AppContext, disk: Disk, near: Connecte
     try {
       return await settleTakeOver(app, moved);
     } catch (error) {
-      const passed = isUnavailable(error) ? await passOn(app, moved, near) : null;
+      const passed = hasErrorCode(error, "DISK_UNAVAILABLE") ? await passOn(app, moved, near) : null;
       if (passed === null) throw error;
       return settleTakeOver(app, passed);
     }
@@ -49,10 +49,6 @@ async function passOn(app: AppContext, disk: Disk, near: ConnectedNode | null): 
   return step("disk-take-over.pass-on", () =>
     app.store.disks.takeOver(disk.id, target.owner, Date.now(), eventsOf(disk, detail), "unsettled"),
   );
-}
-
-function isUnavailable(error: unknown): boolean {
-  return error instanceof CaissonError && error.code === "DISK_UNAVAILABLE";
 }
 
 function eventsOf(disk: Disk, detail: AuditEvent["detail"]): TakeOverEvents {
